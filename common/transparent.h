@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * transparent - every fact about TPROXY sockets: listen, accept with the original destination,
+ * connect on with the client's address as source.
+ *
+ * The only place that sets IP_TRANSPARENT, SO_MARK or IP_BIND_ADDRESS_NO_PORT and that asks for
+ * SO_ORIGINAL_DST. It knows nothing of event loops and of relaying.
+ */
+#ifndef TPROXY_TRANSPARENT_H
+#define TPROXY_TRANSPARENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "endpoint.h"
+#include "quantity.h"
+#include "report.h"
+
+/* The numbers that all programs share unless told otherwise. */
+#define TRANSPARENT_MARK	  ((struct mark){ 0x1, 0xff })
+#define TRANSPARENT_UPSTREAM_MARK ((struct mark){ 0x2, 0xff })
+#define TRANSPARENT_TABLE	  100
+#define TRANSPARENT_PREFERENCE	  100
+#define TRANSPARENT_PROTOCOL	  116 /* routing protocol tag of every rule and route that we add */
+#define TRANSPARENT_CT_ZONE	  7
+
+/* How an original destination is known; names as in records, see transparent_origin_name(). */
+enum transparent_origin {
+	ORIGIN_NONE,	  /* a direct connection: nobody redirected it */
+	ORIGIN_TPROXY,	  /* getsockname: the local address is where the client wanted to go */
+	ORIGIN_REDIRECT,  /* SO_ORIGINAL_DST: conntrack's record of a REDIRECT or DNAT */
+	ORIGIN_CONNTRACK, /* asked of conntrack about another process's socket */
+	ORIGIN_PROXY,	  /* a PROXY protocol header from an allowed peer */
+};
+
+const char *transparent_origin_name(enum transparent_origin origin);
+
+struct transparent_listen_options {
+	int backlog;		/* 0: SOMAXCONN */
+	bool reuseport;		/* SO_REUSEPORT: one listener a thread, or --takeover */
+	bool redirect;		/* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
+	const struct mark *mark; /* SO_MARK of the listener (inherited by what it accepts), or NULL */
+	const char *device;	/* SO_BINDTODEVICE, or NULL */
+};
+
+/*
+ * Open a listening TCP socket at the endpoint: non-blocking, close-on-exec, one family (V6ONLY),
+ * SO_REUSEADDR, TCP_NODELAY (inherited by what is accepted).
+ * Returns the descriptor, or -1 with *why; EADDRINUSE has no owner yet (see sockdiag_owner()).
+ */
+int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
+		       struct failure *why);
+
+/* Make an inherited descriptor fit: it must be a listening TCP socket of one of our families; sets
+ * IP_TRANSPARENT unless it is set. -1 with *why naming what it is instead. */
+int transparent_adopt(int fd, struct endpoint *at, struct failure *why);
+
+/* An accepted connection, and where it was going. fd is the caller's. */
+struct transparent_connection {
+	int fd;
+	struct endpoint client;	  /* from accept4: getpeername may already fail */
+	struct endpoint local;	  /* getsockname */
+	struct endpoint origdst;  /* not set when origin is ORIGIN_NONE */
+	enum transparent_origin origin;
+};
+
+/*
+ * Accept one connection (non-blocking, close-on-exec) from a listener bound to `listener`. Returns
+ * the descriptor, or -1 with errno; EAGAIN: nobody is waiting; ECONNABORTED: gone before accept;
+ * EMFILE, ENFILE, ENOBUFS, ENOMEM: stop polling the listener until something is freed.
+ */
+int transparent_accept(int listener_fd, const struct endpoint *listener,
+		       struct transparent_connection *out);
+
+/*
+ * The original destination of a connected socket of ours, which came in at `listener` (unset when it
+ * is not known, as under inetd). The rule: the local address, unless that is the listener's own or
+ * one of this host's with a different SO_ORIGINAL_DST on record.
+ */
+enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
+					    struct endpoint *origdst);
+
+/* Whose address the upstream leg carries. */
+enum transparent_source { SOURCE_CLIENT, SOURCE_CLIENT_ADDR, SOURCE_OWN, SOURCE_ADDR };
+
+struct transparent_connect_options {
+	enum transparent_source source;
+	struct endpoint address;   /* SOURCE_ADDR: that one, any port */
+	bool new_port_on_clash;	   /* SOURCE_CLIENT: another port when the client's is taken */
+	const struct mark *mark;   /* SO_MARK of the upstream leg, or NULL */
+};
+
+/* What became of the source; names for `source_kept` by transparent_kept_name(). */
+enum transparent_kept { KEPT_NO, KEPT_ADDR, KEPT_ADDR_PORT };
+
+const char *transparent_kept_name(enum transparent_kept kept);
+
+/*
+ * Start connecting to `to` on behalf of `client`. Never goes on after a failed bind: the connection
+ * would leave from this host's own address. Non-blocking; the connect is normally still in progress.
+ * Returns the descriptor and *kept, or -1 with *why (why->err tells a clash: EADDRINUSE,
+ * EADDRNOTAVAIL).
+ */
+int transparent_connect(const struct endpoint *client, const struct endpoint *to,
+			const struct transparent_connect_options *options,
+			enum transparent_kept *kept, struct failure *why);
+
+/* Close so that the peer gets a reset instead of an orderly end (SO_LINGER 0). errno is kept. */
+void transparent_reset(int fd);
+
+#endif
