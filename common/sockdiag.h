@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy.
+ * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy; and which
+ * process holds which socket.
  *
  * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options and
- * inode 0; the mark is told only with CAP_NET_ADMIN; a dump that was interrupted (NLM_F_DUMP_INTR) is
- * repeated. libnl-3 carries the messages; libnl-idiag lacks what is needed here.
+ * inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
+ * generation, so a socket that moves between hash chains meanwhile may be seen twice or not at all.
+ * libnl-3 builds and parses the messages; libnl-idiag lacks what is needed here.
  */
 #ifndef TPROXY_SOCKDIAG_H
 #define TPROXY_SOCKDIAG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "endpoint.h"
@@ -20,12 +23,13 @@ enum sockdiag_flag { SOCKDIAG_NO, SOCKDIAG_YES, SOCKDIAG_UNKNOWN };
 
 /* One socket as the kernel describes it. */
 struct sockdiag_socket {
-	int family;   /* AF_INET, AF_INET6 */
+	int family; /* AF_INET, AF_INET6; an AF_INET6 socket may have IPv4 endpoints (mapped) */
 	int protocol; /* IPPROTO_TCP, IPPROTO_UDP */
-	int state;    /* TCP_ESTABLISHED ... (netinet/tcp.h) */
+	int state; /* TCP_ESTABLISHED ... (netinet/tcp.h) */
 	struct endpoint local, peer;
+	bool dual_stack; /* an unconnected AF_INET6 socket that takes IPv4, too */
 	uint32_t interface; /* bound device's index, 0 none */
-	uint32_t mark;	    /* valid when has_mark */
+	uint32_t mark; /* valid when has_mark */
 	bool has_mark;
 	enum sockdiag_flag transparent;
 	uint64_t cookie;
@@ -34,11 +38,11 @@ struct sockdiag_socket {
 	uint32_t rqueue, wqueue; /* bytes; of a listener: waiting connections and backlog */
 };
 
-/* What to dump. Zeroed lists everything of TCP in both families but for states (use ~0). */
+/* What to dump. */
 struct sockdiag_filter {
-	int family;	 /* AF_UNSPEC: both */
-	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
-	uint32_t states; /* bits 1 << TCP_* */
+	int family; /* AF_UNSPEC: both */
+	int protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
 };
 
 /* An open channel to the network namespace it was opened in. */
@@ -46,7 +50,8 @@ struct sockdiag;
 struct sockdiag *sockdiag_open(struct failure *why);
 void sockdiag_close(struct sockdiag *diag);
 
-/* Called for each socket; a return other than 0 ends the dump and is returned by it. */
+/* Called for each socket; a return other than 0 ends the visits and is returned by the dump. The
+ * visitor may not use the same channel. */
 typedef int sockdiag_visitor(const struct sockdiag_socket *s, void *context);
 
 /* Returns 0 when all have been seen, the visitor's non-zero value, or -1 with *why. */
@@ -64,11 +69,12 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 /* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);
 
-/* Longest `name` and its end. */
+/* Longest `name` and its end (the kernel's TASK_COMM_LEN). */
 #define SOCKDIAG_NAME_MAX 16
 
 /* A process that holds a socket. */
 struct sockdiag_owner {
+	uint32_t inode;
 	pid_t pid;
 	int fd;
 	char name[SOCKDIAG_NAME_MAX];
@@ -76,18 +82,26 @@ struct sockdiag_owner {
 
 /*
  * Which processes hold which socket: a snapshot of /proc by inode, of the processes that this user
- * may look into. sockdiag_owner() returns the first holder of the inode or NULL.
+ * may look into. sockdiag_owner() returns the first holder (lowest pid, then descriptor) or NULL;
+ * the further holders of the same inode follow it in the array, which ends with inode 0.
  */
 struct sockdiag_owners;
 struct sockdiag_owners *sockdiag_owners_read(struct failure *why);
 const struct sockdiag_owner *sockdiag_owner(const struct sockdiag_owners *owners, uint32_t inode);
 void sockdiag_owners_free(struct sockdiag_owners *owners);
 
-/* Who listens at that endpoint (exactly, or on any address with its port): for messages about
- * EADDRINUSE. Writes `nginx (pid 123)` or `another process`; returns buf. */
-const char *sockdiag_describe_listener(int protocol, const struct endpoint *at, char *buf, size_t size);
+/* Longest text of sockdiag_describe_listener() and its end. */
+#define SOCKDIAG_DESCRIPTION_MAX 64
 
-/* `ESTAB`, `LISTEN`, ... as ss(8) prints them, and back (0: unknown). */
+/*
+ * Who listens at that endpoint (exactly, or on any address with its port): for messages about
+ * EADDRINUSE. Writes `nginx (pid 123)`, `a process of uid 33` or `another process`; returns buf.
+ */
+const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
+				       char buf[SOCKDIAG_DESCRIPTION_MAX]);
+
+/* `ESTAB`, `LISTEN`, ... as ss(8) prints them, and back, also ss's filter words (`established`,
+ * `listening`), in any case. 0: unknown. */
 const char *sockdiag_state_name(int state);
 int sockdiag_state_parse(const char *name);
 
