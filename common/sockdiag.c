@@ -8,51 +8,32 @@
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <netlink/attr.h>
-#include <netlink/errno.h>
 #include <netlink/msg.h>
-#include <netlink/netlink.h>
-#include <netlink/socket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <unistd.h>
+#include "netlink.h"
 #include "sockdiag.h"
 
-/* inet_diag_sockopt, second byte of our interest: byte 0, bit 5 (its bit-fields follow the ABI's). */
+/* Bit 5 of the first byte of struct inet_diag_sockopt, whose bit-fields name it `transparent`. */
 #define SOCKOPT_TRANSPARENT 0x20
 
-/* The kernel fills dump messages up to what the reader offers, at most 32 KB. */
-#define RECEIVE_SIZE 32768
-
 struct sockdiag {
-	struct nl_sock *nl;
-	char buffer[RECEIVE_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
-};
-
-/* What one request is answered with, and to whom it goes. */
-struct answer {
-	int protocol;
-	sockdiag_visitor *visit;
-	void *context;
-	int verdict; /* the visitor's first non-zero return */
+	struct netlink *netlink;
 };
 
 struct sockdiag *sockdiag_open(struct failure *why)
 {
 	struct sockdiag *diag = calloc(1, sizeof(*diag));
-	int err;
 
-	if (!diag || !(diag->nl = nl_socket_alloc())) {
-		free(diag);
-		report_fail(why, ENOMEM, "socket(NETLINK_SOCK_DIAG)", "%s", "");
+	if (!diag) {
+		report_fail(why, ENOMEM, "malloc", "sockdiag");
 		return NULL;
 	}
-	err = nl_connect(diag->nl, NETLINK_SOCK_DIAG);
-	if (err) {
-		report_refuse(why, "%s", nl_geterror(err));
-		report_about(why, "socket(NETLINK_SOCK_DIAG)");
+	diag->netlink = netlink_open(NETLINK_SOCK_DIAG, why);
+	if (!diag->netlink) {
 		sockdiag_close(diag);
 		return NULL;
 	}
@@ -63,7 +44,7 @@ void sockdiag_close(struct sockdiag *diag)
 {
 	if (!diag)
 		return;
-	nl_socket_free(diag->nl);
+	netlink_close(diag->netlink);
 	free(diag);
 }
 
@@ -135,70 +116,35 @@ static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_
 	return true;
 }
 
-/* One message of an answer. Returns 1 when it was the last one, 0 when more follow, else -errno. */
-static int take_message(struct answer *answer, struct nlmsghdr *header)
+/* To whom the sockets of one answer go. */
+struct answer {
+	int protocol;
+	sockdiag_visitor *visit;
+	void *context;
+	int verdict; /* the visitor's first non-zero return */
+};
+
+static void take_socket(struct nlmsghdr *message, void *context)
 {
+	struct answer *answer = context;
 	struct sockdiag_socket s;
-	int err;
 
-	switch (header->nlmsg_type) {
-	case NLMSG_ERROR: /* an acknowledgement is error 0 */
-		if (nlmsg_datalen(header) < (int)sizeof(struct nlmsgerr))
-			return -EPROTO;
-		err = ((const struct nlmsgerr *)nlmsg_data(header))->error;
-		return err ? err : 1;
-	case NLMSG_DONE: /* carries the dump's own error, if any */
-		err = nlmsg_datalen(header) >= (int)sizeof(int) ? *(int *)nlmsg_data(header) : 0;
-		return err < 0 ? err : 1;
-	case SOCK_DIAG_BY_FAMILY:
-		if (!answer->verdict && parse_socket(header, answer->protocol, &s))
-			answer->verdict = answer->visit(&s, answer->context);
-		return 0;
-	default:
-		return 0;
-	}
+	if (message->nlmsg_type == SOCK_DIAG_BY_FAMILY && !answer->verdict &&
+	    parse_socket(message, answer->protocol, &s))
+		answer->verdict = answer->visit(&s, answer->context);
 }
 
-/* Read to the answer's very end, also after the visitor has had enough, so that the channel is clean
- * for the next request. Returns 0 or -errno. */
-static int receive(struct sockdiag *diag, uint32_t seq, struct answer *answer)
-{
-	for (;;) {
-		ssize_t got = recv(nl_socket_get_fd(diag->nl), diag->buffer, RECEIVE_SIZE, 0);
-		struct nlmsghdr *header = (struct nlmsghdr *)diag->buffer;
-		int left = (int)got;
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		for (; nlmsg_ok(header, left); header = nlmsg_next(header, &left)) {
-			int end = header->nlmsg_seq == seq ? take_message(answer, header) : 0;
-
-			if (end)
-				return end < 0 ? end : 0;
-		}
-	}
-}
-
-/* Send one request and hand on its answer. Returns 0 or -errno. */
+/* Send one request and hand on the sockets it is answered with. Returns 0 or -errno. */
 static int ask(struct sockdiag *diag, int type, int flags, const struct inet_diag_req_v2 *request,
 	       struct answer *answer)
 {
-	struct nl_msg *msg = nlmsg_alloc_simple(type, flags);
-	uint32_t seq;
-	int err;
+	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
 
-	if (!msg)
-		return -ENOMEM;
-	err = nlmsg_append(msg, (void *)request, sizeof(*request), NLMSG_ALIGNTO);
-	if (!err)
-		err = nl_send_auto(diag->nl, msg);
-	seq = nlmsg_hdr(msg)->nlmsg_seq;
-	nlmsg_free(msg);
-	if (err < 0)
-		return -ENOBUFS;
-	return receive(diag, seq, answer);
+	if (message && nlmsg_append(message, (void *)request, sizeof(*request), NLMSG_ALIGNTO)) {
+		nlmsg_free(message);
+		message = NULL;
+	}
+	return netlink_ask(diag->netlink, message, take_socket, answer);
 }
 
 int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
@@ -217,7 +163,7 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 
 		if (filter->family != AF_UNSPEC && filter->family != families[i])
 			continue;
-		err = ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request, &answer);
+		err = ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &answer);
 		if (err == -ENOENT && filter->family == AF_UNSPEC && families[i] == AF_INET6)
 			continue; /* a kernel without IPv6 */
 		if (err < 0)
@@ -256,7 +202,7 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 
 	put_address(request.id.idiag_src, first, request.sdiag_family);
 	put_address(request.id.idiag_dst, second, request.sdiag_family);
-	err = ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_ACK, &request, &answer);
+	err = ask(diag, SOCK_DIAG_BY_FAMILY, 0, &request, &answer);
 	if (err == -ENOENT)
 		return 0;
 	if (err < 0)
@@ -282,7 +228,7 @@ int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, str
 
 	put_address(request.id.idiag_src, &s->local, s->family);
 	put_address(request.id.idiag_dst, &s->peer, s->family);
-	err = ask(diag, SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request, &answer);
+	err = ask(diag, SOCK_DESTROY, 0, &request, &answer);
 	if (err < 0)
 		return report_fail(why, -err, "SOCK_DESTROY", "%s -> %s",
 				   endpoint_format(&s->local, local),

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* conntrack - see conntrack.h. */
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <netlink/addr.h>
+#include <netlink/netfilter/ct.h>
+#include <stdlib.h>
+#include <string.h>
+#include "conntrack.h"
+#include "netlink.h"
+
+/* The direction, as libnl-nf counts: of the tuple that is asked for and of the one we are after. */
+enum { ORIGINAL };
+
+struct conntrack {
+	struct netlink *netlink;
+};
+
+struct conntrack *conntrack_open(struct failure *why)
+{
+	struct conntrack *channel = calloc(1, sizeof(*channel));
+
+	if (!channel) {
+		report_fail(why, ENOMEM, "malloc", "conntrack");
+		return NULL;
+	}
+	channel->netlink = netlink_open(NETLINK_NETFILTER, why);
+	if (!channel->netlink) {
+		conntrack_close(channel);
+		return NULL;
+	}
+	return channel;
+}
+
+void conntrack_close(struct conntrack *channel)
+{
+	if (!channel)
+		return;
+	netlink_close(channel->netlink);
+	free(channel);
+}
+
+static struct nl_addr *make_address(const struct endpoint *e)
+{
+	return nl_addr_build(e->family, (void *)&e->addr,
+			     e->family == AF_INET ? sizeof(e->addr.v4) : sizeof(e->addr.v6));
+}
+
+/* Put the tuple source -> destination into the entry; 0 or -1 for lack of memory. */
+static int set_tuple(struct nfnl_ct *entry, const struct endpoint *source,
+		     const struct endpoint *destination)
+{
+	struct nl_addr *from = make_address(source), *to = make_address(destination);
+	int err = !from || !to || nfnl_ct_set_src(entry, ORIGINAL, from) ||
+		  nfnl_ct_set_dst(entry, ORIGINAL, to);
+
+	nfnl_ct_set_src_port(entry, ORIGINAL, source->port);
+	nfnl_ct_set_dst_port(entry, ORIGINAL, destination->port);
+	nl_addr_put(from); /* the entry holds references of its own */
+	nl_addr_put(to);
+	return err ? -1 : 0;
+}
+
+static struct nl_msg *build_request(int protocol, const struct endpoint *local,
+				    const struct endpoint *peer)
+{
+	struct nfnl_ct *entry = nfnl_ct_alloc();
+	struct nl_msg *request = NULL;
+
+	if (!entry)
+		return NULL;
+	nfnl_ct_set_family(entry, local->family);
+	nfnl_ct_set_proto(entry, protocol);
+	if (set_tuple(entry, local, peer) || nfnl_ct_build_query_request(entry, 0, &request))
+		request = NULL;
+	nfnl_ct_put(entry);
+	return request;
+}
+
+/* Take the original destination out of the answer; context is the endpoint to fill. */
+static void read_origdst(struct nlmsghdr *message, void *context)
+{
+	struct endpoint *out = context;
+	struct nfnl_ct *entry = NULL;
+	struct nl_addr *to;
+
+	if (message->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) ||
+	    nfnlmsg_ct_parse(message, &entry))
+		return;
+	to = nfnl_ct_get_dst(entry, ORIGINAL);
+	if (to && nl_addr_get_len(to) <= sizeof(out->addr)) {
+		out->family = nl_addr_get_family(to);
+		out->port = nfnl_ct_get_dst_port(entry, ORIGINAL);
+		memcpy(&out->addr, nl_addr_get_binary_addr(to), nl_addr_get_len(to));
+	}
+	nfnl_ct_put(entry);
+}
+
+int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
+		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
+{
+	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
+	int err;
+
+	*origdst = (struct endpoint){ 0 };
+	err = netlink_ask(channel->netlink, build_request(protocol, local, peer), read_origdst,
+			  origdst);
+	if (!err || err == -ENOENT)
+		return endpoint_is_set(origdst);
+	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
+		    endpoint_format(peer, there));
+	if (err == -EPERM)
+		report_hint(why, "asking conntrack needs CAP_NET_ADMIN");
+	else if (err == -EINVAL || err == -EOPNOTSUPP)
+		report_hint(why, "modprobe nf_conntrack_netlink");
+	return -1;
+}

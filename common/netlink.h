@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * netlink - one request and its whole answer over a netlink socket, in terms of errno.
+ *
+ * libnl-3 builds, sends and parses the messages; its own error numbers (which lose the kernel's) do
+ * not leave this module.
+ */
+#ifndef TPROXY_NETLINK_H
+#define TPROXY_NETLINK_H
+
+#include <netlink/msg.h>
+#include "report.h"
+
+/* A channel to the network namespace it was opened in. Not for use by two threads at once. */
+struct netlink;
+
+/* protocol: NETLINK_SOCK_DIAG, NETLINK_NETFILTER, ... Returns NULL with *why. */
+struct netlink *netlink_open(int protocol, struct failure *why);
+void netlink_close(struct netlink *channel);
+
+/* Called for each message of the answer but the last, empty one. */
+typedef void netlink_reader(struct nlmsghdr *message, void *context);
+
+/*
+ * Send the message, which is freed whatever happens, and read its answer to the very end (the
+ * acknowledgement is asked for), so that the channel is clean for the next one. Returns 0, or -errno
+ * as the kernel gave it. A NULL message is -ENOMEM, so that builders need not be checked twice.
+ */
+int netlink_ask(struct netlink *channel, struct nl_msg *message, netlink_reader *read,
+		void *context);
+
+#endif
