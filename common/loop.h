@@ -25,16 +25,17 @@ typedef void loop_alarm(struct loop *loop, struct loop_timer *timer);
 struct loop_source {
 	loop_handler *handler;
 	int fd;
-	uint32_t events; /* what epoll has been told; 0 with watched set: errors and hang-ups only */
+	uint16_t
+		events; /* what epoll has been told; 0 with watched set: errors and hang-ups only */
 	bool watched;
-	bool dead; /* loop_forget() was called in this turn */
+	bool dead; /* forgotten, perhaps in this turn: events already fetched are not delivered */
 };
 
 /* One deadline in a coarse wheel; embed it. Arming is cheap; alarms come at most 250 ms late. */
 struct loop_timer {
 	loop_alarm *alarm;
-	uint64_t due; /* loop_now() milliseconds */
 	struct loop_timer *next, **prev; /* prev NULL: not armed */
+	uint32_t due; /* in ticks of the wheel, counted from the loop's birth */
 };
 
 /* A structure to be freed after the current batch of events; embed it. */
@@ -43,7 +44,9 @@ struct loop_garbage {
 	struct loop_garbage *next;
 };
 
-struct loop *loop_new(struct failure *why);
+/* A loop, and what its handlers find again with loop_context(). NULL with *why: no memory, no fds. */
+struct loop *loop_new(void *context, struct failure *why);
+void *loop_context(const struct loop *loop);
 void loop_free(struct loop *loop);
 
 /* Turn until loop_stop(). Returns 0, or -1 with *why when epoll itself failed. */
@@ -52,14 +55,19 @@ void loop_stop(struct loop *loop);
 
 /* Make a loop in another thread turn once and run its waker; async-signal-safe. */
 void loop_wake(struct loop *loop);
-void loop_on_wake(struct loop *loop, void (*waker)(struct loop *loop, void *context), void *context);
+void loop_on_wake(struct loop *loop, void (*waker)(struct loop *loop, void *context),
+		  void *context);
 
 /* Watch source->fd for events, or change what is watched; no system call when nothing changes.
  * Returns 0, or -1 with errno (ENOSPC, ENOMEM: the user's watch limit or memory). */
 int loop_watch(struct loop *loop, struct loop_source *source, uint32_t events);
 
-/* Stop watching before the descriptor is closed; events already fetched for it are not delivered. */
+/* Stop watching a descriptor that stays open; events already fetched for it are not delivered. */
 void loop_forget(struct loop *loop, struct loop_source *source);
+
+/* Stop watching, and close the descriptor; fd becomes -1. Epoll
+ * drops a closed descriptor by itself (it must have no duplicate), which saves a system call. */
+void loop_close(struct loop *loop, struct loop_source *source);
 
 /* Free after the batch, when no fetched event can point to it any more. */
 void loop_discard(struct loop *loop, struct loop_garbage *garbage,
@@ -74,7 +82,8 @@ uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
 
 /* Signals through a signalfd of this loop; they must be blocked in all threads: loop_block_signals()
- * before the first thread starts. The handler gets the signal's number. The list ends with 0. */
+ * before the first thread starts. The handler gets the signal's number. The list ends with
+ * 0. One set a loop. */
 void loop_block_signals(const int *signals);
 int loop_signals(struct loop *loop, const int *signals,
 		 void (*handler)(struct loop *loop, int signo, void *context), void *context,

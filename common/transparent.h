@@ -25,41 +25,50 @@
 
 /* How an original destination is known; names as in records, see transparent_origin_name(). */
 enum transparent_origin {
-	ORIGIN_NONE,	  /* a direct connection: nobody redirected it */
-	ORIGIN_TPROXY,	  /* getsockname: the local address is where the client wanted to go */
-	ORIGIN_REDIRECT,  /* SO_ORIGINAL_DST: conntrack's record of a REDIRECT or DNAT */
+	ORIGIN_NONE, /* a direct connection: nobody redirected it */
+	ORIGIN_TPROXY, /* getsockname: the local address is where the client wanted to go */
+	ORIGIN_REDIRECT, /* SO_ORIGINAL_DST: conntrack's record of a REDIRECT or DNAT */
 	ORIGIN_CONNTRACK, /* asked of conntrack about another process's socket */
-	ORIGIN_PROXY,	  /* a PROXY protocol header from an allowed peer */
+	ORIGIN_PROXY, /* a PROXY protocol header from an allowed peer */
 };
 
 const char *transparent_origin_name(enum transparent_origin origin);
 
 struct transparent_listen_options {
-	int backlog;		/* 0: SOMAXCONN */
-	bool reuseport;		/* SO_REUSEPORT: one listener a thread, or --takeover */
-	bool redirect;		/* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
-	const struct mark *mark; /* SO_MARK of the listener (inherited by what it accepts), or NULL */
-	const char *device;	/* SO_BINDTODEVICE, or NULL */
+	int backlog; /* 0: SOMAXCONN */
+	bool reuseport; /* SO_REUSEPORT: one listener a thread, or --takeover */
+	bool redirect; /* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
+	const struct mark
+		*mark; /* SO_MARK of the listener (inherited by what it accepts), or NULL */
+	const char *device; /* SO_BINDTODEVICE, or NULL */
+	bool ingress; /* let transparent_ingress() tell where accepted connections came in */
+	int notsent_lowat; /* TCP_NOTSENT_LOWAT of what is accepted, in bytes; 0: the system's */
 };
 
 /*
  * Open a listening TCP socket at the endpoint: non-blocking, close-on-exec, one family (V6ONLY),
  * SO_REUSEADDR, TCP_NODELAY (inherited by what is accepted).
- * Returns the descriptor, or -1 with *why; EADDRINUSE has no owner yet (see sockdiag_owner()).
+ * Returns the descriptor, or -1 with *why; EADDRINUSE names no owner yet: see
+ * sockdiag_describe_listener().
  */
 int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		       struct failure *why);
 
-/* Make an inherited descriptor fit: it must be a listening TCP socket of one of our families; sets
- * IP_TRANSPARENT unless it is set. -1 with *why naming what it is instead. */
-int transparent_adopt(int fd, struct endpoint *at, struct failure *why);
+/*
+ * Make an inherited descriptor fit: it must be a listening TCP socket of one of our families. Sets
+ * O_NONBLOCK, close-on-exec, what accepted sockets inherit, and IP_TRANSPARENT unless it is set
+ * already or options->redirect (the other options belong to whoever opened it). *at is where it
+ * listens. Returns 0, or -1 with *why naming what it is instead.
+ */
+int transparent_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
+		      struct failure *why);
 
 /* An accepted connection, and where it was going. fd is the caller's. */
 struct transparent_connection {
 	int fd;
-	struct endpoint client;	  /* from accept4: getpeername may already fail */
-	struct endpoint local;	  /* getsockname */
-	struct endpoint origdst;  /* not set when origin is ORIGIN_NONE */
+	struct endpoint client; /* from accept4: getpeername may already fail */
+	struct endpoint local; /* getsockname */
+	struct endpoint origdst; /* not set when origin is ORIGIN_NONE */
 	enum transparent_origin origin;
 };
 
@@ -73,20 +82,28 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 
 /*
  * The original destination of a connected socket of ours, which came in at `listener` (unset when it
- * is not known, as under inetd). The rule: the local address, unless that is the listener's own or
- * one of this host's with a different SO_ORIGINAL_DST on record.
+ * is not known, as under inetd). The rule: a local address that is not the listener's is where the
+ * client wanted to go; else what conntrack says (SO_ORIGINAL_DST), if that differs; else the local
+ * address, if it is foreign to this host (a port equal to the listener's); else nobody redirected it.
  */
 enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
 					    struct endpoint *origdst);
+
+/* The index of the interface through which an accepted connection came in; 0: not known. Needs
+ * options.ingress on its listener. */
+unsigned transparent_ingress(int fd);
+
+/* Does this host itself have that address (also by a local route to a whole prefix)? */
+bool transparent_is_local(const struct endpoint *e);
 
 /* Whose address the upstream leg carries. */
 enum transparent_source { SOURCE_CLIENT, SOURCE_CLIENT_ADDR, SOURCE_OWN, SOURCE_ADDR };
 
 struct transparent_connect_options {
 	enum transparent_source source;
-	struct endpoint address;   /* SOURCE_ADDR: that one, any port */
-	bool new_port_on_clash;	   /* SOURCE_CLIENT: another port when the client's is taken */
-	const struct mark *mark;   /* SO_MARK of the upstream leg, or NULL */
+	struct endpoint address; /* SOURCE_ADDR: that one, any port */
+	bool new_port; /* SOURCE_CLIENT: another port when the client's is taken */
+	const struct mark *mark; /* SO_MARK of the upstream leg, or NULL */
 };
 
 /* What became of the source; names for `source_kept` by transparent_kept_name(). */

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "transparent.h"
+
+/* linux/netfilter_ipv4.h and its IPv6 sister: the same number at both levels. */
+#define ORIGINAL_DST 80
+
+#ifndef IPV6_TRANSPARENT
+#define IPV6_TRANSPARENT 75
+#endif
+
+const char *transparent_origin_name(enum transparent_origin origin)
+{
+	static const char *const names[] = {
+		[ORIGIN_NONE] = "none",
+		[ORIGIN_TPROXY] = "tproxy",
+		[ORIGIN_REDIRECT] = "redirect",
+		[ORIGIN_CONNTRACK] = "conntrack",
+		[ORIGIN_PROXY] = "proxy-protocol",
+	};
+
+	return names[origin];
+}
+
+const char *transparent_kept_name(enum transparent_kept kept)
+{
+	static const char *const names[] = {
+		[KEPT_NO] = "no",
+		[KEPT_ADDR] = "addr",
+		[KEPT_ADDR_PORT] = "addr+port",
+	};
+
+	return names[kept];
+}
+
+/* Closes without touching errno, so that the cause of the failure survives. */
+static void close_quietly(int fd)
+{
+	int saved = errno;
+
+	close(fd);
+	errno = saved;
+}
+
+static int fail_at(struct failure *why, const char *call, const struct endpoint *at)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	int saved = errno;
+
+	report_fail(why, saved, call, "%s", endpoint_format(at, text));
+	errno = saved;
+	return -1;
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* Both names set the same flag; the level must be the socket's. */
+static int set_transparent(int fd, int family)
+{
+	return family == AF_INET6 ? set_int(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
+				  : set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
+}
+
+static bool is_transparent(int fd, int family)
+{
+	int value = 0;
+	socklen_t size = sizeof(value);
+
+	return getsockopt(fd, family == AF_INET6 ? SOL_IPV6 : SOL_IP,
+			  family == AF_INET6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &value,
+			  &size) == 0 &&
+	       value;
+}
+
+/*
+ * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
+ * as they would be without us.
+ */
+static int set_mark(int fd, const struct mark *mark)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark->value, sizeof(mark->value));
+}
+
+/* What accept()ed sockets inherit from their listener costs nothing per connection. */
+static int set_inherited(int fd, int family, const struct transparent_listen_options *options,
+			 const char **call)
+{
+	*call = "setsockopt(TCP_NODELAY)";
+	if (set_int(fd, SOL_TCP, TCP_NODELAY, 1) < 0)
+		return -1;
+	*call = "setsockopt(TCP_NOTSENT_LOWAT)";
+	if (options->notsent_lowat > 0 &&
+	    set_int(fd, SOL_TCP, TCP_NOTSENT_LOWAT, options->notsent_lowat) < 0)
+		return -1;
+	*call = "setsockopt(IP_PKTINFO)";
+	if (options->ingress && family == AF_INET && set_int(fd, SOL_IP, IP_PKTINFO, 1) < 0)
+		return -1;
+	if (options->ingress && family == AF_INET6 &&
+	    set_int(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) < 0)
+		return -1;
+	return 0;
+}
+
+/* Everything between socket() and bind(); on failure *call says what was refused. */
+static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
+			    const char **call)
+{
+	*call = "setsockopt(SO_REUSEADDR)";
+	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
+		return -1;
+	*call = "setsockopt(SO_REUSEPORT)";
+	if (options->reuseport && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		return -1;
+	*call = "setsockopt(IPV6_V6ONLY)";
+	if (family == AF_INET6 && set_int(fd, SOL_IPV6, IPV6_V6ONLY, 1) < 0)
+		return -1;
+	*call = "setsockopt(IP_TRANSPARENT)";
+	if (!options->redirect && set_transparent(fd, family) < 0)
+		return -1;
+	*call = "setsockopt(SO_MARK)";
+	if (options->mark && set_mark(fd, options->mark) < 0)
+		return -1;
+	*call = "setsockopt(SO_BINDTODEVICE)";
+	if (options->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->device,
+					  strlen(options->device) + 1) < 0)
+		return -1;
+	return set_inherited(fd, family, options, call);
+}
+
+int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
+		       struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = endpoint_to_sockaddr(at, &address);
+	const char *call = "socket";
+	int fd = socket(at->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fail_at(why, call, at);
+	if (prepare_listener(fd, at->family, options, &call) < 0)
+		goto fail;
+	call = "bind";
+	if (bind(fd, &address.sa, length) < 0)
+		goto fail;
+	call = "listen";
+	if (listen(fd, options->backlog ? options->backlog : SOMAXCONN) < 0)
+		goto fail;
+	return fd;
+fail:
+	close_quietly(fd);
+	return fail_at(why, call, at);
+}
+
+static int get_int(int fd, int name)
+{
+	int value = -1;
+	socklen_t size = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 ? -1 : value;
+}
+
+/* Which endpoint a socket has here; unset when it has none or it is no socket of our families. */
+static struct endpoint local_end(int fd)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	if (getsockname(fd, &address.sa, &length) < 0)
+		return (struct endpoint){ 0 };
+	return endpoint_from_sockaddr(&address, length);
+}
+
+/* What the descriptor is, if it is not a listening TCP socket of IPv4 or IPv6; else NULL. */
+static const char *unfit_listener(int fd)
+{
+	int domain = get_int(fd, SO_DOMAIN);
+
+	if (domain < 0)
+		return fcntl(fd, F_GETFD) < 0 ? "is not open" : "is not a socket";
+	if (domain != AF_INET && domain != AF_INET6)
+		return "is a socket of another family than IPv4 and IPv6";
+	if (get_int(fd, SO_TYPE) != SOCK_STREAM || get_int(fd, SO_PROTOCOL) != IPPROTO_TCP)
+		return "is not a TCP socket";
+	if (get_int(fd, SO_ACCEPTCONN) != 1)
+		return "is not a listening socket";
+	return NULL;
+}
+
+int transparent_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
+		      struct failure *why)
+{
+	const char *unfit = unfit_listener(fd), *call = "setsockopt(IP_TRANSPARENT)";
+	int family = unfit ? AF_UNSPEC : get_int(fd, SO_DOMAIN);
+	int flags = fcntl(fd, F_GETFL);
+
+	if (unfit) {
+		report_refuse(why, "%s", unfit);
+		return report_about(why, "inherited descriptor %d", fd);
+	}
+	*at = local_end(fd);
+	if (!options->redirect && !is_transparent(fd, family) && set_transparent(fd, family) < 0)
+		return fail_at(why, call, at);
+	if (set_inherited(fd, family, options, &call) < 0)
+		return fail_at(why, call, at);
+	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return fail_at(why, "fcntl", at);
+	return 0;
+}
+
+/* conntrack's word; the level is that of the packets, also on a dual-stack socket. */
+static bool original_of(int fd, const struct endpoint *local, struct endpoint *original)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	if (getsockopt(fd, local->family == AF_INET6 ? SOL_IPV6 : SOL_IP, ORIGINAL_DST, &address,
+		       &length) < 0)
+		return false;
+	*original = endpoint_from_sockaddr(&address, length);
+	return endpoint_is_set(original);
+}
+
+bool transparent_is_local(const struct endpoint *e)
+{
+	union endpoint_sockaddr address;
+	struct endpoint probe = *e;
+	socklen_t length;
+	bool local;
+	int fd;
+
+	probe.port = 0;
+	length = endpoint_to_sockaddr(&probe, &address);
+	fd = socket(e->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	/* Without IP_TRANSPARENT bind() takes addresses of this host only. With ip_nonlocal_bind it
+	 * takes all; then foreign ones pass for ours, which refuses more, never less. */
+	local = bind(fd, &address.sa, length) == 0;
+	close(fd);
+	return local;
+}
+
+/* Can a connection whose local end this is have been addressed to the listener itself? */
+static bool is_at_listener(const struct endpoint *local, const struct endpoint *listener)
+{
+	if (!listener || !endpoint_is_set(listener))
+		return true;
+	return local->port == listener->port &&
+	       (endpoint_is_any(listener) || endpoint_same_address(local, listener));
+}
+
+static enum transparent_origin origin_of(int fd, const struct endpoint *local,
+					 const struct endpoint *listener, struct endpoint *origdst)
+{
+	*origdst = *local;
+	if (!is_at_listener(local, listener))
+		return ORIGIN_TPROXY;
+	if (original_of(fd, local, origdst) && !endpoint_equal(origdst, local))
+		return ORIGIN_REDIRECT;
+	*origdst = *local;
+	if (is_transparent(fd, get_int(fd, SO_DOMAIN)) && !transparent_is_local(local))
+		return ORIGIN_TPROXY;
+	*origdst = (struct endpoint){ 0 };
+	return ORIGIN_NONE;
+}
+
+enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
+					    struct endpoint *origdst)
+{
+	struct endpoint local = local_end(fd);
+
+	*origdst = (struct endpoint){ 0 };
+	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, origdst) : ORIGIN_NONE;
+}
+
+int transparent_accept(int listener_fd, const struct endpoint *listener,
+		       struct transparent_connection *out)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	out->fd = accept4(listener_fd, &address.sa, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (out->fd < 0)
+		return -1;
+	/* After a reset that came before accept, getpeername fails but accept4 still knows. */
+	out->client = endpoint_from_sockaddr(&address, length);
+	out->local = local_end(out->fd);
+	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
+	return out->fd;
+}
+
+/*
+ * IP_PKTOPTIONS on a TCP socket answers with control messages as recvmsg() would, among them
+ * IP_PKTINFO with the interface of the segment that completed the handshake.
+ */
+static unsigned ingress_v4(int fd)
+{
+	union {
+		char bytes[256];
+		struct cmsghdr align;
+	} buffer;
+	socklen_t length = sizeof(buffer);
+	struct msghdr message = { .msg_control = &buffer };
+
+	if (getsockopt(fd, SOL_IP, IP_PKTOPTIONS, &buffer, &length) < 0)
+		return 0;
+	message.msg_controllen = length;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+		if (c->cmsg_level == SOL_IP && c->cmsg_type == IP_PKTINFO)
+			return (unsigned)((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
+	return 0;
+}
+
+static unsigned ingress_v6(int fd)
+{
+	union {
+		char bytes[256];
+		struct cmsghdr align;
+	} buffer;
+	socklen_t length = sizeof(buffer);
+	struct msghdr message = { .msg_control = &buffer };
+
+	if (getsockopt(fd, SOL_IPV6, IPV6_2292PKTOPTIONS, &buffer, &length) < 0)
+		return 0;
+	message.msg_controllen = length;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+		if (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+			return ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
+	return 0;
+}
+
+unsigned transparent_ingress(int fd)
+{
+	return get_int(fd, SO_DOMAIN) == AF_INET6 ? ingress_v6(fd) : ingress_v4(fd);
+}
+
+/* The address that the upstream leg is bound to; unset for this host's own choice. */
+static struct endpoint source_of(const struct endpoint *client,
+				 const struct transparent_connect_options *options)
+{
+	struct endpoint source = *client;
+
+	switch (options->source) {
+	case SOURCE_CLIENT:
+		break;
+	case SOURCE_CLIENT_ADDR:
+		source.port = 0;
+		break;
+	case SOURCE_ADDR:
+		source = options->address;
+		source.port = 0;
+		break;
+	case SOURCE_OWN:
+		source = (struct endpoint){ 0 };
+		break;
+	}
+	return source;
+}
+
+static enum transparent_kept kept_of(const struct endpoint *source,
+				     const struct transparent_connect_options *options)
+{
+	if (options->source == SOURCE_OWN || options->source == SOURCE_ADDR)
+		return KEPT_NO;
+	return source->port ? KEPT_ADDR_PORT : KEPT_ADDR;
+}
+
+static int prepare_upstream(int fd, const struct endpoint *source,
+			    const struct transparent_connect_options *options, const char **call)
+{
+	*call = "setsockopt(SO_MARK)";
+	if (options->mark && set_mark(fd, options->mark) < 0)
+		return -1;
+	if (!endpoint_is_set(source))
+		return 0;
+	*call = "setsockopt(IP_TRANSPARENT)";
+	if (set_transparent(fd, source->family) < 0)
+		return -1;
+	/* One client port may go to many servers: bind() then asks that all sharers have
+	 * SO_REUSEADDR. Any port: chosen at connect, per destination rather than in total. */
+	*call = source->port ? "setsockopt(SO_REUSEADDR)" : "setsockopt(IP_BIND_ADDRESS_NO_PORT)";
+	return source->port ? set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
+			    : set_int(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+}
+
+/* One attempt with exactly that source. */
+static int connect_from(const struct endpoint *source, const struct endpoint *to,
+			const struct transparent_connect_options *options, struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length;
+	const char *call = "socket";
+	const struct endpoint *subject = to;
+	int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fail_at(why, call, to);
+	if (prepare_upstream(fd, source, options, &call) < 0)
+		goto fail;
+	if (endpoint_is_set(source)) {
+		call = "bind";
+		length = endpoint_to_sockaddr(source, &address);
+		subject = source;
+		if (bind(fd, &address.sa, length) < 0)
+			goto fail;
+	}
+	call = "connect";
+	subject = to;
+	length = endpoint_to_sockaddr(to, &address);
+	if (connect(fd, &address.sa, length) == 0 || errno == EINPROGRESS)
+		return fd;
+fail:
+	close_quietly(fd);
+	return fail_at(why, call, subject);
+}
+
+int transparent_connect(const struct endpoint *client, const struct endpoint *to,
+			const struct transparent_connect_options *options,
+			enum transparent_kept *kept, struct failure *why)
+{
+	struct endpoint source = source_of(client, options);
+	char text[ENDPOINT_TEXT_MAX];
+	int fd;
+
+	*kept = kept_of(&source, options);
+	if (endpoint_is_set(&source) && source.family != to->family) {
+		errno = EAFNOSUPPORT;
+		fail_at(why, "bind", &source);
+		return report_detail(why, "%s is of the other address family",
+				     endpoint_format(to, text));
+	}
+	fd = connect_from(&source, to, options, why);
+	if (fd >= 0 || !source.port || (errno != EADDRINUSE && errno != EADDRNOTAVAIL))
+		return fd;
+	if (options->new_port) {
+		source.port = 0;
+		*kept = KEPT_ADDR;
+		return connect_from(&source, to, options, why);
+	}
+	if (transparent_is_local(&source))
+		report_hint(why, "the client is on this very host, where its port is its own: "
+				 "--source client-addr");
+	return -1;
+}
+
+void transparent_reset(int fd)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	int saved = errno;
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+	errno = saved;
+}
