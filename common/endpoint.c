@@ -136,9 +136,9 @@ int endpoint_parse_listener(const char *text, enum endpoint_bare bare, struct en
 	if (!strncmp(text, "*:", 2))
 		return parse_port(text + 2, &port, why) < 0 ? -1 : add_both(port, true, list, why);
 	if (*text && !text[strspn(text, "0123456789")])
-		return parse_port(text, &port, why) < 0 ?
-			       -1 :
-			       add_both(port, bare == ENDPOINT_BARE_ANY, list, why);
+		return parse_port(text, &port, why) < 0
+			       ? -1
+			       : add_both(port, bare == ENDPOINT_BARE_ANY, list, why);
 	return endpoint_parse(text, &e, why) < 0 ? -1 : endpoint_list_add(list, &e, why);
 }
 
@@ -509,7 +509,8 @@ uint64_t endpoint_hash(const struct endpoint *e, uint64_t seed)
 
 	for (size_t i = 0; i < length; i += sizeof(word)) {
 		word = 0;
-		memcpy(&word, bytes_of(e) + i, length - i < sizeof(word) ? length - i : sizeof(word));
+		memcpy(&word, bytes_of(e) + i,
+		       length - i < sizeof(word) ? length - i : sizeof(word));
 		h = (h ^ word) * 0xff51afd7ed558ccdULL;
 		h ^= h >> 32;
 	}

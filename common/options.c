@@ -27,8 +27,7 @@ int option_text(void *field, const char *arg, const struct option_spec *self, st
 	return 0;
 }
 
-int option_choice(void *field, const char *arg, const struct option_spec *self,
-		  struct failure *why)
+int option_choice(void *field, const char *arg, const struct option_spec *self, struct failure *why)
 {
 	size_t length = strlen(arg);
 	const char *word = self->arg;
@@ -51,8 +50,7 @@ int option_count(void *field, const char *arg, const struct option_spec *self, s
 	return quantity_number(arg, 1, UINT32_MAX, field, why);
 }
 
-int option_number(void *field, const char *arg, const struct option_spec *self,
-		  struct failure *why)
+int option_number(void *field, const char *arg, const struct option_spec *self, struct failure *why)
 {
 	uint64_t n;
 
@@ -122,7 +120,8 @@ int option_help(void *field, const char *arg, const struct option_spec *self, st
 /* The left column of one option: `  -n, --name NAME`. Returns its width. */
 static int print_option_name(const struct option_spec *o)
 {
-	int width = o->letter ? printf("  -%c, --%s", o->letter, o->name) : printf("      --%s", o->name);
+	int width = o->letter ? printf("  -%c, --%s", o->letter, o->name)
+			      : printf("      --%s", o->name);
 
 	return o->arg ? width + printf(" %s", o->arg) : width;
 }
@@ -291,8 +290,8 @@ static int check_conflicts(const struct options_program *program, const struct o
 {
 	for (const struct option_conflict *c = program->conflicts; c && c->one; c++)
 		if (options_given(program, rest, c->one) && options_given(program, rest, c->other))
-			return options_misuse(program, "--%s and --%s contradict each other", c->one,
-					      c->other);
+			return options_misuse(program, "--%s and --%s contradict each other",
+					      c->one, c->other);
 	return OPTIONS_GO_ON;
 }
 
@@ -369,7 +368,8 @@ int options_parse(const struct options_program *program, int argc, char **argv, 
 		index = code >= 256 ? code - 256 : index_of_letter(program->options, code);
 		o = &program->options[index];
 		if (o->set == option_help)
-			return strcmp(o->name, "version") ? print_help(program) : print_version(program);
+			return strcmp(o->name, "version") ? print_help(program)
+							  : print_version(program);
 		if (apply(o, config) < 0)
 			return STATUS_USAGE;
 		rest->given[index / 64] |= 1ULL << (index % 64);

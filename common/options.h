@@ -25,12 +25,29 @@ typedef int option_setter(void *field, const char *arg, const struct option_spec
 struct option_spec {
 	const char *name;   /* long name without dashes; NULL ends the table */
 	char letter;	    /* short option, or 0 */
-	const char *arg;    /* metavariable (`PORT`), or the words of a choice (`reject|drop`), or NULL */
-	const char *help;   /* what it does, with its default in parentheses; \n breaks the line */
+	const char *arg;    /* `PORT`, or the words of a choice (`reject|drop`); NULL: a flag */
+	const char *help;   /* what it does (its default in parentheses); \n breaks the line */
 	option_setter *set; /* NULL: a heading; then help is its text and name is "" */
 	size_t offset;	    /* of the field in the configuration */
 	unsigned commands;  /* bits of the commands that take it (1 << index); 0: all of them */
 };
+
+/* Rows of the table: an option whose value goes to config.member; the same for some commands only; a
+ * heading; the end. */
+#define OPTION(name, letter, arg, help, set, config, member) \
+	OPTION_OF(0, name, letter, arg, help, set, config, member)
+#define OPTION_OF(commands, name, letter, arg, help, set, config, member)        \
+	{                                                                        \
+		name, letter, arg, help, set, offsetof(config, member), commands \
+	}
+#define OPTION_HEADING(text)                  \
+	{                                     \
+		"", 0, NULL, text, NULL, 0, 0 \
+	}
+#define OPTION_END                              \
+	{                                       \
+		NULL, 0, NULL, NULL, NULL, 0, 0 \
+	}
 
 /* Two options that cannot be given together, by long name; ended by one with a NULL. */
 struct option_conflict {
@@ -43,14 +60,14 @@ struct option_command {
 };
 
 struct options_program {
-	const char *name;		      /* `tproxy-setup` */
-	const char *summary;		      /* its one job, in one line */
-	const char *usage;		      /* the lines after `Usage:`, separated by \n */
-	const struct option_command *commands;/* NULL when the program has none */
-	int default_command;		      /* index of the one meant when none is given, or -1 */
+	const char *name;		       /* `tproxy-setup` */
+	const char *summary;		       /* its one job, in one line */
+	const char *usage;		       /* the lines after `Usage:`, separated by \n */
+	const struct option_command *commands; /* NULL when the program has none */
+	int default_command; /* index of the one meant when none is given, or -1 */
 	const struct option_spec *options;
 	const struct option_conflict *conflicts; /* may be NULL */
-	const char *epilogue;		      /* end of --help: examples and where to read on; may be NULL */
+	const char *epilogue; /* end of --help: examples, where to read on; may be NULL */
 };
 
 /* What the command line held besides option values. Points into argv. */
@@ -58,35 +75,35 @@ struct options_rest {
 	int command;	 /* index into commands, -1 when the program has none */
 	char **operands; /* before `--` */
 	int count;
-	char **wrapped;	 /* after `--`, NULL-terminated; NULL when there was no `--` */
-	uint64_t given[2];/* options seen, by index in the table; see options_given() */
+	char **wrapped;	   /* after `--`, NULL-terminated; NULL when there was no `--` */
+	uint64_t given[2]; /* options seen, by index in the table; see options_given() */
 };
 
-/* Options that all programs share. Put it first into the configuration and OPTIONS_COMMON into the
- * table. ipv4/ipv6 and tcp/udp are as typed; options_wants_*() apply the defaults. */
+/* Options that all programs share. ipv4/ipv6 and tcp/udp are as typed; options_wants_*() apply the
+ * defaults. */
 struct options_common {
 	bool ipv4, ipv6, tcp, udp, json;
 };
 
-#define OPTIONS_COMMON(config, member)                                                             \
-	{ "", 0, NULL, "Common:", NULL, 0, 0 },                                                    \
-	{ "ipv4", '4', NULL, "IPv4 only (both families)", option_flag,                             \
-	  offsetof(config, member.ipv4), 0 },                                                      \
-	{ "ipv6", '6', NULL, "IPv6 only (both families)", option_flag,                             \
-	  offsetof(config, member.ipv6), 0 },                                                      \
-	{ "json", 'j', NULL, "records as JSON, one object per line", option_flag,                  \
-	  offsetof(config, member.json), 0 },                                                      \
-	{ "quiet", 'q', NULL, "no notices on stderr", option_quiet, 0, 0 },                        \
-	{ "verbose", 'v', NULL, "more on stderr; may be repeated", option_verbose, 0, 0 },         \
-	{ "help", 0, NULL, "print this help and exit", option_help, 0, 0 },                        \
-	{ "version", 0, NULL, "print the version and exit", option_help, 0, 0 }
+#define OPTIONS_COMMON(config, member)                                                            \
+	OPTION_HEADING("Common:"),                                                                \
+		OPTION("ipv4", '4', NULL, "IPv4 only (both)", option_flag, config, member.ipv4),  \
+		OPTION("ipv6", '6', NULL, "IPv6 only (both)", option_flag, config, member.ipv6),  \
+		OPTION("json", 'j', NULL, "records as JSON, one object per line", option_flag,    \
+		       config, member.json),                                                      \
+		OPTION("quiet", 'q', NULL, "no notices on stderr", option_quiet, config, member), \
+		OPTION("verbose", 'v', NULL, "more on stderr; may be repeated", option_verbose,   \
+		       config, member),                                                           \
+		OPTION("help", 0, NULL, "print this help and exit", option_help, config, member), \
+		OPTION("version", 0, NULL, "print the version and exit", option_help, config,     \
+		       member)
 
 /* -t for programs that know TCP alone, -t and -u for those that know UDP too. */
-#define OPTIONS_TCP(config, member)                                                                \
-	{ "tcp", 't', NULL, "TCP (the default)", option_flag, offsetof(config, member.tcp), 0 }
-#define OPTIONS_TCP_UDP(config, member)                                                            \
-	OPTIONS_TCP(config, member),                                                               \
-	{ "udp", 'u', NULL, "UDP; with -t both", option_flag, offsetof(config, member.udp), 0 }
+#define OPTIONS_TCP(config, member) \
+	OPTION("tcp", 't', NULL, "TCP (the default)", option_flag, config, member.tcp)
+#define OPTIONS_TCP_UDP(config, member) \
+	OPTIONS_TCP(config, member),    \
+		OPTION("udp", 'u', NULL, "UDP; with -t both", option_flag, config, member.udp)
 
 /* Setters for common types; the field's type is given in each comment. */
 option_setter option_flag;     /* bool: true */

@@ -15,8 +15,8 @@ static bool read_digits(const char **text, unsigned base, uint64_t *out)
 	uint64_t n = 0;
 
 	for (; isxdigit((unsigned char)*p); p++) {
-		unsigned digit = isdigit((unsigned char)*p) ? (unsigned)(*p - '0') :
-							      (unsigned)(tolower(*p) - 'a' + 10);
+		unsigned digit = isdigit((unsigned char)*p) ? (unsigned)(*p - '0')
+							    : (unsigned)(tolower(*p) - 'a' + 10);
 		if (digit >= base)
 			break;
 		if (__builtin_mul_overflow(n, base, &n) || __builtin_add_overflow(n, digit, &n))
@@ -65,7 +65,8 @@ static const uint64_t *read_unit(const char **text)
 	size_t length = strspn(*text, "dhms");
 
 	for (size_t i = 0; i < UNITS; i++) {
-		if (strlen(units[i].suffix) != length || memcmp(*text, units[i].suffix, length) != 0)
+		if (strlen(units[i].suffix) != length ||
+		    memcmp(*text, units[i].suffix, length) != 0)
 			continue;
 		*text += length;
 		return &units[i].ms;
@@ -90,8 +91,8 @@ int quantity_duration(const char *text, uint64_t *ms, struct failure *why)
 			return report_refuse(why, "%s", form);
 		}
 		last = *unit;
-		if (__builtin_mul_overflow(n, *unit, &n) || __builtin_add_overflow(total, n, &total) ||
-		    total > DURATION_MAX_MS)
+		if (__builtin_mul_overflow(n, *unit, &n) ||
+		    __builtin_add_overflow(total, n, &total) || total > DURATION_MAX_MS)
 			return report_refuse(why, "longer than 366 days");
 	} while (*p);
 	*ms = total;

@@ -21,44 +21,44 @@
 
 /* In the order in which JSON prints them. Names are in record.c; the order may grow at its end. */
 enum record_field {
-	RECORD_V,	  /* number: schema version, set by the writer */
-	RECORD_TYPE,	  /* text: `connection`, `socket`, `part`, ... */
-	RECORD_TIME,	  /* time: RFC 3339 UTC with microseconds */
-	RECORD_EVENT,	  /* text: `open`, `close`, `refused`, ... */
-	RECORD_ID,	  /* number: of a connection within one process */
-	RECORD_INSTANCE,  /* text: --name of tproxy-setup */
-	RECORD_PROTO,	  /* text: `tcp`, `udp` */
-	RECORD_CLIENT,	  /* endpoint */
-	RECORD_ORIGDST,	  /* endpoint */
-	RECORD_ORIGDST_BY,/* text: `tproxy`, `redirect`, `conntrack`, `proxy-protocol`, `none` */
-	RECORD_LISTENER,  /* endpoint */
-	RECORD_IIF,	  /* text: interface name */
-	RECORD_LOCAL,	  /* endpoint: a socket's own end */
-	RECORD_PEER,	  /* endpoint: a socket's other end */
-	RECORD_MARK,	  /* mark */
-	RECORD_COOKIE,	  /* cookie: SO_COOKIE as 0x%x, a string in JSON (64 bits) */
+	RECORD_V,	   /* number: schema version, set by the writer */
+	RECORD_TYPE,	   /* text: `connection`, `socket`, `part`, ... */
+	RECORD_TIME,	   /* time: RFC 3339 UTC with microseconds */
+	RECORD_EVENT,	   /* text: `open`, `close`, `refused`, ... */
+	RECORD_ID,	   /* number: of a connection within one process */
+	RECORD_INSTANCE,   /* text: --name of tproxy-setup */
+	RECORD_PROTO,	   /* text: `tcp`, `udp` */
+	RECORD_CLIENT,	   /* endpoint */
+	RECORD_ORIGDST,	   /* endpoint */
+	RECORD_ORIGDST_BY, /* text: `tproxy`, `redirect`, `conntrack`, `proxy-protocol`, `none` */
+	RECORD_LISTENER,   /* endpoint */
+	RECORD_IIF,	   /* text: interface name */
+	RECORD_LOCAL,	   /* endpoint: a socket's own end */
+	RECORD_PEER,	   /* endpoint: a socket's other end */
+	RECORD_MARK,	   /* mark */
+	RECORD_COOKIE,	   /* cookie: SO_COOKIE as 0x%x, a string in JSON (64 bits) */
 	RECORD_UPSTREAM_COOKIE, /* cookie */
-	RECORD_PID,	  /* number */
-	RECORD_PROG,	  /* text */
-	RECORD_FD,	  /* number */
-	RECORD_STATE,	  /* text */
-	RECORD_UPSTREAM_LOCAL, /* endpoint */
-	RECORD_UPSTREAM,  /* endpoint */
-	RECORD_SOURCE_KEPT, /* text: `addr+port`, `addr`, `no` */
-	RECORD_BYTES_UP,  /* number: client to server */
-	RECORD_BYTES_DOWN,/* number: server to client */
-	RECORD_PACKETS_UP,/* number */
-	RECORD_PACKETS_DOWN, /* number */
-	RECORD_DURATION_MS, /* milliseconds with three decimals, from the monotonic clock */
-	RECORD_REASON,	  /* text: why it ended or was refused; a closed list per program */
-	RECORD_TRANSPARENT, /* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
-	RECORD_CHECK,	  /* text: what a status part, a doctor's check or a counter is called */
-	RECORD_SEVERITY,  /* text: `ok`, `warn`, `fail` */
-	RECORD_EVIDENCE,  /* prose */
-	RECORD_FIX,	  /* prose */
-	RECORD_STEP,	  /* text */
-	RECORD_COUNT,	  /* number: a counter's value */
-	RECORD_BYTES,	  /* number: bytes of a counter */
+	RECORD_PID,		/* number */
+	RECORD_PROG,		/* text */
+	RECORD_FD,		/* number */
+	RECORD_STATE,		/* text */
+	RECORD_UPSTREAM_LOCAL,	/* endpoint */
+	RECORD_UPSTREAM,	/* endpoint */
+	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no` */
+	RECORD_BYTES_UP,	/* number: client to server */
+	RECORD_BYTES_DOWN,	/* number: server to client */
+	RECORD_PACKETS_UP,	/* number */
+	RECORD_PACKETS_DOWN,	/* number */
+	RECORD_DURATION_MS,	/* milliseconds with three decimals, from the monotonic clock */
+	RECORD_REASON,		/* text: why it ended or was refused; a closed list per program */
+	RECORD_TRANSPARENT,	/* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
+	RECORD_CHECK,	 /* text: what a status part, a doctor's check or a counter is called */
+	RECORD_SEVERITY, /* text: `ok`, `warn`, `fail` */
+	RECORD_EVIDENCE, /* prose */
+	RECORD_FIX,	 /* prose */
+	RECORD_STEP,	 /* text */
+	RECORD_COUNT,	 /* number: a counter's value */
+	RECORD_BYTES,	 /* number: bytes of a counter */
 	RECORD_FIELDS
 };
 
@@ -96,13 +96,18 @@ struct record_columns {
 /* `proto,client` replaces *columns, `+mark,cookie` adds to it. -1 with *why naming the bad column. */
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why);
 
-/* An option_setter for -o/--columns (field: const char *); NULL-safe form of the above is applied by
- * the program once its default columns are known. Options -o and -H as table rows: */
+/* The options that shape a table, and their rows for an option table. */
 struct record_style {
 	const char *columns; /* -o as typed, or NULL */
 	bool no_header;	     /* -H */
-	bool json;	     /* -j */
+	bool json;	     /* -j, from options_common */
 };
+
+#define RECORD_TABLE_OPTIONS(config, member)                                                     \
+	OPTION("no-header", 'H', NULL, "no header line", option_flag, config, member.no_header), \
+		OPTION("columns", 'o', "COL,...",                                                \
+		       "these columns; +COL,... adds to the usual ones", option_text, config,    \
+		       member.columns)
 
 /* Longest line of one record, newline included; a longer one is cut in its prose fields. */
 #define RECORD_LINE_MAX 2048
@@ -126,10 +131,9 @@ void record_table_put(struct record_table *t, const struct record *r);
 
 /*
  * A writer for services: never blocks, never stops the service. Records go into a bounded queue that
- * is written when the descriptor takes them; what does not fit is counted and reported in a `lost`
- * record as soon as there is room. The descriptor's flags are left alone: it is written to only after
- * poll() says that it takes at least PIPE_BUF bytes; a regular file is written directly.
- * Safe to share between threads (one lock, held for a copy).
+ * is written when the descriptor takes them; what does not fit is counted, and a JSON stream says so
+ * in a `lost` record as soon as there is room. The descriptor's flags are left alone.
+ * Safe to share between threads (one lock, held for a copy). SIGPIPE must be ignored by the program.
  */
 struct record_stream;
 

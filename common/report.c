@@ -108,11 +108,10 @@ const char *report_text(const struct failure *why, char *buf, unsigned long size
 	bool call = why->call[0], detail = why->detail[0];
 
 	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", why->subject, why->subject[0] ? ": " : "",
-		 why->call, call && (detail || why->err) ? ": " : "",
-		 detail ? why->detail : "",
+		 why->call, call && (detail || why->err) ? ": " : "", detail ? why->detail : "",
 		 detail && call && why->err ? ": " : "",
-		 why->err && (call || !detail) ? strerror(why->err) : "",
-		 why->hint[0] ? "; " : "", why->hint);
+		 why->err && (call || !detail) ? strerror(why->err) : "", why->hint[0] ? "; " : "",
+		 why->hint);
 	return buf;
 }
 
