@@ -39,6 +39,7 @@ static int parse_port(const char *text, uint16_t *port, struct failure *why)
 {
 	uint64_t n;
 
+	*port = 0;
 	if (quantity_number(text, 1, 65535, &n, NULL) < 0)
 		return report_refuse(why, "'%s' is not a port from 1 to 65535", text);
 	*port = (uint16_t)n;
