@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* conntrack - see conntrack.h. */
+#include "conntrack.h"
+
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -8,7 +9,6 @@
 #include <netlink/netfilter/ct.h>
 #include <stdlib.h>
 #include <string.h>
-#include "conntrack.h"
 #include "netlink.h"
 
 /* The direction, as libnl-nf counts: of the tuple that is asked for and of the one we are after. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* netlink - see netlink.h. */
+#include "netlink.h"
+
 #include <errno.h>
 #include <linux/netlink.h>
 #include <netlink/errno.h>
@@ -7,7 +8,6 @@
 #include <netlink/socket.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include "netlink.h"
 
 /* The kernel fills the messages of a dump up to what the reader offers, at most 32 KB. */
 #define RECEIVE_SIZE 32768

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* sockdiag - see sockdiag.h. */
+#include "sockdiag.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <strings.h>
 #include <unistd.h>
 #include "netlink.h"
-#include "sockdiag.h"
 
 /* Bit 5 of the first byte of struct inet_diag_sockopt, whose bit-fields name it `transparent`. */
 #define SOCKOPT_TRANSPARENT 0x20

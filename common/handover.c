@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "handover.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "quantity.h"
+
+/* Variables of one connection, or of this process alone: no child may take an inherited one for its
+ * own. TCP6* and *HOST, *INFO are other UCSPI servers' (ucspi-tcp6, tcpserver). */
+static const char *const private_variables[] = {
+	"PROTO",	 "TCPREMOTEIP",	      "TCPREMOTEPORT",	"TCPREMOTEHOST",  "TCPREMOTEINFO",
+	"TCPLOCALIP",	 "TCPLOCALPORT",      "TCPLOCALHOST",	"UDPREMOTEIP",	  "UDPREMOTEPORT",
+	"UDPREMOTEHOST", "UDPREMOTEINFO",     "UDPLOCALIP",	"UDPLOCALPORT",	  "UDPLOCALHOST",
+	"TCP6REMOTEIP",	 "TCP6REMOTEPORT",    "TCP6REMOTEHOST", "TCP6REMOTEINFO", "TCP6LOCALIP",
+	"TCP6LOCALPORT", "TCP6LOCALHOST",     "TCP6INTERFACE",	"TPROXY_CLIENT",  "TPROXY_ORIGDST",
+	"TPROXY_MARK",	 "TPROXY_COOKIE",     "LISTEN_FDS",	"LISTEN_PID",	  "LISTEN_FDNAMES",
+	"NOTIFY_SOCKET", "TPROXY_ORIGDST_BY",
+};
+#define PRIVATE_VARIABLES (sizeof(private_variables) / sizeof(*private_variables))
+
+/* At most so many variables are set for one connection; the longest: a name and an endpoint. */
+#define OWN_VARIABLES 10
+#define VARIABLE_MAX  (32 + ENDPOINT_TEXT_MAX)
+
+int handover_guard_descriptors(struct failure *why)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return report_fail(why, errno, "open", "/dev/null");
+	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		return report_fail(why, errno, "close_range", "inherited descriptors");
+	return 0;
+}
+
+static bool is_private(const char *entry)
+{
+	for (size_t i = 0; i < PRIVATE_VARIABLES; i++) {
+		size_t length = strlen(private_variables[i]);
+
+		if (!strncmp(entry, private_variables[i], length) && entry[length] == '=')
+			return true;
+	}
+	return false;
+}
+
+/* The inherited environment without the private variables, and room for a connection's own. */
+static int prepare_environment(struct handover_command *command)
+{
+	size_t count = 0;
+
+	while (environ[count])
+		count++;
+	command->environment = calloc(count + OWN_VARIABLES + 1, sizeof(char *));
+	if (!command->environment)
+		return -1;
+	for (size_t i = 0; i < count; i++)
+		if (!is_private(environ[i]))
+			command->environment[command->inherited++] = environ[i];
+	return 0;
+}
+
+/* Can it be executed? 0 or an errno value. */
+static int check_executable(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno;
+	if (S_ISDIR(st.st_mode))
+		return EISDIR;
+	return access(path, X_OK) < 0 ? errno : 0;
+}
+
+/* Search PATH as execvp(3) does: one that may not be executed is passed over, but remembered. */
+static int search_path(const char *name, char **found)
+{
+	const char *path = getenv("PATH");
+	int err = ENOENT, last;
+
+	for (const char *p = path ? path : "/usr/bin:/bin"; p; p = strchr(p, ':')) {
+		size_t length;
+
+		p += *p == ':';
+		length = strcspn(p, ":");
+		if (asprintf(found, "%.*s%s%s", (int)length, p, length ? "/" : "", name) < 0) {
+			*found = NULL;
+			return ENOMEM;
+		}
+		last = check_executable(*found);
+		if (!last)
+			return 0;
+		if (last != ENOENT && last != ENOTDIR)
+			err = last;
+		free(*found);
+		*found = NULL;
+	}
+	return err;
+}
+
+int handover_find(struct handover_command *command, char **argv, struct failure *why)
+{
+	int err;
+
+	*command = (struct handover_command){ .argv = argv };
+	if (strchr(argv[0], '/')) {
+		err = check_executable(argv[0]);
+		if (!err && !(command->path = strdup(argv[0])))
+			err = ENOMEM;
+	} else {
+		err = search_path(argv[0], &command->path);
+	}
+	if (!err && prepare_environment(command) < 0)
+		err = ENOMEM;
+	if (!err)
+		return 0;
+	handover_free(command);
+	report_fail(why, err, "", "%s", argv[0]);
+	return report_detail(why, "%s", err == ENOENT ? "command not found" : strerror(err));
+}
+
+void handover_free(struct handover_command *command)
+{
+	free(command->path);
+	free(command->environment);
+	*command = (struct handover_command){ 0 };
+}
+
+int handover_exit_status(const struct failure *why)
+{
+	return why->err == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
+}
+
+/* The variables of one connection, before they are hung into the environment. */
+struct variables {
+	char text[OWN_VARIABLES][VARIABLE_MAX];
+	size_t count;
+};
+
+static void set_variable(struct variables *v, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void set_variable(struct variables *v, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(v->text[v->count++], VARIABLE_MAX, format, ap);
+	va_end(ap);
+}
+
+/* UCSPI's side of it: TCPREMOTEIP and TCPREMOTEPORT, say. */
+static void set_side(struct variables *v, const char *proto, const char *side,
+		     const struct endpoint *e)
+{
+	char address[ENDPOINT_TEXT_MAX];
+
+	if (!endpoint_is_set(e))
+		return;
+	set_variable(v, "%s%sIP=%s", proto, side, endpoint_format_address(e, address));
+	set_variable(v, "%s%sPORT=%u", proto, side, e->port);
+}
+
+/* PROTO is TCP for both families, as s6-tcpserver has it; TCP6 would be unknown to most programs. */
+static void describe_peer(struct variables *v, const struct handover_peer *peer)
+{
+	const char *proto = peer->protocol == IPPROTO_UDP ? "UDP" : "TCP";
+	char text[ENDPOINT_TEXT_MAX];
+
+	v->count = 0;
+	set_variable(v, "PROTO=%s", proto);
+	set_side(v, proto, "REMOTE", &peer->client);
+	set_side(v, proto, "LOCAL", &peer->local);
+	set_variable(v, "TPROXY_CLIENT=%s", endpoint_format(&peer->client, text));
+	if (endpoint_is_set(&peer->origdst))
+		set_variable(v, "TPROXY_ORIGDST=%s", endpoint_format(&peer->origdst, text));
+	set_variable(v, "TPROXY_ORIGDST_BY=%s", peer->origdst_by);
+	set_variable(v, "TPROXY_MARK=0x%x", peer->mark);
+	set_variable(v, "TPROXY_COOKIE=0x%llx", (unsigned long long)peer->cookie);
+}
+
+/* All signals as by default and none blocked: what this process ignores is not the child's affair. */
+static int prepare_spawn(posix_spawnattr_t *attributes, posix_spawn_file_actions_t *actions, int fd)
+{
+	sigset_t none, all;
+	int err;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	err = posix_spawn_file_actions_adddup2(actions, fd, STDIN_FILENO);
+	if (!err)
+		err = posix_spawn_file_actions_adddup2(actions, fd, STDOUT_FILENO);
+	if (!err)
+		err = posix_spawnattr_setsigmask(attributes, &none);
+	if (!err)
+		err = posix_spawnattr_setsigdefault(attributes, &all);
+	if (!err)
+		err = posix_spawnattr_setflags(attributes,
+					       POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	return err;
+}
+
+static int set_blocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+pid_t handover_spawn(struct handover_command *command, const struct handover_peer *peer, int fd,
+		     struct failure *why)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	struct variables own;
+	pid_t pid = -1;
+	int err;
+
+	if (set_blocking(fd) < 0)
+		return report_fail(why, errno, "fcntl", "connection");
+	describe_peer(&own, peer);
+	for (size_t i = 0; i < own.count; i++)
+		command->environment[command->inherited + i] = own.text[i];
+	command->environment[command->inherited + own.count] = NULL;
+	posix_spawn_file_actions_init(&actions); /* glibc's cannot fail */
+	posix_spawnattr_init(&attributes);
+	err = prepare_spawn(&attributes, &actions, fd);
+	if (!err)
+		err = posix_spawn(&pid, command->path, &actions, &attributes, command->argv,
+				  command->environment);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	command->environment[command->inherited] = NULL;
+	return err ? report_fail(why, err, "posix_spawn", "%s", command->path) : pid;
+}
+
+/* Put the descriptors to 3, 4, ...: first out of the way of each other, then into place. */
+static int place_descriptors(int *fds, size_t count, struct failure *why)
+{
+	int beyond = HANDOVER_FIRST_FD + (int)count;
+
+	for (size_t i = 0; i < count; i++) {
+		int copy = fds[i];
+
+		if (copy < beyond && copy != HANDOVER_FIRST_FD + (int)i)
+			copy = fcntl(copy, F_DUPFD_CLOEXEC, beyond);
+		if (copy < 0)
+			return report_fail(why, errno, "fcntl(F_DUPFD_CLOEXEC)", "listener");
+		fds[i] = copy;
+	}
+	for (size_t i = 0; i < count; i++) {
+		int place = HANDOVER_FIRST_FD + (int)i;
+
+		if (fds[i] == place ? fcntl(place, F_SETFD, 0) < 0 : dup2(fds[i], place) < 0)
+			return report_fail(why, errno, "dup2", "listener");
+		if (set_blocking(place) < 0)
+			return report_fail(why, errno, "fcntl", "listener");
+	}
+	return 0;
+}
+
+/* NOTIFY_SOCKET is left to the command: it knows better when it is ready. */
+static int set_listen_variables(const char *const *names, size_t count)
+{
+	char list[256] = "", number[24];
+
+	for (size_t i = 0; i < count; i++) {
+		size_t used = strlen(list);
+
+		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ":" : "", names[i]);
+	}
+	snprintf(number, sizeof(number), "%zu", count);
+	if (setenv("LISTEN_FDS", number, 1) || setenv("LISTEN_FDNAMES", list, 1))
+		return -1;
+	snprintf(number, sizeof(number), "%d", (int)getpid());
+	return setenv("LISTEN_PID", number, 1);
+}
+
+int handover_become(struct handover_command *command, int *fds, const char *const *names,
+		    size_t count, struct failure *why)
+{
+	if (place_descriptors(fds, count, why) < 0)
+		return -1;
+	if (set_listen_variables(names, count) < 0)
+		return report_fail(why, errno, "setenv", "LISTEN_FDS");
+	execv(command->path, command->argv);
+	return report_fail(why, errno, "execv", "%s", command->path);
+}
+
+static void forget_listen_variables(void)
+{
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDNAMES");
+}
+
+int handover_take_listeners(struct failure *why)
+{
+	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	uint64_t count = 0, target = 0;
+
+	if (!fds || !pid)
+		return 0;
+	if (quantity_number(pid, 1, INT32_MAX, &target, why) < 0)
+		return report_about(why, "LISTEN_PID=%s", pid);
+	if (target == (uint64_t)getpid() && quantity_number(fds, 1, 1024, &count, why) < 0)
+		return report_about(why, "LISTEN_FDS=%s", fds);
+	for (int i = 0; i < (int)count; i++)
+		if (fcntl(HANDOVER_FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0)
+			return report_fail(why, errno, "fcntl", "LISTEN_FDS=%s: fd %d", fds,
+					   HANDOVER_FIRST_FD + i);
+	forget_listen_variables();
+	return (int)count;
+}
+
+int handover_notify(const char *state, struct failure *why)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t length = path ? strlen(path) : 0;
+	ssize_t sent;
+	int fd, err;
+
+	if (!length)
+		return 0;
+	if (length >= sizeof(to.sun_path))
+		return report_fail(why, ENAMETOOLONG, "NOTIFY_SOCKET", "%s", path);
+	memcpy(to.sun_path, path, length);
+	if (path[0] == '@') /* an abstract name */
+		to.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return report_fail(why, errno, "socket", "NOTIFY_SOCKET");
+	sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
+		      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	err = errno;
+	close(fd);
+	return sent < 0 ? report_fail(why, err, "sendto", "NOTIFY_SOCKET %s", path) : 0;
+}
+
+/* Who to become. */
+struct identity {
+	uid_t uid;
+	gid_t gid;
+	char name[64]; /* "": known by its number only, no supplementary groups */
+};
+
+static int find_user(const char *user, struct identity *out, struct failure *why)
+{
+	struct passwd *entry = getpwnam(user);
+	uint64_t number;
+
+	if (!entry && quantity_number(user, 0, INT32_MAX, &number, NULL) == 0) {
+		entry = getpwuid((uid_t)number);
+		*out = (struct identity){ .uid = (uid_t)number, .gid = (gid_t)number };
+	} else if (!entry) {
+		return report_refuse(why, "no such user: %s", user);
+	}
+	if (entry) {
+		*out = (struct identity){ .uid = entry->pw_uid, .gid = entry->pw_gid };
+		snprintf(out->name, sizeof(out->name), "%s", entry->pw_name);
+	}
+	return 0;
+}
+
+static int find_group(const char *group, gid_t *gid, struct failure *why)
+{
+	struct group *entry = getgrnam(group);
+	uint64_t number;
+
+	if (!entry && quantity_number(group, 0, INT32_MAX, &number, NULL) < 0)
+		return report_refuse(why, "no such group: %s", group);
+	*gid = entry ? entry->gr_gid : (gid_t)number;
+	return 0;
+}
+
+static int find_identity(const char *user, struct identity *out, struct failure *why)
+{
+	const char *colon = strchr(user, ':');
+	char name[64];
+
+	snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user), user);
+	if (find_user(name, out, why) < 0)
+		return -1;
+	return colon ? find_group(colon + 1, &out->gid, why) : 0;
+}
+
+int handover_drop_privileges(const char *user, const int *keep, size_t count, struct failure *why)
+{
+	struct identity who;
+	int err;
+
+	if (find_identity(user, &who, why) < 0)
+		return -1;
+	err = who.name[0] ? initgroups(who.name, who.gid) : setgroups(0, NULL);
+	if (err < 0)
+		return report_fail(why, errno, "setgroups", "--user %s", user);
+	capng_clear(CAPNG_SELECT_CAPS);
+	for (size_t i = 0; i < count; i++)
+		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned)keep[i]);
+	err = capng_change_id((int)who.uid, (int)who.gid, CAPNG_NO_FLAG);
+	if (err)
+		return report_fail(why, errno ? errno : EPERM, "setresuid", "--user %s", user);
+	return 0;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * handover - giving a connection, or a listener, to another program, and taking listeners from one.
+ *
+ * Knows the conventions between such programs: UCSPI (a connection on fd 0 and 1, its addresses in the
+ * environment), sd_listen_fds(3) (LISTEN_FDS from fd 3), sd_notify(3), and giving up privileges.
+ * Nothing here is for use by two threads at once.
+ */
+#ifndef TPROXY_HANDOVER_H
+#define TPROXY_HANDOVER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include "endpoint.h"
+#include "report.h"
+
+/* The first descriptor passed by LISTEN_FDS. */
+#define HANDOVER_FIRST_FD 3
+
+/*
+ * To be called first: opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket gets
+ * their number, and marks whatever else was inherited close-on-exec. Returns 0, or -1 with *why.
+ */
+int handover_guard_descriptors(struct failure *why);
+
+/* A command found in PATH, with an environment that has lost what only concerned this process. */
+struct handover_command {
+	char *path;
+	char **argv; /* borrowed */
+	char **environment;
+	size_t inherited; /* entries of the environment that are the same for every run */
+};
+
+/*
+ * Find argv[0] as execvp(3) would. Returns 0, or -1 with *why; why->err tells the exit status
+ * (handover_exit_status()): ENOENT not found, EACCES and others not executable.
+ */
+int handover_find(struct handover_command *command, char **argv, struct failure *why);
+void handover_free(struct handover_command *command);
+
+/* STATUS_NOT_FOUND or STATUS_CANNOT_RUN, as a shell would tell them apart. */
+int handover_exit_status(const struct failure *why);
+
+/* What a command is told of its connection. Where local is not set the variables are left out. */
+struct handover_peer {
+	int protocol; /* IPPROTO_TCP or IPPROTO_UDP: names begin with TCP or UDP */
+	struct endpoint client;
+	struct endpoint local; /* UCSPI's local side: the original destination if there is one */
+	struct endpoint origdst;
+	const char *origdst_by;
+	uint32_t mark;
+	uint64_t cookie;
+};
+
+/*
+ * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default. The
+ * cost does not grow with this process's memory (posix_spawn(3), by vfork). fd stays the caller's.
+ * Returns the child's pid, or -1 with *why.
+ */
+pid_t handover_spawn(struct handover_command *command, const struct handover_peer *peer, int fd,
+		     struct failure *why);
+
+/*
+ * Become the command, which gets the descriptors from fd 3 on, in blocking mode, with LISTEN_FDS,
+ * LISTEN_PID and LISTEN_FDNAMES; fds is overwritten. Returns only on failure, -1 with *why.
+ */
+int handover_become(struct handover_command *command, int *fds, const char *const *names,
+		    size_t count, struct failure *why);
+
+/*
+ * How many descriptors were passed to this process, from HANDOVER_FIRST_FD on; 0 when none (or when
+ * they are for another process). They become close-on-exec, and the variables are removed, so that no
+ * child takes them for its own. -1 with *why when the variables make no sense. To be called before
+ * handover_guard_descriptors().
+ */
+int handover_take_listeners(struct failure *why);
+
+/* Tell the service manager, if one listens at NOTIFY_SOCKET: `READY=1`. -1 with *why on failure. */
+int handover_notify(const char *state, struct failure *why);
+
+/*
+ * Become `NAME[:GROUP]` (names or numbers) with that user's groups, keeping only the capabilities in
+ * keep (CAP_* numbers, count of them) and giving up all others. Returns 0, or -1 with *why.
+ */
+int handover_drop_privileges(const char *user, const int *keep, size_t count, struct failure *why);
+
+#endif
