@@ -136,14 +136,44 @@ static int prepare_listener(int fd, int family, const struct transparent_listen_
 	return set_inherited(fd, family, options, call);
 }
 
+/*
+ * SO_REUSEPORT lets the same user's listeners share an endpoint without a word. A bind() without it
+ * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly where somebody listens.
+ */
+static int check_alone(const struct endpoint *at, const struct transparent_listen_options *options,
+		       struct failure *why)
+{
+	struct transparent_listen_options plain = *options;
+	union endpoint_sockaddr address;
+	socklen_t length = endpoint_to_sockaddr(at, &address);
+	const char *call = "socket";
+	int fd = socket(at->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	plain.reuseport = false;
+	if (fd < 0 || prepare_listener(fd, at->family, &plain, &call) < 0)
+		goto fail;
+	call = "bind";
+	if (bind(fd, &address.sa, length) < 0)
+		goto fail;
+	close(fd);
+	return 0;
+fail:
+	if (fd >= 0)
+		close_quietly(fd);
+	return fail_at(why, call, at);
+}
+
 int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		       struct failure *why)
 {
 	union endpoint_sockaddr address;
 	socklen_t length = endpoint_to_sockaddr(at, &address);
 	const char *call = "socket";
-	int fd = socket(at->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd;
 
+	if (options->reuseport && options->alone && check_alone(at, options, why) < 0)
+		return -1;
+	fd = socket(at->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fail_at(why, call, at);
 	if (prepare_listener(fd, at->family, options, &call) < 0)

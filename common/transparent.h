@@ -25,24 +25,24 @@
 
 /* How an original destination is known; names as in records, see transparent_origin_name(). */
 enum transparent_origin {
-	ORIGIN_NONE, /* a direct connection: nobody redirected it */
-	ORIGIN_TPROXY, /* getsockname: the local address is where the client wanted to go */
-	ORIGIN_REDIRECT, /* SO_ORIGINAL_DST: conntrack's record of a REDIRECT or DNAT */
+	ORIGIN_NONE,	  /* a direct connection: nobody redirected it */
+	ORIGIN_TPROXY,	  /* getsockname: the local address is where the client wanted to go */
+	ORIGIN_REDIRECT,  /* SO_ORIGINAL_DST: conntrack's record of a REDIRECT or DNAT */
 	ORIGIN_CONNTRACK, /* asked of conntrack about another process's socket */
-	ORIGIN_PROXY, /* a PROXY protocol header from an allowed peer */
+	ORIGIN_PROXY,	  /* a PROXY protocol header from an allowed peer */
 };
 
 const char *transparent_origin_name(enum transparent_origin origin);
 
 struct transparent_listen_options {
-	int backlog; /* 0: SOMAXCONN */
+	int backlog;	/* 0: SOMAXCONN */
 	bool reuseport; /* SO_REUSEPORT: one listener a thread, or --takeover */
-	bool redirect; /* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
+	bool redirect;	/* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
 	const struct mark
-		*mark; /* SO_MARK of the listener (inherited by what it accepts), or NULL */
+		*mark;	    /* SO_MARK of the listener (inherited by what it accepts), or NULL */
 	const char *device; /* SO_BINDTODEVICE, or NULL */
-	bool ingress; /* let transparent_ingress() tell where accepted connections came in */
-	int notsent_lowat; /* TCP_NOTSENT_LOWAT of what is accepted, in bytes; 0: the system's */
+	bool ingress;	    /* let transparent_ingress() tell where accepted connections came in */
+	int notsent_lowat;  /* TCP_NOTSENT_LOWAT of what is accepted, in bytes; 0: the system's */
 };
 
 /*
@@ -66,8 +66,8 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 /* An accepted connection, and where it was going. fd is the caller's. */
 struct transparent_connection {
 	int fd;
-	struct endpoint client; /* from accept4: getpeername may already fail */
-	struct endpoint local; /* getsockname */
+	struct endpoint client;	 /* from accept4: getpeername may already fail */
+	struct endpoint local;	 /* getsockname */
 	struct endpoint origdst; /* not set when origin is ORIGIN_NONE */
 	enum transparent_origin origin;
 };
@@ -102,7 +102,7 @@ enum transparent_source { SOURCE_CLIENT, SOURCE_CLIENT_ADDR, SOURCE_OWN, SOURCE_
 struct transparent_connect_options {
 	enum transparent_source source;
 	struct endpoint address; /* SOURCE_ADDR: that one, any port */
-	bool new_port; /* SOURCE_CLIENT: another port when the client's is taken */
+	bool new_port;		 /* SOURCE_CLIENT: another port when the client's is taken */
 	const struct mark *mark; /* SO_MARK of the upstream leg, or NULL */
 };
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "listeners.h"
+#include "sockdiag.h"
+
+static int append(struct listeners *l, const struct endpoint *at, bool optional,
+		  struct failure *why)
+{
+	struct listener *grown = realloc(l->at, (l->count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return report_fail(why, errno, "malloc", "list of listeners");
+	l->at = grown;
+	l->at[l->count++] = (struct listener){ .at = *at, .fd = -1, .optional = optional };
+	return 0;
+}
+
+static int add_wanted(struct listeners *l, const struct endpoint_list *found,
+		      const struct options_common *common, struct failure *why)
+{
+	for (size_t i = 0; i < found->count; i++) {
+		const struct endpoint *at = &found->at[i];
+
+		if (options_wants_family(common, at->family)) {
+			if (append(l, at, found->count > 1, why) < 0)
+				return -1;
+		} else if (found->count == 1) {
+			return report_refuse(why, "is an %s address, which %s excludes",
+					     at->family == AF_INET ? "IPv4" : "IPv6",
+					     at->family == AF_INET ? "-6" : "-4");
+		}
+	}
+	return 0;
+}
+
+int listeners_add(struct listeners *l, const char *operand, enum endpoint_bare bare,
+		  const struct options_common *common, struct failure *why)
+{
+	struct endpoint_list found = { 0 };
+	int result = endpoint_parse_listener(operand, bare, &found, why);
+
+	if (result == 0)
+		result = add_wanted(l, &found, common, why);
+	if (result < 0)
+		report_about(why, "%s", operand);
+	endpoint_list_free(&found);
+	return result;
+}
+
+static bool has_family(const struct listeners *l, int family)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (l->at[i].at.family == family)
+			return true;
+	return false;
+}
+
+int listeners_check(const struct listeners *l, const struct options_common *common,
+		    struct failure *why)
+{
+	bool v4 = has_family(l, AF_INET), v6 = has_family(l, AF_INET6);
+
+	if (v4 == v6 || common->ipv4 || common->ipv6)
+		return 0;
+	return report_refuse(why,
+			     "only %s endpoints are given: add one of %s, or -%c if %s is meant",
+			     v4 ? "IPv4" : "IPv6", v4 ? "IPv6" : "IPv4", v4 ? '4' : '6',
+			     v4 ? "IPv4 alone" : "IPv6 alone");
+}
+
+/* A machine without IPv6 (or IPv4), or without that family on lo. */
+static bool is_lack(const struct failure *why)
+{
+	return why->err == EAFNOSUPPORT || why->err == EADDRNOTAVAIL;
+}
+
+static int open_one(struct listener *one, const struct transparent_listen_options *options,
+		    struct failure *why)
+{
+	char owner[SOCKDIAG_DESCRIPTION_MAX];
+
+	one->fd = transparent_listen(&one->at, options, why);
+	if (one->fd >= 0)
+		return 0;
+	if (one->optional && is_lack(why)) {
+		one->lack = *why;
+		return 0;
+	}
+	if (why->err == EADDRINUSE)
+		report_detail(why, "%s listens there",
+			      sockdiag_describe_listener(IPPROTO_TCP, &one->at, owner));
+	return -1;
+}
+
+static bool is_any_open(const struct listeners *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (l->at[i].fd >= 0)
+			return true;
+	return false;
+}
+
+static void close_all(struct listeners *l)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (l->at[i].fd >= 0)
+			close(l->at[i].fd);
+		l->at[i].fd = -1;
+	}
+}
+
+int listeners_open(struct listeners *l, const struct transparent_listen_options *options,
+		   struct failure *why)
+{
+	struct failure local;
+
+	if (!why)
+		why = &local;
+	for (size_t i = 0; i < l->count; i++) {
+		if (open_one(&l->at[i], options, why) == 0)
+			continue;
+		close_all(l);
+		return -1;
+	}
+	if (l->count && !is_any_open(l)) {
+		*why = l->at[0].lack;
+		return -1;
+	}
+	return 0;
+}
+
+int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why)
+{
+	*to = (struct listeners){ 0 };
+	for (size_t i = 0; i < from->count; i++)
+		if (from->at[i].fd >= 0 && append(to, &from->at[i].at, false, why) < 0)
+			return -1;
+	return 0;
+}
+
+void listeners_close(struct listeners *l)
+{
+	close_all(l);
+	free(l->at);
+	*l = (struct listeners){ 0 };
+}
