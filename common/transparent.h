@@ -37,6 +37,7 @@ const char *transparent_origin_name(enum transparent_origin origin);
 struct transparent_listen_options {
 	int backlog;	/* 0: SOMAXCONN */
 	bool reuseport; /* SO_REUSEPORT: one listener a thread, or --takeover */
+	bool alone;	/* with reuseport: EADDRINUSE where somebody listens already */
 	bool redirect;	/* no IP_TRANSPARENT: for REDIRECT, DNAT or direct connections */
 	const struct mark
 		*mark;	    /* SO_MARK of the listener (inherited by what it accepts), or NULL */
