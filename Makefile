@@ -70,6 +70,16 @@ $(addprefix $(O)/,$(SCRIPTS)): $(O)/%: cmd/%
 	$(call say,INSTALL,$@)
 	$(Q)$(AS_USER) install -D -m 755 $< $@
 
+# Unit tests: one program a file, linked with the archive.
+UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*.c))
+
+units: $(UNITS) ## build the unit tests
+
+$(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
+
 # One clear line instead of a compiler's hundred.
 have-libraries:
 	@for l in $(LIBS_ALL); do $(PKGCONF) --exists $$l 2>/dev/null || \
@@ -81,7 +91,8 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all have-libraries clean help
+
+.PHONY: all units have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)

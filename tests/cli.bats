@@ -1,0 +1,133 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What every program does with its command line, and that --help, the man page and the completions
+# say the same. Needs no network namespace.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+	bats_load_library bats-support
+	bats_load_library bats-assert
+	TOP=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+	BIN=${TPROXY_BIN:-$TOP/build}
+}
+
+programs=(tproxy-setup tproxy-listen tproxy-relay tproxy-inspect tproxy-lab)
+binaries=(tproxy-setup tproxy-listen tproxy-relay tproxy-inspect)
+
+# The long options that a program's --help shows, one a line.
+options_of() {
+	"$BIN/$1" --help | grep -oE -- '(^|[ ,])--[a-z][a-z0-9-]+' | tr -d ' ,' | sort -u
+}
+
+man_page_of() {
+	echo "$TOP/man/$1".[1-8]
+}
+
+@test "--help goes to stdout, exits 0 and names every common option" {
+	for p in "${programs[@]}"; do
+		run --separate-stderr "$BIN/$p" --help
+		assert_success
+		assert_output --partial "Usage: $p"
+		assert_equal "$stderr" ""
+		for o in --quiet --verbose --help --version; do
+			assert_output --partial "$o"
+		done
+	done
+}
+
+@test "--help fits a terminal of 100 columns" {
+	for p in "${programs[@]}"; do
+		run awk 'length > 100' <("$BIN/$p" --help)
+		assert_output ""
+	done
+}
+
+@test "--version prints program, package and version" {
+	for p in "${programs[@]}"; do
+		run --separate-stderr "$BIN/$p" --version
+		assert_success
+		assert_output --regexp "^$p \(tproxy-tools\) [0-9]+\.[0-9]+\.[0-9]+\$"
+	done
+}
+
+@test "an unknown option is a usage error that names it and points to --help" {
+	for p in "${binaries[@]}"; do
+		run --separate-stderr "$BIN/$p" --nonsense
+		assert_equal "$status" 2
+		assert_output ""
+		assert_equal "$stderr" \
+			"$p: --nonsense: no such option (or an ambiguous abbreviation); see '$p --help'"
+	done
+}
+
+@test "output that cannot be written is an error, a reader that went away is none" {
+	for p in "${binaries[@]}"; do
+		run bash -c "'$BIN/$p' --help >/dev/full"
+		assert_equal "$status" 3
+		assert_output "$p: standard output: No space left on device"
+		run bash -c "set -o pipefail; '$BIN/$p' --help | true"
+		assert [ "$status" -eq 0 -o "$status" -eq 141 ]
+	done
+}
+
+@test "every option of --help is in the man page" {
+	for p in "${programs[@]}"; do
+		text=$(mandoc -T utf8 "$(man_page_of "$p")" | col -bx)
+		for o in $(options_of "$p"); do
+			grep -qE -- "(^|[^a-z-])$o([^a-z-]|$)" <<<"$text" || fail "$p(man): $o is missing"
+		done
+	done
+}
+
+@test "the man page names no option that --help does not have" {
+	for p in "${programs[@]}"; do
+		have=$(options_of "$p")
+		for o in $(mandoc -T utf8 "$(man_page_of "$p")" | col -bx |
+			awk '/^OPTIONS|^DESCRIPTION|^COMMANDS/ { on = 1 } /^EXAMPLES|^SEE ALSO/ { on = 0 } on' |
+			grep -oE -- '^ +(-[A-Za-z0-9], )?--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' | sort -u); do
+			grep -qxF -- "$o" <<<"$have" || fail "$p(man): $o is not an option of $p"
+		done
+	done
+}
+
+# What bash offers after the given words, one a line.
+complete_words() {
+	local program=$1
+	shift
+	bash -c '
+		program=$1 file=$2
+		shift 2
+		. "$file"
+		COMP_WORDS=("$program" "$@")
+		COMP_CWORD=$#
+		COMP_LINE="${COMP_WORDS[*]}"
+		COMP_POINT=${#COMP_LINE}
+		COMPREPLY=()
+		spec=$(complete -p "$program")
+		[[ $spec =~ -F\ ([^ ]+) ]] || exit 1
+		"${BASH_REMATCH[1]}" "$program" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+		printf "%s\n" "${COMPREPLY[@]}"
+	' complete "$program" "$TOP/completions/bash/$program" "$@" | sed 's/[= ]*$//'
+}
+
+@test "bash completion offers exactly the options of --help" {
+	for p in "${programs[@]}"; do
+		run diff <(options_of "$p") <(complete_words "$p" -- | grep '^--' | sort -u)
+		assert_success
+	done
+}
+
+@test "every field of a record is documented in tproxy-tools(7), and no other" {
+	run diff <(sed -n 's/^\t\[RECORD_[A-Z_]*\] = { "\([a-z_]*\)",.*/\1/p' "$TOP/common/record.c" | sort) \
+		<(awk '/^\.Ss Fields/ { on = 1 } /^\.Sh EXIT/ { on = 0 } on && /^\.It Cm/' \
+			"$TOP/man/tproxy-tools.7" | sed 's/\.It Cm//' | tr -d ' ' | tr , '\n' | sort)
+	assert_success
+}
+
+@test "man pages are free of lint" {
+	run mandoc -T lint -W warning "$TOP"/man/*.[1-8]
+	assert_output ""
+	assert_success
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The unit tests in tests/unit/*.c, a test each. They need no network and no privilege.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+	bats_load_library bats-support
+	bats_load_library bats-assert
+	UNIT=${TPROXY_BIN:-$BATS_TEST_DIRNAME/../build}/unit
+}
+
+unit_test() {
+	run timeout --kill-after=5 60 "$UNIT/$1"
+	assert_success
+	assert_output --regexp '[0-9]+ checks, 0 failed'
+}
+
+@test "endpoint: addresses, prefixes, port lists" { unit_test endpoint; }
+@test "quantity: durations, sizes, marks" { unit_test quantity; }
+@test "options: one table, every usage error" { unit_test options; }
+@test "record: text, NDJSON, a writer that never blocks" { unit_test record; }
+@test "reach: which destinations may be reached" { unit_test reach; }
+
+@test "every unit test is run by this file" {
+	for source in "$BATS_TEST_DIRNAME"/unit/*.c; do
+		run grep -qF "unit_test $(basename "$source" .c);" "$BATS_TEST_FILENAME"
+		assert_success
+	done
+}
