@@ -14,9 +14,8 @@
  * the wheel waits in its list through as many turns as it takes. Arming and disarming are a few
  * stores; with 2 h 5 m of idle timeout each connection is looked at about thirty times in its life.
  */
-#define TICK_MS 250
-#define SLOTS	1024 /* a power of two; one turn of the wheel is 256 s */
-#define BATCH	256
+#define SLOTS 1024 /* a power of two; one turn of the wheel is 256 s */
+#define BATCH 256
 
 struct loop {
 	int epoll;
@@ -28,6 +27,7 @@ struct loop {
 	void *context;
 	bool stop;
 	struct loop_source wake, signals;
+	void (*on_turn)(struct loop *loop);
 	void (*on_wake)(struct loop *loop, void *context);
 	void *wake_context;
 	void (*on_signal)(struct loop *loop, int signo, void *context);
@@ -101,7 +101,7 @@ void loop_close(struct loop *loop, struct loop_source *source)
 }
 
 void loop_discard(struct loop *loop, struct loop_garbage *garbage,
-		  void (*release)(struct loop_garbage *self))
+		  void (*release)(struct loop *loop, struct loop_garbage *self))
 {
 	garbage->release = release;
 	garbage->next = loop->garbage;
@@ -114,7 +114,7 @@ static void release_garbage(struct loop *loop)
 		struct loop_garbage *g = loop->garbage;
 
 		loop->garbage = g->next;
-		g->release(g);
+		g->release(loop, g);
 	}
 }
 
@@ -122,7 +122,12 @@ static void release_garbage(struct loop *loop)
 
 static uint32_t tick_of(const struct loop *loop, uint64_t us)
 {
-	return (uint32_t)((us - loop->born_us) / (TICK_MS * 1000));
+	return (uint32_t)((us - loop->born_us) / (LOOP_TICK_MS * 1000));
+}
+
+uint32_t loop_tick(const struct loop *loop)
+{
+	return tick_of(loop, loop->now_us);
 }
 
 static void link_timer(struct loop *loop, struct loop_timer *timer)
@@ -201,7 +206,7 @@ static int sleep_ms(const struct loop *loop)
 		return -1;
 	for (tick = loop->ticks + 1; !loop->slots[tick % SLOTS] && tick - loop->ticks < SLOTS;)
 		tick++;
-	until = loop->born_us + (uint64_t)tick * TICK_MS * 1000;
+	until = loop->born_us + (uint64_t)tick * LOOP_TICK_MS * 1000;
 	return until <= loop->now_us ? 0 : (int)((until - loop->now_us + 999) / 1000);
 }
 
@@ -220,6 +225,11 @@ void loop_on_wake(struct loop *loop, void (*waker)(struct loop *loop, void *cont
 {
 	loop->on_wake = waker;
 	loop->wake_context = context;
+}
+
+void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop))
+{
+	loop->on_turn = hook;
 }
 
 static void handle_wake(struct loop *loop, struct loop_source *source, uint32_t events)
@@ -337,6 +347,8 @@ int loop_run(struct loop *loop, struct failure *why)
 		read_clock(loop);
 		deliver(loop, events, count);
 		serve_timers(loop);
+		if (loop->on_turn)
+			loop->on_turn(loop);
 		release_garbage(loop);
 	}
 	return 0;

@@ -35,12 +35,12 @@ struct loop_source {
 struct loop_timer {
 	loop_alarm *alarm;
 	struct loop_timer *next, **prev; /* prev NULL: not armed */
-	uint32_t due; /* in ticks of the wheel, counted from the loop's birth */
+	uint32_t due;			 /* in ticks of the wheel, counted from the loop's birth */
 };
 
 /* A structure to be freed after the current batch of events; embed it. */
 struct loop_garbage {
-	void (*release)(struct loop_garbage *self);
+	void (*release)(struct loop *loop, struct loop_garbage *self);
 	struct loop_garbage *next;
 };
 
@@ -71,7 +71,11 @@ void loop_close(struct loop *loop, struct loop_source *source);
 
 /* Free after the batch, when no fetched event can point to it any more. */
 void loop_discard(struct loop *loop, struct loop_garbage *garbage,
-		  void (*release)(struct loop_garbage *self));
+		  void (*release)(struct loop *loop, struct loop_garbage *self));
+
+/* The unit in which deadlines are kept, and how many have passed since the loop's birth. */
+#define LOOP_TICK_MS 250
+uint32_t loop_tick(const struct loop *loop);
 
 /* Arm (or move) and disarm a deadline. */
 void loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t ms_from_now);
@@ -80,6 +84,9 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
 /* Monotonic time of this turn, in milliseconds and microseconds. */
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
+
+/* Run at the end of each turn, before it sleeps. */
+void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop));
 
 /* Signals through a signalfd of this loop; they must be blocked in all threads: loop_block_signals()
  * before the first thread starts. The handler gets the signal's number. The list ends with

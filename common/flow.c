@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Both directions are the same code: way W reads from side W and writes to side !W. Data is read into
+ * a buffer that all flows of the thread share and is sent on within the same turn; only what the
+ * receiver does not take at once is copied to the heap and held, and while something is held its way
+ * reads nothing. An idle connection so costs one struct flow, a stalled one 64 KiB more a way.
+ *
+ * Epoll is level-triggered; wanted_events() derives what to wait for from the state alone, and a side
+ * that has neither anything to say nor to hear is taken out of the set, because epoll reports its
+ * EPOLLHUP whether asked for or not.
+ *
+ * FIN travels on only when everything before it has been delivered. It leaves with the last data
+ * where epoll has announced it (EPOLLRDHUP): then the data is sent with MSG_MORE, and the shutdown
+ * that follows pushes both out as one segment. A reset travels as a reset, after what was received
+ * before it has been passed on as far as the other side takes it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "flow.h"
+
+#define READS_PER_EVENT 4 /* then others have their turn */
+
+struct flow_held {
+	size_t start, end;
+	char data[];
+};
+
+static_assert(sizeof(struct flow) <= 192, "an idle connection is small");
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
+static void handle_alarm(struct loop *loop, struct loop_timer *timer);
+
+#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+const struct endpoint *flow_upstream_local(const struct flow *f)
+{
+	return f->leg ? &f->leg->local : &f->client;
+}
+
+const struct endpoint *flow_upstream(const struct flow *f)
+{
+	return f->leg ? &f->leg->peer : &f->origdst;
+}
+
+uint64_t flow_cookie(const struct flow *f, enum flow_end end)
+{
+	uint64_t cookie = 0;
+	socklen_t size = sizeof(cookie);
+
+	if (f->side[end].fd < 0 ||
+	    getsockopt(f->side[end].fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0)
+		return 0;
+	return cookie;
+}
+
+static bool is_half_closed(const struct flow *f)
+{
+	return f->ended[FLOW_UP] || f->ended[FLOW_DOWN];
+}
+
+const char *flow_state_name(const struct flow *f)
+{
+	if (f->state == FLOW_CONNECTING)
+		return "connecting";
+	if (f->state == FLOW_OPEN)
+		return is_half_closed(f) ? "half-closed" : "open";
+	return "closed";
+}
+
+/* ---- what to wait for ---- */
+
+#define NOTHING_EVER UINT32_MAX /* not even errors and hang-ups */
+
+/* The one place that derives the epoll mask of a side from the state. */
+static uint32_t wanted_events(const struct flow *f, enum flow_end side)
+{
+	bool reads = !f->ended[side] && !f->way[side].held;
+	bool writes = f->way[!side].held != NULL;
+
+	if (f->state == FLOW_CONNECTING)
+		return side == FLOW_UPSTREAM		? EPOLLOUT
+		       : f->hushed || f->ended[FLOW_UP] ? 0
+							: EPOLLIN | EPOLLRDHUP;
+	if (f->ended[side] && f->shut[!side])
+		return NOTHING_EVER;
+	return (reads ? EPOLLIN | EPOLLRDHUP : 0) | (writes ? EPOLLOUT : 0);
+}
+
+static int watch(struct flow_host *host, struct flow *f)
+{
+	for (int side = 0; side < 2; side++) {
+		uint32_t events = wanted_events(f, side);
+
+		if (events == NOTHING_EVER)
+			loop_forget(host->loop, &f->side[side]);
+		else if (loop_watch(host->loop, &f->side[side], events) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- the end ---- */
+
+static void release(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct flow *f = container_of(garbage, struct flow, garbage);
+	struct flow_host *host = loop_context(loop);
+
+	slab_put(&host->flows, f);
+	if (host->released)
+		host->released(host);
+}
+
+/* A reset (or a socket that never was connected) needs no goodbye; see transparent_reset(). */
+static void close_side(struct flow_host *host, struct flow *f, enum flow_end side, bool orderly)
+{
+	struct loop_source *s = &f->side[side];
+
+	if (s->fd >= 0 && !orderly) {
+		transparent_reset(s->fd);
+		s->fd = -1;
+	}
+	loop_close(host->loop, s);
+}
+
+void flow_finish(struct flow_host *host, struct flow *f, enum reason reason)
+{
+	if (f->state == FLOW_CLOSED)
+		return;
+	f->state = FLOW_CLOSED;
+	f->reason = (uint8_t)reason;
+	loop_disarm(host->loop, &f->timer);
+	host->finished(host, f);
+	for (int side = 0; side < 2; side++) {
+		close_side(host, f, side, reason == REASON_DONE);
+		free(f->way[side].held);
+		f->way[side].held = NULL;
+	}
+	if (f->leg)
+		policy_remove_leg(host->policy, f->leg);
+	loop_discard(host->loop, &f->garbage, release);
+}
+
+/* What an error of an established socket means; errno values are those of tcp_reset() and timers. */
+static enum reason loss_of(enum flow_end side, int error)
+{
+	bool reset = error == ECONNRESET || error == EPIPE;
+
+	if (side == FLOW_CLIENT)
+		return reset ? REASON_CLIENT_RESET : REASON_CLIENT_LOST;
+	return reset ? REASON_UPSTREAM_RESET : REASON_UPSTREAM_LOST;
+}
+
+/* ---- carrying ---- */
+
+/* How a step of a way ended; what it failed with is the end of the flow. */
+enum step { STEP_ON, STEP_WAIT, STEP_OVER };
+
+static enum step hold(struct flow_host *host, struct flow *f, int way, const char *data,
+		      size_t length)
+{
+	struct flow_held *held = malloc(sizeof(*held) + length);
+
+	if (!held) {
+		flow_finish(host, f, REASON_MEMORY);
+		return STEP_OVER;
+	}
+	held->start = 0;
+	held->end = length;
+	memcpy(held->data, data, length);
+	f->way[way].held = held;
+	return STEP_WAIT;
+}
+
+/* Send as much as the receiver takes; -1 when its socket has failed (errno says how). */
+static ssize_t send_some(struct flow *f, int way, const char *data, size_t length, int flags)
+{
+	ssize_t sent;
+
+	do
+		sent = send(f->side[!way].fd, data, length, flags | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	if (sent > 0)
+		f->way[way].bytes += (uint64_t)sent;
+	return sent < 0 && errno == EAGAIN ? 0 : sent;
+}
+
+/*
+ * The receiver of this way has failed. What it had sent before that may still wait in its receive
+ * queue: pass that on first, as the network would have.
+ */
+static enum step lose_receiver(struct flow_host *host, struct flow *f, int way, int error)
+{
+	ssize_t got;
+
+	while (!f->ended[!way] && !f->way[!way].held) {
+		got = recv(f->side[!way].fd, host->buffer, host->buffer_size, 0);
+		if (got <= 0 || send_some(f, !way, host->buffer, (size_t)got, 0) != got)
+			break;
+	}
+	flow_finish(host, f, loss_of(!way, error));
+	return STEP_OVER;
+}
+
+static enum step send_held(struct flow_host *host, struct flow *f, int way)
+{
+	struct flow_held *held = f->way[way].held;
+	ssize_t sent;
+
+	if (!held)
+		return STEP_ON;
+	sent = send_some(f, way, held->data + held->start, held->end - held->start, 0);
+	if (sent < 0)
+		return lose_receiver(host, f, way, errno);
+	held->start += (size_t)sent;
+	if (held->start < held->end)
+		return STEP_WAIT;
+	free(held);
+	f->way[way].held = NULL;
+	return STEP_ON;
+}
+
+static enum step send_fresh(struct flow_host *host, struct flow *f, int way, size_t length,
+			    bool last)
+{
+	ssize_t sent = send_some(f, way, host->buffer, length, last ? MSG_MORE : 0);
+
+	if (sent < 0)
+		return lose_receiver(host, f, way, errno);
+	if ((size_t)sent == length)
+		return STEP_ON;
+	return hold(host, f, way, host->buffer + sent, length - (size_t)sent);
+}
+
+/* Read once and send on. fin: epoll has announced the end of this way. */
+static enum step carry_once(struct flow_host *host, struct flow *f, int way, bool fin)
+{
+	ssize_t got = recv(f->side[way].fd, host->buffer, host->buffer_size, 0);
+	bool drained = got >= 0 && (size_t)got < host->buffer_size;
+	enum step step;
+
+	if (got == 0) {
+		f->ended[way] = true;
+		return STEP_WAIT;
+	}
+	if (got < 0) {
+		if (errno == EAGAIN || errno == EINTR)
+			return STEP_WAIT;
+		flow_finish(host, f, loss_of(way, errno));
+		return STEP_OVER;
+	}
+	step = send_fresh(host, f, way, (size_t)got, drained && fin);
+	/* A short read has emptied the socket; level-triggered epoll knows if it has not. */
+	return step == STEP_ON && drained && !fin ? STEP_WAIT : step;
+}
+
+/* Everything of this way is delivered: pass its FIN on. Closing does that too, if it is the last. */
+static enum step shut_way(struct flow_host *host, struct flow *f, int way)
+{
+	f->shut[way] = true;
+	if (f->shut[!way]) {
+		flow_finish(host, f, REASON_DONE);
+		return STEP_OVER;
+	}
+	if (shutdown(f->side[!way].fd, SHUT_WR) < 0)
+		return lose_receiver(host, f, way, errno == ENOTCONN ? ECONNRESET : errno);
+	loop_arm(host->loop, &f->timer, host->settings->half_closed_timeout);
+	return STEP_ON;
+}
+
+/* Carry what there is on one way. */
+static enum step carry(struct flow_host *host, struct flow *f, int way, bool readable, bool fin)
+{
+	enum step step = send_held(host, f, way);
+
+	for (int n = 0; readable && step == STEP_ON && !f->ended[way] && n < READS_PER_EVENT; n++)
+		step = carry_once(host, f, way, fin);
+	if (step == STEP_OVER)
+		return step;
+	f->active = loop_tick(host->loop);
+	if (f->ended[way] && !f->way[way].held && !f->shut[way])
+		return shut_way(host, f, way);
+	return STEP_ON;
+}
+
+/*
+ * An error of a side that is not read from any more, or not now: nothing else would notice it, and
+ * epoll would report it for ever.
+ */
+static enum step check_error(struct flow_host *host, struct flow *f, enum flow_end side)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	getsockopt(f->side[side].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (!error)
+		return STEP_ON;
+	flow_finish(host, f, loss_of(side, error));
+	return STEP_OVER;
+}
+
+static void serve(struct flow_host *host, struct flow *f, enum flow_end side, uint32_t events)
+{
+	bool failed = events & (EPOLLERR | EPOLLHUP), fin = events & EPOLLRDHUP;
+	enum step step = STEP_ON;
+
+	if (events & EPOLLIN || failed || fin)
+		step = carry(host, f, side, true, fin);
+	if (step != STEP_OVER && (events & EPOLLOUT || failed) && f->way[!side].held)
+		step = carry(host, f, !side, false, false);
+	if (step != STEP_OVER && failed && (f->ended[side] || f->way[side].held))
+		step = check_error(host, f, side);
+	if (step != STEP_OVER && watch(host, f) < 0)
+		flow_finish(host, f, REASON_MEMORY);
+}
+
+/* ---- connecting ---- */
+
+static enum reason reason_of_connect(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+	case ECONNRESET:
+		return REASON_UPSTREAM_REFUSED;
+	case ETIMEDOUT:
+		return REASON_UPSTREAM_TIMEOUT;
+	case EADDRINUSE:
+	case EADDRNOTAVAIL:
+		return REASON_CLASH;
+	case EMFILE:
+	case ENFILE:
+		return REASON_DESCRIPTORS;
+	case ENOMEM:
+	case ENOBUFS:
+		return REASON_MEMORY;
+	case EACCES:
+	case EPERM:
+	case EAFNOSUPPORT:
+	case EINVAL:
+		return REASON_SOURCE;
+	default: /* ENETUNREACH, EHOSTUNREACH, EPROTO and what else ICMP has to say */
+		return REASON_UPSTREAM_UNREACHABLE;
+	}
+}
+
+/* Data that comes before the upstream answers goes out with the handshake's last segment. */
+static void take_early(struct flow_host *host, struct flow *f)
+{
+	ssize_t got = recv(f->side[FLOW_CLIENT].fd, host->buffer, host->buffer_size, 0);
+
+	if (got > 0)
+		hold(host, f, FLOW_UP, host->buffer, (size_t)got);
+	else if (got == 0)
+		f->ended[FLOW_UP] = true;
+	else if (errno != EAGAIN && errno != EINTR)
+		flow_finish(host, f, REASON_CLIENT_GONE);
+}
+
+static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
+{
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		flow_finish(host, f, REASON_CLIENT_GONE);
+		return;
+	}
+	if (f->way[FLOW_UP].held)
+		f->hushed = true;
+	else
+		take_early(host, f);
+	if (f->state != FLOW_CLOSED && watch(host, f) < 0)
+		flow_finish(host, f, REASON_MEMORY);
+}
+
+static void serve_connect(struct flow_host *host, struct flow *f, uint32_t events)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	if (events & (EPOLLERR | EPOLLHUP))
+		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (error) {
+		flow_finish(host, f, reason_of_connect(error));
+		return;
+	}
+	f->state = FLOW_OPEN;
+	f->hushed = false;
+	host->opened(host, f);
+	if (carry(host, f, FLOW_UP, false, false) != STEP_OVER && watch(host, f) < 0)
+		flow_finish(host, f, REASON_MEMORY);
+}
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct flow *f = container_of(source, struct flow, side[FLOW_CLIENT]);
+
+	if (f->state == FLOW_CONNECTING)
+		serve_early(loop_context(loop), f, events);
+	else
+		serve(loop_context(loop), f, FLOW_CLIENT, events);
+}
+
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct flow *f = container_of(source, struct flow, side[FLOW_UPSTREAM]);
+
+	if (f->state == FLOW_CONNECTING)
+		serve_connect(loop_context(loop), f, events);
+	else
+		serve(loop_context(loop), f, FLOW_UPSTREAM, events);
+}
+
+/* ---- deadlines ---- */
+
+/* How long this state may last since f->active, and what its end is called. */
+static uint64_t patience(const struct flow *f, const struct flow_settings *settings,
+			 enum reason *reason)
+{
+	if (f->state == FLOW_CONNECTING) {
+		*reason = REASON_UPSTREAM_TIMEOUT;
+		return settings->connect_timeout;
+	}
+	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
+	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
+}
+
+/* Bytes do not move the alarm; it looks how long ago the last one was and comes again. */
+static void handle_alarm(struct loop *loop, struct loop_timer *timer)
+{
+	struct flow_host *host = loop_context(loop);
+	struct flow *f = container_of(timer, struct flow, timer);
+	enum reason reason;
+	uint64_t most = patience(f, host->settings, &reason);
+	uint64_t waited = (uint64_t)(loop_tick(loop) - f->active) * LOOP_TICK_MS;
+
+	if (waited < most)
+		loop_arm(loop, &f->timer, most - waited);
+	else
+		flow_finish(host, f, reason);
+}
+
+/* ---- the beginning ---- */
+
+static struct flow *make(struct flow_host *host, const struct transparent_connection *c)
+{
+	struct flow *f = slab_get(&host->flows);
+
+	if (!f)
+		return NULL;
+	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = c->fd };
+	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
+	f->timer.alarm = handle_alarm;
+	f->client = c->client;
+	f->origdst = c->origdst;
+	f->origin = (uint8_t)c->origin & 7;
+	f->opened_us = loop_now_us(host->loop);
+	f->active = loop_tick(host->loop);
+	f->state = FLOW_CONNECTING;
+	return f;
+}
+
+/* Where the upstream leg's ends are not the client's and the original destination: note them. */
+static int note_leg(struct flow_host *host, struct flow *f, const struct endpoint *to)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+	struct endpoint local = f->client;
+
+	if (f->kept == KEPT_ADDR_PORT && endpoint_equal(to, &f->origdst))
+		return 0;
+	if (f->kept != KEPT_ADDR_PORT) {
+		if (getsockname(f->side[FLOW_UPSTREAM].fd, &address.sa, &length) < 0)
+			return -1;
+		local = endpoint_from_sockaddr(&address, length);
+	}
+	f->leg = policy_add_leg(host->policy, &local, to);
+	return f->leg ? 0 : -1;
+}
+
+static int begin_connect(struct flow_host *host, struct flow *f, const struct endpoint *to,
+			 struct failure *why)
+{
+	enum transparent_kept kept;
+	int fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
+
+	if (fd < 0) {
+		flow_finish(host, f, reason_of_connect(why->err));
+		return -1;
+	}
+	f->side[FLOW_UPSTREAM].fd = fd;
+	f->kept = (uint8_t)kept & 3;
+	if (note_leg(host, f, to) < 0 || watch(host, f) < 0) {
+		report_fail(why, errno, "epoll_ctl", "connection");
+		flow_finish(host, f, REASON_MEMORY);
+		return -1;
+	}
+	return 0;
+}
+
+struct flow *flow_start(struct flow_host *host, const struct transparent_connection *c,
+			const struct endpoint *to, uint64_t id, unsigned listener,
+			struct failure *why)
+{
+	struct flow *f = make(host, c);
+
+	if (!f) {
+		transparent_reset(c->fd);
+		report_fail(why, errno, "malloc", "connection");
+		return NULL;
+	}
+	f->id = id;
+	f->listener = (uint16_t)listener;
+	take_early(host, f);
+	if (f->state == FLOW_CONNECTING && begin_connect(host, f, to, why) == 0)
+		loop_arm(host->loop, &f->timer, host->settings->connect_timeout);
+	return f;
+}

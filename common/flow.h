@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * flow - one TCP connection through the relay: connect, carry bytes both ways, half-close, end.
+ *
+ * Knows two sockets and the loop they are watched by. Whether a connection may be carried, what is
+ * written about it and how many there may be is its host's business.
+ */
+#ifndef TPROXY_FLOW_H
+#define TPROXY_FLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "endpoint.h"
+#include "loop.h"
+#include "policy.h"
+#include "reason.h"
+#include "slab.h"
+#include "transparent.h"
+
+/* The two sockets of a flow. The way of the same number reads from it: up is client to upstream. */
+enum flow_end { FLOW_CLIENT, FLOW_UPSTREAM };
+enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
+
+/* What was read and could not be sent yet. */
+struct flow_held;
+
+/* One direction. */
+struct flow_way {
+	struct flow_held *held; /* while it is set nothing more is read: memory is bounded */
+	uint64_t bytes;		/* accepted by the receiving socket */
+};
+
+/*
+ * State of a flow:
+ *
+ *	FREE -> CONNECTING -> OPEN -> CLOSED -> FREE
+ *		     \________________^
+ *
+ * CONNECTING: the upstream connect is in progress; what the client has sent already may be held.
+ * OPEN: both legs are established; each way then goes by itself: running -> ended (FIN read) ->
+ * shut (all delivered, FIN sent on). Both shut: CLOSED.
+ * CLOSED: descriptors are closed, the memory waits for the end of the batch.
+ */
+enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
+
+/* Kept small, because there are many and most of them are idle: at most 192 bytes. */
+struct flow {
+	struct loop_source side[2]; /* by enum flow_end */
+	struct flow_way way[2];
+	union {
+		struct loop_timer timer;     /* whichever deadline applies; re-armed lazily */
+		struct loop_garbage garbage; /* once CLOSED */
+	};
+	struct endpoint client, origdst;
+	struct policy_leg *leg; /* the upstream leg, where it is not from client to origdst */
+	uint64_t opened_us;	/* loop_now_us() at accept */
+	uint64_t id;
+	uint32_t active;    /* loop_tick() of the last byte */
+	uint16_t listener;  /* index of where it came in */
+	uint8_t state : 2;  /* enum flow_state */
+	uint8_t kept : 2;   /* enum transparent_kept */
+	uint8_t origin : 3; /* enum transparent_origin */
+	uint8_t hushed : 1; /* CONNECTING: the client has more to say than we take now */
+	uint8_t reason;	    /* enum reason, when CLOSED */
+	uint8_t ended[2];   /* by way: FIN (or an error) was read */
+	uint8_t shut[2];    /* by way: FIN was sent on */
+};
+
+/* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */
+struct flow_settings {
+	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
+	struct transparent_connect_options connect;
+};
+
+/* What a flow needs around it: the loop's context begins with one of these. */
+struct flow_host {
+	struct loop *loop;
+	const struct flow_settings *settings;
+	struct policy *policy; /* where upstream legs are noted */
+	struct slab flows;
+	char *buffer; /* for what is under way within one turn; shared by all flows */
+	size_t buffer_size;
+	/* The upstream has answered. */
+	void (*opened)(struct flow_host *host, struct flow *f);
+	/* It is CLOSED or was refused, f->reason says why; the descriptors are still open. */
+	void (*finished)(struct flow_host *host, struct flow *f);
+	/* It is gone. */
+	void (*released)(struct flow_host *host);
+};
+
+/* The least size of flow_host.buffer. */
+#define FLOW_BUFFER 65536
+
+/*
+ * Begin to carry the accepted connection to an upstream; takes over c->fd in any case. On failure the
+ * client is reset and finished() is called at once with the reason. Returns the flow, or NULL when
+ * there was no memory for one (the client is reset, errno ENOMEM).
+ */
+struct flow *flow_start(struct flow_host *host, const struct transparent_connection *c,
+			const struct endpoint *to, uint64_t id, unsigned listener,
+			struct failure *why);
+
+/* End it now: an orderly end for REASON_DONE, a reset to both sides for any other reason. */
+void flow_finish(struct flow_host *host, struct flow *f, enum reason reason);
+
+/* The ends of the upstream leg. */
+const struct endpoint *flow_upstream_local(const struct flow *f);
+const struct endpoint *flow_upstream(const struct flow *f);
+
+/* SO_COOKIE of one side; 0 when it has no socket (any more). */
+uint64_t flow_cookie(const struct flow *f, enum flow_end end);
+
+/* `connecting`, `open`, `half-closed`, `closed`. */
+const char *flow_state_name(const struct flow *f);
+
+#endif

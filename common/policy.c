@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdlib.h>
+#include <sys/random.h>
+#include "policy.h"
+
+void policy_init(struct policy *p)
+{
+	*p = (struct policy){ 0 };
+	pthread_mutex_init(&p->lock, NULL);
+	/* Clients choose their ports: without a secret they could choose the buckets too. */
+	if (getrandom(&p->seed, sizeof(p->seed), GRND_NONBLOCK) < 0)
+		p->seed = (uintptr_t)p;
+}
+
+void policy_free(struct policy *p)
+{
+	for (size_t i = 0; i < p->size; i++) {
+		while (p->buckets[i]) {
+			struct policy_leg *leg = p->buckets[i];
+
+			p->buckets[i] = leg->next;
+			free(leg);
+		}
+	}
+	free(p->buckets);
+	endpoint_list_free(&p->listeners);
+	pthread_mutex_destroy(&p->lock);
+}
+
+/* ---- own upstream legs ---- */
+
+static struct policy_leg **bucket_of(const struct policy *p, const struct endpoint *local,
+				     const struct endpoint *peer)
+{
+	uint64_t hash = endpoint_hash(peer, endpoint_hash(local, p->seed));
+
+	return &p->buckets[hash & (p->size - 1)];
+}
+
+/* Twice the buckets. On lack of memory the table stays as it is: slower, still right. */
+static void grow(struct policy *p)
+{
+	struct policy_leg **old = p->buckets, **grown;
+	size_t old_size = p->size;
+
+	grown = calloc(old_size ? old_size * 2 : 64, sizeof(*grown));
+	if (!grown)
+		return;
+	p->buckets = grown;
+	p->size = old_size ? old_size * 2 : 64;
+	for (size_t i = 0; i < old_size; i++) {
+		while (old[i]) {
+			struct policy_leg *leg = old[i];
+			struct policy_leg **bucket = bucket_of(p, &leg->local, &leg->peer);
+
+			old[i] = leg->next;
+			leg->next = *bucket;
+			*bucket = leg;
+		}
+	}
+	free(old);
+}
+
+struct policy_leg *policy_add_leg(struct policy *p, const struct endpoint *local,
+				  const struct endpoint *peer)
+{
+	struct policy_leg *leg = malloc(sizeof(*leg)), **bucket;
+	bool added;
+
+	if (!leg)
+		return NULL;
+	*leg = (struct policy_leg){ .local = *local, .peer = *peer };
+	pthread_mutex_lock(&p->lock);
+	if (p->legs >= p->size)
+		grow(p);
+	added = p->size > 0;
+	if (added) {
+		bucket = bucket_of(p, local, peer);
+		leg->next = *bucket;
+		*bucket = leg;
+		p->legs++;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!added)
+		free(leg);
+	return added ? leg : NULL;
+}
+
+void policy_remove_leg(struct policy *p, struct policy_leg *leg)
+{
+	struct policy_leg **at;
+
+	pthread_mutex_lock(&p->lock);
+	for (at = bucket_of(p, &leg->local, &leg->peer); *at != leg;)
+		at = &(*at)->next;
+	*at = leg->next;
+	p->legs--;
+	pthread_mutex_unlock(&p->lock);
+	free(leg);
+}
+
+static bool is_own_leg(struct policy *p, const struct endpoint *local, const struct endpoint *peer)
+{
+	const struct policy_leg *leg;
+
+	if (!p->legs)
+		return false;
+	pthread_mutex_lock(&p->lock);
+	for (leg = *bucket_of(p, local, peer); leg; leg = leg->next)
+		if (endpoint_equal(&leg->local, local) && endpoint_equal(&leg->peer, peer))
+			break;
+	pthread_mutex_unlock(&p->lock);
+	return leg != NULL;
+}
+
+/* ---- judgement ---- */
+
+static bool is_own_listener(const struct policy *p, const struct endpoint *e)
+{
+	for (size_t i = 0; i < p->listeners.count; i++) {
+		const struct endpoint *l = &p->listeners.at[i];
+
+		if (l->port != e->port || l->family != e->family)
+			continue;
+		if (endpoint_same_address(l, e) || (endpoint_is_any(l) && transparent_is_local(e)))
+			return true;
+	}
+	return false;
+}
+
+const struct endpoint *policy_upstream(const struct policy *p,
+				       const struct transparent_connection *c)
+{
+	return endpoint_is_set(&p->upstream) ? &p->upstream : &c->origdst;
+}
+
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c)
+{
+	const struct endpoint *to = policy_upstream(p, c);
+
+	if (!endpoint_is_set(to))
+		return REASON_DIRECT;
+	if (is_own_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst) ||
+	    is_own_listener(p, to))
+		return REASON_LOOP;
+	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
+		return REASON_DENIED;
+	return REASON_NONE;
+}

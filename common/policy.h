@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * policy - may this connection be carried?
+ *
+ * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never one
+ * that nobody redirected here unless that is wanted; and only where --allow-dst and --deny-dst let it.
+ * Shared by all threads: the rules are set before they start, the table of legs is locked.
+ */
+#ifndef TPROXY_POLICY_H
+#define TPROXY_POLICY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "endpoint.h"
+#include "match.h"
+#include "reason.h"
+#include "transparent.h"
+
+/* An upstream leg whose ends differ from those of the accepted connection. */
+struct policy_leg {
+	struct endpoint local, peer;
+	struct policy_leg *next;
+};
+
+struct policy {
+	const struct match_list *allow, *deny; /* borrowed; an empty allow list allows all */
+	struct endpoint upstream;	       /* --upstream; not set: the original destination */
+	struct endpoint_list listeners;	       /* where we listen */
+
+	pthread_mutex_t lock; /* guards the table below */
+	struct policy_leg **buckets;
+	size_t size; /* of buckets, a power of two or 0 */
+	uint64_t seed;
+	_Atomic size_t legs;
+};
+
+void policy_init(struct policy *p);
+void policy_free(struct policy *p);
+
+/* Where this connection is to be carried: --upstream or the original destination. */
+const struct endpoint *policy_upstream(const struct policy *p,
+				       const struct transparent_connection *c);
+
+/* REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP or REASON_DENIED. */
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c);
+
+/*
+ * Remember an upstream leg until policy_remove_leg(). Needed only where its ends differ from those of
+ * the accepted connection: where they are the same the kernel finds the accepted socket for a packet
+ * that comes back, never the listener. NULL: no memory. The leg is readable by its owner.
+ */
+struct policy_leg *policy_add_leg(struct policy *p, const struct endpoint *local,
+				  const struct endpoint *peer);
+void policy_remove_leg(struct policy *p, struct policy_leg *leg);
+
+#endif
