@@ -40,7 +40,7 @@ static int parse(const char *text, struct match *out, struct failure *why)
 	if (length >= sizeof(prefix) || (*text == '[' && start[length] != ']'))
 		return report_refuse(why, "must be " MATCH_FORMS);
 	snprintf(prefix, sizeof(prefix), "%.*s", (int)length, start);
-	if (endpoint_parse_cidr(prefix, &out->cidr, why) < 0)
+	if (strcmp(prefix, "*") != 0 && endpoint_parse_cidr(prefix, &out->cidr, why) < 0)
 		return -1;
 	if (ports && endpoint_parse_ports(ports, &out->ports, why) < 0) {
 		endpoint_ports_free(&out->ports);
@@ -78,7 +78,7 @@ bool match_list_has(const struct match_list *list, const struct endpoint *e)
 	for (size_t i = 0; i < list->count; i++) {
 		const struct match *m = &list->at[i];
 
-		if (endpoint_in_cidr(e, &m->cidr) &&
+		if ((m->cidr.family == AF_UNSPEC || endpoint_in_cidr(e, &m->cidr)) &&
 		    (!m->ports.count || endpoint_port_in(e->port, &m->ports)))
 			return true;
 	}

@@ -11,7 +11,7 @@
 #include "options.h"
 
 struct match {
-	struct cidr cidr;
+	struct cidr cidr;	/* AF_UNSPEC: any address */
 	struct port_list ports; /* empty: any port */
 };
 
@@ -22,8 +22,8 @@ struct match_list {
 };
 
 /*
- * Add `192.0.2.0/24`, `192.0.2.0/24:80,443`, `2001:db8::/32:80`, `[2001:db8::1]:80`. An IPv6 address
- * with ports needs its /LENGTH or brackets. Returns 0, or -1 with *why saying what would be right.
+ * Add `192.0.2.0/24`, `192.0.2.0/24:80,443`, `2001:db8::/32:80`, `[2001:db8::1]:80`, or
+ * `*:80` for any address. An IPv6 address with ports needs its /LENGTH or brackets. Returns 0, or -1 with *why saying what would be right.
  */
 int match_list_add(struct match_list *list, const char *text, struct failure *why);
 void match_list_free(struct match_list *list);
