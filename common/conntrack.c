@@ -11,8 +11,8 @@
 #include <string.h>
 #include "netlink.h"
 
-/* The direction, as libnl-nf counts: of the tuple that is asked for and of the one we are after. */
-enum { ORIGINAL };
+/* Directions, as libnl-nf counts them. */
+enum { ORIGINAL, REPLY };
 
 struct conntrack {
 	struct netlink *netlink;
@@ -79,41 +79,58 @@ static struct nl_msg *build_request(int protocol, const struct endpoint *local,
 	return request;
 }
 
-/* Take the original destination out of the answer; context is the endpoint to fill. */
+/* The question and its answer. */
+struct query {
+	const struct endpoint *local, *peer;
+	struct endpoint origdst;
+};
+
+static struct endpoint get_endpoint(const struct nl_addr *address, uint16_t port)
+{
+	struct endpoint e = { .port = port };
+
+	if (!address || nl_addr_get_len(address) > sizeof(e.addr))
+		return e;
+	e.family = (sa_family_t)nl_addr_get_family(address);
+	memcpy(&e.addr, nl_addr_get_binary_addr(address), nl_addr_get_len(address));
+	return e;
+}
+
 static void read_origdst(struct nlmsghdr *message, void *context)
 {
-	struct endpoint *out = context;
+	struct query *query = context;
 	struct nfnl_ct *entry = NULL;
-	struct nl_addr *to;
+	struct endpoint answering;
 
 	if (message->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) ||
 	    nfnlmsg_ct_parse(message, &entry))
 		return;
-	to = nfnl_ct_get_dst(entry, ORIGINAL);
-	if (to && nl_addr_get_len(to) <= sizeof(out->addr)) {
-		out->family = nl_addr_get_family(to);
-		out->port = nfnl_ct_get_dst_port(entry, ORIGINAL);
-		memcpy(&out->addr, nl_addr_get_binary_addr(to), nl_addr_get_len(to));
-	}
+	answering = get_endpoint(nfnl_ct_get_src(entry, REPLY), nfnl_ct_get_src_port(entry, REPLY));
+	answering.scope = query->local->scope; /* conntrack has none */
+	/* Found by its original direction, the connection was opened by `local`: nobody
+	 * redirected it to there. */
+	query->origdst = *query->local;
+	if (endpoint_equal(&answering, query->local))
+		query->origdst = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
+					      nfnl_ct_get_dst_port(entry, ORIGINAL));
 	nfnl_ct_put(entry);
 }
 
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
 {
+	struct query query = { .local = local, .peer = peer };
 	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
 	int err;
 
-	*origdst = (struct endpoint){ 0 };
 	err = netlink_ask(channel->netlink, build_request(protocol, local, peer), read_origdst,
-			  origdst);
+			  &query);
+	*origdst = query.origdst;
 	if (!err || err == -ENOENT)
 		return endpoint_is_set(origdst);
 	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
 		    endpoint_format(peer, there));
-	if (err == -EPERM)
-		report_hint(why, "asking conntrack needs CAP_NET_ADMIN");
-	else if (err == -EINVAL || err == -EOPNOTSUPP)
+	if (err == -EINVAL || err == -EOPNOTSUPP)
 		report_hint(why, "modprobe nf_conntrack_netlink");
 	return -1;
 }

@@ -111,6 +111,9 @@ static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_
 		/* told of unconnected sockets only */
 		.dual_stack = at[INET_DIAG_SKV6ONLY] && !nla_get_u8(at[INET_DIAG_SKV6ONLY]),
 	};
+	if (at[INET_DIAG_INFO])
+		tcpinfo_parse(nla_data(at[INET_DIAG_INFO]), (size_t)nla_len(at[INET_DIAG_INFO]),
+			      s->wqueue, &s->tcp);
 	if (s->has_mark)
 		s->mark = nla_get_u32(at[INET_DIAG_MARK]);
 	return true;
@@ -190,6 +193,7 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 	struct inet_diag_req_v2 request = {
 		.sdiag_family = destination->family,
 		.sdiag_protocol = protocol,
+		.idiag_ext = 1 << (INET_DIAG_INFO - 1),
 		.idiag_states = ~0u,
 		.id = { .idiag_sport = htons(first->port),
 			.idiag_dport = htons(second->port),

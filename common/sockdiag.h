@@ -17,31 +17,33 @@
 #include <sys/types.h>
 #include "endpoint.h"
 #include "report.h"
+#include "tcpinfo.h"
 
 /* What the kernel says of the transparent flag. */
 enum sockdiag_flag { SOCKDIAG_NO, SOCKDIAG_YES, SOCKDIAG_UNKNOWN };
 
 /* One socket as the kernel describes it. */
 struct sockdiag_socket {
-	int family; /* AF_INET, AF_INET6; an AF_INET6 socket may have IPv4 endpoints (mapped) */
+	int family;   /* AF_INET, AF_INET6; an AF_INET6 socket may have IPv4 endpoints (mapped) */
 	int protocol; /* IPPROTO_TCP, IPPROTO_UDP */
-	int state; /* TCP_ESTABLISHED ... (netinet/tcp.h) */
+	int state;    /* TCP_ESTABLISHED ... (netinet/tcp.h) */
 	struct endpoint local, peer;
-	bool dual_stack; /* an unconnected AF_INET6 socket that takes IPv4, too */
+	bool dual_stack;    /* an unconnected AF_INET6 socket that takes IPv4, too */
 	uint32_t interface; /* bound device's index, 0 none */
-	uint32_t mark; /* valid when has_mark */
+	uint32_t mark;	    /* valid when has_mark */
 	bool has_mark;
 	enum sockdiag_flag transparent;
 	uint64_t cookie;
 	uint32_t inode; /* 0: no owner (TIME_WAIT, SYN_RECV, orphan) */
 	uid_t uid;
 	uint32_t rqueue, wqueue; /* bytes; of a listener: waiting connections and backlog */
+	struct tcpinfo tcp;	 /* zeroed unless sockdiag_lookup() found a TCP socket */
 };
 
 /* What to dump. */
 struct sockdiag_filter {
-	int family; /* AF_UNSPEC: both */
-	int protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	int family;	 /* AF_UNSPEC: both */
+	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
 	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
 };
 
