@@ -66,9 +66,10 @@ $(BINS): $(O)/%: $(O)/cmd/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
 
-$(addprefix $(O)/,$(SCRIPTS)): $(O)/%: cmd/%
-	$(call say,INSTALL,$@)
-	$(Q)$(AS_USER) install -D -m 755 $< $@
+$(addprefix $(O)/,$(SCRIPTS)): $(O)/%: cmd/% Makefile
+	$(call say,SED,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) sh -c 'sed "s/@VERSION@/$(VERSION)/" $< >$@ && chmod 755 $@'
 
 # Unit tests: one program a file, linked with the archive.
 UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*.c))
