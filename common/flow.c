@@ -389,6 +389,7 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 		return;
 	}
 	f->state = FLOW_OPEN;
+	f->was_open = true;
 	f->hushed = false;
 	host->opened(host, f);
 	if (carry(host, f, FLOW_UP, false, false) != STEP_OVER && watch(host, f) < 0)

@@ -63,8 +63,9 @@ struct flow {
 	uint8_t origin : 3; /* enum transparent_origin */
 	uint8_t hushed : 1; /* CONNECTING: the client has more to say than we take now */
 	uint8_t reason;	    /* enum reason, when CLOSED */
-	uint8_t ended[2];   /* by way: FIN (or an error) was read */
-	uint8_t shut[2];    /* by way: FIN was sent on */
+	bool was_open;	    /* when CLOSED: it had been OPEN */
+	bool ended[2];	    /* by way: FIN was read */
+	bool shut[2];	    /* by way: FIN was sent on */
 };
 
 /* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -132,12 +133,50 @@ int listeners_open(struct listeners *l, const struct transparent_listen_options 
 	return 0;
 }
 
+void listeners_prune(struct listeners *l)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < l->count; i++)
+		if (l->at[i].fd >= 0)
+			l->at[kept++] = l->at[i];
+	l->count = kept;
+}
+
+int listeners_adopt(struct listeners *l, int fd, int count,
+		    const struct transparent_listen_options *options, struct failure *why)
+{
+	struct endpoint at;
+
+	for (int i = 0; i < count; i++) {
+		if (transparent_adopt(fd + i, options, &at, why) < 0 ||
+		    append(l, &at, false, why) < 0)
+			return -1;
+		l->at[l->count - 1].fd = fd + i;
+	}
+	return 0;
+}
+
 int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why)
 {
-	*to = (struct listeners){ 0 };
 	for (size_t i = 0; i < from->count; i++)
-		if (from->at[i].fd >= 0 && append(to, &from->at[i].at, false, why) < 0)
+		if (append(to, &from->at[i].at, false, why) < 0)
 			return -1;
+	return 0;
+}
+
+int listeners_share(struct listeners *to, const struct listeners *from, struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (listeners_copy(to, from, why) < 0)
+		return -1;
+	for (size_t i = 0; i < from->count; i++) {
+		to->at[i].fd = fcntl(from->at[i].fd, F_DUPFD_CLOEXEC, 0);
+		if (to->at[i].fd < 0)
+			return report_fail(why, errno, "dup", "%s",
+					   endpoint_format(&from->at[i].at, text));
+	}
 	return 0;
 }
 

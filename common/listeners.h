@@ -47,8 +47,19 @@ int listeners_check(const struct listeners *l, const struct options_common *comm
 int listeners_open(struct listeners *l, const struct transparent_listen_options *options,
 		   struct failure *why);
 
-/* The same endpoints once more, not open, without those left out: for another thread. -1: no memory. */
+/* Forget those that were left out. */
+void listeners_prune(struct listeners *l);
+
+/* Take over `count` inherited descriptors from `fd` on; see transparent_adopt(). -1 with *why. */
+int listeners_adopt(struct listeners *l, int fd, int count,
+		    const struct transparent_listen_options *options, struct failure *why);
+
+/*
+ * The same endpoints once more, for another thread: not open yet, or with duplicates of the same
+ * sockets. Returns 0, or -1 with *why.
+ */
 int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why);
+int listeners_share(struct listeners *to, const struct listeners *from, struct failure *why);
 
 /* Close what is open and free. */
 void listeners_close(struct listeners *l);

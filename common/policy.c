@@ -131,7 +131,11 @@ static bool is_own_listener(const struct policy *p, const struct endpoint *e)
 const struct endpoint *policy_upstream(const struct policy *p,
 				       const struct transparent_connection *c)
 {
-	return endpoint_is_set(&p->upstream) ? &p->upstream : &c->origdst;
+	bool v6 = c->client.family == AF_INET6;
+
+	if (endpoint_is_set(&p->upstream[v6]))
+		return &p->upstream[v6];
+	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : &c->origdst;
 }
 
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c)

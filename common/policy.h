@@ -27,8 +27,9 @@ struct policy_leg {
 
 struct policy {
 	const struct match_list *allow, *deny; /* borrowed; an empty allow list allows all */
-	struct endpoint upstream;	       /* --upstream; not set: the original destination */
-	struct endpoint_list listeners;	       /* where we listen */
+	struct endpoint
+		upstream[2]; /* --upstream: IPv4, IPv6; none set: the original destination */
+	struct endpoint_list listeners; /* where we listen */
 
 	pthread_mutex_t lock; /* guards the table below */
 	struct policy_leg **buckets;
@@ -40,7 +41,10 @@ struct policy {
 void policy_init(struct policy *p);
 void policy_free(struct policy *p);
 
-/* Where this connection is to be carried: --upstream or the original destination. */
+/*
+ * Where this connection is to be carried: the --upstream of the client's family, else that of the
+ * other, else the original destination.
+ */
 const struct endpoint *policy_upstream(const struct policy *p,
 				       const struct transparent_connection *c);
 

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tproxy-relay - carry each intercepted connection on to where it was going, with the client's own
+ * address as source.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include "control.h"
+#include "handover.h"
+#include "options.h"
+#include "worker.h"
+
+struct config {
+	struct options_common common;
+	struct endpoint upstream[2];
+	struct transparent_connect_options connect;
+	struct mark upstream_mark;
+	int on_clash;
+	struct match_list allow, deny;
+	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout;
+	uint64_t max, threads;
+	bool takeover;
+	const char *control, *columns;
+	int log;
+};
+
+/* ---- options of this program's own kinds ---- */
+
+static int set_upstream(void *field, const char *arg, const struct option_spec *self,
+			struct failure *why)
+{
+	struct endpoint *upstream = field, e;
+
+	if (endpoint_parse(arg, &e, why) < 0)
+		return -1;
+	if (endpoint_is_any(&e))
+		return report_refuse(why, "must be an address to connect to");
+	upstream += e.family == AF_INET6;
+	if (endpoint_is_set(upstream))
+		return report_refuse(why, "there is one for this family already");
+	*upstream = e;
+	return 0;
+}
+
+static int set_source(void *field, const char *arg, const struct option_spec *self,
+		      struct failure *why)
+{
+	static const char *const words[] = {
+		[SOURCE_CLIENT] = "client",
+		[SOURCE_CLIENT_ADDR] = "client-addr",
+		[SOURCE_OWN] = "own",
+	};
+	struct transparent_connect_options *connect = field;
+
+	for (int i = 0; i <= SOURCE_OWN; i++) {
+		if (strcmp(arg, words[i]) != 0)
+			continue;
+		connect->source = (enum transparent_source)i;
+		return 0;
+	}
+	connect->source = SOURCE_ADDR;
+	if (endpoint_parse_address(arg, &connect->address, NULL) == 0 &&
+	    !endpoint_is_any(&connect->address))
+		return 0;
+	return report_refuse(why, "must be client, client-addr, own, or an address");
+}
+
+static uint64_t count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (uint64_t)CPU_COUNT(&set);
+}
+
+static int set_threads(void *field, const char *arg, const struct option_spec *self,
+		       struct failure *why)
+{
+	if (strcmp(arg, "auto") == 0) {
+		*(uint64_t *)field = count_cpus();
+		return 0;
+	}
+	return quantity_number(arg, 1, 256, field, why);
+}
+
+static const struct option_spec options[] = {
+	OPTION_HEADING("Where to:"),
+	OPTION("upstream", 0, "ENDPOINT",
+	       "this upstream (the original destination);\none for each family may be given",
+	       set_upstream, struct config, upstream),
+	OPTION("allow-dst", 0, "CIDR[:PORTS]", "connect to these only (all); repeatable",
+	       match_option, struct config, allow),
+	OPTION("deny-dst", 0, "CIDR[:PORTS]", "never connect to these; repeatable", match_option,
+	       struct config, deny),
+	OPTION_HEADING("Whose address the upstream sees:"),
+	OPTION("source", 0, "client|client-addr|own|ADDR",
+	       "the client's address and port; its address\nwith any port; this host's; that one "
+	       "(client)",
+	       set_source, struct config, connect),
+	OPTION("on-clash", 0, "new-port|fail", "when the client's port cannot be used (fail)",
+	       option_choice, struct config, on_clash),
+	OPTION("upstream-mark", 0, "VALUE[/MASK]", "mark of the upstream leg (0x2/0xff)",
+	       option_mark, struct config, upstream_mark),
+	OPTION_HEADING("Limits:"),
+	OPTION("max", 'c', "N",
+	       "connections at once; then it stops accepting\n(what the "
+	       "descriptor limit allows)",
+	       option_count, struct config, max),
+	OPTION("threads", 0, "N|auto", "threads, each with listeners of its own (1)", set_threads,
+	       struct config, threads),
+	OPTION("connect-timeout", 0, "T", "for the upstream to answer (10s)", option_duration,
+	       struct config, connect_timeout),
+	OPTION("idle-timeout", 0, "T", "without a byte either way (2h5m)", option_duration,
+	       struct config, idle_timeout),
+	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
+	       option_duration, struct config, half_closed_timeout),
+	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
+	       option_duration, struct config, drain_timeout),
+	OPTION_HEADING("Operation:"),
+	OPTION("takeover", 0, NULL, "join endpoints that another relay serves", option_flag,
+	       struct config, takeover),
+	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
+	       struct config, control),
+	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
+	       struct config, log),
+	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
+	       option_text, struct config, columns),
+	OPTIONS_TCP(struct config, common),
+	OPTIONS_COMMON(struct config, common),
+	OPTION_END,
+};
+
+static const struct options_program program = {
+	.name = "tproxy-relay",
+	.summary = "Carries each intercepted connection on to where it was going, with the "
+		   "client's "
+		   "own\naddress as source.",
+	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
+		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS",
+	.default_command = -1,
+	.options = options,
+	.epilogue = "An ENDPOINT is ADDR:PORT, [ADDR6]:PORT, *:PORT, or a bare PORT: loopback of "
+		    "both\n"
+		    "families, with --upstream any address of both.\n"
+		    "\n"
+		    "  tproxy-setup run --port 80 --to 3129 -- tproxy-relay 3129\n"
+		    "\n"
+		    "See tproxy-relay(8); its records are described in tproxy-tools(7).",
+};
+
+static const enum record_field columns[] = {
+	RECORD_TIME,	    RECORD_EVENT,	RECORD_ID,	   RECORD_PROTO,
+	RECORD_CLIENT,	    RECORD_ORIGDST,	RECORD_ORIGDST_BY, RECORD_UPSTREAM_LOCAL,
+	RECORD_UPSTREAM,    RECORD_SOURCE_KEPT, RECORD_BYTES_UP,   RECORD_BYTES_DOWN,
+	RECORD_DURATION_MS, RECORD_REASON,
+};
+
+/* ---- what the command line means ---- */
+
+static bool has_upstream(const struct config *config)
+{
+	return endpoint_is_set(&config->upstream[0]) || endpoint_is_set(&config->upstream[1]);
+}
+
+static bool keeps_client(const struct config *config)
+{
+	return config->connect.source == SOURCE_CLIENT ||
+	       config->connect.source == SOURCE_CLIENT_ADDR;
+}
+
+/* The family of the address that all upstream legs start from or lead to; AF_UNSPEC: both will do. */
+static int only_family(const struct config *config)
+{
+	bool v4 = endpoint_is_set(&config->upstream[0]), v6 = endpoint_is_set(&config->upstream[1]);
+
+	if (config->connect.source == SOURCE_ADDR && !has_upstream(config))
+		return config->connect.address.family;
+	return keeps_client(config) && v4 != v6 ? (v4 ? AF_INET : AF_INET6) : AF_UNSPEC;
+}
+
+/* Where only one family can be carried, only that one is listened on. */
+static int settle_family(struct config *config)
+{
+	int family = only_family(config);
+	bool both = config->common.ipv4 == config->common.ipv6;
+
+	if (family == AF_UNSPEC || (both && config->common.ipv4))
+		return OPTIONS_GO_ON;
+	if (!both && !options_wants_family(&config->common, family))
+		return options_misuse(&program, "-%c: %s is of the other address family",
+				      config->common.ipv4 ? '4' : '6',
+				      has_upstream(config) ? "--upstream" : "--source");
+	if (both)
+		report_notice("only IPv%c is served: no %s is given for the other family",
+			      family == AF_INET ? '4' : '6',
+			      has_upstream(config) ? "--upstream" : "--source address");
+	config->common.ipv4 = family == AF_INET;
+	config->common.ipv6 = family == AF_INET6;
+	return OPTIONS_GO_ON;
+}
+
+/* An upstream on this host answers to the client's address by another way than through here. */
+static int check_upstream(const struct config *config)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		const struct endpoint *e = &config->upstream[i];
+
+		if (!endpoint_is_set(e))
+			continue;
+		if (config->connect.source == SOURCE_ADDR &&
+		    config->connect.address.family != e->family)
+			return options_misuse(&program,
+					      "--upstream %s: --source is an address of "
+					      "the other family",
+					      endpoint_format(e, text));
+		if (keeps_client(config) && transparent_is_local(e))
+			return options_misuse(
+				&program,
+				"--upstream %s: is on this very host, whose answers to "
+				"the client's address would not come back here: "
+				"--source own",
+				endpoint_format(e, text));
+	}
+	return OPTIONS_GO_ON;
+}
+
+static int check_config(struct config *config)
+{
+	int status = check_upstream(config);
+
+	if (config->common.udp)
+		return options_misuse(&program, "--udp: only TCP is relayed");
+	return status == OPTIONS_GO_ON ? settle_family(config) : status;
+}
+
+static int read_operands(struct listeners *listeners, const struct config *config,
+			 const struct options_rest *rest)
+{
+	enum endpoint_bare bare = has_upstream(config) ? ENDPOINT_BARE_ANY : ENDPOINT_BARE_LOOPBACK;
+	struct failure why;
+
+	if (rest->wrapped)
+		return options_misuse(&program, "--: runs no command");
+	for (int i = 0; i < rest->count; i++)
+		if (listeners_add(listeners, rest->operands[i], bare, &config->common, &why) < 0)
+			return report_failure(&why, STATUS_USAGE);
+	if (rest->count && listeners_check(listeners, &config->common, &why) < 0)
+		return report_failure(&why, STATUS_USAGE);
+	return OPTIONS_GO_ON;
+}
+
+/* ---- descriptors and listeners ---- */
+
+/* Two a connection; besides those of the listeners, a loop's three a thread and some of our own. */
+static uint64_t affordable(uint64_t threads, size_t listeners)
+{
+	struct rlimit limit = { 0 };
+	uint64_t own = 32 + threads * (listeners + 4);
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur > own + 2 ? (limit.rlim_cur - own) / 2 : 1;
+}
+
+static void settle_max(struct relay *relay, const struct config *config, size_t listeners)
+{
+	uint64_t most = affordable(config->threads, listeners);
+
+	relay->max = config->max ? config->max : most;
+	if (relay->max > most) {
+		report_warning("--max %llu: the limit on open files (ulimit -n) allows %llu "
+			       "connections at once",
+			       (unsigned long long)relay->max, (unsigned long long)most);
+		relay->max = most;
+	}
+}
+
+/* Where nothing is intercepted and nothing spoofed, no privilege is needed. */
+static struct transparent_listen_options listen_options(const struct config *config, bool alone)
+{
+	return (struct transparent_listen_options){
+		.reuseport = true,
+		.alone = alone,
+		.redirect = has_upstream(config) && config->connect.source == SOURCE_OWN,
+	};
+}
+
+static int open_listeners(struct listeners *listeners, const struct config *config, bool first,
+			  struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, first && !config->takeover);
+
+	if (listeners_open(listeners, &how, why) == 0)
+		return 0;
+	if (why->err == EADDRINUSE && first && !config->takeover)
+		report_hint(why, "--takeover joins a relay that serves it already");
+	return -1;
+}
+
+static void tell_left_out(const struct listeners *listeners)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < listeners->count; i++)
+		if (listeners->at[i].fd < 0)
+			report_notice("%s: left out: %s",
+				      endpoint_format(&listeners->at[i].at, text),
+				      strerror(listeners->at[i].lack.err));
+}
+
+/* Every thread gets listeners of its own. */
+static int open_for_all(struct relay *relay, struct listeners *first, const struct config *config,
+			struct failure *why)
+{
+	if (open_listeners(first, config, true, why) < 0)
+		return -1;
+	tell_left_out(first);
+	listeners_prune(first);
+	for (unsigned i = 1; i < relay->count; i++) {
+		struct listeners *own = &relay->workers[i].listeners;
+
+		if (listeners_copy(own, first, why) < 0 ||
+		    open_listeners(own, config, false, why) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Inherited listeners are shared. */
+static int adopt_for_all(struct relay *relay, struct listeners *first, const struct config *config,
+			 int inherited, struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, false);
+
+	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0)
+		return -1;
+	relay->shared_listeners = relay->count > 1;
+	for (unsigned i = 1; i < relay->count; i++)
+		if (listeners_share(&relay->workers[i].listeners, first, why) < 0)
+			return -1;
+	return 0;
+}
+
+/* The policy knows every endpoint of ours. */
+static int note_listeners(struct relay *relay, struct failure *why)
+{
+	const struct listeners *own = &relay->workers[0].listeners;
+
+	for (size_t i = 0; i < own->count; i++)
+		if (endpoint_list_add(&relay->policy.listeners, &own->at[i].at, why) < 0)
+			return -1;
+	return 0;
+}
+
+static int give_listeners(struct relay *relay, struct listeners *first, const struct config *config,
+			  int inherited, struct failure *why)
+{
+	int result = inherited ? adopt_for_all(relay, first, config, inherited, why)
+			       : open_for_all(relay, first, config, why);
+
+	relay->workers[0].listeners = *first;
+	*first = (struct listeners){ 0 };
+	return result < 0 ? -1 : note_listeners(relay, why);
+}
+
+/* ---- what is said about it ---- */
+
+/* The first of each kind is a warning, the rest is for those who asked (-v): the counters have all. */
+static void tell_trouble(enum reason reason, const struct failure *why)
+{
+	static atomic_bool told[REASON_COUNT];
+	char text[1024];
+
+	report_text(why, text, sizeof(text));
+	if (atomic_exchange(&told[reason], true))
+		report_verbose(1, "%s (%s)", text, reason_name(reason));
+	else
+		report_warning("%s (%s; more of this kind only with -v)", text,
+			       reason_name(reason));
+}
+
+static void tell_summary(const struct relay *relay)
+{
+	char line[1024];
+	int used = 0;
+
+	report_error("%llu connections now (at most %llu), %u of %u threads accept",
+		     (unsigned long long)relay->live, (unsigned long long)relay->max,
+		     relay->count - relay->paused, relay->count);
+	for (unsigned i = 0; i < TALLY_COUNT && used < (int)sizeof(line); i++) {
+		uint64_t n = relay_count(relay, i);
+
+		if (n || i < TALLY_REASONS)
+			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
+					 tally_name(i), (unsigned long long)n);
+	}
+	report_error("counters:%s", line);
+	if (relay->records && record_stream_lost(relay->records))
+		report_error("%llu records lost: their reader is too slow",
+			     (unsigned long long)record_stream_lost(relay->records));
+}
+
+static void handle_signal(struct loop *loop, int signo, void *context)
+{
+	struct relay *relay = context;
+
+	if (signo == SIGUSR1)
+		tell_summary(relay);
+	else
+		relay_end(relay, relay->phase == RELAY_SERVING ? RELAY_DRAINING : RELAY_ENDING);
+}
+
+static void tell_ready(const struct relay *relay)
+{
+	const struct listeners *l = &relay->workers[0].listeners;
+	char text[ENDPOINT_TEXT_MAX];
+	struct failure why;
+
+	for (size_t i = 0; i < l->count; i++)
+		report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
+	if (handover_notify("READY=1", &why) < 0)
+		report_failure(&why, STATUS_DONE);
+}
+
+/* ---- the story ---- */
+
+static int set_up(struct relay *relay, const struct config *config, struct listeners *listeners,
+		  int inherited, struct failure *why)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
+	struct record_columns shown = { .count = sizeof(columns) / sizeof(*columns) };
+
+	memcpy(shown.at, columns, sizeof(columns));
+	if (config->columns && record_parse_columns(config->columns, &shown, why) < 0)
+		return report_about(why, "--columns %s", config->columns);
+	if (config->log != RELAY_LOG_OFF)
+		relay->records = record_stream_new(STDOUT_FILENO, config->common.json, &shown, why);
+	if (config->log != RELAY_LOG_OFF && !relay->records)
+		return -1;
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	loop_block_signals(signals);
+	settle_max(relay, config, inherited ? (size_t)inherited : listeners->count);
+	if (relay_init(relay, (unsigned)config->threads, why) < 0 ||
+	    give_listeners(relay, listeners, config, inherited, why) < 0)
+		return -1;
+	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
+}
+
+static void configure(struct relay *relay, const struct config *config)
+{
+	relay->settings.connect = config->connect;
+	relay->settings.connect.mark = &config->upstream_mark;
+	relay->settings.connect.new_port = config->on_clash == 0;
+	relay->settings.connect_timeout = config->connect_timeout;
+	relay->settings.idle_timeout = config->idle_timeout;
+	relay->settings.half_closed_timeout = config->half_closed_timeout;
+	relay->drain_timeout = config->drain_timeout;
+	relay->log = (enum relay_log)config->log;
+	relay->trouble = tell_trouble;
+	policy_init(&relay->policy);
+	relay->policy.allow = &config->allow;
+	relay->policy.deny = &config->deny;
+	memcpy(relay->policy.upstream, config->upstream, sizeof(config->upstream));
+}
+
+static int serve(const struct config *config, struct listeners *listeners, int inherited)
+{
+	struct relay relay = { 0 };
+	struct control *control = NULL;
+	struct failure why;
+	int result;
+
+	configure(&relay, config);
+	result = set_up(&relay, config, listeners, inherited, &why);
+	if (result == 0 && config->control) {
+		control = control_new(&relay, config->control, config->takeover, &why);
+		result = control ? 0 : -1;
+	}
+	if (result == 0) {
+		tell_ready(&relay);
+		result = relay_run(&relay, &why);
+	}
+	relay_free(&relay);
+	control_free(control);
+	record_stream_free(relay.records, 1000);
+	policy_free(&relay.policy);
+	return result < 0 ? report_failure(&why, STATUS_REFUSED) : STATUS_DONE;
+}
+
+int main(int argc, char **argv)
+{
+	struct config config = {
+		.upstream_mark = TRANSPARENT_UPSTREAM_MARK,
+		.on_clash = 1,
+		.connect_timeout = 10 * 1000,
+		.idle_timeout = (2 * 60 + 5) * 60 * 1000,
+		.half_closed_timeout = 60 * 1000,
+		.drain_timeout = 30 * 1000,
+		.threads = 1,
+	};
+	struct options_rest rest;
+	struct listeners listeners = { 0 };
+	struct failure why;
+	int status, inherited = 0;
+
+	report_init(program.name);
+	status = options_parse(&program, argc, argv, &config, &rest);
+	if (status == OPTIONS_GO_ON)
+		status = check_config(&config);
+	if (status == OPTIONS_GO_ON)
+		status = read_operands(&listeners, &config, &rest);
+	if (status == OPTIONS_GO_ON && !rest.count) {
+		inherited = handover_take_listeners(&why);
+		if (inherited < 0)
+			status = report_failure(&why, STATUS_USAGE);
+		else if (inherited == 0)
+			status = options_misuse(&program, "no ENDPOINT to listen on, and no "
+							  "LISTEN_FDS");
+	}
+	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
+		status = report_failure(&why, STATUS_REFUSED);
+	if (status == OPTIONS_GO_ON)
+		status = serve(&config, &listeners, inherited);
+	listeners_close(&listeners);
+	match_list_free(&config.allow);
+	match_list_free(&config.deny);
+	return status;
+}

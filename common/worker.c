@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Every worker has its own listeners on the same endpoints (SO_REUSEPORT: the kernel spreads
+ * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each). Nothing
+ * else is shared on the way of a connection but two counters.
+ *
+ * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the next
+ * connections wait in the kernel's queue, and nobody spins. Whoever releases a connection wakes the
+ * workers that are paused. A worker first says that it is paused and then looks at the limit once
+ * more, so that the last release before cannot be missed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "worker.h"
+
+#define ACCEPTS_PER_EVENT 16
+#define RETRY_MS	  1000
+
+static struct worker *worker_of(struct loop *loop)
+{
+	return loop_context(loop);
+}
+
+uint64_t relay_count(const struct relay *relay, unsigned which)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < relay->count; i++)
+		sum += tally_read(&relay->workers[i].tally, which);
+	return sum;
+}
+
+/* ---- records ---- */
+
+void worker_describe(const struct worker *w, const struct flow *f, const char *event,
+		     struct record *out)
+{
+	record_begin(out, "connection");
+	record_text(out, RECORD_EVENT, event);
+	record_number(out, RECORD_ID, f->id);
+	record_text(out, RECORD_PROTO, "tcp");
+	record_endpoint(out, RECORD_CLIENT, &f->client);
+	record_endpoint(out, RECORD_ORIGDST, &f->origdst);
+	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(f->origin));
+	record_endpoint(out, RECORD_LISTENER, &w->listeners.at[f->listener].at);
+	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
+	if (f->side[FLOW_UPSTREAM].fd >= 0) {
+		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
+		record_endpoint(out, RECORD_UPSTREAM_LOCAL, flow_upstream_local(f));
+		record_endpoint(out, RECORD_UPSTREAM, flow_upstream(f));
+		record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
+	}
+	record_number(out, RECORD_BYTES_UP, f->way[FLOW_UP].bytes);
+	record_number(out, RECORD_BYTES_DOWN, f->way[FLOW_DOWN].bytes);
+	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
+}
+
+static void write_record(struct worker *w, struct record *r)
+{
+	record_time_now(r);
+	record_stream_put(w->relay->records, r);
+	w->wrote = true;
+}
+
+static bool is_logged(const struct relay *relay, enum reason reason)
+{
+	if (!relay->records || relay->log == RELAY_LOG_OFF)
+		return false;
+	return relay->log == RELAY_LOG_EVENTS || (reason != REASON_NONE && reason != REASON_DONE);
+}
+
+static void write_flow(struct worker *w, const struct flow *f, const char *event)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, f->reason))
+		return;
+	worker_describe(w, f, event, &r);
+	record_text(&r, RECORD_REASON, reason_name(f->reason));
+	write_record(w, &r);
+}
+
+/* The record of a connection that never became a flow. */
+static void write_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+			  enum reason reason)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, reason))
+		return;
+	record_begin(&r, "connection");
+	record_text(&r, RECORD_EVENT, "refused");
+	record_text(&r, RECORD_PROTO, "tcp");
+	record_endpoint(&r, RECORD_CLIENT, &c->client);
+	record_endpoint(&r, RECORD_ORIGDST, &c->origdst);
+	record_text(&r, RECORD_ORIGDST_BY, transparent_origin_name(c->origin));
+	record_endpoint(&r, RECORD_LISTENER, &w->listeners.at[at].at);
+	record_text(&r, RECORD_REASON, reason_name(reason));
+	write_record(w, &r);
+}
+
+/* Once a turn. What the reader does not take now, worker 0 writes when it does. */
+static void flush_records(struct loop *loop)
+{
+	struct worker *w = worker_of(loop);
+
+	if (w->wrote && record_stream_flush(w->relay->records))
+		loop_wake(w->relay->workers[0].host.loop);
+	w->wrote = false;
+}
+
+static void write_output(struct worker *w)
+{
+	bool left = record_stream_flush(w->relay->records);
+
+	if (!left) {
+		loop_forget(w->host.loop, &w->output);
+		return;
+	}
+	w->output.fd = record_stream_fd(w->relay->records);
+	loop_watch(w->host.loop, &w->output, EPOLLOUT);
+}
+
+static void handle_output(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	write_output(worker_of(loop));
+}
+
+/* ---- accepting ---- */
+
+static void watch_listeners(struct worker *w, bool on)
+{
+	uint32_t shared = w->relay->shared_listeners ? EPOLLEXCLUSIVE : 0;
+
+	for (size_t i = 0; i < w->listeners.count; i++) {
+		struct loop_source *s = &w->sources[i];
+
+		/* Taken out of the set rather than muted: EPOLLEXCLUSIVE cannot be modified. */
+		if (s->fd < 0 || s->watched == on)
+			continue;
+		if (!on)
+			loop_forget(w->host.loop, s);
+		else if (loop_watch(w->host.loop, s, EPOLLIN | shared) < 0)
+			loop_arm(w->host.loop, &w->retry, RETRY_MS);
+	}
+}
+
+static void resume(struct worker *w)
+{
+	if (!w->paused || w->draining)
+		return;
+	w->paused = false;
+	w->relay->paused--;
+	watch_listeners(w, true);
+}
+
+static void pause_accepting(struct worker *w, enum tally_name cause)
+{
+	tally_add(&w->tally, cause, 1);
+	if (w->paused || w->draining)
+		return;
+	w->paused = true;
+	w->relay->paused++;
+	watch_listeners(w, false);
+	if (cause == TALLY_AT_LIMIT && w->relay->live < w->relay->max)
+		resume(w);
+	/* Somebody else may hold the descriptors or the memory, and release them unseen. */
+	if (cause == TALLY_NO_DESCRIPTOR)
+		loop_arm(w->host.loop, &w->retry, RETRY_MS);
+}
+
+static void handle_retry(struct loop *loop, struct loop_timer *timer)
+{
+	struct worker *w = worker_of(loop);
+
+	resume(w);
+	if (!w->draining)
+		watch_listeners(w, true);
+}
+
+static void wake_paused(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		if (relay->workers[i].paused)
+			loop_wake(relay->workers[i].host.loop);
+}
+
+/* A connection is gone, and its descriptors with it. */
+static void leave(struct worker *w)
+{
+	w->relay->live--;
+	if (w->relay->paused) {
+		resume(w);
+		wake_paused(w->relay);
+	}
+}
+
+static bool enter(struct worker *w)
+{
+	if (w->relay->live++ < w->relay->max)
+		return true;
+	w->relay->live--;
+	return false;
+}
+
+static void refuse(struct worker *w, const struct transparent_connection *c, unsigned at,
+		   enum reason reason)
+{
+	tally_add(&w->tally, TALLY_REFUSED, 1);
+	tally_add(&w->tally, TALLY_REASONS + reason, 1);
+	write_refusal(w, c, at, reason);
+	transparent_reset(c->fd);
+	leave(w);
+}
+
+/* A connection has been accepted: judge it and send it on its way. */
+static void welcome(struct worker *w, const struct transparent_connection *c, unsigned at)
+{
+	struct relay *relay = w->relay;
+	struct failure why = { 0 };
+	enum reason reason = policy_judge(&relay->policy, c);
+	struct flow *f;
+
+	tally_add(&w->tally, TALLY_ACCEPTED, 1);
+	if (reason != REASON_NONE) {
+		refuse(w, c, at, reason);
+		return;
+	}
+	f = flow_start(&w->host, c, policy_upstream(&relay->policy, c), ++relay->next_id, at, &why);
+	if (!f) {
+		refuse(w, c, at, REASON_MEMORY);
+		reason = REASON_MEMORY;
+	} else {
+		reason = f->reason;
+	}
+	if (reason == REASON_NONE)
+		return;
+	if (why.err)
+		relay->trouble(reason, &why);
+	if (reason == REASON_DESCRIPTORS)
+		pause_accepting(w, TALLY_NO_DESCRIPTOR);
+}
+
+static bool lacks_resources(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Take one connection. False when there is none, or none can be taken now. */
+static bool accept_one(struct worker *w, unsigned at)
+{
+	struct transparent_connection c;
+	int error;
+
+	if (!enter(w)) {
+		pause_accepting(w, TALLY_AT_LIMIT);
+		return false;
+	}
+	if (transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, &c) >= 0) {
+		welcome(w, &c, at);
+		return true;
+	}
+	error = errno;
+	leave(w);
+	if (lacks_resources(error))
+		pause_accepting(w, TALLY_NO_DESCRIPTOR);
+	/* Anything else but EAGAIN is the fate of that one connection (accept(2)). */
+	return error != EAGAIN && !lacks_resources(error);
+}
+
+static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct worker *w = worker_of(loop);
+	unsigned at = (unsigned)(source - w->sources);
+
+	for (int n = 0; n < ACCEPTS_PER_EVENT && source->watched && accept_one(w, at);)
+		n++;
+}
+
+/* ---- what flows tell their host ---- */
+
+static void flow_opened(struct flow_host *host, struct flow *f)
+{
+	struct worker *w = (struct worker *)host;
+
+	tally_add(&w->tally, TALLY_OPENED, 1);
+	write_flow(w, f, "open");
+}
+
+static void flow_finished(struct flow_host *host, struct flow *f)
+{
+	struct worker *w = (struct worker *)host;
+	bool opened = f->was_open;
+
+	tally_add(&w->tally, opened ? TALLY_CLOSED : TALLY_REFUSED, 1);
+	tally_add(&w->tally, TALLY_REASONS + f->reason, 1);
+	tally_add(&w->tally, TALLY_BYTES_UP, f->way[FLOW_UP].bytes);
+	tally_add(&w->tally, TALLY_BYTES_DOWN, f->way[FLOW_DOWN].bytes);
+	write_flow(w, f, opened ? "close" : "refused");
+}
+
+static void flow_released(struct flow_host *host)
+{
+	struct worker *w = (struct worker *)host;
+
+	leave(w);
+	if (w->draining && !w->host.flows.used)
+		loop_stop(host->loop);
+}
+
+/* ---- the end ---- */
+
+static void reset_flows(struct worker *w)
+{
+	for (struct flow *f = slab_next(&w->host.flows, NULL); f; f = slab_next(&w->host.flows, f))
+		flow_finish(&w->host, f, REASON_DRAINED);
+	if (!w->host.flows.used)
+		loop_stop(w->host.loop);
+}
+
+static void handle_deadline(struct loop *loop, struct loop_timer *timer)
+{
+	reset_flows(worker_of(loop));
+}
+
+/* Close the listeners; who has been let into their queues by then is served. */
+static void close_listeners(struct worker *w)
+{
+	for (unsigned i = 0; i < w->listeners.count; i++) {
+		while (w->sources[i].fd >= 0 && accept_one(w, i))
+			;
+		/* A duplicate may live on in another worker: then closing alone does not take it out
+		 * of the poll set. */
+		loop_forget(w->host.loop, &w->sources[i]);
+		loop_close(w->host.loop, &w->sources[i]);
+		w->listeners.at[i].fd = -1;
+	}
+}
+
+static void drain(struct worker *w)
+{
+	w->draining = true;
+	if (w->paused)
+		w->relay->paused--;
+	w->paused = false;
+	loop_disarm(w->host.loop, &w->retry);
+	close_listeners(w);
+	if (w->host.flows.used)
+		loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
+	else
+		loop_stop(w->host.loop);
+}
+
+void relay_end(struct relay *relay, enum relay_phase phase)
+{
+	if (relay->phase >= (int)phase)
+		return;
+	relay->phase = phase;
+	for (unsigned i = 0; i < relay->count; i++)
+		loop_wake(relay->workers[i].host.loop);
+}
+
+/* ---- tours ---- */
+
+static void send_tour(struct worker *w, struct relay_tour *tour)
+{
+	pthread_mutex_lock(&w->lock);
+	tour->next = w->tours;
+	w->tours = tour;
+	pthread_mutex_unlock(&w->lock);
+	loop_wake(w->host.loop);
+}
+
+void relay_travel(struct relay *relay, struct relay_tour *tour)
+{
+	tour->at = 0;
+	send_tour(&relay->workers[0], tour);
+}
+
+static void take_tour(struct worker *w, struct relay_tour *tour)
+{
+	struct relay *relay = w->relay;
+
+	if (tour->at == relay->count) {
+		tour->done(tour->context);
+		return;
+	}
+	tour->visit(w, tour->context);
+	tour->at++;
+	send_tour(&relay->workers[tour->at % relay->count], tour);
+}
+
+static void take_tours(struct worker *w)
+{
+	struct relay_tour *tours, *next;
+
+	pthread_mutex_lock(&w->lock);
+	tours = w->tours;
+	w->tours = NULL;
+	pthread_mutex_unlock(&w->lock);
+	for (; tours; tours = next) {
+		next = tours->next;
+		take_tour(w, tours);
+	}
+}
+
+/* ---- life ---- */
+
+static void handle_wake(struct loop *loop, void *context)
+{
+	struct worker *w = context;
+
+	take_tours(w);
+	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
+		drain(w);
+	if (w->relay->phase == RELAY_ENDING)
+		reset_flows(w);
+	resume(w);
+	if (w->index == 0 && w->relay->records)
+		write_output(w);
+}
+
+static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
+{
+	w->relay = relay;
+	w->index = (unsigned)(w - relay->workers);
+	pthread_mutex_init(&w->lock, NULL);
+	slab_init(&w->host.flows, sizeof(struct flow));
+	w->host.settings = &relay->settings;
+	w->host.policy = &relay->policy;
+	w->host.opened = flow_opened;
+	w->host.finished = flow_finished;
+	w->host.released = flow_released;
+	w->retry.alarm = handle_retry;
+	w->deadline.alarm = handle_deadline;
+	w->output = (struct loop_source){ .handler = handle_output, .fd = -1 };
+	w->host.buffer_size = FLOW_BUFFER;
+	w->host.buffer = malloc(FLOW_BUFFER);
+	if (!w->host.buffer)
+		return report_fail(why, errno, "malloc", "worker %u", w->index);
+	w->host.loop = loop_new(w, why);
+	if (!w->host.loop)
+		return -1;
+	loop_on_wake(w->host.loop, handle_wake, w);
+	loop_on_turn(w->host.loop, flush_records);
+	return 0;
+}
+
+int relay_init(struct relay *relay, unsigned workers, struct failure *why)
+{
+	relay->workers = calloc(workers, sizeof(*relay->workers));
+	if (!relay->workers)
+		return report_fail(why, errno, "malloc", "%u workers", workers);
+	relay->count = workers;
+	for (unsigned i = 0; i < workers; i++)
+		if (init_worker(&relay->workers[i], relay, why) < 0)
+			return -1;
+	return 0;
+}
+
+static void free_worker(struct worker *w)
+{
+	if (!w->relay)
+		return;
+	loop_free(w->host.loop);
+	slab_free(&w->host.flows);
+	listeners_close(&w->listeners);
+	free(w->sources);
+	free(w->host.buffer);
+	pthread_mutex_destroy(&w->lock);
+}
+
+/* Tours that were still under way when the relay ended. */
+static void end_tours(struct worker *w)
+{
+	for (struct relay_tour *t = w->tours, *next; t; t = next) {
+		next = t->next;
+		t->done(t->context);
+	}
+	w->tours = NULL;
+}
+
+void relay_free(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		end_tours(&relay->workers[i]);
+	for (unsigned i = 0; i < relay->count; i++)
+		free_worker(&relay->workers[i]);
+	free(relay->workers);
+	relay->workers = NULL;
+	relay->count = 0;
+}
+
+static int start_listening(struct worker *w, struct failure *why)
+{
+	w->sources = calloc(w->listeners.count, sizeof(*w->sources));
+	if (!w->sources)
+		return report_fail(why, errno, "malloc", "worker %u", w->index);
+	for (size_t i = 0; i < w->listeners.count; i++)
+		w->sources[i] = (struct loop_source){ .handler = handle_listener,
+						      .fd = w->listeners.at[i].fd };
+	watch_listeners(w, true);
+	return 0;
+}
+
+static void *run_worker(void *context)
+{
+	struct worker *w = context;
+
+	w->result = loop_run(w->host.loop, &w->why);
+	if (w->result < 0)
+		relay_end(w->relay, RELAY_ENDING);
+	return NULL;
+}
+
+/* The first failure of any worker is the relay's. */
+static int result_of(const struct relay *relay, struct failure *why)
+{
+	for (unsigned i = 0; i < relay->count; i++) {
+		if (relay->workers[i].result == 0)
+			continue;
+		*why = relay->workers[i].why;
+		return -1;
+	}
+	return 0;
+}
+
+int relay_run(struct relay *relay, struct failure *why)
+{
+	unsigned started = 1;
+	int error = 0;
+
+	for (unsigned i = 0; i < relay->count; i++)
+		if (start_listening(&relay->workers[i], why) < 0)
+			return -1;
+	for (; !error && started < relay->count; started++)
+		error = pthread_create(&relay->workers[started].thread, NULL, run_worker,
+				       &relay->workers[started]);
+	if (error) {
+		report_fail(why, error, "pthread_create", "worker %u", --started);
+		relay_end(relay, RELAY_ENDING);
+	}
+	run_worker(&relay->workers[0]);
+	for (unsigned i = 1; i < started; i++)
+		pthread_join(relay->workers[i].thread, NULL);
+	return error ? -1 : result_of(relay, why);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * worker - one thread of a relay: its listeners, its loop, its flows; and what all of them share.
+ *
+ * Accepts what may be accepted, has the policy judge it, starts a flow for it, writes its records and
+ * counts it. Stops accepting at a limit, and ends in an orderly way.
+ */
+#ifndef TPROXY_WORKER_H
+#define TPROXY_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "flow.h"
+#include "listeners.h"
+#include "loop.h"
+#include "policy.h"
+#include "record.h"
+#include "tally.h"
+
+struct worker;
+
+/* What of a relay's life goes into records; the words of --log, in this order. */
+enum relay_log { RELAY_LOG_EVENTS, RELAY_LOG_ERRORS, RELAY_LOG_OFF };
+
+/*
+ * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within drain_timeout)
+ * -> ENDING (all that is left is reset).
+ */
+enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
+
+/* What the workers of one process share. Set up before they start, but for the atomic fields. */
+struct relay {
+	struct flow_settings settings;
+	struct policy policy;
+	enum relay_log log;
+	struct record_stream *records; /* NULL: none */
+	uint64_t max;		       /* connections at once */
+	uint64_t drain_timeout;	       /* milliseconds */
+	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
+	/* Something that the person at the terminal should know of a connection; in any thread. */
+	void (*trouble)(enum reason reason, const struct failure *why);
+
+	struct worker *workers;
+	unsigned count;
+	_Atomic uint64_t live; /* connections, also those being accepted */
+	_Atomic uint64_t next_id;
+	_Atomic unsigned paused; /* workers that do not accept now */
+	_Atomic int phase;	 /* enum relay_phase */
+};
+
+struct worker {
+	struct flow_host host; /* first: it is what flows find as the loop's context */
+	struct relay *relay;
+	unsigned index;
+	pthread_t thread;
+	struct listeners listeners;
+	struct loop_source *sources; /* one a listener */
+	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
+	struct loop_timer deadline;  /* of draining */
+	struct loop_source output;   /* records that wait for their reader; worker 0 only */
+	struct tally tally;
+	_Atomic bool paused;
+	bool draining, wrote;
+	pthread_mutex_t lock; /* guards tours */
+	struct relay_tour *tours;
+	struct failure why; /* how its loop failed, if it did */
+	int result;
+};
+
+/*
+ * Set up relay->count workers, each with a loop but without listeners: the caller fills
+ * workers[i].listeners. Returns 0, or -1 with *why. relay_free() in any case.
+ */
+int relay_init(struct relay *relay, unsigned workers, struct failure *why);
+void relay_free(struct relay *relay);
+
+/*
+ * Serve, until it has ended: worker 0 in this thread, the others in threads of their own. Signals that
+ * the program handles must be blocked before. Returns 0, or -1 with *why.
+ */
+int relay_run(struct relay *relay, struct failure *why);
+
+/* Go on to a later phase; an earlier one is ignored. From any thread. */
+void relay_end(struct relay *relay, enum relay_phase phase);
+
+/* The sum of one counter over all workers. From any thread. */
+uint64_t relay_count(const struct relay *relay, unsigned which);
+
+/*
+ * A function that visits each worker in that worker's own thread, one after the other, and at last
+ * calls done in worker 0's. It belongs to the caller again when done is called. If the relay ends
+ * first, done is called by relay_free().
+ */
+struct relay_tour {
+	void (*visit)(struct worker *worker, void *context);
+	void (*done)(void *context);
+	void *context;
+	unsigned at;
+	struct relay_tour *next;
+};
+void relay_travel(struct relay *relay, struct relay_tour *tour);
+
+/* A flow as a record of that event (NULL: none), with its cookies. */
+void worker_describe(const struct worker *worker, const struct flow *f, const char *event,
+		     struct record *out);
+
+#endif
