@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# lab - what every test that needs a network uses.
+#
+# How to write a test:
+#
+#	#!/usr/bin/env bats
+#	# SPDX-License-Identifier: GPL-2.0-or-later
+#	#
+#	# What is tested, and a drawing of who talks to whom.
+#
+#	bats_require_minimum_version 1.5.0
+#	load lib/lab
+#
+#	setup() { lab_up; }		# a lab of its own for each test: 0.1 s
+#	teardown() { lab_down; }	# removes it, and every process in it, however the test ended
+#
+#	@test "the server sees the client's own address" {
+#		start_nginx
+#		bg relay proxy tproxy-setup run -q --to 3129 -p 80 -- tproxy-relay --log events 3129
+#		wait_listen proxy 3129
+#		run on client curl -sS --max-time 10 http://198.51.100.2/who
+#		assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
+#		stop relay			# SIGTERM, and its exit status
+#		assert_file_line relay.out 'close .* reason'
+#	}
+#
+# Hosts are client, proxy, server and bystander, as tproxy-lab(1) draws them; interfaces are toclient,
+# toserver and tobystander on the proxy, toproxy elsewhere. Programs of the tree are found through
+# PATH ($TPROXY_BIN, by default build/).
+#
+#	on HOST CMD...			run in a host; its status, its output; works with `run`, in pipes and as
+#					`on client curl ... &` (then $! is a subshell: use bg)
+#	bg NAME HOST CMD...		the same in the background, stdin from /dev/null; output in $OUT/NAME.out,
+#					$OUT/NAME.err; the process is `pid_of NAME`; it ends with the lab
+#	wait_exit NAME [SECONDS]	wait until it has ended; its exit status (fails the test after SECONDS)
+#	stop NAME [SIGNAL]		signal it (TERM) and wait_exit
+#	signal NAME SIGNAL		only signal it
+#	wait_until SECONDS CMD...	poll until CMD succeeds; fails the test after SECONDS
+#	wait_listen HOST PORT [udp]	until somebody listens on the port there (PORT, or ADDRESS:PORT)
+#	wait_line FILE REGEXP		until a line of the file ($OUT/FILE) matches (extended regular expression)
+#	start_nginx			a web server on host server, see its own comment
+#	random_file SIZE		path of a file of random bytes (100M, 64K); made once for the whole run
+#	sum_of FILE			its checksum
+#	root_only / rootless_only	skip where this cannot be tested; see tests/skips
+#
+# Rules: no fixed sleeps (wait_until, wait_listen, wait_line, wait_exit); every client that could hang
+# gets a limit (curl --max-time, timeout --foreground); nothing is done in the machine's own namespaces;
+# processes are ended by pid or by their NAME here, never by program name. Everything is under
+# $BATS_TEST_TMPDIR, so tests can run in parallel. Times are for a fast machine: all waits are
+# multiplied by TPROXY_TEST_PATIENCE (sanitizers, slow machines).
+
+bats_load_library bats-support
+bats_load_library bats-assert
+bats_load_library bats-file
+
+TOP=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
+TPROXY_BIN=$(cd "${TPROXY_BIN:-$TOP/build}" && pwd)
+PATH=$TPROXY_BIN:$PATH:/usr/sbin:/sbin
+PATIENCE=${TPROXY_TEST_PATIENCE:-1}
+export TOP TPROXY_BIN PATH
+
+# ---------------------------------------------------------------- the lab
+
+# lab_up: build a lab for this test (in setup) or for all tests of the file (in setup_file). Its guard
+# dies with this process, should bats be killed.
+lab_up() {
+	local fd line word
+	OUT=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR}/out
+	mkdir -p "$OUT"
+	LAB_NAME=${BATS_SUITE_TEST_NUMBER:-file}-$BASHPID
+	exec {fd}< <(exec 3>&- 4>&- </dev/null setpriv --pdeathsig TERM -- \
+		tproxy-lab up --foreground --name "$LAB_NAME")
+	LAB_GUARD=$!
+	read -r -t $((20 * PATIENCE)) -u "$fd" line || fail "tproxy-lab up: no lab"
+	exec {fd}<&-
+	for word in ${line#up }; do
+		printf -v "LAB_${word%=*}" %s "${word#*=}"
+	done
+	LAB_ENTER=
+	[[ /proc/$LAB_proxy/ns/user -ef /proc/self/ns/user ]] || LAB_ENTER=--user=/proc/$LAB_proxy/ns/user
+	export OUT LAB_NAME LAB_GUARD LAB_ENTER LAB_client LAB_proxy LAB_server LAB_bystander
+}
+
+# lab_down: remove the lab and whatever runs in it.
+lab_down() {
+	local net pid pids=()
+	[[ ${LAB_GUARD-} ]] || return 0
+	# Processes of on and bg are in the machine's pid namespace, so that $! and /proc mean what they
+	# seem to; they are known by their network namespace.
+	net=" $(readlink "/proc/$LAB_client/ns/net" "/proc/$LAB_proxy/ns/net" "/proc/$LAB_server/ns/net" \
+		"/proc/$LAB_bystander/ns/net" | tr '\n' ' ')"
+	while read -r pid; do
+		[[ $pid == "$LAB_client" || $pid == "$LAB_proxy" || $pid == "$LAB_server" ||
+			$pid == "$LAB_bystander" ]] || pids+=("$pid")
+	done < <(lab_processes "$net")
+	((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || :
+	kill -TERM "$LAB_GUARD" 2>/dev/null || :
+	wait_until 10 gone "$LAB_GUARD"
+	unset LAB_GUARD
+}
+
+# lab_processes "NET NET...": pids of the processes in these network namespaces.
+lab_processes() {
+	local link net
+	find /proc -mindepth 1 -maxdepth 1 -name '[1-9]*' -printf '%f/ns/net\n' 2>/dev/null |
+		(cd /proc && xargs -r stat -c '%N' 2>/dev/null) |
+		while read -r link _ net; do
+			net=${net#\'} link=${link#\'}
+			[[ $1 != *" ${net%\'} "* ]] || echo "${link%%/*}"
+		done
+}
+
+on() {
+	local pid=LAB_$1
+	shift
+	nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} --net="/proc/${!pid}/ns/net" -- "$@"
+}
+
+# ---------------------------------------------------------------- background processes
+
+bg() {
+	local name=$1 host=LAB_$2 pid
+	shift 2
+	rm -f "$OUT/$name.status"
+	# A shell of its own waits for it, so that its status can be had in a subshell (run stop NAME) and
+	# by the tests of a file whose setup_file started it.
+	read -r pid < <(
+		exec 3>&- 4>&- </dev/null 2>/dev/null
+		# What a shell starts with & ignores SIGINT and SIGQUIT, unless told otherwise.
+		env --default-signal=INT,QUIT nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+			--net="/proc/${!host}/ns/net" -- "$@" >"$OUT/$name.out" 2>"$OUT/$name.err" &
+		echo $!
+		exec >&-
+		status=0
+		wait $! || status=$?
+		echo "$status" >"$OUT/$name.status.part"
+		mv "$OUT/$name.status.part" "$OUT/$name.status"
+	)
+	echo "$pid" >"$OUT/$name.pid"
+}
+
+pid_of() {
+	cat "$OUT/$1.pid"
+}
+
+signal() {
+	kill -s "$2" "$(pid_of "$1")"
+}
+
+# gone PID: it has ended (a zombie that nobody has waited for yet has ended too).
+gone() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+	stat=${stat##*) }
+	[[ $stat == [ZX]* ]]
+}
+
+wait_exit() {
+	if ! poll "${2:-10}" test -e "$OUT/$1.status"; then
+		show "$1"
+		fail "$1 (pid $(pid_of "$1")) is still running after ${2:-10} s"
+	fi
+	return "$(<"$OUT/$1.status")"
+}
+
+stop() {
+	signal "$1" "${2:-TERM}"
+	wait_exit "$1"
+}
+
+# show NAME: its output, for the one who reads the failed test.
+show() {
+	local file
+	for file in "$OUT/$1".{out,err}; do
+		[[ ! -s $file ]] || sed "s/^/${file##*/}: /" "$file" >&2
+	done
+}
+
+# ---------------------------------------------------------------- waiting
+
+# poll SECONDS CMD...: true as soon as CMD is, false after SECONDS.
+poll() {
+	local end=$((SECONDS + $1 * PATIENCE + 1))
+	shift
+	until "$@"; do
+		((SECONDS < end)) || return
+		sleep 0.02
+	done
+}
+
+wait_until() {
+	local limit=$1
+	shift
+	poll "$limit" "$@" || fail "not within $limit s: $*"
+}
+
+listens() {
+	local flag=-t where=$2
+	[[ ${3-tcp} == tcp ]] || flag=-u
+	[[ $where == *:* ]] || where=:$where
+	[[ $(on "$1" ss -Hnl $flag "src $where" 2>/dev/null) ]]
+}
+
+wait_listen() {
+	wait_until 10 listens "$@"
+}
+
+has_line() {
+	[[ -f $1 ]] && grep -Eq -- "$2" "$1"
+}
+
+wait_line() {
+	local file=$1
+	[[ $file == /* ]] || file=$OUT/$file
+	poll 10 has_line "$file" "$2" && return
+	[[ ! -f $file ]] || sed 's/^/| /' "$file" >&2
+	fail "no line like '$2' in $file within 10 s"
+}
+
+# assert_line_in FILE REGEXP / refute_line_in FILE REGEXP: at once, for a file under $OUT.
+assert_line_in() {
+	local file=$1
+	[[ $file == /* ]] || file=$OUT/$file
+	has_line "$file" "$2" && return
+	sed 's/^/| /' "$file" >&2
+	fail "no line like '$2' in $file"
+}
+
+refute_line_in() {
+	local file=$1
+	[[ $file == /* ]] || file=$OUT/$file
+	! has_line "$file" "$2" || fail "a line like '$2' in $file: $(grep -Em1 -- "$2" "$file")"
+}
+
+# ---------------------------------------------------------------- servers and data
+
+# start_nginx [PORT...]: nginx on host server, both families, port 80 or those given.
+#	GET /who		`ADDRESS PORT`, the client as the server sees it
+#	GET /FILE, PUT /FILE	$WWW/FILE (PUT stores it there)
+#	POST /discard		reads the body and answers 204
+# Every request is a line `ADDRESS PORT METHOD URI STATUS BYTES_SENT` in $OUT/access.log.
+start_nginx() {
+	local port listen='' dir=$OUT/nginx
+	(($#)) || set -- 80
+	for port; do
+		listen+="listen *:$port backlog=4096; listen [::]:$port ipv6only=on backlog=4096; "
+	done
+	WWW=$dir/www
+	export WWW
+	mkdir -p "$WWW" "$dir/tmp"
+	cat >"$dir/nginx.conf" <<-END
+		user root root; daemon off; master_process off; pid $dir/pid; error_log $OUT/nginx.log notice;
+		worker_rlimit_nofile 65536;
+		events { worker_connections 20000; }
+		http {
+			log_format who '\$remote_addr \$remote_port \$request_method \$uri \$status \$bytes_sent';
+			access_log $OUT/access.log who;
+			client_body_temp_path $dir/tmp; proxy_temp_path $dir/tmp; fastcgi_temp_path $dir/tmp;
+			uwsgi_temp_path $dir/tmp; scgi_temp_path $dir/tmp;
+			client_max_body_size 0; keepalive_requests 1000000; sendfile on;
+			default_type application/octet-stream;
+			server {
+				$listen
+				root $WWW;
+				location / { dav_methods PUT DELETE; }
+				location = /who { default_type text/plain; return 200 "\$remote_addr \$remote_port\n"; }
+				location = /discard { proxy_pass http://unix:$dir/discard:/; }
+			}
+			server { listen unix:$dir/discard; access_log off; location / { return 204; } }
+		}
+	END
+	bg nginx server nginx -p "$dir" -c "$dir/nginx.conf" -e "$OUT/nginx.log"
+	for port; do
+		wait_listen server "$port"
+	done
+}
+
+# random_file SIZE: path of a file of that size, random, the same for all tests of the run.
+random_file() {
+	local file=${BATS_RUN_TMPDIR:?}/random-$1
+	(
+		exec 8>"$file.lock"
+		flock 8
+		[[ -e $file ]] && exit
+		openssl rand -out "$file.part" "$(numfmt --from=iec "$1")"
+		mv "$file.part" "$file"
+	) >&2
+	echo "$file"
+}
+
+sum_of() {
+	sha256sum <"$1"
+}
+
+# ---------------------------------------------------------------- what cannot run everywhere
+
+root_only() {
+	((EUID == 0)) || skip "root only: $1"
+}
+
+rootless_only() {
+	((EUID != 0)) || skip "rootless only: $1"
+}
