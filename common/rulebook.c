@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "rulebook.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* nft takes comments of up to 128 characters (NFTNL_UDATA_COMMENT_MAXLEN). */
+#define NOTE_LENGTH 120
+
+/* How long the tuple of an intercepted SYN may wait for the rest of its handshake, with SYN cookies
+ * and --midstream pass; how many tuples are remembered. */
+#define TAKEN_SECONDS 15
+#define TUPLES_MAX    65536
+
+/* Tuples that begin while an instance ends are kept this much longer than the drain takes. */
+#define FRESH_EXTRA_SECONDS 60
+
+#define NOT_SYN "tcp flags & (syn | ack) != syn"
+#define SYN	"tcp flags & (syn | ack) == syn"
+
+/* One address family's words in nft. */
+struct family {
+	const char *nfproto, *ip, *type, *suffix;
+	sa_family_t family;
+};
+static const struct family families[] = {
+	{ "ipv4", "ip", "ipv4_addr", "4", AF_INET },
+	{ "ipv6", "ip6", "ipv6_addr", "6", AF_INET6 },
+};
+#define FAMILIES (sizeof(families) / sizeof(*families))
+
+static bool wants(const struct intercept *spec, const struct family *f)
+{
+	return f->family == AF_INET ? spec->ipv4 : spec->ipv6;
+}
+
+/* --- pieces ----------------------------------------------------------------------------------- */
+
+static void put_notes(FILE *out, const char *text)
+{
+	for (size_t length = strlen(text); length;) {
+		size_t piece = length < NOTE_LENGTH ? length : NOTE_LENGTH;
+
+		/* The kernel keeps every blank, but a person reads better what is cut at one. */
+		if (piece < length)
+			for (size_t i = piece; i > piece / 2; i--)
+				if (text[i - 1] == ' ') {
+					piece = i;
+					break;
+				}
+		fprintf(out, "\t\treturn comment \"%.*s\"\n", (int)piece, text);
+		text += piece;
+		length -= piece;
+	}
+}
+
+static void put_counters(FILE *out, const struct intercept *spec)
+{
+	fputs("\tcounter diverted { }\n\tcounter own-mark { }\n", out);
+	if (!spec->divert_only)
+		fputs("\tcounter intercepted { }\n\tcounter no-listener { }\n"
+		      "\tcounter excluded { }\n\tcounter local { }\n",
+		      out);
+}
+
+/* `meta mark & 0xff == 0x1`; without `& MASK` when all bits count. `key`: meta mark, socket mark. */
+static void put_mark_match(FILE *out, const char *key, const struct mark *mark)
+{
+	if (mark->mask == UINT32_MAX)
+		fprintf(out, "%s 0x%x", key, mark->value);
+	else
+		fprintf(out, "%s & 0x%x == 0x%x", key, mark->mask, mark->value);
+}
+
+/* Other programs' bits of the mark stay as they are. */
+static void put_mark_set(FILE *out, const struct mark *mark)
+{
+	if (mark->mask == UINT32_MAX)
+		fprintf(out, "meta mark set 0x%x", mark->value);
+	else
+		fprintf(out, "meta mark set meta mark & 0x%x | 0x%x", ~mark->mask, mark->value);
+}
+
+static void put_family_guard(FILE *out, const struct intercept *spec)
+{
+	if (spec->ipv4 != spec->ipv6)
+		fprintf(out, "\t\tmeta nfproto != %s return\n", spec->ipv4 ? "ipv4" : "ipv6");
+}
+
+static void put_base_chain(FILE *out, const char *name, const char *hook, const char *priority)
+{
+	fprintf(out, "\tchain %s {\n\t\ttype filter hook %s priority %s; policy accept;\n", name,
+		hook, priority);
+}
+
+/* --- sets ------------------------------------------------------------------------------------- */
+
+static bool has_elements(const struct intercept *spec, enum intercept_list_id id,
+			 const struct family *f)
+{
+	const struct cidr_list *list = intercept_cidrs(spec, id);
+
+	for (size_t i = 0; wants(spec, f) && i < list->count; i++)
+		if (list->at[i].family == f->family)
+			return true;
+	return false;
+}
+
+static void put_port_set(FILE *out, const struct intercept *spec, enum intercept_list_id id)
+{
+	const struct port_list *list = intercept_ports(spec, id);
+
+	if (!list->count)
+		return;
+	fprintf(out, "\tset %s {\n\t\ttype inet_service; flags interval\n\t\telements = { ",
+		intercept_lists[id].name);
+	for (size_t i = 0; i < list->count; i++) {
+		fprintf(out, "%s%u", i ? ", " : "", list->at[i].first);
+		if (list->at[i].last != list->at[i].first)
+			fprintf(out, "-%u", list->at[i].last);
+	}
+	fputs(" }\n\t}\n", out);
+}
+
+static void put_cidr_set(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+			 const struct family *f)
+{
+	const struct cidr_list *list = intercept_cidrs(spec, id);
+	const char *comma = "";
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!has_elements(spec, id, f))
+		return;
+	fprintf(out, "\tset %s%s {\n\t\ttype %s; flags interval\n\t\telements = { ",
+		intercept_lists[id].name, f->suffix, f->type);
+	for (size_t i = 0; i < list->count; i++)
+		if (list->at[i].family == f->family) {
+			fprintf(out, "%s%s", comma, endpoint_format_cidr(&list->at[i], text));
+			comma = ", ";
+		}
+	fputs(" }\n\t}\n", out);
+}
+
+static void put_tuple_set(FILE *out, const char *name, const struct family *f, unsigned seconds)
+{
+	fprintf(out,
+		"\tset %s%s {\n\t\ttype %s . inet_service . %s . inet_service\n"
+		"\t\tsize %d; flags dynamic,timeout; timeout %us\n\t}\n",
+		name, f->suffix, f->type, f->type, TUPLES_MAX, seconds);
+}
+
+static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *name,
+			   unsigned seconds)
+{
+	for (size_t i = 0; i < FAMILIES; i++)
+		if (wants(spec, &families[i]))
+			put_tuple_set(out, name, &families[i], seconds);
+}
+
+static void put_sets(FILE *out, const struct intercept *spec)
+{
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		if (intercept_lists[id].is_ports)
+			put_port_set(out, spec, id);
+		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+			put_cidr_set(out, spec, id, &families[i]);
+	}
+	if (spec->midstream == MIDSTREAM_PASS)
+		put_tuple_sets(out, spec, "taken", TAKEN_SECONDS);
+}
+
+/* --- divert ----------------------------------------------------------------------------------- */
+
+static void put_divert_rule(FILE *out, const struct intercept *spec, const char *match)
+{
+	fprintf(out, "\t\t%s socket transparent 1 ", match);
+	put_mark_set(out, &spec->mark);
+	fputs(" counter name diverted accept\n", out);
+}
+
+/* A wildcard listener of a transparent proxy would match forwarded flows that happen to have its
+ * port; only connections are wanted. (`socket wildcard 0` in the divert rule itself would break
+ * handshakes: the kernel cannot answer it for a request socket.) */
+static void put_divert(FILE *out, const struct intercept *spec)
+{
+	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
+
+	put_base_chain(out, "divert", "prerouting", "mangle");
+	put_family_guard(out, spec);
+	for (int i = 0; i < 2; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", marks[i]);
+		fputs(" counter name own-mark return\n", out);
+	}
+	fputs("\t\t" NOT_SYN " socket wildcard 1 return\n", out);
+	put_divert_rule(out, spec, NOT_SYN);
+	fputs("\t\tmeta l4proto { icmp, ipv6-icmp } socket wildcard 1 return\n", out);
+	if (spec->ipv4)
+		put_divert_rule(out, spec,
+				"icmp type { destination-unreachable, time-exceeded, "
+				"parameter-problem }");
+	if (spec->ipv6)
+		put_divert_rule(out, spec,
+				"icmpv6 type { destination-unreachable, packet-too-big, "
+				"time-exceeded, parameter-problem }");
+	fputs("\t}\n", out);
+}
+
+/* --- the predicate ---------------------------------------------------------------------------- */
+
+/* Which field of a packet a list looks at: of the client's packets, or mirrored, of the server's. */
+enum direction { FROM_CLIENT, FROM_SERVER };
+
+static const char *field_of(enum intercept_list_id id, enum direction direction)
+{
+	bool is_source = id == LIST_SRC || id == LIST_NOT_SRC;
+
+	if (intercept_lists[id].is_ports)
+		return direction == FROM_CLIENT ? "dport" : "sport";
+	return is_source == (direction == FROM_CLIENT) ? "saddr" : "daddr";
+}
+
+/* Return unless the packet is in the list. */
+static void put_must(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+		     enum direction direction)
+{
+	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
+
+	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
+		fprintf(out, "\t\ttcp %s != @%s return\n", field, name);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		if (has_elements(spec, id, &families[i]))
+			fprintf(out, "\t\t%s %s != @%s%s return\n", families[i].ip, field, name,
+				families[i].suffix);
+}
+
+/* Return if the packet is in the list. */
+static void put_must_not(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+			 enum direction direction, const char *count)
+{
+	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
+
+	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
+		fprintf(out, "\t\ttcp %s @%s %sreturn\n", field, name, count);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		if (has_elements(spec, id, &families[i]))
+			fprintf(out, "\t\t%s %s @%s%s %sreturn\n", families[i].ip, field, name,
+				families[i].suffix, count);
+}
+
+static void put_predicate(FILE *out, const struct intercept *spec, enum direction direction)
+{
+	put_must(out, spec, LIST_PORT, direction);
+	put_must(out, spec, LIST_SRC, direction);
+	put_must(out, spec, LIST_DST, direction);
+}
+
+static void put_exclusions(FILE *out, const struct intercept *spec, enum direction direction,
+			   const char *count)
+{
+	put_must_not(out, spec, LIST_NOT_PORT, direction, count);
+	put_must_not(out, spec, LIST_NOT_SRC, direction, count);
+	put_must_not(out, spec, LIST_NOT_DST, direction, count);
+}
+
+/* --- intercept, take, deliver ----------------------------------------------------------------- */
+
+static void put_intercept(FILE *out, const struct intercept *spec)
+{
+	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
+
+	put_base_chain(out, "intercept", "prerouting", "mangle + 1");
+	put_family_guard(out, spec);
+	fputs("\t\tmeta l4proto != tcp return\n", out);
+	for (int i = 0; i < 2; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", marks[i]);
+		fputs(" return\n", out);
+	}
+	for (unsigned i = 0; i < spec->devices; i++)
+		fprintf(out, "\t\tiifname \"%s\" goto take\n", spec->device[i]);
+	/* What comes from lo was not sent by another host. */
+	if (!spec->devices)
+		fputs("\t\tiifname != \"lo\" goto take\n", out);
+	fputs("\t}\n", out);
+}
+
+/* What this host itself is spoken to about is its own affair, so that nobody locks himself out. With
+ * --include-own, at least the answers to its own connections are: tproxy would find their socket not
+ * transparent, and the reset for want of a listener would hit them. */
+static void put_own(FILE *out, const struct intercept *spec)
+{
+	if (!spec->include_own)
+		fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } "
+		      "counter name local return\n",
+		      out);
+	else
+		fputs("\t\t" NOT_SYN " socket wildcard 0 socket transparent 0 "
+		      "counter name local return\n",
+		      out);
+}
+
+/* `ip saddr . tcp sport . ip daddr . tcp dport` */
+static void put_tuple(FILE *out, const struct family *f)
+{
+	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
+}
+
+/* Only flows whose SYN was seen are taken: what ran before is left alone. */
+static void put_midstream_pass(FILE *out, const struct intercept *spec)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\t" SYN " update @taken%s { ", f->suffix);
+		put_tuple(out, f);
+		fputs(" }\n\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " != @taken%s return\n", f->suffix);
+	}
+}
+
+/* `down` has begun: flows that begin now pass and are remembered; all other packets are of flows that
+ * a listener here accepted, and if their socket is gone they are met with a reset, as ever. A SYN that
+ * has a socket already is a repeated one of a handshake under way here. */
+static void put_ending(FILE *out, const struct intercept *spec)
+{
+	bool pass = spec->midstream == MIDSTREAM_PASS;
+
+	fputs("\t\t" SYN " socket transparent 1 goto deliver\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+		const char *set = pass ? "taken" : "fresh";
+
+		if (!wants(spec, f))
+			continue;
+		if (!pass) {
+			fprintf(out, "\t\t" SYN " update @fresh%s { ", f->suffix);
+			put_tuple(out, f);
+			fputs(" } return\n", out);
+		}
+		fputs("\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " %s@%s%s return\n", pass ? "!= " : "", set, f->suffix);
+	}
+	if (pass)
+		fputs("\t\t" SYN " return\n", out);
+}
+
+static void put_take(FILE *out, const struct intercept *spec, bool ending)
+{
+	fputs("\tchain take {\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_own(out, spec);
+	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
+	for (unsigned i = 0; i < spec->not_marks; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", &spec->not_mark[i]);
+		fputs(" counter name excluded return\n", out);
+	}
+	if (ending)
+		put_ending(out, spec);
+	else if (spec->midstream == MIDSTREAM_PASS)
+		put_midstream_pass(out, spec);
+	fputs("\t\tgoto deliver\n\t}\n", out);
+}
+
+static void put_tproxy(FILE *out, const struct intercept *spec, const struct family *f,
+		       const struct endpoint *to)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	/* Without an address: 0.0.0.0, or the first address of the interface (nft_tproxy.c). */
+	if (endpoint_is_any(to))
+		snprintf(text, sizeof(text), ":%u", to->port);
+	else
+		endpoint_format(to, text);
+	fprintf(out, "\t\tmeta nfproto %s meta l4proto tcp tproxy %s to %s ", f->nfproto, f->ip,
+		text);
+	put_mark_set(out, &spec->mark);
+	fputs(" counter name intercepted accept\n", out);
+}
+
+/* tproxy ends the rule when nobody listens, and the packet would go on to where it wanted. */
+static void put_deliver(FILE *out, const struct intercept *spec)
+{
+	static const char *const end[] = {
+		[NO_LISTENER_REJECT] = "reject with tcp reset",
+		[NO_LISTENER_DROP] = "drop",
+		[NO_LISTENER_PASS] = "accept",
+	};
+
+	fputs("\tchain deliver {\n", out);
+	if (spec->ipv4)
+		put_tproxy(out, spec, &families[0], &spec->to4);
+	if (spec->ipv6)
+		put_tproxy(out, spec, &families[1], &spec->to6);
+	fprintf(out, "\t\tmeta l4proto tcp counter name no-listener %s\n\t}\n",
+		end[spec->no_listener]);
+}
+
+/* --- the upstream leg's zone ------------------------------------------------------------------ */
+
+/* With the client's address and port kept, both legs are the same tuple to conntrack. Which of the two
+ * a packet is of shows in its ports, unless both are in the predicate: then in the socket's mark
+ * (which TIME_WAIT sockets and foreign proxies lack). */
+static void put_zone_rules(FILE *out, const struct intercept *spec, const char *port,
+			   const char *match, const char *mark, const char *zone)
+{
+	if (spec->port.count)
+		fprintf(out, "\t\ttcp %s != @port %s%s %u return\n", port, match, zone,
+			spec->ct_zone);
+	fprintf(out, "\t\t%s", match);
+	put_mark_match(out, mark, &spec->upstream_mark);
+	fprintf(out, " %s %u\n\t}\n", zone, spec->ct_zone);
+}
+
+static void put_zones(FILE *out, const struct intercept *spec)
+{
+	if (spec->zone == CONNTRACK_ZONE) {
+		put_base_chain(out, "zone-in", "prerouting", "raw");
+		put_family_guard(out, spec);
+		fputs("\t\tmeta l4proto != tcp return\n", out);
+		put_predicate(out, spec, FROM_SERVER);
+		put_exclusions(out, spec, FROM_SERVER, "");
+		put_zone_rules(out, spec, "dport", "socket transparent 1 ", "socket mark",
+			       "ct zone set");
+	}
+	put_base_chain(out, "zone-out", "output", "raw");
+	put_family_guard(out, spec);
+	fputs("\t\tmeta l4proto != tcp return\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_exclusions(out, spec, FROM_CLIENT, "");
+	fputs("\t\tfib saddr type local return\n", out);
+	/* Where it is masqueraded, answers come for the host's own address and match no socket: they
+	 * stay in the default zone. */
+	put_zone_rules(out, spec, "sport", "", "meta mark",
+		       spec->zone == CONNTRACK_ZONE ? "ct zone set" : "ct original zone set");
+}
+
+/* --- transactions ----------------------------------------------------------------------------- */
+
+static void put_table(FILE *out, const struct intercept *spec)
+{
+	char text[INTERCEPT_TEXT_MAX];
+
+	put_counters(out, spec);
+	put_sets(out, spec);
+	fputs("\tchain " RULEBOOK_SPEC " {\n", out);
+	put_notes(out, intercept_text(spec, text));
+	fputs("\t}\n", out);
+	put_divert(out, spec);
+	if (!spec->divert_only) {
+		put_deliver(out, spec);
+		put_take(out, spec, false);
+		put_intercept(out, spec);
+		if (spec->zone != CONNTRACK_OFF)
+			put_zones(out, spec);
+	}
+}
+
+/* Close the memory stream that filled *text. */
+static char *finish(FILE *out, char **text, struct failure *why)
+{
+	if (!out || ferror(out) | fclose(out)) {
+		free(*text);
+		report_fail(why, ENOMEM, "open_memstream", "rules");
+		return NULL;
+	}
+	return *text;
+}
+
+char *rulebook_text(const struct intercept *spec, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		/* nft 1.0.6 has no `destroy`: make sure that there is one to delete. */
+		fprintf(out,
+			"table inet " RULEBOOK_PREFIX "%s\n"
+			"delete table inet " RULEBOOK_PREFIX "%s\n"
+			"table inet " RULEBOOK_PREFIX "%s {\n",
+			spec->name, spec->name, spec->name);
+		put_table(out, spec);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		fprintf(out,
+			"flush chain inet " RULEBOOK_PREFIX "%s take\n"
+			"table inet " RULEBOOK_PREFIX "%s {\n",
+			spec->name, spec->name);
+		if (spec->midstream != MIDSTREAM_PASS)
+			put_tuple_sets(out, spec, "fresh",
+				       (unsigned)(ms / 1000) + FRESH_EXTRA_SECONDS);
+		fputs("\tchain " RULEBOOK_ENDING " { }\n", out);
+		put_take(out, spec, true);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+char *rulebook_notes(const char *instance, const char *chain, const char *text, struct failure *why)
+{
+	char *result = NULL;
+	size_t size;
+	FILE *out = open_memstream(&result, &size);
+
+	if (out) {
+		fprintf(out, "table inet " RULEBOOK_PREFIX "%s {\n\tchain %s {\n", instance, chain);
+		put_notes(out, text);
+		fputs("\t}\n}\n", out);
+	}
+	return finish(out, &result, why);
+}

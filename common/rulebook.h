@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rulebook - the netfilter rules that a specification comes to, as nft text.
+ *
+ * Theory of operation. All that belongs to instance NAME is in one table, `inet tproxy_NAME`:
+ *
+ *   spec       never called; its rules' comments hold the specification's canonical text
+ *   divert     (prerouting, mangle) packets of transparent sockets that are here already get the mark,
+ *              which routes them to this host; so do ICMP errors about them
+ *   intercept  (prerouting, mangle + 1) packets of the specification's families, protocol and
+ *              interfaces go on to
+ *   take       which leaves alone what is outside the predicate, excluded, or addressed to this host,
+ *              and sends the rest to
+ *   deliver    tproxy to the listener; what nobody listens for is rejected: nft's tproxy alone would
+ *              let it pass
+ *   zone-in, zone-out  (raw) put the upstream leg into a conntrack zone of its own
+ *
+ * Divert takes every packet but a pure SYN, so that a client may reopen a connection that is in
+ * TIME_WAIT here. Deliver takes every packet of the predicate, not SYNs alone: the last packet of a
+ * handshake with SYN cookies has no socket yet. `down` first rewrites `take` so that new flows pass
+ * (rulebook_ending()), and removes the table when no diverted socket is left.
+ */
+#ifndef TPROXY_RULEBOOK_H
+#define TPROXY_RULEBOOK_H
+
+#include "intercept.h"
+#include "report.h"
+
+/* Tables of instances are called so; the longest name, and its end. */
+#define RULEBOOK_PREFIX	   "tproxy_"
+#define RULEBOOK_TABLE_MAX (sizeof(RULEBOOK_PREFIX) + INTERCEPT_NAME_MAX)
+
+/* Chains of the table that hold notes, not rules. */
+#define RULEBOOK_SPEC	"spec"
+#define RULEBOOK_SEAL	"seal"
+#define RULEBOOK_ENDING "ending"
+
+/*
+ * The one transaction that puts the instance in place, or replaces it: text for `nft -f -`. The
+ * specification must be valid, with its zone decided. The caller frees it. NULL with *why (ENOMEM).
+ */
+char *rulebook_text(const struct intercept *spec, struct failure *why);
+
+/*
+ * The transaction that ends interception: flows that begin from now on pass, relayed ones stay, and
+ * packets of orphaned ones still do not pass, for at least `ms`. The caller frees it.
+ */
+char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure *why);
+
+/* A transaction that adds `text` as notes (comments of rules, in pieces that nft takes) to a chain. */
+char *rulebook_notes(const char *instance, const char *chain, const char *text,
+		     struct failure *why);
+
+#endif

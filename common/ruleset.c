@@ -1,0 +1,796 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ruleset.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <nftables/libnftables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "rulebook.h"
+
+#define LOCK_TABLE   "tproxy-lock"
+#define LOCK_POLL_MS 20
+
+struct ruleset {
+	struct nft_ctx *nft;
+	struct nft_ctx *lock; /* owns the lock's table while it is held */
+};
+
+static struct nft_ctx *open_context(struct failure *why)
+{
+	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+
+	if (!nft || nft_ctx_buffer_output(nft) || nft_ctx_buffer_error(nft)) {
+		if (nft)
+			nft_ctx_free(nft);
+		report_fail(why, ENOMEM, "nft_ctx_new", "libnftables");
+		return NULL;
+	}
+	return nft;
+}
+
+struct ruleset *ruleset_open(struct failure *why)
+{
+	struct ruleset *rules = calloc(1, sizeof(*rules));
+
+	if (!rules) {
+		report_fail(why, ENOMEM, "calloc", "libnftables");
+		return NULL;
+	}
+	rules->nft = open_context(why);
+	if (rules->nft)
+		return rules;
+	free(rules);
+	return NULL;
+}
+
+void ruleset_close(struct ruleset *rules)
+{
+	if (!rules)
+		return;
+	ruleset_unlock(rules);
+	nft_ctx_free(rules->nft);
+	free(rules);
+}
+
+/* --- one command and what libnftables says of it ---------------------------------------------- */
+
+/* Errors that the kernel answers with and that this program tells apart. libnftables has them as text
+ * alone. */
+static int errno_in(const char *message)
+{
+	static const int known[] = { EPERM,	 ENOENT, EEXIST, EBUSY,	 EINVAL,
+				     EOPNOTSUPP, ENOMEM, ERANGE, EMFILE, EAFNOSUPPORT,
+				     ENOSPC,	 EINTR,	 ENOBUFS };
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (strstr(message, strerror(known[i])))
+			return known[i];
+	return 0;
+}
+
+/* Which module a kernel lacks that does not know an expression of ours. */
+static const char *missing_module(const char *rule)
+{
+	static const struct {
+		const char *word, *module;
+	} modules[] = {
+		{ "tproxy", "nft_tproxy" }, { "socket", "nft_socket" },
+		{ "fib", "nft_fib_inet" },  { "reject", "nft_reject_inet" },
+		{ "ct ", "nft_ct" },
+	};
+
+	for (size_t i = 0; i < sizeof(modules) / sizeof(*modules); i++)
+		if (strstr(rule, modules[i].word))
+			return modules[i].module;
+	return NULL;
+}
+
+/* libnftables writes `FILE:LINE:COL: Error: REASON`, the offending line, and a line of carets. Make
+ * one line of the first such group. */
+static int condense(const char *text, const char *what, struct failure *why)
+{
+	const char *reason = strstr(text, "Error: "), *rule;
+	int reason_length, rule_length = 0, err;
+	char first[256];
+
+	reason = reason ? reason + strlen("Error: ") : *text ? text : "unknown error";
+	reason_length = (int)strcspn(reason, "\n");
+	rule = reason + reason_length;
+	rule += strspn(rule, "\n\t ");
+	rule_length = (int)strcspn(rule, "\n");
+	snprintf(first, sizeof(first), "%.*s", reason_length, reason);
+	err = errno_in(first);
+	report_fail(why, err, "nft", "%s", what);
+	if (!err || rule_length)
+		report_detail(why, "%s%s%.*s", err ? "" : first, !err && rule_length ? ": " : "",
+			      rule_length > 120 ? 120 : rule_length, rule);
+	if (err == ENOENT && rule_length && missing_module(rule))
+		report_hint(why, "does this kernel have %s?", missing_module(rule));
+	return -1;
+}
+
+static int command(struct nft_ctx *nft, const char *text, const char *what, struct failure *why)
+{
+	if (!nft_run_cmd_from_buffer(nft, text))
+		return 0;
+	nft_ctx_get_output_buffer(nft);
+	return condense(nft_ctx_get_error_buffer(nft), what, why);
+}
+
+int ruleset_check(struct ruleset *rules, const char *text, struct failure *why)
+{
+	int err;
+
+	nft_ctx_set_dry_run(rules->nft, true);
+	err = command(rules->nft, text, "checking the rules", why);
+	nft_ctx_set_dry_run(rules->nft, false);
+	return err;
+}
+
+int ruleset_load(struct ruleset *rules, const char *text, struct failure *why)
+{
+	return command(rules->nft, text, "loading the rules", why);
+}
+
+/* Run a listing; the result is libnftables' until the next command. */
+static const char *listing(struct ruleset *rules, const char *text, unsigned flags,
+			   struct failure *why)
+{
+	int err;
+
+	nft_ctx_output_set_flags(rules->nft, flags);
+	err = command(rules->nft, text, text, why);
+	nft_ctx_output_set_flags(rules->nft, 0);
+	return err ? NULL : nft_ctx_get_output_buffer(rules->nft);
+}
+
+static json_t *listing_json(struct ruleset *rules, const char *text, bool contents,
+			    struct failure *why)
+{
+	const char *out = listing(rules, text,
+				  NFT_CTX_OUTPUT_JSON | (contents ? 0 : NFT_CTX_OUTPUT_TERSE), why);
+	json_error_t error;
+	json_t *root, *list;
+
+	if (!out)
+		return NULL;
+	root = json_loads(out, 0, &error);
+	list = json_incref(json_object_get(root, "nftables"));
+	json_decref(root);
+	if (!json_is_array(list)) {
+		json_decref(list);
+		report_refuse(why, "%s: libnftables' JSON makes no sense: %s", text, error.text);
+		return NULL;
+	}
+	return list;
+}
+
+/* --- digests of what was read back ------------------------------------------------------------ */
+
+/* One part as read back: its name and the digest of all that does not move by itself. */
+struct digest {
+	char name[sizeof(((struct ruleset_part *)0)->name)];
+	uint64_t hash;
+	bool sealed;
+};
+
+/* A table while it is being read. */
+struct reading {
+	struct ruleset_state *state;
+	struct digest digest[RULESET_PARTS_MAX];
+	unsigned digests;
+	char spec[INTERCEPT_TEXT_MAX];
+	char seal[RULESET_PARTS_MAX * 80];
+	bool odd_elements[INTERCEPT_LISTS];
+};
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+	for (; *text; text++)
+		hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+static struct digest *digest_named(struct reading *r, const char *kind, const char *name)
+{
+	char full[sizeof(r->digest->name)];
+
+	snprintf(full, sizeof(full), "%s%s%s", kind, *name ? "." : "", name);
+	for (unsigned i = 0; i < r->digests; i++)
+		if (!strcmp(r->digest[i].name, full))
+			return &r->digest[i];
+	if (r->digests == RULESET_PARTS_MAX)
+		return NULL;
+	strcpy(r->digest[r->digests].name, full);
+	r->digest[r->digests].hash = UINT64_C(0xcbf29ce484222325);
+	return &r->digest[r->digests++];
+}
+
+/* Add an object to its part's digest, without handles, counts and elements. */
+static void digest_add(struct reading *r, const char *kind, const char *name, json_t *object)
+{
+	static const char *const moving[] = { "handle", "packets", "bytes", "elem", "index" };
+	struct digest *digest = digest_named(r, kind, name);
+	char *text;
+
+	for (size_t i = 0; i < sizeof(moving) / sizeof(*moving); i++)
+		json_object_del(object, moving[i]);
+	text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+	if (digest && text)
+		digest->hash = hash_text(digest->hash, text);
+	free(text);
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static void append(char *buf, size_t size, const char *text)
+{
+	size_t used = strlen(buf);
+
+	snprintf(buf + used, size - used, "%s", text);
+}
+
+static void read_rule(struct reading *r, json_t *rule)
+{
+	const char *chain = text_of(rule, "chain");
+
+	if (!strcmp(chain, RULEBOOK_SEAL)) {
+		append(r->seal, sizeof(r->seal), text_of(rule, "comment"));
+		return;
+	}
+	if (!strcmp(chain, RULEBOOK_SPEC))
+		append(r->spec, sizeof(r->spec), text_of(rule, "comment"));
+	digest_add(r, "chain", chain, rule);
+}
+
+static void read_chain(struct reading *r, json_t *chain)
+{
+	const char *name = text_of(chain, "name");
+
+	if (!strcmp(name, RULEBOOK_ENDING))
+		r->state->ending = true;
+	else if (strcmp(name, RULEBOOK_SEAL))
+		digest_add(r, "chain", name, chain);
+}
+
+static void read_counter(struct reading *r, json_t *counter)
+{
+	struct ruleset_state *state = r->state;
+
+	if (state->counters < RULESET_COUNTERS_MAX) {
+		struct ruleset_counter *c = &state->counter[state->counters++];
+
+		snprintf(c->name, sizeof(c->name), "%s", text_of(counter, "name"));
+		c->packets = number_of(counter, "packets");
+		c->bytes = number_of(counter, "bytes");
+	}
+	digest_add(r, "counters", "", counter);
+}
+
+/* --- sets ------------------------------------------------------------------------------------- */
+
+/* Which list a set of ours holds; INTERCEPT_LISTS for another set. */
+static int list_of_set(const char *name)
+{
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		size_t length = strlen(intercept_lists[id].name);
+		const char *rest = name + length;
+
+		if (strncmp(name, intercept_lists[id].name, length))
+			continue;
+		if (intercept_lists[id].is_ports ? !*rest
+						 : !strcmp(rest, "4") || !strcmp(rest, "6"))
+			return id;
+	}
+	return INTERCEPT_LISTS;
+}
+
+static bool add_port(struct intercept *spec, int id, const json_t *element)
+{
+	const json_t *range = json_object_get(element, "range");
+	json_int_t first = json_integer_value(range ? json_array_get(range, 0) : element);
+	json_int_t last = range ? json_integer_value(json_array_get(range, 1)) : first;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lld-%lld", (long long)first, (long long)last);
+	return !endpoint_parse_ports(text, intercept_ports(spec, (enum intercept_list_id)id), NULL);
+}
+
+static bool add_cidr(struct intercept *spec, int id, const json_t *element)
+{
+	const json_t *prefix = json_object_get(element, "prefix");
+	char text[ENDPOINT_TEXT_MAX];
+	struct cidr cidr;
+
+	if (prefix)
+		snprintf(text, sizeof(text), "%s/%u", text_of(prefix, "addr"),
+			 (unsigned)number_of(prefix, "len"));
+	else
+		snprintf(text, sizeof(text), "%s",
+			 json_is_string(element) ? json_string_value(element) : "");
+	return !endpoint_parse_cidr(text, &cidr, NULL) &&
+	       !endpoint_cidr_add(intercept_cidrs(spec, (enum intercept_list_id)id), &cidr, NULL);
+}
+
+static void read_set(struct reading *r, json_t *set)
+{
+	const char *name = text_of(set, "name");
+	int id = list_of_set(name);
+	size_t i;
+	json_t *element;
+
+	if (id < INTERCEPT_LISTS)
+		json_array_foreach(json_object_get(set, "elem"), i,
+				   element) if (!(intercept_lists[id].is_ports
+							  ? add_port(&r->state->spec, id, element)
+							  : add_cidr(&r->state->spec, id, element)))
+			r->odd_elements[id] = true;
+	/* Those of `down` come and go with it. */
+	if (strncmp(name, "fresh", 5))
+		digest_add(r, "set", name, set);
+}
+
+/* --- comparing with the seal ------------------------------------------------------------------ */
+
+static struct ruleset_part *add_part(struct ruleset_state *state, const char *name,
+				     enum ruleset_verdict verdict)
+{
+	struct ruleset_part *part = &state->part[state->parts];
+
+	if (state->parts == RULESET_PARTS_MAX)
+		return NULL;
+	snprintf(part->name, sizeof(part->name), "%s", name);
+	if (strchr(part->name, '.'))
+		*strchr(part->name, '.') = ':';
+	part->verdict = verdict;
+	state->parts++;
+	return part;
+}
+
+/* One word of the seal, `chain.divert=HASH`. */
+static void compare_word(struct reading *r, char *token)
+{
+	char *hash = strchr(token, '=');
+
+	if (!hash)
+		return;
+	*hash++ = '\0';
+	for (unsigned i = 0; i < r->digests; i++) {
+		struct digest *digest = &r->digest[i];
+
+		if (strcmp(digest->name, token))
+			continue;
+		digest->sealed = true;
+		add_part(r->state, token,
+			 digest->hash == strtoull(hash, NULL, 16) ? PART_PRESENT : PART_CHANGED);
+		return;
+	}
+	add_part(r->state, token, PART_MISSING);
+}
+
+static void compare_seal(struct reading *r)
+{
+	char *rest = r->seal, *token;
+
+	r->state->sealed = *r->seal;
+	while ((token = strsep(&rest, " ")))
+		if (*token)
+			compare_word(r, token);
+	/* What was not there when it was sealed was put there by somebody else. */
+	for (unsigned i = 0; i < r->digests; i++)
+		if (!r->digest[i].sealed)
+			add_part(r->state, r->digest[i].name, PART_CHANGED);
+}
+
+static void compare_contents(struct reading *r)
+{
+	struct ruleset_state *state = r->state;
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		struct intercept_digest found;
+
+		if (!intercept_lists[id].is_ports)
+			endpoint_cidr_merge(intercept_cidrs(&state->spec, id));
+		found = intercept_digest_of(&state->spec, id);
+		if (!r->odd_elements[id] && intercept_digest_equal(&found, &state->spec.digest[id]))
+			continue;
+		for (unsigned i = 0; i < state->parts; i++)
+			if (!strncmp(state->part[i].name, "set:", 4) &&
+			    list_of_set(state->part[i].name + 4) == id &&
+			    state->part[i].verdict == PART_PRESENT)
+				state->part[i].verdict = PART_CHANGED;
+	}
+}
+
+/* --- reading back ----------------------------------------------------------------------------- */
+
+static void read_object(struct reading *r, json_t *object)
+{
+	static const struct {
+		const char *kind;
+		void (*read)(struct reading *r, json_t *object);
+	} kinds[] = {
+		{ "chain", read_chain },
+		{ "rule", read_rule },
+		{ "counter", read_counter },
+	};
+	json_t *table = json_object_get(object, "table");
+
+	if (table)
+		r->state->handle = number_of(table, "handle");
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (json_object_get(object, kinds[i].kind))
+			kinds[i].read(r, json_object_get(object, kinds[i].kind));
+}
+
+static void read_table(struct reading *r, json_t *list)
+{
+	struct ruleset_state *state = r->state;
+	json_t *object;
+	size_t i;
+
+	state->present = true;
+	json_array_foreach(list, i, object) read_object(r, object);
+	/* The lists of the specification are filled from the sets: its text comes first. */
+	state->readable = !intercept_parse(r->spec, &state->spec, NULL);
+	json_array_foreach(list, i, object) if (json_object_get(object, "set"))
+		read_set(r, json_object_get(object, "set"));
+}
+
+static json_t *list_table(struct ruleset *rules, const char *name, bool contents,
+			  struct failure *why)
+{
+	char text[RULEBOOK_TABLE_MAX + 32];
+
+	snprintf(text, sizeof(text), "list table inet " RULEBOOK_PREFIX "%s", name);
+	return listing_json(rules, text, contents, why);
+}
+
+static int read_back(struct ruleset *rules, const char *name, bool contents, struct reading *r,
+		     struct failure *why)
+{
+	struct failure reason = { 0 };
+	json_t *list;
+
+	intercept_init(&r->state->spec);
+	list = list_table(rules, name, contents, &reason);
+	if (!list && reason.err == ENOENT)
+		return 0;
+	if (!list) {
+		*why = reason;
+		return -1;
+	}
+	read_table(r, list);
+	json_decref(list);
+	return 0;
+}
+
+int ruleset_read(struct ruleset *rules, const char *name, bool contents,
+		 struct ruleset_state *state, struct failure *why)
+{
+	struct reading *r = calloc(1, sizeof(*r));
+	int err;
+
+	memset(state, 0, sizeof(*state));
+	if (!r)
+		return report_fail(why, ENOMEM, "calloc", "reading rules");
+	r->state = state;
+	err = read_back(rules, name, contents, r, why);
+	if (!err && state->present) {
+		compare_seal(r);
+		if (contents)
+			compare_contents(r);
+	}
+	free(r);
+	return err;
+}
+
+void ruleset_state_free(struct ruleset_state *state)
+{
+	intercept_free(&state->spec);
+}
+
+bool ruleset_intact(const struct ruleset_state *state)
+{
+	for (unsigned i = 0; i < state->parts; i++)
+		if (state->part[i].verdict != PART_PRESENT)
+			return false;
+	return state->present && state->readable && state->sealed && !state->ending;
+}
+
+/* `chain.divert=0123456789abcdef ...` of all parts as they are now. */
+static void write_seal(const struct reading *r, char *buf, size_t size)
+{
+	char item[sizeof(r->digest->name) + 20];
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < r->digests; i++) {
+		snprintf(item, sizeof(item), "%s%s=%016" PRIx64, i ? " " : "", r->digest[i].name,
+			 r->digest[i].hash);
+		append(buf, size, item);
+	}
+}
+
+int ruleset_seal(struct ruleset *rules, const char *name, struct failure *why)
+{
+	struct ruleset_state state = { 0 };
+	struct reading *r = calloc(1, sizeof(*r));
+	char *text = NULL;
+	int err = -1;
+
+	if (!r)
+		return report_fail(why, ENOMEM, "calloc", "sealing rules");
+	r->state = &state;
+	if (!read_back(rules, name, false, r, why)) {
+		write_seal(r, r->seal, sizeof(r->seal));
+		text = rulebook_notes(name, RULEBOOK_SEAL, r->seal, why);
+		err = text ? command(rules->nft, text, "sealing the rules", why) : -1;
+	}
+	free(text);
+	ruleset_state_free(&state);
+	free(r);
+	return err;
+}
+
+/* --- ending and removing ---------------------------------------------------------------------- */
+
+int ruleset_end_interception(struct ruleset *rules, const struct intercept *spec, uint64_t ms,
+			     struct failure *why)
+{
+	char *text = rulebook_ending(spec, ms, why);
+	int err = text ? command(rules->nft, text, "ending interception", why) : -1;
+
+	free(text);
+	return err;
+}
+
+int ruleset_remove(struct ruleset *rules, const char *name, struct failure *why)
+{
+	char text[3 * RULEBOOK_TABLE_MAX];
+
+	snprintf(text, sizeof(text),
+		 "table inet " RULEBOOK_PREFIX "%s\ndelete table inet " RULEBOOK_PREFIX "%s\n",
+		 name, name);
+	return command(rules->nft, text, "removing the rules", why);
+}
+
+char *ruleset_save(struct ruleset *rules, const char *name, struct failure *why)
+{
+	char text[RULEBOOK_TABLE_MAX + 32];
+	const char *out;
+	char *copy;
+
+	snprintf(text, sizeof(text), "list table inet " RULEBOOK_PREFIX "%s", name);
+	out = listing(rules, text, 0, why);
+	if (!out) {
+		if (why->err == ENOENT)
+			memset(why, 0, sizeof(*why));
+		return NULL;
+	}
+	copy = strdup(out);
+	if (!copy)
+		report_fail(why, ENOMEM, "strdup", "saving rules");
+	return copy;
+}
+
+int ruleset_restore(struct ruleset *rules, const char *name, const char *saved, struct failure *why)
+{
+	char *text;
+	int err;
+
+	if (!saved)
+		return ruleset_remove(rules, name, why);
+	if (asprintf(&text,
+		     "table inet " RULEBOOK_PREFIX "%s\ndelete table inet " RULEBOOK_PREFIX
+		     "%s\n%s",
+		     name, name, saved) < 0)
+		return report_fail(why, ENOMEM, "asprintf", "restoring rules");
+	err = command(rules->nft, text, "restoring the rules", why);
+	free(text);
+	return err;
+}
+
+/* --- other tables ----------------------------------------------------------------------------- */
+
+int ruleset_each(struct ruleset *rules, ruleset_visitor *visit, void *context, struct failure *why)
+{
+	static const char prefix[] = "table inet " RULEBOOK_PREFIX;
+	const char *out = listing(rules, "list tables inet", 0, why);
+	char *copy, *rest, *line;
+	int result = 0;
+
+	if (!out)
+		return -1;
+	rest = copy = strdup(out);
+	if (!copy)
+		return report_fail(why, ENOMEM, "strdup", "list of tables");
+	while (!result && (line = strsep(&rest, "\n")))
+		if (!strncmp(line, prefix, sizeof(prefix) - 1))
+			result = visit(line + sizeof(prefix) - 1, context);
+	free(copy);
+	return result;
+}
+
+/* What --conntrack auto looks for in one rule. */
+struct need {
+	enum intercept_conntrack need;
+	char *evidence;
+};
+
+/* Is there, anywhere in the value, an object with that key, or an xt extension of that name? */
+static bool mentions(const json_t *value, const char *key)
+{
+	const char *name;
+	json_t *item;
+	size_t i;
+
+	if (json_is_array(value)) {
+		json_array_foreach((json_t *)value, i, item) if (mentions(item, key)) return true;
+		return false;
+	}
+	json_object_foreach((json_t *)value, name,
+			    item) if (!strcasecmp(name, key) || mentions(item, key) ||
+				      (!strcmp(name, "name") && json_is_string(item) &&
+				       !strcasecmp(json_string_value(item), key))) return true;
+	return false;
+}
+
+static bool mentions_any(const json_t *value, const char *const *keys)
+{
+	for (; *keys; keys++)
+		if (mentions(value, *keys))
+			return true;
+	return false;
+}
+
+static void note_need(struct need *n, enum intercept_conntrack need, const json_t *where)
+{
+	if (n->need == CONNTRACK_ZONE_SNAT || n->need == need)
+		return;
+	n->need = need;
+	if (n->evidence)
+		snprintf(n->evidence, 128, "%s %s %s", text_of(where, "family"),
+			 text_of(where, "table"),
+			 *text_of(where, "chain") ? text_of(where, "chain")
+						  : text_of(where, "name"));
+}
+
+/* Source translation that is limited to some sources (as a container bridge's is) is not taken for one
+ * that hits the upstream leg. */
+static void inspect_rule(struct need *n, const json_t *rule)
+{
+	static const char *const translates[] = { "masquerade", "snat", NULL };
+	static const char *const tracks[] = { "ct",	  "masquerade", "snat",	    "dnat",
+					      "redirect", "conntrack",	"state",    "ct helper",
+					      "connmark", "flow",	"ct count", NULL };
+	const json_t *expressions = json_object_get(rule, "expr");
+
+	if (!strncmp(text_of(rule, "table"), RULEBOOK_PREFIX, strlen(RULEBOOK_PREFIX)))
+		return;
+	if (mentions_any(expressions, translates) && !mentions(expressions, "saddr"))
+		note_need(n, CONNTRACK_ZONE_SNAT, rule);
+	else if (mentions_any(expressions, tracks))
+		note_need(n, CONNTRACK_ZONE, rule);
+}
+
+/* iptables-legacy keeps its rules where nft does not see them; its tables show by name. */
+static void inspect_legacy(struct need *n)
+{
+	static const char *const lists[] = { "/proc/net/ip_tables_names",
+					     "/proc/net/ip6_tables_names" };
+	char name[64];
+
+	for (int i = 0; i < 2; i++) {
+		FILE *in = fopen(lists[i], "re");
+
+		while (in && fgets(name, sizeof(name), in))
+			if (n->need == CONNTRACK_OFF) {
+				n->need = CONNTRACK_ZONE;
+				if (n->evidence)
+					snprintf(n->evidence, 128, "iptables-legacy table %.*s",
+						 (int)strcspn(name, "\n"), name);
+			}
+		if (in)
+			fclose(in);
+	}
+}
+
+int ruleset_conntrack_need(struct ruleset *rules, enum intercept_conntrack *need,
+			   char evidence[128], struct failure *why)
+{
+	struct need n = { CONNTRACK_OFF, evidence };
+	json_t *list = listing_json(rules, "list ruleset", false, why), *object;
+	size_t i;
+
+	if (!list)
+		return -1;
+	if (evidence)
+		evidence[0] = '\0';
+	json_array_foreach(list, i, object) if (json_object_get(object, "rule"))
+		inspect_rule(&n, json_object_get(object, "rule"));
+	json_decref(list);
+	inspect_legacy(&n);
+	*need = n.need;
+	return 0;
+}
+
+/* --- the lock --------------------------------------------------------------------------------- */
+
+enum lock_state { LOCK_FREE, LOCK_HELD, LOCK_STALE };
+
+/* Who holds it: its table's one chain is called after the process. */
+static enum lock_state lock_look(struct ruleset *rules, long *pid)
+{
+	const char *out = listing(rules, "list table inet " LOCK_TABLE, 0, NULL), *chain;
+
+	if (!out)
+		return LOCK_FREE;
+	chain = strstr(out, "chain pid-");
+	*pid = chain ? strtol(chain + strlen("chain pid-"), NULL, 10) : 0;
+	return strstr(out, "flags owner") ? LOCK_HELD : LOCK_STALE;
+}
+
+static int lock_try(struct ruleset *rules, struct failure *why)
+{
+	char text[160];
+
+	if (!rules->lock && !(rules->lock = open_context(why)))
+		return -1;
+	snprintf(text, sizeof(text),
+		 "create table inet " LOCK_TABLE " { flags owner; }\n"
+		 "add chain inet " LOCK_TABLE " pid-%ld\n",
+		 (long)getpid());
+	return command(rules->lock, text, "taking the lock", why);
+}
+
+int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
+{
+	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
+	long pid = 0;
+
+	for (uint64_t waited = 0;; waited += LOCK_POLL_MS) {
+		enum lock_state state;
+
+		if (!lock_try(rules, why))
+			return 0;
+		/* Somebody's lock is EPERM, a lock put back by a restored ruleset EEXIST. */
+		if (why->err != EPERM && why->err != EEXIST)
+			return -1;
+		state = lock_look(rules, &pid);
+		if (state == LOCK_STALE &&
+		    command(rules->nft, "delete table inet " LOCK_TABLE, "stale lock", why))
+			return -1;
+		if (state == LOCK_FREE && why->err == EPERM && waited)
+			return -1;
+		if (waited >= ms)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	report_fail(why, EBUSY, "lock", "nft table inet " LOCK_TABLE);
+	return report_detail(why,
+			     "another tproxy-setup (pid %ld) is at work in this network "
+			     "namespace",
+			     pid);
+}
+
+void ruleset_unlock(struct ruleset *rules)
+{
+	if (rules->lock)
+		nft_ctx_free(rules->lock);
+	rules->lock = NULL;
+}
