@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * drain - the connections that live through an instance's divert rules: count them, end them.
+ *
+ * A connection needs the divert rules when packets for its socket would otherwise be routed on: the
+ * socket is transparent, and its own address is not one of this host's. Of those, an instance's are
+ *
+ *   - client legs: client and destination are in the predicate;
+ *   - upstream legs: the same, mirrored (the relay's socket carries the client's address); or, with a
+ *     fixed upstream, those with the instance's upstream mark, if no other instance is installed;
+ *   - with --divert-only: all of them, if no other instance is installed.
+ *
+ * Other programs' sockets outside the predicate are neither waited for nor ended.
+ */
+#ifndef TPROXY_DRAIN_H
+#define TPROXY_DRAIN_H
+
+#include "intercept.h"
+#include "report.h"
+#include "route.h"
+
+/* How many such connections (sockets) there are now; with `destroy`, each is ended with a reset to its
+ * peer. alone: no other instance is installed. Returns the number, or -1 with *why. *kept: how many
+ * could not be ended, the last reason is in *why. */
+long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
+		   long *kept, struct failure *why);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * instance - a specification in the kernel: look, put in place, take away. All or nothing.
+ *
+ * Joins route and ruleset. What is there is always read from the kernel; there is no state file. The
+ * order is: routes, then rules (nothing is marked before it can be routed), and undo in reverse.
+ */
+#ifndef TPROXY_INSTANCE_H
+#define TPROXY_INSTANCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "intercept.h"
+#include "report.h"
+#include "route.h"
+#include "ruleset.h"
+
+/* Channels to the kernel, in the network namespace they were opened in. */
+struct instance {
+	struct ruleset *rules;
+	struct route *route;
+};
+int instance_open(struct instance *kernel, struct failure *why);
+void instance_close(struct instance *kernel);
+
+/* One family's routing as it is. */
+struct instance_routing {
+	bool wanted; /* the specification has this family */
+	struct route_plan plan;
+	struct route_state state;
+	char conflict[160]; /* what foreign thing is in the way, or "" */
+};
+
+/* An instance as the kernel has it. */
+struct instance_view {
+	struct ruleset_state rules;
+	struct instance_routing routing[2]; /* IPv4, IPv6 */
+};
+
+/*
+ * Read instance `name` back. Its routing is looked up as `spec` wants it, or as installed when spec is
+ * NULL. contents: compare the sets' elements, too. 0, or -1 with *why; the caller frees the view.
+ */
+int instance_look(struct instance *kernel, const char *name, const struct intercept *spec,
+		  bool contents, struct instance_view *view, struct failure *why);
+void instance_view_free(struct instance_view *view);
+
+/* Is all of it there and as it was put in place? */
+bool instance_intact(const struct instance_view *view);
+
+/*
+ * Settle what the specification leaves to this machine: a family that cannot be used here is left out
+ * (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode. `notice` gets
+ * what the user should know, "" if nothing. 0, or -1 with *why.
+ */
+int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
+		    char notice[256], struct failure *why);
+
+/* What `up` came to. */
+enum instance_outcome { INSTANCE_UNCHANGED, INSTANCE_INSTALLED, INSTANCE_REPLACED };
+
+/*
+ * Put the (validated and decided) specification in place; if it is there, intact, nothing at all is
+ * touched. On failure everything is as before the call. 0, or -1 with *why.
+ */
+int instance_up(struct instance *kernel, const struct intercept *spec,
+		enum instance_outcome *outcome, struct failure *why);
+
+/* How a removal went. */
+struct instance_removal {
+	bool found;	/* there was something to remove */
+	bool replaced;	/* `up` put it back during the drain: it was left alone */
+	long destroyed; /* connections that were ended with a reset */
+	long kept;	/* connections that could not be ended */
+	struct failure kept_why;
+};
+
+/*
+ * Take the instance away: end interception, wait up to drain_ms until the relayed connections are
+ * done, end those that are left with a reset, then remove rules and routes. Absent is success. What
+ * somebody else removed already is not missed. 0, or -1 with *why.
+ */
+int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
+		  struct instance_removal *removal, struct failure *why);
+
+/* Only the first phase: take no new connection. Absent is success. */
+int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, struct failure *why);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "listener.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+struct search {
+	const struct endpoint *to;
+	struct listener_state *state;
+};
+
+static bool listens_at(const struct sockdiag_socket *s, const struct endpoint *to)
+{
+	if (s->local.port != to->port)
+		return false;
+	if (s->local.family != to->family)
+		return s->dual_stack && to->family == AF_INET && endpoint_is_any(&s->local);
+	return endpoint_is_any(&s->local) || endpoint_same_address(&s->local, to);
+}
+
+static int visit(const struct sockdiag_socket *s, void *context)
+{
+	struct search *search = context;
+
+	if (!listens_at(s, search->to))
+		return 0;
+	if (!search->state->count++)
+		search->state->first = *s;
+	if (s->transparent == SOCKDIAG_NO)
+		search->state->opaque++;
+	return 0;
+}
+
+int listener_look(const struct endpoint *to, struct listener_state *state, struct failure *why)
+{
+	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
+						.states = 1U << TCP_LISTEN };
+	struct search search = { to, state };
+	struct sockdiag *diag;
+	int err;
+
+	*state = (struct listener_state){ 0 };
+	if (!endpoint_is_set(to))
+		return 0;
+	diag = sockdiag_open(why);
+	if (!diag)
+		return -1;
+	err = sockdiag_dump(diag, &filter, visit, &search, why);
+	sockdiag_close(diag);
+	return err;
+}
+
+int listener_ready(const struct intercept *spec, struct failure *why)
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+
+	for (int i = 0; i < 2; i++) {
+		struct listener_state state;
+
+		if (!endpoint_is_set(to[i]))
+			continue;
+		if (listener_look(to[i], &state, why))
+			return -1;
+		if (!state.count || state.opaque)
+			return 0;
+	}
+	return 1;
+}

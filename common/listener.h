@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * listener - who would get an instance's connections.
+ *
+ * The kernel's tproxy looks for a listening socket at the rule's address and port (or at any address
+ * with that port), and takes it only if it is transparent. In a SO_REUSEPORT group each member gets
+ * its share: one that is not transparent lets its share bypass the proxy.
+ */
+#ifndef TPROXY_LISTENER_H
+#define TPROXY_LISTENER_H
+
+#include <stdbool.h>
+#include "intercept.h"
+#include "report.h"
+#include "sockdiag.h"
+
+struct listener_state {
+	unsigned count;	 /* sockets that listen there */
+	unsigned opaque; /* of those, how many are not transparent */
+	struct sockdiag_socket first;
+};
+
+/* Look for the listeners at `to` (an unset endpoint has none). 0, or -1 with *why. */
+int listener_look(const struct endpoint *to, struct listener_state *state, struct failure *why);
+
+/* Is there a transparent listener for every family that is intercepted? 1, 0, or -1 with *why. */
+int listener_ready(const struct intercept *spec, struct failure *why);
+
+#endif
