@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tproxy-setup - put the kernel in the state in which it hands other hosts' connections to a local
+ * listener; say what is there; take it away again.
+ */
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include "instance.h"
+#include "intercept.h"
+#include "listener.h"
+#include "netns.h"
+#include "options.h"
+#include "plan.h"
+#include "record.h"
+#include "report.h"
+#include "rulebook.h"
+
+enum command { UP, DOWN, STATUS, PLAN };
+
+#define ON_UP	  (1U << UP)
+#define ON_DOWN	  (1U << DOWN)
+#define ON_STATUS (1U << STATUS)
+#define ON_PLAN	  (1U << PLAN)
+#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN)
+
+enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON };
+
+/* What the command line came to. */
+struct setup {
+	struct options_common common;
+	struct record_style style;
+	struct intercept spec;
+	const char *netns;
+	int format; /* enum format */
+	uint64_t drain_ms;
+	bool all;
+	bool has_spec; /* more than a name was given */
+};
+
+/* --- options ---------------------------------------------------------------------------------- */
+
+static int set_name(void *field, const char *arg, const struct option_spec *self,
+		    struct failure *why)
+{
+	return intercept_set_name(field, arg, why);
+}
+
+static int set_to(void *field, const char *arg, const struct option_spec *self, struct failure *why)
+{
+	return intercept_set_to(field, arg, why);
+}
+
+static int add_device(void *field, const char *arg, const struct option_spec *self,
+		      struct failure *why)
+{
+	return intercept_add_device(field, arg, why);
+}
+
+static int add_not_mark(void *field, const char *arg, const struct option_spec *self,
+			struct failure *why)
+{
+	return intercept_add_not_mark(field, arg, why);
+}
+
+#define SPEC_OPTION(name, letter, arg, help, set, member) \
+	OPTION_OF(ON_SPEC, name, letter, arg, help, set, struct setup, spec member)
+
+static const struct option_spec option_table[] = {
+	OPTION_HEADING("What to intercept:"),
+	OPTION("name", 'n', "NAME", "instance; several live side by side (default)", set_name,
+	       struct setup, spec),
+	SPEC_OPTION("to", 'T', "[ADDR:]PORT",
+		    "the listener (a bare PORT: on loopback of each family);\n"
+		    "needed unless --divert-only",
+		    set_to, ),
+	SPEC_OPTION("port", 'p', "LIST", "destination ports, as 80,443,8000-8100 (all)",
+		    option_ports, .port),
+	OPTIONS_TCP(struct setup, common),
+	SPEC_OPTION("include-own", 0, NULL,
+		    "also what is addressed to this host itself (left alone)", option_flag,
+		    .include_own),
+	SPEC_OPTION("iif", 'i', "IF", "only packets that came in there; repeatable; eth* (all)",
+		    add_device, ),
+	SPEC_OPTION("src", 0, "CIDR,...", "only these clients (all)", option_cidrs, .src),
+	SPEC_OPTION("dst", 0, "CIDR,...", "only these destinations (all)", option_cidrs, .dst),
+	SPEC_OPTION("not-src", 0, "CIDR,...", "not these clients", option_cidrs, .not_src),
+	SPEC_OPTION("not-dst", 0, "CIDR,...", "not these destinations", option_cidrs, .not_dst),
+	SPEC_OPTION("not-port", 0, "LIST", "not these destination ports", option_ports, .not_port),
+	SPEC_OPTION("not-mark", 0, "MARK", "not packets with this mark; repeatable",
+		    add_not_mark, ),
+	SPEC_OPTION("divert-only", 0, NULL,
+		    "only hand established transparent sockets their packets", option_flag,
+		    .divert_only),
+	OPTION_HEADING("How:"),
+	SPEC_OPTION("no-listener", 0, INTERCEPT_NO_LISTENER_WORDS,
+		    "what becomes of it when nobody listens (reject)", option_choice, .no_listener),
+	SPEC_OPTION("midstream", 0, INTERCEPT_MIDSTREAM_WORDS,
+		    "packets that belong to no socket here: flows older than `up`,\n"
+		    "or of a relay that died (reset)",
+		    option_choice, .midstream),
+	SPEC_OPTION("conntrack", 0, INTERCEPT_CONNTRACK_WORDS,
+		    "conntrack zone for the upstream leg (auto)", option_choice, .conntrack),
+	SPEC_OPTION("mark", 0, "VALUE[/MASK]", "mark of intercepted packets (0x1/0xff)",
+		    option_mark, .mark),
+	SPEC_OPTION("upstream-mark", 0, "VALUE[/MASK]",
+		    "mark of the relay's own connections (0x2/0xff)", option_mark, .upstream_mark),
+	SPEC_OPTION("table", 0, "N", "routing table (100)", option_number, .table),
+	SPEC_OPTION("pref", 0, "N", "preference of the routing rule (100)", option_number, .pref),
+	SPEC_OPTION("ct-zone", 0, "N", "the conntrack zone (7)", option_number, .ct_zone),
+	OPTION("netns", 0, "NAME|PID", "act in that network namespace (this one)", option_text,
+	       struct setup, netns),
+	OPTION_HEADING("Per command:"),
+	OPTION_OF(ON_DOWN, "drain", 0, "T",
+		  "how long relayed connections may finish before they are\nreset (0)",
+		  option_duration, struct setup, drain_ms),
+	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
+	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json", "for which tool (nft)",
+		  option_choice, struct setup, format),
+	RECORD_TABLE_OPTIONS(struct setup, style),
+	OPTIONS_COMMON(struct setup, common),
+	OPTION_END,
+};
+
+static const struct option_command commands[] = {
+	[UP] = { "up", "install; the same name again: replace; unchanged: nothing" },
+	[DOWN] = { "down", "remove what is ours and nothing else; absent is success" },
+	[STATUS] = { "status", "each part: present, missing or changed; exit 1 unless intact" },
+	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
+	{ NULL, NULL },
+};
+
+static const struct option_conflict conflicts[] = {
+	{ "name", "all" },
+	{ NULL, NULL },
+};
+
+static const struct options_program program = {
+	.name = "tproxy-setup",
+	.summary = "Hand other hosts' connections to a local listener, and undo it.",
+	.usage = "tproxy-setup up --to [ADDR:]PORT [OPTION]...\n"
+		 "tproxy-setup down [--name NAME | --all] [--drain T]\n"
+		 "tproxy-setup status [--name NAME | OPTION...]\n"
+		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]",
+	.commands = commands,
+	.default_command = -1,
+	.options = option_table,
+	.conflicts = conflicts,
+	.epilogue = "Examples:\n"
+		    "  tproxy-setup up --to 3129 --port 80,443 --iif lan0\n"
+		    "  tproxy-setup status\n"
+		    "  tproxy-setup down --drain 30s\n"
+		    "\n"
+		    "See tproxy-setup(8), tproxy-tools(7).",
+};
+
+/* --- up --------------------------------------------------------------------------------------- */
+
+static void warn_about_devices(const struct intercept *spec)
+{
+	for (unsigned i = 0; i < spec->devices; i++)
+		if (!strchr(spec->device[i], '*') && !if_nametoindex(spec->device[i]))
+			report_warning("--iif %s: no such interface yet", spec->device[i]);
+}
+
+/* "It silently does nothing" is what users meet most. */
+static void warn_about_listener(const struct intercept *spec)
+{
+	static const char *const meanwhile[] = {
+		[NO_LISTENER_REJECT] = "are rejected",
+		[NO_LISTENER_DROP] = "are dropped",
+		[NO_LISTENER_PASS] = "pass by",
+	};
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	struct listener_state state;
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		if (!endpoint_is_set(to[i]) || listener_look(to[i], &state, NULL))
+			continue;
+		endpoint_format(to[i], text);
+		if (!state.count)
+			report_notice("%s: nobody listens there yet; connections %s", text,
+				      meanwhile[spec->no_listener]);
+		else if (state.opaque)
+			report_warning("%s: the listener is not transparent (IP_TRANSPARENT); "
+				       "connections %s",
+				       text, meanwhile[spec->no_listener]);
+	}
+}
+
+static sa_family_t demanded_family(const struct setup *setup)
+{
+	if (setup->common.ipv4 == setup->common.ipv6)
+		return AF_UNSPEC;
+	return setup->common.ipv4 ? AF_INET : AF_INET6;
+}
+
+static int decide(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	char notice[256];
+
+	if (instance_decide(kernel, &setup->spec, demanded_family(setup), notice, why))
+		return -1;
+	if (notice[0])
+		report_notice("%s", notice);
+	return 0;
+}
+
+static int up(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	static const char *const outcomes[] = {
+		[INSTANCE_UNCHANGED] = "already in place",
+		[INSTANCE_INSTALLED] = "installed",
+		[INSTANCE_REPLACED] = "replaced",
+	};
+	enum instance_outcome outcome;
+
+	if (decide(kernel, setup, why) || instance_up(kernel, &setup->spec, &outcome, why))
+		return -1;
+	report_verbose(1, "%s: %s", setup->spec.name, outcomes[outcome]);
+	warn_about_devices(&setup->spec);
+	warn_about_listener(&setup->spec);
+	return STATUS_DONE;
+}
+
+/* --- down ------------------------------------------------------------------------------------- */
+
+static void tell_removal(const char *name, const struct instance_removal *removal)
+{
+	char reason[512];
+
+	if (removal->replaced)
+		report_notice("%s: put in place again meanwhile, and left there", name);
+	else if (!removal->found)
+		report_verbose(1, "%s: was not installed", name);
+	else
+		report_verbose(1, "%s: removed", name);
+	if (removal->destroyed)
+		report_notice("%s: %ld connection%s reset", name, removal->destroyed,
+			      removal->destroyed == 1 ? " was" : "s were");
+	if (removal->kept)
+		report_warning("%s: %ld connections could not be ended (%s); they will hang until "
+			       "they time out",
+			       name, removal->kept,
+			       report_text(&removal->kept_why, reason, sizeof(reason)));
+}
+
+static int down_one(struct instance *kernel, const struct setup *setup, const char *name,
+		    struct failure *why)
+{
+	struct instance_removal removal;
+
+	if (instance_down(kernel, name, setup->drain_ms, &removal, why))
+		return -1;
+	tell_removal(name, &removal);
+	return STATUS_DONE;
+}
+
+/* The names of what is installed. */
+struct names {
+	char (*at)[INTERCEPT_NAME_MAX + 1];
+	size_t count;
+};
+
+static int add_name(const char *name, void *context)
+{
+	struct names *names = context;
+	void *grown = realloc(names->at, (names->count + 1) * sizeof(*names->at));
+
+	/* A table whose name is longer than any of ours is somebody else's. */
+	if (!grown || strlen(name) > INTERCEPT_NAME_MAX) {
+		names->at = grown ? grown : names->at;
+		return 0;
+	}
+	names->at = grown;
+	strcpy(names->at[names->count++], name);
+	return 0;
+}
+
+static int down(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	struct names names = { 0 };
+	int err = 0;
+
+	if (!setup->all)
+		return down_one(kernel, setup, setup->spec.name, why);
+	if (ruleset_each(kernel->rules, add_name, &names, why))
+		return -1;
+	for (size_t i = 0; !err && i < names.count; i++)
+		err = down_one(kernel, setup, names.at[i], why);
+	/* And what a flushed rule set left of any: the routing of no instance at all. */
+	if (!err && !names.count)
+		err = down_one(kernel, setup, setup->spec.name, why);
+	free(names.at);
+	return err;
+}
+
+/* --- status ----------------------------------------------------------------------------------- */
+
+struct status {
+	struct record_table table;
+	const char *name;
+	bool intact;
+};
+
+static void put_part(struct status *s, const char *part, const char *state, const char *evidence)
+{
+	struct record r;
+
+	record_begin(&r, "part");
+	record_text(&r, RECORD_INSTANCE, s->name);
+	record_text(&r, RECORD_CHECK, part);
+	record_text(&r, RECORD_STATE, state);
+	record_text(&r, RECORD_EVIDENCE, evidence);
+	if (strcmp(state, "present")) {
+		s->intact = false;
+		record_text(&r, RECORD_FIX, "the same `tproxy-setup up` again mends it");
+	}
+	record_table_put(&s->table, &r);
+}
+
+static void put_counter(struct status *s, const struct ruleset_counter *counter)
+{
+	struct record r;
+
+	record_begin(&r, "counter");
+	record_text(&r, RECORD_INSTANCE, s->name);
+	record_text(&r, RECORD_CHECK, counter->name);
+	record_number(&r, RECORD_COUNT, counter->packets);
+	record_number(&r, RECORD_BYTES, counter->bytes);
+	record_table_put(&s->table, &r);
+}
+
+static void put_routing(struct status *s, const struct instance_routing *r)
+{
+	bool is_v4 = r->plan.family == AF_INET;
+	char evidence[200], mark[QUANTITY_MARK_MAX];
+
+	if (!r->wanted)
+		return;
+	snprintf(evidence, sizeof(evidence), "pref %u fwmark %s lookup %u", r->plan.pref,
+		 quantity_format_mark(&r->plan.mark, mark), r->plan.table);
+	put_part(s, is_v4 ? "rule:ipv4" : "rule:ipv6", r->state.rule ? "present" : "missing",
+		 evidence);
+	snprintf(evidence, sizeof(evidence), "local default dev lo table %u%s%s", r->plan.table,
+		 r->conflict[0] ? ", but " : "", r->conflict);
+	put_part(s, is_v4 ? "route:ipv4" : "route:ipv6",
+		 !r->state.route  ? "missing"
+		 : r->conflict[0] ? "changed"
+				  : "present",
+		 evidence);
+}
+
+static void put_rules(struct status *s, const struct ruleset_state *rules)
+{
+	static const char *const words[] = {
+		[PART_PRESENT] = "present",
+		[PART_MISSING] = "missing",
+		[PART_CHANGED] = "changed",
+	};
+	char table[RULEBOOK_TABLE_MAX + 8];
+
+	snprintf(table, sizeof(table), "inet " RULEBOOK_PREFIX "%s", s->name);
+	put_part(s, "table", "present", table);
+	if (!rules->readable)
+		put_part(s, "spec", "changed", "what was asked for cannot be read any more");
+	if (!rules->sealed)
+		put_part(s, "seal", "missing", "not put in place by `up`, or not to its end");
+	if (rules->ending)
+		put_part(s, "intercept", "missing", "`down` has begun: only draining");
+	for (unsigned i = 0; i < rules->parts; i++)
+		put_part(s, rules->part[i].name, words[rules->part[i].verdict], NULL);
+	for (unsigned i = 0; i < rules->counters; i++)
+		put_counter(s, &rules->counter[i]);
+}
+
+/* --conntrack auto was decided at `up`; another program's rules may have changed since. */
+static void put_conntrack(struct status *s, struct instance *kernel, const struct intercept *spec)
+{
+	enum intercept_conntrack need;
+	char evidence[128], text[200];
+
+	if (spec->divert_only || spec->conntrack != CONNTRACK_AUTO ||
+	    ruleset_conntrack_need(kernel->rules, &need, evidence, NULL))
+		return;
+	snprintf(text, sizeof(text), "auto: %s%s",
+		 evidence[0] ? "connection tracking in " : "no connection tracking in use",
+		 evidence);
+	put_part(s, "conntrack", (int)need == spec->zone ? "present" : "changed", text);
+}
+
+/* What is installed differs from what is asked now. */
+static void put_difference(struct status *s, const struct intercept *asked,
+			   const struct intercept *installed)
+{
+	char text[1024];
+
+	if (intercept_diff(installed, asked, text, sizeof(text)))
+		put_part(s, "spec", "changed", text);
+}
+
+static int status_one(struct instance *kernel, struct setup *setup, struct status *s,
+		      struct failure *why)
+{
+	struct instance_view view;
+	int err = instance_look(kernel, s->name, setup->has_spec ? &setup->spec : NULL, true, &view,
+				why);
+
+	if (!err) {
+		for (int i = 0; i < 2; i++)
+			put_routing(s, &view.routing[i]);
+		if (!view.rules.present)
+			put_part(s, "table", "missing", "not installed");
+		else
+			put_rules(s, &view.rules);
+		if (view.rules.readable && setup->has_spec)
+			put_difference(s, &setup->spec, &view.rules.spec);
+		if (view.rules.readable)
+			put_conntrack(s, kernel, &view.rules.spec);
+	}
+	instance_view_free(&view);
+	return err;
+}
+
+static int status(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	static const enum record_field columns[] = { RECORD_INSTANCE, RECORD_CHECK, RECORD_STATE,
+						     RECORD_COUNT, RECORD_EVIDENCE };
+	struct status s = { .name = setup->spec.name, .intact = true };
+
+	setup->style.json = setup->common.json;
+	if (record_table_init(&s.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
+			      why))
+		return -1;
+	if (setup->has_spec && decide(kernel, setup, why))
+		return -1;
+	if (status_one(kernel, setup, &s, why))
+		return -1;
+	return s.intact ? STATUS_DONE : STATUS_NO;
+}
+
+/* --- plan ------------------------------------------------------------------------------------- */
+
+static int print_nft(const struct intercept *spec, struct failure *why)
+{
+	char *text = rulebook_text(spec, why);
+
+	if (!text)
+		return -1;
+	fputs(text, stdout);
+	free(text);
+	return 0;
+}
+
+static int plan(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	int err = 0;
+
+	if (decide(kernel, setup, why))
+		return -1;
+	if (setup->common.json)
+		setup->format = FORMAT_JSON;
+	switch ((enum format)setup->format) {
+	case FORMAT_NFT:
+		err = print_nft(&setup->spec, why);
+		break;
+	case FORMAT_IP:
+		plan_ip(&setup->spec, stdout);
+		break;
+	case FORMAT_IPTABLES:
+		if (plan_iptables(&setup->spec, stdout, why))
+			return options_misuse(&program, "%s", why->detail);
+		break;
+	case FORMAT_JSON:
+		err = plan_json(&setup->spec, stdout, why);
+		break;
+	}
+	return err ? -1 : STATUS_DONE;
+}
+
+/* --- the story -------------------------------------------------------------------------------- */
+
+/* More than a name was given: the options that make up a specification. */
+static bool has_spec(const struct options_rest *rest)
+{
+	for (const struct option_spec *o = option_table; o->name; o++)
+		if (o->commands == ON_SPEC && options_given(&program, rest, o->name))
+			return true;
+	return false;
+}
+
+static int check(struct setup *setup, const struct options_rest *rest)
+{
+	bool takes_spec = rest->command != DOWN && (rest->command != STATUS || has_spec(rest));
+	struct failure why;
+
+	if (rest->count)
+		return options_misuse(&program, "`%s` is not understood here", rest->operands[0]);
+	if (rest->wrapped)
+		return options_misuse(&program, "a command after -- is not understood here");
+	setup->has_spec = takes_spec;
+	if (takes_spec &&
+	    intercept_validate(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))
+		return options_misuse(&program, "%s", why.detail);
+	return OPTIONS_GO_ON;
+}
+
+static int run_command(struct setup *setup, int command)
+{
+	static int (*const verbs[])(struct instance *, struct setup *, struct failure *) = {
+		[UP] = up,
+		[DOWN] = down,
+		[STATUS] = status,
+		[PLAN] = plan,
+	};
+	struct instance kernel = { 0 };
+	struct failure why = { 0 };
+	int result = -1;
+
+	if ((!setup->netns || !netns_enter(setup->netns, &why)) && !instance_open(&kernel, &why))
+		result = verbs[command](&kernel, setup, &why);
+	instance_close(&kernel);
+	return result < 0 ? report_failure(&why, STATUS_REFUSED) : result;
+}
+
+int main(int argc, char **argv)
+{
+	struct setup setup = { 0 };
+	struct options_rest rest;
+	int result;
+
+	report_init("tproxy-setup");
+	intercept_init(&setup.spec);
+	result = options_parse(&program, argc, argv, &setup, &rest);
+	if (result == OPTIONS_GO_ON)
+		result = check(&setup, &rest);
+	if (result == OPTIONS_GO_ON)
+		result = run_command(&setup, rest.command);
+	intercept_free(&setup.spec);
+	return report_close_stdout(result);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * plan - a specification as the text of other tools: what `tproxy-setup plan` prints.
+ *
+ * Each format is accepted as printed by the tool it is for. The nft text is rulebook's, the one that
+ * `up` loads.
+ */
+#ifndef TPROXY_PLAN_H
+#define TPROXY_PLAN_H
+
+#include <stdio.h>
+#include "intercept.h"
+#include "report.h"
+
+/* Routing as commands of ip(8), for sh; and their undoing, as comments. */
+void plan_ip(const struct intercept *spec, FILE *out);
+
+/*
+ * The rules as commands of iptables(8) and ip6tables(8), the routing as those of ip(8), for sh. What
+ * iptables cannot express is refused by name: -1 with *why.
+ */
+int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why);
+
+/* Everything as one JSON object on one line. 0, or -1 with *why (no memory). */
+int plan_json(const struct intercept *spec, FILE *out, struct failure *why);
+
+#endif
