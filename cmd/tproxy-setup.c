@@ -15,14 +15,19 @@
 #include "record.h"
 #include "report.h"
 #include "rulebook.h"
+#include "supervise.h"
 
-enum command { UP, DOWN, STATUS, PLAN };
+enum command { UP, DOWN, STATUS, PLAN, RUN };
 
 #define ON_UP	  (1U << UP)
 #define ON_DOWN	  (1U << DOWN)
 #define ON_STATUS (1U << STATUS)
 #define ON_PLAN	  (1U << PLAN)
-#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN)
+#define ON_RUN	  (1U << RUN)
+#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN)
+
+/* How long connections may finish after a command that ran under `run`. */
+#define RUN_DRAIN_MS 30000
 
 enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON };
 
@@ -35,7 +40,9 @@ struct setup {
 	int format; /* enum format */
 	uint64_t drain_ms;
 	bool all;
-	bool has_spec; /* more than a name was given */
+	bool has_spec;			    /* more than a name was given */
+	const volatile sig_atomic_t *hurry; /* `run`: set when there is no time to drain */
+	char **command;			    /* `run` */
 };
 
 /* --- options ---------------------------------------------------------------------------------- */
@@ -111,8 +118,9 @@ static const struct option_spec option_table[] = {
 	OPTION("netns", 0, "NAME|PID", "act in that network namespace (this one)", option_text,
 	       struct setup, netns),
 	OPTION_HEADING("Per command:"),
-	OPTION_OF(ON_DOWN, "drain", 0, "T",
-		  "how long relayed connections may finish before they are\nreset (0)",
+	OPTION_OF(ON_DOWN | ON_RUN, "drain", 0, "T",
+		  "how long relayed connections may finish before they are\n"
+		  "reset (down: 0, run: 30s)",
 		  option_duration, struct setup, drain_ms),
 	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
 	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json", "for which tool (nft)",
@@ -127,6 +135,7 @@ static const struct option_command commands[] = {
 	[DOWN] = { "down", "remove what is ours and nothing else; absent is success" },
 	[STATUS] = { "status", "each part: present, missing or changed; exit 1 unless intact" },
 	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
+	[RUN] = { "run", "up, run a command, down when it ends, however it ends" },
 	{ NULL, NULL },
 };
 
@@ -141,7 +150,8 @@ static const struct options_program program = {
 	.usage = "tproxy-setup up --to [ADDR:]PORT [OPTION]...\n"
 		 "tproxy-setup down [--name NAME | --all] [--drain T]\n"
 		 "tproxy-setup status [--name NAME | OPTION...]\n"
-		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]",
+		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]\n"
+		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...",
 	.commands = commands,
 	.default_command = -1,
 	.options = option_table,
@@ -150,6 +160,7 @@ static const struct options_program program = {
 		    "  tproxy-setup up --to 3129 --port 80,443 --iif lan0\n"
 		    "  tproxy-setup status\n"
 		    "  tproxy-setup down --drain 30s\n"
+		    "  tproxy-setup run --to 3129 --port 80 -- tproxy-relay 3129\n"
 		    "\n"
 		    "See tproxy-setup(8), tproxy-tools(7).",
 };
@@ -251,7 +262,7 @@ static int down_one(struct instance *kernel, const struct setup *setup, const ch
 {
 	struct instance_removal removal;
 
-	if (instance_down(kernel, name, setup->drain_ms, &removal, why))
+	if (instance_down(kernel, name, setup->drain_ms, setup->hurry, &removal, why))
 		return -1;
 	tell_removal(name, &removal);
 	return STATUS_DONE;
@@ -479,6 +490,92 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 	return err ? -1 : STATUS_DONE;
 }
 
+/* --- run -------------------------------------------------------------------------------------- */
+
+/* The keeper opens channels of its own for each thing it does: those of a process that it was forked
+ * from would be shared with it. */
+static int keep(int (*act)(struct instance *kernel, struct setup *setup, struct failure *why),
+		struct setup *setup)
+{
+	struct instance kernel;
+	struct failure why;
+	int err = instance_open(&kernel, &why);
+
+	if (!err)
+		err = act(&kernel, setup, &why);
+	instance_close(&kernel);
+	if (err < 0)
+		report_failure(&why, STATUS_WRAPPER);
+	return err < 0 ? -1 : 0;
+}
+
+static int ready(void *context)
+{
+	struct setup *setup = context;
+	struct failure why;
+	int result = listener_ready(&setup->spec, &why);
+
+	if (result < 0)
+		report_failure(&why, STATUS_WRAPPER);
+	return result;
+}
+
+static int install(void *context)
+{
+	return keep(up, context);
+}
+
+static int end(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	return instance_end(kernel, setup->spec.name, setup->drain_ms, why);
+}
+
+static int end_interception(void *context)
+{
+	return keep(end, context);
+}
+
+static int remove_all(void *context, const volatile sig_atomic_t *hurry)
+{
+	struct setup *setup = context;
+
+	setup->hurry = hurry;
+	return keep(down, setup);
+}
+
+static int check_run(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	struct ruleset_state state;
+	char *text;
+	int err;
+
+	if (decide(kernel, setup, why) ||
+	    ruleset_read(kernel->rules, setup->spec.name, false, &state, why))
+		return -1;
+	ruleset_state_free(&state);
+	if (state.present) {
+		report_refuse(why,
+			      "instance `%s` is installed already, and would be removed when "
+			      "the command ends",
+			      setup->spec.name);
+		return report_hint(why, "tproxy-setup down --name %s, or another --name",
+				   setup->spec.name);
+	}
+	text = rulebook_text(&setup->spec, why);
+	err = text ? ruleset_check(kernel->rules, text, why) : -1;
+	free(text);
+	return err;
+}
+
+static int run(struct setup *setup)
+{
+	const struct supervise_work work = { ready, install, end_interception, remove_all, setup };
+
+	if (keep(check_run, setup))
+		return STATUS_WRAPPER;
+	return supervise_run(setup->command, &work);
+}
+
 /* --- the story -------------------------------------------------------------------------------- */
 
 /* More than a name was given: the options that make up a specification. */
@@ -497,8 +594,13 @@ static int check(struct setup *setup, const struct options_rest *rest)
 
 	if (rest->count)
 		return options_misuse(&program, "`%s` is not understood here", rest->operands[0]);
-	if (rest->wrapped)
+	if (rest->wrapped && rest->command != RUN)
 		return options_misuse(&program, "a command after -- is not understood here");
+	if (rest->command == RUN && (!rest->wrapped || !*rest->wrapped))
+		return options_misuse(&program, "run: a command after -- is missing");
+	if (rest->command == RUN && !options_given(&program, rest, "drain"))
+		setup->drain_ms = RUN_DRAIN_MS;
+	setup->command = rest->wrapped;
 	setup->has_spec = takes_spec;
 	if (takes_spec &&
 	    intercept_validate(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))
@@ -506,7 +608,7 @@ static int check(struct setup *setup, const struct options_rest *rest)
 	return OPTIONS_GO_ON;
 }
 
-static int run_command(struct setup *setup, int command)
+static int perform(struct setup *setup, int command)
 {
 	static int (*const verbs[])(struct instance *, struct setup *, struct failure *) = {
 		[UP] = up,
@@ -518,7 +620,11 @@ static int run_command(struct setup *setup, int command)
 	struct failure why = { 0 };
 	int result = -1;
 
-	if ((!setup->netns || !netns_enter(setup->netns, &why)) && !instance_open(&kernel, &why))
+	if (setup->netns && netns_enter(setup->netns, &why))
+		return report_failure(&why, command == RUN ? STATUS_WRAPPER : STATUS_REFUSED);
+	if (command == RUN)
+		return run(setup);
+	if (!instance_open(&kernel, &why))
 		result = verbs[command](&kernel, setup, &why);
 	instance_close(&kernel);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : result;
@@ -536,7 +642,7 @@ int main(int argc, char **argv)
 	if (result == OPTIONS_GO_ON)
 		result = check(&setup, &rest);
 	if (result == OPTIONS_GO_ON)
-		result = run_command(&setup, rest.command);
+		result = perform(&setup, rest.command);
 	intercept_free(&setup.spec);
 	return report_close_stdout(result);
 }

@@ -547,19 +547,26 @@ static uint64_t now_ms(void)
 
 /* Phase 2: wait until no connection needs the divert rules, or end those that do. */
 static int drain(struct instance *kernel, const struct intercept *spec, uint64_t drain_ms,
-		 struct instance_removal *removal, struct failure *why)
+		 const volatile sig_atomic_t *hurry, struct instance_removal *removal,
+		 struct failure *why)
 {
 	const struct timespec pause = { .tv_nsec = DRAIN_POLL_MS * 1000000L };
 	uint64_t start = now_ms();
 	struct neighbours n;
+	long left;
 
 	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
 		return -1;
 	for (;;) {
 		uint64_t waited = now_ms() - start;
 		bool destroy = waited >= drain_ms;
-		long left = drain_sockets(kernel->route, spec, !n.count, destroy, &removal->kept,
-					  &removal->kept_why);
+
+		if (hurry && *hurry && !destroy) {
+			drain_ms = waited;
+			destroy = true;
+		}
+		left = drain_sockets(kernel->route, spec, !n.count, destroy, &removal->kept,
+				     &removal->kept_why);
 
 		if (left < 0) {
 			*why = removal->kept_why;
@@ -618,7 +625,8 @@ static int count_tagged(const struct route_plan *plan, const struct route_state 
 }
 
 int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
-		  struct instance_removal *removal, struct failure *why)
+		  const volatile sig_atomic_t *hurry, struct instance_removal *removal,
+		  struct failure *why)
 {
 	struct instance_view view = { 0 };
 	unsigned tagged = 0;
@@ -634,7 +642,7 @@ int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
 		return 0;
 	err = with_lock(kernel, name, drain_ms, &view, why);
 	if (!err && view.rules.readable)
-		err = drain(kernel, &view.rules.spec, drain_ms, removal, why);
+		err = drain(kernel, &view.rules.spec, drain_ms, hurry, removal, why);
 	if (!err && !(err = ruleset_lock(kernel->rules, LOCK_MS, why))) {
 		err = remove_locked(kernel, name, &view, removal, why);
 		ruleset_unlock(kernel->rules);

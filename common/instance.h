@@ -8,6 +8,7 @@
 #ifndef TPROXY_INSTANCE_H
 #define TPROXY_INSTANCE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "intercept.h"
@@ -76,12 +77,14 @@ struct instance_removal {
 };
 
 /*
- * Take the instance away: end interception, wait up to drain_ms until the relayed connections are
- * done, end those that are left with a reset, then remove rules and routes. Absent is success. What
- * somebody else removed already is not missed. 0, or -1 with *why.
+ * Take the instance away: end interception, wait up to drain_ms (or until *hurry, which may be NULL,
+ * becomes true) for the relayed connections to be done, end those that are left with a reset, then
+ * remove rules and routes. Absent is success. What somebody else removed already is not missed.
+ * 0, or -1 with *why.
  */
 int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
-		  struct instance_removal *removal, struct failure *why);
+		  const volatile sig_atomic_t *hurry, struct instance_removal *removal,
+		  struct failure *why);
 
 /* Only the first phase: take no new connection. Absent is success. */
 int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, struct failure *why);
