@@ -361,6 +361,25 @@ static int note_listeners(struct relay *relay, struct failure *why)
 	return 0;
 }
 
+/* What would fail for every connection is said at once. */
+static int check_fit(const struct relay *relay, const struct config *config, struct failure *why)
+{
+	const struct listeners *own = &relay->workers[0].listeners;
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		if (!policy_is_own_listener(&relay->policy, &config->upstream[i]))
+			continue;
+		report_refuse(why, "is an own listener: each connection would come back");
+		return report_about(why, "--upstream %s",
+				    endpoint_format(&config->upstream[i], text));
+	}
+	for (size_t i = 0; i < own->count; i++)
+		if (transparent_probe(&own->at[i].at, &relay->settings.connect, why) < 0)
+			return -1;
+	return 0;
+}
+
 static int give_listeners(struct relay *relay, struct listeners *first, const struct config *config,
 			  int inherited, struct failure *why)
 {
@@ -369,7 +388,9 @@ static int give_listeners(struct relay *relay, struct listeners *first, const st
 
 	relay->workers[0].listeners = *first;
 	*first = (struct listeners){ 0 };
-	return result < 0 ? -1 : note_listeners(relay, why);
+	if (result < 0 || note_listeners(relay, why) < 0)
+		return -1;
+	return check_fit(relay, config, why);
 }
 
 /* ---- what is said about it ---- */

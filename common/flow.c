@@ -323,7 +323,26 @@ static void serve(struct flow_host *host, struct flow *f, enum flow_end side, ui
 
 /* ---- connecting ---- */
 
-static enum reason reason_of_connect(int error)
+/* What kept us from asking the upstream at all: the failed call tells ours from the network's. */
+static enum reason reason_of_failure(const struct failure *why)
+{
+	bool clash = why->err == EADDRINUSE || why->err == EADDRNOTAVAIL;
+
+	switch (why->err) {
+	case EMFILE:
+	case ENFILE:
+		return REASON_DESCRIPTORS;
+	case ENOMEM:
+	case ENOBUFS:
+		return REASON_MEMORY;
+	}
+	if (clash)
+		return REASON_CLASH;
+	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
+}
+
+/* What the upstream, or somebody on the way to it, said. */
+static enum reason reason_of_answer(int error)
 {
 	switch (error) {
 	case ECONNREFUSED:
@@ -331,21 +350,7 @@ static enum reason reason_of_connect(int error)
 		return REASON_UPSTREAM_REFUSED;
 	case ETIMEDOUT:
 		return REASON_UPSTREAM_TIMEOUT;
-	case EADDRINUSE:
-	case EADDRNOTAVAIL:
-		return REASON_CLASH;
-	case EMFILE:
-	case ENFILE:
-		return REASON_DESCRIPTORS;
-	case ENOMEM:
-	case ENOBUFS:
-		return REASON_MEMORY;
-	case EACCES:
-	case EPERM:
-	case EAFNOSUPPORT:
-	case EINVAL:
-		return REASON_SOURCE;
-	default: /* ENETUNREACH, EHOSTUNREACH, EPROTO and what else ICMP has to say */
+	default: /* ENETUNREACH, EHOSTUNREACH, EACCES and what else ICMP has to say */
 		return REASON_UPSTREAM_UNREACHABLE;
 	}
 }
@@ -385,7 +390,7 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 	if (events & (EPOLLERR | EPOLLHUP))
 		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	if (error) {
-		flow_finish(host, f, reason_of_connect(error));
+		flow_finish(host, f, reason_of_answer(error));
 		return;
 	}
 	f->state = FLOW_OPEN;
@@ -490,7 +495,7 @@ static int begin_connect(struct flow_host *host, struct flow *f, const struct en
 	int fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
 
 	if (fd < 0) {
-		flow_finish(host, f, reason_of_connect(why->err));
+		flow_finish(host, f, reason_of_failure(why));
 		return -1;
 	}
 	f->side[FLOW_UPSTREAM].fd = fd;

@@ -19,13 +19,23 @@ static int append(struct listeners *l, const struct endpoint *at, bool optional,
 	return 0;
 }
 
+static bool has_endpoint(const struct listeners *l, const struct endpoint *at)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (endpoint_equal(&l->at[i].at, at))
+			return true;
+	return false;
+}
+
 static int add_wanted(struct listeners *l, const struct endpoint_list *found,
 		      const struct options_common *common, struct failure *why)
 {
 	for (size_t i = 0; i < found->count; i++) {
 		const struct endpoint *at = &found->at[i];
 
-		if (options_wants_family(common, at->family)) {
+		if (has_endpoint(l, at)) {
+			return report_refuse(why, "stands for an endpoint that is given already");
+		} else if (options_wants_family(common, at->family)) {
 			if (append(l, at, found->count > 1, why) < 0)
 				return -1;
 		} else if (found->count == 1) {

@@ -115,7 +115,7 @@ static bool is_own_leg(struct policy *p, const struct endpoint *local, const str
 
 /* ---- judgement ---- */
 
-static bool is_own_listener(const struct policy *p, const struct endpoint *e)
+bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
 {
 	for (size_t i = 0; i < p->listeners.count; i++) {
 		const struct endpoint *l = &p->listeners.at[i];
@@ -145,7 +145,7 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 	if (!endpoint_is_set(to))
 		return REASON_DIRECT;
 	if (is_own_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst) ||
-	    is_own_listener(p, to))
+	    policy_is_own_listener(p, to))
 		return REASON_LOOP;
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;

@@ -51,6 +51,9 @@ const struct endpoint *policy_upstream(const struct policy *p,
 /* REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP or REASON_DENIED. */
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c);
 
+/* Is it an endpoint on which we listen, also by an any address? */
+bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);
+
 /*
  * Remember an upstream leg until policy_remove_leg(). Needed only where its ends differ from those of
  * the accepted connection: where they are the same the kernel finds the accepted socket for a packet

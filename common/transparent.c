@@ -83,10 +83,12 @@ static bool is_transparent(int fd, int family)
 
 /*
  * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
- * as they would be without us.
+ * as they would be without us, and a mark of 0 needs no call (and no privilege).
  */
 static int set_mark(int fd, const struct mark *mark)
 {
+	if (!mark || !mark->value)
+		return 0;
 	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark->value, sizeof(mark->value));
 }
 
@@ -127,7 +129,7 @@ static int prepare_listener(int fd, int family, const struct transparent_listen_
 	if (!options->redirect && set_transparent(fd, family) < 0)
 		return -1;
 	*call = "setsockopt(SO_MARK)";
-	if (options->mark && set_mark(fd, options->mark) < 0)
+	if (set_mark(fd, options->mark) < 0)
 		return -1;
 	*call = "setsockopt(SO_BINDTODEVICE)";
 	if (options->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->device,
@@ -408,7 +410,7 @@ static int prepare_upstream(int fd, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
 	*call = "setsockopt(SO_MARK)";
-	if (options->mark && set_mark(fd, options->mark) < 0)
+	if (set_mark(fd, options->mark) < 0)
 		return -1;
 	if (!endpoint_is_set(source))
 		return 0;
@@ -420,6 +422,23 @@ static int prepare_upstream(int fd, const struct endpoint *source,
 	*call = source->port ? "setsockopt(SO_REUSEADDR)" : "setsockopt(IP_BIND_ADDRESS_NO_PORT)";
 	return source->port ? set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
 			    : set_int(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+}
+
+int transparent_probe(const struct endpoint *client,
+		      const struct transparent_connect_options *options, struct failure *why)
+{
+	struct endpoint source = source_of(client, options);
+	const char *call = "socket";
+	int fd = socket(client->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || prepare_upstream(fd, &source, options, &call) < 0) {
+		report_fail(why, errno, call, "upstream socket");
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	close(fd);
+	return 0;
 }
 
 /* One attempt with exactly that source. */

@@ -122,6 +122,13 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 			const struct transparent_connect_options *options,
 			enum transparent_kept *kept, struct failure *why);
 
+/*
+ * Would sockets for such connections be allowed at all? To fail at start rather than at each client;
+ * of the client only the family counts. Returns 0, or -1 with *why.
+ */
+int transparent_probe(const struct endpoint *client,
+		      const struct transparent_connect_options *options, struct failure *why);
+
 /* Close so that the peer gets a reset instead of an orderly end (SO_LINGER 0). errno is kept. */
 void transparent_reset(int fd);
 

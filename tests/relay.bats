@@ -129,8 +129,8 @@ teardown() { lab_down; }
 
 @test "a reset by the client resets the server, also within half-close" {
 	relay
-	peer server server listen 8000 recv:x gone
-	run -0 on client "$PEER" connect "$V4" 8000 send:x "await:$OUT/relay.out" rst
+	peer server server listen 8000 recv:x "touch:$OUT/got" gone
+	run -0 on client "$PEER" connect "$V4" 8000 send:x "await:$OUT/got" rst
 	run -0 wait_exit server
 	wait_line relay.out ' client-reset$'
 	peer server server listen 8000 recv:x send:y fin "touch:$OUT/half" gone
@@ -244,15 +244,16 @@ teardown() { lab_down; }
 # ---------------------------------------------------------------- whose address
 
 @test "--source client-addr keeps the address, own and ADDR say what they are" {
+	local port=40000 source
 	start_nginx
 	for source in client-addr own 198.51.100.1; do
 		relay --source "$source" -4
-		run -0 on client curl -sS --max-time 10 --local-port 40001 "http://$V4/who"
+		run -0 on client curl -sS --max-time 10 --local-port $((++port)) "http://$V4/who"
 		case $source in
 		client-addr) assert_output --regexp '^192\.0\.2\.2 [0-9]+$' ;;
 		*) assert_output --regexp '^198\.51\.100\.1 [0-9]+$' ;;
 		esac
-		refute_output "192.0.2.2 40001"
+		refute_output "192.0.2.2 $port"
 		stop relay
 		case $source in
 		client-addr) assert_line_in relay.out ' 192\.0\.2\.2:[0-9]+ 198\.51\.100\.2:80 addr ' ;;
@@ -307,7 +308,7 @@ time.sleep(600)'
 
 @test "--upstream: a reverse proxy that keeps the client's address" {
 	start_nginx
-	bg relay proxy tproxy-relay "*:8080" "[::]:8080" --upstream "$V4:80" --upstream "[$V6]:80"
+	bg relay proxy tproxy-relay "*:8080" --upstream "$V4:80" --upstream "[$V6]:80"
 	wait_listen proxy 8080
 	run -0 on client curl -sS --max-time 10 --local-port 40001 http://192.0.2.1:8080/who
 	assert_output "192.0.2.2 40001"
@@ -330,7 +331,7 @@ time.sleep(600)'
 # ---------------------------------------------------------------- what is refused
 
 @test "direct connections are refused without --upstream" {
-	bg relay proxy tproxy-relay "*:$RELAY_PORT" "[::]:$RELAY_PORT"
+	bg relay proxy tproxy-relay "*:$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	run -0 on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" gone
 	run -0 on client "$PEER" connect 2001:db8:1::1 "$RELAY_PORT" gone
@@ -339,9 +340,9 @@ time.sleep(600)'
 }
 
 @test "a connection to an own listener is a loop" {
-	bg relay proxy tproxy-relay "*:$RELAY_PORT" "[::]:$RELAY_PORT" --upstream 198.51.100.1:"$RELAY_PORT" --source own -4
+	bg relay proxy tproxy-relay "*:$RELAY_PORT" --upstream 198.51.100.1:"$RELAY_PORT" --source own
 	run ! wait_exit relay
-	assert_line_in relay.err 'loop'
+	assert_line_in relay.err 'is an own listener'
 	# Intercepted with --include-own, so to say: the original destination is the listener itself.
 	on proxy nft add chain inet intercept early '{ type filter hook prerouting priority -160; }'
 	on proxy nft add rule inet intercept early tcp dport 9999 meta nfproto ipv4 \
@@ -366,13 +367,14 @@ time.sleep(600)'
 	on proxy ip route add 198.51.100.2 via 198.51.100.3
 	on proxy sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.toserver.rp_filter=0 \
 		net.ipv4.conf.all.accept_local=1
-	relay -4 --source client-addr
+	relay -4 --source own
 	run -0 on client "$PEER" connect 198.51.100.2 8000 gone
 	run -0 on client curl -sS --max-time 10 http://198.51.100.3/who
 	stop relay
 	assert_line_in relay.out ' refused .* loop$'
-	# Refused at the first turn: no avalanche.
-	assert_equal "$(grep -c ' refused ' "$OUT/relay.out")" 1
+	# Ended at the first turn, and with it the connection that it came from: no avalanche.
+	assert_equal "$(grep -c ' loop$' "$OUT/relay.out")" 1
+	assert_equal "$(grep -c '198\.51\.100\.2:8000 ' "$OUT/relay.out")" 2
 }
 
 @test "--allow-dst and --deny-dst decide by address and port, deny first" {
