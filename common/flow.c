@@ -308,10 +308,11 @@ static enum step check_error(struct flow_host *host, struct flow *f, enum flow_e
 
 static void serve(struct flow_host *host, struct flow *f, enum flow_end side, uint32_t events)
 {
-	bool failed = events & (EPOLLERR | EPOLLHUP), fin = events & EPOLLRDHUP;
+	bool failed = events & (EPOLLERR | EPOLLHUP);
+	bool fin = events & EPOLLRDHUP && !failed; /* a reset raises EPOLLRDHUP too */
 	enum step step = STEP_ON;
 
-	if (events & EPOLLIN || failed || fin)
+	if (events & (EPOLLIN | EPOLLRDHUP) || failed)
 		step = carry(host, f, side, true, fin);
 	if (step != STEP_OVER && (events & EPOLLOUT || failed) && f->way[!side].held)
 		step = carry(host, f, !side, false, false);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what is set here is for the tests
 #
 # relay - what the relay's tests share: interception, a relay in front of it, peers that act.
 
@@ -10,27 +10,9 @@ RELAY_PORT=3129
 V4=198.51.100.2
 V6=2001:db8:2::2
 
-# intercept PORTS: on the proxy, hand TCP to these ports to the relay's listeners.
+# intercept PORTS [OPTION...]: on the proxy, hand TCP to these ports to the relay's listeners.
 intercept() {
-	on proxy ip rule add fwmark 0x1/0xff lookup 100 pref 100
-	on proxy ip -6 rule add fwmark 0x1/0xff lookup 100 pref 100
-	on proxy ip route add local default dev lo table 100
-	on proxy ip -6 route add local default dev lo table 100
-	on proxy nft -f - <<-END
-		table inet intercept {
-			chain prerouting {
-				type filter hook prerouting priority mangle
-				meta l4proto { icmp, ipv6-icmp } socket transparent 1 meta mark set 1 accept
-				meta l4proto != tcp return
-				tcp flags & (syn | ack) != syn socket wildcard 1 return
-				tcp flags & (syn | ack) != syn socket transparent 1 meta mark set 1 accept
-				fib daddr type { local, broadcast, multicast, anycast } return
-				tcp dport { $1 } meta nfproto ipv4 tproxy ip to 127.0.0.1:$RELAY_PORT meta mark set 1 accept
-				tcp dport { $1 } meta nfproto ipv6 tproxy ip6 to [::1]:$RELAY_PORT meta mark set 1 accept
-				tcp dport { $1 } reject with tcp reset
-			}
-		}
-	END
+	on proxy tproxy-setup up -q --port "$1" --to "$RELAY_PORT" "${@:2}"
 }
 
 # relay OPTION...: start one, as `relay`, and wait until it listens.
