@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "netlink.h"
 #include "rulebook.h"
 
 #define LOCK_TABLE   "tproxy-lock"
@@ -33,10 +36,37 @@ static struct nft_ctx *open_context(struct failure *why)
 	return nft;
 }
 
+/* Ask the kernel for the generation of its rule set: everybody with the right to use nf_tables may.
+ * libnftables, when it is refused, prints a line of its own to stderr. */
+static int probe(struct failure *why)
+{
+	struct netlink *channel = netlink_open(NETLINK_NETFILTER, why);
+	const struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
+	struct nl_msg *message;
+	int err;
+
+	if (!channel)
+		return -1;
+	message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
+	if (message)
+		nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO);
+	err = netlink_ask(channel, message, NULL, NULL);
+	netlink_close(channel);
+	if (!err)
+		return 0;
+	report_fail(why, -err, "nft", "rules of this network namespace");
+	if (err != -EPERM)
+		report_hint(why, "does this kernel have nf_tables?");
+	return -1;
+}
+
 struct ruleset *ruleset_open(struct failure *why)
 {
-	struct ruleset *rules = calloc(1, sizeof(*rules));
+	struct ruleset *rules;
 
+	if (probe(why))
+		return NULL;
+	rules = calloc(1, sizeof(*rules));
 	if (!rules) {
 		report_fail(why, ENOMEM, "calloc", "libnftables");
 		return NULL;
@@ -154,19 +184,21 @@ static json_t *listing_json(struct ruleset *rules, const char *text, bool conten
 {
 	const char *out = listing(rules, text,
 				  NFT_CTX_OUTPUT_JSON | (contents ? 0 : NFT_CTX_OUTPUT_TERSE), why);
-	json_error_t error;
 	json_t *root, *list;
 
 	if (!out)
 		return NULL;
-	root = json_loads(out, 0, &error);
+	root = json_loads(out, 0, NULL);
 	list = json_incref(json_object_get(root, "nftables"));
 	json_decref(root);
-	if (!json_is_array(list)) {
-		json_decref(list);
-		report_refuse(why, "%s: libnftables' JSON makes no sense: %s", text, error.text);
-		return NULL;
-	}
+	if (json_is_array(list))
+		return list;
+	/* libnftables 1.0.6 writes broken JSON for a table with `flags owner`. It is none of ours, then:
+	 * nothing of it can be read. */
+	json_decref(list);
+	list = json_array();
+	if (!list)
+		report_fail(why, ENOMEM, "json_array", "%s", text);
 	return list;
 }
 
@@ -626,66 +658,76 @@ int ruleset_each(struct ruleset *rules, ruleset_visitor *visit, void *context, s
 	return result;
 }
 
-/* What --conntrack auto looks for in one rule. */
+/* What --conntrack auto looks for, line by line. Text rather than JSON, which libnftables 1.0.6 breaks
+ * as soon as anybody's table has `flags owner`. */
 struct need {
 	enum intercept_conntrack need;
 	char *evidence;
+	char table[96], chain[96];
 };
 
-/* Is there, anywhere in the value, an object with that key, or an xt extension of that name? */
-static bool mentions(const json_t *value, const char *key)
+/* Is one of the words in the rule, outside of quotes? */
+static bool has_word(const char *rule, const char *const *words)
 {
-	const char *name;
-	json_t *item;
-	size_t i;
+	bool quoted = false;
 
-	if (json_is_array(value)) {
-		json_array_foreach((json_t *)value, i, item) if (mentions(item, key)) return true;
-		return false;
+	for (const char *c = rule; *c; c += strspn(c, " \t")) {
+		size_t length = strcspn(c, " \t");
+
+		for (const char *const *word = words; !quoted && *word; word++)
+			if (strlen(*word) == length && !strncmp(c, *word, length))
+				return true;
+		for (size_t i = 0; i < length; i++)
+			quoted ^= c[i] == '"';
+		c += length;
 	}
-	json_object_foreach((json_t *)value, name,
-			    item) if (!strcasecmp(name, key) || mentions(item, key) ||
-				      (!strcmp(name, "name") && json_is_string(item) &&
-				       !strcasecmp(json_string_value(item), key))) return true;
 	return false;
 }
 
-static bool mentions_any(const json_t *value, const char *const *keys)
-{
-	for (; *keys; keys++)
-		if (mentions(value, *keys))
-			return true;
-	return false;
-}
-
-static void note_need(struct need *n, enum intercept_conntrack need, const json_t *where)
+static void note_need(struct need *n, enum intercept_conntrack need)
 {
 	if (n->need == CONNTRACK_ZONE_SNAT || n->need == need)
 		return;
 	n->need = need;
 	if (n->evidence)
-		snprintf(n->evidence, 128, "%s %s %s", text_of(where, "family"),
-			 text_of(where, "table"),
-			 *text_of(where, "chain") ? text_of(where, "chain")
-						  : text_of(where, "name"));
+		snprintf(n->evidence, 128, "%.70s chain %.50s", n->table, n->chain);
 }
 
 /* Source translation that is limited to some sources (as a container bridge's is) is not taken for one
  * that hits the upstream leg. */
-static void inspect_rule(struct need *n, const json_t *rule)
+static void inspect_rule(struct need *n, const char *rule)
 {
 	static const char *const translates[] = { "masquerade", "snat", NULL };
-	static const char *const tracks[] = { "ct",	  "masquerade", "snat",	    "dnat",
-					      "redirect", "conntrack",	"state",    "ct helper",
-					      "connmark", "flow",	"ct count", NULL };
-	const json_t *expressions = json_object_get(rule, "expr");
+	static const char *const limits[] = { "saddr", NULL };
+	static const char *const tracks[] = { "ct",	  "masquerade", "snat", "dnat",
+					      "redirect", "flow",	NULL };
+	static const char *const extensions[] = { "conntrack", "state", "connmark", "MASQUERADE",
+						  "SNAT",      "DNAT",	"REDIRECT", NULL };
 
-	if (!strncmp(text_of(rule, "table"), RULEBOOK_PREFIX, strlen(RULEBOOK_PREFIX)))
-		return;
-	if (mentions_any(expressions, translates) && !mentions(expressions, "saddr"))
-		note_need(n, CONNTRACK_ZONE_SNAT, rule);
-	else if (mentions_any(expressions, tracks))
-		note_need(n, CONNTRACK_ZONE, rule);
+	if (has_word(rule, translates) && !has_word(rule, limits))
+		note_need(n, CONNTRACK_ZONE_SNAT);
+	else if (has_word(rule, tracks))
+		note_need(n, CONNTRACK_ZONE);
+	/* iptables-nft's extensions that nft cannot translate: `xt match "conntrack"`. */
+	for (const char *const *name = extensions; strstr(rule, "xt ") && *name; name++)
+		if (strstr(rule, *name))
+			note_need(n, CONNTRACK_ZONE);
+}
+
+/* `table FAMILY NAME {`, `\tchain NAME {`, `\t\tRULE`, `\t}` */
+static void inspect_line(struct need *n, const char *line)
+{
+	if (!strncmp(line, "table ", 6)) {
+		snprintf(n->table, sizeof(n->table), "%.*s", (int)strcspn(line + 6, "{") - 1,
+			 line + 6);
+		n->chain[0] = '\0';
+	} else if (!strncmp(line, "\t}", 2)) {
+		n->chain[0] = '\0';
+	} else if (!strncmp(line, "\tchain ", 7)) {
+		snprintf(n->chain, sizeof(n->chain), "%.*s", (int)strcspn(line + 7, " "), line + 7);
+	} else if (n->chain[0] && !strncmp(line, "\t\t", 2) &&
+		   !strstr(n->table, " " RULEBOOK_PREFIX))
+		inspect_rule(n, line + 2);
 }
 
 /* iptables-legacy keeps its rules where nft does not see them; its tables show by name. */
@@ -713,17 +755,18 @@ static void inspect_legacy(struct need *n)
 int ruleset_conntrack_need(struct ruleset *rules, enum intercept_conntrack *need,
 			   char evidence[128], struct failure *why)
 {
-	struct need n = { CONNTRACK_OFF, evidence };
-	json_t *list = listing_json(rules, "list ruleset", false, why), *object;
-	size_t i;
+	struct need n = { .need = CONNTRACK_OFF, .evidence = evidence };
+	const char *out = listing(rules, "list ruleset",
+				  NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE, why);
+	char *copy = out ? strdup(out) : NULL, *rest = copy, *line;
 
-	if (!list)
-		return -1;
+	if (!copy)
+		return out ? report_fail(why, ENOMEM, "strdup", "list of rules") : -1;
 	if (evidence)
 		evidence[0] = '\0';
-	json_array_foreach(list, i, object) if (json_object_get(object, "rule"))
-		inspect_rule(&n, json_object_get(object, "rule"));
-	json_decref(list);
+	while ((line = strsep(&rest, "\n")))
+		inspect_line(&n, line);
+	free(copy);
 	inspect_legacy(&n);
 	*need = n.need;
 	return 0;

@@ -1,0 +1,571 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup: what is put in place, what is left alone, what is taken away again, and what it says.
+# Everything happens on host proxy of a lab; no packet is sent here (see setup-traffic.bats).
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+# All that tproxy-setup could change, as text.
+snapshot() {
+	on proxy nft list ruleset
+	echo "== rules"
+	on proxy ip -4 rule
+	on proxy ip -6 rule
+	echo "== routes"
+	on proxy ip -4 route show table all
+	on proxy ip -6 route show table all
+}
+
+setup_on() {
+	on proxy tproxy-setup "$@"
+}
+
+# What others have: must be there, and the same, whatever we do.
+add_foreign() {
+	on proxy nft -f - <<-'END'
+		table inet tproxyish {
+			chain c { type filter hook prerouting priority mangle; meta mark 0x100 accept; }
+		}
+		table ip filter {
+			chain input { type filter hook input priority filter; tcp dport 22 accept; }
+		}
+	END
+	for f in -4 -6; do
+		on proxy ip $f rule add pref 99 fwmark 0x500/0xff00 lookup 150 proto static
+		on proxy ip $f rule add pref 100 fwmark 0x600/0xff00 lookup 150 proto static
+		on proxy ip $f route add local default dev lo table 150 proto static
+	done
+}
+
+@test "up puts table, rules and routes in place, down leaves everything byte-identical to before" {
+	add_foreign
+	snapshot >"$OUT/before"
+	run setup_on up -q --to 3129 --port 80,443
+	assert_success
+	assert_output ""
+	run on proxy ip -4 rule
+	assert_line "100:	from all fwmark 0x1/0xff lookup 100 proto 116"
+	run on proxy ip -6 rule
+	assert_line "100:	from all fwmark 0x1/0xff lookup 100 proto 116"
+	run on proxy ip -4 route show table 100
+	assert_output --regexp '^local default dev lo proto 116 '
+	run on proxy ip -6 route show table 100
+	assert_output --regexp '^local default dev lo proto 116 '
+	run setup_on status
+	assert_success
+	run setup_on down
+	assert_success
+	assert_output ""
+	snapshot | diff "$OUT/before" -
+}
+
+@test "the second up is silent on nft monitor and ip monitor, and keeps handles and counters" {
+	setup_on up -q --to 3129 --port 80 --src 192.0.2.0/24,2001:db8:1::/48 --midstream pass
+	on proxy nft -a list ruleset >"$OUT/before"
+	bg nft proxy nft monitor
+	bg ip proxy ip monitor rule route
+	# Monitors say nothing when they begin; what they see of another change shows that they have.
+	wait_until 10 eval 'on proxy nft add table ip probe; [ -s $OUT/nft.out ]'
+	wait_until 10 eval 'on proxy ip route add 203.0.113.200 dev lo table 9 2>/dev/null; [ -s $OUT/ip.out ]'
+	on proxy nft delete table ip probe
+	on proxy ip route flush table 9
+	wait_line nft.out 'delete table'
+	wait_line ip.out 'Deleted'
+	cp "$OUT/nft.out" "$OUT/nft.was"
+	cp "$OUT/ip.out" "$OUT/ip.was"
+	run setup_on up -v --to 3129 --port 80 --src 192.0.2.0/24,2001:db8:1::/48 --midstream pass
+	assert_success
+	assert_line "tproxy-setup: default: already in place"
+	on proxy nft add table ip probe
+	on proxy ip route add 203.0.113.201 dev lo table 9
+	wait_until 10 eval 'tail -n +$(($(wc -l <$OUT/nft.was) + 1)) $OUT/nft.out | grep -q .'
+	wait_until 10 eval 'tail -n +$(($(wc -l <$OUT/ip.was) + 1)) $OUT/ip.out | grep -q .'
+	run diff <(sed 's/# .*//' "$OUT/nft.was") <(sed 's/# .*//' "$OUT/nft.out")
+	assert_output --regexp '^[0-9a,]+
+> add table ip probe *(
+> *)?$'
+	run diff "$OUT/ip.was" "$OUT/ip.out"
+	assert_output --regexp '^[0-9a,]+
+> 203.0.113.201 [^
+]*$'
+	on proxy nft delete table ip probe
+	on proxy nft -a list ruleset | diff "$OUT/before" -
+}
+
+@test "up with another specification replaces the instance, and its old routing goes" {
+	snapshot >"$OUT/before"
+	setup_on up -q --to 3129 --port 80 --mark 0x10/0xf0 --table 110 --pref 90
+	run setup_on up -v --to 3130 --port 443 --mark 0x20/0xf0 --table 120 --pref 91 -4
+	assert_success
+	assert_line "tproxy-setup: default: replaced"
+	run on proxy ip rule
+	assert_line "91:	from all fwmark 0x20/0xf0 lookup 120 proto 116"
+	refute_output --partial "lookup 110"
+	run on proxy ip -6 rule
+	refute_output --partial "proto 116"
+	run on proxy ip route show table 110
+	assert_output ""
+	run on proxy nft list table inet tproxy_default
+	assert_output --partial "127.0.0.1:3130"
+	refute_output --partial "3129"
+	setup_on down
+	snapshot | diff "$OUT/before" -
+}
+
+@test "what only the preference tells apart is replaced without losing the route" {
+	setup_on up -q -4 --to 3129 --pref 90
+	setup_on up -q -4 --to 3129 --pref 91
+	run on proxy ip -4 route show table 100
+	assert_output --partial "local default dev lo"
+	run on proxy ip rule
+	refute_output --partial "90:"
+	run setup_on status
+	assert_success
+}
+
+@test "foreign rules, routes and tables are never touched" {
+	add_foreign
+	on proxy nft list table inet tproxyish >"$OUT/foreign"
+	on proxy nft list table ip filter >>"$OUT/foreign"
+	on proxy ip rule show table 150 >>"$OUT/foreign"
+	on proxy ip route show table 150 >>"$OUT/foreign"
+	foreign() {
+		on proxy nft list table inet tproxyish
+		on proxy nft list table ip filter
+		on proxy ip rule show table 150
+		on proxy ip route show table 150
+	}
+	setup_on up -q --to 3129
+	foreign | diff "$OUT/foreign" -
+	setup_on up -q --to 3129 --port 80
+	foreign | diff "$OUT/foreign" -
+	setup_on down --all
+	foreign | diff "$OUT/foreign" -
+}
+
+@test "a routing table with foreign entries is refused, a free one proposed, nothing touched" {
+	on proxy ip route add 203.0.113.77/32 dev lo table 100
+	on proxy ip rule add pref 20 lookup 101
+	snapshot >"$OUT/before"
+	run setup_on up --to 3129
+	assert_equal "$status" 3
+	assert_output "tproxy-setup: --table 100: it holds a route that is not ours: 203.0.113.77/32; --table 102 is free"
+	snapshot | diff "$OUT/before" -
+	run setup_on up --to 3129 --table 101
+	assert_equal "$status" 3
+	assert_output --partial "a rule that is not ours leads to it"
+	snapshot | diff "$OUT/before" -
+}
+
+@test "the classic script's own rule and route on our table are not taken for ours" {
+	on proxy ip rule add fwmark 1 lookup 100
+	on proxy ip route add local 0.0.0.0/0 dev lo table 100
+	snapshot >"$OUT/before"
+	run setup_on up --to 3129
+	assert_equal "$status" 3
+	assert_output --partial "not ours"
+	setup_on down
+	snapshot | diff "$OUT/before" -
+}
+
+@test "a failure of the rules takes the routes back" {
+	# A table of that name that belongs to somebody else's socket: the kernel refuses the transaction.
+	mkfifo "$OUT/fifo"
+	bg owner proxy bash -c 'exec nft -i <>"$0"' "$OUT/fifo"
+	echo 'add table inet tproxy_default { flags owner; }' >"$OUT/fifo"
+	wait_until 10 eval 'on proxy nft list tables | grep -q tproxy_default'
+	snapshot >"$OUT/before"
+	run setup_on up --to 3129
+	assert_equal "$status" 3
+	assert_output --partial "Operation not permitted"
+	assert_equal "${#lines[@]}" 1
+	snapshot | diff "$OUT/before" -
+}
+
+@test "a failure of the routes leaves nothing: lo is down" {
+	on proxy ip link set lo down
+	snapshot >"$OUT/before"
+	run setup_on up --to 3129
+	assert_equal "$status" 3
+	assert_output --regexp "RTM_NEWROUTE.*; lo is down: ip link set lo up"
+	assert_equal "${#lines[@]}" 1
+	snapshot | diff "$OUT/before" -
+}
+
+@test "a failed replacement leaves the old instance as it was" {
+	setup_on up -q --to 3129 --port 80
+	snapshot >"$OUT/before"
+	on proxy ip route add 203.0.113.77/32 dev lo table 130
+	run setup_on up --to 3129 --port 81 --table 130 --mark 0x3/0xff
+	assert_equal "$status" 3
+	on proxy ip route flush table 130
+	snapshot | diff "$OUT/before" -
+	run setup_on status
+	assert_success
+}
+
+@test "without CAP_NET_ADMIN: status 3, one line that names it, nothing half-done" {
+	for command in "up --to 3129" "down" "status"; do
+		run on proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin \
+			tproxy-setup $command
+		assert_equal "$status" 3
+		assert_output --partial "needs CAP_NET_ADMIN"
+		assert_equal "${#lines[@]}" 1
+	done
+}
+
+@test "bad input is a usage error that names the offending word, before anything is touched" {
+	snapshot >"$OUT/before"
+	while IFS='|' read -r arguments expected; do
+		run setup_on $arguments
+		[ "$status" -eq 2 ] || fail "$arguments: status $status: $output"
+		[[ $output == *"$expected"* ]] || fail "$arguments: $output"
+		[ "${#lines[@]}" -eq 1 ] || fail "$arguments: $output"
+	done <<-'END'
+		|
+		up|--to PORT
+		up --to 0|--to 0
+		up --to 65536|--to 65536
+		up --to 192.0.2.1|--to 192.0.2.1
+		up --to 127.0.0.1:3129|add -4
+		up --to [::1]:3129|add -6
+		up --to 127.0.0.1:3129 --to 127.0.0.2:3129|already given
+		up --to [fe80::1%lo]:3129|scope
+		up -4 --to [::1]:3129|--to
+		up --to 3129 extra|extra
+		up --to 3129 -- true|--
+		up --to 3129 --port 80-|--port 80-
+		up --to 3129 --port 0|--port 0
+		up --to 3129 --port 90-80|--port 90-80
+		up --to 3129 --src 192.0.2.1/24|--src 192.0.2.1/24
+		up --to 3129 --src 192.0.2.0/33|--src 192.0.2.0/33
+		up --to 3129 --dst 2001:db8::/129|--dst 2001:db8::/129
+		up --to 3129 -4 --dst 2001:db8::/32|-4: --src or --dst holds IPv6 addresses alone
+		up --to 3129 --src 192.0.2.0/24 --dst 2001:db8::/32|no address family in common
+		up --to 3129 --mark 0x300/0xff|bits outside its mask
+		up --to 3129 --mark 0|--mark 0
+		up --to 3129 --mark 2/0xff|--upstream-mark
+		up --to 3129 --table 254|--table 254
+		up --to 3129 --table 0|--table 0
+		up --to 3129 --pref 32766|--pref 32766
+		up --to 3129 --ct-zone 65536|--ct-zone 65536
+		up --to 3129 --name a/b|--name a/b
+		up --to 3129 --name -x|--name -x
+		up --to 3129 --name abcdefghijklmnopqrstuvwxyz0123456|--name
+		up --to 3129 --iif an-interface-name|--iif an-interface-name
+		up --to 3129 --iif e*0|--iif e*0
+		up --to 3129 --no-listener perhaps|--no-listener perhaps
+		up --to 3129 --midstream maybe|--midstream maybe
+		up --to 3129 --divert-only|--divert-only and --to
+		up --divert-only --port 80|--divert-only and --port
+		up --to 3129 --drain 5s|--drain
+		down --drain 5x|--drain 5x
+		down --name x --all|--all
+		run --to 3129|command after --
+		plan --to 3129 --format xml|--format xml
+		plan --format iptables --to 3129 --no-listener pass|--no-listener pass
+		plan --format iptables --to 3129 --midstream pass|--midstream pass
+		frobnicate|frobnicate
+	END
+	snapshot | diff "$OUT/before" -
+}
+
+@test "one-family addresses match nothing in the other family" {
+	setup_on up -q --to 3129 --dst 198.51.100.0/24
+	run on proxy ip -6 rule
+	refute_output --partial "proto 116"
+	run on proxy nft list chain inet tproxy_default intercept
+	assert_output --partial "meta nfproto != ipv4 return"
+	setup_on up -q -6 --to '[::1]:3129'
+	run on proxy ip -4 rule
+	refute_output --partial "proto 116"
+	run setup_on status
+	assert_success
+}
+
+@test "a family that lo lacks is left out with a notice; if it is demanded that is an error" {
+	on proxy sysctl -qw net.ipv6.conf.lo.disable_ipv6=1
+	run setup_on up --to 3129
+	assert_success
+	assert_line "tproxy-setup: IPv6 is not available on lo here and is left out"
+	run on proxy ip -6 rule
+	refute_output --partial "proto 116"
+	run setup_on status
+	assert_success
+	run setup_on up -6 --to 3129
+	assert_equal "$status" 3
+	assert_output --partial "IPv6 is not available"
+	# It comes back: up takes it in.
+	on proxy sysctl -qw net.ipv6.conf.lo.disable_ipv6=0
+	setup_on up -q --to 3129
+	run on proxy ip -6 rule
+	assert_output --partial "proto 116"
+}
+
+@test "an interface that is not there yet is a warning, a listener that is not there yet a notice" {
+	run setup_on up --to 3129 --iif later0 --iif eth*
+	assert_success
+	assert_line "tproxy-setup: warning: --iif later0: no such interface yet"
+	assert_line "tproxy-setup: 127.0.0.1:3129: nobody listens there yet; connections are rejected"
+	assert_line "tproxy-setup: [::1]:3129: nobody listens there yet; connections are rejected"
+}
+
+# Each change by somebody else, what status calls it, and that up mends it.
+drift() {
+	local part=$1 state=$2
+	shift 2
+	on proxy "$@"
+	run setup_on status -o check,state
+	assert_equal "$status" 1
+	assert_line --regexp "^$part +$state"
+	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24,198.51.100.7,2001:db8::/32
+	run setup_on status
+	assert_success
+}
+
+@test "status sees each part that somebody removed or changed, and up mends it" {
+	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24,198.51.100.7,2001:db8::/32
+	drift rule:ipv4 missing ip -4 rule del pref 100
+	drift rule:ipv6 missing ip -6 rule del pref 100
+	drift route:ipv4 missing ip -4 route flush table 100
+	drift route:ipv6 missing ip -6 route flush table 100
+	drift table missing nft flush ruleset
+	drift chain:intercept missing nft 'flush chain inet tproxy_default intercept; delete chain inet tproxy_default intercept'
+	drift chain:divert changed nft flush chain inet tproxy_default divert
+	drift chain:take changed nft insert rule inet tproxy_default take accept
+
+	drift chain:extra changed nft add chain inet tproxy_default extra
+	drift set:port changed nft delete element inet tproxy_default port '{ 443 }'
+	drift set:src4 changed nft add element inet tproxy_default src4 '{ 203.0.113.0/24 }'
+	drift set:src6 changed nft flush set inet tproxy_default src6
+	drift counters changed nft add counter inet tproxy_default extra
+	drift chain:spec changed nft flush chain inet tproxy_default spec
+	drift seal missing nft flush chain inet tproxy_default seal
+}
+
+@test "a mended part leaves the others: another program's flush costs only what it flushed" {
+	setup_on up -q --to 3129
+	on proxy ip -4 rule del pref 100
+	bg ip proxy ip monitor rule route
+	wait_until 10 eval 'on proxy ip route add 203.0.113.200 dev lo table 9 2>/dev/null; [ -s $OUT/ip.out ]'
+	setup_on up -q --to 3129
+	on proxy ip route add 203.0.113.201 dev lo table 9
+	wait_line ip.out '203.0.113.201'
+	run grep -c "proto 116" "$OUT/ip.out"
+	assert_output 1
+}
+
+@test "status with a specification says in what the installed one differs" {
+	setup_on up -q --to 3129 --port 80
+	run setup_on status --to 3129 --port 80
+	assert_success
+	run setup_on status -o check,state,evidence --to 3130 --port 80
+	assert_equal "$status" 1
+	assert_line --regexp '^spec +changed +-to4=127.0.0.1:3129 .*\+to4=127.0.0.1:3130'
+}
+
+@test "status of what is not installed: missing, exit 1" {
+	run setup_on status -H -o check,state
+	assert_equal "$status" 1
+	assert_output --regexp '^table +missing$'
+}
+
+@test "status --json: one object a line, with the counters" {
+	setup_on up -q --to 3129
+	run bash -c "$(declare -f on setup_on); setup_on status -j | jq -se 'map(select(.type == \"counter\").check) | sort == [\"diverted\",\"excluded\",\"intercepted\",\"local\",\"no-listener\",\"own-mark\"]'"
+	assert_success
+	run bash -c "$(declare -f on setup_on); setup_on status -j | jq -se 'map(select(.type == \"part\" and .state != \"present\")) | length'"
+	assert_output 0
+}
+
+@test "down removes what is left when somebody removed a part already" {
+	snapshot >"$OUT/before"
+	for harm in "ip -4 rule del pref 100" "ip -6 route flush table 100" "nft flush ruleset" \
+		"nft flush chain inet tproxy_default spec" \
+		"nft flush chain inet tproxy_default take"; do
+		setup_on up -q --to 3129 --port 80
+		on proxy $harm
+		setup_on down
+		snapshot | diff "$OUT/before" -
+	done
+}
+
+@test "down of what is absent is success and touches nothing" {
+	add_foreign
+	snapshot >"$OUT/before"
+	run setup_on down -v
+	assert_success
+	assert_output "tproxy-setup: default: was not installed"
+	setup_on down --all
+	snapshot | diff "$OUT/before" -
+}
+
+@test "instances side by side share what is the same, and each goes on its own" {
+	snapshot >"$OUT/before"
+	setup_on up -q --name one --to 3129 --port 80
+	snapshot >"$OUT/one"
+	setup_on up -q --name two --to 3130 --port 81
+	setup_on up -q --name three --to 3131 --port 82 --mark 0x3/0xff --table 103
+	run on proxy ip rule
+	assert_equal "$(grep -c 'proto 116' <<<"$output")" 2
+	for n in one two three; do
+		run setup_on status --name $n
+		assert_success
+	done
+	setup_on down --name two
+	run setup_on status --name one
+	assert_success
+	setup_on down --name three
+	snapshot | diff "$OUT/one" -
+	setup_on up -q --name two --to 3130 --port 81
+	setup_on down --all
+	snapshot | diff "$OUT/before" -
+}
+
+@test "an instance that would take another one's packets is refused, and which is named" {
+	setup_on up -q --name web --to 3129 --port 80,443 --dst 198.51.100.0/24
+	snapshot >"$OUT/before"
+	for spec in "" "--port 443-500" "--dst 198.51.100.7" "--src 192.0.2.0/24" "-4"; do
+		run setup_on up --name other --to 3130 $spec
+		assert_equal "$status" 3
+		assert_output --partial 'instance `web` intercepts some of these packets already'
+	done
+	snapshot | diff "$OUT/before" -
+	for spec in "--port 8080" "--dst 203.0.113.0/24" "--not-dst 198.51.100.0/24" "--not-port 80,443" "-6"; do
+		run setup_on up -q --name other --to 3130 $spec
+		assert_success
+		setup_on down --name other
+	done
+}
+
+@test "marks that would send packets another instance's way are refused, free ones proposed" {
+	setup_on up -q --name one --to 3129 --port 80
+	for marks in "--mark 0x2/0xff --upstream-mark 0x3/0xff" "--mark 0x1/0xf" "--upstream-mark 0x1/0xff --mark 0x3/0xff" "--table 101"; do
+		run setup_on up --name two --to 3130 --port 81 $marks
+		assert_equal "$status" 3
+		assert_output --partial 'instance `one`'
+		assert_output --partial "free"
+	done
+}
+
+@test "two up at the same moment end in one of the two states" {
+	for i in 1 2 3 4 5; do
+		bg one proxy tproxy-setup up -q --to 3129 --port 80 --table 101 --mark 0x3/0xff
+		bg two proxy tproxy-setup up -q --to 3130 --port 81 --table 102 --mark 0x4/0xff
+		wait_exit one
+		wait_exit two
+		run setup_on status
+		assert_success
+		one=$(setup_on status --to 3129 --port 80 --table 101 --mark 0x3/0xff >/dev/null && echo yes || echo no)
+		two=$(setup_on status --to 3130 --port 81 --table 102 --mark 0x4/0xff >/dev/null && echo yes || echo no)
+		assert [ "$one" != "$two" ]
+		run on proxy ip rule
+		assert_equal "$(grep -c 'proto 116' <<<"$output")" 1
+	done
+}
+
+@test "a lock that is held is waited for and its holder named; a stale one is taken away" {
+	mkfifo "$OUT/fifo"
+	bg holder proxy bash -c 'exec nft -i <>"$0"' "$OUT/fifo"
+	printf '%s\n' 'add table inet tproxy-lock { flags owner; }' \
+		'add chain inet tproxy-lock pid-4711' >"$OUT/fifo"
+	wait_until 10 eval 'on proxy nft list ruleset | grep -q pid-4711'
+	bg up proxy tproxy-setup up -q --to 3129
+	wait_until 10 eval '[ -e /proc/$(pid_of up)/fd ]'
+	run setup_on status
+	assert_equal "$status" 1
+	signal holder KILL
+	run wait_exit up
+	assert_success
+	on proxy nft add table inet tproxy-lock
+	setup_on up -q --to 3130
+	run setup_on status
+	assert_success
+	run on proxy nft list tables
+	refute_output --partial "tproxy-lock"
+}
+
+@test "--netns acts in that namespace, by process id, and in no other" {
+	snapshot >"$OUT/before"
+	run on client tproxy-setup up -q --netns "$LAB_server" --to 3129
+	assert_success
+	run on server tproxy-setup status
+	assert_success
+	snapshot | diff "$OUT/before" -
+	run on client tproxy-setup status
+	assert_equal "$status" 1
+	run on server tproxy-setup down --netns nonesuch
+	assert_equal "$status" 3
+	assert_output --partial "nonesuch"
+}
+
+@test "plan --format nft is what up loads; ip is what it routes: fed to nft and sh they give the same" {
+	spec="--to 3129 --port 80,443,8000-8100 --src 192.0.2.0/24,2001:db8:1::/48 --not-dst 198.51.100.7 --iif toclient --iif wg* --not-mark 0x40/0xf0 --midstream pass --conntrack zone"
+	snapshot >"$OUT/before"
+	setup_on plan -q $spec >"$OUT/plan.nft"
+	setup_on plan -q $spec --format ip >"$OUT/plan.sh"
+	snapshot | diff "$OUT/before" -
+	on proxy nft -f - <"$OUT/plan.nft"
+	on proxy sh -e "$OUT/plan.sh"
+	snapshot >"$OUT/planned"
+	on proxy nft delete table inet tproxy_default
+	setup_on down
+	setup_on up -q $spec
+	# The seal is what up adds after reading back.
+	on proxy nft delete chain inet tproxy_default seal 2>/dev/null ||
+		on proxy nft 'flush chain inet tproxy_default seal; delete chain inet tproxy_default seal'
+	snapshot | diff "$OUT/planned" -
+}
+
+@test "plan --format json is one object that holds it all" {
+	run bash -c "$(declare -f on setup_on); setup_on plan -q --to 3129 --port 80 --src 192.0.2.0/24 -4 --format json | jq -e '.type == \"plan\" and .spec.port == [\"80\"] and .spec.src == [\"192.0.2.0/24\"] and .spec.to4 == \"127.0.0.1:3129\" and (.routing | length) == 1 and (.nft | startswith(\"table inet tproxy_default\"))'"
+	assert_success
+}
+
+@test "plan --format iptables --divert-only is the classic rule set: sh takes it, nothing is flushed" {
+	run setup_on plan --divert-only --format iptables
+	assert_success
+	refute_output --regexp '(-F|--flush|flush)'
+	assert_output --partial "-m socket --transparent"
+	setup_on plan --divert-only --format iptables | on proxy sh
+	run on proxy iptables -t mangle -S
+	assert_output --partial "-m socket --transparent"
+	run on proxy ip rule
+	assert_output --partial "fwmark 0x1/0xff lookup 100"
+}
+
+@test "plan --format iptables of a whole specification is taken by sh" {
+	setup_on plan -q --to 3129 --port 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33-40 \
+		--src 192.0.2.0/24,2001:db8:1::/48 --not-port 22 --iif toclient --format iptables |
+		on proxy sh
+	run on proxy iptables -t mangle -S
+	assert_output --partial "-j TPROXY --on-port 3129 --on-ip 127.0.0.1 --tproxy-mark 0x1/0xff"
+	run on proxy ip6tables -t mangle -S
+	assert_output --partial "-j TPROXY --on-port 3129 --on-ip ::1 --tproxy-mark 0x1/0xff"
+}
+
+@test "plan needs a rule set that can be read, but changes nothing at all" {
+	bg nft proxy nft monitor
+	wait_until 10 eval 'on proxy nft add table ip probe; [ -s $OUT/nft.out ]'
+	on proxy nft delete table ip probe
+	wait_line nft.out 'delete table'
+	wc -l <"$OUT/nft.out" >"$OUT/lines"
+	for f in nft ip iptables json; do
+		setup_on plan -q --to 3129 --format $f >/dev/null
+	done
+	on proxy nft add table ip probe
+	wait_until 10 eval '[ $(wc -l <$OUT/nft.out) -gt $(<$OUT/lines) ]'
+	run tail -n +$(($(<"$OUT/lines") + 1)) "$OUT/nft.out"
+	assert_output --partial "add table ip probe"
+	refute_output --partial "tproxy"
+}
