@@ -88,11 +88,22 @@ static bool is_lack(const struct failure *why)
 	return why->err == EAFNOSUPPORT || why->err == EADDRNOTAVAIL;
 }
 
+/* Binding tells nothing: a transparent socket may have any address. */
+static bool is_elsewhere(const struct listener *one)
+{
+	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at);
+}
+
 static int open_one(struct listener *one, const struct transparent_listen_options *options,
 		    struct failure *why)
 {
-	char owner[SOCKDIAG_DESCRIPTION_MAX];
+	char owner[SOCKDIAG_DESCRIPTION_MAX], text[ENDPOINT_TEXT_MAX];
 
+	if (is_elsewhere(one)) {
+		report_fail(&one->lack, EADDRNOTAVAIL, "bind", "%s",
+			    endpoint_format(&one->at, text));
+		return 0;
+	}
 	one->fd = transparent_listen(&one->at, options, why);
 	if (one->fd >= 0)
 		return 0;
