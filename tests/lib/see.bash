@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# see - what the tests of tproxy-listen and tproxy-inspect share.
+
+# tproxy_to PORT LISTENER: what proxy forwards to TCP port PORT goes to the listener, both families.
+tproxy_to() {
+	on proxy nft -f - <<-END
+		table inet see_tproxy_$1 {
+			chain prerouting {
+				type filter hook prerouting priority mangle
+				fib daddr type { local, broadcast, multicast, anycast } return
+				meta nfproto ipv4 tcp dport $1 tproxy ip to 127.0.0.1:$2 meta mark set 0x1 accept
+				meta nfproto ipv6 tcp dport $1 tproxy ip6 to [::1]:$2 meta mark set 0x1 accept
+			}
+		}
+	END
+	on proxy ip rule | grep -q 'fwmark 0x1/0xff' && return
+	on proxy ip -4 rule add fwmark 0x1/0xff lookup 100
+	on proxy ip -6 rule add fwmark 0x1/0xff lookup 100
+	on proxy ip -4 route add local default dev lo table 100
+	on proxy ip -6 route add local default dev lo table 100
+}
+
+# redirect_to PORT LISTENER: the same with netfilter's REDIRECT: the connection's local end becomes
+# the proxy's own address.
+redirect_to() {
+	on proxy nft -f - <<-END
+		table inet see_redirect_$1 {
+			chain prerouting {
+				type nat hook prerouting priority dstnat
+				tcp dport $1 redirect to :$2
+			}
+		}
+	END
+}
+
+# connect_from HOST ADDRESS:PORT [SOCAT_OPTION...]: send nothing, print what comes until the end.
+connect_from() {
+	on "$1" timeout --foreground 10 socat -u "TCP:$2,connect-timeout=5${3:+,$3}" - </dev/null
+}
+
+# without_capabilities CMD...: as the same user, with none of them.
+without_capabilities() {
+	setpriv --bounding-set=-all --inh-caps=-all "$@"
+}
