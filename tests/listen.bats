@@ -246,7 +246,7 @@ teardown() {
 	run on client timeout --foreground 20 socat -t 10 - 'TCP:[2001:db8:2::2]:81' <"$file"
 	assert_output ""
 	wait_line discard.out '^close 4194304 0 client$'
-	run connect_from client 198.51.100.2:82
+	run read_from client 198.51.100.2 82
 	assert_output --partial 'Connection reset by peer'
 }
 

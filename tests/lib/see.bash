@@ -40,6 +40,11 @@ connect_from() {
 	on "$1" timeout --foreground 10 socat -u "TCP:$2,connect-timeout=5${3:+,$3}" - </dev/null
 }
 
+# read_from HOST ADDRESS PORT: the same, but a reset is told: socat is silent about some.
+read_from() {
+	on "$1" timeout --foreground 10 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat <&3' "$2" "$3"
+}
+
 # without_capabilities CMD...: as the same user, with none of them.
 without_capabilities() {
 	setpriv --bounding-set=-all --inh-caps=-all "$@"
