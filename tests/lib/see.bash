@@ -5,21 +5,8 @@
 
 # tproxy_to PORT LISTENER: what proxy forwards to TCP port PORT goes to the listener, both families.
 tproxy_to() {
-	on proxy nft -f - <<-END
-		table inet see_tproxy_$1 {
-			chain prerouting {
-				type filter hook prerouting priority mangle
-				fib daddr type { local, broadcast, multicast, anycast } return
-				meta nfproto ipv4 tcp dport $1 tproxy ip to 127.0.0.1:$2 meta mark set 0x1 accept
-				meta nfproto ipv6 tcp dport $1 tproxy ip6 to [::1]:$2 meta mark set 0x1 accept
-			}
-		}
-	END
-	on proxy ip rule | grep -q 'fwmark 0x1/0xff' && return
-	on proxy ip -4 rule add fwmark 0x1/0xff lookup 100
-	on proxy ip -6 rule add fwmark 0x1/0xff lookup 100
-	on proxy ip -4 route add local default dev lo table 100
-	on proxy ip -6 route add local default dev lo table 100
+	on proxy tproxy-setup up -q --name "see$1" --port "$1" --to "$2" --mark "$(($1 - 78))/0xff" \
+		--table "$((100 + $1))" --pref "$((100 + $1))"
 }
 
 # redirect_to PORT LISTENER: the same with netfilter's REDIRECT: the connection's local end becomes
