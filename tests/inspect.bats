@@ -206,14 +206,6 @@ hold_redirected() {
 	bg server server tproxy-listen --hold 0 --redirect -4 80
 	wait_listen server 80
 	tproxy_to 80 3129
-	on proxy nft -f - <<-'END'
-		table inet see_divert {
-			chain prerouting {
-				type filter hook prerouting priority mangle
-				tcp flags & (syn | ack) != syn socket transparent 1 meta mark set 0x1 accept
-			}
-		}
-	END
 	bg relay proxy tproxy-relay 3129
 	wait_listen proxy '[::1]:3129'
 	bg one client socat -u TCP:198.51.100.2:80,sourceport=40001 -

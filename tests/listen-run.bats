@@ -323,14 +323,6 @@ for fd in (3, 4):
 @test "--pass to tproxy-relay" {
 	start_nginx
 	tproxy_to 80 3129
-	on proxy nft -f - <<-'END'
-		table inet see_divert {
-			chain prerouting {
-				type filter hook prerouting priority mangle
-				tcp flags & (syn | ack) != syn socket transparent 1 meta mark set 0x1 accept
-			}
-		}
-	END
 	bg relay proxy tproxy-listen --pass 3129 -- tproxy-relay
 	wait_listen proxy '[::1]:3129'
 	run on client curl -sS --max-time 5 --local-port 40001 http://198.51.100.2/who

@@ -5,8 +5,7 @@
 
 # tproxy_to PORT LISTENER: what proxy forwards to TCP port PORT goes to the listener, both families.
 tproxy_to() {
-	on proxy tproxy-setup up -q --name "see$1" --port "$1" --to "$2" --mark "$(($1 - 78))/0xff" \
-		--table "$((100 + $1))" --pref "$((100 + $1))"
+	on proxy tproxy-setup up -q --name "see$1" --port "$1" --to "$2"
 }
 
 # redirect_to PORT LISTENER: the same with netfilter's REDIRECT: the connection's local end becomes
