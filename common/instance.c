@@ -354,7 +354,8 @@ static int remove_old_routing(struct change *c, const struct intercept *old,
 
 static int load_rules(struct change *c, const struct intercept *spec, struct failure *why)
 {
-	char *text = rulebook_text(spec, why);
+	char *text = c->saved ? rulebook_replacement(spec, c->saved, why)
+			      : rulebook_text(spec, why);
 	int err = text ? ruleset_load(c->kernel->rules, text, why) : -1;
 
 	free(text);

@@ -173,6 +173,15 @@ static void put_stage(FILE *out, const struct tools *t, const struct intercept *
 	}
 }
 
+/* Can a client's own port be in the list, so that answers to it fit the predicate, too? */
+static bool fits_answers(const struct intercept *spec)
+{
+	for (size_t i = 0; i < spec->port.count; i++)
+		if (spec->port.at[i].first != spec->port.at[i].last && spec->port.at[i].last > 1023)
+			return true;
+	return !spec->port.count;
+}
+
 static void put_last_stage(FILE *out, const struct tools *t, const struct intercept *spec)
 {
 	const struct endpoint *to = t->family == AF_INET ? &spec->to4 : &spec->to6;
@@ -192,6 +201,10 @@ static void put_last_stage(FILE *out, const struct tools *t, const struct interc
 		put_append(out, t, spec, "end");
 		fprintf(out, " -m mark --mark %s -j RETURN\n",
 			quantity_format_mark(&spec->not_mark[i], mark));
+	}
+	if (fits_answers(spec)) {
+		put_append(out, t, spec, "end");
+		fputs(" -m conntrack --ctdir REPLY -j RETURN\n", out);
 	}
 	put_append(out, t, spec, "end");
 	fprintf(out, " -p tcp -j TPROXY --on-ip %s --on-port %u --tproxy-mark %s\n",

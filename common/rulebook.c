@@ -12,13 +12,18 @@
 /* How long the tuple of an intercepted SYN may wait for the rest of its handshake, with SYN cookies
  * and --midstream pass; how many tuples are remembered. */
 #define TAKEN_SECONDS 15
-#define TUPLES_MAX    65536
+
+/* How long a flow that passes may be idle: RFC 5382's for established connections. */
+#define PASSING_SECONDS 7500
+
+#define TUPLES_MAX 65536
 
 /* Tuples that begin while an instance ends are kept this much longer than the drain takes. */
 #define FRESH_EXTRA_SECONDS 60
 
 #define NOT_SYN "tcp flags & (syn | ack) != syn"
 #define SYN	"tcp flags & (syn | ack) == syn"
+#define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
 
 /* One address family's words in nft. */
 struct family {
@@ -169,6 +174,8 @@ static void put_sets(FILE *out, const struct intercept *spec)
 	}
 	if (spec->midstream == MIDSTREAM_PASS)
 		put_tuple_sets(out, spec, "taken", TAKEN_SECONDS);
+	else if (spec->zone == CONNTRACK_OFF && !spec->divert_only)
+		put_tuple_sets(out, spec, "passing", PASSING_SECONDS);
 }
 
 /* --- divert ----------------------------------------------------------------------------------- */
@@ -308,6 +315,31 @@ static void put_tuple(FILE *out, const struct family *f)
 	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
 }
 
+/* A predicate of many ports also fits the answers of flows that began on the other side and were not
+ * taken: they are no orphans, and are not to be reset. Where connection tracking is in use anyway, it
+ * knows; else a flow's SYN-ACK shows it, and it is remembered while it lasts. (Answers to flows that
+ * were taken have a socket here, and do not come this far.) */
+static void put_answers(FILE *out, const struct intercept *spec)
+{
+	if (spec->zone != CONNTRACK_OFF) {
+		fputs("\t\tct direction reply return\n", out);
+		return;
+	}
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\t" SYN_ACK " update @passing%s { ", f->suffix);
+		put_tuple(out, f);
+		fputs(" } return\n\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " @passing%s update @passing%s { ", f->suffix, f->suffix);
+		put_tuple(out, f);
+		fputs(" } return\n", out);
+	}
+}
+
 /* Only flows whose SYN was seen are taken: what ran before is left alone. */
 static void put_midstream_pass(FILE *out, const struct intercept *spec)
 {
@@ -362,6 +394,8 @@ static void put_take(FILE *out, const struct intercept *spec, bool ending)
 		put_mark_match(out, "meta mark", &spec->not_mark[i]);
 		fputs(" counter name excluded return\n", out);
 	}
+	if (spec->midstream == MIDSTREAM_RESET)
+		put_answers(out, spec);
 	if (ending)
 		put_ending(out, spec);
 	else if (spec->midstream == MIDSTREAM_PASS)
@@ -491,6 +525,50 @@ char *rulebook_text(const struct intercept *spec, struct failure *why)
 		fputs("}\n", out);
 	}
 	return finish(out, &text, why);
+}
+
+/* The elements of a set in a listing of its table, `{ ... }` included; NULL if there are none. */
+static const char *find_elements(const char *listing, const char *set, size_t *length)
+{
+	char head[32];
+	const char *begin, *end, *elements;
+
+	snprintf(head, sizeof(head), "\tset %s {\n", set);
+	begin = strstr(listing, head);
+	end = begin ? strstr(begin, "\n\t}") : NULL;
+	elements = begin ? strstr(begin, "elements = {") : NULL;
+	if (!end || !elements || elements > end)
+		return NULL;
+	elements += strlen("elements = ");
+	*length = (size_t)(end - elements);
+	return elements;
+}
+
+char *rulebook_replacement(const struct intercept *spec, const char *listing, struct failure *why)
+{
+	static const char *const kept[] = { "passing", "taken" };
+	char *text = rulebook_text(spec, why), *result = NULL;
+	size_t size, length;
+	FILE *out;
+
+	if (!text)
+		return NULL;
+	out = open_memstream(&result, &size);
+	if (out)
+		fputs(text, out);
+	for (size_t i = 0; out && i < 2 * FAMILIES; i++) {
+		char set[16], head[32];
+		const char *elements;
+
+		snprintf(set, sizeof(set), "%s%s", kept[i / 2], families[i % 2].suffix);
+		snprintf(head, sizeof(head), "\tset %s {", set);
+		elements = find_elements(listing, set, &length);
+		if (elements && strstr(text, head))
+			fprintf(out, "add element inet " RULEBOOK_PREFIX "%s %s %.*s\n", spec->name,
+				set, (int)length, elements);
+	}
+	free(text);
+	return finish(out, &result, why);
 }
 
 char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure *why)

@@ -17,7 +17,8 @@
  *
  * Divert takes every packet but a pure SYN, so that a client may reopen a connection that is in
  * TIME_WAIT here. Deliver takes every packet of the predicate, not SYNs alone: the last packet of a
- * handshake with SYN cookies has no socket yet. `down` first rewrites `take` so that new flows pass
+ * handshake with SYN cookies has no socket yet, and what belongs to no socket is met with a reset rather
+ * than let by. Answers of flows that were not taken are told by their SYN-ACK. `down` first rewrites `take` so that new flows pass
  * (rulebook_ending()), and removes the table when no diverted socket is left.
  */
 #ifndef TPROXY_RULEBOOK_H
@@ -40,6 +41,10 @@
  * specification must be valid, with its zone decided. The caller frees it. NULL with *why (ENOMEM).
  */
 char *rulebook_text(const struct intercept *spec, struct failure *why);
+
+/* The same, with what the instance to be replaced remembers of flows under way; `listing` is its table
+ * as nft lists it. */
+char *rulebook_replacement(const struct intercept *spec, const char *listing, struct failure *why);
 
 /*
  * The transaction that ends interception: flows that begin from now on pass, relayed ones stay, and

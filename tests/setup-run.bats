@@ -1,0 +1,226 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup run: rules that live exactly as long as a command, however it ends.
+#
+#   client 192.0.2.2 --- proxy: tproxy-setup run -- COMMAND --- server 198.51.100.2
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+
+setup() {
+	lab_up
+	snapshot >"$OUT/before"
+}
+
+teardown() {
+	lab_down
+}
+
+snapshot() {
+	on proxy nft list ruleset
+	on proxy ip -4 rule
+	on proxy ip -6 rule
+	on proxy ip -4 route show table all
+	on proxy ip -6 route show table all
+}
+
+assert_nothing_left() {
+	snapshot | diff "$OUT/before" -
+}
+
+installed() {
+	on proxy tproxy-setup status >/dev/null
+}
+
+not_installed() {
+	snapshot | diff -q "$OUT/before" - >/dev/null
+}
+
+# From start_monitor to refute_installed_meanwhile no table of ours came or went.
+start_monitor() {
+	bg monitor proxy nft monitor tables
+	wait_until 10 eval 'on proxy nft add table ip first; [ -s $OUT/monitor.out ]'
+	on proxy nft delete table ip first
+}
+
+refute_installed_meanwhile() {
+	on proxy nft add table ip last
+	wait_line monitor.out 'add table ip last'
+	on proxy nft delete table ip last
+	refute_line_in monitor.out 'tproxy_'
+}
+
+# A command that listens (IPv4) and does with each signal what it is told: a relay.
+run_relay() {
+	bg run proxy tproxy-setup run -v -4 --to 3129 --port 80 "$@" -- tproxy-relay -4 --log events 3129
+	wait_until 10 installed
+}
+
+@test "the command's exit status is passed through, and nothing is left" {
+	for want in 0 1 42; do
+		bg run proxy tproxy-setup run -q -4 --to 3129 -- \
+			sh -c 'tproxy-relay -4 3129 & until tproxy-setup status >/dev/null; do sleep 0.05; done; kill $!; wait $!; exit '$want
+		run wait_exit run
+		assert_equal "$status" "$want"
+		assert_nothing_left
+	done
+}
+
+@test "a command that cannot be run: 127, 126, and nothing is ever installed" {
+	start_monitor
+	run -127 on proxy tproxy-setup run --to 3129 -- /nonesuch
+	assert_output "tproxy-setup: /nonesuch: No such file or directory"
+	run -126 on proxy tproxy-setup run --to 3129 -- "$OUT"
+	assert_nothing_left
+	refute_installed_meanwhile
+}
+
+@test "a command that ends before it listens: its status, and nothing is ever installed" {
+	start_monitor
+	run on proxy tproxy-setup run --to 3129 -- sh -c 'exit 5'
+	assert_equal "$status" 5
+	run on proxy tproxy-setup run --to 3129 -- sh -c 'kill -9 $$'
+	assert_equal "$status" 137
+	refute_installed_meanwhile
+}
+
+@test "interception begins when the listener is there, not before" {
+	start_nginx
+	bg run proxy tproxy-setup run -q -4 --to 3129 --port 80 -- \
+		sh -c 'until [ -e "$0" ]; do sleep 0.05; done; exec tproxy-relay -4 3129' "$OUT/go"
+	wait_until 10 eval '[ -n "$(on proxy sh -c "pgrep -P $(pid_of run)")" ]'
+	assert not_installed
+	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	assert_success
+	touch "$OUT/go"
+	wait_until 10 installed
+	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	assert_output --regexp '^192\.0\.2\.2 '
+	wait_line run.out 'open'
+	run stop run
+	assert_success
+	assert_nothing_left
+}
+
+@test "interception begins at READY=1, too" {
+	bg run proxy tproxy-setup run -q --to 3129 -- \
+		bash -c 'printf READY=1 | socat - "ABSTRACT-SENDTO:${NOTIFY_SOCKET#@}"; exec sleep 60'
+	wait_until 10 installed
+	run stop run
+	assert_equal "$status" 143
+	assert_nothing_left
+}
+
+@test "signals are passed on; after SIGTERM and SIGINT interception ends first" {
+	for sig in TERM INT HUP; do
+		bg run proxy tproxy-setup run -q -4 --to 3129 -- \
+			bash -c 'trap "echo got '$sig'; exit 3" '$sig'; tproxy-relay -4 -q --log off 3129 & while :; do sleep 0.05; done'
+		wait_until 10 installed
+		run stop run $sig
+		assert_equal "$status" 3
+		assert_line_in run.out "got $sig"
+		assert_nothing_left
+		on proxy sh -c 'kill $(ss -Hltnp "src :3129" | grep -o "pid=[0-9]*" | cut -d= -f2)'
+		wait_until 10 eval '[ -z "$(on proxy ss -Hltn "src :3129")" ]'
+	done
+}
+
+@test "SIGTERM drains: what is relayed finishes, what is new passes" {
+	bg echo server socat TCP4-LISTEN:80,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
+	wait_listen server 0.0.0.0:80
+	run_relay
+	mkfifo "$OUT/in"
+	bg line client bash -c 'exec socat -T60 - TCP:198.51.100.2:80 <>"$0"' "$OUT/in"
+	echo one >"$OUT/in"
+	wait_line line.out one
+	signal run TERM
+	wait_until 10 eval 'on proxy nft list chains inet | grep -q ending'
+	echo two >"$OUT/in"
+	wait_line line.out two
+	run bash -c "$(declare -f on); echo hello | on client socat -T2 - TCP:198.51.100.2:80"
+	assert_output hello
+	stop line || :
+	wait_exit run
+	assert_nothing_left
+	assert_equal "$(grep -c open "$OUT/run.out")" 1
+}
+
+@test "--drain bounds it: what is left is reset, the command's status still counts" {
+	bg echo server socat TCP4-LISTEN:80,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
+	wait_listen server 0.0.0.0:80
+	run_relay --drain 200ms
+	mkfifo "$OUT/in"
+	bg line client bash -c 'exec socat -T60 - TCP:198.51.100.2:80 <>"$0"' "$OUT/in"
+	echo one >"$OUT/in"
+	wait_line line.out one
+	run stop run
+	assert_success
+	run wait_exit line
+	assert_line_in run.err 'reset'
+	assert_nothing_left
+}
+
+@test "SIGKILL of the wrapper: the command ends and nothing is left" {
+	run_relay
+	command=$(on proxy pgrep -P "$(pid_of run)" tproxy-relay)
+	signal run KILL
+	wait_until 10 not_installed
+	wait_until 10 gone "$command"
+	assert_nothing_left
+}
+
+@test "SIGKILL of the wrapper: a command that does not end is killed after the drain" {
+	bg run proxy tproxy-setup run -q -4 --to 3129 --drain 100ms -- \
+		bash -c 'trap "" TERM; tproxy-relay -4 -q --log off 3129 & while :; do sleep 0.05; done'
+	wait_until 10 installed
+	command=$(on proxy pgrep -P "$(pid_of run)" bash)
+	signal run KILL
+	wait_until 10 not_installed
+	wait_until 10 gone "$command"
+}
+
+@test "SIGKILL of the keeper: it is replaced, and the rules still go with the command" {
+	run_relay
+	keeper=$(on proxy pgrep -P "$(pid_of run)" tproxy-setup)
+	kill -KILL "$keeper"
+	wait_until 10 gone "$keeper"
+	wait_until 10 eval 'on proxy pgrep -P $(pid_of run) tproxy-setup'
+	assert installed
+	run stop run
+	assert_success
+	assert_nothing_left
+}
+
+@test "SIGKILL of the command: 137, and nothing is left" {
+	run_relay
+	kill -KILL "$(on proxy pgrep -P "$(pid_of run)" tproxy-relay)"
+	run wait_exit run
+	assert_equal "$status" 137
+	assert_nothing_left
+}
+
+@test "what cannot be installed is found before the command is started, or ends it: 125" {
+	on proxy ip route add 203.0.113.77/32 dev lo table 100
+	snapshot >"$OUT/before"
+	bg run proxy tproxy-setup run -4 --to 3129 -- tproxy-relay -4 3129
+	run wait_exit run
+	assert_equal "$status" 125
+	assert_line_in run.err 'not ours'
+	assert_nothing_left
+	on proxy ip route flush table 100
+	on proxy tproxy-setup up -q --to 3129
+	run on proxy tproxy-setup run --to 3129 -- touch "$OUT/started"
+	assert_equal "$status" 125
+	assert_output --partial "installed already"
+	assert_not_exists "$OUT/started"
+}
+
+@test "a service manager's NOTIFY_SOCKET hears READY=1 when all is in place; the command has its own" {
+	bg manager proxy socat -u "UNIX-RECVFROM:$OUT/notify,fork" STDOUT
+	wait_until 10 test -S "$OUT/notify"
+	bg run proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-setup run -q -4 --to 3129 -- tproxy-relay -4 3129
+	wait_line manager.out 'READY=1'
+	assert installed
+	stop run
+}
