@@ -5,6 +5,9 @@ DESTDIR  ?=
 SBINDIR  ?= $(PREFIX)/sbin
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/tproxy-tools
+BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -86,14 +89,88 @@ have-libraries:
 	@for l in $(LIBS_ALL); do $(PKGCONF) --exists $$l 2>/dev/null || \
 		{ echo "make: $$l: not found by $(PKGCONF); 'make deps' installs what is needed" >&2; exit 1; }; done
 
+install: all ## install programs, man pages and completions (DESTDIR, PREFIX)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(DOCDIR)
+	install -m 755 $(BINS) $(addprefix $(O)/,$(SCRIPTS)) $(DESTDIR)$(SBINDIR)
+	install -m 644 README CHANGES COPYING $(DESTDIR)$(DOCDIR)
+	for page in man/*.[1-8]; do \
+		install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
+	install -D -m 644 -t $(DESTDIR)$(BASHDIR) completions/bash/*
+	$(if $(wildcard completions/zsh),install -D -m 644 -t $(DESTDIR)$(ZSHDIR) completions/zsh/*)
+	$(if $(wildcard completions/fish),install -D -m 644 -t $(DESTDIR)$(FISHDIR) completions/fish/*)
+
+uninstall: ## remove exactly what install puts there
+	rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,$(PROGRAMS) $(SCRIPTS))
+	rm -f $(addprefix $(DESTDIR)$(BASHDIR)/,$(notdir $(wildcard completions/bash/*)))
+	rm -f $(addprefix $(DESTDIR)$(ZSHDIR)/,$(notdir $(wildcard completions/zsh/*)))
+	rm -f $(addprefix $(DESTDIR)$(FISHDIR)/,$(notdir $(wildcard completions/fish/*)))
+	rm -f $(foreach m,$(notdir $(wildcard man/*.[1-8])),$(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(m)))/$(m))
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+dist: ## a source archive of HEAD
+	git archive --prefix=tproxy-tools-$(VERSION)/ -o tproxy-tools-$(VERSION).tar.gz HEAD
+
+deps: ## install what building and testing need (apt; without root: say how)
+	@.ci/deps build test
+
+deps-dev: ## the same for linting, fuzzing and benchmarks
+	@.ci/deps build test lint bench
+
+check: all units $(CHECK_NEEDS) ## run every test, as root also as an ordinary user (FILES=... for some)
+	@TPROXY_BIN=$(abspath $(O)) tests/run $(FILES)
+
+check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
+	@tests/fresh
+
+# Each checker runs once a file, and again only when the file or what it includes has changed.
+LINT_C  := $(wildcard common/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
+	   tests/lib/*.bash tests/*.bats tests/bench/*.bash completions/bash/*)
+LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
+
+lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
+	$(Q)clang-format --dry-run -Werror $(LINT_C) $(wildcard common/*.h tests/*/*.h)
+	$(Q)mandoc -T lint -W warning man/*.[1-8]
+
+$(O)/lint/%.c: %.c .clang-tidy $(wildcard common/*.h tests/*/*.h)
+	$(call say,LINT,$<)
+	$(Q)cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr \
+		--suppress=missingIncludeSystem --suppress=ctuuninitvar --error-exitcode=1 \
+		'-Djson_array_foreach(a,i,v)=for(i=0;(v=json_array_get(a,i));i++)' \
+		'-Djson_object_foreach(o,k,v)=for(k=0;(v=json_object_get(o,k));)' \
+		-D_GNU_SOURCE -Icommon $<
+	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(CPPFLAGS) -std=gnu11 -Itests/unit -Itests/fuzz \
+		$(shell $(PKGCONF) --cflags $(LIBS_ALL)) 2>&1 | { ! grep -vE '^[0-9]+ warnings? generated|^Suppressed|^Use -header-filter'; }
+	$(Q)mkdir -p $(@D) && touch $@
+
+$(O)/lint/%.sh: %
+	$(call say,LINT,$<)
+	$(Q)shellcheck $<
+	$(Q)mkdir -p $(@D) && touch $@
+
+# libFuzzer, one program per file in tests/fuzz; new inputs stay under build/.
+FUZZERS   := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(wildcard tests/fuzz/*.c))
+FUZZ_TIME ?= 30
+
+fuzz: $(FUZZERS) ## fuzz every parser for FUZZ_TIME seconds each (clang)
+	@for f in $(FUZZERS); do n=$${f##*/}; mkdir -p $(O)/corpus/$$n; echo "  FUZZ    $$n"; \
+		$$f -max_total_time=$(FUZZ_TIME) -max_len=4096 -artifact_prefix=$(O)/corpus/ -verbosity=0 \
+			$(O)/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
+
+$(O)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(wildcard common/*.[ch])
+	$(call say,FUZZ-CC,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
+		$(shell $(PKGCONF) --cflags $(LIBS_ALL)) -o $@ $< $(wildcard common/*.c) \
+		$(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
+
 clean: ## remove what was built
 	$(Q)rm -rf build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-
-.PHONY: all units have-libraries clean help
+.PHONY: all units install uninstall dist deps deps-dev check check-fresh lint fuzz have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)

@@ -47,7 +47,7 @@ static struct loop *loop_of(const struct control *c)
 
 static void append(struct client *cl, const char *text, size_t length)
 {
-	if (cl->used + length > cl->room) {
+	if (!cl->answer || cl->used + length > cl->room) {
 		size_t room = (cl->used + length) * 2;
 		char *grown = realloc(cl->answer, room);
 

@@ -228,7 +228,7 @@ static void fill_tables(struct getopt_tables *t, const struct option_spec *optio
 	memset(t, 0, sizeof(*t));
 	*letter++ = '-'; /* operands in place, wherever they stand */
 	*letter++ = ':'; /* tell a missing argument from an unknown option */
-	for (int i = 0; options[i].name && i < OPTIONS_MAX; i++) {
+	for (int i = 0; i < OPTIONS_MAX && options[i].name; i++) {
 		const struct option_spec *o = &options[i];
 
 		if (!o->set)
@@ -366,6 +366,8 @@ int options_parse(const struct options_program *program, int argc, char **argv, 
 		if (code == '?' || code == ':')
 			return reject(program, code, argv);
 		index = code >= 256 ? code - 256 : index_of_letter(program->options, code);
+		if (index < 0)
+			return reject(program, '?', argv);
 		o = &program->options[index];
 		if (o->set == option_help)
 			return strcmp(o->name, "version") ? print_help(program)

@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#undef report_fail
+#undef report_refuse
+
 static const char *program = "tproxy";
 static int verbosity;
 static int output = STDERR_FILENO;

@@ -59,11 +59,21 @@ int report_detail(struct failure *why, const char *detail, ...)
 /* Add to *why what would mend it. Returns -1. */
 int report_hint(struct failure *why, const char *hint, ...) __attribute__((format(printf, 2, 3)));
 
+/* That these return -1 must be visible to compilers and analyzers, or they see values used that a
+ * failed function never set. */
+static inline int report_minus_one(int result)
+{
+	(void)result;
+	return -1;
+}
+#define report_fail(...)   report_minus_one(report_fail(__VA_ARGS__))
+#define report_refuse(...) report_minus_one(report_refuse(__VA_ARGS__))
+
 /* Write the failure as one line without prefix into buf; returns buf. */
 const char *report_text(const struct failure *why, char *buf, unsigned long size);
 
 /* Say who speaks: the name in front of every diagnostic. Borrowed, normally a literal. */
-void report_init(const char *program);
+void report_init(const char *name);
 const char *report_program(void);
 
 /* -q and -v: notices are printed at 0 and above, details at 1, traces at 2; errors always. */

@@ -19,7 +19,7 @@ struct tcpinfo {
 
 /* From the kernel's struct tcp_info of that length, and the bytes in the send queue (SIOCOUTQ or
  * idiag_wqueue). */
-void tcpinfo_parse(const void *info, size_t length, uint32_t queued, struct tcpinfo *out);
+void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpinfo *out);
 
 /* Of a TCP socket. Returns 0, or -1 with errno. */
 int tcpinfo_read(int fd, struct tcpinfo *out);
