@@ -86,7 +86,8 @@ static int check_executable(const char *path)
 	return access(path, X_OK) < 0 ? errno : 0;
 }
 
-/* Search PATH as execvp(3) does: one that may not be executed is passed over, but remembered. */
+/* Search PATH as a shell does: what may not be executed is passed over, but remembered; a directory
+ * that may not be searched holds nothing. */
 static int search_path(const char *name, char **found)
 {
 	const char *path = getenv("PATH");
@@ -104,7 +105,7 @@ static int search_path(const char *name, char **found)
 		last = check_executable(*found);
 		if (!last)
 			return 0;
-		if (last != ENOENT && last != ENOTDIR)
+		if (!access(*found, F_OK))
 			err = last;
 		free(*found);
 		*found = NULL;
