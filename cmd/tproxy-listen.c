@@ -238,10 +238,11 @@ static const enum record_field columns[] = { RECORD_TIME,   RECORD_EVENT,   RECO
 					     RECORD_CLIENT, RECORD_ORIGDST, RECORD_ORIGDST_BY,
 					     RECORD_REASON };
 
-static void describe(struct record *r, const char *event, const struct caller *c)
+/* The record borrows the interface's name. */
+static void describe(struct record *r, const char *event, const struct caller *c,
+		     char name[IF_NAMESIZE])
 {
 	struct mark mark = { c->mark, ~0u };
-	char name[IF_NAMESIZE];
 
 	record_begin(r, "connection");
 	record_time_now(r);
@@ -264,11 +265,12 @@ static void describe(struct record *r, const char *event, const struct caller *c
 static void put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		      const char *reason)
 {
+	char name[IF_NAMESIZE];
 	struct record r;
 
 	if (!s->stream)
 		return;
-	describe(&r, event, c);
+	describe(&r, event, c, name);
 	if (pid > 0)
 		record_number(&r, RECORD_PID, (uint64_t)pid);
 	record_text(&r, RECORD_REASON, reason);
@@ -278,11 +280,12 @@ static void put_event(struct service *s, const char *event, const struct caller 
 static void put_close(struct connection *c, const char *reason)
 {
 	struct service *s = c->service;
+	char name[IF_NAMESIZE];
 	struct record r;
 
 	if (!s->stream || !s->config->log)
 		return;
-	describe(&r, "close", &c->caller);
+	describe(&r, "close", &c->caller, name);
 	if (c->phase == PHASE_RUN) {
 		record_number(&r, RECORD_PID, (uint64_t)c->child.pid);
 	} else {
