@@ -84,6 +84,8 @@ $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
+include tests/fault/fault.mk
+
 # One clear line instead of a compiler's hundred.
 have-libraries:
 	@for l in $(LIBS_ALL); do $(PKGCONF) --exists $$l 2>/dev/null || \
