@@ -127,6 +127,7 @@ struct entry {
 	uint8_t action, dst_length; /* of a rule; of a route */
 	uint32_t oif;
 	struct endpoint dst;
+	bool narrow, inverted; /* of a rule */
 };
 
 /* Collects the entries of one dump, so that a repeated dump can start afresh. */
@@ -181,6 +182,10 @@ static void read_rule(struct nlmsghdr *message, void *context)
 	e.plan.mark.mask = u32_of(a[FRA_FWMASK], e.plan.mark.value ? UINT32_MAX : 0);
 	e.protocol = a[FRA_PROTOCOL] ? nla_get_u8(a[FRA_PROTOCOL]) : RTPROT_UNSPEC;
 	e.action = header->action;
+	e.inverted = header->flags & FIB_RULE_INVERT;
+	e.narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
+		   a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||
+		   a[FRA_DPORT_RANGE] || a[FRA_TUN_ID];
 	add_entry(context, &e);
 }
 
@@ -458,6 +463,30 @@ int route_each(struct route *route, route_visitor *visit, void *context, struct 
 	return result;
 }
 
+int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
+		    void *context, struct failure *why)
+{
+	struct entries rules = { 0 };
+	int result = dump_rules(route, family, &rules, why);
+
+	for (size_t i = 0; !result && i < rules.count; i++) {
+		const struct entry *e = &rules.at[i];
+		const struct route_rule rule = {
+			.pref = e->plan.pref,
+			.table = e->plan.table,
+			.mark = e->plan.mark,
+			.protocol = e->protocol,
+			.narrow = e->narrow,
+			.inverted = e->inverted,
+		};
+
+		if (e->action == FR_ACT_TO_TBL)
+			result = visit(&rule, context);
+	}
+	free(rules.at);
+	return result;
+}
+
 bool route_family_usable(sa_family_t family)
 {
 	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -505,7 +534,8 @@ static struct nl_msg *build_question(const struct route_question *q)
 		.rtm_family = (uint8_t)q->destination.family,
 		.rtm_dst_len = bits,
 		.rtm_src_len = with_source ? bits : 0,
-		.rtm_flags = RTM_F_LOOKUP_TABLE,
+		/* IPv6 always tells the table, and a strict kernel refuses the flag. */
+		.rtm_flags = q->destination.family == AF_INET ? RTM_F_LOOKUP_TABLE : 0,
 	};
 	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
 

@@ -57,6 +57,21 @@ typedef int route_visitor(const struct route_plan *plan, const struct route_stat
 			  void *context);
 int route_each(struct route *route, route_visitor *visit, void *context, struct failure *why);
 
+/* Any rule that sends packets to a table, whoever made it. */
+struct route_rule {
+	uint32_t pref, table;
+	struct mark mark; /* mask 0: whatever the mark */
+	uint8_t protocol; /* TRANSPARENT_PROTOCOL: one of ours */
+	bool narrow;	  /* it has conditions besides the mark */
+	bool inverted;	  /* `not` */
+};
+typedef int route_rule_visitor(const struct route_rule *rule, void *context);
+
+/* Called for each such rule of the family, in their order. A return other than 0 ends it and is
+ * returned; -1 with *why on failure. */
+int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
+		    void *context, struct failure *why);
+
 /* Can IPv6 (or IPv4) be routed to lo here: is the family there and not disabled on lo? */
 bool route_family_usable(sa_family_t family);
 
