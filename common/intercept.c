@@ -477,6 +477,97 @@ const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT
 	return buf;
 }
 
+/* --- as options ------------------------------------------------------------------------------- */
+
+static void put_to(struct text *text, const struct intercept *spec)
+{
+	const struct endpoint *four = &spec->to4, *six = &spec->to6;
+	const struct endpoint *each[] = { four, six };
+	char buf[ENDPOINT_TEXT_MAX];
+
+	if (spec->ipv4 != spec->ipv6)
+		put(text, " %s", spec->ipv4 ? "-4" : "-6");
+	if (four->port == six->port && endpoint_is_loopback(four) && endpoint_is_loopback(six)) {
+		put(text, " --to %u", four->port);
+		return;
+	}
+	if (four->port == six->port && endpoint_is_any(four) && endpoint_is_any(six)) {
+		put(text, " --to '*:%u'", four->port);
+		return;
+	}
+	for (int i = 0; i < 2; i++)
+		if (endpoint_is_set(each[i]))
+			put(text, " --to '%s'", endpoint_format(each[i], buf));
+}
+
+static void put_choice(struct text *text, const char *option, const char *words, int value,
+		       int usual)
+{
+	char buf[16];
+
+	if (value != usual)
+		put(text, " --%s %s", option, word(words, value, buf));
+}
+
+static void put_mark_option(struct text *text, const char *option, const struct mark *mark,
+			    const struct mark *usual)
+{
+	char buf[QUANTITY_MARK_MAX];
+
+	if (mark->value != usual->value || mark->mask != usual->mask)
+		put(text, " --%s %s", option, quantity_format_mark(mark, buf));
+}
+
+static void put_number_option(struct text *text, const char *option, uint32_t value, uint32_t usual)
+{
+	if (value != usual)
+		put(text, " --%s %u", option, value);
+}
+
+static void put_how(struct text *text, const struct intercept *spec, const struct intercept *usual)
+{
+	put_choice(text, "no-listener", INTERCEPT_NO_LISTENER_WORDS, spec->no_listener,
+		   usual->no_listener);
+	put_choice(text, "midstream", INTERCEPT_MIDSTREAM_WORDS, spec->midstream, usual->midstream);
+	put_choice(text, "conntrack", INTERCEPT_CONNTRACK_WORDS, spec->conntrack, usual->conntrack);
+	put_mark_option(text, "mark", &spec->mark, &usual->mark);
+	put_mark_option(text, "upstream-mark", &spec->upstream_mark, &usual->upstream_mark);
+	put_number_option(text, "table", spec->table, usual->table);
+	put_number_option(text, "pref", spec->pref, usual->pref);
+	put_number_option(text, "ct-zone", spec->ct_zone, usual->ct_zone);
+}
+
+const char *intercept_options(const struct intercept *spec, char *buf, size_t size)
+{
+	struct text text = { buf, size, 0 };
+	struct intercept usual;
+	char list[256], mark[QUANTITY_MARK_MAX];
+
+	intercept_init(&usual);
+	*buf = '\0';
+	if (strcmp(spec->name, usual.name))
+		put(&text, " --name %s", spec->name);
+	put_to(&text, spec);
+	for (unsigned i = 0; i < spec->devices; i++)
+		put(&text, " --iif '%s'", spec->device[i]);
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		if (*intercept_list_text(spec, id, list, sizeof(list)))
+			put(&text, " --%s %s", intercept_lists[id].name, list);
+	for (unsigned i = 0; i < spec->not_marks; i++)
+		put(&text, " --not-mark %s", quantity_format_mark(&spec->not_mark[i], mark));
+	if (spec->include_own)
+		put(&text, " --include-own");
+	if (spec->divert_only)
+		put(&text, " --divert-only");
+	put_how(&text, spec, &usual);
+	intercept_free(&usual);
+	/* Each option came with a blank before it. */
+	memmove(buf, buf + (*buf == ' '), strlen(buf + (*buf == ' ')) + 1);
+	return buf;
+}
+
+/* --- reading it back -------------------------------------------------------------------------- */
+
 static int read_version(struct intercept *spec, const char *value, struct failure *why)
 {
 	uint64_t version;

@@ -109,6 +109,12 @@ int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, s
 const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX]);
 
 /*
+ * The options that make up this specification, without those that are as by default: what to type
+ * after `tproxy-setup up`. The lists must be there; what does not fit is cut at `...`. Returns buf.
+ */
+const char *intercept_options(const struct intercept *spec, char *buf, size_t size);
+
+/*
  * Read a canonical text, of this version or an older one. Lists stay empty; spec->digest tells what
  * they should hold. Returns 0, or -1 with *why (a text of a newer version says so). *spec is to be
  * freed in any case. Takes any bytes: the text comes from the kernel, where others may write too.

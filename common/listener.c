@@ -9,7 +9,7 @@ struct search {
 	struct listener_state *state;
 };
 
-static bool listens_at(const struct sockdiag_socket *s, const struct endpoint *to)
+bool listener_hears(const struct sockdiag_socket *s, const struct endpoint *to)
 {
 	if (s->local.port != to->port)
 		return false;
@@ -22,7 +22,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct search *search = context;
 
-	if (!listens_at(s, search->to))
+	if (!listener_hears(s, search->to))
 		return 0;
 	if (!search->state->count++)
 		search->state->first = *s;

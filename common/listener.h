@@ -20,6 +20,9 @@ struct listener_state {
 	struct sockdiag_socket first;
 };
 
+/* Does that listening socket get what the rules deliver to `to`? */
+bool listener_hears(const struct sockdiag_socket *s, const struct endpoint *to);
+
 /* Look for the listeners at `to` (an unset endpoint has none). 0, or -1 with *why. */
 int listener_look(const struct endpoint *to, struct listener_state *state, struct failure *why);
 

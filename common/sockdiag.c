@@ -105,6 +105,7 @@ static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_
 		.cookie = (uint64_t)m->id.idiag_cookie[1] << 32 | m->id.idiag_cookie[0],
 		.inode = m->idiag_inode,
 		.uid = m->idiag_uid,
+		.retransmits = m->idiag_retrans,
 		.rqueue = m->idiag_rqueue,
 		.wqueue = m->idiag_wqueue,
 		.has_mark = at[INET_DIAG_MARK] != NULL,

@@ -36,6 +36,7 @@ struct sockdiag_socket {
 	uint64_t cookie;
 	uint32_t inode; /* 0: no owner (TIME_WAIT, SYN_RECV, orphan) */
 	uid_t uid;
+	uint8_t retransmits;	 /* of the segment that waits longest for its acknowledgement */
 	uint32_t rqueue, wqueue; /* bytes; of a listener: waiting connections and backlog */
 	struct tcpinfo tcp;	 /* zeroed unless sockdiag_lookup() found a TCP socket */
 };
