@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include "doctor.h"
 #include "instance.h"
 #include "intercept.h"
 #include "listener.h"
@@ -17,14 +18,15 @@
 #include "rulebook.h"
 #include "supervise.h"
 
-enum command { UP, DOWN, STATUS, PLAN, RUN };
+enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR };
 
 #define ON_UP	  (1U << UP)
 #define ON_DOWN	  (1U << DOWN)
 #define ON_STATUS (1U << STATUS)
 #define ON_PLAN	  (1U << PLAN)
 #define ON_RUN	  (1U << RUN)
-#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN)
+#define ON_DOCTOR (1U << DOCTOR)
+#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN | ON_DOCTOR)
 
 /* How long connections may finish after a command that ran under `run`. */
 #define RUN_DRAIN_MS 30000
@@ -136,6 +138,7 @@ static const struct option_command commands[] = {
 	[STATUS] = { "status", "each part: present, missing or changed; exit 1 unless intact" },
 	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
 	[RUN] = { "run", "up, run a command, down when it ends, however it ends" },
+	[DOCTOR] = { "doctor", "what in this machine would break it, with evidence and the fix" },
 	{ NULL, NULL },
 };
 
@@ -151,6 +154,7 @@ static const struct options_program program = {
 		 "tproxy-setup down [--name NAME | --all] [--drain T]\n"
 		 "tproxy-setup status [--name NAME | OPTION...]\n"
 		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]\n"
+		 "tproxy-setup doctor [--name NAME | OPTION...]\n"
 		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...",
 	.commands = commands,
 	.default_command = -1,
@@ -576,6 +580,78 @@ static int run(struct setup *setup)
 	return supervise_run(setup->command, &work);
 }
 
+/* --- doctor ----------------------------------------------------------------------------------- */
+
+struct diagnosis {
+	struct record_table table;
+	const char *name;
+	unsigned count[DOCTOR_FAIL + 1];
+	bool json;
+};
+
+static void put_finding(const struct doctor_finding *finding, void *context)
+{
+	struct diagnosis *d = context;
+	struct record r;
+
+	record_begin(&r, "check");
+	record_text(&r, RECORD_INSTANCE, d->name);
+	record_text(&r, RECORD_CHECK, finding->check);
+	record_text(&r, RECORD_SEVERITY, doctor_severity_name(finding->severity));
+	record_text(&r, RECORD_EVIDENCE, finding->evidence);
+	record_text(&r, RECORD_FIX, finding->fix);
+	record_text(&r, RECORD_WHY, finding->why);
+	record_table_put(&d->table, &r);
+	d->count[finding->severity]++;
+	/* A row has room for one piece of prose; a person wants to know the rest, too. */
+	if (finding->severity != DOCTOR_OK && !d->json) {
+		fflush(stdout);
+		report_notice("%s: %s; mend: %s", finding->check, finding->why, finding->fix);
+	}
+}
+
+/* Without options the patient is what is installed. */
+static int doctor_spec(struct instance *kernel, struct setup *setup, bool *installed,
+		       struct failure *why)
+{
+	struct ruleset_state state;
+	int err;
+
+	err = ruleset_read(kernel->rules, setup->spec.name, true, &state, why);
+	*installed = !err && state.present && state.readable;
+	if (!err && !setup->has_spec && !*installed) {
+		err = report_refuse(why, "instance `%s` is not installed", setup->spec.name);
+		report_hint(why,
+			    "say what is to be intercepted (tproxy-setup doctor --to PORT ...)");
+	} else if (!err && !setup->has_spec) {
+		struct intercept typed = setup->spec;
+
+		setup->spec = state.spec;
+		state.spec = typed;
+	}
+	ruleset_state_free(&state);
+	return err;
+}
+
+static int doctor(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	static const enum record_field columns[] = { RECORD_SEVERITY, RECORD_CHECK,
+						     RECORD_EVIDENCE };
+	struct diagnosis d = { .name = setup->spec.name, .json = setup->common.json };
+	bool installed;
+
+	setup->style.json = setup->common.json;
+	if (record_table_init(&d.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
+			      why) ||
+	    doctor_spec(kernel, setup, &installed, why) ||
+	    (setup->has_spec && decide(kernel, setup, why)) ||
+	    doctor_examine(kernel, &setup->spec, installed, put_finding, &d, why))
+		return -1;
+	if (d.count[DOCTOR_FAIL])
+		report_verbose(1, "%u of these break it", d.count[DOCTOR_FAIL]);
+	return d.count[DOCTOR_FAIL] ? STATUS_NO : STATUS_DONE;
+}
+
 /* --- the story -------------------------------------------------------------------------------- */
 
 /* More than a name was given: the options that make up a specification. */
@@ -589,7 +665,8 @@ static bool has_spec(const struct options_rest *rest)
 
 static int check(struct setup *setup, const struct options_rest *rest)
 {
-	bool takes_spec = rest->command != DOWN && (rest->command != STATUS || has_spec(rest));
+	bool takes_spec = rest->command != DOWN &&
+			  ((rest->command != STATUS && rest->command != DOCTOR) || has_spec(rest));
 	struct failure why;
 
 	if (rest->count)
@@ -611,10 +688,7 @@ static int check(struct setup *setup, const struct options_rest *rest)
 static int perform(struct setup *setup, int command)
 {
 	static int (*const verbs[])(struct instance *, struct setup *, struct failure *) = {
-		[UP] = up,
-		[DOWN] = down,
-		[STATUS] = status,
-		[PLAN] = plan,
+		[UP] = up, [DOWN] = down, [STATUS] = status, [PLAN] = plan, [DOCTOR] = doctor,
 	};
 	struct instance kernel = { 0 };
 	struct failure why = { 0 };

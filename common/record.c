@@ -86,6 +86,7 @@ static const struct field {
 	[RECORD_STEP] = { "step", KIND_TEXT, 12 },
 	[RECORD_COUNT] = { "count", KIND_NUMBER, 10 },
 	[RECORD_BYTES] = { "bytes", KIND_NUMBER, 10 },
+	[RECORD_WHY] = { "why", KIND_PROSE, 30 },
 };
 
 static_assert(RECORD_FIELDS <= 64, "record.present has a bit per field");

@@ -59,6 +59,7 @@ enum record_field {
 	RECORD_STEP,	 /* text */
 	RECORD_COUNT,	 /* number: a counter's value */
 	RECORD_BYTES,	 /* number: bytes of a counter */
+	RECORD_WHY,	 /* prose: why a finding matters */
 	RECORD_FIELDS
 };
 

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "doctor_checks.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include "listener.h"
+
+/* --- is there one, and is it transparent ------------------------------------------------------ */
+
+static const char *meanwhile(const struct intercept *spec)
+{
+	static const char *const words[] = {
+		[NO_LISTENER_REJECT] = "connections are met with a reset",
+		[NO_LISTENER_DROP] = "connections time out",
+		[NO_LISTENER_PASS] = "connections pass by the proxy",
+	};
+
+	return words[spec->no_listener];
+}
+
+/* Before `up`, a listener that is not there yet is nothing unusual. */
+static enum doctor_severity gravity(const struct examination *x)
+{
+	return x->installed ? DOCTOR_FAIL : DOCTOR_WARN;
+}
+
+static const struct examination_listener *find_listener(const struct examination *x,
+							const struct endpoint *to, bool at_address)
+{
+	for (unsigned i = 0; i < x->listeners; i++) {
+		const struct examination_listener *l = &x->listener[i];
+
+		if (at_address ? listener_hears(&l->socket, to)
+			       : !l->hears && endpoint_equal(&l->missed, to))
+			return l;
+	}
+	return NULL;
+}
+
+static void report_elsewhere(struct examination *x, const struct endpoint *to,
+			     const struct examination_listener *l)
+{
+	char there[ENDPOINT_TEXT_MAX], wanted[ENDPOINT_TEXT_MAX], fix[EXAMINATION_FIX_MAX];
+	struct intercept changed = *x->spec;
+
+	if (to->family == AF_INET)
+		changed.to4 = l->socket.local;
+	else
+		changed.to6 = l->socket.local;
+	examination_report(x, gravity(x),
+			   "the rules deliver to another address, and the kernel looks for the "
+			   "listener there alone",
+			   examination_up(&changed, fix), "%s listens at %s, not at %s", l->owner,
+			   endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
+}
+
+static void report_none(struct examination *x, const struct endpoint *to)
+{
+	char text[ENDPOINT_TEXT_MAX], fix[160];
+
+	snprintf(fix, sizeof(fix), "tproxy-relay '%s'", endpoint_format(to, text));
+	examination_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s", text);
+}
+
+/* The kernel's own lookup, for a client that comes in by a certain interface. */
+static void ask_kernel(struct examination *x, const struct examination_flow *flow)
+{
+	struct sockdiag_socket found;
+	char text[ENDPOINT_TEXT_MAX], fix[EXAMINATION_FIX_MAX], device[IFNAMSIZ] = "?";
+	struct intercept changed = *x->spec;
+	const struct examination_listener *l = find_listener(x, flow->to, true);
+	int answer = sockdiag_lookup(x->diag, IPPROTO_TCP, &flow->client, flow->to,
+				     flow->device->index, &found, NULL);
+
+	if (answer || !l)
+		return;
+	if_indextoname(l->socket.interface, device);
+	changed.devices = 1;
+	snprintf(changed.device[0], IFNAMSIZ, "%s", device);
+	examination_report(x, gravity(x), meanwhile(x->spec), examination_up(&changed, fix),
+			   "%s listens at %s, but only for packets from %s (SO_BINDTODEVICE), and "
+			   "not for those from %s",
+			   l->owner, endpoint_format(flow->to, text), device, flow->device->name);
+}
+
+void doctor_listener_present(struct examination *x)
+{
+	const struct endpoint *to[] = { &x->spec->to4, &x->spec->to6 };
+	const struct examination_listener *l;
+
+	for (int i = 0; i < 2; i++) {
+		if (!endpoint_is_set(to[i]) || find_listener(x, to[i], true))
+			continue;
+		l = find_listener(x, to[i], false);
+		if (l)
+			report_elsewhere(x, to[i], l);
+		else
+			report_none(x, to[i]);
+	}
+	for (unsigned i = 0; !x->findings && i < x->flows; i++)
+		if (x->flow[i].to)
+			ask_kernel(x, &x->flow[i]);
+	if (x->spec->divert_only)
+		examination_ok(x, "only established sockets are handed their packets");
+	else
+		examination_ok(x, "%s listens", x->listeners ? x->listener[0].owner : "nobody");
+}
+
+/* --- every member of a SO_REUSEPORT group ----------------------------------------------------- */
+
+static void report_opaque(struct examination *x, const struct examination_listener *l,
+			  unsigned members)
+{
+	static const char shared[] =
+		"each listener of the group gets its share of the "
+		"connections, and the kernel delivers to transparent ones only";
+	static const char alone[] =
+		"the kernel delivers to transparent sockets only: the program "
+		"must set IP_TRANSPARENT (haproxy: bind ... transparent), or be "
+		"given its sockets by tproxy-listen --pass";
+	char text[ENDPOINT_TEXT_MAX], fix[160];
+
+	endpoint_format(&l->socket.local, text);
+	if (members > 1 && l->pid)
+		snprintf(fix, sizeof(fix), "kill %ld", l->pid);
+	else
+		snprintf(fix, sizeof(fix), "tproxy-listen --pass '%s' -- %s", text,
+			 l->pid ? l->program : "PROGRAM");
+	examination_report(x, DOCTOR_FAIL, members > 1 ? shared : alone, fix,
+			   "%s, one of %u listeners at %s, is not transparent", l->owner, members,
+			   text);
+}
+
+void doctor_listener_group(struct examination *x)
+{
+	unsigned members = 0;
+
+	for (unsigned i = 0; i < x->listeners; i++)
+		members += x->listener[i].hears;
+	for (unsigned i = 0; i < x->listeners; i++)
+		if (x->listener[i].hears && x->listener[i].socket.transparent == SOCKDIAG_NO)
+			report_opaque(x, &x->listener[i], members);
+	if (members)
+		examination_ok(x, "each of %u listeners is transparent", members);
+	else
+		examination_ok(x, "there is none");
+}
+
+/* --- marks ------------------------------------------------------------------------------------ */
+
+void doctor_listener_mark(struct examination *x)
+{
+	const struct mark *mark = &x->spec->mark;
+	char text[QUANTITY_MARK_MAX], fix[160], at[ENDPOINT_TEXT_MAX];
+
+	for (unsigned i = 0; i < x->listeners; i++) {
+		const struct sockdiag_socket *s = &x->listener[i].socket;
+
+		if (!x->listener[i].hears || !s->has_mark || !s->mark ||
+		    (s->mark & mark->mask) != mark->value)
+			continue;
+		snprintf(fix, sizeof(fix), "tproxy-relay --upstream-mark %s '%s'",
+			 quantity_format_mark(&x->spec->upstream_mark, text),
+			 endpoint_format(&s->local, at));
+		examination_report(
+			x, DOCTOR_FAIL,
+			"what its connections send carries that mark, too, and is routed "
+			"back to this host: clients never get an answer",
+			fix, "the listener of %s has the intercept mark (SO_MARK 0x%x, %s)",
+			x->listener[i].owner, s->mark, quantity_format_mark(mark, text));
+	}
+	examination_ok(x, "no listener has the intercept mark");
+}
+
+bool doctor_listener_all_marked(const struct examination *x)
+{
+	unsigned marked = 0, hear = 0;
+
+	for (unsigned i = 0; i < x->listeners; i++) {
+		hear += x->listener[i].hears;
+		marked += x->listener[i].hears && x->listener[i].socket.mark;
+	}
+	return hear && marked == hear;
+}
+
+unsigned doctor_listener_processes(const struct examination *x)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < x->listeners; i++) {
+		bool seen = !x->listener[i].hears;
+
+		for (unsigned j = 0; j < i; j++)
+			seen |= x->listener[j].hears && x->listener[j].pid == x->listener[i].pid;
+		count += !seen;
+	}
+	return count;
+}
