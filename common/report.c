@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -215,18 +216,19 @@ int report_failure(const struct failure *why, int status)
 int report_close_stdout(int status)
 {
 	bool failed = ferror(stdout) != 0;
+	int copy;
 
 	errno = 0;
-	if (fflush(stdout) != 0 || failed) {
-		if (errno == EPIPE)
-			return status;
+	failed |= fflush(stdout) != 0;
+	/* Some file systems tell only at close() that a write has failed. */
+	copy = failed ? -1 : dup(STDOUT_FILENO);
+	failed |= copy >= 0 && close(copy) < 0;
+	if (!failed)
+		return status;
+	failed = errno != EPIPE;
+	if (failed)
 		report_error("standard output: %s", errno ? strerror(errno) : "write error");
-		return STATUS_REFUSED;
-	}
-	/* EBADF: nobody gave us a stdout and nothing was written to it. */
-	if (fclose(stdout) != 0 && errno != EBADF && errno != EPIPE) {
-		report_error("standard output: %s", strerror(errno));
-		return STATUS_REFUSED;
-	}
-	return status;
+	__fpurge(stdout); /* said once; exit() shall not try again */
+	clearerr(stdout);
+	return failed ? STATUS_REFUSED : status;
 }

@@ -93,8 +93,9 @@ int report_failure(const struct failure *why, int status);
 void report_to(int fd);
 
 /*
- * Flush and check stdout at the end of a one-shot tool. Returns status, or STATUS_REFUSED (with a
- * message) when what was written did not arrive; a reader that went away (EPIPE) is no error.
+ * Flush and check stdout at the end of a one-shot tool; may be called again. Returns status, or
+ * STATUS_REFUSED (with a message) when what was written did not arrive; a reader that went away
+ * (EPIPE) is no error.
  */
 int report_close_stdout(int status);
 

@@ -21,7 +21,7 @@ unit_test() {
 @test "quantity: durations, sizes, marks" { unit_test quantity; }
 @test "options: one table, every usage error" { unit_test options; }
 @test "record: text, NDJSON, a writer that never blocks" { unit_test record; }
-@test "reach: which destinations may be reached" { unit_test reach; }
+@test "match: CIDR[:PORTS]" { unit_test match; }
 
 @test "every unit test is run by this file" {
 	for source in "$BATS_TEST_DIRNAME"/unit/*.c; do
