@@ -495,6 +495,8 @@ static int begin_connect(struct flow_host *host, struct flow *f, const struct en
 	enum transparent_kept kept;
 	int fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
 
+	if (fd < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
+		fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
 	if (fd < 0) {
 		flow_finish(host, f, reason_of_failure(why));
 		return -1;

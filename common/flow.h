@@ -86,6 +86,8 @@ struct flow_host {
 	void (*opened)(struct flow_host *host, struct flow *f);
 	/* It is CLOSED or was refused, f->reason says why; the descriptors are still open. */
 	void (*finished)(struct flow_host *host, struct flow *f);
+	/* No descriptor is left for the upstream: give one up. False when there is none to give. */
+	bool (*spare)(struct flow_host *host);
 	/* It is gone. */
 	void (*released)(struct flow_host *host);
 };

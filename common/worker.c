@@ -6,12 +6,16 @@
  * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each). Nothing
  * else is shared on the way of a connection but two counters.
  *
+ * A connection is accepted only while a spare descriptor is held: when the last one goes to its client
+ * side, the spare makes room for its upstream, and nobody is refused for want of it.
+ *
  * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the next
  * connections wait in the kernel's queue, and nobody spins. Whoever releases a connection wakes the
  * workers that are paused. A worker first says that it is paused and then looks at the limit once
  * more, so that the last release before cannot be missed.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -150,10 +154,33 @@ static void watch_listeners(struct worker *w, bool on)
 	}
 }
 
+/* Hold a spare descriptor (again). False when there is none. */
+static bool hold_spare(struct worker *w)
+{
+	if (w->spare < 0)
+		w->spare = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	return w->spare >= 0;
+}
+
+static bool give_spare(struct flow_host *host)
+{
+	struct worker *w = (struct worker *)host;
+
+	if (w->spare < 0)
+		return false;
+	close(w->spare);
+	w->spare = -1;
+	return true;
+}
+
 static void resume(struct worker *w)
 {
 	if (!w->paused || w->draining)
 		return;
+	if (!hold_spare(w)) {
+		loop_arm(w->host.loop, &w->retry, RETRY_MS);
+		return;
+	}
 	w->paused = false;
 	w->relay->paused--;
 	watch_listeners(w, true);
@@ -179,7 +206,7 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 	struct worker *w = worker_of(loop);
 
 	resume(w);
-	if (!w->draining)
+	if (!w->draining && !w->paused)
 		watch_listeners(w, true);
 }
 
@@ -238,11 +265,9 @@ static void welcome(struct worker *w, const struct transparent_connection *c, un
 	} else {
 		reason = f->reason;
 	}
-	if (reason == REASON_NONE)
-		return;
-	if (why.err)
+	if (reason != REASON_NONE && why.err)
 		relay->trouble(reason, &why);
-	if (reason == REASON_DESCRIPTORS)
+	if (!hold_spare(w))
 		pause_accepting(w, TALLY_NO_DESCRIPTOR);
 }
 
@@ -430,12 +455,14 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->relay = relay;
 	w->index = (unsigned)(w - relay->workers);
 	pthread_mutex_init(&w->lock, NULL);
+	w->spare = -1;
 	slab_init(&w->host.flows, sizeof(struct flow));
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;
 	w->host.opened = flow_opened;
 	w->host.finished = flow_finished;
 	w->host.released = flow_released;
+	w->host.spare = give_spare;
 	w->retry.alarm = handle_retry;
 	w->deadline.alarm = handle_deadline;
 	w->output = (struct loop_source){ .handler = handle_output, .fd = -1 };
@@ -446,6 +473,8 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->host.loop = loop_new(w, why);
 	if (!w->host.loop)
 		return -1;
+	if (!hold_spare(w))
+		return report_fail(why, errno, "dup", "worker %u", w->index);
 	loop_on_wake(w->host.loop, handle_wake, w);
 	loop_on_turn(w->host.loop, flush_records);
 	return 0;
@@ -467,6 +496,7 @@ static void free_worker(struct worker *w)
 {
 	if (!w->relay)
 		return;
+	give_spare(&w->host);
 	loop_free(w->host.loop);
 	slab_free(&w->host.flows);
 	listeners_close(&w->listeners);

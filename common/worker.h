@@ -61,6 +61,7 @@ struct worker {
 	struct loop_timer deadline;  /* of draining */
 	struct loop_source output;   /* records that wait for their reader; worker 0 only */
 	struct tally tally;
+	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
 	_Atomic bool paused;
 	bool draining, wrote;
 	pthread_mutex_t lock; /* guards tours */
