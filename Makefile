@@ -118,6 +118,9 @@ deps: ## install what building and testing need (apt; without root: say how)
 deps-dev: ## the same for linting, fuzzing and benchmarks
 	@.ci/deps build test lint bench
 
+demo: all ## show the main job in a throw-away lab
+	@TPROXY_BIN=$(abspath $(O)) tests/demo
+
 check: all units $(CHECK_NEEDS) ## run every test, as root also as an ordinary user (FILES=... for some)
 	@TPROXY_BIN=$(abspath $(O)) tests/run $(FILES)
 
@@ -175,7 +178,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units install uninstall dist deps deps-dev check check-fresh lint fuzz have-libraries clean help
+.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)
