@@ -166,6 +166,14 @@ static int field_by_name(const char *name, size_t length)
 	return -1;
 }
 
+static bool has_column(const struct record_columns *columns, int f)
+{
+	for (size_t i = 0; i < columns->count; i++)
+		if ((int)columns->at[i] == f)
+			return true;
+	return false;
+}
+
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why)
 {
 	const char *p = *text == '+' ? text + 1 : text;
@@ -179,9 +187,8 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 		if (f < 0)
 			return report_refuse(why, "'%.*s' is no column; tproxy-tools(7) lists them",
 					     (int)length, p);
-		if (columns->count == RECORD_FIELDS)
-			return report_refuse(why, "more than %d columns", RECORD_FIELDS);
-		columns->at[columns->count++] = (enum record_field)f;
+		if (!has_column(columns, f))
+			columns->at[columns->count++] = (enum record_field)f;
 		p += length;
 		if (!*p)
 			return 0;

@@ -94,7 +94,8 @@ struct record_columns {
 	size_t count;
 };
 
-/* `proto,client` replaces *columns, `+mark,cookie` adds to it. -1 with *why naming the bad column. */
+/* `proto,client` replaces *columns, `+mark,cookie` adds to it; a column that is there already stays
+ * where it is. -1 with *why naming the bad column. */
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why);
 
 /* The options that shape a table, and their rows for an option table. */

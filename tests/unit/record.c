@@ -61,6 +61,7 @@ static void test_text(void)
 	text_is("type,evidence", "connection two words\n"); /* last: as it is */
 	CHECK(record_parse_columns("+pid,fd", &c, &why) == 0 && c.count == 3 &&
 	      c.at[2] == RECORD_FD);
+	CHECK(record_parse_columns("+fd,id,pid", &c, &why) == 0 && c.count == 4);
 	CHECK(record_parse_columns("pid,nonsense", &c, &why) == -1);
 	CHECK_TEXT(why.detail, "'nonsense' is no column; tproxy-tools(7) lists them");
 	CHECK(record_parse_columns("", &c, &why) == -1);
