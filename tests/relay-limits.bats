@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval expands them
 #
 # tproxy-relay at its limits, and how it is operated: timeouts, --max, descriptors, memory, threads,
 # takeover, drain, signals, control socket, records.
