@@ -7,6 +7,7 @@
  *
  * One process, one event loop. A connection is recorded as it is accepted, and then:
  *
+ *   accepted -> HEADER -> any of these            (--accept-proxy: its PROXY header is awaited)
  *   accepted -> closed at once                    (no action, --reset, refused)
  *   accepted -> SERVED -> closed                  (--hold, --echo, --discard)
  *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may still talk)
@@ -38,6 +39,7 @@
 #include "listeners.h"
 #include "loop.h"
 #include "options.h"
+#include "proxyproto.h"
 #include "quantity.h"
 #include "record.h"
 #include "report.h"
@@ -66,6 +68,7 @@ struct config {
 	uint64_t max, max_per_client, count, timeout, hold, backlog, drain;
 	uint32_t ready_fd;
 	struct mark listener_mark;
+	struct cidr_list accept_proxy;
 	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log;
 };
 
@@ -113,6 +116,8 @@ static const struct option_spec options[] = {
 	    option_flag, redirect),
 	OPT("takeover", 0, NULL, "share the endpoint with who listens there already", option_flag,
 	    takeover),
+	OPT("accept-proxy", 0, "CIDR,...", "clients there begin with a PROXY header (v1, v2)",
+	    option_cidrs, accept_proxy),
 	OPT("backlog", 0, "N", "connections that may wait (the system's maximum)", option_count,
 	    backlog),
 	OPT("listener-mark", 0, "MARK", "SO_MARK of listener and connections", option_mark,
@@ -146,6 +151,7 @@ static const struct option_conflict conflicts[] = {
 	{ "pass", "drain-timeout" },
 	{ "pass", "max" },
 	{ "pass", "max-per-client" },
+	{ "pass", "accept-proxy" },
 	{ "pass", "count" },
 	{ "pass", "timeout" },
 	{ "columns", "json" },
@@ -199,12 +205,13 @@ struct service {
 	struct crowd *crowd;
 	struct slab connections;
 	size_t open;	   /* connections that have not ended */
-	uint64_t accepted; /* in all, without those refused */
+	uint64_t seen;	   /* in all */
+	uint64_t accepted; /* of them, those that were not refused */
 	uint64_t direct;   /* refused because nobody redirected them */
 	struct loop_timer pause, timeout, patience;
 };
 
-enum phase { PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
+enum phase { PHASE_HEADER, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
 
 /* What a record says of a connection. */
 struct caller {
@@ -570,7 +577,6 @@ static bool start_command(struct connection *c, struct failure *why)
 	pid = handover_spawn(&s->command, &peer, c->source.fd, why);
 	if (pid < 0)
 		return false;
-	c->phase = PHASE_RUN;
 	children_add(&s->children, &c->child, pid);
 	return true;
 }
@@ -634,36 +640,160 @@ static bool is_crowded(struct service *s, const struct caller *caller)
 	return true;
 }
 
-/* Keep the connection. False: there is no room for it; the descriptor is still the caller's. */
-static bool keep(struct service *s, const struct caller *caller, int fd)
+/* A connection that outlives its acceptance, or NULL. The descriptor stays the caller's until it is
+ * counted as open. */
+static struct connection *new_connection(struct service *s, const struct caller *caller, int fd,
+					 enum phase phase)
 {
 	struct connection *c = slab_get(&s->connections);
+
+	if (!c)
+		return NULL;
+	c->service = s;
+	c->caller = *caller;
+	c->source.fd = fd;
+	c->phase = phase;
+	c->opened_us = loop_now_us(s->loop);
+	return c;
+}
+
+/* Keep the connection and do with it what is to be done. False: there is no room for it; the
+ * descriptor is still the caller's. */
+static bool keep(struct service *s, const struct caller *caller, int fd)
+{
+	bool run = s->action == ACTION_RUN;
+	struct connection *c = new_connection(s, caller, fd, run ? PHASE_RUN : PHASE_SERVED);
 	struct failure why = { .detail = "out of memory" };
 	char text[512];
 
+	if (c && (run ? start_command(c, &why) : start_serving(c))) {
+		s->open++;
+		put_event(s, "open", caller, c->child.pid, NULL);
+		if (run)
+			loop_close(s->loop, &c->source);
+		return true;
+	}
+	if (c)
+		slab_put(&s->connections, c);
+	report_warning("connection refused: %s", report_text(&why, text, sizeof(text)));
+	return false;
+}
+
+static void act(struct service *s, const struct caller *caller, int fd)
+{
+	if (s->action != ACTION_CLOSE && s->action != ACTION_RESET) {
+		if (keep(s, caller, fd))
+			return;
+		refuse(s, caller, fd, "resources");
+	} else {
+		put_event(s, "open", caller, 0, NULL);
+		if (s->action == ACTION_RESET)
+			transparent_reset(fd);
+		else
+			close(fd);
+	}
+	if (s->crowd)
+		crowd_leave(s->crowd, &caller->client);
+}
+
+/* Who it is and where it was going is known now. */
+static void admit(struct service *s, struct caller *caller, int fd)
+{
+	if (s->stage != STAGE_SERVING) {
+		refuse(s, caller, fd, "stopped");
+	} else if (s->action == ACTION_RUN && caller->origin == ORIGIN_NONE &&
+		   !s->config->allow_direct) {
+		refuse_direct(s, caller, fd);
+	} else if (is_crowded(s, caller)) {
+		refuse(s, caller, fd, "per-client");
+	} else {
+		s->accepted++;
+		act(s, caller, fd);
+		if (s->config->count && s->accepted >= s->config->count)
+			advance(s, STAGE_FINISHING);
+	}
+}
+
+/* ---- PROXY headers ---- */
+
+/* The connection goes on without what waited for its header; the descriptor is the caller's again. */
+static int stop_waiting(struct connection *c)
+{
+	struct service *s = c->service;
+	int fd = c->source.fd;
+
+	loop_disarm(s->loop, &c->timer);
+	loop_forget(s->loop, &c->source);
+	loop_discard(s->loop, &c->garbage, release);
+	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
+		poll_listeners(s, true);
+	return fd;
+}
+
+static void refuse_header(struct connection *c, const char *why)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	struct service *s = c->service;
+	int fd = stop_waiting(c);
+
+	report_verbose(1, "%s: PROXY header: %s", endpoint_format(&c->caller.client, client), why);
+	refuse(s, &c->caller, fd, "proxy-header");
+	end_if_idle(s);
+}
+
+static void handle_header(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct connection *c = CONTAINER(source, struct connection, source);
+	struct service *s = loop_context(loop);
+	struct proxyproto_header header;
+	struct failure why = { 0 };
+	char text[512];
+	int found = proxyproto_receive(source->fd, &header, &why);
+
+	if (found == 0)
+		return;
+	if (found < 0) {
+		refuse_header(c, report_text(&why, text, sizeof(text)));
+	} else {
+		if (header.has_addresses) {
+			c->caller.client = header.source;
+			c->caller.origdst = header.destination;
+			c->caller.origin = ORIGIN_PROXY;
+		}
+		admit(s, &c->caller, stop_waiting(c));
+		end_if_idle(s);
+	}
+	flush(s);
+}
+
+static void header_is_late(struct loop *loop, struct loop_timer *timer)
+{
+	refuse_header(CONTAINER(timer, struct connection, timer), "none within 3 s");
+	flush(loop_context(loop));
+}
+
+static void await_header(struct service *s, const struct caller *caller, int fd)
+{
+	struct connection *c = new_connection(s, caller, fd, PHASE_HEADER);
+
 	if (c) {
-		c->service = s;
-		c->caller = *caller;
-		c->source.fd = fd;
-		c->opened_us = loop_now_us(s->loop);
-		if (s->action == ACTION_RUN ? start_command(c, &why) : start_serving(c)) {
+		c->source.handler = handle_header;
+		c->timer.alarm = header_is_late;
+		if (loop_watch(s->loop, &c->source, EPOLLIN) == 0) {
+			loop_arm(s->loop, &c->timer, PROXYPROTO_TIME_MS);
 			s->open++;
-			put_event(s, "open", caller, c->child.pid, NULL);
-			if (c->phase == PHASE_RUN)
-				loop_close(s->loop, &c->source);
-			return true;
+			return;
 		}
 		slab_put(&s->connections, c);
 	}
-	report_warning("connection refused: %s", report_text(&why, text, sizeof(text)));
-	return false;
+	refuse(s, caller, fd, "resources");
 }
 
 static void welcome(struct service *s, const struct listener *listener,
 		    const struct transparent_connection *new)
 {
 	struct caller caller = {
-		.id = s->accepted + 1,
+		.id = ++s->seen,
 		.client = new->client,
 		.origdst = new->origdst,
 		.origin = new->origin,
@@ -671,28 +801,10 @@ static void welcome(struct service *s, const struct listener *listener,
 	};
 
 	read_socket_fields(s, new->fd, &caller);
-	if (s->action == ACTION_RUN && new->origin == ORIGIN_NONE && !s->config->allow_direct) {
-		refuse_direct(s, &caller, new->fd);
-		return;
-	}
-	if (is_crowded(s, &caller)) {
-		refuse(s, &caller, new->fd, "per-client");
-		return;
-	}
-	s->accepted++;
-	if (s->action == ACTION_CLOSE || s->action == ACTION_RESET) {
-		put_event(s, "open", &caller, 0, NULL);
-		if (s->action == ACTION_RESET)
-			transparent_reset(new->fd);
-		else
-			close(new->fd);
-		if (s->crowd)
-			crowd_leave(s->crowd, &caller.client);
-	} else if (!keep(s, &caller, new->fd)) {
-		refuse(s, &caller, new->fd, "resources");
-		if (s->crowd)
-			crowd_leave(s->crowd, &caller.client);
-	}
+	if (endpoint_in_cidrs(&caller.client, &s->config->accept_proxy))
+		await_header(s, &caller, new->fd);
+	else
+		admit(s, &caller, new->fd);
 }
 
 /* Whether the next one may be accepted; if not, what is to be done about it has been done. */
@@ -723,8 +835,6 @@ static void accept_pending(struct loop *loop, struct loop_source *source, uint32
 			break;
 		}
 		welcome(s, listener, &new);
-		if (s->config->count && s->accepted >= s->config->count)
-			advance(s, STAGE_FINISHING);
 	}
 	flush(s);
 }
@@ -738,7 +848,11 @@ static void finish_all(struct service *s, const char *reason)
 	/* release() comes after the batch: the walk stays valid */
 	for (c = slab_next(&s->connections, NULL); c; c = next) {
 		next = slab_next(&s->connections, c);
-		if (!c->source.dead)
+		if (c->source.dead)
+			continue;
+		if (c->phase == PHASE_HEADER)
+			refuse_header(c, reason);
+		else
 			finish(c, reason);
 	}
 }
@@ -1173,5 +1287,6 @@ int main(int argc, char **argv)
 	if (status == OPTIONS_GO_ON)
 		status = run(&s, &rest);
 	tear_down(&s);
+	endpoint_cidr_free(&config.accept_proxy);
 	return status;
 }
