@@ -156,20 +156,24 @@ $(O)/lint/%.sh: % Makefile
 	$(Q)shellcheck $(if $(filter %.bats,$<),$(BATS_LINT)) $<
 	$(Q)mkdir -p $(@D) && touch $@
 
-# libFuzzer, one program per file in tests/fuzz; new inputs stay under build/.
-FUZZERS   := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(wildcard tests/fuzz/*.c))
+# libFuzzer, one program per file in tests/fuzz, linked with an archive of its own; new inputs and what
+# the fuzzer said stay under build/corpus.
 FUZZ_TIME ?= 30
+FUZZERS   := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
-fuzz: $(FUZZERS) ## fuzz every parser for FUZZ_TIME seconds each (clang)
-	@for f in $(FUZZERS); do n=$${f##*/}; mkdir -p $(O)/corpus/$$n; echo "  FUZZ    $$n"; \
-		$$f -max_total_time=$(FUZZ_TIME) -max_len=4096 -artifact_prefix=$(O)/corpus/ -verbosity=0 \
-			$(O)/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
+fuzz: ## fuzz every parser for FUZZ_TIME seconds each (clang)
+	$(Q)$(MAKE) -s O=build/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined run-fuzzers
 
-$(O)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(wildcard common/*.[ch])
-	$(call say,FUZZ-CC,$@)
+run-fuzzers: $(FUZZERS)
+	@for f in $(FUZZERS); do n=$${f##*/}; c=build/corpus/$$n; mkdir -p $$c; \
+		$$f -max_total_time=$(FUZZ_TIME) -max_len=4096 -artifact_prefix=build/corpus/ \
+			$$c tests/fuzz/corpus/$$n >$$c.log 2>&1 || { tail -n 20 $$c.log; exit 1; }; \
+		printf '  FUZZ    %-12s %s\n' $$n "$$(tail -n 1 $$c.log)"; done
+
+$(O)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(LIB)
+	$(call say,LD,$@)
 	$(Q)$(AS_USER) mkdir -p $(@D)
-	$(Q)$(AS_USER) clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
-		$(shell $(PKGCONF) --cflags $(LIBS_ALL)) -o $@ $< $(wildcard common/*.c) \
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB) \
 		$(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
 clean: ## remove what was built
@@ -178,7 +182,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz have-libraries clean help
+.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)
