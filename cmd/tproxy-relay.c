@@ -258,22 +258,30 @@ static int read_operands(struct listeners *listeners, const struct config *confi
 
 /* ---- descriptors and listeners ---- */
 
-/* Two a connection; besides those of the listeners, a loop's three a thread and some of our own. */
-static uint64_t affordable(uint64_t threads, size_t listeners)
+/* As many pipes of that size a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
+#define PIPES_MAX 64
+
+/*
+ * Two descriptors a connection; besides them those of the listeners, a few a thread, some of our own,
+ * and a small part of all for pipes.
+ */
+static uint64_t affordable(struct relay *relay, uint64_t threads, size_t listeners)
 {
 	struct rlimit limit = { 0 };
-	uint64_t own = 32 + threads * (listeners + 4);
+	uint64_t own = 32 + threads * (listeners + 5);
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	getrlimit(RLIMIT_NOFILE, &limit);
+	relay->pipes = limit.rlim_cur / 32 < PIPES_MAX ? (unsigned)limit.rlim_cur / 32 : PIPES_MAX;
+	own += 2 * relay->pipes;
 	return limit.rlim_cur > own + 2 ? (limit.rlim_cur - own) / 2 : 1;
 }
 
 static void settle_max(struct relay *relay, const struct config *config, size_t listeners)
 {
-	uint64_t most = affordable(config->threads, listeners);
+	uint64_t most = affordable(relay, config->threads, listeners);
 
 	relay->max = config->max ? config->max : most;
 	if (relay->max > most) {

@@ -2,10 +2,9 @@
 /*
  * Theory of operation
  *
- * Both directions are the same code: way W reads from side W and writes to side !W. Data is read into
- * a buffer that all flows of the thread share and is sent on within the same turn; only what the
- * receiver does not take at once is copied to the heap and held, and while something is held its way
- * reads nothing. An idle connection so costs one struct flow, a stalled one 64 KiB more a way.
+ * Both directions are the same code: way W reads from side W and writes to side !W. What is read is
+ * sent on within the same turn; while a way holds something that its receiver did not take, it reads
+ * nothing. An idle connection so costs one struct flow, a stalled one a buffer or a pipe more.
  *
  * Epoll is level-triggered; wanted_events() derives what to wait for from the state alone, and a side
  * that has neither anything to say nor to hear is taken out of the set, because epoll reports its
@@ -24,12 +23,8 @@
 #include <unistd.h>
 #include "flow.h"
 
-#define READS_PER_EVENT 4 /* then others have their turn */
-
-struct flow_held {
-	size_t start, end;
-	char data[];
-};
+#define READS_PER_EVENT 4		      /* then others have their turn */
+#define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a way is no longer bulk */
 
 static_assert(sizeof(struct flow) <= 192, "an idle connection is small");
 
@@ -62,7 +57,7 @@ uint64_t flow_cookie(const struct flow *f, enum flow_end end)
 
 static bool is_half_closed(const struct flow *f)
 {
-	return f->ended[FLOW_UP] || f->ended[FLOW_DOWN];
+	return f->way[FLOW_UP].ended || f->way[FLOW_DOWN].ended;
 }
 
 const char *flow_state_name(const struct flow *f)
@@ -81,14 +76,14 @@ const char *flow_state_name(const struct flow *f)
 /* The one place that derives the epoll mask of a side from the state. */
 static uint32_t wanted_events(const struct flow *f, enum flow_end side)
 {
-	bool reads = !f->ended[side] && !f->way[side].held;
-	bool writes = f->way[!side].held != NULL;
+	bool reads = !f->way[side].ended && !way_is_full(&f->way[side]);
+	bool writes = way_is_full(&f->way[!side]);
 
 	if (f->state == FLOW_CONNECTING)
-		return side == FLOW_UPSTREAM		? EPOLLOUT
-		       : f->hushed || f->ended[FLOW_UP] ? 0
-							: EPOLLIN | EPOLLRDHUP;
-	if (f->ended[side] && f->shut[!side])
+		return side == FLOW_UPSTREAM		    ? EPOLLOUT
+		       : f->hushed || f->way[FLOW_UP].ended ? 0
+							    : EPOLLIN | EPOLLRDHUP;
+	if (f->way[side].ended && f->way[!side].shut)
 		return NOTHING_EVER;
 	return (reads ? EPOLLIN | EPOLLRDHUP : 0) | (writes ? EPOLLOUT : 0);
 }
@@ -140,8 +135,7 @@ void flow_finish(struct flow_host *host, struct flow *f, enum reason reason)
 	host->finished(host, f);
 	for (int side = 0; side < 2; side++) {
 		close_side(host, f, side, reason == REASON_DONE);
-		free(f->way[side].held);
-		f->way[side].held = NULL;
+		way_drop(&f->way[side], &host->tools);
 	}
 	if (f->leg)
 		policy_remove_leg(host->policy, f->leg);
@@ -160,36 +154,13 @@ static enum reason loss_of(enum flow_end side, int error)
 
 /* ---- carrying ---- */
 
-/* How a step of a way ended; what it failed with is the end of the flow. */
-enum step { STEP_ON, STEP_WAIT, STEP_OVER };
+/* Did the flow go on, or was that its end? */
+enum step { STEP_ON, STEP_OVER };
 
-static enum step hold(struct flow_host *host, struct flow *f, int way, const char *data,
-		      size_t length)
+static enum step finish(struct flow_host *host, struct flow *f, enum reason reason)
 {
-	struct flow_held *held = malloc(sizeof(*held) + length);
-
-	if (!held) {
-		flow_finish(host, f, REASON_MEMORY);
-		return STEP_OVER;
-	}
-	held->start = 0;
-	held->end = length;
-	memcpy(held->data, data, length);
-	f->way[way].held = held;
-	return STEP_WAIT;
-}
-
-/* Send as much as the receiver takes; -1 when its socket has failed (errno says how). */
-static ssize_t send_some(struct flow *f, int way, const char *data, size_t length, int flags)
-{
-	ssize_t sent;
-
-	do
-		sent = send(f->side[!way].fd, data, length, flags | MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	if (sent > 0)
-		f->way[way].bytes += (uint64_t)sent;
-	return sent < 0 && errno == EAGAIN ? 0 : sent;
+	flow_finish(host, f, reason);
+	return STEP_OVER;
 }
 
 /*
@@ -198,94 +169,68 @@ static ssize_t send_some(struct flow *f, int way, const char *data, size_t lengt
  */
 static enum step lose_receiver(struct flow_host *host, struct flow *f, int way, int error)
 {
-	ssize_t got;
+	struct way *back = &f->way[!way];
+	enum way_result result = WAY_ON;
 
-	while (!f->ended[!way] && !f->way[!way].held) {
-		got = recv(f->side[!way].fd, host->buffer, host->buffer_size, 0);
-		if (got <= 0 || send_some(f, !way, host->buffer, (size_t)got, 0) != got)
-			break;
-	}
-	flow_finish(host, f, loss_of(!way, error));
-	return STEP_OVER;
+	while (!back->ended && !way_is_full(back) && result == WAY_ON)
+		result = way_pull(back, f->side[!way].fd, f->side[way].fd, &host->tools, false);
+	return finish(host, f, loss_of(!way, error));
 }
 
-static enum step send_held(struct flow_host *host, struct flow *f, int way)
+static enum step heed(struct flow_host *host, struct flow *f, int way, enum way_result result)
 {
-	struct flow_held *held = f->way[way].held;
-	ssize_t sent;
-
-	if (!held)
-		return STEP_ON;
-	sent = send_some(f, way, held->data + held->start, held->end - held->start, 0);
-	if (sent < 0)
+	switch (result) {
+	case WAY_ENDED:
+		f->way[way].ended = true;
+		break;
+	case WAY_FROM_FAILED:
+		return finish(host, f, loss_of(way, errno));
+	case WAY_TO_FAILED:
 		return lose_receiver(host, f, way, errno);
-	held->start += (size_t)sent;
-	if (held->start < held->end)
-		return STEP_WAIT;
-	free(held);
-	f->way[way].held = NULL;
+	case WAY_NO_MEMORY:
+		return finish(host, f, REASON_MEMORY);
+	case WAY_ON:
+	case WAY_EMPTY:
+	case WAY_FULL:
+		break;
+	}
 	return STEP_ON;
-}
-
-static enum step send_fresh(struct flow_host *host, struct flow *f, int way, size_t length,
-			    bool last)
-{
-	ssize_t sent = send_some(f, way, host->buffer, length, last ? MSG_MORE : 0);
-
-	if (sent < 0)
-		return lose_receiver(host, f, way, errno);
-	if ((size_t)sent == length)
-		return STEP_ON;
-	return hold(host, f, way, host->buffer + sent, length - (size_t)sent);
-}
-
-/* Read once and send on. fin: epoll has announced the end of this way. */
-static enum step carry_once(struct flow_host *host, struct flow *f, int way, bool fin)
-{
-	ssize_t got = recv(f->side[way].fd, host->buffer, host->buffer_size, 0);
-	bool drained = got >= 0 && (size_t)got < host->buffer_size;
-	enum step step;
-
-	if (got == 0) {
-		f->ended[way] = true;
-		return STEP_WAIT;
-	}
-	if (got < 0) {
-		if (errno == EAGAIN || errno == EINTR)
-			return STEP_WAIT;
-		flow_finish(host, f, loss_of(way, errno));
-		return STEP_OVER;
-	}
-	step = send_fresh(host, f, way, (size_t)got, drained && fin);
-	/* A short read has emptied the socket; level-triggered epoll knows if it has not. */
-	return step == STEP_ON && drained && !fin ? STEP_WAIT : step;
 }
 
 /* Everything of this way is delivered: pass its FIN on. Closing does that too, if it is the last. */
 static enum step shut_way(struct flow_host *host, struct flow *f, int way)
 {
-	f->shut[way] = true;
-	if (f->shut[!way]) {
-		flow_finish(host, f, REASON_DONE);
-		return STEP_OVER;
-	}
+	f->way[way].shut = true;
+	if (f->way[!way].shut)
+		return finish(host, f, REASON_DONE);
 	if (shutdown(f->side[!way].fd, SHUT_WR) < 0)
 		return lose_receiver(host, f, way, errno == ENOTCONN ? ECONNRESET : errno);
 	loop_arm(host->loop, &f->timer, host->settings->half_closed_timeout);
 	return STEP_ON;
 }
 
-/* Carry what there is on one way. */
+/*
+ * Carry what there is on one way. fin: epoll has announced its end, so that a short read is followed
+ * by one more, which finds it; else a short read has emptied the socket, and epoll knows if it has not.
+ */
 static enum step carry(struct flow_host *host, struct flow *f, int way, bool readable, bool fin)
 {
-	enum step step = send_held(host, f, way);
+	struct way *w = &f->way[way];
+	int from = f->side[way].fd, to = f->side[!way].fd;
+	uint32_t now = loop_tick(host->loop);
+	enum way_result result = way_push(w, to, &host->tools);
 
-	for (int n = 0; readable && step == STEP_ON && !f->ended[way] && n < READS_PER_EVENT; n++)
-		step = carry_once(host, f, way, fin);
-	if (step == STEP_OVER)
-		return step;
-	f->active = loop_tick(host->loop);
-	if (f->ended[way] && !f->way[way].held && !f->shut[way])
+	if (now - f->active > REST_TICKS)
+		way_rest(w);
+	f->active = now;
+	for (int n = 0; readable && result == WAY_ON && !w->ended && n < READS_PER_EVENT; n++) {
+		result = way_pull(w, from, to, &host->tools, fin);
+		if (result == WAY_EMPTY && fin)
+			result = WAY_ON;
+	}
+	if (heed(host, f, way, result) == STEP_OVER)
+		return STEP_OVER;
+	if (w->ended && !way_is_full(w) && !w->shut)
 		return shut_way(host, f, way);
 	return STEP_ON;
 }
@@ -300,10 +245,7 @@ static enum step check_error(struct flow_host *host, struct flow *f, enum flow_e
 	socklen_t size = sizeof(error);
 
 	getsockopt(f->side[side].fd, SOL_SOCKET, SO_ERROR, &error, &size);
-	if (!error)
-		return STEP_ON;
-	flow_finish(host, f, loss_of(side, error));
-	return STEP_OVER;
+	return error ? finish(host, f, loss_of(side, error)) : STEP_ON;
 }
 
 static void serve(struct flow_host *host, struct flow *f, enum flow_end side, uint32_t events)
@@ -314,9 +256,9 @@ static void serve(struct flow_host *host, struct flow *f, enum flow_end side, ui
 
 	if (events & (EPOLLIN | EPOLLRDHUP) || failed)
 		step = carry(host, f, side, true, fin);
-	if (step != STEP_OVER && (events & EPOLLOUT || failed) && f->way[!side].held)
+	if (step != STEP_OVER && (events & EPOLLOUT || failed) && way_is_full(&f->way[!side]))
 		step = carry(host, f, !side, false, false);
-	if (step != STEP_OVER && failed && (f->ended[side] || f->way[side].held))
+	if (step != STEP_OVER && failed && (f->way[side].ended || way_is_full(&f->way[side])))
 		step = check_error(host, f, side);
 	if (step != STEP_OVER && watch(host, f) < 0)
 		flow_finish(host, f, REASON_MEMORY);
@@ -359,14 +301,12 @@ static enum reason reason_of_answer(int error)
 /* Data that comes before the upstream answers goes out with the handshake's last segment. */
 static void take_early(struct flow_host *host, struct flow *f)
 {
-	ssize_t got = recv(f->side[FLOW_CLIENT].fd, host->buffer, host->buffer_size, 0);
+	enum way_result result = way_take(&f->way[FLOW_UP], f->side[FLOW_CLIENT].fd, &host->tools);
 
-	if (got > 0)
-		hold(host, f, FLOW_UP, host->buffer, (size_t)got);
-	else if (got == 0)
-		f->ended[FLOW_UP] = true;
-	else if (errno != EAGAIN && errno != EINTR)
+	if (result == WAY_FROM_FAILED)
 		flow_finish(host, f, REASON_CLIENT_GONE);
+	else
+		heed(host, f, FLOW_UP, result);
 }
 
 static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
@@ -375,7 +315,7 @@ static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
 		flow_finish(host, f, REASON_CLIENT_GONE);
 		return;
 	}
-	if (f->way[FLOW_UP].held)
+	if (way_is_full(&f->way[FLOW_UP]))
 		f->hushed = true;
 	else
 		take_early(host, f);

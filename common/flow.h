@@ -17,19 +17,11 @@
 #include "reason.h"
 #include "slab.h"
 #include "transparent.h"
+#include "way.h"
 
 /* The two sockets of a flow. The way of the same number reads from it: up is client to upstream. */
 enum flow_end { FLOW_CLIENT, FLOW_UPSTREAM };
 enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
-
-/* What was read and could not be sent yet. */
-struct flow_held;
-
-/* One direction. */
-struct flow_way {
-	struct flow_held *held; /* while it is set nothing more is read: memory is bounded */
-	uint64_t bytes;		/* accepted by the receiving socket */
-};
 
 /*
  * State of a flow:
@@ -47,7 +39,7 @@ enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
 /* Kept small, because there are many and most of them are idle: at most 192 bytes. */
 struct flow {
 	struct loop_source side[2]; /* by enum flow_end */
-	struct flow_way way[2];
+	struct way way[2];
 	union {
 		struct loop_timer timer;     /* whichever deadline applies; re-armed lazily */
 		struct loop_garbage garbage; /* once CLOSED */
@@ -64,8 +56,6 @@ struct flow {
 	uint8_t hushed : 1; /* CONNECTING: the client has more to say than we take now */
 	uint8_t reason;	    /* enum reason, when CLOSED */
 	bool was_open;	    /* when CLOSED: it had been OPEN */
-	bool ended[2];	    /* by way: FIN was read */
-	bool shut[2];	    /* by way: FIN was sent on */
 };
 
 /* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */
@@ -80,8 +70,7 @@ struct flow_host {
 	const struct flow_settings *settings;
 	struct policy *policy; /* where upstream legs are noted */
 	struct slab flows;
-	char *buffer; /* for what is under way within one turn; shared by all flows */
-	size_t buffer_size;
+	struct way_tools tools;
 	/* The upstream has answered. */
 	void (*opened)(struct flow_host *host, struct flow *f);
 	/* It is CLOSED or was refused, f->reason says why; the descriptors are still open. */
@@ -91,9 +80,6 @@ struct flow_host {
 	/* It is gone. */
 	void (*released)(struct flow_host *host);
 };
-
-/* The least size of flow_host.buffer. */
-#define FLOW_BUFFER 65536
 
 /*
  * Begin to carry the accepted connection to an upstream; takes over c->fd in any case. On failure the

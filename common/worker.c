@@ -166,6 +166,8 @@ static bool give_spare(struct flow_host *host)
 {
 	struct worker *w = (struct worker *)host;
 
+	if (pipes_drop(&w->host.tools.pipes))
+		return true;
 	if (w->spare < 0)
 		return false;
 	close(w->spare);
@@ -292,6 +294,8 @@ static bool accept_one(struct worker *w, unsigned at)
 	}
 	error = errno;
 	leave(w);
+	if (lacks_resources(error) && pipes_drop(&w->host.tools.pipes))
+		return true;
 	if (lacks_resources(error))
 		pause_accepting(w, TALLY_NO_DESCRIPTOR);
 	/* Anything else but EAGAIN is the fate of that one connection (accept(2)). */
@@ -466,9 +470,9 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->retry.alarm = handle_retry;
 	w->deadline.alarm = handle_deadline;
 	w->output = (struct loop_source){ .handler = handle_output, .fd = -1 };
-	w->host.buffer_size = FLOW_BUFFER;
-	w->host.buffer = malloc(FLOW_BUFFER);
-	if (!w->host.buffer)
+	w->host.tools.pipes.limit = relay->pipes / relay->count;
+	w->host.tools.buffer = malloc(WAY_BUFFER);
+	if (!w->host.tools.buffer)
 		return report_fail(why, errno, "malloc", "worker %u", w->index);
 	w->host.loop = loop_new(w, why);
 	if (!w->host.loop)
@@ -496,12 +500,14 @@ static void free_worker(struct worker *w)
 {
 	if (!w->relay)
 		return;
-	give_spare(&w->host);
+	if (w->spare >= 0)
+		close(w->spare);
 	loop_free(w->host.loop);
 	slab_free(&w->host.flows);
 	listeners_close(&w->listeners);
 	free(w->sources);
-	free(w->host.buffer);
+	pipes_drop(&w->host.tools.pipes);
+	free(w->host.tools.buffer);
 	pthread_mutex_destroy(&w->lock);
 }
 

@@ -37,6 +37,7 @@ struct relay {
 	enum relay_log log;
 	struct record_stream *records; /* NULL: none */
 	uint64_t max;		       /* connections at once */
+	unsigned pipes;		       /* for bulk data, at once; shared out among the workers */
 	uint64_t drain_timeout;	       /* milliseconds */
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
 	/* Something that the person at the terminal should know of a connection; in any thread. */

@@ -153,7 +153,7 @@ relayed_all() {
 	local host n=0
 	intercept 80
 	relay
-	bg capture server tcpdump -i toproxy -n -U --immediate-mode -w "$OUT/capture" \
+	bg capture server tcpdump -Z root -i toproxy -n -U --immediate-mode -w "$OUT/capture" \
 		'tcp dst port 80 and (src host 192.0.2.2 or src host 2001:db8:1::2)'
 	wait_line capture.err 'listening on'
 	for host in "$V4" "[$V6]"; do

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Small data is read into one buffer that the whole thread shares and sent on at once; only what the
+ * receiver does not take is copied to the heap. Two reads in a row that fill the buffer make a way
+ * bulk: then pages move from socket to socket through a pipe, which costs less than half. Below 16 KiB
+ * splicing gains nothing, so four small splices in a row, or a rest, lead back to copying.
+ *
+ * A pipe is borrowed for one call and given back empty; it stays with the way only while the receiver
+ * takes no more. It is filled only when it is empty: then EAGAIN means that the socket is empty, never
+ * that the pipe is full. SPLICE_F_MORE is never set: it would cork the last bytes for 200 ms.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "way.h"
+
+#define SMALL_SPLICE  16384
+#define SMALL_SPLICES 3 /* in a row, after the first */
+
+struct way_held {
+	size_t start, end;
+	char data[];
+};
+
+bool way_is_full(const struct way *w)
+{
+	return w->held != NULL;
+}
+
+static bool is_transient(int error)
+{
+	return error == EAGAIN || error == EINTR;
+}
+
+/* ---- copying ---- */
+
+static enum way_result hold(struct way *w, const char *data, size_t length)
+{
+	struct way_held *held = malloc(sizeof(*held) + length);
+
+	if (!held)
+		return WAY_NO_MEMORY;
+	held->start = 0;
+	held->end = length;
+	memcpy(held->data, data, length);
+	w->held = held;
+	return WAY_FULL;
+}
+
+/* Send as much as the receiver takes; -1 when it has failed. */
+static ssize_t send_some(struct way *w, int to, const char *data, size_t length, int flags)
+{
+	ssize_t sent = send(to, data, length, flags | MSG_NOSIGNAL);
+
+	if (sent > 0)
+		w->bytes += (uint64_t)sent;
+	return sent < 0 && is_transient(errno) ? 0 : sent;
+}
+
+static enum way_result push_copy(struct way *w, int to)
+{
+	struct way_held *held = w->held;
+	ssize_t sent = send_some(w, to, held->data + held->start, held->end - held->start, 0);
+
+	if (sent < 0)
+		return WAY_TO_FAILED;
+	held->start += (size_t)sent;
+	if (held->start < held->end)
+		return WAY_FULL;
+	free(held);
+	w->held = NULL;
+	return WAY_ON;
+}
+
+static enum way_result pull_copy(struct way *w, int from, int to, struct way_tools *tools,
+				 bool last)
+{
+	ssize_t sent, got = recv(from, tools->buffer, WAY_BUFFER, 0);
+	bool filled = got == WAY_BUFFER;
+
+	if (got == 0)
+		return WAY_ENDED;
+	if (got < 0)
+		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
+	w->bulk = filled && w->large;
+	w->large = filled;
+	/* The shutdown that follows pushes out what MSG_MORE keeps back, FIN and all in one segment. */
+	sent = send_some(w, to, tools->buffer, (size_t)got, last && !filled ? MSG_MORE : 0);
+	if (sent < 0)
+		return WAY_TO_FAILED;
+	if (sent < got)
+		return hold(w, tools->buffer + sent, (size_t)(got - sent));
+	return filled ? WAY_ON : WAY_EMPTY;
+}
+
+/* ---- splicing ---- */
+
+static enum way_result drain_pipe(struct way *w, struct pipe *pipe, int to)
+{
+	while (pipe->held) {
+		ssize_t moved = splice(pipe->from, NULL, to, NULL, pipe->held,
+				       SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+		if (moved < 0)
+			return is_transient(errno) ? WAY_FULL : WAY_TO_FAILED;
+		if (moved == 0)
+			return WAY_FULL;
+		pipe->held -= (size_t)moved;
+		w->bytes += (uint64_t)moved;
+	}
+	return WAY_ON;
+}
+
+static void keep_pipe(struct way *w, struct pipe *pipe)
+{
+	w->pipe = pipe;
+	w->piped = true;
+}
+
+static void give_back(struct way *w, struct pipe *pipe, struct way_tools *tools)
+{
+	int saved = errno;
+
+	pipes_give(&tools->pipes, pipe);
+	w->pipe = NULL;
+	w->piped = false;
+	errno = saved;
+}
+
+static void note_splice(struct way *w, size_t moved)
+{
+	if (moved >= SMALL_SPLICE)
+		w->small = 0;
+	else if (w->small < SMALL_SPLICES)
+		w->small++;
+	else
+		way_rest(w);
+}
+
+static enum way_result push_pipe(struct way *w, int to, struct way_tools *tools)
+{
+	enum way_result result = drain_pipe(w, w->pipe, to);
+
+	if (result == WAY_ON)
+		give_back(w, w->pipe, tools);
+	return result;
+}
+
+static enum way_result pull_pipe(struct way *w, int from, int to, struct way_tools *tools,
+				 struct pipe *pipe)
+{
+	ssize_t got = splice(from, NULL, pipe->to, NULL, PIPES_SIZE,
+			     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	enum way_result result;
+
+	if (got <= 0) {
+		give_back(w, pipe, tools);
+		if (got == 0)
+			return WAY_ENDED;
+		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
+	}
+	note_splice(w, (size_t)got);
+	pipe->held = (size_t)got;
+	result = drain_pipe(w, pipe, to);
+	if (result == WAY_FULL)
+		keep_pipe(w, pipe);
+	else
+		give_back(w, pipe, tools);
+	return result == WAY_ON ? WAY_EMPTY : result;
+}
+
+/* ---- either ---- */
+
+enum way_result way_push(struct way *w, int to, struct way_tools *tools)
+{
+	if (!way_is_full(w))
+		return WAY_ON;
+	return w->piped ? push_pipe(w, to, tools) : push_copy(w, to);
+}
+
+enum way_result way_pull(struct way *w, int from, int to, struct way_tools *tools, bool last)
+{
+	struct pipe *pipe = w->bulk ? pipes_take(&tools->pipes) : NULL;
+
+	if (pipe)
+		return pull_pipe(w, from, to, tools, pipe);
+	return pull_copy(w, from, to, tools, last);
+}
+
+enum way_result way_take(struct way *w, int from, struct way_tools *tools)
+{
+	ssize_t got = recv(from, tools->buffer, WAY_BUFFER, 0);
+
+	if (got == 0)
+		return WAY_ENDED;
+	if (got < 0)
+		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
+	return hold(w, tools->buffer, (size_t)got);
+}
+
+void way_rest(struct way *w)
+{
+	w->bulk = false;
+	w->large = false;
+	w->small = 0;
+}
+
+void way_drop(struct way *w, struct way_tools *tools)
+{
+	if (w->piped)
+		give_back(w, w->pipe, tools);
+	else
+		free(w->held);
+	w->held = NULL;
+}
