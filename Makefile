@@ -85,6 +85,7 @@ $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
 include tests/fault/fault.mk
+include tests/bench/bench.mk
 
 # One clear line instead of a compiler's hundred.
 have-libraries:
@@ -130,7 +131,7 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(wildcard common/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
-	   tests/lib/*.bash tests/*.bats tests/bench/*.bash completions/bash/*)
+	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/*.bash completions/bash/*)
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
 lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# make bench: tproxy-relay beside other relays. BENCH=OPTIONS goes to tests/bench/run (--help).
+
+BENCH_NEEDS := $(addprefix $(O)/,tproxy-relay tproxy-setup tproxy-lab bench/hold)
+
+$(O)/bench/hold: tests/bench/hold.c $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB)
+
+bench: $(BENCH_NEEDS) ## compare tproxy-relay with other relays (15 minutes)
+	$(Q)tests/bench/run --bin $(O) --output $(O)/bench $(BENCH)
+
+bench-quick: $(BENCH_NEEDS) ## the same in 3 minutes: fewer workloads, fewer rounds
+	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(BENCH)
+
+.PHONY: bench bench-quick
