@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <netlink/addr.h>
@@ -133,4 +134,49 @@ int conntrack_origdst(struct conntrack *channel, int protocol, const struct endp
 	if (err == -EINVAL || err == -EOPNOTSUPP)
 		report_hint(why, "modprobe nf_conntrack_netlink");
 	return -1;
+}
+
+struct visit {
+	conntrack_visitor *visit;
+	void *context;
+	int result;
+};
+
+static void read_established(struct nlmsghdr *message, void *context)
+{
+	struct visit *v = context;
+	struct nfnl_ct *entry = NULL;
+	struct endpoint source, destination;
+
+	if (v->result || nfnlmsg_ct_parse(message, &entry))
+		return;
+	if (nfnl_ct_get_proto(entry) == IPPROTO_TCP &&
+	    nfnl_ct_get_tcp_state(entry) == TCP_CONNTRACK_ESTABLISHED) {
+		source = get_endpoint(nfnl_ct_get_src(entry, ORIGINAL),
+				      nfnl_ct_get_src_port(entry, ORIGINAL));
+		destination = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
+					   nfnl_ct_get_dst_port(entry, ORIGINAL));
+		v->result = v->visit(&source, &destination, v->context);
+	}
+	nfnl_ct_put(entry);
+}
+
+int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
+			       struct failure *why)
+{
+	struct nl_msg *request = nlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
+						    NLM_F_DUMP);
+	struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
+	struct visit v = { visit, context, 0 };
+	int err;
+
+	if (request && nlmsg_append(request, &header, sizeof(header), NLMSG_ALIGNTO)) {
+		nlmsg_free(request);
+		request = NULL;
+	}
+	/* A dump that changed under way (EAGAIN) is as good as any: connections come and go. */
+	err = netlink_ask(channel->netlink, request, read_established, &v);
+	if (err && err != -EAGAIN)
+		return report_fail(why, -err, "IPCTNL_MSG_CT_GET", "connections");
+	return 0;
 }

@@ -25,4 +25,14 @@ void conntrack_close(struct conntrack *channel);
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why);
 
+/* Called for each established TCP connection in its original direction. The visitor may not use the
+ * same channel; a return other than 0 ends the visits. */
+typedef int conntrack_visitor(const struct endpoint *source, const struct endpoint *destination,
+			      void *context);
+
+/* Every established TCP connection that this network namespace tracks, of any zone. Returns 0, or -1
+ * with *why (EPERM: CAP_NET_ADMIN). */
+int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
+			       struct failure *why);
+
 #endif

@@ -27,6 +27,15 @@ static const struct {
 	{ "listener", doctor_listener_present },
 	{ "listener-group", doctor_listener_group },
 	{ "listener-mark", doctor_listener_mark },
+	{ "mark", doctor_firewall_mark },
+	{ "tproxy", doctor_firewall_tproxy },
+	{ "prerouting", doctor_firewall_prerouting },
+	{ "input", doctor_firewall_input },
+	{ "output", doctor_firewall_output },
+	{ "conntrack", doctor_conntrack_mode },
+	{ "invalid-drop", doctor_conntrack_invalid },
+	{ "flowtable", doctor_conntrack_flowtable },
+	{ "older-flows", doctor_conntrack_older },
 };
 
 const char *doctor_severity_name(enum doctor_severity severity)

@@ -42,4 +42,17 @@ void doctor_listener_mark(struct examination *x);
 bool doctor_listener_all_marked(const struct examination *x);
 unsigned doctor_listener_processes(const struct examination *x);
 
+/* doctor_firewall.c: what other programs' rules do to the packets on their way. */
+void doctor_firewall_mark(struct examination *x);
+void doctor_firewall_tproxy(struct examination *x);
+void doctor_firewall_prerouting(struct examination *x);
+void doctor_firewall_input(struct examination *x);
+void doctor_firewall_output(struct examination *x);
+
+/* doctor_conntrack.c: connection tracking, and flows that it knows. */
+void doctor_conntrack_mode(struct examination *x);
+void doctor_conntrack_invalid(struct examination *x);
+void doctor_conntrack_flowtable(struct examination *x);
+void doctor_conntrack_older(struct examination *x);
+
 #endif

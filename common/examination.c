@@ -341,6 +341,9 @@ int examination_open(struct examination *x, struct failure *why)
 {
 	struct ifaddrs *all = NULL;
 
+	x->firewall = firewall_read(x->kernel->rules, why);
+	if (!x->firewall)
+		return -1;
 	if (getifaddrs(&all))
 		return report_fail(why, errno, "getifaddrs", "interfaces");
 	if (!link_each(add_device, x, why)) {
@@ -354,5 +357,6 @@ int examination_open(struct examination *x, struct failure *why)
 
 void examination_close(struct examination *x)
 {
+	firewall_free(x->firewall);
 	sockdiag_close(x->diag);
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include "doctor.h"
 #include "endpoint.h"
+#include "firewall.h"
 #include "link.h"
 #include "sockdiag.h"
 
@@ -46,6 +47,7 @@ struct examination {
 	const struct intercept *spec;
 	bool installed;
 	struct sockdiag *diag;
+	struct firewall *firewall;		     /* every rule that is not ours */
 	struct link device[EXAMINATION_DEVICES_MAX]; /* where packets come in */
 	unsigned devices;
 	struct examination_flow flow[EXAMINATION_FLOWS_MAX];

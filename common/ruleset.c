@@ -658,6 +658,64 @@ int ruleset_each(struct ruleset *rules, ruleset_visitor *visit, void *context, s
 	return result;
 }
 
+char *ruleset_dump_text(struct ruleset *rules, struct failure *why)
+{
+	const char *out = listing(
+		rules, "list ruleset",
+		NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_TERSE | NFT_CTX_OUTPUT_STATELESS, why);
+	char *copy = out ? strdup(out) : NULL;
+
+	if (out && !copy)
+		report_fail(why, ENOMEM, "strdup", "list of rules");
+	return copy;
+}
+
+/* Append what a listing has; one that fails (a chain that went meanwhile) has nothing. */
+static void extend_by(struct ruleset *rules, json_t *all, const char *command_text)
+{
+	json_t *some = listing_json(rules, command_text, true, NULL);
+
+	if (some)
+		json_array_extend(all, some);
+	json_decref(some);
+}
+
+/* Each chain on its own, so that no table object is made. */
+static json_t *dump_by_chains(struct ruleset *rules, const char *text)
+{
+	json_t *all = json_array();
+	char table[96] = "", command_text[256];
+
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, "table ", 6))
+			snprintf(table, sizeof(table), "%.*s", (int)strcspn(line + 6, "{"),
+				 line + 6);
+		if (strncmp(line, "\tchain ", 7))
+			continue;
+		snprintf(command_text, sizeof(command_text), "list chain %s%.*s", table,
+			 (int)strcspn(line + 7, " "), line + 7);
+		extend_by(rules, all, command_text);
+	}
+	extend_by(rules, all, "list sets");
+	extend_by(rules, all, "list maps");
+	return all;
+}
+
+/* libnftables 1.0.6 uses freed memory when it prints a table that has a flag as JSON. */
+json_t *ruleset_dump_json(struct ruleset *rules, struct failure *why)
+{
+	char *text = ruleset_dump_text(rules, why);
+	json_t *all = NULL;
+
+	if (text && strstr(text, "\n\tflags "))
+		all = dump_by_chains(rules, text);
+	else if (text)
+		all = listing_json(rules, "list ruleset", true, why);
+	free(text);
+	return all;
+}
+
 /* What --conntrack auto looks for, line by line. Text rather than JSON, which libnftables 1.0.6 breaks
  * as soon as anybody's table has `flags owner`. */
 struct need {

@@ -82,6 +82,12 @@ char *ruleset_save(struct ruleset *rules, const char *name, struct failure *why)
 int ruleset_restore(struct ruleset *rules, const char *name, const char *saved,
 		    struct failure *why);
 
+/* The whole rule set of this network namespace, all programs': as text with handles, or as the array of
+ * libnftables-json(5), with elements (json_t; table objects may be missing). The caller frees it. NULL
+ * with *why. */
+char *ruleset_dump_text(struct ruleset *rules, struct failure *why);
+struct json_t *ruleset_dump_json(struct ruleset *rules, struct failure *why);
+
 /* Called with the name of each installed instance; a return other than 0 ends it. */
 typedef int ruleset_visitor(const char *name, void *context);
 int ruleset_each(struct ruleset *rules, ruleset_visitor *visit, void *context, struct failure *why);

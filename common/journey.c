@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "journey.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* The priority of our chain `intercept` is mangle + 1, that of `divert` mangle: other chains up to
+ * mangle count as before, because of those of the same priority the newest comes first. */
+#define LAST_BEFORE (-150)
+
+/* Rules that were told of, so that each is told of once. */
+#define TOLD_MAX 128
+
+struct journey {
+	struct examination *x;
+	enum journey_leg leg;
+	journey_judge *judge;
+	void *context;
+	struct {
+		enum journey_leg leg;
+		enum walk_event event;
+		const void *rule;
+	} told[TOLD_MAX];
+	unsigned count;
+};
+
+const char *journey_leg_name(enum journey_leg leg)
+{
+	static const char *const names[] = {
+		[JOURNEY_BEFORE] = "what clients send, before it is intercepted",
+		[JOURNEY_AFTER] = "intercepted packets",
+		[JOURNEY_INPUT] = "what is delivered to the listener",
+		[JOURNEY_UPSTREAM] = "what the proxy sends to servers",
+		[JOURNEY_ANSWER_BEFORE] = "servers' answers",
+		[JOURNEY_ANSWER_AFTER] = "servers' answers",
+		[JOURNEY_ANSWER_INPUT] = "servers' answers to the proxy",
+		[JOURNEY_REPLY] = "what the proxy sends to clients",
+	};
+
+	return names[leg];
+}
+
+bool journey_is_prerouting(enum journey_leg leg)
+{
+	return leg == JOURNEY_BEFORE || leg == JOURNEY_AFTER || leg == JOURNEY_ANSWER_BEFORE ||
+	       leg == JOURNEY_ANSWER_AFTER;
+}
+
+/* The leg of a client's packet that takes the same way. */
+static enum journey_leg place(enum journey_leg leg)
+{
+	return leg < JOURNEY_ANSWER_BEFORE ? leg : leg - JOURNEY_ANSWER_BEFORE;
+}
+
+static void tell(const struct walk_step *step, void *context)
+{
+	struct journey *j = context;
+	const struct journey_step at = { j->leg, *step };
+	const void *rule = step->rule ? (const void *)step->rule : step->base;
+
+	for (unsigned i = 0; i < j->count; i++)
+		if (j->told[i].rule == rule && j->told[i].event == step->event &&
+		    j->told[i].leg == place(j->leg))
+			return;
+	if (j->count < TOLD_MAX) {
+		j->told[j->count].rule = rule;
+		j->told[j->count].event = step->event;
+		j->told[j->count++].leg = place(j->leg);
+	}
+	j->judge(j->x, &at, j->context);
+}
+
+static bool pass(struct journey *j, enum journey_leg leg, const char *hook, long from, long to,
+		 struct walk_packet *packet)
+{
+	const struct mark *mark = &j->x->spec->mark;
+
+	j->leg = leg;
+	packet->source_routed = (packet->mark & mark->mask) != mark->value;
+	return walk_hook(j->x->firewall, hook, from, to, packet, tell, j);
+}
+
+/* Prerouting with our rules in the middle, then INPUT. Other bits of the mark stay as they are. */
+static void come_in(struct journey *j, struct walk_packet *packet, enum journey_leg before)
+{
+	const struct mark *mark = &j->x->spec->mark;
+
+	if (!pass(j, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
+		return;
+	packet->mark = (packet->mark & ~mark->mask) | mark->value;
+	if (!pass(j, before + 1, "prerouting", LAST_BEFORE + 1, LONG_MAX, packet))
+		return;
+	packet->transparent = true;
+	packet->mark = (packet->mark & ~mark->mask) | mark->value;
+	pass(j, before + 2, "input", LONG_MIN, LONG_MAX, packet);
+}
+
+static void travel(struct journey *j, const struct examination_flow *flow, const char *state)
+{
+	const char *later = *state ? state : "established";
+	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
+	struct walk_packet request = {
+		.source = flow->client,
+		.destination = flow->destination,
+		.iif = flow->device->name,
+		.state = *state ? state : "new",
+		.syn = !*state,
+		.ack = *state,
+	};
+	struct walk_packet onward = {
+		.source = flow->client,
+		.destination = flow->destination,
+		.oif = upstream,
+		.mark = j->x->spec->upstream_mark.value,
+		.state = *state ? state : "new",
+		.syn = !*state,
+		.ack = *state,
+	};
+	struct walk_packet answer = {
+		.source = flow->destination,
+		.destination = flow->client,
+		.iif = upstream,
+		.state = later,
+		.syn = !*state,
+		.ack = true,
+	};
+	struct walk_packet reply = {
+		.source = flow->destination,
+		.destination = flow->client,
+		.oif = flow->device->name,
+		.state = later,
+		.syn = !*state,
+		.ack = true,
+	};
+
+	come_in(j, &request, JOURNEY_BEFORE);
+	pass(j, JOURNEY_UPSTREAM, "output", LONG_MIN, LONG_MAX, &onward);
+	come_in(j, &answer, JOURNEY_ANSWER_BEFORE);
+	pass(j, JOURNEY_REPLY, "output", LONG_MIN, LONG_MAX, &reply);
+}
+
+void journey_each(struct examination *x, const char *state, journey_judge *judge, void *context)
+{
+	struct journey j = { .x = x, .judge = judge, .context = context };
+
+	for (unsigned i = 0; i < x->flows; i++)
+		travel(&j, &x->flow[i], state);
+}

@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * A rule is a list of statements; a match that is false ends it. Each match is true, false, or
+ * unknown. A rule all of whose matches are true acts as in the kernel. One with an unknown match may
+ * act or not: what it would do is reported as uncertain, the packet goes on to the next rule, and from
+ * there on nothing in this base chain is certain, because an accept or return may have ended it.
+ */
+#include "walk.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Chains of chains of ...: nft allows 16 jumps. */
+#define DEPTH_MAX 16
+
+enum truth { FALSE, UNKNOWN, TRUE };
+
+static enum truth both(enum truth a, enum truth b)
+{
+	return a < b ? a : b;
+}
+
+static enum truth either(enum truth a, enum truth b)
+{
+	return a > b ? a : b;
+}
+
+static enum truth not(enum truth a) { return (enum truth)(TRUE - a); }
+
+static enum truth is(bool value)
+{
+	return value ? TRUE : FALSE;
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+/* What an expression comes to for this packet. ABSENT: the packet has no such header, and the kernel
+ * ends the rule. */
+struct value {
+	enum { VALUE_UNKNOWN, VALUE_ABSENT, VALUE_NUMBER, VALUE_TEXT, VALUE_ADDRESS } kind;
+	uint64_t number;
+	const char *text;
+	const struct endpoint *address;
+};
+
+static const struct value unknown = { .kind = VALUE_UNKNOWN };
+static const struct value absent = { .kind = VALUE_ABSENT };
+
+static struct value number(uint64_t n)
+{
+	return (struct value){ .kind = VALUE_NUMBER, .number = n };
+}
+
+static struct value text(const char *t)
+{
+	return t ? (struct value){ .kind = VALUE_TEXT, .text = t } : absent;
+}
+
+static struct value address(const struct endpoint *e)
+{
+	return (struct value){ .kind = VALUE_ADDRESS, .address = e };
+}
+
+/* One walk. */
+struct walk {
+	const struct firewall *firewall;
+	struct walk_packet *packet;
+	walk_visitor *visit;
+	void *context;
+	const struct firewall_chain *base;
+	bool certain; /* that the packet is here at all */
+	bool doubt;   /* that something uncertain has not ended its way */
+};
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *t = json_string_value(json_object_get(object, key));
+
+	return t ? t : "";
+}
+
+static struct value meta_of(const struct walk_packet *p, const char *key)
+{
+	bool four = p->destination.family == AF_INET;
+
+	if (!strcmp(key, "mark"))
+		return number(p->mark);
+	if (!strcmp(key, "iif") || !strcmp(key, "iifname"))
+		return text(p->iif ? p->iif : "");
+	if (!strcmp(key, "oif") || !strcmp(key, "oifname"))
+		return text(p->oif ? p->oif : "");
+	if (!strcmp(key, "l4proto"))
+		return text("tcp");
+	if (!strcmp(key, "nfproto"))
+		return text(four ? "ipv4" : "ipv6");
+	if (!strcmp(key, "protocol"))
+		return text(four ? "ip" : "ip6");
+	if (!strcmp(key, "pkttype"))
+		return text("host");
+	return unknown;
+}
+
+static uint64_t tcp_flags(const struct walk_packet *p)
+{
+	return (p->syn ? 2U : 0) | (p->ack ? 0x10U : 0);
+}
+
+static struct value ip_field(const struct walk_packet *p, const char *field)
+{
+	if (!strcmp(field, "saddr"))
+		return address(&p->source);
+	if (!strcmp(field, "daddr"))
+		return address(&p->destination);
+	if (!strcmp(field, "protocol") || !strcmp(field, "nexthdr"))
+		return text("tcp");
+	return unknown;
+}
+
+static struct value port_field(const struct walk_packet *p, const char *field)
+{
+	if (!strcmp(field, "sport"))
+		return number(p->source.port);
+	if (!strcmp(field, "dport"))
+		return number(p->destination.port);
+	if (!strcmp(field, "flags"))
+		return number(tcp_flags(p));
+	return unknown;
+}
+
+static struct value payload_of(const struct walk_packet *p, const json_t *payload)
+{
+	const char *protocol = text_of(payload, "protocol"), *field = text_of(payload, "field");
+	const char *ours = p->destination.family == AF_INET ? "ip" : "ip6";
+
+	if (!strcmp(protocol, "ip") || !strcmp(protocol, "ip6"))
+		return strcmp(protocol, ours) ? absent : ip_field(p, field);
+	if (!strcmp(protocol, "tcp") || !strcmp(protocol, "th"))
+		return port_field(p, field);
+	if (!strcmp(protocol, "ether") || !*protocol)
+		return unknown;
+	return absent; /* udp, icmp, icmpv6, ... */
+}
+
+static struct value ct_of(const struct walk_packet *p, const char *key)
+{
+	if (!strcmp(key, "state"))
+		return text(p->state);
+	if (!strcmp(key, "direction"))
+		return text(strcmp(p->state, "new") ? "reply" : "original");
+	/* Nobody translated these packets: those that are would be told of as such. */
+	if (!strcmp(key, "status"))
+		return text("assured");
+	return unknown;
+}
+
+static bool has_flag(const json_t *fib, const char *flag)
+{
+	const json_t *flags = json_object_get(fib, "flags");
+	json_t *item;
+	size_t i;
+
+	if (json_is_string(flags))
+		return !strcmp(json_string_value(flags), flag);
+	json_array_foreach((json_t *)flags, i,
+			   item) if (!strcmp(json_string_value(item), flag)) return true;
+	return false;
+}
+
+/* `fib saddr . mark . iif oif`: with our mark the lookup ends in our local route, which counts as
+ * missing (nft_fib wants a unicast route). */
+static struct value fib_of(const struct walk_packet *p, const json_t *fib)
+{
+	bool saddr = has_flag(fib, "saddr");
+
+	if (!strcmp(text_of(fib, "result"), "type"))
+		return saddr ? unknown : text(p->local ? "local" : "unicast");
+	if (!saddr)
+		return unknown;
+	return number(!has_flag(fib, "mark") || p->source_routed);
+}
+
+static struct value evaluate(const struct walk_packet *p, const json_t *expression);
+
+/* `meta mark & 0xff`, `tcp flags & (syn | ack)`. */
+static uint64_t flag_bits(const json_t *operand, bool *known)
+{
+	static const char *const names[] = { "fin", "syn", "rst", "psh", "ack", "urg" };
+	uint64_t bits = 0;
+	json_t *item;
+	size_t i;
+
+	*known = true;
+	if (json_is_integer(operand))
+		return (uint64_t)json_integer_value(operand);
+	if (json_is_array(operand)) {
+		json_array_foreach((json_t *)operand, i, item) bits |= flag_bits(item, known);
+		return bits;
+	}
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (json_is_string(operand) && !strcmp(json_string_value(operand), names[i]))
+			return 1U << i;
+	*known = false;
+	return 0;
+}
+
+static struct value binary(const struct walk_packet *p, char operation, const json_t *operands)
+{
+	struct value left = evaluate(p, json_array_get(operands, 0));
+	const json_t *second = json_array_get(operands, 1);
+	bool known;
+	uint64_t right = flag_bits(second, &known);
+
+	if (left.kind != VALUE_NUMBER || !known)
+		return left.kind == VALUE_ABSENT ? absent : unknown;
+	return number(operation == '&'	 ? left.number & right
+		      : operation == '|' ? left.number | right
+					 : left.number ^ right);
+}
+
+static struct value evaluate(const struct walk_packet *p, const json_t *e)
+{
+	static const struct {
+		const char *key;
+		char operation;
+	} operations[] = { { "&", '&' }, { "|", '|' }, { "^", '^' } };
+	const json_t *found;
+
+	if (json_is_integer(e))
+		return number((uint64_t)json_integer_value(e));
+	if ((found = json_object_get(e, "meta")))
+		return meta_of(p, text_of(found, "key"));
+	if ((found = json_object_get(e, "payload")))
+		return payload_of(p, found);
+	if ((found = json_object_get(e, "ct")))
+		return ct_of(p, text_of(found, "key"));
+	if ((found = json_object_get(e, "fib")))
+		return fib_of(p, found);
+	if ((found = json_object_get(e, "socket")))
+		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
+										       : unknown;
+	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
+		if ((found = json_object_get(e, operations[i].key)))
+			return binary(p, operations[i].operation, found);
+	return unknown;
+}
+
+/* --- comparing -------------------------------------------------------------------------------- */
+
+static enum truth equals(const struct walk *w, const struct value *left, const json_t *right);
+
+static enum truth in_prefix(const struct value *left, const json_t *prefix)
+{
+	char buf[ENDPOINT_TEXT_MAX];
+	struct cidr cidr;
+
+	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
+		 (long long)json_integer_value(json_object_get(prefix, "len")));
+	if (left->kind != VALUE_ADDRESS || endpoint_parse_cidr(buf, &cidr, NULL))
+		return UNKNOWN;
+	return is(endpoint_in_cidr(left->address, &cidr));
+}
+
+static bool parse_bound(const json_t *bound, const struct value *left, struct endpoint *out)
+{
+	return json_is_string(bound) &&
+	       !endpoint_parse_address(json_string_value(bound), out, NULL) &&
+	       out->family == left->address->family;
+}
+
+static int compare_addresses(const struct endpoint *a, const struct endpoint *b)
+{
+	return memcmp(&a->addr, &b->addr, a->family == AF_INET ? 4 : 16);
+}
+
+static enum truth in_range(const struct value *left, const json_t *range)
+{
+	const json_t *first = json_array_get(range, 0), *last = json_array_get(range, 1);
+	struct endpoint low, high;
+
+	if (left->kind == VALUE_NUMBER && json_is_integer(first) && json_is_integer(last))
+		return is(left->number >= (uint64_t)json_integer_value(first) &&
+			  left->number <= (uint64_t)json_integer_value(last));
+	if (left->kind != VALUE_ADDRESS || !parse_bound(first, left, &low) ||
+	    !parse_bound(last, left, &high))
+		return UNKNOWN;
+	return is(compare_addresses(left->address, &low) >= 0 &&
+		  compare_addresses(left->address, &high) <= 0);
+}
+
+static enum truth in_list(const struct walk *w, const struct value *left, const json_t *list)
+{
+	enum truth result = FALSE;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, item) result = either(result, equals(w, left, item));
+	return result;
+}
+
+/* A set's element may carry a timeout, a comment, a counter. */
+static const json_t *bare(const json_t *element)
+{
+	const json_t *inner = json_object_get(json_object_get(element, "elem"), "val");
+
+	return inner ? inner : element;
+}
+
+static enum truth equals_text(const struct walk *w, const struct value *left, const char *right)
+{
+	const json_t *elements;
+	struct endpoint e;
+	bool known;
+
+	if (*right == '@') {
+		elements = firewall_elements(w->firewall, w->base, right + 1);
+		return elements ? in_list(w, left, elements) : UNKNOWN;
+	}
+	if (left->kind == VALUE_TEXT) {
+		/* `eth*` */
+		return is(!fnmatch(right, left->text, 0));
+	}
+	if (left->kind == VALUE_ADDRESS)
+		return endpoint_parse_address(right, &e, NULL)
+			       ? UNKNOWN
+			       : is(endpoint_same_address(left->address, &e));
+	if (left->kind == VALUE_NUMBER) {
+		json_t *flag = json_string(right);
+		uint64_t bits = flag_bits(flag, &known);
+
+		json_decref(flag);
+		if (known)
+			return is(left->number == bits);
+		return *right >= '0' && *right <= '9' ? is(left->number == strtoull(right, NULL, 0))
+						      : UNKNOWN;
+	}
+	return UNKNOWN;
+}
+
+static enum truth equals(const struct walk *w, const struct value *left, const json_t *right)
+{
+	const json_t *inner;
+
+	right = bare(right);
+	if (left->kind == VALUE_UNKNOWN)
+		return UNKNOWN;
+	if (json_is_string(right))
+		return equals_text(w, left, json_string_value(right));
+	if (json_is_integer(right))
+		return left->kind == VALUE_NUMBER
+			       ? is(left->number == (uint64_t)json_integer_value(right))
+			       : UNKNOWN;
+	if (json_is_boolean(right))
+		return is(!!left->number == json_is_true(right));
+	if ((inner = json_object_get(right, "prefix")))
+		return in_prefix(left, inner);
+	if ((inner = json_object_get(right, "range")))
+		return in_range(left, inner);
+	if ((inner = json_object_get(right, "set")))
+		return in_list(w, left, inner);
+	if (json_is_array(right))
+		return in_list(w, left, right);
+	return UNKNOWN;
+}
+
+/* Flags given as a list or joined by |: `tcp flags & (syn | ack) == (syn | ack)`. */
+static enum truth equals_flags(const struct value *left, const json_t *right)
+{
+	const json_t *joined = json_object_get(right, "|");
+	bool known;
+	uint64_t bits = flag_bits(joined ? joined : right, &known);
+
+	return known ? is(left->number == bits) : UNKNOWN;
+}
+
+/* `iifname . tcp dport`: each part of one element must match. */
+static enum truth equals_concat(const struct walk *w, const json_t *parts, const json_t *right)
+{
+	const json_t *set = json_object_get(right, "set"), *elements = set;
+	enum truth result = FALSE;
+	json_t *element, *part;
+	size_t i, j;
+
+	if (json_is_string(right) && *json_string_value(right) == '@')
+		elements = firewall_elements(w->firewall, w->base, json_string_value(right) + 1);
+	if (!elements)
+		return UNKNOWN;
+	json_array_foreach((json_t *)elements, i, element)
+	{
+		const json_t *values = json_object_get(bare(element), "concat");
+		enum truth all = values ? TRUE : UNKNOWN;
+
+		json_array_foreach((json_t *)parts, j, part)
+		{
+			struct value left = evaluate(w->packet, part);
+
+			if (values)
+				all = both(all,
+					   left.kind == VALUE_ABSENT
+						   ? FALSE
+						   : equals(w, &left, json_array_get(values, j)));
+		}
+		result = either(result, all);
+	}
+	return result;
+}
+
+static enum truth ordered(const struct value *left, const char *operator, const json_t * right)
+{
+	uint64_t bound = (uint64_t)json_integer_value(right);
+
+	if (left->kind != VALUE_NUMBER || !json_is_integer(right))
+		return UNKNOWN;
+	if (!strcmp(operator, "<"))
+		return is(left->number < bound);
+	if (!strcmp(operator, ">"))
+		return is(left->number > bound);
+	if (!strcmp(operator, "<="))
+		return is(left->number <= bound);
+	return is(left->number >= bound);
+}
+
+static enum truth match(const struct walk *w, const json_t *m)
+{
+	const json_t *left = json_object_get(m, "left"), *right = json_object_get(m, "right");
+	const json_t *concat = json_object_get(left, "concat");
+	const char *operator= text_of(m, "op");
+	struct value value = concat ? unknown : evaluate(w->packet, left);
+	enum truth result;
+
+	if (value.kind == VALUE_ABSENT)
+		return FALSE;
+	if (*operator== '<' || * operator== '>')
+		return ordered(&value, operator, right);
+	if (concat)
+		result = equals_concat(w, concat, right);
+	else if (value.kind == VALUE_NUMBER && json_object_get(left, "&") &&
+		 (json_is_array(right) || json_object_get(right, "|")))
+		result = equals_flags(&value, right);
+	else
+		result = equals(w, &value, right);
+	return strcmp(operator, "!=") ? result : not(result);
+}
+
+/* --- rules and chains ------------------------------------------------------------------------- */
+
+/* How a chain, or a rule of it, ended for the packet. */
+enum way { WAY_ON, WAY_RETURN, WAY_ACCEPT, WAY_DROP };
+
+static enum way walk_chain(struct walk *w, const struct firewall_chain *chain, unsigned depth);
+
+static void tell(struct walk *w, enum walk_event event, enum truth truth,
+		 const struct firewall_chain *chain, const json_t *rule, uint32_t mark)
+{
+	const struct walk_step step = {
+		.event = event,
+		.certain = w->certain && truth == TRUE,
+		.base = w->base,
+		.chain = chain,
+		.rule = rule,
+		.mark = mark,
+		.before = w->packet->mark,
+	};
+
+	w->visit(&step, w->context);
+}
+
+/* An accept ends this base chain, a drop the packet; uncertain ones may not. */
+static enum way decide(struct walk *w, enum truth truth, enum way way)
+{
+	if (truth == TRUE)
+		return way;
+	w->certain = false;
+	w->doubt = true;
+	return WAY_ON;
+}
+
+static enum way follow(struct walk *w, const struct firewall_chain *chain, const char *name,
+		       bool jump, enum truth truth, unsigned depth)
+{
+	const struct firewall_chain *target = firewall_target(w->firewall, chain, name);
+	bool certain = w->certain, doubt = w->doubt;
+	enum way way;
+
+	if (!target || depth == DEPTH_MAX)
+		return WAY_ON;
+	if (truth != TRUE) {
+		/* What ended there may not have begun. */
+		w->certain = w->doubt = false;
+		way = walk_chain(w, target, depth + 1);
+		w->doubt |= way != WAY_ON;
+		w->certain = certain && !w->doubt;
+		w->doubt |= doubt;
+		return WAY_ON;
+	}
+	way = walk_chain(w, target, depth + 1);
+	if (way == WAY_ACCEPT || way == WAY_DROP)
+		return way;
+	return jump ? WAY_ON : WAY_RETURN;
+}
+
+static enum way verdict(struct walk *w, const struct firewall_chain *chain, const json_t *rule,
+			const json_t *statement, enum truth truth, unsigned depth)
+{
+	const json_t *found;
+
+	if ((found = json_object_get(statement, "jump")))
+		return follow(w, chain, text_of(found, "target"), true, truth, depth);
+	if ((found = json_object_get(statement, "goto")))
+		return follow(w, chain, text_of(found, "target"), false, truth, depth);
+	if (json_object_get(statement, "accept"))
+		return decide(w, truth, WAY_ACCEPT);
+	if (json_object_get(statement, "return"))
+		return decide(w, truth, WAY_RETURN);
+	if (json_object_get(statement, "drop") || json_object_get(statement, "reject")) {
+		tell(w, WALK_DROPPED, truth, chain, rule, w->packet->mark);
+		return decide(w, truth, WAY_DROP);
+	}
+	return WAY_ON;
+}
+
+static enum way walk_map(struct walk *w, const struct firewall_chain *chain, const json_t *rule,
+			 const json_t *map, enum truth truth, unsigned depth)
+{
+	const json_t *key = json_object_get(map, "key"), *data = json_object_get(map, "data");
+	const json_t *elements = json_object_get(data, "set");
+	struct value value = evaluate(w->packet, key);
+	json_t *element;
+	size_t i;
+
+	if (json_is_string(data) && *json_string_value(data) == '@')
+		elements = firewall_elements(w->firewall, w->base, json_string_value(data) + 1);
+	json_array_foreach((json_t *)elements, i, element)
+	{
+		enum truth hit = value.kind == VALUE_ABSENT
+					 ? FALSE
+					 : equals(w, &value, json_array_get(element, 0));
+		enum way way;
+
+		if (hit == FALSE)
+			continue;
+		way = verdict(w, chain, rule, json_array_get(element, 1), both(truth, hit), depth);
+		if (way != WAY_ON || hit == TRUE)
+			return way;
+	}
+	return WAY_ON;
+}
+
+static void set_mark(struct walk *w, const struct firewall_chain *chain, const json_t *rule,
+		     const json_t *mangle, enum truth truth)
+{
+	const json_t *key = json_object_get(json_object_get(mangle, "key"), "meta");
+	struct value value;
+
+	if (strcmp(text_of(key, "key"), "mark"))
+		return;
+	value = evaluate(w->packet, json_object_get(mangle, "value"));
+	/* `ct mark`: nothing has been saved for a connection that begins. */
+	if (value.kind != VALUE_NUMBER) {
+		value = number(0);
+		truth = both(truth, UNKNOWN);
+	}
+	if (value.number != w->packet->mark)
+		tell(w, WALK_MARKED, truth, chain, rule, (uint32_t)value.number);
+	if (truth == TRUE && w->certain)
+		w->packet->mark = (uint32_t)value.number;
+}
+
+/* An extension of iptables that could not be decoded. */
+static enum truth walk_extension(struct walk *w, const struct firewall_chain *chain,
+				 const json_t *rule, const json_t *xt, enum truth truth)
+{
+	const char *name = text_of(xt, "name");
+
+	if (!strcmp(text_of(xt, "type"), "match"))
+		return both(truth, strcmp(name, "comment") ? UNKNOWN : TRUE);
+	if (!strcmp(name, "TPROXY"))
+		tell(w, WALK_TPROXIED, truth, chain, rule, w->packet->mark);
+	else if (!strcmp(name, "REDIRECT") || !strcmp(name, "DNAT"))
+		tell(w, WALK_TRANSLATED, truth, chain, rule, w->packet->mark);
+	else if (!strcmp(name, "MARK") || !strcmp(name, "CONNMARK"))
+		tell(w, WALK_MARKED, both(truth, UNKNOWN), chain, rule, w->packet->mark);
+	return truth;
+}
+
+/* Statements that match or not, by what is not known here. */
+static bool is_unknowable(const json_t *statement)
+{
+	static const char *const words[] = { "limit", "quota", "ct count", "meter", "xfrm", "osf" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (json_object_get(statement, words[i]))
+			return true;
+	return false;
+}
+
+static enum way walk_rule(struct walk *w, const struct firewall_chain *chain, const json_t *rule,
+			  unsigned depth)
+{
+	const json_t *found;
+	enum truth truth = TRUE;
+	enum way way = WAY_ON;
+	json_t *statement;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, statement)
+	{
+		if ((found = json_object_get(statement, "match")))
+			truth = both(truth, match(w, found));
+		else if (is_unknowable(statement))
+			truth = both(truth, UNKNOWN);
+		else if ((found = json_object_get(statement, "xt")))
+			truth = walk_extension(w, chain, rule, found, truth);
+		else if ((found = json_object_get(statement, "mangle")))
+			set_mark(w, chain, rule, found, truth);
+		else if (json_object_get(statement, "tproxy"))
+			tell(w, WALK_TPROXIED, truth, chain, rule, w->packet->mark);
+		else if (json_object_get(statement, "redirect") ||
+			 json_object_get(statement, "dnat"))
+			tell(w, WALK_TRANSLATED, truth, chain, rule, w->packet->mark);
+		else if ((found = json_object_get(statement, "vmap")))
+			way = walk_map(w, chain, rule, found, truth, depth);
+		else
+			way = verdict(w, chain, rule, statement, truth, depth);
+		if (truth == FALSE || way != WAY_ON)
+			return way;
+	}
+	return WAY_ON;
+}
+
+static enum way walk_chain(struct walk *w, const struct firewall_chain *chain, unsigned depth)
+{
+	for (size_t i = 0; i < chain->rules; i++) {
+		enum way way = walk_rule(w, chain, chain->rule[i], depth);
+
+		if (way != WAY_ON)
+			return way == WAY_RETURN && depth ? WAY_ON : way;
+	}
+	return WAY_ON;
+}
+
+/* Returns false when the packet is dropped for certain. */
+static bool walk_base(struct walk *w)
+{
+	enum way way;
+
+	w->certain = true;
+	way = walk_chain(w, w->base, 0);
+	if (way == WAY_DROP)
+		return !w->certain;
+	if (way == WAY_ACCEPT || strcmp(w->base->policy, "drop"))
+		return true;
+	tell(w, WALK_DROPPED, TRUE, w->base, NULL, w->packet->mark);
+	return !w->certain;
+}
+
+bool walk_hook(const struct firewall *firewall, const char *hook, long from, long to,
+	       struct walk_packet *packet, walk_visitor *visit, void *context)
+{
+	struct walk w = {
+		.firewall = firewall, .packet = packet, .visit = visit, .context = context
+	};
+	sa_family_t family = packet->destination.family;
+
+	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
+		/* Connections that begin alone meet nat chains. */
+		if (w.base->priority < from || w.base->priority > to ||
+		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))
+			continue;
+		if (!walk_base(&w))
+			return false;
+	}
+	return true;
+}

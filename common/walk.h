@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * walk - a packet's way through the rules of a hook: who drops it, marks it, takes it.
+ *
+ * Evaluates rules as the kernel would, as far as what they look at is known: addresses, ports,
+ * interfaces, mark, connection state, routes. What is not known (a rate, a user, an extension) is
+ * neither true nor false; what follows from it is reported as uncertain.
+ */
+#ifndef TPROXY_WALK_H
+#define TPROXY_WALK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "endpoint.h"
+#include "firewall.h"
+
+/* A TCP packet as the rules see it. */
+struct walk_packet {
+	struct endpoint source, destination;
+	const char *iif, *oif; /* interface names; NULL: none at this hook */
+	uint32_t mark;
+	const char *state;  /* conntrack's: `new`, `established`, `untracked`, `invalid` */
+	bool syn, ack;	    /* TCP flags */
+	bool local;	    /* its destination is an address of this host */
+	bool transparent;   /* it has (at INPUT) a transparent socket */
+	bool source_routed; /* a route lookup for its source, with its mark, finds an interface */
+};
+
+enum walk_event {
+	WALK_DROPPED,	 /* drop, reject, or a chain's policy */
+	WALK_MARKED,	 /* the mark was changed */
+	WALK_TPROXIED,	 /* somebody's tproxy rule */
+	WALK_TRANSLATED, /* a dnat or redirect */
+};
+
+struct walk_step {
+	enum walk_event event;
+	bool certain;			    /* all that led here is known */
+	const struct firewall_chain *base;  /* the base chain, */
+	const struct firewall_chain *chain; /* the chain in it, */
+	const json_t *rule;		    /* and the rule; NULL: the base chain's policy */
+	uint32_t mark, before;		    /* WALK_MARKED: after and before */
+};
+typedef void walk_visitor(const struct walk_step *step, void *context);
+
+/*
+ * Send the packet through the base chains of the hook with priorities from..to, both included.
+ * Changes its mark as rules do. Returns true when it got through (for all that is certain).
+ */
+bool walk_hook(const struct firewall *firewall, const char *hook, long from, long to,
+	       struct walk_packet *packet, walk_visitor *visit, void *context);
+
+#endif
