@@ -18,7 +18,8 @@ binaries=(tproxy-setup tproxy-listen tproxy-relay tproxy-inspect)
 
 # The long options that a program's --help shows, one a line.
 options_of() {
-	"$BIN/$1" --help | grep -oE -- '(^|[ ,])--[a-z][a-z0-9-]+' | tr -d ' ,' | sort -u
+	"$BIN/$1" --help | grep -oE -- '^ +(-[A-Za-z0-9], )?--[a-z][a-z0-9-]+' |
+		grep -oE -- '--[a-z0-9-]+' | sort -u
 }
 
 man_page_of() {

@@ -23,6 +23,8 @@ unit_test() {
 @test "record: text, NDJSON, a writer that never blocks" { unit_test record; }
 @test "match: CIDR[:PORTS]" { unit_test match; }
 
+@test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
+
 @test "every unit test is run by this file" {
 	for source in "$BATS_TEST_DIRNAME"/unit/*.c; do
 		run grep -qF "unit_test $(basename "$source" .c);" "$BATS_TEST_FILENAME"
