@@ -72,6 +72,24 @@ static int add_not_mark(void *field, const char *arg, const struct option_spec *
 	return intercept_add_not_mark(field, arg, why);
 }
 
+static int add_user(void *field, const char *arg, const struct option_spec *self,
+		    struct failure *why)
+{
+	return intercept_add_id(field, false, arg, why);
+}
+
+static int add_group(void *field, const char *arg, const struct option_spec *self,
+		     struct failure *why)
+{
+	return intercept_add_id(field, true, arg, why);
+}
+
+static int add_cgroup(void *field, const char *arg, const struct option_spec *self,
+		      struct failure *why)
+{
+	return intercept_add_group(field, arg, why);
+}
+
 #define SPEC_OPTION(name, letter, arg, help, set, member) \
 	OPTION_OF(ON_SPEC, name, letter, arg, help, set, struct setup, spec member)
 
@@ -85,7 +103,7 @@ static const struct option_spec option_table[] = {
 		    set_to, ),
 	SPEC_OPTION("port", 'p', "LIST", "destination ports, as 80,443,8000-8100 (all)",
 		    option_ports, .port),
-	OPTIONS_TCP(struct setup, common),
+	OPTIONS_TCP_UDP(struct setup, common),
 	SPEC_OPTION("include-own", 0, NULL,
 		    "also what is addressed to this host itself (left alone)", option_flag,
 		    .include_own),
@@ -98,6 +116,15 @@ static const struct option_spec option_table[] = {
 	SPEC_OPTION("not-port", 0, "LIST", "not these destination ports", option_ports, .not_port),
 	SPEC_OPTION("not-mark", 0, "MARK", "not packets with this mark; repeatable",
 		    add_not_mark, ),
+	SPEC_OPTION("local", 0, NULL, "also connections that this host itself opens", option_flag,
+		    .local),
+	SPEC_OPTION("uid", 0, "USER", "of those, only this user's; repeatable", add_user, .uid),
+	SPEC_OPTION("gid", 0, "GROUP", "of those, only this group's; repeatable", add_group, .gid),
+	SPEC_OPTION("cgroup", 0, "PATH", "of those, only this control group's; repeatable",
+		    add_cgroup, .cgroup),
+	SPEC_OPTION("not-uid", 0, "USER", "not this user's", add_user, .not_uid),
+	SPEC_OPTION("not-gid", 0, "GROUP", "not this group's", add_group, .not_gid),
+	SPEC_OPTION("not-cgroup", 0, "PATH", "not this control group's", add_cgroup, .not_cgroup),
 	SPEC_OPTION("divert-only", 0, NULL,
 		    "only hand established transparent sockets their packets", option_flag,
 		    .divert_only),
@@ -179,6 +206,23 @@ static void warn_about_devices(const struct intercept *spec)
 }
 
 /* "It silently does nothing" is what users meet most. */
+static void warn_about(int protocol, const struct endpoint *to, const char *meanwhile)
+{
+	struct listener_state state;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!endpoint_is_set(to) || listener_look(protocol, to, &state, NULL))
+		return;
+	endpoint_format(to, text);
+	if (!state.count)
+		report_notice("%s: nobody listens there yet%s; connections %s", text,
+			      protocol == IPPROTO_UDP ? " (UDP)" : "", meanwhile);
+	else if (state.opaque)
+		report_warning("%s: the listener is not transparent (IP_TRANSPARENT); connections "
+			       "%s",
+			       text, meanwhile);
+}
+
 static void warn_about_listener(const struct intercept *spec)
 {
 	static const char *const meanwhile[] = {
@@ -187,20 +231,12 @@ static void warn_about_listener(const struct intercept *spec)
 		[NO_LISTENER_PASS] = "pass by",
 	};
 	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
-	struct listener_state state;
-	char text[ENDPOINT_TEXT_MAX];
 
 	for (int i = 0; i < 2; i++) {
-		if (!endpoint_is_set(to[i]) || listener_look(to[i], &state, NULL))
-			continue;
-		endpoint_format(to[i], text);
-		if (!state.count)
-			report_notice("%s: nobody listens there yet; connections %s", text,
-				      meanwhile[spec->no_listener]);
-		else if (state.opaque)
-			report_warning("%s: the listener is not transparent (IP_TRANSPARENT); "
-				       "connections %s",
-				       text, meanwhile[spec->no_listener]);
+		if (spec->tcp)
+			warn_about(IPPROTO_TCP, to[i], meanwhile[spec->no_listener]);
+		if (spec->udp)
+			warn_about(IPPROTO_UDP, to[i], meanwhile[spec->no_listener]);
 	}
 }
 
@@ -679,6 +715,8 @@ static int check(struct setup *setup, const struct options_rest *rest)
 		setup->drain_ms = RUN_DRAIN_MS;
 	setup->command = rest->wrapped;
 	setup->has_spec = takes_spec;
+	setup->spec.tcp = options_wants_tcp(&setup->common);
+	setup->spec.udp = options_wants_udp(&setup->common);
 	if (takes_spec &&
 	    intercept_validate(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))
 		return options_misuse(&program, "%s", why.detail);

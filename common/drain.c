@@ -82,10 +82,23 @@ static long destroy_all(struct sockdiag *diag, const struct found *f, struct fai
 	return kept;
 }
 
+/* Find those of both protocols. A UDP socket that serves one flow is connected; the state of such
+ * sockets is ESTABLISHED. Others serve none in particular. */
+static int find(struct sockdiag *diag, struct found *f, struct failure *why)
+{
+	const struct sockdiag_filter tcp = { .protocol = IPPROTO_TCP, .states = LIVING };
+	const struct sockdiag_filter udp = { .protocol = IPPROTO_UDP,
+					     .states = 1U << TCP_ESTABLISHED };
+
+	if ((f->spec->tcp && sockdiag_dump(diag, &tcp, visit, f, why) < 0) ||
+	    (f->spec->udp && sockdiag_dump(diag, &udp, visit, f, why) < 0))
+		return -1;
+	return f->no_memory ? report_fail(why, ENOMEM, "realloc", "sockets") : 0;
+}
+
 long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
 		   long *kept, struct failure *why)
 {
-	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP, .states = LIVING };
 	struct found f = { .route = route, .spec = spec, .alone = alone };
 	struct sockdiag *diag = sockdiag_open(why);
 	long result = -1;
@@ -93,9 +106,8 @@ long drain_sockets(struct route *route, const struct intercept *spec, bool alone
 	*kept = 0;
 	if (!diag)
 		return -1;
-	if (sockdiag_dump(diag, &filter, visit, &f, why) >= 0)
-		result = f.no_memory ? report_fail(why, ENOMEM, "realloc", "sockets")
-				     : (long)f.count;
+	if (!find(diag, &f, why))
+		result = (long)f.count;
 	if (result > 0 && destroy)
 		*kept = destroy_all(diag, &f, why);
 	free(f.at);

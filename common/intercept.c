@@ -2,13 +2,16 @@
 #include "intercept.h"
 
 #include <ctype.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <linux/rtnetlink.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "transparent.h"
 
 /* Version of the canonical text and of the rules made from it: whichever changes, it goes up, and
@@ -42,6 +45,7 @@ void intercept_init(struct intercept *spec)
 	memset(spec, 0, sizeof(*spec));
 	strcpy(spec->name, "default");
 	spec->ipv4 = spec->ipv6 = true;
+	spec->tcp = true;
 	spec->zone = CONNTRACK_OFF;
 	spec->mark = TRANSPARENT_MARK;
 	spec->upstream_mark = TRANSPARENT_UPSTREAM_MARK;
@@ -138,6 +142,70 @@ int intercept_add_not_mark(struct intercept *spec, const char *text, struct fail
 		return report_refuse(why, "at most %d marks", INTERCEPT_MARKS_MAX);
 	spec->not_mark[spec->not_marks++] = mark;
 	return 0;
+}
+
+static int add_number(struct intercept_ids *ids, uint32_t number, struct failure *why)
+{
+	for (unsigned i = 0; i < ids->count; i++)
+		if (ids->at[i] == number)
+			return 0;
+	if (ids->count == INTERCEPT_IDS_MAX)
+		return report_refuse(why, "at most %d of them", INTERCEPT_IDS_MAX);
+	ids->at[ids->count++] = number;
+	return 0;
+}
+
+int intercept_add_id(struct intercept_ids *ids, bool group, const char *text, struct failure *why)
+{
+	const struct passwd *user;
+	const struct group *members;
+	uint64_t number;
+
+	if (isdigit((unsigned char)*text))
+		return quantity_number(text, 0, UINT32_MAX - 1, &number, why)
+			       ? -1
+			       : add_number(ids, (uint32_t)number, why);
+	user = group ? NULL : getpwnam(text);
+	members = group ? getgrnam(text) : NULL;
+	if (!user && !members)
+		return report_refuse(why, "no such %s", group ? "group" : "user");
+	return add_number(ids, user ? user->pw_uid : members->gr_gid, why);
+}
+
+/* Paths go into rules and into the canonical text: no blanks, no quotes. */
+static bool valid_path(const char *path)
+{
+	for (const char *c = path; *c; c++)
+		if (!isgraph((unsigned char)*c) || strchr("\"\\,", *c))
+			return false;
+	return *path && strlen(path) < INTERCEPT_PATH_MAX && !strstr(path, "..");
+}
+
+static int add_path(struct intercept_groups *groups, const char *path, struct failure *why)
+{
+	if (!valid_path(path))
+		return report_refuse(why, "not a path below /sys/fs/cgroup");
+	if (groups->count == INTERCEPT_GROUPS_MAX)
+		return report_refuse(why, "at most %d of them", INTERCEPT_GROUPS_MAX);
+	strcpy(groups->at[groups->count++], path);
+	return 0;
+}
+
+int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why)
+{
+	static const char root[] = "/sys/fs/cgroup/";
+	char path[sizeof(root) + INTERCEPT_PATH_MAX], *end;
+	struct stat st;
+
+	if (!strncmp(text, root, sizeof(root) - 1))
+		text += sizeof(root) - 1;
+	text += strspn(text, "/");
+	snprintf(path, sizeof(path), "%s%s", root, text);
+	for (end = path + strlen(path); end > path + sizeof(root) && end[-1] == '/'; end--)
+		end[-1] = '\0';
+	if (stat(path, &st) || !S_ISDIR(st.st_mode))
+		return report_refuse(why, "no such control group: %s", path);
+	return add_path(groups, path + sizeof(root) - 1, why);
 }
 
 /* --- contradictions --------------------------------------------------------------------------- */
@@ -262,6 +330,8 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 		{ spec->devices, "iif" },
 		{ spec->not_marks, "not-mark" },
 		{ spec->include_own, "include-own" },
+		{ spec->local, "local" },
+		{ spec->udp, "udp" },
 		{ spec->no_listener != NO_LISTENER_REJECT, "no-listener" },
 		{ spec->midstream != MIDSTREAM_RESET, "midstream" },
 		{ spec->conntrack == CONNTRACK_ZONE || spec->conntrack == CONNTRACK_ZONE_SNAT,
@@ -275,6 +345,39 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 					     "socket and takes no new connections",
 					     idle[i].option);
 	return 0;
+}
+
+/* Who opens a connection is known of this host's own alone. */
+static int check_local(const struct intercept *spec, struct failure *why)
+{
+	const struct {
+		unsigned count;
+		const char *option;
+	} narrowing[] = {
+		{ spec->uid.count, "uid" },	    { spec->gid.count, "gid" },
+		{ spec->cgroup.count, "cgroup" },   { spec->not_uid.count, "not-uid" },
+		{ spec->not_gid.count, "not-gid" }, { spec->not_cgroup.count, "not-cgroup" },
+	};
+
+	for (size_t i = 0; !spec->local && i < sizeof(narrowing) / sizeof(*narrowing); i++)
+		if (narrowing[i].count)
+			return report_refuse(why,
+					     "--%s: only connections that this host itself "
+					     "opens have a known owner; it needs --local",
+					     narrowing[i].option);
+	return 0;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void sort_ids(struct intercept_ids *ids)
+{
+	qsort(ids->at, ids->count, sizeof(*ids->at), compare_ids);
 }
 
 static int compare_devices(const void *a, const void *b)
@@ -298,8 +401,12 @@ int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, s
 			endpoint_cidr_merge(intercept_cidrs(spec, id));
 	qsort(spec->device, spec->devices, sizeof(*spec->device), compare_devices);
 	qsort(spec->not_mark, spec->not_marks, sizeof(*spec->not_mark), compare_marks);
-	if (check_divert_only(spec, why) || check_families(spec, ipv4_only, ipv6_only, why) ||
-	    check_listener(spec, why))
+	sort_ids(&spec->uid);
+	sort_ids(&spec->gid);
+	sort_ids(&spec->not_uid);
+	sort_ids(&spec->not_gid);
+	if (check_divert_only(spec, why) || check_local(spec, why) ||
+	    check_families(spec, ipv4_only, ipv6_only, why) || check_listener(spec, why))
 		return -1;
 	return check_numbers(spec, why);
 }
@@ -439,6 +546,8 @@ static void put_flags(struct text *text, const struct intercept *spec)
 		put(text, " divert-only=yes");
 	if (spec->include_own)
 		put(text, " include-own=yes");
+	if (spec->local)
+		put(text, " local=yes");
 	put(text, " no-listener=%s", word(INTERCEPT_NO_LISTENER_WORDS, spec->no_listener, buf));
 	put(text, " midstream=%s", word(INTERCEPT_MIDSTREAM_WORDS, spec->midstream, buf));
 	put(text, " conntrack=%s", word(INTERCEPT_CONNTRACK_WORDS, spec->conntrack, buf));
@@ -458,15 +567,39 @@ static void put_numbers(struct text *text, const struct intercept *spec)
 		put(text, " not-mark=%s", quantity_format_mark(&spec->not_mark[i], mark));
 }
 
+static void put_ids(struct text *text, const char *key, const struct intercept_ids *ids)
+{
+	for (unsigned i = 0; i < ids->count; i++)
+		put(text, " %s=%u", key, ids->at[i]);
+}
+
+static void put_groups(struct text *text, const char *key, const struct intercept_groups *groups)
+{
+	for (unsigned i = 0; i < groups->count; i++)
+		put(text, " %s=%s", key, groups->at[i]);
+}
+
+static void put_owners(struct text *text, const struct intercept *spec)
+{
+	put_ids(text, "uid", &spec->uid);
+	put_ids(text, "gid", &spec->gid);
+	put_groups(text, "cgroup", &spec->cgroup);
+	put_ids(text, "not-uid", &spec->not_uid);
+	put_ids(text, "not-gid", &spec->not_gid);
+	put_groups(text, "not-cgroup", &spec->not_cgroup);
+}
+
 const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX])
 {
 	struct text text = { buf, INTERCEPT_TEXT_MAX, 0 };
 
-	put(&text, "v=%d name=%s family=%s%s", TEXT_VERSION, spec->name, spec->ipv4 ? "4" : "",
-	    spec->ipv6 ? "6" : "");
+	put(&text, "v=%d name=%s family=%s%s proto=%s%s%s", TEXT_VERSION, spec->name,
+	    spec->ipv4 ? "4" : "", spec->ipv6 ? "6" : "", spec->tcp ? "tcp" : "",
+	    spec->tcp && spec->udp ? "+" : "", spec->udp ? "udp" : "");
 	put_listeners(&text, spec);
 	put_flags(&text, spec);
 	put_numbers(&text, spec);
+	put_owners(&text, spec);
 	for (int id = 0; id < INTERCEPT_LISTS; id++) {
 		struct intercept_digest digest = intercept_digest_of(spec, id);
 
@@ -537,6 +670,22 @@ static void put_how(struct text *text, const struct intercept *spec, const struc
 	put_number_option(text, "ct-zone", spec->ct_zone, usual->ct_zone);
 }
 
+static void put_owner_options(struct text *text, const struct intercept *spec)
+{
+	char words[INTERCEPT_TEXT_MAX], *rest = words, *token;
+	struct text owners = { words, sizeof(words), 0 };
+
+	/* ` uid=1 cgroup=a` becomes ` --uid 1 --cgroup a`. */
+	words[0] = '\0';
+	put_owners(&owners, spec);
+	while ((token = strsep(&rest, " "))) {
+		size_t key = strcspn(token, "=");
+
+		if (*token)
+			put(text, " --%.*s %s", (int)key, token, token + key + 1);
+	}
+}
+
 const char *intercept_options(const struct intercept *spec, char *buf, size_t size)
 {
 	struct text text = { buf, size, 0 };
@@ -557,6 +706,11 @@ const char *intercept_options(const struct intercept *spec, char *buf, size_t si
 		put(&text, " --not-mark %s", quantity_format_mark(&spec->not_mark[i], mark));
 	if (spec->include_own)
 		put(&text, " --include-own");
+	if (spec->local)
+		put(&text, " --local");
+	put_owner_options(&text, spec);
+	if (spec->udp)
+		put(&text, spec->tcp ? " -t -u" : " -u");
 	if (spec->divert_only)
 		put(&text, " --divert-only");
 	put_how(&text, spec, &usual);
@@ -616,6 +770,60 @@ static int read_divert_only(struct intercept *spec, const char *value, struct fa
 	(void)why;
 	spec->divert_only = !strcmp(value, "yes");
 	return 0;
+}
+
+static int read_proto(struct intercept *spec, const char *value, struct failure *why)
+{
+	spec->tcp = strstr(value, "tcp");
+	spec->udp = strstr(value, "udp");
+	return spec->tcp || spec->udp ? 0 : report_refuse(why, "no protocol");
+}
+
+static int read_local(struct intercept *spec, const char *value, struct failure *why)
+{
+	(void)why;
+	spec->local = !strcmp(value, "yes");
+	return 0;
+}
+
+static int read_id(struct intercept_ids *ids, const char *value, struct failure *why)
+{
+	uint64_t number;
+
+	return quantity_number(value, 0, UINT32_MAX - 1, &number, why)
+		       ? -1
+		       : add_number(ids, (uint32_t)number, why);
+}
+
+static int read_uid(struct intercept *spec, const char *value, struct failure *why)
+{
+	return read_id(&spec->uid, value, why);
+}
+
+static int read_gid(struct intercept *spec, const char *value, struct failure *why)
+{
+	return read_id(&spec->gid, value, why);
+}
+
+static int read_not_uid(struct intercept *spec, const char *value, struct failure *why)
+{
+	return read_id(&spec->not_uid, value, why);
+}
+
+static int read_not_gid(struct intercept *spec, const char *value, struct failure *why)
+{
+	return read_id(&spec->not_gid, value, why);
+}
+
+/* The group may be gone by now. */
+static int read_cgroup(struct intercept *spec, const char *value, struct failure *why)
+{
+	return add_path(&spec->cgroup, value, why);
+}
+
+static int read_not_cgroup(struct intercept *spec, const char *value, struct failure *why)
+{
+	return add_path(&spec->not_cgroup, value, why);
 }
 
 static int read_include_own(struct intercept *spec, const char *value, struct failure *why)
@@ -697,6 +905,14 @@ static const struct {
 	{ "v", read_version },
 	{ "name", intercept_set_name },
 	{ "family", read_family },
+	{ "proto", read_proto },
+	{ "local", read_local },
+	{ "uid", read_uid },
+	{ "gid", read_gid },
+	{ "not-uid", read_not_uid },
+	{ "not-gid", read_not_gid },
+	{ "cgroup", read_cgroup },
+	{ "not-cgroup", read_not_cgroup },
 	{ "to4", read_to4 },
 	{ "to6", read_to6 },
 	{ "divert-only", read_divert_only },
@@ -922,7 +1138,11 @@ static bool addresses_meet(const struct intercept *a, const struct intercept *b,
 
 bool intercept_overlaps(const struct intercept *a, const struct intercept *b)
 {
-	if (a->divert_only || b->divert_only || !devices_meet(a, b) || !ports_meet(a, b))
+	if (a->divert_only || b->divert_only || !((a->tcp && b->tcp) || (a->udp && b->udp)) ||
+	    !ports_meet(a, b))
+		return false;
+	/* What this host opens comes in by no interface. */
+	if (!devices_meet(a, b) && !(a->local && b->local))
 		return false;
 	return (a->ipv4 && b->ipv4 && addresses_meet(a, b, AF_INET)) ||
 	       (a->ipv6 && b->ipv6 && addresses_meet(a, b, AF_INET6));

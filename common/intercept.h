@@ -23,9 +23,12 @@
 #define INTERCEPT_NAME_MAX    32
 #define INTERCEPT_DEVICES_MAX 16
 #define INTERCEPT_MARKS_MAX   8
+#define INTERCEPT_IDS_MAX     16
+#define INTERCEPT_GROUPS_MAX  4
+#define INTERCEPT_PATH_MAX    200
 
 /* Longest canonical text and its end: all scalars, devices and marks at their longest. */
-#define INTERCEPT_TEXT_MAX 2048
+#define INTERCEPT_TEXT_MAX 4096
 
 /* What becomes of a packet of the predicate when nobody listens. */
 enum intercept_no_listener { NO_LISTENER_REJECT, NO_LISTENER_DROP, NO_LISTENER_PASS };
@@ -57,9 +60,22 @@ struct intercept_digest {
 	uint64_t count, hash;
 };
 
+/* Users or groups, by number. */
+struct intercept_ids {
+	uint32_t at[INTERCEPT_IDS_MAX];
+	unsigned count;
+};
+
+/* Control groups (version 2), as paths below their root. */
+struct intercept_groups {
+	char at[INTERCEPT_GROUPS_MAX][INTERCEPT_PATH_MAX];
+	unsigned count;
+};
+
 struct intercept {
 	char name[INTERCEPT_NAME_MAX + 1];
 	bool ipv4, ipv6;
+	bool tcp, udp;		  /* at least one */
 	struct endpoint to4, to6; /* not set: this family is not intercepted (or divert_only) */
 	struct port_list port, not_port;		 /* an empty port: all */
 	struct cidr_list src, dst, not_src, not_dst;	 /* empty src, dst: all */
@@ -69,6 +85,9 @@ struct intercept {
 	struct mark not_mark[INTERCEPT_MARKS_MAX];
 	unsigned not_marks;
 	bool include_own, divert_only;
+	bool local; /* also what this host itself opens, narrowed by the following */
+	struct intercept_ids uid, gid, not_uid, not_gid;
+	struct intercept_groups cgroup, not_cgroup;
 	int no_listener; /* enum intercept_no_listener */
 	int midstream;	 /* enum intercept_midstream */
 	int conntrack;	 /* enum intercept_conntrack, as asked */
@@ -97,6 +116,11 @@ int intercept_set_name(struct intercept *spec, const char *text, struct failure 
 int intercept_set_to(struct intercept *spec, const char *text, struct failure *why);
 int intercept_add_device(struct intercept *spec, const char *text, struct failure *why);
 int intercept_add_not_mark(struct intercept *spec, const char *text, struct failure *why);
+
+/* A user's (group: a group's) name or number into one of a specification's lists; a control group that
+ * must exist, as a path below /sys/fs/cgroup. The same returns. */
+int intercept_add_id(struct intercept_ids *ids, bool group, const char *text, struct failure *why);
+int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why);
 
 /*
  * Bring it into its canonical form (lists sorted and merged, families narrowed to those that the
@@ -140,7 +164,8 @@ unsigned intercept_diff(const struct intercept *a, const struct intercept *b, ch
 /* Can one packet be in the predicates of both? */
 bool intercept_overlaps(const struct intercept *a, const struct intercept *b);
 
-/* Is the packet of a connection client -> destination in the predicate (device and mark apart)? */
+/* Is the packet of a connection client -> destination in the predicate (device, mark and protocol
+ * apart)? */
 bool intercept_matches(const struct intercept *spec, const struct endpoint *client,
 		       const struct endpoint *destination);
 

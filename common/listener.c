@@ -31,10 +31,14 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-int listener_look(const struct endpoint *to, struct listener_state *state, struct failure *why)
+int listener_look(int protocol, const struct endpoint *to, struct listener_state *state,
+		  struct failure *why)
 {
-	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
-						.states = 1U << TCP_LISTEN };
+	/* An unconnected UDP socket is in state CLOSE. */
+	const struct sockdiag_filter filter = {
+		.protocol = protocol,
+		.states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
+	};
 	struct search search = { to, state };
 	struct sockdiag *diag;
 	int err;
@@ -50,19 +54,28 @@ int listener_look(const struct endpoint *to, struct listener_state *state, struc
 	return err;
 }
 
+/* 1, 0 or -1 for one protocol and family. */
+static int is_ready(int protocol, const struct endpoint *to, struct failure *why)
+{
+	struct listener_state state;
+
+	if (!endpoint_is_set(to))
+		return 1;
+	if (listener_look(protocol, to, &state, why))
+		return -1;
+	return state.count && !state.opaque;
+}
+
 int listener_ready(const struct intercept *spec, struct failure *why)
 {
 	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	int ready = 1;
 
-	for (int i = 0; i < 2; i++) {
-		struct listener_state state;
-
-		if (!endpoint_is_set(to[i]))
-			continue;
-		if (listener_look(to[i], &state, why))
-			return -1;
-		if (!state.count || state.opaque)
-			return 0;
+	for (int i = 0; ready == 1 && i < 2; i++) {
+		if (spec->tcp)
+			ready = is_ready(IPPROTO_TCP, to[i], why);
+		if (ready == 1 && spec->udp)
+			ready = is_ready(IPPROTO_UDP, to[i], why);
 	}
-	return 1;
+	return ready;
 }

@@ -23,10 +23,12 @@ struct listener_state {
 /* Does that listening socket get what the rules deliver to `to`? */
 bool listener_hears(const struct sockdiag_socket *s, const struct endpoint *to);
 
-/* Look for the listeners at `to` (an unset endpoint has none). 0, or -1 with *why. */
-int listener_look(const struct endpoint *to, struct listener_state *state, struct failure *why);
+/* Look for who listens (IPPROTO_TCP) or takes datagrams (IPPROTO_UDP) at `to`; at an unset endpoint
+ * nobody does. 0, or -1 with *why. */
+int listener_look(int protocol, const struct endpoint *to, struct listener_state *state,
+		  struct failure *why);
 
-/* Is there a transparent listener for every family that is intercepted? 1, 0, or -1 with *why. */
+/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with *why. */
 int listener_ready(const struct intercept *spec, struct failure *why);
 
 #endif

@@ -60,6 +60,11 @@ static int check_iptables(const struct intercept *spec, struct failure *why)
 {
 	if (strlen(spec->name) + strlen("tproxy__") + STAGE_MAX > CHAIN_MAX)
 		return refuse("name", "too long for the name of a chain", why);
+	if (spec->udp)
+		return refuse("udp", "xt_socket would also take what is for unconnected sockets",
+			      why);
+	if (spec->local)
+		return refuse("local", "needs a set that the packets fill", why);
 	if (spec->no_listener == NO_LISTENER_PASS)
 		return refuse("no-listener pass", "xt_TPROXY drops when nobody listens", why);
 	if (spec->midstream == MIDSTREAM_PASS)
@@ -259,6 +264,17 @@ int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
 
 /* --- json ------------------------------------------------------------------------------------- */
 
+static bool is_repeatable(const char *key)
+{
+	static const char *const keys[] = { "iif",     "not-mark", "uid",    "gid",
+					    "not-uid", "not-gid",  "cgroup", "not-cgroup" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+		if (!strcmp(key, keys[i]))
+			return true;
+	return false;
+}
+
 /* The canonical text's words as members; those that may be repeated as arrays. */
 static json_t *spec_json(const struct intercept *spec)
 {
@@ -276,7 +292,7 @@ static json_t *spec_json(const struct intercept *spec)
 		if (!strcmp(token, "v"))
 			continue;
 		list = json_object_get(object, token);
-		if (!strcmp(token, "iif") || !strcmp(token, "not-mark")) {
+		if (is_repeatable(token)) {
 			if (!list) {
 				list = json_array();
 				json_object_set_new(object, token, list);

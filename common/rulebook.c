@@ -41,6 +41,12 @@ static bool wants(const struct intercept *spec, const struct family *f)
 	return f->family == AF_INET ? spec->ipv4 : spec->ipv6;
 }
 
+/* What names a port in a rule. */
+static const char *l4(const struct intercept *spec)
+{
+	return spec->tcp && spec->udp ? "th" : spec->udp ? "udp" : "tcp";
+}
+
 /* --- pieces ----------------------------------------------------------------------------------- */
 
 static void put_notes(FILE *out, const char *text)
@@ -92,6 +98,12 @@ static void put_family_guard(FILE *out, const struct intercept *spec)
 {
 	if (spec->ipv4 != spec->ipv6)
 		fprintf(out, "\t\tmeta nfproto != %s return\n", spec->ipv4 ? "ipv4" : "ipv6");
+}
+
+static void put_protocol_guard(FILE *out, const struct intercept *spec)
+{
+	fprintf(out, "\t\tmeta l4proto != %s return\n",
+		spec->tcp && spec->udp ? "{ tcp, udp }" : l4(spec));
 }
 
 static void put_base_chain(FILE *out, const char *name, const char *hook, const char *priority)
@@ -172,10 +184,14 @@ static void put_sets(FILE *out, const struct intercept *spec)
 		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 			put_cidr_set(out, spec, id, &families[i]);
 	}
+	if (!spec->tcp || spec->divert_only)
+		return;
 	if (spec->midstream == MIDSTREAM_PASS)
 		put_tuple_sets(out, spec, "taken", TAKEN_SECONDS);
-	else if (spec->zone == CONNTRACK_OFF && !spec->divert_only)
+	else if (spec->zone == CONNTRACK_OFF)
 		put_tuple_sets(out, spec, "passing", PASSING_SECONDS);
+	if (spec->local)
+		put_tuple_sets(out, spec, "mine", PASSING_SECONDS);
 }
 
 /* --- divert ----------------------------------------------------------------------------------- */
@@ -190,19 +206,31 @@ static void put_divert_rule(FILE *out, const struct intercept *spec, const char 
 /* A wildcard listener of a transparent proxy would match forwarded flows that happen to have its
  * port; only connections are wanted. (`socket wildcard 0` in the divert rule itself would break
  * handshakes: the kernel cannot answer it for a request socket.) */
-static void put_divert(FILE *out, const struct intercept *spec)
+static void put_divert_tcp(FILE *out, const struct intercept *spec)
 {
-	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
-
-	put_base_chain(out, "divert", "prerouting", "mangle");
-	put_family_guard(out, spec);
-	for (int i = 0; i < 2; i++) {
-		fputs("\t\t", out);
-		put_mark_match(out, "meta mark", marks[i]);
-		fputs(" counter name own-mark return\n", out);
-	}
 	fputs("\t\t" NOT_SYN " socket wildcard 1 return\n", out);
 	put_divert_rule(out, spec, NOT_SYN);
+}
+
+/* `socket transparent` also matches unconnected UDP sockets: one that is bound to an original
+ * destination would get every client's datagrams. tproxy to a port where nobody listens matches
+ * connected sockets alone (nft_tproxy.c looks for these first). */
+static void put_divert_udp(FILE *out, const struct intercept *spec)
+{
+	static const char *const nobody[] = { "127.0.0.1:1", "[::1]:1" };
+
+	for (size_t i = 0; i < FAMILIES; i++) {
+		if (!wants(spec, &families[i]))
+			continue;
+		fprintf(out, "\t\tmeta nfproto %s meta l4proto udp tproxy %s to %s ",
+			families[i].nfproto, families[i].ip, nobody[i]);
+		put_mark_set(out, &spec->mark);
+		fputs(" counter name diverted accept\n", out);
+	}
+}
+
+static void put_divert_icmp(FILE *out, const struct intercept *spec)
+{
 	fputs("\t\tmeta l4proto { icmp, ipv6-icmp } socket wildcard 1 return\n", out);
 	if (spec->ipv4)
 		put_divert_rule(out, spec,
@@ -212,6 +240,34 @@ static void put_divert(FILE *out, const struct intercept *spec)
 		put_divert_rule(out, spec,
 				"icmpv6 type { destination-unreachable, packet-too-big, "
 				"time-exceeded, parameter-problem }");
+}
+
+/* What this host marked itself, and sent to itself. */
+static void put_looped_match(FILE *out, const struct intercept *spec, const char *verdict)
+{
+	fputs("\t\tiifname \"lo\" ", out);
+	put_mark_match(out, "meta mark", &spec->mark);
+	fprintf(out, " %s\n", verdict);
+}
+
+static void put_divert(FILE *out, const struct intercept *spec)
+{
+	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
+
+	put_base_chain(out, "divert", "prerouting", "mangle");
+	put_family_guard(out, spec);
+	if (spec->local)
+		put_looped_match(out, spec, "return");
+	for (int i = 0; i < 2; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", marks[i]);
+		fputs(" counter name own-mark return\n", out);
+	}
+	if (spec->tcp)
+		put_divert_tcp(out, spec);
+	if (spec->udp)
+		put_divert_udp(out, spec);
+	put_divert_icmp(out, spec);
 	fputs("\t}\n", out);
 }
 
@@ -236,7 +292,7 @@ static void put_must(FILE *out, const struct intercept *spec, enum intercept_lis
 	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
 
 	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
-		fprintf(out, "\t\ttcp %s != @%s return\n", field, name);
+		fprintf(out, "\t\t%s %s != @%s return\n", l4(spec), field, name);
 	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 		if (has_elements(spec, id, &families[i]))
 			fprintf(out, "\t\t%s %s != @%s%s return\n", families[i].ip, field, name,
@@ -250,7 +306,7 @@ static void put_must_not(FILE *out, const struct intercept *spec, enum intercept
 	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
 
 	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
-		fprintf(out, "\t\ttcp %s @%s %sreturn\n", field, name, count);
+		fprintf(out, "\t\t%s %s @%s %sreturn\n", l4(spec), field, name, count);
 	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 		if (has_elements(spec, id, &families[i]))
 			fprintf(out, "\t\t%s %s @%s%s %sreturn\n", families[i].ip, field, name,
@@ -272,6 +328,10 @@ static void put_exclusions(FILE *out, const struct intercept *spec, enum directi
 	put_must_not(out, spec, LIST_NOT_DST, direction, count);
 }
 
+#define LEAVE_OWN                                                      \
+	"\t\tfib daddr type { local, broadcast, multicast, anycast } " \
+	"counter name local return\n"
+
 /* --- intercept, take, deliver ----------------------------------------------------------------- */
 
 static void put_intercept(FILE *out, const struct intercept *spec)
@@ -280,7 +340,9 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 
 	put_base_chain(out, "intercept", "prerouting", "mangle + 1");
 	put_family_guard(out, spec);
-	fputs("\t\tmeta l4proto != tcp return\n", out);
+	put_protocol_guard(out, spec);
+	if (spec->local)
+		put_looped_match(out, spec, "goto looped");
 	for (int i = 0; i < 2; i++) {
 		fputs("\t\t", out);
 		put_mark_match(out, "meta mark", marks[i]);
@@ -300,11 +362,13 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 static void put_own(FILE *out, const struct intercept *spec)
 {
 	if (!spec->include_own)
-		fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } "
+		fputs(LEAVE_OWN, out);
+	if (spec->include_own && spec->tcp)
+		fputs("\t\t" NOT_SYN " socket wildcard 0 socket transparent 0 "
 		      "counter name local return\n",
 		      out);
-	else
-		fputs("\t\t" NOT_SYN " socket wildcard 0 socket transparent 0 "
+	if (spec->include_own && spec->udp)
+		fputs("\t\tmeta l4proto udp socket wildcard 0 socket transparent 0 "
 		      "counter name local return\n",
 		      out);
 }
@@ -321,11 +385,13 @@ static void put_tuple(FILE *out, const struct family *f)
  * were taken have a socket here, and do not come this far.) */
 static void put_answers(FILE *out, const struct intercept *spec)
 {
+	bool remembers = spec->tcp && spec->midstream == MIDSTREAM_RESET;
+
 	if (spec->zone != CONNTRACK_OFF) {
 		fputs("\t\tct direction reply return\n", out);
 		return;
 	}
-	for (size_t i = 0; i < FAMILIES; i++) {
+	for (size_t i = 0; remembers && i < FAMILIES; i++) {
 		const struct family *f = &families[i];
 
 		if (!wants(spec, f))
@@ -383,38 +449,48 @@ static void put_ending(FILE *out, const struct intercept *spec)
 		fputs("\t\t" SYN " return\n", out);
 }
 
+static void put_not_marks(FILE *out, const struct intercept *spec)
+{
+	for (unsigned i = 0; i < spec->not_marks; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", &spec->not_mark[i]);
+		fputs(" counter name excluded return\n", out);
+	}
+}
+
 static void put_take(FILE *out, const struct intercept *spec, bool ending)
 {
 	fputs("\tchain take {\n", out);
 	put_predicate(out, spec, FROM_CLIENT);
 	put_own(out, spec);
 	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
-	for (unsigned i = 0; i < spec->not_marks; i++) {
-		fputs("\t\t", out);
-		put_mark_match(out, "meta mark", &spec->not_mark[i]);
-		fputs(" counter name excluded return\n", out);
-	}
-	if (spec->midstream == MIDSTREAM_RESET)
+	put_not_marks(out, spec);
+	if (spec->midstream == MIDSTREAM_RESET || spec->udp)
 		put_answers(out, spec);
-	if (ending)
+	if (ending && spec->tcp)
 		put_ending(out, spec);
-	else if (spec->midstream == MIDSTREAM_PASS)
+	else if (spec->midstream == MIDSTREAM_PASS && spec->tcp)
 		put_midstream_pass(out, spec);
+	if (ending && spec->udp)
+		fputs("\t\tmeta l4proto udp return\n", out);
 	fputs("\t\tgoto deliver\n\t}\n", out);
 }
 
 static void put_tproxy(FILE *out, const struct intercept *spec, const struct family *f,
-		       const struct endpoint *to)
+		       const char *protocol)
 {
+	const struct endpoint *to = f->family == AF_INET ? &spec->to4 : &spec->to6;
 	char text[ENDPOINT_TEXT_MAX];
 
+	if (!wants(spec, f))
+		return;
 	/* Without an address: 0.0.0.0, or the first address of the interface (nft_tproxy.c). */
 	if (endpoint_is_any(to))
 		snprintf(text, sizeof(text), ":%u", to->port);
 	else
 		endpoint_format(to, text);
-	fprintf(out, "\t\tmeta nfproto %s meta l4proto tcp tproxy %s to %s ", f->nfproto, f->ip,
-		text);
+	fprintf(out, "\t\tmeta nfproto %s meta l4proto %s tproxy %s to %s ", f->nfproto, protocol,
+		f->ip, text);
 	put_mark_set(out, &spec->mark);
 	fputs(" counter name intercepted accept\n", out);
 }
@@ -423,18 +499,135 @@ static void put_tproxy(FILE *out, const struct intercept *spec, const struct fam
 static void put_deliver(FILE *out, const struct intercept *spec)
 {
 	static const char *const end[] = {
-		[NO_LISTENER_REJECT] = "reject with tcp reset",
-		[NO_LISTENER_DROP] = "drop",
-		[NO_LISTENER_PASS] = "accept",
+		[NO_LISTENER_DROP] = "drop", [NO_LISTENER_PASS] = "accept"
+	};
+	static const struct {
+		const char *name, *reject;
+	} protocols[] = {
+		{ "tcp", "reject with tcp reset" },
+		{ "udp", "reject with icmpx type port-unreachable" },
 	};
 
 	fputs("\tchain deliver {\n", out);
-	if (spec->ipv4)
-		put_tproxy(out, spec, &families[0], &spec->to4);
-	if (spec->ipv6)
-		put_tproxy(out, spec, &families[1], &spec->to6);
-	fprintf(out, "\t\tmeta l4proto tcp counter name no-listener %s\n\t}\n",
-		end[spec->no_listener]);
+	for (int p = 0; p < 2; p++) {
+		if (!(p ? spec->udp : spec->tcp))
+			continue;
+		for (size_t i = 0; i < FAMILIES; i++)
+			put_tproxy(out, spec, &families[i], protocols[p].name);
+		fprintf(out, "\t\tmeta l4proto %s counter name no-listener %s\n", protocols[p].name,
+			spec->no_listener == NO_LISTENER_REJECT ? protocols[p].reject
+								: end[spec->no_listener]);
+	}
+	fputs("\t}\n", out);
+}
+
+/* --- what this host opens itself -------------------------------------------------------------- */
+
+/* `meta skuid != { 1, 2 } return`, or without != and counted for those to be left alone. */
+static void put_ids(FILE *out, const char *key, const struct intercept_ids *ids, bool wanted)
+{
+	if (!ids->count)
+		return;
+	fprintf(out, "\t\tmeta %s %s{ ", key, wanted ? "!= " : "");
+	for (unsigned i = 0; i < ids->count; i++)
+		fprintf(out, "%s%u", i ? ", " : "", ids->at[i]);
+	fprintf(out, " } %sreturn\n", wanted ? "" : "counter name excluded ");
+}
+
+/* A path is matched at its own depth: what is below it is in it. */
+static void put_group_match(FILE *out, const char *path)
+{
+	unsigned level = 1;
+
+	for (const char *c = path; *c; c++)
+		level += *c == '/';
+	fprintf(out, "\t\tsocket cgroupv2 level %u \"%s\" ", level, path);
+}
+
+static void put_owners(FILE *out, const struct intercept *spec)
+{
+	put_ids(out, "skuid", &spec->uid, true);
+	put_ids(out, "skgid", &spec->gid, true);
+	put_ids(out, "skuid", &spec->not_uid, false);
+	put_ids(out, "skgid", &spec->not_gid, false);
+	for (unsigned i = 0; i < spec->not_cgroup.count; i++) {
+		put_group_match(out, spec->not_cgroup.at[i]);
+		fputs("counter name excluded return\n", out);
+	}
+	for (unsigned i = 0; i < spec->cgroup.count; i++) {
+		put_group_match(out, spec->cgroup.at[i]);
+		fputs("goto mine\n", out);
+	}
+	if (!spec->cgroup.count)
+		fputs("\t\tgoto mine\n", out);
+}
+
+/* Of connections that are remembered every packet is marked; of others, only the first may make one
+ * remembered: marking what was established before would hang it. */
+static void put_remembered(FILE *out, const struct intercept *spec)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fputs("\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " @mine%s update @mine%s { ", f->suffix, f->suffix);
+		put_tuple(out, f);
+		fputs(" } ", out);
+		put_mark_set(out, &spec->mark);
+		fputs(" accept\n", out);
+	}
+	fputs("\t\t" NOT_SYN " return\n", out);
+}
+
+/* The mark sends the packet to lo, where it comes in again as if from outside: `looped`. */
+static void put_local(FILE *out, const struct intercept *spec, bool ending)
+{
+	fputs("\tchain local {\n\t\ttype route hook output priority mangle; policy accept;\n", out);
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	/* The relay's own connections. */
+	fputs("\t\t", out);
+	put_mark_match(out, "meta mark", &spec->upstream_mark);
+	fputs(" return\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	if (!spec->include_own)
+		fputs(LEAVE_OWN, out);
+	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
+	put_not_marks(out, spec);
+	if (spec->tcp)
+		put_remembered(out, spec);
+	if (!ending)
+		put_owners(out, spec);
+	fputs("\t}\n", out);
+}
+
+static void put_mine(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain mine {\n", out);
+	for (size_t i = 0; spec->tcp && i < FAMILIES; i++) {
+		if (!wants(spec, &families[i]))
+			continue;
+		fprintf(out, "\t\t" SYN " update @mine%s { ", families[i].suffix);
+		put_tuple(out, &families[i]);
+		fputs(" }\n", out);
+	}
+	fputs("\t\t", out);
+	put_mark_set(out, &spec->mark);
+	fputs(" accept\n\t}\n", out);
+}
+
+/* As divert does it: a connection's packets to its socket, the others to the listener. */
+static void put_looped(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain looped {\n", out);
+	if (spec->tcp)
+		fputs("\t\t" NOT_SYN " socket wildcard 1 goto deliver\n"
+		      "\t\t" NOT_SYN " socket transparent 1 counter name diverted accept\n",
+		      out);
+	fputs("\t\tgoto deliver\n\t}\n", out);
 }
 
 /* --- the upstream leg's zone ------------------------------------------------------------------ */
@@ -446,7 +639,7 @@ static void put_zone_rules(FILE *out, const struct intercept *spec, const char *
 			   const char *match, const char *mark, const char *zone)
 {
 	if (spec->port.count)
-		fprintf(out, "\t\ttcp %s != @port %s%s %u return\n", port, match, zone,
+		fprintf(out, "\t\t%s %s != @port %s%s %u return\n", l4(spec), port, match, zone,
 			spec->ct_zone);
 	fprintf(out, "\t\t%s", match);
 	put_mark_match(out, mark, &spec->upstream_mark);
@@ -458,7 +651,7 @@ static void put_zones(FILE *out, const struct intercept *spec)
 	if (spec->zone == CONNTRACK_ZONE) {
 		put_base_chain(out, "zone-in", "prerouting", "raw");
 		put_family_guard(out, spec);
-		fputs("\t\tmeta l4proto != tcp return\n", out);
+		put_protocol_guard(out, spec);
 		put_predicate(out, spec, FROM_SERVER);
 		put_exclusions(out, spec, FROM_SERVER, "");
 		put_zone_rules(out, spec, "dport", "socket transparent 1 ", "socket mark",
@@ -466,7 +659,7 @@ static void put_zones(FILE *out, const struct intercept *spec)
 	}
 	put_base_chain(out, "zone-out", "output", "raw");
 	put_family_guard(out, spec);
-	fputs("\t\tmeta l4proto != tcp return\n", out);
+	put_protocol_guard(out, spec);
 	put_predicate(out, spec, FROM_CLIENT);
 	put_exclusions(out, spec, FROM_CLIENT, "");
 	fputs("\t\tfib saddr type local return\n", out);
@@ -491,6 +684,11 @@ static void put_table(FILE *out, const struct intercept *spec)
 	if (!spec->divert_only) {
 		put_deliver(out, spec);
 		put_take(out, spec, false);
+		if (spec->local) {
+			put_looped(out, spec);
+			put_mine(out, spec);
+			put_local(out, spec, false);
+		}
 		put_intercept(out, spec);
 		if (spec->zone != CONNTRACK_OFF)
 			put_zones(out, spec);
@@ -546,7 +744,7 @@ static const char *find_elements(const char *listing, const char *set, size_t *l
 
 char *rulebook_replacement(const struct intercept *spec, const char *listing, struct failure *why)
 {
-	static const char *const kept[] = { "passing", "taken" };
+	static const char *const kept[] = { "passing", "taken", "mine" };
 	char *text = rulebook_text(spec, why), *result = NULL;
 	size_t size, length;
 	FILE *out;
@@ -556,11 +754,12 @@ char *rulebook_replacement(const struct intercept *spec, const char *listing, st
 	out = open_memstream(&result, &size);
 	if (out)
 		fputs(text, out);
-	for (size_t i = 0; out && i < 2 * FAMILIES; i++) {
+	for (size_t i = 0; out && i < sizeof(kept) / sizeof(*kept) * FAMILIES; i++) {
 		char set[16], head[32];
 		const char *elements;
 
-		snprintf(set, sizeof(set), "%s%s", kept[i / 2], families[i % 2].suffix);
+		snprintf(set, sizeof(set), "%s%s", kept[i / FAMILIES],
+			 families[i % FAMILIES].suffix);
 		snprintf(head, sizeof(head), "\tset %s {", set);
 		elements = find_elements(listing, set, &length);
 		if (elements && strstr(text, head))
@@ -578,15 +777,17 @@ char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure 
 	FILE *out = open_memstream(&text, &size);
 
 	if (out) {
-		fprintf(out,
-			"flush chain inet " RULEBOOK_PREFIX "%s take\n"
-			"table inet " RULEBOOK_PREFIX "%s {\n",
-			spec->name, spec->name);
-		if (spec->midstream != MIDSTREAM_PASS)
+		fprintf(out, "flush chain inet " RULEBOOK_PREFIX "%s take\n", spec->name);
+		if (spec->local)
+			fprintf(out, "flush chain inet " RULEBOOK_PREFIX "%s local\n", spec->name);
+		fprintf(out, "table inet " RULEBOOK_PREFIX "%s {\n", spec->name);
+		if (spec->tcp && spec->midstream != MIDSTREAM_PASS)
 			put_tuple_sets(out, spec, "fresh",
 				       (unsigned)(ms / 1000) + FRESH_EXTRA_SECONDS);
 		fputs("\tchain " RULEBOOK_ENDING " { }\n", out);
 		put_take(out, spec, true);
+		if (spec->local)
+			put_local(out, spec, true);
 		fputs("}\n", out);
 	}
 	return finish(out, &text, why);

@@ -13,6 +13,8 @@
  *              and sends the rest to
  *   deliver    tproxy to the listener; what nobody listens for is rejected: nft's tproxy alone would
  *              let it pass
+ *   local      (output) marks what this host opens itself and is to be taken (mine); the mark sends it to
+ *              lo, where intercept hands it to looped
  *   zone-in, zone-out  (raw) put the upstream leg into a conntrack zone of its own
  *
  * Divert takes every packet but a pure SYN, so that a client may reopen a connection that is in

@@ -1,0 +1,239 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup: {forwarded, local} x {IPv4, IPv6} x {TCP, UDP} x {target, bystander}.
+#
+#   client --- proxy (listener, and clients of its own) --- server
+#                |
+#            bystander
+#
+# Everybody writes down what reaches him: a word that a client sends is in the file of the listener
+# (taken) or of the server (passed).
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+
+S4=198.51.100.2 S6='[2001:db8:2::2]'
+B4=203.0.113.2 B6='[2001:db8:3::2]'
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+# receiver NAME HOST SOCAT-ADDRESS: writes what it hears into NAME.out
+receiver() {
+	bg "$1" "$2" socat -u "$3,reuseaddr,fork" OPEN:"$OUT/$1.heard",creat,append
+}
+
+start_listener() {
+	receiver taken-t4 proxy TCP4-LISTEN:3129,bind=127.0.0.1,ip-transparent
+	receiver taken-t6 proxy TCP6-LISTEN:3129,bind=[::1],ip-transparent
+	bg taken-u4 proxy socat -u UDP4-RECV:3129,bind=127.0.0.1,ip-transparent OPEN:"$OUT/taken-u4.heard",creat,append
+	bg taken-u6 proxy socat -u UDP6-RECV:3129,bind=[::1],ip-transparent OPEN:"$OUT/taken-u6.heard",creat,append
+	wait_listen proxy 127.0.0.1:3129
+	wait_listen proxy '[::1]:3129'
+	wait_listen proxy 127.0.0.1:3129 udp
+	wait_listen proxy '[::1]:3129' udp
+}
+
+start_servers() {
+	local host
+	for host in server bystander; do
+		receiver passed-$host-t4 $host TCP4-LISTEN:80
+		receiver passed-$host-t6 $host TCP6-LISTEN:80,ipv6-v6only
+		bg passed-$host-u4 $host socat -u UDP4-RECV:80 OPEN:"$OUT/passed-$host-u4.heard",creat,append
+		bg passed-$host-u6 $host socat -u UDP6-RECV:80,ipv6-v6only OPEN:"$OUT/passed-$host-u6.heard",creat,append
+		wait_listen $host 0.0.0.0:80
+		wait_listen $host '[::]:80'
+		wait_listen $host 0.0.0.0:80 udp
+		wait_listen $host '[::]:80' udp
+	done
+}
+
+# send HOST PROTOCOL ADDRESS WORD [SETPRIV-OPTION...]
+send() {
+	local host=$1 protocol=$2 to=$3 word=$4
+	shift 4
+	on "$host" setpriv "$@" -- timeout --foreground 5 \
+		bash -c 'echo "$2" | socat -u - "$0:$1:80"' "$protocol" "$to" "$word" 2>/dev/null || :
+}
+
+heard_by() {
+	local file
+	for file in "$OUT/$1"*.heard; do
+		[[ -e $file ]] && grep -qx "$2" "$file" && return
+	done
+	return 1
+}
+
+# goes HOST PROTOCOL ADDRESS taken|passed [SETPRIV-OPTION...]
+goes() {
+	WORD=word-$((${WORD##*-} + 1))
+	send "$1" "$2" "$3" "$WORD" "${@:5}"
+	poll 5 heard_by "$4" "$WORD" || fail "$1 -> $2 $3 ${*:5}: not $4 ($(grep -lx "$WORD" "$OUT"/*.heard))"
+}
+WORD=word-0
+
+@test "forwarded: TCP alone, UDP alone, both; in both families; the bystander is never taken" {
+	start_listener
+	start_servers
+	for protocols in -t -u "-t -u"; do
+		on proxy tproxy-setup up -q --to 3129 --port 80 $protocols --src 192.0.2.0/24,2001:db8:1::/48
+		for to in $S4 $S6; do
+			[[ $protocols == *-t* ]] && tcp=taken || tcp=passed
+			[[ $protocols == *-u* ]] && udp=taken || udp=passed
+			goes client TCP $to $tcp
+			goes client UDP $to $udp
+			goes bystander TCP $to passed
+			goes bystander UDP $to passed
+			goes proxy TCP $to passed
+			goes proxy UDP $to passed
+		done
+	done
+}
+
+@test "--local: what the proxy itself opens, to targets and not to bystanders" {
+	start_listener
+	start_servers
+	for protocols in -t -u "-t -u"; do
+		on proxy tproxy-setup up -q --to 3129 --local --port 80 $protocols --dst 198.51.100.0/24,2001:db8:2::/48
+		[[ $protocols == *-t* ]] && tcp=taken || tcp=passed
+		[[ $protocols == *-u* ]] && udp=taken || udp=passed
+		for to in $S4 $S6; do
+			goes proxy TCP $to $tcp
+			goes proxy UDP $to $udp
+			goes client TCP $to $tcp
+			goes client UDP $to $udp
+		done
+		for to in $B4 $B6; do
+			goes proxy TCP $to passed
+			goes proxy UDP $to passed
+		done
+	done
+	on proxy tproxy-setup down
+	goes proxy TCP $S4 passed
+}
+
+@test "--local with conntrack in use" {
+	start_listener
+	start_servers
+	on proxy nft 'add table inet fw; add chain inet fw o { type filter hook output priority 0; }; add rule inet fw o ct state invalid drop; add chain inet fw i { type filter hook input priority 0; }; add rule inet fw i ct state invalid drop'
+	on proxy tproxy-setup up -q --to 3129 --local --port 80 -t -u
+	for to in $S4 $S6; do
+		goes proxy TCP $to taken
+		goes proxy UDP $to taken
+		goes client TCP $to taken
+		goes client UDP $to taken
+	done
+}
+
+@test "--local leaves the host's own addresses alone, with --include-own it takes them, 127.0.0.1 too" {
+	start_listener
+	receiver passed-own-t4 proxy TCP4-LISTEN:80
+	receiver passed-own-t6 proxy TCP6-LISTEN:80,ipv6-v6only
+	wait_listen proxy 0.0.0.0:80
+	wait_listen proxy '[::]:80'
+	on proxy tproxy-setup up -q --to 3129 --local --port 80
+	for to in 127.0.0.1 192.0.2.1 '[::1]' '[2001:db8:1::1]'; do
+		goes proxy TCP $to passed
+	done
+	on proxy tproxy-setup up -q --to 3129 --local --include-own --port 80
+	for to in 127.0.0.1 192.0.2.1 '[::1]' '[2001:db8:1::1]'; do
+		goes proxy TCP $to taken
+	done
+}
+
+@test "--uid, --gid and their --not- forms: whose connections are taken" {
+	root_only "other users' connections"
+	start_listener
+	start_servers
+	nobody=(--reuid=65534 --regid=65534 --clear-groups)
+	for which in "--uid nobody" "--gid nogroup"; do
+		on proxy tproxy-setup up -q --to 3129 --local --port 80 -t -u $which
+		for to in $S4 $S6; do
+			goes proxy TCP $to taken "${nobody[@]}"
+			goes proxy UDP $to taken "${nobody[@]}"
+			goes proxy TCP $to passed
+			goes proxy UDP $to passed
+			goes client TCP $to taken
+		done
+	done
+	for which in "--not-uid nobody" "--not-gid nogroup"; do
+		on proxy tproxy-setup up -q --to 3129 --local --port 80 -t -u $which
+		for to in $S4 $S6; do
+			goes proxy TCP $to passed "${nobody[@]}"
+			goes proxy UDP $to passed "${nobody[@]}"
+			goes proxy TCP $to taken
+			goes proxy UDP $to taken
+		done
+	done
+}
+
+@test "--uid of this user, in a user namespace, too" {
+	start_listener
+	start_servers
+	on proxy tproxy-setup up -q --to 3129 --local --port 80 --uid 0
+	goes proxy TCP $S4 taken
+	goes proxy TCP $S6 taken
+	on proxy tproxy-setup up -q --to 3129 --local --port 80 --uid 1
+	goes proxy TCP $S4 passed
+	on proxy tproxy-setup up -q --to 3129 --local --port 80 --not-uid 0
+	goes proxy TCP $S6 passed
+}
+
+@test "local connections that were established before stay as they are; new ones survive a replacement" {
+	start_servers
+	bg relay proxy tproxy-relay --source own --log events 3129
+	wait_listen proxy 127.0.0.1:3129
+	wait_listen proxy '[::1]:3129'
+	mkfifo "$OUT/old" "$OUT/new"
+	bg old proxy bash -c 'exec socat -u - TCP:198.51.100.2:80 <>"$0"' "$OUT/old"
+	wait_until 10 eval '[ -n "$(on proxy ss -Htn state established dst 198.51.100.2)" ]'
+	on proxy tproxy-setup up -q --to 3129 --local --port 80
+	echo before >"$OUT/old"
+	poll 5 heard_by passed before
+	bg new proxy bash -c 'exec socat -u - TCP:198.51.100.2:80 <>"$0"' "$OUT/new"
+	echo first >"$OUT/new"
+	poll 5 heard_by passed first
+	wait_line relay.out ' open '
+	on proxy tproxy-setup up -q --to 3129 --local --port 80,81
+	echo second >"$OUT/new"
+	poll 5 heard_by passed second
+	on proxy tproxy-setup down -q
+	run wait_exit new 10
+}
+
+@test "UDP without a listener: port unreachable at once, dropped, or passed" {
+	start_servers
+	on proxy tproxy-setup up -q -u --to 3129 --port 80
+	for to in $S4 $S6; do
+		run on client timeout --foreground 5 bash -c "exec 3<>/dev/udp/$(tr -d [] <<<$to)/80; echo x >&3; sleep 0.3; echo y >&3"
+		assert_output --partial "refused"
+	done
+	on proxy tproxy-setup up -q -u --to 3129 --port 80 --no-listener pass
+	for to in $S4 $S6; do
+		goes client UDP $to passed
+	done
+}
+
+@test "what UDP and --local cannot be is said: owners without --local, iptables, divert-only" {
+	while IFS='|' read -r arguments expected; do
+		run on proxy tproxy-setup $arguments
+		[ "$status" -eq 2 ] || fail "$arguments: status $status: $output"
+		[[ $output == *"$expected"* ]] || fail "$arguments: $output"
+	done <<-'END'
+		up --to 3129 --uid 0|--uid: only connections that this host itself opens
+		up --to 3129 --not-cgroup /|--not-cgroup
+		up --to 3129 --local --uid nobody-of-that-name|--uid nobody-of-that-name
+		up --to 3129 --local --gid nobody-of-that-name|no such group
+		up --to 3129 --local --cgroup no/such/group|no such control group
+		up --divert-only -u|--divert-only and --udp
+		up --divert-only --local|--divert-only and --local
+		plan --format iptables --to 3129 -u|--udp
+		plan --format iptables --to 3129 --local|--local
+	END
+}
