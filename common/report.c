@@ -121,7 +121,14 @@ const char *report_text(const struct failure *why, char *buf, unsigned long size
 
 void report_init(const char *name)
 {
+	static char page[1 << 16];
+
 	program = name;
+	/* A write that fails half-way through a page leaves a flag and no errno: let what a one-shot
+	 * tool prints fit, so that report_close_stdout() makes the write and learns why it failed. */
+	if (!isatty(STDOUT_FILENO))
+		setvbuf(stdout, page, _IOFBF,
+			sizeof(page)); /* glibc takes no size without a buffer */
 }
 
 const char *report_program(void)

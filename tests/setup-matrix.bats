@@ -72,11 +72,12 @@ heard_by() {
 
 # goes HOST PROTOCOL ADDRESS taken|passed [SETPRIV-OPTION...]
 goes() {
-	WORD=word-$((${WORD##*-} + 1))
+	COUNT=$((COUNT + 1))
+	WORD=word$COUNT
 	send "$1" "$2" "$3" "$WORD" "${@:5}"
 	poll 5 heard_by "$4" "$WORD" || fail "$1 -> $2 $3 ${*:5}: not $4 ($(grep -lx "$WORD" "$OUT"/*.heard))"
 }
-WORD=word-0
+COUNT=0
 
 @test "forwarded: TCP alone, UDP alone, both; in both families; the bystander is never taken" {
 	start_listener
@@ -211,7 +212,7 @@ WORD=word-0
 	start_servers
 	on proxy tproxy-setup up -q -u --to 3129 --port 80
 	for to in $S4 $S6; do
-		run on client timeout --foreground 5 bash -c "exec 3<>/dev/udp/$(tr -d [] <<<$to)/80; echo x >&3; sleep 0.3; echo y >&3"
+		run on client timeout --foreground 5 bash -c "exec 3<>/dev/udp/$(tr -d '[]' <<<$to)/80; echo x >&3; sleep 0.3; echo y >&3"
 		assert_output --partial "refused"
 	done
 	on proxy tproxy-setup up -q -u --to 3129 --port 80 --no-listener pass

@@ -135,16 +135,13 @@ add_foreign() {
 
 @test "foreign rules, routes and tables are never touched" {
 	add_foreign
-	on proxy nft list table inet tproxyish >"$OUT/foreign"
-	on proxy nft list table ip filter >>"$OUT/foreign"
-	on proxy ip rule show table 150 >>"$OUT/foreign"
-	on proxy ip route show table 150 >>"$OUT/foreign"
 	foreign() {
 		on proxy nft list table inet tproxyish
 		on proxy nft list table ip filter
 		on proxy ip rule show table 150
 		on proxy ip route show table 150
 	}
+	foreign >"$OUT/foreign"
 	setup_on up -q --to 3129
 	foreign | diff "$OUT/foreign" -
 	setup_on up -q --to 3129 --port 80
@@ -459,7 +456,7 @@ drift() {
 }
 
 @test "two up at the same moment end in one of the two states" {
-	for i in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		bg one proxy tproxy-setup up -q --to 3129 --port 80 --table 101 --mark 0x3/0xff
 		bg two proxy tproxy-setup up -q --to 3130 --port 81 --table 102 --mark 0x4/0xff
 		wait_exit one
