@@ -131,7 +131,7 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(wildcard common/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
-	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/*.bash completions/bash/*)
+	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/*.bash completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
 lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
@@ -156,6 +156,12 @@ $(O)/lint/%.sh: % Makefile
 	$(call say,LINT,$<)
 	$(Q)shellcheck $(if $(filter %.bats,$<),$(BATS_LINT)) $<
 	$(Q)mkdir -p $(@D) && touch $@
+
+completions: all ## make zsh's and fish's completions anew from --help
+	@for p in $(PROGRAMS) $(SCRIPTS); do \
+		mkdir -p completions/zsh completions/fish; \
+		TPROXY_BIN=$(O) completions/generate zsh $$p >completions/zsh/_$$p || exit; \
+		TPROXY_BIN=$(O) completions/generate fish $$p >completions/fish/$$p.fish || exit; done
 
 # libFuzzer, one program per file in tests/fuzz, linked with an archive of its own; new inputs and what
 # the fuzzer said stay under build/corpus.
@@ -183,7 +189,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz run-fuzzers have-libraries clean help
+.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)
