@@ -67,6 +67,11 @@ start_ours() {
 	intercept 3129
 }
 
+start_other() {
+	launch "$other_relay" --quiet --log off --threads "$threads" 3129
+	intercept 3129
+}
+
 # haproxy_config GLOBAL OPTION...: with the client's address, to where it was going. By itself it
 # would set descriptors aside for thousands of pipes; 64 are plenty for what is measured here.
 haproxy_config() {

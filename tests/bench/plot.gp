@@ -8,8 +8,8 @@ set datafile separator comma
 set terminal svg size 1200, 900 font "sans,11" background "white"
 set output folder . "/bench.svg"
 
-names = "ours forward haproxy haproxy-tuned nginx socat"
-colours = "0x1b7837 0x888888 0x2166ac 0x67a9cf 0xb2182b 0xef8a62"
+names = "ours forward haproxy haproxy-tuned nginx socat other"
+colours = "0x1b7837 0x888888 0x2166ac 0x67a9cf 0xb2182b 0xef8a62 0x7fbf7b"
 colour(i) = int(word(colours, i))
 index(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
 
@@ -21,7 +21,7 @@ set autoscale yfix
 set offsets graph 0, graph 0, graph 0.1, graph 0.1
 set ytics add ("0.05" .05, "0.2" .2, "0.5" .5, "2" 2, "5" 5, "20" 20, "50" 50, "200" 200, "500" 500, \
 	"2k" 2e3, "5k" 5e3, "20k" 2e4, "50k" 5e4)
-set xrange [0.4:6.6]
+set xrange [0.4:7.6]
 set xtics rotate by -20
 set for [i = 1:words(names)] xtics add (word(names, i) i)
 unset key

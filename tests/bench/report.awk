@@ -134,7 +134,7 @@ function order(    w, m, i, j, n, nw, nm, ws, ms) {
 }
 
 function columns(    i, j, n, list) {
-	n = split("ours forward haproxy haproxy-tuned nginx socat", list, " ")
+	n = split("ours other forward haproxy haproxy-tuned nginx socat", list, " ")
 	for (i = 1; i <= n; i++)
 		if (list[i] in known)
 			column[++j] = list[i]

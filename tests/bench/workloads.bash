@@ -15,7 +15,7 @@ WORKLOADS=(bulk1 bulk8 trip1 trip50 trip1000 new open)
 
 # How many connections a contender is made to hold; others have nothing new to say (forward has no
 # process, haproxy-tuned is haproxy until there is bulk) or cannot (socat: two processes each).
-declare -A OPEN=([ours]=9000 [haproxy]=9000 [nginx]=9000 [socat]=1000)
+declare -A OPEN=([ours]=9000 [other]=9000 [haproxy]=9000 [nginx]=9000 [socat]=1000)
 
 errors=0 # how many figures could not be had
 
