@@ -42,7 +42,7 @@ ROOTED   := $(and $(filter 0,$(shell id -u)),$(SUDO_UID),$(filter $(SUDO_UID),$(
 AS_USER  := $(if $(ROOTED),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --init-groups --)
 
 Q := $(if $(V),,@)
-say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
+say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
 LIB     := $(O)/libtproxy.a
 LIBOBJS := $(patsubst common/%.c,$(O)/common/%.o,$(wildcard common/*.c))
