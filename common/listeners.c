@@ -88,10 +88,12 @@ static bool is_lack(const struct failure *why)
 	return why->err == EAFNOSUPPORT || why->err == EADDRNOTAVAIL;
 }
 
-/* Binding tells nothing: a transparent socket may have any address. */
+/* Binding tells nothing: a transparent socket may have any address. What cannot be found out (no
+ * descriptor, no memory) is no lack: opening will say so. */
 static bool is_elsewhere(const struct listener *one)
 {
-	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at);
+	return one->optional && endpoint_is_loopback(&one->at) &&
+	       !transparent_is_local(&one->at) && errno == EADDRNOTAVAIL;
 }
 
 static int open_one(struct listener *one, const struct transparent_listen_options *options,

@@ -254,19 +254,19 @@ static int index_of_letter(const struct option_spec *options, int letter)
 	return -1;
 }
 
-/* Run the option's setter; a failure is printed with the option in front. */
+/* Run the option's setter; a failure is printed with the option in front. Returns OPTIONS_GO_ON or the
+ * status to exit with. */
 static int apply(const struct option_spec *o, void *config)
 {
 	struct failure why = { 0 };
 
 	if (o->set((char *)config + o->offset, optarg, o, &why) == 0)
-		return 0;
+		return OPTIONS_GO_ON;
 	if (o->arg)
 		report_about(&why, "--%s %s", o->name, optarg);
 	else
 		report_about(&why, "--%s", o->name);
-	report_failure(&why, STATUS_USAGE);
-	return -1;
+	return report_failure(&why, STATUS_USAGE);
 }
 
 /* What getopt_long() rejected: the word is the one before optind, unless it was one of several
@@ -372,8 +372,9 @@ int options_parse(const struct options_program *program, int argc, char **argv, 
 		if (o->set == option_help)
 			return strcmp(o->name, "version") ? print_help(program)
 							  : print_version(program);
-		if (apply(o, config) < 0)
-			return STATUS_USAGE;
+		status = apply(o, config);
+		if (status != OPTIONS_GO_ON)
+			return status;
 		rest->given[index / 64] |= 1ULL << (index % 64);
 	}
 	status = take_command(program, rest);

@@ -217,7 +217,7 @@ int report_failure(const struct failure *why, int status)
 	char text[1024];
 
 	report_error("%s", report_text(why, text, sizeof(text)));
-	return status;
+	return status == STATUS_USAGE && why->err == ENOMEM ? STATUS_REFUSED : status;
 }
 
 int report_close_stdout(int status)

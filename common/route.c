@@ -344,7 +344,9 @@ int route_look(struct route *route, const struct route_plan *plan, struct route_
 	return err;
 }
 
-/* The route first: a packet must never be sent to a table that cannot answer. */
+/* The route first: a packet must never be sent to a table that cannot answer. What was asked for counts
+ * as added even when the request fails: the kernel may have done it and only its answer was lost. To
+ * remove what is not there, or not ours by its tag, does nothing. */
 int route_add(struct route *route, const struct route_plan *plan, const struct route_state *there,
 	      struct route_state *added, struct failure *why)
 {
@@ -353,17 +355,17 @@ int route_add(struct route *route, const struct route_plan *plan, const struct r
 	*added = (struct route_state){ 0 };
 	if (!there->route) {
 		describe_route(plan, subject, sizeof(subject));
+		added->route = true;
 		if (request(route, build_route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, plan),
 			    "RTM_NEWROUTE", subject, why))
 			return -1;
-		added->route = true;
 	}
 	if (!there->rule) {
 		describe_rule(plan, subject, sizeof(subject));
+		added->rule = true;
 		if (request(route, build_rule(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, plan),
 			    "RTM_NEWRULE", subject, why))
 			return -1;
-		added->rule = true;
 	}
 	return 0;
 }
@@ -493,8 +495,8 @@ bool route_family_usable(sa_family_t family)
 	char disabled = '0';
 	FILE *in;
 
-	if (fd < 0)
-		return false;
+	if (fd < 0) /* what cannot be found out is no lack: what comes next will say so */
+		return errno != EAFNOSUPPORT;
 	close(fd);
 	if (family == AF_INET)
 		return true;

@@ -94,7 +94,8 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
  * options.ingress on its listener. */
 unsigned transparent_ingress(int fd);
 
-/* Does this host itself have that address (also by a local route to a whole prefix)? */
+/* Does this host itself have that address (also by a local route to a whole prefix)? When it does not,
+ * errno is EADDRNOTAVAIL; any other errno: it could not be found out. */
 bool transparent_is_local(const struct endpoint *e);
 
 /* Whose address the upstream leg carries. */
