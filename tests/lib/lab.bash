@@ -161,6 +161,7 @@ wait_exit() {
 	if ! poll "${2:-10}" test -e "$OUT/$1.status"; then
 		show "$1"
 		fail "$1 (pid $(pid_of "$1")) is still running after ${2:-10} s"
+		return
 	fi
 	return "$(<"$OUT/$1.status")"
 }
