@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "doctor.h"
 #include "instance.h"
 #include "intercept.h"
@@ -16,9 +17,10 @@
 #include "record.h"
 #include "report.h"
 #include "rulebook.h"
+#include "sockdiag.h"
 #include "supervise.h"
 
-enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR };
+enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM };
 
 #define ON_UP	  (1U << UP)
 #define ON_DOWN	  (1U << DOWN)
@@ -31,7 +33,7 @@ enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR };
 /* How long connections may finish after a command that ran under `run`. */
 #define RUN_DRAIN_MS 30000
 
-enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON };
+enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON, FORMAT_SYSTEMD };
 
 /* What the command line came to. */
 struct setup {
@@ -151,8 +153,12 @@ static const struct option_spec option_table[] = {
 		  "how long relayed connections may finish before they are\n"
 		  "reset (down: 0, run: 30s)",
 		  option_duration, struct setup, drain_ms),
+	OPTION_OF(ON_UP | ON_PLAN, "confirm-within", 0, "T",
+		  "interception ends by itself, in the kernel, unless\n"
+		  "`tproxy-setup confirm` comes in time",
+		  option_duration, struct setup, spec.confirm_ms),
 	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
-	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json", "for which tool (nft)",
+	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json|systemd", "for which tool (nft)",
 		  option_choice, struct setup, format),
 	RECORD_TABLE_OPTIONS(struct setup, style),
 	OPTIONS_COMMON(struct setup, common),
@@ -166,6 +172,7 @@ static const struct option_command commands[] = {
 	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
 	[RUN] = { "run", "up, run a command, down when it ends, however it ends" },
 	[DOCTOR] = { "doctor", "what in this machine would break it, with evidence and the fix" },
+	[CONFIRM] = { "confirm", "keep what `up --confirm-within` put on probation" },
 	{ NULL, NULL },
 };
 
@@ -182,6 +189,7 @@ static const struct options_program program = {
 		 "tproxy-setup status [--name NAME | OPTION...]\n"
 		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]\n"
 		 "tproxy-setup doctor [--name NAME | OPTION...]\n"
+		 "tproxy-setup confirm [--name NAME]\n"
 		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...",
 	.commands = commands,
 	.default_command = -1,
@@ -347,11 +355,31 @@ static int down(struct instance *kernel, struct setup *setup, struct failure *wh
 	return err;
 }
 
+/* --- confirm ---------------------------------------------------------------------------------- */
+
+static int confirm(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	enum ruleset_lease lease;
+
+	if (instance_confirm(kernel, setup->spec.name, &lease, why))
+		return -1;
+	if (lease == LEASE_PENDING)
+		return STATUS_DONE;
+	if (lease == LEASE_EXPIRED)
+		report_error("%s: too late, interception has ended; put it in place again with "
+			     "`tproxy-setup up`",
+			     setup->spec.name);
+	else
+		report_error("%s: nothing waits for confirmation", setup->spec.name);
+	return STATUS_NO;
+}
+
 /* --- status ----------------------------------------------------------------------------------- */
 
 struct status {
 	struct record_table table;
 	const char *name;
+	char mend[1024]; /* the command that puts things right */
 	bool intact;
 };
 
@@ -366,7 +394,7 @@ static void put_part(struct status *s, const char *part, const char *state, cons
 	record_text(&r, RECORD_EVIDENCE, evidence);
 	if (strcmp(state, "present")) {
 		s->intact = false;
-		record_text(&r, RECORD_FIX, "the same `tproxy-setup up` again mends it");
+		record_text(&r, RECORD_FIX, s->mend);
 	}
 	record_table_put(&s->table, &r);
 }
@@ -441,6 +469,74 @@ static void put_conntrack(struct status *s, struct instance *kernel, const struc
 	put_part(s, "conntrack", (int)need == spec->zone ? "present" : "changed", text);
 }
 
+/* Who would get the connections. It is not ours to install, and its absence no drift. */
+static void put_listener(struct status *s, int protocol, const struct endpoint *to)
+{
+	struct listener_state state;
+	struct record r;
+	char where[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX], text[200];
+
+	if (!endpoint_is_set(to) || listener_look(protocol, to, &state, NULL))
+		return;
+	endpoint_format(to, where);
+	snprintf(text, sizeof(text), "%s: %s%s", where,
+		 state.count ? sockdiag_describe_listener(protocol, to, owner) : "nobody listens",
+		 state.opaque ? ", not transparent" : "");
+	record_begin(&r, "part");
+	record_text(&r, RECORD_INSTANCE, s->name);
+	record_text(&r, RECORD_CHECK, protocol == IPPROTO_UDP ? "listener:udp" : "listener:tcp");
+	record_text(&r, RECORD_STATE,
+		    !state.count   ? "missing"
+		    : state.opaque ? "changed"
+				   : "present");
+	record_text(&r, RECORD_EVIDENCE, text);
+	record_table_put(&s->table, &r);
+}
+
+static void put_listeners(struct status *s, const struct intercept *spec)
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+
+	for (int i = 0; i < 2; i++) {
+		if (spec->tcp)
+			put_listener(s, IPPROTO_TCP, to[i]);
+		if (spec->udp)
+			put_listener(s, IPPROTO_UDP, to[i]);
+	}
+}
+
+static void put_lease(struct status *s, const struct ruleset_state *rules)
+{
+	char text[120];
+
+	if (rules->lease == LEASE_PENDING) {
+		snprintf(text, sizeof(text),
+			 "interception ends in %llu s unless `tproxy-setup confirm` comes",
+			 (unsigned long long)rules->lease_seconds);
+		put_part(s, "lease", "present", text);
+	} else if (rules->lease == LEASE_EXPIRED) {
+		put_part(s, "lease", "missing", "nobody confirmed in time: interception has ended");
+	}
+}
+
+/* The command that mends: known if what was asked is known, which a changed set's contents are not. */
+static void find_mend(struct status *s, const struct setup *setup, const struct instance_view *view)
+{
+	const struct intercept *spec = setup->has_spec	      ? &setup->spec
+				       : view->rules.readable ? &view->rules.spec
+							      : NULL;
+	char options[sizeof(s->mend) - 32];
+
+	for (unsigned i = 0; !setup->has_spec && i < view->rules.parts; i++)
+		if (!strncmp(view->rules.part[i].name, "set:", 4) &&
+		    view->rules.part[i].verdict != PART_PRESENT)
+			spec = NULL;
+	if (spec)
+		intercept_options(spec, options, sizeof(options));
+	snprintf(s->mend, sizeof(s->mend), "tproxy-setup up %s",
+		 spec ? options : "with the options it was installed with");
+}
+
 /* What is installed differs from what is asked now. */
 static void put_difference(struct status *s, const struct intercept *asked,
 			   const struct intercept *installed)
@@ -459,6 +555,7 @@ static int status_one(struct instance *kernel, struct setup *setup, struct statu
 				why);
 
 	if (!err) {
+		find_mend(s, setup, &view);
 		for (int i = 0; i < 2; i++)
 			put_routing(s, &view.routing[i]);
 		if (!view.rules.present)
@@ -467,8 +564,13 @@ static int status_one(struct instance *kernel, struct setup *setup, struct statu
 			put_rules(s, &view.rules);
 		if (view.rules.readable && setup->has_spec)
 			put_difference(s, &setup->spec, &view.rules.spec);
-		if (view.rules.readable)
+		if (view.rules.readable) {
+			put_lease(s, &view.rules);
 			put_conntrack(s, kernel, &view.rules.spec);
+			put_listeners(s, &view.rules.spec);
+		}
+		if (!s->intact && (setup->has_spec || view.rules.present))
+			report_notice("%s: to mend it: %s", s->name, s->mend);
 	}
 	instance_view_free(&view);
 	return err;
@@ -504,6 +606,17 @@ static int print_nft(const struct intercept *spec, struct failure *why)
 	return 0;
 }
 
+/* The unit names the binary that printed it. */
+static int print_unit(const struct setup *setup, struct failure *why)
+{
+	char self[4096];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	snprintf(self + (length > 0 ? length : 0), sizeof(self) - (length > 0 ? (size_t)length : 0),
+		 "%s", length > 0 ? "" : "/usr/sbin/tproxy-setup");
+	return plan_systemd(&setup->spec, self, setup->command, stdout, why);
+}
+
 static int plan(struct instance *kernel, struct setup *setup, struct failure *why)
 {
 	int err = 0;
@@ -525,6 +638,9 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 		break;
 	case FORMAT_JSON:
 		err = plan_json(&setup->spec, stdout, why);
+		break;
+	case FORMAT_SYSTEMD:
+		err = print_unit(setup, why);
 		break;
 	}
 	return err ? -1 : STATUS_DONE;
@@ -701,13 +817,14 @@ static bool has_spec(const struct options_rest *rest)
 
 static int check(struct setup *setup, const struct options_rest *rest)
 {
-	bool takes_spec = rest->command != DOWN &&
+	bool takes_spec = rest->command != DOWN && rest->command != CONFIRM &&
 			  ((rest->command != STATUS && rest->command != DOCTOR) || has_spec(rest));
 	struct failure why;
 
 	if (rest->count)
 		return options_misuse(&program, "`%s` is not understood here", rest->operands[0]);
-	if (rest->wrapped && rest->command != RUN)
+	if (rest->wrapped && rest->command != RUN &&
+	    !(rest->command == PLAN && setup->format == FORMAT_SYSTEMD))
 		return options_misuse(&program, "a command after -- is not understood here");
 	if (rest->command == RUN && (!rest->wrapped || !*rest->wrapped))
 		return options_misuse(&program, "run: a command after -- is missing");
@@ -726,7 +843,8 @@ static int check(struct setup *setup, const struct options_rest *rest)
 static int perform(struct setup *setup, int command)
 {
 	static int (*const verbs[])(struct instance *, struct setup *, struct failure *) = {
-		[UP] = up, [DOWN] = down, [STATUS] = status, [PLAN] = plan, [DOCTOR] = doctor,
+		[UP] = up,     [DOWN] = down,	  [STATUS] = status,
+		[PLAN] = plan, [DOCTOR] = doctor, [CONFIRM] = confirm,
 	};
 	struct instance kernel = { 0 };
 	struct failure why = { 0 };

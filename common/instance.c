@@ -105,6 +105,13 @@ static bool is_same_spec(const struct instance_view *view, const struct intercep
 	       !strcmp(intercept_text(&view->rules.spec, texts[0]), intercept_text(spec, texts[1]));
 }
 
+/* As asked, intact, and for good: `up` has nothing to do. */
+static bool is_done(const struct instance_view *view, const struct intercept *spec)
+{
+	return is_same_spec(view, spec) && instance_intact(view) &&
+	       (view->rules.lease == LEASE_NONE || view->rules.lease == LEASE_CONFIRMED);
+}
+
 /* --- what the machine decides ----------------------------------------------------------------- */
 
 static int decide_families(struct intercept *spec, sa_family_t demanded, char notice[256],
@@ -398,7 +405,7 @@ static int up_locked(struct instance *kernel, const struct intercept *spec,
 	int err;
 
 	err = instance_look(kernel, spec->name, spec, true, &view, why);
-	if (!err && is_same_spec(&view, spec) && instance_intact(&view)) {
+	if (!err && is_done(&view, spec)) {
 		*outcome = INSTANCE_UNCHANGED;
 		goto out;
 	}
@@ -425,7 +432,7 @@ int instance_up(struct instance *kernel, const struct intercept *spec,
 {
 	struct instance_view view;
 	int err = instance_look(kernel, spec->name, spec, true, &view, why);
-	bool done = !err && is_same_spec(&view, spec) && instance_intact(&view);
+	bool done = !err && is_done(&view, spec);
 
 	instance_view_free(&view);
 	*outcome = INSTANCE_UNCHANGED;
@@ -437,6 +444,17 @@ int instance_up(struct instance *kernel, const struct intercept *spec,
 	err = up_locked(kernel, spec, outcome, why);
 	ruleset_unlock(kernel->rules);
 	return err;
+}
+
+int instance_confirm(struct instance *kernel, const char *name, enum ruleset_lease *lease,
+		     struct failure *why)
+{
+	struct ruleset_state state;
+	int err = ruleset_read(kernel->rules, name, true, &state, why);
+
+	*lease = err ? LEASE_NONE : state.lease;
+	ruleset_state_free(&state);
+	return *lease == LEASE_PENDING ? ruleset_confirm(kernel->rules, name, why) : err;
 }
 
 /* --- down ------------------------------------------------------------------------------------- */

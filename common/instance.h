@@ -57,6 +57,13 @@ bool instance_intact(const struct instance_view *view);
 int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
 		    char notice[256], struct failure *why);
 
+/*
+ * Keep for good what `up` put on probation (confirm_ms of the specification). *lease is what it was:
+ * only LEASE_PENDING is changed. 0, or -1 with *why.
+ */
+int instance_confirm(struct instance *kernel, const char *name, enum ruleset_lease *lease,
+		     struct failure *why);
+
 /* What `up` came to. */
 enum instance_outcome { INSTANCE_UNCHANGED, INSTANCE_INSTALLED, INSTANCE_REPLACED };
 

@@ -332,6 +332,7 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 		{ spec->include_own, "include-own" },
 		{ spec->local, "local" },
 		{ spec->udp, "udp" },
+		{ spec->confirm_ms, "confirm-within" },
 		{ spec->no_listener != NO_LISTENER_REJECT, "no-listener" },
 		{ spec->midstream != MIDSTREAM_RESET, "midstream" },
 		{ spec->conntrack == CONNTRACK_ZONE || spec->conntrack == CONNTRACK_ZONE_SNAT,

@@ -94,6 +94,8 @@ struct intercept {
 	int zone;	 /* enum intercept_conntrack without auto: what auto came to */
 	struct mark mark, upstream_mark;
 	uint32_t table, pref, ct_zone;
+	uint64_t
+		confirm_ms; /* 0: for good; else a lease that the kernel lets run out. Not in the text */
 };
 
 /* Where a list is in struct intercept, and what its option and its sets are called. */

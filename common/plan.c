@@ -262,6 +262,92 @@ int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
 	return 0;
 }
 
+/* --- systemd ---------------------------------------------------------------------------------- */
+
+/* An argument as systemd reads it: quoted if need be, % and $ doubled (systemd.service(5)). */
+static void put_argument(FILE *out, const char *text)
+{
+	bool quoted = !*text || text[strcspn(text, " \t\"'\\;")];
+
+	fputs(quoted ? " \"" : " ", out);
+	for (; *text; text++) {
+		if (*text == '%' || *text == '$')
+			fputc(*text, out);
+		else if (*text == '"' || *text == '\\')
+			fputc('\\', out);
+		fputc(*text, out);
+	}
+	fputs(quoted ? "\"" : "", out);
+}
+
+/* What neither needs is taken away. The rest is for netlink, sockets and /proc. */
+static const char hardening[] = "NoNewPrivileges=yes\n"
+				"ProtectSystem=strict\n"
+				"ProtectHome=yes\n"
+				"PrivateTmp=yes\n"
+				"PrivateDevices=yes\n"
+				"ProtectClock=yes\n"
+				"ProtectHostname=yes\n"
+				"ProtectKernelLogs=yes\n"
+				"ProtectKernelTunables=yes\n"
+				"ProtectControlGroups=yes\n"
+				"RestrictNamespaces=yes\n"
+				"RestrictRealtime=yes\n"
+				"RestrictSUIDSGID=yes\n"
+				"RestrictAddressFamilies=AF_NETLINK AF_INET AF_INET6 AF_UNIX\n"
+				"LockPersonality=yes\n"
+				"MemoryDenyWriteExecute=yes\n"
+				"SystemCallArchitectures=native\n"
+				"SystemCallFilter=@system-service\n"
+				"UMask=0077\n";
+
+/* The rules live as long as the relay; the keeper outlives the first signal, to drain. */
+static void put_run(FILE *out, const char *program, const char *options, char **command)
+{
+	fprintf(out, "Type=notify\nNotifyAccess=main\nExecStart=%s run -q %s --", program, options);
+	for (; *command; command++)
+		put_argument(out, *command);
+	fputs("\nKillMode=mixed\nTimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\n"
+	      "LimitNOFILE=1048576\n"
+	      "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SETUID "
+	      "CAP_SETGID\n",
+	      out);
+}
+
+static void put_up(FILE *out, const struct intercept *spec, const char *program,
+		   const char *options)
+{
+	fprintf(out,
+		"Type=oneshot\nRemainAfterExit=yes\n"
+		"ExecStart=%s up -q %s\nExecReload=%s up -q %s\n"
+		"ExecStop=%s down --name %s --drain 30s\nTimeoutStopSec=60\n"
+		"CapabilityBoundingSet=CAP_NET_ADMIN\n",
+		program, options, program, options, program, spec->name);
+}
+
+int plan_systemd(const struct intercept *spec, const char *program, char **command, FILE *out,
+		 struct failure *why)
+{
+	char options[8192];
+
+	intercept_options(spec, options, sizeof(options));
+	if (strstr(options, "..."))
+		return report_refuse(why, "plan --format systemd: a list is too long for a command "
+					  "line; use `nft` and `ip`");
+	fprintf(out,
+		"[Unit]\nDescription=Transparent interception (%s)\n"
+		"Documentation=man:tproxy-setup(8)\n"
+		"After=network.target nftables.service firewalld.service "
+		"ufw.service\n\n[Service]\n",
+		spec->name);
+	if (command)
+		put_run(out, program, options, command);
+	else
+		put_up(out, spec, program, options);
+	fprintf(out, "%s\n[Install]\nWantedBy=multi-user.target\n", hardening);
+	return 0;
+}
+
 /* --- json ------------------------------------------------------------------------------------- */
 
 static bool is_repeatable(const char *key)

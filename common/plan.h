@@ -21,6 +21,13 @@ void plan_ip(const struct intercept *spec, FILE *out);
  */
 int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why);
 
+/*
+ * A unit for systemd: `up` and `down`, or, with a command (NULL-terminated), that command under `run`.
+ * program: the path of tproxy-setup. 0, or -1 with *why.
+ */
+int plan_systemd(const struct intercept *spec, const char *program, char **command, FILE *out,
+		 struct failure *why);
+
 /* Everything as one JSON object on one line. 0, or -1 with *why (no memory). */
 int plan_json(const struct intercept *spec, FILE *out, struct failure *why);
 

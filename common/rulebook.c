@@ -106,6 +106,12 @@ static void put_protocol_guard(FILE *out, const struct intercept *spec)
 		spec->tcp && spec->udp ? "{ tcp, udp }" : l4(spec));
 }
 
+static void put_lease_guard(FILE *out, const struct intercept *spec)
+{
+	if (spec->confirm_ms)
+		fputs("\t\tmeta l4proto != @" RULEBOOK_LEASE " return\n", out);
+}
+
 static void put_base_chain(FILE *out, const char *name, const char *hook, const char *priority)
 {
 	fprintf(out, "\tchain %s {\n\t\ttype filter hook %s priority %s; policy accept;\n", name,
@@ -176,6 +182,15 @@ static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *
 			put_tuple_set(out, name, &families[i], seconds);
 }
 
+/* A lease that the kernel keeps: when its elements time out, nothing new is taken. */
+static void put_lease(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"\tset " RULEBOOK_LEASE " {\n\t\ttype inet_proto; flags timeout\n"
+		"\t\telements = { tcp timeout %llums, udp timeout %llums }\n\t}\n",
+		(unsigned long long)spec->confirm_ms, (unsigned long long)spec->confirm_ms);
+}
+
 static void put_sets(FILE *out, const struct intercept *spec)
 {
 	for (int id = 0; id < INTERCEPT_LISTS; id++) {
@@ -184,6 +199,8 @@ static void put_sets(FILE *out, const struct intercept *spec)
 		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 			put_cidr_set(out, spec, id, &families[i]);
 	}
+	if (spec->confirm_ms)
+		put_lease(out, spec);
 	if (!spec->tcp || spec->divert_only)
 		return;
 	if (spec->midstream == MIDSTREAM_PASS)
@@ -343,6 +360,7 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 	put_protocol_guard(out, spec);
 	if (spec->local)
 		put_looped_match(out, spec, "goto looped");
+	put_lease_guard(out, spec);
 	for (int i = 0; i < 2; i++) {
 		fputs("\t\t", out);
 		put_mark_match(out, "meta mark", marks[i]);
@@ -599,6 +617,7 @@ static void put_local(FILE *out, const struct intercept *spec, bool ending)
 	put_not_marks(out, spec);
 	if (spec->tcp)
 		put_remembered(out, spec);
+	put_lease_guard(out, spec);
 	if (!ending)
 		put_owners(out, spec);
 	fputs("\t}\n", out);
@@ -791,6 +810,19 @@ char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure 
 		fputs("}\n", out);
 	}
 	return finish(out, &text, why);
+}
+
+char *rulebook_confirmation(const char *instance, struct failure *why)
+{
+	char *text;
+
+	if (asprintf(&text,
+		     "flush set inet " RULEBOOK_PREFIX "%s " RULEBOOK_LEASE "\n"
+		     "add element inet " RULEBOOK_PREFIX "%s " RULEBOOK_LEASE " { tcp, udp }\n",
+		     instance, instance) >= 0)
+		return text;
+	report_fail(why, ENOMEM, "asprintf", "rules");
+	return NULL;
 }
 
 char *rulebook_notes(const char *instance, const char *chain, const char *text, struct failure *why)

@@ -38,6 +38,9 @@
 #define RULEBOOK_SEAL	"seal"
 #define RULEBOOK_ENDING "ending"
 
+/* The set of protocols that are intercepted while a lease runs; elements without a timeout: for good. */
+#define RULEBOOK_LEASE "armed"
+
 /*
  * The one transaction that puts the instance in place, or replaces it: text for `nft -f -`. The
  * specification must be valid, with its zone decided. The caller frees it. NULL with *why (ENOMEM).
@@ -53,6 +56,9 @@ char *rulebook_replacement(const struct intercept *spec, const char *listing, st
  * packets of orphaned ones still do not pass, for at least `ms`. The caller frees it.
  */
 char *rulebook_ending(const struct intercept *spec, uint64_t ms, struct failure *why);
+
+/* A transaction that turns a lease into interception for good. The caller frees it. */
+char *rulebook_confirmation(const char *instance, struct failure *why);
 
 /* A transaction that adds `text` as notes (comments of rules, in pieces that nft takes) to a chain. */
 char *rulebook_notes(const char *instance, const char *chain, const char *text,

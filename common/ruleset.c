@@ -359,6 +359,16 @@ static bool add_cidr(struct intercept *spec, int id, const json_t *element)
 	       !endpoint_cidr_add(intercept_cidrs(spec, (enum intercept_list_id)id), &cidr, NULL);
 }
 
+/* An element with a timeout is an object, one for good a bare word. */
+static void read_lease(struct ruleset_state *state, const json_t *set)
+{
+	const json_t *first = json_array_get(json_object_get(set, "elem"), 0);
+	const json_t *element = json_object_get(first, "elem");
+
+	state->lease = !first ? LEASE_EXPIRED : element ? LEASE_PENDING : LEASE_CONFIRMED;
+	state->lease_seconds = number_of(element, "expires");
+}
+
 static void read_set(struct reading *r, json_t *set)
 {
 	const char *name = text_of(set, "name");
@@ -372,6 +382,8 @@ static void read_set(struct reading *r, json_t *set)
 							  ? add_port(&r->state->spec, id, element)
 							  : add_cidr(&r->state->spec, id, element)))
 			r->odd_elements[id] = true;
+	if (!strcmp(name, RULEBOOK_LEASE))
+		read_lease(r->state, set);
 	/* Those of `down` come and go with it. */
 	if (strncmp(name, "fresh", 5))
 		digest_add(r, "set", name, set);
@@ -586,6 +598,15 @@ int ruleset_end_interception(struct ruleset *rules, const struct intercept *spec
 {
 	char *text = rulebook_ending(spec, ms, why);
 	int err = text ? command(rules->nft, text, "ending interception", why) : -1;
+
+	free(text);
+	return err;
+}
+
+int ruleset_confirm(struct ruleset *rules, const char *name, struct failure *why)
+{
+	char *text = rulebook_confirmation(name, why);
+	int err = text ? command(rules->nft, text, "confirming", why) : -1;
 
 	free(text);
 	return err;

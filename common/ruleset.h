@@ -39,14 +39,19 @@ struct ruleset_counter {
 	uint64_t packets, bytes;
 };
 
+/* Interception on probation: for good (NONE), until it is confirmed, or over for want of that. */
+enum ruleset_lease { LEASE_NONE, LEASE_PENDING, LEASE_CONFIRMED, LEASE_EXPIRED };
+
 /* An instance as the kernel has it. */
 struct ruleset_state {
 	bool present;  /* there is a table of this name */
 	bool ending;   /* its interception was ended by `down` */
 	bool readable; /* spec could be read */
 	bool sealed;
-	uint64_t handle;       /* of the table: a replaced one has another */
-	struct intercept spec; /* lists only after ruleset_read() with contents */
+	enum ruleset_lease lease; /* only after ruleset_read() with contents */
+	uint64_t lease_seconds;	  /* that a pending one still has */
+	uint64_t handle;	  /* of the table: a replaced one has another */
+	struct intercept spec;	  /* lists only after ruleset_read() with contents */
 	struct ruleset_part part[RULESET_PARTS_MAX];
 	unsigned parts;
 	struct ruleset_counter counter[RULESET_COUNTERS_MAX];
@@ -72,6 +77,9 @@ int ruleset_seal(struct ruleset *rules, const char *name, struct failure *why);
  * The flows that begin from then on pass, and are told from orphaned ones for at least `ms`. */
 int ruleset_end_interception(struct ruleset *rules, const struct intercept *spec, uint64_t ms,
 			     struct failure *why);
+
+/* Keep for good what is on probation. */
+int ruleset_confirm(struct ruleset *rules, const char *name, struct failure *why);
 
 /* Remove the instance's table; none is success. */
 int ruleset_remove(struct ruleset *rules, const char *name, struct failure *why);

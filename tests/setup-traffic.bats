@@ -552,3 +552,26 @@ start_relay() {
 	stop_listener
 	asks client $S4 80 silence
 }
+
+@test "when a lease runs out new connections pass, and relayed ones go on" {
+	start_echo
+	start_relay
+	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 3s
+	for n in 4 6; do
+		to=S$n
+		open_line old$n "${!to}:80"
+		say old$n one
+		wait_until 10 heard old$n one
+	done
+	assert_equal "$(grep -c ' open ' "$OUT/relay.out")" 2
+	wait_until 10 eval '! on proxy tproxy-setup status >/dev/null 2>&1'
+	for n in 4 6; do
+		to=S$n
+		open_line new$n "${!to}:80"
+		say new$n direct
+		wait_until 10 heard new$n direct
+		say old$n two
+		wait_until 10 heard old$n two
+	done
+	assert_equal "$(grep -c ' open ' "$OUT/relay.out")" 2
+}

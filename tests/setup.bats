@@ -566,3 +566,83 @@ drift() {
 	assert_output --partial "add table ip probe"
 	refute_output --partial "tproxy"
 }
+
+@test "status names the command that mends, which is what was asked for" {
+	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 --iif 'wg*' \
+		--mark 0x3/0xff --local --uid 0 -t -u
+	on proxy nft flush chain inet tproxy_default divert
+	run setup_on status -H -o fix
+	assert_equal "$status" 1
+	mend=$(grep -m1 '^tproxy-setup up ' <<<"$output")
+	on proxy bash -c "${mend/up/up -q}"
+	run setup_on status --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 \
+		--iif 'wg*' --mark 0x3/0xff --local --uid 0 -t -u
+	assert_success
+}
+
+@test "status names the listener that would get the connections" {
+	setup_on up -q --to 3129
+	run setup_on status -H -o check,state,evidence
+	assert_success
+	assert_line --regexp '^listener:tcp +missing +127.0.0.1:3129: nobody listens'
+	bg listener proxy socat TCP4-LISTEN:3129,bind=127.0.0.1 -
+	wait_listen proxy 127.0.0.1:3129
+	run setup_on status -H -o check,state,evidence
+	assert_line --regexp '^listener:tcp +changed +127.0.0.1:3129: socat .*, not transparent'
+}
+
+@test "--confirm-within: without confirm interception ends by itself, in the kernel" {
+	run setup_on up -q --to 3129 --port 80 --confirm-within 2s
+	assert_success
+	run setup_on status -H -o check,state,evidence
+	assert_success
+	assert_line --regexp '^lease +present +interception ends in [0-9]+ s unless'
+	wait_until 10 eval '! setup_on status >/dev/null 2>&1'
+	run setup_on status -H -o check,state,evidence
+	assert_line --regexp '^lease +missing +nobody confirmed'
+	run setup_on confirm
+	assert_equal "$status" 1
+	assert_output --partial "too late"
+	setup_on up -q --to 3129 --port 80
+	run setup_on status
+	assert_success
+}
+
+@test "confirm in time keeps it; with nothing pending it says so" {
+	run setup_on confirm
+	assert_equal "$status" 1
+	assert_output "tproxy-setup: default: nothing waits for confirmation"
+	setup_on up -q --to 3129 --confirm-within 1m
+	on proxy nft -a list chains >"$OUT/before"
+	setup_on confirm
+	run on proxy nft list set inet tproxy_default armed
+	refute_output --partial "expires"
+	assert_output --partial "tcp"
+	run setup_on status
+	assert_success
+	run setup_on confirm
+	assert_equal "$status" 1
+	# And it is what up would make it: nothing to do.
+	run setup_on up -v --to 3129
+	assert_line "tproxy-setup: default: already in place"
+}
+
+@test "plan --format systemd: units that systemd-analyze takes, for up and for a relay under run" {
+	setup_on plan -q --to 3129 --port 80,443 --iif 'eth*' --format systemd >"$OUT/tproxy.service"
+	setup_on plan -q --to 3129 --port 80 --format systemd -- tproxy-relay --log '100% errors' 3129 \
+		>"$OUT/tproxy-relay.service"
+	run cat "$OUT/tproxy.service"
+	assert_line --regexp "^ExecStart=/.*tproxy-setup up -q --to 3129 --iif 'eth\*' --port 80,443$"
+	assert_line --regexp "^ExecStop=/.*tproxy-setup down --name default --drain 30s$"
+	run cat "$OUT/tproxy-relay.service"
+	assert_line --regexp '^ExecStart=/.*tproxy-setup run -q --to 3129 --port 80 -- tproxy-relay --log "100%% errors" 3129$'
+	assert_line "Type=notify"
+	if command -v systemd-analyze >/dev/null; then
+		run systemd-analyze verify --man=no "$OUT/tproxy.service" "$OUT/tproxy-relay.service"
+		refute_output --partial "$OUT"
+	fi
+	# What it starts is what was asked for.
+	on proxy bash -c "$(sed -n 's/^ExecStart=//p' "$OUT/tproxy.service")"
+	run setup_on status --to 3129 --port 80,443 --iif 'eth*'
+	assert_success
+}
