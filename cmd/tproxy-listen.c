@@ -1106,7 +1106,8 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 	const struct config *config = s->config;
 	struct transparent_listen_options how = {
 		.backlog = (int)config->backlog,
-		.reuseport = config->takeover,
+		.reuseport = true, /* so that a later one can take over */
+		.alone = !config->takeover,
 		.redirect = config->redirect,
 		.mark = options_given(&program, rest, "listener-mark") ? &config->listener_mark
 								       : NULL,
@@ -1116,7 +1117,7 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 	char text[ENDPOINT_TEXT_MAX];
 
 	if (listeners_open(&s->listeners, &how, why) < 0) {
-		if (why->err == EADDRINUSE && !config->takeover)
+		if (why->err == EADDRINUSE && !config->takeover && strstr(why->detail, "tproxy-"))
 			report_hint(why, "--takeover shares it");
 		return -1;
 	}

@@ -151,8 +151,34 @@ teardown() {
 	wait_listen proxy '[::1]:3129'
 	run --separate-stderr -3 on proxy tproxy-listen 3129
 	assert_output ""
-	assert_regex "$stderr" "127\.0\.0\.1:3129: .*tproxy-listen \(pid $(pid_of first)\)"
+	assert_regex "$stderr" "127\.0\.0\.1:3129: .*tproxy-listen \(pid $(pid_of first)\).*--takeover"
 	stop first
+	bg other proxy socat TCP-LISTEN:3129,bind=127.0.0.1 -
+	wait_listen proxy 127.0.0.1:3129
+	run --separate-stderr -3 on proxy tproxy-listen 3129
+	assert_regex "$stderr" "127\.0\.0\.1:3129: .*socat \(pid $(pid_of other)\)"
+	run --separate-stderr -3 on proxy tproxy-listen --takeover 3129
+	assert_regex "$stderr" "127\.0\.0\.1:3129: .*socat \(pid $(pid_of other)\)"
+}
+
+@test "--takeover shares the endpoint; when the first one ends, the second has it all" {
+	tproxy_to 80 3129
+	bg first proxy tproxy-listen 3129
+	wait_listen proxy '[::1]:3129'
+	bg second proxy tproxy-listen --takeover 3129
+	wait_until 5 on proxy sh -c '[ "$(ss -Htnl "sport = :3129" | wc -l)" = 4 ]'
+	local n
+	for n in {1..20}; do
+		run connect_from client 198.51.100.2:80
+	done
+	wait_until 5 sh -c "[ \$(cat '$OUT/first.out' '$OUT/second.out' | wc -l) = 20 ]"
+	assert [ -s "$OUT/first.out" ]
+	assert [ -s "$OUT/second.out" ]
+	stop first
+	for n in 40001 40002 40003 40004; do
+		run connect_from client 198.51.100.2:80 "sourceport=$n"
+		wait_line second.out ":$n "
+	done
 }
 
 @test "without the capability the message names it" {
