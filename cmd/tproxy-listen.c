@@ -13,6 +13,10 @@
  *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may still talk)
  *   accepted -> RUN -> closed                     (CMD; the descriptor is the child's alone)
  *
+ * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
+ * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered it
+ * gets a socket of its own, and then the listener sees no more of it.
+ *
  * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the kernel
  * what it cannot send yet. At a limit nobody is refused: the listeners are not polled until there is
  * room, and clients wait in the backlog.
@@ -29,12 +33,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "children.h"
 #include "crowd.h"
+#include "datagram.h"
 #include "handover.h"
 #include "listeners.h"
 #include "loop.h"
@@ -50,6 +56,12 @@
 #define MAX_CHILDREN 1000
 /* One listener's turn: so many connections, then the others and the timers. */
 #define ACCEPT_BATCH 64
+/* UDP: a flow ends after so many milliseconds without a datagram; so many of them at a time; and so
+ * deep may strays, met while a flow's socket is opened, open sockets for flows themselves. */
+#define FLOW_IDLE      30000
+#define FLOWS_MAX      65536
+#define FLOW_SLOTS     4096 /* a power of two */
+#define FLOW_DEPTH_MAX 2
 /* For --echo and --discard: bytes a turn of one connection. */
 #define MOVE_SIZE  16384
 #define MOVE_TURNS 16
@@ -69,7 +81,7 @@ struct config {
 	uint32_t ready_fd;
 	struct mark listener_mark;
 	struct cidr_list accept_proxy;
-	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log;
+	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log, datagrams;
 };
 
 /* What is done with a connection. */
@@ -130,32 +142,22 @@ static const struct option_spec options[] = {
 	OPTION_HEADING("Output:"),
 	OPT("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
 	    option_text, columns),
-	OPTIONS_TCP(struct config, common),
+	OPT("datagrams", 0, NULL, "UDP: a record for each datagram, not for each flow", option_flag,
+	    datagrams),
+	OPTIONS_TCP_UDP(struct config, common),
 	OPTIONS_COMMON(struct config, common),
 	OPTION_END,
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "reply", "hold" },
-	{ "reply", "echo" },
-	{ "reply", "discard" },
-	{ "reply", "reset" },
-	{ "hold", "echo" },
-	{ "hold", "discard" },
-	{ "hold", "reset" },
-	{ "echo", "discard" },
-	{ "echo", "reset" },
-	{ "discard", "reset" },
-	{ "pass", "log" },
-	{ "pass", "allow-direct" },
-	{ "pass", "drain-timeout" },
-	{ "pass", "max" },
-	{ "pass", "max-per-client" },
-	{ "pass", "accept-proxy" },
-	{ "pass", "count" },
-	{ "pass", "timeout" },
-	{ "columns", "json" },
-	{ 0 },
+	{ "reply", "hold" },	     { "reply", "echo" },      { "reply", "discard" },
+	{ "reply", "reset" },	     { "hold", "echo" },       { "hold", "discard" },
+	{ "hold", "reset" },	     { "echo", "discard" },    { "echo", "reset" },
+	{ "discard", "reset" },	     { "pass", "log" },	       { "pass", "allow-direct" },
+	{ "pass", "drain-timeout" }, { "pass", "max" },	       { "pass", "max-per-client" },
+	{ "pass", "accept-proxy" },  { "pass", "count" },      { "pass", "timeout" },
+	{ "columns", "json" },	     { "datagrams", "reply" }, { "datagrams", "echo" },
+	{ "datagrams", "pass" },     { "datagrams", "log" },   { 0 },
 };
 
 static const struct options_program program = {
@@ -194,7 +196,12 @@ struct service {
 	enum stage stage;
 	struct loop *loop;
 	struct listeners listeners;
-	struct loop_source *sources;  /* one for each of the listeners */
+	struct loop_source *sources; /* one for each of the listeners */
+	struct listeners udp;
+	struct loop_source *udp_sources;
+	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
+	uint64_t flow_seed;
+	int flow_depth;
 	struct record_stream *stream; /* NULL: no records are wanted */
 	struct loop_source output;
 	bool wants_iif, wants_socket; /* fields that cost a system call */
@@ -211,26 +218,31 @@ struct service {
 	struct loop_timer pause, timeout, patience;
 };
 
-enum phase { PHASE_HEADER, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
+enum phase { PHASE_HEADER, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN, PHASE_REFUSED };
 
 /* What a record says of a connection. */
 struct caller {
 	uint64_t id, cookie;
 	struct endpoint client, origdst;
+	struct endpoint local; /* UDP: the datagrams' destination as they arrive here */
 	const struct listener *listener;
 	enum transparent_origin origin;
+	int protocol;
 	uint32_t mark;
 	unsigned interface;
 };
 
 struct connection {
-	struct loop_source source; /* first: handlers get its address */
-	struct loop_timer timer;
-	struct loop_garbage garbage;
-	struct child child;
+	struct loop_source source;
+	union { /* one after the other: it has a deadline or a child, and is garbage at last */
+		struct loop_timer timer;
+		struct child child;
+		struct loop_garbage garbage;
+	};
 	struct service *service;
+	struct connection *next; /* flow: in its list */
 	struct caller caller;
-	uint64_t opened_us, bytes_up, bytes_down;
+	uint64_t opened_us, bytes_up, bytes_down, packets_up, packets_down;
 	enum phase phase;
 };
 
@@ -255,7 +267,7 @@ static void describe(struct record *r, const char *event, const struct caller *c
 	record_time_now(r);
 	record_text(r, RECORD_EVENT, event);
 	record_number(r, RECORD_ID, c->id);
-	record_text(r, RECORD_PROTO, "tcp");
+	record_text(r, RECORD_PROTO, c->protocol == IPPROTO_UDP ? "udp" : "tcp");
 	record_endpoint(r, RECORD_CLIENT, &c->client);
 	record_endpoint(r, RECORD_ORIGDST, &c->origdst);
 	record_text(r, RECORD_ORIGDST_BY, transparent_origin_name(c->origin));
@@ -298,6 +310,10 @@ static void put_close(struct connection *c, const char *reason)
 	} else {
 		record_number(&r, RECORD_BYTES_UP, c->bytes_up);
 		record_number(&r, RECORD_BYTES_DOWN, c->bytes_down);
+	}
+	if (c->caller.protocol == IPPROTO_UDP && c->phase != PHASE_RUN) {
+		record_number(&r, RECORD_PACKETS_UP, c->packets_up);
+		record_number(&r, RECORD_PACKETS_DOWN, c->packets_down);
 	}
 	record_duration(&r, loop_now_us(s->loop) - c->opened_us);
 	record_text(&r, RECORD_REASON, reason);
@@ -342,19 +358,33 @@ static bool is_full(const struct service *s)
 	return s->config->max && s->open >= s->config->max;
 }
 
+static bool is_count_reached(const struct service *s)
+{
+	return s->config->count && s->accepted >= s->config->count;
+}
+
 static void poll_listeners(struct service *s, bool on)
 {
 	for (size_t i = 0; i < s->listeners.count; i++)
 		if (s->sources[i].fd >= 0)
 			loop_watch(s->loop, &s->sources[i], on ? EPOLLIN : 0);
+	for (size_t i = 0; i < s->udp.count; i++)
+		if (s->udp_sources[i].fd >= 0)
+			loop_watch(s->loop, &s->udp_sources[i], on ? EPOLLIN : 0);
+}
+
+static void close_group(struct service *s, struct listeners *l, struct loop_source *sources)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		loop_close(s->loop, &sources[i]);
+		l->at[i].fd = -1;
+	}
 }
 
 static void close_listeners(struct service *s)
 {
-	for (size_t i = 0; i < s->listeners.count; i++) {
-		loop_close(s->loop, &s->sources[i]);
-		s->listeners.at[i].fd = -1;
-	}
+	close_group(s, &s->listeners, s->sources);
+	close_group(s, &s->udp, s->udp_sources);
 	loop_disarm(s->loop, &s->pause);
 }
 
@@ -389,24 +419,46 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 	slab_put(&c->service->connections, c);
 }
 
+/* caller NULL: one that was never counted among its client's. */
 static void leave(struct service *s, const struct caller *caller)
 {
-	if (s->crowd)
+	if (s->crowd && caller)
 		crowd_leave(s->crowd, &caller->client);
 	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
 		poll_listeners(s, true);
 	end_if_idle(s);
 }
 
+static struct connection **flow_slot(struct service *s, const struct endpoint *client,
+				     const struct endpoint *local)
+{
+	uint64_t hash = endpoint_hash(local, endpoint_hash(client, s->flow_seed));
+
+	return &s->flows[hash & (FLOW_SLOTS - 1)];
+}
+
+static void forget_flow(struct connection *c)
+{
+	struct connection **at = flow_slot(c->service, &c->caller.client, &c->caller.local);
+
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+}
+
 static void finish(struct connection *c, const char *reason)
 {
 	struct service *s = c->service;
 
-	put_close(c, reason);
-	loop_disarm(s->loop, &c->timer);
+	if (c->phase != PHASE_REFUSED)
+		put_close(c, reason);
+	if (c->phase != PHASE_RUN)
+		loop_disarm(s->loop, &c->timer);
+	if (c->caller.protocol == IPPROTO_UDP)
+		forget_flow(c);
 	loop_close(s->loop, &c->source);
 	loop_discard(s->loop, &c->garbage, release);
-	leave(s, &c->caller);
+	leave(s, c->phase == PHASE_REFUSED ? NULL : &c->caller);
 }
 
 /* ---- serving without CMD ---- */
@@ -562,7 +614,7 @@ static bool start_command(struct connection *c, struct failure *why)
 	union endpoint_sockaddr address = { 0 };
 	socklen_t length = sizeof(address);
 	struct handover_peer peer = {
-		.protocol = IPPROTO_TCP,
+		.protocol = caller->protocol,
 		.client = caller->client,
 		.local = caller->origdst,
 		.origdst = caller->origdst,
@@ -600,8 +652,6 @@ static void read_socket_fields(struct service *s, int fd, struct caller *c)
 {
 	socklen_t length = sizeof(c->cookie);
 
-	if (s->wants_iif)
-		c->interface = transparent_ingress(fd);
 	if (!s->wants_socket)
 		return;
 	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &c->cookie, &length);
@@ -668,7 +718,7 @@ static bool keep(struct service *s, const struct caller *caller, int fd)
 
 	if (c && (run ? start_command(c, &why) : start_serving(c))) {
 		s->open++;
-		put_event(s, "open", caller, c->child.pid, NULL);
+		put_event(s, "open", caller, run ? c->child.pid : 0, NULL);
 		if (run)
 			loop_close(s->loop, &c->source);
 		return true;
@@ -709,7 +759,7 @@ static void admit(struct service *s, struct caller *caller, int fd)
 	} else {
 		s->accepted++;
 		act(s, caller, fd);
-		if (s->config->count && s->accepted >= s->config->count)
+		if (is_count_reached(s))
 			advance(s, STAGE_FINISHING);
 	}
 }
@@ -794,12 +844,15 @@ static void welcome(struct service *s, const struct listener *listener,
 {
 	struct caller caller = {
 		.id = ++s->seen,
+		.protocol = IPPROTO_TCP,
 		.client = new->client,
 		.origdst = new->origdst,
 		.origin = new->origin,
 		.listener = listener,
 	};
 
+	if (s->wants_iif)
+		caller.interface = transparent_ingress(new->fd);
 	read_socket_fields(s, new->fd, &caller);
 	if (endpoint_in_cidrs(&caller.client, &s->config->accept_proxy))
 		await_header(s, &caller, new->fd);
@@ -839,6 +892,219 @@ static void accept_pending(struct loop *loop, struct loop_source *source, uint32
 	flush(s);
 }
 
+/* ---- UDP ---- */
+
+static struct connection *find_flow(struct service *s, const struct datagram *d)
+{
+	struct connection *c = *flow_slot(s, &d->client, &d->local);
+
+	while (c && !(endpoint_equal(&c->caller.client, &d->client) &&
+		      endpoint_equal(&c->caller.local, &d->local)))
+		c = c->next;
+	return c;
+}
+
+static void flow_is_idle(struct loop *loop, struct loop_timer *timer)
+{
+	finish(CONTAINER(timer, struct connection, timer), "idle");
+	flush(loop_context(loop));
+}
+
+/* Answer on the flow's own socket; what the client's host refuses (ICMP) is its affair. */
+static void answer_datagrams(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct connection *c = CONTAINER(source, struct connection, source);
+	struct service *s = loop_context(loop);
+	char payload[DATAGRAM_MAX];
+	ssize_t come, sent;
+
+	for (int turn = 0; turn < MOVE_TURNS; turn++) {
+		come = recv(source->fd, payload, sizeof(payload), MSG_DONTWAIT);
+		if (come < 0)
+			break;
+		c->packets_up++;
+		c->bytes_up += (uint64_t)come;
+		sent = s->action == ACTION_REPLY
+			       ? send(source->fd, s->reply, s->reply_length, MSG_DONTWAIT)
+			       : send(source->fd, payload, (size_t)come, MSG_DONTWAIT);
+		c->packets_down += sent >= 0;
+		c->bytes_down += sent > 0 ? (uint64_t)sent : 0;
+	}
+	loop_arm(loop, &c->timer, FLOW_IDLE);
+}
+
+static void take_stray(const struct datagram *stray, const void *payload, void *context);
+
+/* Give the flow a socket, and that to whoever answers. */
+static bool open_flow(struct connection *c, const struct datagram *d, const void *payload,
+		      struct failure *why)
+{
+	struct service *s = c->service;
+
+	c->source.fd = datagram_open_flow(d, payload, take_stray, c, why);
+	if (c->source.fd < 0)
+		return false;
+	read_socket_fields(s, c->source.fd, &c->caller);
+	if (s->action == ACTION_RUN)
+		return start_command(c, why);
+	c->source.handler = answer_datagrams;
+	return loop_watch(s->loop, &c->source, EPOLLIN) == 0 ||
+	       report_fail(why, errno, "epoll_ctl", "flow") == 0;
+}
+
+/* A refused flow is remembered while it goes on, or each of its datagrams would be a record. */
+static void refuse_flow(struct connection *c, const char *reason)
+{
+	struct service *s = c->service;
+
+	c->phase = PHASE_REFUSED;
+	c->source.fd = -1;
+	put_event(s, "refused", &c->caller, 0, reason);
+	loop_arm(s->loop, &c->timer, FLOW_IDLE);
+}
+
+static bool needs_socket(const struct service *s)
+{
+	return s->action == ACTION_RUN || s->action == ACTION_REPLY || s->action == ACTION_ECHO;
+}
+
+/* Give it a socket if it needs one, and say that it is there. */
+static void accept_flow(struct connection *c, const struct datagram *d, const void *payload)
+{
+	struct service *s = c->service;
+	struct failure why = { 0 };
+	char text[512];
+
+	if (needs_socket(s) && !open_flow(c, d, payload, &why)) {
+		report_warning("flow refused: %s", report_text(&why, text, sizeof(text)));
+		loop_close(s->loop, &c->source);
+		if (s->crowd)
+			crowd_leave(s->crowd, &c->caller.client);
+		c->timer = (struct loop_timer){ .alarm = flow_is_idle };
+		c->source.dead = false;
+		refuse_flow(c, "resources");
+		return;
+	}
+	s->accepted++;
+	put_event(s, "open", &c->caller, c->phase == PHASE_RUN ? c->child.pid : 0, NULL);
+	if (c->phase == PHASE_RUN)
+		loop_close(s->loop, &c->source);
+}
+
+static void describe_flow(struct service *s, struct caller *caller, const struct listener *listener,
+			  const struct datagram *d)
+{
+	*caller = (struct caller){
+		.id = ++s->seen,
+		.protocol = IPPROTO_UDP,
+		.client = d->client,
+		.origdst = d->origdst,
+		.local = d->local,
+		.origin = d->origin,
+		.listener = listener,
+		.interface = s->wants_iif ? d->interface : 0,
+	};
+}
+
+static struct connection *begin_flow(struct service *s, const struct listener *listener,
+				     const struct datagram *d, const void *payload)
+{
+	struct connection **slot = flow_slot(s, &d->client, &d->local), *c;
+	struct caller caller;
+
+	describe_flow(s, &caller, listener, d);
+	c = new_connection(s, &caller, -1, s->action == ACTION_RUN ? PHASE_RUN : PHASE_SERVED);
+	if (!c)
+		return NULL;
+	c->next = *slot;
+	*slot = c;
+	c->timer.alarm = flow_is_idle;
+	s->open++;
+	if (s->action == ACTION_RUN && d->origin == ORIGIN_NONE && !s->config->allow_direct)
+		refuse_flow(c, "direct");
+	else if (is_crowded(s, &caller))
+		refuse_flow(c, "per-client");
+	else
+		accept_flow(c, d, payload);
+	return c;
+}
+
+/* One more datagram of a flow that the listener has got. */
+static void continue_flow(struct connection *c, const struct datagram *d, const void *payload)
+{
+	if (c->phase == PHASE_REFUSED) {
+		loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
+	} else if (needs_socket(c->service)) {
+		datagram_forward(d, payload, NULL); /* it was on its way here already */
+	} else {
+		c->packets_up++;
+		c->bytes_up += d->length;
+		loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
+	}
+}
+
+static void put_datagram(struct service *s, const struct listener *listener,
+			 const struct datagram *d)
+{
+	struct caller caller;
+	char name[IF_NAMESIZE];
+	struct record r;
+
+	describe_flow(s, &caller, listener, d);
+	describe(&r, "datagram", &caller, name);
+	record_number(&r, RECORD_BYTES_UP, d->length);
+	record_stream_put(s->stream, &r);
+	s->accepted++;
+}
+
+static void welcome_datagram(struct service *s, const struct listener *listener,
+			     const struct datagram *d, const void *payload)
+{
+	struct connection *c;
+
+	if (s->config->datagrams) {
+		put_datagram(s, listener, d);
+		return;
+	}
+	c = find_flow(s, d);
+	if (c)
+		continue_flow(c, d, payload);
+	else if ((c = begin_flow(s, listener, d, payload)) && c->phase == PHASE_SERVED &&
+		 !needs_socket(s))
+		continue_flow(c, d, payload);
+}
+
+/* Somebody else's datagram, caught by the socket of a flow before that was connected. Each may open a
+ * flow, whose socket may catch some: beyond a depth they are lost, as datagrams may be. */
+static void take_stray(const struct datagram *stray, const void *payload, void *context)
+{
+	struct connection *c = context;
+	struct service *s = c->service;
+
+	if (is_count_reached(s) || s->flow_depth >= FLOW_DEPTH_MAX)
+		return;
+	s->flow_depth++;
+	welcome_datagram(s, c->caller.listener, stray, payload);
+	s->flow_depth--;
+}
+
+static void take_datagrams(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct service *s = loop_context(loop);
+	const struct listener *listener = &s->udp.at[source - s->udp_sources];
+	char payload[DATAGRAM_MAX];
+	struct datagram d;
+
+	for (int i = 0; i < ACCEPT_BATCH && may_accept(s); i++) {
+		if (datagram_receive(source->fd, &listener->at, payload, sizeof(payload), &d) < 0)
+			break;
+		welcome_datagram(s, listener, &d, payload);
+		if (is_count_reached(s))
+			advance(s, STAGE_FINISHING);
+	}
+	flush(s);
+}
+
 /* ---- the end ---- */
 
 static void finish_all(struct service *s, const char *reason)
@@ -854,6 +1120,20 @@ static void finish_all(struct service *s, const char *reason)
 			refuse_header(c, reason);
 		else
 			finish(c, reason);
+	}
+}
+
+/* Flows that only the listener knows of have nothing to wait for without it. */
+static void finish_silent_flows(struct service *s)
+{
+	struct connection *c, *next;
+
+	for (c = slab_next(&s->connections, NULL); c; c = next) {
+		next = slab_next(&s->connections, c);
+		if (c->source.dead || c->caller.protocol != IPPROTO_UDP || c->source.fd >= 0)
+			continue;
+		if (c->phase != PHASE_RUN)
+			finish(c, "stopped");
 	}
 }
 
@@ -888,8 +1168,11 @@ static void advance(struct service *s, enum stage stage)
 {
 	if (stage <= s->stage)
 		return;
-	if (s->stage == STAGE_SERVING)
+	if (s->stage == STAGE_SERVING) {
 		close_listeners(s);
+		s->stage = stage;
+		finish_silent_flows(s);
+	}
 	s->stage = stage;
 	enter_stage(s);
 	end_if_idle(s);
@@ -973,21 +1256,50 @@ static int check_ready_fd(const struct config *config, const struct options_rest
 	return OPTIONS_GO_ON;
 }
 
-static int take_endpoints(struct service *s, const struct options_rest *rest)
+/* What makes no sense for UDP, or for UDP alone. */
+static int check_protocols(const struct config *config, const struct options_rest *rest)
 {
-	const struct config *config = s->config;
+	static const char *const tcp_only[] = { "hold", "discard", "reset", "accept-proxy" };
+	bool udp = options_wants_udp(&config->common);
+
+	if (config->datagrams && !udp)
+		return options_misuse(&program, "--datagrams: needs --udp");
+	if (config->datagrams && rest->wrapped)
+		return options_misuse(&program, "--datagrams and a CMD contradict each other");
+	for (size_t i = 0; udp && i < sizeof(tcp_only) / sizeof(*tcp_only); i++)
+		if (options_given(&program, rest, tcp_only[i]))
+			return options_misuse(&program, "--%s and --udp contradict each other",
+					      tcp_only[i]);
+	return OPTIONS_GO_ON;
+}
+
+static int add_endpoints(struct listeners *l, int protocol, const struct config *config,
+			 const struct options_rest *rest)
+{
 	enum endpoint_bare bare = config->redirect ? ENDPOINT_BARE_ANY : ENDPOINT_BARE_LOOPBACK;
 	struct failure why = { 0 };
 
-	if (!rest->count)
-		return options_misuse(&program, "where to listen? ENDPOINT is missing");
+	l->protocol = protocol;
 	for (int i = 0; i < rest->count; i++)
-		if (listeners_add(&s->listeners, rest->operands[i], bare, &config->common, &why) <
-		    0)
+		if (listeners_add(l, rest->operands[i], bare, &config->common, &why) < 0)
 			return report_failure(&why, STATUS_USAGE);
-	if (listeners_check(&s->listeners, &config->common, &why) < 0)
+	if (listeners_check(l, &config->common, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	return OPTIONS_GO_ON;
+}
+
+static int take_endpoints(struct service *s, const struct options_rest *rest)
+{
+	const struct config *config = s->config;
+	int status = OPTIONS_GO_ON;
+
+	if (!rest->count)
+		return options_misuse(&program, "where to listen? ENDPOINT is missing");
+	if (options_wants_tcp(&config->common))
+		status = add_endpoints(&s->listeners, IPPROTO_TCP, config, rest);
+	if (status == OPTIONS_GO_ON && options_wants_udp(&config->common))
+		status = add_endpoints(&s->udp, IPPROTO_UDP, config, rest);
+	return status;
 }
 
 static int hex_digit(char c)
@@ -1086,6 +1398,8 @@ static int prepare(struct service *s, const struct options_rest *rest)
 	if (status == OPTIONS_GO_ON)
 		status = choose_action(s, rest);
 	if (status == OPTIONS_GO_ON)
+		status = check_protocols(s->config, rest);
+	if (status == OPTIONS_GO_ON)
 		status = check_ready_fd(s->config, rest);
 	if (status == OPTIONS_GO_ON)
 		status = take_endpoints(s, rest);
@@ -1101,42 +1415,56 @@ static int prepare(struct service *s, const struct options_rest *rest)
 	return status;
 }
 
+static int open_group(struct listeners *l, const struct transparent_listen_options *how,
+		      const struct config *config, struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (listeners_open(l, how, why) < 0) {
+		if (why->err == EADDRINUSE && !config->takeover && strstr(why->detail, "tproxy-"))
+			report_hint(why, "--takeover shares it");
+		return -1;
+	}
+	for (size_t i = 0; i < l->count; i++) {
+		if (l->at[i].fd < 0)
+			report_notice("%s: left out: %s", endpoint_format(&l->at[i].at, text),
+				      strerror(l->at[i].lack.err));
+		else
+			report_verbose(1, "listening at %s", endpoint_format(&l->at[i].at, text));
+	}
+	return 0;
+}
+
 static int open_listeners(struct service *s, const struct options_rest *rest, struct failure *why)
 {
 	const struct config *config = s->config;
+	bool marked = options_given(&program, rest, "listener-mark");
 	struct transparent_listen_options how = {
 		.backlog = (int)config->backlog,
 		.reuseport = true, /* so that a later one can take over */
 		.alone = !config->takeover,
 		.redirect = config->redirect,
-		.mark = options_given(&program, rest, "listener-mark") ? &config->listener_mark
-								       : NULL,
+		.mark = marked ? &config->listener_mark : NULL,
 		.device = config->device,
 		.ingress = s->wants_iif,
 	};
-	char text[ENDPOINT_TEXT_MAX];
 
-	if (listeners_open(&s->listeners, &how, why) < 0) {
-		if (why->err == EADDRINUSE && !config->takeover && strstr(why->detail, "tproxy-"))
-			report_hint(why, "--takeover shares it");
+	if (open_group(&s->listeners, &how, config, why) < 0)
 		return -1;
-	}
-	for (size_t i = 0; i < s->listeners.count; i++) {
-		const struct listener *l = &s->listeners.at[i];
-
-		if (l->fd < 0)
-			report_notice("%s: left out: %s", endpoint_format(&l->at, text),
-				      strerror(l->lack.err));
-		else
-			report_verbose(1, "listening at %s", endpoint_format(&l->at, text));
-	}
-	return 0;
+	how.reuseport = config->takeover; /* UDP has no way to be alone with it */
+	return open_group(&s->udp, &how, config, why);
 }
 
-/* Nothing that is done after this needs a capability. */
-static int drop_privileges(const struct config *config, struct failure *why)
+/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
+ * below 1024. */
+static int drop_privileges(const struct service *s, struct failure *why)
 {
-	return config->user ? handover_drop_privileges(config->user, NULL, 0, why) : 0;
+	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
+	bool flows = s->udp.count && needs_socket(s);
+
+	if (!s->config->user)
+		return 0;
+	return handover_drop_privileges(s->config->user, keep, flows ? 2 : 0, why);
 }
 
 static void announce(const struct config *config)
@@ -1155,20 +1483,30 @@ static void announce(const struct config *config)
 	close((int)config->ready_fd);
 }
 
-/* --pass: the names are those of systemd.socket(5)'s FileDescriptorName. */
+/* Descriptors and their names, as --pass hands them over. */
+struct passed {
+	const char *names[HANDOVER_MAX];
+	int fds[HANDOVER_MAX];
+	size_t count;
+};
+
+static void add_passed(struct passed *p, const struct listeners *l, const char *v4, const char *v6)
+{
+	for (size_t i = 0; i < l->count && p->count < HANDOVER_MAX; i++) {
+		if (l->at[i].fd < 0)
+			continue;
+		p->names[p->count] = l->at[i].at.family == AF_INET ? v4 : v6;
+		p->fds[p->count++] = l->at[i].fd;
+	}
+}
+
 static int pass_listeners(struct service *s, struct failure *why)
 {
-	const char *names[2 * 64];
-	int fds[2 * 64];
-	size_t count = 0;
+	struct passed p = { .count = 0 };
 
-	for (size_t i = 0; i < s->listeners.count && count < sizeof(fds) / sizeof(*fds); i++) {
-		if (s->listeners.at[i].fd < 0)
-			continue;
-		names[count] = s->listeners.at[i].at.family == AF_INET ? "tcp4" : "tcp6";
-		fds[count++] = s->listeners.at[i].fd;
-	}
-	return handover_become(&s->command, fds, names, count, why);
+	add_passed(&p, &s->listeners, "tcp4", "tcp6");
+	add_passed(&p, &s->udp, "udp4", "udp6");
+	return handover_become(&s->command, p.fds, p.names, p.count, why);
 }
 
 static const int signals[] = { SIGTERM, SIGINT, SIGCHLD, 0 };
@@ -1184,17 +1522,39 @@ static void raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static struct loop_source *watch_group(struct service *s, const struct listeners *l,
+				       loop_handler *handler, struct failure *why)
+{
+	struct loop_source *sources = calloc(l->count + 1, sizeof(*sources));
+
+	if (!sources) {
+		report_fail(why, ENOMEM, "malloc", "listeners");
+		return NULL;
+	}
+	for (size_t i = 0; i < l->count; i++) {
+		sources[i].handler = handler;
+		sources[i].fd = l->at[i].fd;
+		if (sources[i].fd < 0 || loop_watch(s->loop, &sources[i], EPOLLIN) == 0)
+			continue;
+		report_fail(why, errno, "epoll_ctl", "listeners");
+		free(sources);
+		return NULL;
+	}
+	return sources;
+}
+
 static int watch_listeners(struct service *s, struct failure *why)
 {
-	s->sources = calloc(s->listeners.count, sizeof(*s->sources));
-	if (!s->sources)
-		return report_fail(why, ENOMEM, "malloc", "listeners");
-	for (size_t i = 0; i < s->listeners.count; i++) {
-		s->sources[i].handler = accept_pending;
-		s->sources[i].fd = s->listeners.at[i].fd;
-		if (s->sources[i].fd >= 0 && loop_watch(s->loop, &s->sources[i], EPOLLIN) < 0)
-			return report_fail(why, errno, "epoll_ctl", "listeners");
-	}
+	if (!(s->sources = watch_group(s, &s->listeners, accept_pending, why)) ||
+	    !(s->udp_sources = watch_group(s, &s->udp, take_datagrams, why)))
+		return -1;
+	if (!s->udp.count)
+		return 0;
+	s->flows = calloc(FLOW_SLOTS, sizeof(*s->flows));
+	if (!s->flows)
+		return report_fail(why, ENOMEM, "malloc", "flows");
+	if (getrandom(&s->flow_seed, sizeof(s->flow_seed), GRND_NONBLOCK) < 0)
+		s->flow_seed = (uintptr_t)s->flows; /* guessable, and still a hash */
 	return 0;
 }
 
@@ -1236,10 +1596,13 @@ static void tear_down(struct service *s)
 			       (unsigned long long)lost);
 	loop_free(s->loop);
 	listeners_close(&s->listeners);
+	listeners_close(&s->udp);
 	slab_free(&s->connections);
 	crowd_free(s->crowd);
 	handover_free(&s->command);
 	free(s->sources);
+	free(s->udp_sources);
+	free(s->flows);
 	free(s->reply);
 }
 
@@ -1257,7 +1620,7 @@ static int run(struct service *s, const struct options_rest *rest)
 
 	if (open_listeners(s, rest, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
-	if (drop_privileges(s->config, &why) < 0)
+	if (drop_privileges(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	if (s->config->pass) {
 		pass_listeners(s, &why);
@@ -1282,8 +1645,8 @@ int main(int argc, char **argv)
 	status = options_parse(&program, argc, argv, &config, &rest);
 	if (status != OPTIONS_GO_ON)
 		return status;
-	if (rest.wrapped && !config.max)
-		config.max = MAX_CHILDREN;
+	if (!config.max)
+		config.max = rest.wrapped ? MAX_CHILDREN : config.common.udp ? FLOWS_MAX : 0;
 	status = prepare(&s, &rest);
 	if (status == OPTIONS_GO_ON)
 		status = run(&s, &rest);

@@ -277,7 +277,7 @@ static int place_descriptors(int *fds, size_t count, struct failure *why)
 /* NOTIFY_SOCKET is left to the command: it knows better when it is ready. */
 static int set_listen_variables(const char *const *names, size_t count)
 {
-	char list[256] = "", number[24];
+	char list[HANDOVER_MAX * 8] = "", number[24];
 
 	for (size_t i = 0; i < count; i++) {
 		size_t used = strlen(list);
@@ -318,7 +318,7 @@ int handover_take_listeners(struct failure *why)
 		return 0;
 	if (quantity_number(pid, 1, INT32_MAX, &target, why) < 0)
 		return report_about(why, "LISTEN_PID=%s", pid);
-	if (target == (uint64_t)getpid() && quantity_number(fds, 1, 1024, &count, why) < 0)
+	if (target == (uint64_t)getpid() && quantity_number(fds, 1, HANDOVER_MAX, &count, why) < 0)
 		return report_about(why, "LISTEN_FDS=%s", fds);
 	for (int i = 0; i < (int)count; i++)
 		if (fcntl(HANDOVER_FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0)

@@ -14,8 +14,9 @@
 #include "endpoint.h"
 #include "report.h"
 
-/* The first descriptor passed by LISTEN_FDS. */
+/* The first descriptor passed by LISTEN_FDS, and how many may be. */
 #define HANDOVER_FIRST_FD 3
+#define HANDOVER_MAX	  128
 
 /*
  * To be called first: opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket gets

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "datagram.h"
 #include "listeners.h"
 #include "sockdiag.h"
 
@@ -96,8 +97,8 @@ static bool is_elsewhere(const struct listener *one)
 	       !transparent_is_local(&one->at) && errno == EADDRNOTAVAIL;
 }
 
-static int open_one(struct listener *one, const struct transparent_listen_options *options,
-		    struct failure *why)
+static int open_one(struct listener *one, int protocol,
+		    const struct transparent_listen_options *options, struct failure *why)
 {
 	char owner[SOCKDIAG_DESCRIPTION_MAX], text[ENDPOINT_TEXT_MAX];
 
@@ -106,7 +107,8 @@ static int open_one(struct listener *one, const struct transparent_listen_option
 			    endpoint_format(&one->at, text));
 		return 0;
 	}
-	one->fd = transparent_listen(&one->at, options, why);
+	one->fd = protocol == IPPROTO_UDP ? datagram_listen(&one->at, options, why)
+					  : transparent_listen(&one->at, options, why);
 	if (one->fd >= 0)
 		return 0;
 	if (one->optional && is_lack(why)) {
@@ -115,7 +117,7 @@ static int open_one(struct listener *one, const struct transparent_listen_option
 	}
 	if (why->err == EADDRINUSE)
 		report_detail(why, "%s listens there",
-			      sockdiag_describe_listener(IPPROTO_TCP, &one->at, owner));
+			      sockdiag_describe_listener(protocol, &one->at, owner));
 	return -1;
 }
 
@@ -139,12 +141,13 @@ static void close_all(struct listeners *l)
 int listeners_open(struct listeners *l, const struct transparent_listen_options *options,
 		   struct failure *why)
 {
+	int protocol = l->protocol ? l->protocol : IPPROTO_TCP;
 	struct failure local;
 
 	if (!why)
 		why = &local;
 	for (size_t i = 0; i < l->count; i++) {
-		if (open_one(&l->at[i], options, why) == 0)
+		if (open_one(&l->at[i], protocol, options, why) == 0)
 			continue;
 		close_all(l);
 		return -1;

@@ -26,6 +26,7 @@ struct listener {
 struct listeners {
 	struct listener *at;
 	size_t count;
+	int protocol; /* IPPROTO_TCP (also when 0) or IPPROTO_UDP */
 };
 
 /*

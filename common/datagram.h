@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * datagram - intercepted UDP: take a datagram with its original destination, and give a flow a socket
+ * of its own.
+ *
+ * A flow is a client and an original destination. Fact: a connected socket wins the kernel's lookup
+ * for TPROXY, so the further datagrams of a flow that has one do not come to the listener.
+ */
+#ifndef TPROXY_DATAGRAM_H
+#define TPROXY_DATAGRAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "endpoint.h"
+#include "report.h"
+#include "transparent.h"
+
+/* The longest datagram. */
+#define DATAGRAM_MAX 65535
+
+/*
+ * Open a UDP socket at the endpoint, non-blocking, that tells of each datagram what struct datagram
+ * holds. Of the options backlog, alone and notsent_lowat mean nothing here; UDP shares an endpoint
+ * only with reuseport. Returns the descriptor, or -1 with *why.
+ */
+int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
+		    struct failure *why);
+
+/* Where a datagram is from, and where it was going. */
+struct datagram {
+	struct endpoint client;
+	struct endpoint local;	 /* its destination as it arrived here */
+	struct endpoint origdst; /* not set when origin is ORIGIN_NONE */
+	enum transparent_origin origin;
+	unsigned interface; /* on which it came in; 0 unknown */
+	uint32_t mark;	    /* the packet's, which is what routed it here */
+	size_t length;
+};
+
+/*
+ * Take one datagram from a listener that is bound to `listener`. A REDIRECTed one is not recognised:
+ * UDP has no SO_ORIGINAL_DST, so its origin is ORIGIN_NONE (conntrack_origdst() may know more).
+ * Returns 1, or -1 with errno (EAGAIN: there is none).
+ */
+int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t room,
+		     struct datagram *out);
+
+/*
+ * A socket for the flow that begins with this datagram (payload of d->length bytes): bound to d->local,
+ * which may be foreign, and connected to its client, so that it answers as the one that the client
+ * meant. Between these two steps it may have caught datagrams of other flows: stray() is called for
+ * each, and may not open the same flow.
+ *
+ * The first datagram was taken from the listener already. It is sent once more, by way of lo, from the
+ * client's address and with the packet's mark, which routes it to here again; so whoever gets the
+ * socket reads the flow from its beginning. Returns the descriptor (non-blocking), or -1 with *why.
+ */
+typedef void datagram_stray(const struct datagram *stray, const void *payload, void *context);
+int datagram_open_flow(const struct datagram *d, const void *payload, datagram_stray *stray,
+		       void *context, struct failure *why);
+
+/* Send a datagram of the flow, that the listener has got nevertheless, to its socket in the same way.
+ * Returns 0, or -1 with *why. */
+int datagram_forward(const struct datagram *d, const void *payload, struct failure *why);
+
+#endif

@@ -1,0 +1,201 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-listen -u: flows of datagrams.
+#
+#   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
+#                           | UDP port 5300: TPROXY to the listener at 3129
+#                           | other ports: forwarded, as ever
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/see
+
+setup() {
+	lab_up
+	tproxy_udp_to 5300 3129
+}
+
+teardown() {
+	lab_down
+}
+
+listen() {
+	bg listen proxy tproxy-listen -u "$@"
+	wait_listen proxy 127.0.0.1:3129 udp
+	wait_listen proxy '[::1]:3129' udp
+}
+
+# ask ADDRESS SOURCE_PORT WORD...: send each word as a datagram, wait for the answer to each, print them.
+ask() {
+	on client timeout --foreground 20 python3 -c '
+import socket, sys
+to, port, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", port))
+s.connect((to, 5300)) # answers from anywhere else are not seen
+s.settimeout(5)
+for w in words:
+    s.send(w.encode())
+    print(s.recv(65536).decode().strip())' "$@"
+}
+
+# tell ADDRESS SOURCE_PORT WORD...: only send.
+tell() {
+	on client python3 -c '
+import socket, sys
+to, port, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", port))
+for w in words: s.sendto(w.encode(), (to, 5300))' "$@"
+}
+
+@test "a record for each flow, both families; other ports are left alone" {
+	bg other server socat -u UDP6-RECV:5301,ipv6only=0 -
+	wait_listen server 5301 udp
+	listen -o event,proto,client,origdst,origdst_by 3129
+	tell 198.51.100.2 40001 one two three
+	tell 2001:db8:2::2 40002 one two
+	tell 198.51.100.2 40003 one
+	on client bash -c 'echo hello >/dev/udp/198.51.100.2/5301'
+	wait_line listen.out :40003
+	wait_line other.out hello
+	run cat "$OUT/listen.out"
+	assert_line --index 0 'open udp 192.0.2.2:40001 198.51.100.2:5300 tproxy'
+	assert_line --index 1 'open udp [2001:db8:1::2]:40002 [2001:db8:2::2]:5300 tproxy'
+	assert_line --index 2 'open udp 192.0.2.2:40003 198.51.100.2:5300 tproxy'
+	assert_equal "${#lines[@]}" 3
+}
+
+@test "--datagrams: a record for each, with its length" {
+	listen --datagrams -o event,client,origdst,bytes_up 3129
+	tell 198.51.100.2 40001 one three
+	wait_line listen.out ' 5$'
+	run cat "$OUT/listen.out"
+	assert_line --index 0 'datagram 192.0.2.2:40001 198.51.100.2:5300 3'
+	assert_line --index 1 'datagram 192.0.2.2:40001 198.51.100.2:5300 5'
+}
+
+@test "--count ends after so many flows, or datagrams" {
+	listen --count 2 --log -o event,client,packets_up,reason 3129
+	tell 198.51.100.2 40001 one two
+	tell 198.51.100.2 40002 one
+	run wait_exit listen
+	assert_success
+	assert_line_in listen.out '^close 192.0.2.2:40001 2 stopped$'
+	listen --count 2 --datagrams 3129
+	tell 198.51.100.2 40001 one two three
+	run wait_exit listen
+	assert_success
+	assert_equal "$(wc -l <"$OUT/listen.out")" 2
+}
+
+@test "TCP and UDP in one listener" {
+	tproxy_to 80 3129
+	listen -t -o event,proto,client 3129
+	wait_listen proxy 127.0.0.1:3129
+	tell 198.51.100.2 40001 one
+	run connect_from client 198.51.100.2:80 sourceport=40002
+	wait_line listen.out '^open udp 192.0.2.2:40001$'
+	wait_line listen.out '^open tcp 192.0.2.2:40002$'
+}
+
+@test "--echo and --reply answer as the original destination, and count" {
+	listen --log --echo -o event,client,packets_up,packets_down,bytes_up,reason 3129
+	run ask 198.51.100.2 40001 one two three
+	assert_output $'one\ntwo\nthree'
+	run ask 2001:db8:2::2 40002 six
+	assert_output six
+	stop listen
+	assert_line_in listen.out '^close 192.0.2.2:40001 3 3 11 stopped$'
+	assert_line_in listen.out '^close \[2001:db8:1::2\]:40002 1 1 3 stopped$'
+	listen --reply 'pong\n' 3129
+	run ask 198.51.100.2 40001 one two
+	assert_output $'pong\npong'
+}
+
+@test "CMD gets a connected socket, from the first datagram on, and the UCSPI environment" {
+	listen --log -o event,client,reason 3129 -- python3 -c '
+import os, socket
+s = socket.socket(fileno=0)
+peer, own = s.getpeername()[:2], s.getsockname()[:2]
+for n in range(3):
+    text = s.recv(2000).decode()
+    s.send(("%s %s %s %s" % (text, peer, own, [os.environ[v] for v in ("PROTO", "UDPREMOTEIP",
+        "UDPREMOTEPORT", "UDPLOCALIP", "UDPLOCALPORT", "TPROXY_ORIGDST", "TPROXY_ORIGDST_BY")])).encode())'
+	run ask 198.51.100.2 40001 one two three
+	assert_line --index 0 "one ('192.0.2.2', 40001) ('198.51.100.2', 5300) ['UDP', '192.0.2.2', '40001', '198.51.100.2', '5300', '198.51.100.2:5300', 'tproxy']"
+	assert_line --index 1 --partial two
+	assert_line --index 2 --partial three
+	run ask 2001:db8:2::2 40002 one
+	assert_output --partial "one ('2001:db8:1::2', 40002) ('2001:db8:2::2', 5300) ['UDP', '2001:db8:1::2'"
+	wait_line listen.out '^close 192.0.2.2:40001 done$'
+	# the flow has ended with its command: the next datagram begins another one
+	run ask 198.51.100.2 40001 again
+	assert_output --partial again
+	assert_equal "$(grep -c '^open 192.0.2.2:40001' "$OUT/listen.out")" 2
+}
+
+@test "many clients of one destination at once: each command hears its own client only" {
+	listen 3129 -- python3 -c '
+import os, socket
+s = socket.socket(fileno=0)
+while True: s.send((s.recv(2000).decode() + " " + os.environ["UDPREMOTEPORT"]).encode())'
+	run on client timeout --foreground 60 python3 -c '
+import select, socket
+socks = []
+for port in range(42000, 42030):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", port)); s.connect(("198.51.100.2", 5300))
+    socks.append((port, s))
+for n in range(4):
+    for port, s in socks: s.send(b"%d" % port)
+wrong = heard = 0
+while heard < 120:
+    ready = select.select([s for p, s in socks], [], [], 15)[0]
+    if not ready: break
+    for port, s in socks:
+        if s not in ready: continue
+        got = s.recv(2000).decode()
+        heard += 1
+        wrong += got != "%d %d" % (port, port)
+print("wrong", wrong, "heard", heard)'
+	assert_output 'wrong 0 heard 120'
+}
+
+@test "a direct datagram is refused when there is a command, once a flow" {
+	bg listen proxy tproxy-listen -u --log -o event,client,reason '*:3129' -- cat
+	wait_listen proxy 3129 udp
+	on client python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 40001))
+for n in range(5): s.sendto(b"x", ("192.0.2.1", 3129))
+s.sendto(b"x", ("198.51.100.2", 5300))'
+	wait_line listen.out '^open 192.0.2.2:40001'
+	assert_equal "$(grep -c '^refused 192.0.2.2:40001 direct$' "$OUT/listen.out")" 1
+	signal listen TERM
+	wait_until 5 on proxy sh -c '! ss -Hunl "sport = :3129" | grep -q UNCONN'
+	signal listen TERM
+	run wait_exit listen
+	assert_success
+}
+
+@test "--pass hands over tcp4 tcp6 udp4 udp6 in that order" {
+	bg pass proxy tproxy-listen -t -u --pass 3129 -- python3 -c '
+import os, socket
+print(os.environ["LISTEN_FDNAMES"], *[socket.socket(fileno=fd).type.name for fd in range(3, 7)])'
+	wait_exit pass
+	assert_equal "$(cat "$OUT/pass.out")" \
+		'tcp4:tcp6:udp4:udp6 SOCK_STREAM SOCK_STREAM SOCK_DGRAM SOCK_DGRAM'
+}
+
+@test "mistakes: what is for TCP alone, and --datagrams without --udp" {
+	run -2 on proxy tproxy-listen -u --hold 5 3129
+	assert_output --partial '--hold and --udp'
+	run -2 on proxy tproxy-listen -u --accept-proxy 192.0.2.2 3129
+	run -2 on proxy tproxy-listen --datagrams 3129
+	assert_output --partial '--datagrams: needs --udp'
+	bg first proxy tproxy-listen -u 3129
+	wait_listen proxy 127.0.0.1:3129 udp
+	run -3 on proxy tproxy-listen -u 3129
+	assert_output --partial "tproxy-listen (pid $(pid_of first)) listens there"
+}
