@@ -32,17 +32,17 @@ contender_ready() {
 	return 1
 }
 
-# What it carried is cut off, and the next one must find nothing of it: the kernel drops a packet that
-# it should forward when it belongs to a socket in TIME_WAIT here, as those of a client's port do.
+# What it carried is cut off, on all hosts, and the next one finds nothing of it: a packet that should
+# be forwarded is dropped when a socket here, though it be one in TIME_WAIT, has its addresses.
 contender_stop() {
 	local host
 	[[ ! $session ]] || kill -KILL -- "-$session" 2>/dev/null
 	[[ ! $session ]] || wait "$session" 2>/dev/null
 	session=
-	tproxy-setup down --quiet
-	for host in proxy server; do
-		on "$host" ss -HtK state time-wait >/dev/null 2>&1
+	for host in client proxy server; do
+		on "$host" ss -HtK state connected >/dev/null 2>&1
 	done
+	tproxy-setup down --quiet
 }
 
 launch() {
