@@ -795,8 +795,15 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 	setup->style.json = setup->common.json;
 	if (record_table_init(&d.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
 			      why) ||
-	    doctor_spec(kernel, setup, &installed, why) ||
-	    (setup->has_spec && decide(kernel, setup, why)) ||
+	    doctor_spec(kernel, setup, &installed, why))
+		return -1;
+	if (!setup->has_spec && !installed) {
+		report_error("instance `%s` is not installed; say what is to be intercepted "
+			     "(tproxy-setup doctor --to PORT ...)",
+			     setup->spec.name);
+		return STATUS_NO;
+	}
+	if ((setup->has_spec && decide(kernel, setup, why)) ||
 	    doctor_examine(kernel, &setup->spec, installed, put_finding, &d, why))
 		return -1;
 	if (d.count[DOCTOR_FAIL])

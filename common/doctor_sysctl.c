@@ -69,11 +69,11 @@ static void where_set(const char *device, const char *setting, char buf[120])
 
 /* The route back to the source of a marked packet is looked up with the mark, and that is our local
  * route: the source seems to be this host's own, which is refused unless accept_local says otherwise
- * (fib_validate_source(); with rp_filter=0 and no custom accept_local it looks no further). */
+ * (fib_validate_source()); a strict rp_filter then misses the interface in it. */
 static bool mark_breaks(const char *device)
 {
 	return effective(device, "src_valid_mark") &&
-	       !(effective(device, "accept_local") && effective(device, "rp_filter"));
+	       !(effective(device, "accept_local") && effective(device, "rp_filter") != 1);
 }
 
 static bool kernel_refuses(struct examination *x, const struct examination_flow *flow,
@@ -104,7 +104,7 @@ static void report_src_valid_mark(struct examination *x, const char *device, boo
 		x, DOCTOR_FAIL,
 		"intercepted packets are dropped as martians: their source is looked up with the "
 		"mark and found to be local; where src_valid_mark is needed (wg-quick sets it), "
-		"accept_local=1 together with rp_filter=2 mends it, too",
+		"accept_local=1 mends it, too, unless rp_filter is 1",
 		mend.text, "%s%s", where,
 		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)"
 			: "");
@@ -141,8 +141,8 @@ void doctor_sysctl_src_valid_mark(struct examination *x)
 		if (flow->upstream.index && !judged(x, i, true) && mark_breaks(flow->upstream.name))
 			report_src_valid_mark(x, flow->upstream.name, false);
 	}
-	examination_ok(x, "src_valid_mark=0, or accept_local=1 with rp_filter, where packets come "
-			  "in");
+	examination_ok(x, "src_valid_mark=0, or accept_local=1 without rp_filter=1, where packets "
+			  "come in");
 }
 
 const char *doctor_sysctl_mend_source(struct examination *x, unsigned iif,

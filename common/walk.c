@@ -177,8 +177,9 @@ static struct value fib_of(const struct walk_packet *p, const json_t *fib)
 {
 	bool saddr = has_flag(fib, "saddr");
 
+	/* The source of a packet on its way is another host's, also in output: a client's or a server's. */
 	if (!strcmp(text_of(fib, "result"), "type"))
-		return saddr ? unknown : text(p->local ? "local" : "unicast");
+		return text(!saddr && p->local ? "local" : "unicast");
 	if (!saddr)
 		return unknown;
 	return number(!has_flag(fib, "mark") || p->source_routed);
