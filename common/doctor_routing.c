@@ -49,6 +49,12 @@ static int note_mark(const struct route_rule *rule, void *context)
 	return 0;
 }
 
+/* Does a rule for one mark catch packets that carry just the other? */
+static bool catches(const struct mark *a, const struct mark *b)
+{
+	return a->mask & b->mask && intercept_marks_clash(a, b);
+}
+
 static int judge_rule(const struct route_rule *rule, void *context)
 {
 	struct scan *scan = context;
@@ -56,8 +62,8 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	struct intercept changed = *spec;
 	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX], fix[EXAMINATION_FIX_MAX];
 
-	if (rule->protocol == TRANSPARENT_PROTOCOL || !rule->mark.mask || rule->inverted ||
-	    !intercept_marks_clash(&rule->mark, &spec->mark))
+	if (rule->protocol == TRANSPARENT_PROTOCOL || rule->inverted ||
+	    !catches(&rule->mark, &spec->mark))
 		return 0;
 	changed.mark = free_mark(spec, scan->taken);
 	examination_report(scan->x, DOCTOR_FAIL,

@@ -1,0 +1,171 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup doctor: routing rules and routes of others, and the servers' way back.
+#
+#   client ==relay on proxy, somebody's routing==> nginx on server 198.51.100.2, 2001:db8:2::2
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/doctor
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+@test "a rule of others that is asked before ours takes intercepted packets on" {
+	patient
+	on proxy ip route add default via 198.51.100.2 table 50
+	on proxy ip rule add pref 50 iif toclient lookup 50
+	fails
+	works "$WEB6"
+	finds fail delivery 'mark 0x1, from toclient: table 50, by the rule with preference 50, which is not ours'
+	mend delivery
+	works
+	healthy
+}
+
+@test "the same before up, for one family alone" {
+	start_nginx
+	relay
+	on proxy ip -6 route add default via 2001:db8:2::2 table 50
+	on proxy ip -6 rule add pref 50 iif toclient lookup 50
+	on proxy tproxy-setup up -q --to 3129 -p 80
+	works
+	fails "$WEB6"
+	on proxy tproxy-setup down
+	SPEC=(--to 3129 -p 80)
+	finds fail delivery 'from toclient: table 50'
+	mend delivery
+	SPEC=()
+	works "$WEB6"
+	healthy
+}
+
+# A program on the proxy that marks what it wants routed by its own table, to the bystander's host.
+@test "a rule of others for our mark: their packets are delivered here, and lost" {
+	start_nginx
+	relay
+	on bystander ip address add 198.18.0.1/32 dev lo
+	bg web bystander tproxy-listen --redirect --reply elsewhere 198.18.0.1:8080 -4
+	wait_listen bystander 8080
+	on proxy ip route add default via 203.0.113.2 table 200
+	on proxy ip rule add pref 300 fwmark 0x1 lookup 200
+	on proxy nft -f - <<-'END'
+		table inet other {
+			chain pre { type filter hook prerouting priority mangle; tcp dport 8080 meta mark set 0x1; }
+		}
+	END
+	other() { on client timeout 3 nc -w 2 198.18.0.1 8080; }
+	run other
+	assert_output --partial elsewhere
+	on proxy tproxy-setup up -q --to 3129 -p 80
+	run other
+	refute_output --partial elsewhere
+	finds fail routing '`ip rule: 300: fwmark 0x1 lookup 200` is not ours and matches our mark 0x1/0xff'
+	mend routing
+	works
+	run other
+	assert_output --partial elsewhere
+	run doctor
+	refute_line --regexp '^fail'
+}
+
+@test "rules of others with a mark of their own (wg-quick's, Tailscale's) are no complaint" {
+	patient
+	on proxy ip rule add not fwmark 0xca6c lookup 51820
+	on proxy ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
+	works
+	healthy
+}
+
+@test "a table that holds routes of others is refused by up, and a free one is printed" {
+	start_nginx
+	relay
+	on proxy ip route add 10.1.0.0/16 via 198.51.100.2 table 100
+	run on proxy tproxy-setup up -q --to 3129 -p 80
+	assert_failure 3
+	SPEC=(--to 3129 -p 80)
+	finds fail routing 'routing table 100: it holds a route that is not ours: 10.1.0.0/16'
+	mend routing
+	SPEC=()
+	works
+	healthy
+	assert_equal "$(on proxy ip route show table 100)" "10.1.0.0/16 via 198.51.100.2 dev toserver "
+}
+
+# Its process name and its settings are what counts; what it does to foreign rules is done by hand.
+start_networkd() {
+	mkdir -p "$OUT/bin"
+	cp -n "$(type -P sleep)" "$OUT/bin/systemd-networkd"
+	bg networkd "$1" "$OUT/bin/systemd-networkd" infinity
+}
+
+# The doctor with these lines as networkd's configuration.
+doctor_with_networkd_conf() {
+	on proxy unshare --mount bash -c '
+		mount -t tmpfs none /etc
+		mkdir -p /etc/systemd/networkd.conf.d
+		printf "%b" "$1" >/etc/systemd/networkd.conf.d/a.conf
+		exec tproxy-setup doctor -q -H -o severity,check,evidence' sh "$1"
+}
+
+@test "systemd-networkd removes foreign rules: it is told of, and the loss is found" {
+	patient
+	start_networkd proxy
+	finds warn networkd 'systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes ManageForeignRoutes=yes'
+	assert_regex "$(fix_of networkd)" 'ManageForeignRoutingPolicyRules=no.*ManageForeignRoutes=no.*systemctl restart systemd-networkd'
+	on proxy ip rule del pref 100
+	on proxy ip -6 rule del pref 100
+	fails
+	finds fail routing 'our rule is missing in `ip rule`'
+	mend routing
+	works
+	works "$WEB6"
+}
+
+@test "systemd-networkd that leaves foreign rules alone, or runs elsewhere, is no complaint" {
+	patient
+	start_networkd client
+	healthy
+	start_networkd proxy
+	run doctor_with_networkd_conf '[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes = false\n'
+	assert_line --regexp '^ok +networkd .*leaves foreign rules and routes alone \(/etc/systemd/networkd.conf.d/a.conf\)'
+	run doctor_with_networkd_conf '[Network]\nManageForeignRoutes=no\n[Other]\nManageForeignRoutingPolicyRules=no\n'
+	assert_line --regexp '^warn +networkd .*runs with ManageForeignRoutingPolicyRules=yes \('
+}
+
+# The server has a way of its own to the client's network, as with two gateways on one segment:
+#   client <------------------------- server
+#   client ==relay on proxy=========> server
+@test "servers' answers that bypass the proxy: found by the attempts that wait" {
+	patient
+	works
+	on server ip link add direct type veth peer name direct netns "$LAB_client"
+	on server ip link set direct up
+	on client ip link set direct up
+	on server ip route add 192.0.2.2/32 dev direct
+	on server ip neigh add 192.0.2.2 lladdr "$(on client ip -j link show direct | jq -r '.[0].address')" dev direct
+	bg slow client curl -sS --max-time 20 -o /dev/null "http://$WEB4/who"
+	wait_until 15 waits
+	finds warn answers '[0-9]+ connections as 192.0.2.2 to 198.51.100.2:80 are sent again and again'
+	assert_equal "$(fix_of answers)" "ip route add 192.0.2.2 via 198.51.100.1  # on 198.51.100.2"
+	on server ip route del 192.0.2.2/32 dev direct
+	on server bash -c "$(fix_of answers)"
+	fresh_relay
+	works
+	healthy
+}
+
+waits() {
+	doctor | grep -q '^warn *answers'
+}
+
+@test "no interface by which packets could come in: nothing would be intercepted" {
+	SPEC=(--to 3129 -p 80 --iif wlan9)
+	finds warn delivery 'no interface by which intercepted packets could come in'
+}

@@ -1,0 +1,220 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup doctor: what it prints, when it fails, that it changes nothing, and what a kernel lacks.
+#
+# What users run into (the pain, and the test that shows it and its end):
+#
+#   bridges, Docker: nothing intercepted, no network	doctor-sysctl: a bridge with br_netfilter; --iif with a port
+#   src_valid_mark=1 eats forwarded traffic		doctor-sysctl: src_valid_mark=1 (four tests)
+#   rp_filter, all against interface			doctor-sysctl: rp_filter
+#   systemd-networkd deletes our rules			doctor-routing: systemd-networkd removes foreign rules
+#   duplicate rules after a re-run			setup.bats
+#   rules left behind					setup-run.bats
+#   a firewall reload flushes us			below: somebody's flush ruleset
+#   the whole mark overwritten				doctor-rules: the whole mark overwritten (nft, iptables)
+#   INPUT drops what TPROXY delivers			doctor-rules: INPUT with policy drop, ufw, iptables-legacy
+#   missing kernel modules				below: a kernel without ...
+#   IPv6 forgotten					doctor-sysctl: IPv6 disabled on lo; doctor-listener: one family
+#   "it silently does nothing"				doctor-listener: nobody listens; doctor-routing: no interface
+#   listener down: traffic passes by			doctor-listener: nobody listens and --no-listener pass
+#   a listener that is not transparent			doctor-listener: not transparent, SO_REUSEPORT group
+#   answers bypass the proxy				doctor-routing: servers' answers that bypass the proxy
+#   another program's TPROXY or REDIRECT		doctor-rules: another tproxy rule, TPROXY, REDIRECT
+#   conntrack, INVALID, masquerading			doctor-rules: --conntrack off, masquerading
+#
+#   client ==relay on proxy==> nginx on server 198.51.100.2, 2001:db8:2::2
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/doctor
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+@test "a healthy machine: every check is ok, with what was looked at, and the exit status is 0" {
+	patient
+	works
+	works "$WEB6"
+	run --separate-stderr on proxy tproxy-setup doctor
+	assert_success
+	assert_equal "$stderr" ""
+	assert_line --index 0 --regexp '^SEVERITY +CHECK +EVIDENCE$'
+	for check in kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
+		fwmark-reflect forwarding migrate-req routing networkd delivery answers listener \
+		listener-group listener-mark mark tproxy prerouting input output conntrack invalid-drop \
+		flowtable older-flows; do
+		assert_line --regexp "^ok +$check +[^ ]"
+	done
+	assert_equal "${#lines[@]}" 28
+}
+
+@test "a failure: exit 1, the reason and the command on stderr, unless -q" {
+	patient
+	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
+	run --separate-stderr on proxy tproxy-setup doctor
+	assert_failure 1
+	assert_regex "$stderr" "tproxy-setup: fwmark-accept: accepted sockets take .*; mend: sysctl -w net.ipv4.tcp_fwmark_accept=0"
+	run --separate-stderr on proxy tproxy-setup doctor -q
+	assert_failure 1
+	assert_equal "$stderr" ""
+}
+
+@test "--json: a record for each check, with why and fix where something is wrong" {
+	patient
+	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
+	run --separate-stderr on proxy tproxy-setup doctor --json
+	assert_failure 1
+	assert_equal "$stderr" ""
+	run jq -es 'length == 27 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
+		(.check | length) > 0 and (.evidence | length) > 0 and
+		(if .severity == "ok" then (has("fix") or has("why")) | not
+		 else (.fix | length) > 0 and (.why | length) > 0 end))' <<<"$output"
+	assert_success
+}
+
+@test "columns: the commands alone, for sh" {
+	patient
+	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1 net.ipv4.conf.all.src_valid_mark=1
+	fails
+	on proxy bash -c "tproxy-setup doctor -q -H -o severity,fix | sed -n 's/^fail *//p' | sh" >/dev/null
+	works
+	healthy
+}
+
+# Everything that a program could change in a network namespace.
+state() {
+	on proxy nft -a list ruleset
+	on proxy ip -details rule
+	on proxy ip -6 -details rule
+	on proxy ip -details route show table all
+	on proxy ip -6 -details route show table all | sed -E 's/ expires [0-9]+sec//'
+	on proxy sysctl -a 2>/dev/null | grep -E '^net\.' | grep -Ev 'nf_conntrack_count|random|tcp_mem|secret'
+	on proxy cat /proc/net/ip_tables_names /proc/net/ip6_tables_names 2>/dev/null || :
+}
+
+@test "it changes nothing: with an instance, without, on a sick machine" {
+	patient
+	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	on proxy iptables-legacy -A INPUT -p udp -j ACCEPT
+	bg monitor proxy nft monitor
+	state >"$OUT/before"
+	run doctor
+	run doctor --to 4000 --name other -p 443 --conntrack zone
+	state >"$OUT/after"
+	diff "$OUT/before" "$OUT/after"
+	on proxy nft add table inet end # what the monitor sees at last
+	wait_line monitor.out 'add table inet end'
+	run head -n1 "$OUT/monitor.out"
+	assert_output 'add table inet end'
+}
+
+@test "the specification comes from the kernel, or from the command line" {
+	start_nginx
+	relay
+	run on proxy tproxy-setup doctor
+	assert_failure 1
+	assert_output --partial 'instance `default` is not installed; say what is to be intercepted'
+	on proxy tproxy-setup up -q --name web --to 3129 -p 80,443,8000-8100 --iif toclient --not-dst 10.0.0.0/8 --mark 0x10/0xf0
+	on proxy ip rule del pref 100
+	run on proxy tproxy-setup doctor -q -H -o check,fix --name web
+	assert_failure 1
+	assert_line "routing              tproxy-setup up --name web --to 3129 --iif 'toclient' --port 80,443,8000-8100 --not-dst 10.0.0.0/8 --mark 0x10/0xf0"
+	on proxy bash -c "$(on proxy tproxy-setup doctor -q -H -o check,fix --name web | sed -n 's/^routing *tp/tp/p')"
+	run on proxy tproxy-setup status --name web
+	assert_success
+}
+
+@test "what is no specification is a usage error" {
+	run on proxy tproxy-setup doctor --port 80
+	assert_failure 2
+	assert_output --partial "--to"
+	run on proxy tproxy-setup doctor --drain 3s
+	assert_failure 2
+}
+
+@test "--divert-only: what a foreign proxy needs, without a listener of ours" {
+	start_nginx
+	on proxy tproxy-setup up -q --divert-only
+	healthy
+}
+
+@test "somebody's flush ruleset: rules gone, routing left, and doctor needs to be told what was asked" {
+	patient
+	on proxy nft flush ruleset
+	bypasses
+	run on proxy tproxy-setup doctor
+	assert_failure 1
+	SPEC=(--to 3129 -p 80)
+	run doctor "${SPEC[@]}"
+	assert_success
+	on proxy tproxy-setup up -q "${SPEC[@]}"
+	works
+}
+
+@test "tables that somebody owns, which libnftables 1.0.6 cannot print as JSON, are read nevertheless" {
+	patient
+	mkfifo "$OUT/commands"
+	bg owner proxy bash -c 'exec nft -i <"$1"' sh "$OUT/commands"
+	exec 9>"$OUT/commands"
+	cat >&9 <<-'END'
+		add table inet owned { flags owner; }
+		add set inet owned clients { type ipv4_addr; elements = { 192.0.2.2 }; }
+		add chain inet owned input { type filter hook input priority 0; policy accept; }
+		add rule inet owned input ip saddr @clients tcp dport 80 drop
+	END
+	wait_until 5 in_input
+	fails
+	finds fail input 'inet owned, chain input: `ip saddr @clients tcp dport 80 drop`'
+	exec 9>&-
+	wait_exit owner || :
+	works
+	healthy
+}
+
+in_input() {
+	on proxy nft list ruleset | grep -q clients.*drop
+}
+
+# --- kernels that are not this one ---
+
+other_kernel() {
+	cc -shared -fPIC -o "$OUT/other-kernel.so" "$TOP/tests/lib/other-kernel.c" -ldl
+	OTHER=(env "LD_PRELOAD=$OUT/other-kernel.so")
+}
+
+@test "a kernel without nft_tproxy, nft_socket, nft_fib_inet: named with module and option" {
+	other_kernel
+	run on proxy "${OTHER[@]}" LACKS='tproxy ip' tproxy-setup up -q --to 3129 -p 80
+	assert_failure 3
+	for each in 'tproxy ip to|nft_tproxy|CONFIG_NFT_TPROXY' 'tproxy ip6|nf_tproxy_ipv6|CONFIG_NF_TPROXY_IPV6' \
+		'socket transparent|nft_socket|CONFIG_NFT_SOCKET' 'fib daddr|nft_fib_inet|CONFIG_NFT_FIB_INET'; do
+		IFS='|' read -r word module config <<<"$each"
+		run on proxy "${OTHER[@]}" LACKS="$word" tproxy-setup doctor -q -H -o severity,check,evidence --to 3129 -p 80
+		assert_failure 1
+		assert_line --regexp "^fail +kernel +this kernel has no $module \($config\): No such file or directory"
+		run on proxy "${OTHER[@]}" LACKS="$word" tproxy-setup doctor -q -H -o check,fix --to 3129 -p 80
+		assert_line --regexp "^kernel +modprobe $module$"
+	done
+	run on proxy "${OTHER[@]}" LACKS='tproxy ip6' tproxy-setup doctor -q -H -4 --to 127.0.0.1:3129 -p 80
+	assert_line --regexp '^ok +kernel'
+}
+
+@test "a flowtable forwards older connections past every rule" {
+	other_kernel
+	patient
+	run on proxy "${OTHER[@]}" HAS='{"flowtable": {"family": "inet", "name": "fast", "table": "filter", "handle": 3, "hook": "ingress", "prio": 0, "dev": ["toclient", "toserver"]}}' \
+		tproxy-setup doctor -q -H -o severity,check,evidence
+	assert_line --regexp '^warn +flowtable +flowtable fast in table inet filter'
+}
+
+@test "without CAP_NET_ADMIN: the capability is named" {
+	run on proxy capsh --drop=cap_net_admin -- -c 'tproxy-setup doctor --to 3129 -p 80'
+	assert_failure
+	assert_output --partial CAP_NET_ADMIN
+}
