@@ -771,11 +771,7 @@ static int doctor_spec(struct instance *kernel, struct setup *setup, bool *insta
 
 	err = ruleset_read(kernel->rules, setup->spec.name, true, &state, why);
 	*installed = !err && state.present && state.readable;
-	if (!err && !setup->has_spec && !*installed) {
-		err = report_refuse(why, "instance `%s` is not installed", setup->spec.name);
-		report_hint(why,
-			    "say what is to be intercepted (tproxy-setup doctor --to PORT ...)");
-	} else if (!err && !setup->has_spec) {
+	if (!err && !setup->has_spec && *installed) {
 		struct intercept typed = setup->spec;
 
 		setup->spec = state.spec;
