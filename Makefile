@@ -86,6 +86,7 @@ $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 
 include tests/fault/fault.mk
 include tests/bench/bench.mk
+include tests/listen/listen.mk
 
 # One clear line instead of a compiler's hundred.
 have-libraries:
