@@ -279,6 +279,20 @@ struct change {
 	char *saved; /* the rules before, NULL: none */
 };
 
+/* Put back what a change removed; what it did not come to remove is still there. */
+static int put_back(struct instance *kernel, const struct route_plan *plan,
+		    const struct route_state *removed, struct failure *why)
+{
+	const struct route_state only[] = { { true, !removed->route }, { !removed->rule, true } };
+	struct route_state added;
+	int err = 0;
+
+	for (int i = 0; i < 2; i++)
+		if (route_add(kernel->route, plan, &only[i], &added, why) && why->err != EEXIST)
+			err = -1;
+	return err;
+}
+
 static void undo(struct change *c, struct failure *why)
 {
 	struct failure reason = *why, second = { 0 };
@@ -287,11 +301,7 @@ static void undo(struct change *c, struct failure *why)
 	if (c->loaded)
 		err = ruleset_restore(c->kernel->rules, c->name, c->saved, &second);
 	for (int i = 3; i >= 0; i--) {
-		struct route_state none = { !c->routing[i].removed.rule,
-					    !c->routing[i].removed.route };
-		struct route_state added;
-
-		err |= route_add(c->kernel->route, &c->routing[i].plan, &none, &added, &second);
+		err |= put_back(c->kernel, &c->routing[i].plan, &c->routing[i].removed, &second);
 		err |= route_remove(c->kernel->route, &c->routing[i].plan, &c->routing[i].added,
 				    &second);
 	}
