@@ -209,17 +209,20 @@ function table_goals(    g, text) {
 			"<=", 1.2, median, low, high, met("<=", 1.2)
 }
 
-function table_lost(    i, c, n) {
+function table_lost(    i, c, n, told) {
 	for (i = 1; i <= rows; i++)
-		for (c = 2; c <= width; c++)
-			if (column[c] != "forward" && ratios(row_work[i], row_metric[i], ours, row_work[i], column[c]) &&
-			    verdict(row_metric[i]) == "-") {
-				if (!n++)
-					printf "\nLost\n\n"
-				printf "%-24s %-8s to %-14s %.2f (%.2f-%.2f)\n", title(row_work[i]), row_metric[i], \
-					column[c], median, low, high
-			}
-	if (!n && rounds < 3)
+		for (c = 2; c <= width; c++) {
+			if (column[c] == "forward" || ratios(row_work[i], row_metric[i], ours, row_work[i], column[c]) < 3)
+				continue
+			told++
+			if (verdict(row_metric[i]) != "-")
+				continue
+			if (!n++)
+				printf "\nLost\n\n"
+			printf "%-24s %-8s to %-14s %.2f (%.2f-%.2f)\n", title(row_work[i]), row_metric[i], \
+				column[c], median, low, high
+		}
+	if (!told)
 		print "\nToo few rounds to say what was won and what was lost."
 	else if (!n)
 		print "\nLost to no other relay in anything that was measured, as far as can be told."

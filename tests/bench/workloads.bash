@@ -71,7 +71,7 @@ bulk_result() {
 	awk '
 		/"sum_received"/ { inside = 1 }
 		inside && $1 == "\"seconds\":" { seconds = $2 + 0 }
-		inside && $1 == "\"bytes\":" { print $2 + 0, seconds; exit }
+		inside && $1 == "\"bytes\":" { printf "%.0f %s\n", $2, seconds; exit }
 	' "$1"
 }
 
