@@ -20,6 +20,7 @@ struct found {
 	struct route *route;
 	const struct intercept *spec;
 	bool alone, no_memory;
+	bool remains; /* look for what is left of connections, not for connections */
 	struct sockdiag_socket *at;
 	size_t count;
 };
@@ -42,11 +43,11 @@ static bool belongs(const struct found *f, const struct sockdiag_socket *s)
 {
 	const struct intercept *spec = f->spec;
 
-	if (s->transparent != SOCKDIAG_YES)
+	if (s->transparent != SOCKDIAG_YES && !f->remains)
 		return false;
 	if (!intercept_matches(spec, &s->peer, &s->local) &&
 	    !intercept_matches(spec, &s->local, &s->peer) &&
-	    !(f->alone && (spec->divert_only || carries(s, &spec->upstream_mark))))
+	    !(f->alone && (spec->divert_only || f->remains || carries(s, &spec->upstream_mark))))
 		return false;
 	return !is_own_address(f->route, &s->local);
 }
@@ -86,31 +87,48 @@ static long destroy_all(struct sockdiag *diag, const struct found *f, struct fai
  * sockets is ESTABLISHED. Others serve none in particular. */
 static int find(struct sockdiag *diag, struct found *f, struct failure *why)
 {
-	const struct sockdiag_filter tcp = { .protocol = IPPROTO_TCP, .states = LIVING };
+	const struct sockdiag_filter tcp = { .protocol = IPPROTO_TCP,
+					     .states = f->remains ? 1U << TCP_TIME_WAIT : LIVING };
 	const struct sockdiag_filter udp = { .protocol = IPPROTO_UDP,
 					     .states = 1U << TCP_ESTABLISHED };
 
 	if ((f->spec->tcp && sockdiag_dump(diag, &tcp, visit, f, why) < 0) ||
-	    (f->spec->udp && sockdiag_dump(diag, &udp, visit, f, why) < 0))
+	    (f->spec->udp && !f->remains && sockdiag_dump(diag, &udp, visit, f, why) < 0))
 		return -1;
 	return f->no_memory ? report_fail(why, ENOMEM, "realloc", "sockets") : 0;
 }
 
-long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
-		   long *kept, struct failure *why)
+/* Find what *f asks for and, if wanted, end it. Returns how many there were, or -1 with *why. */
+static long sweep(struct found *f, bool destroy, long *kept, struct failure *why)
 {
-	struct found f = { .route = route, .spec = spec, .alone = alone };
 	struct sockdiag *diag = sockdiag_open(why);
 	long result = -1;
 
 	*kept = 0;
 	if (!diag)
 		return -1;
-	if (!find(diag, &f, why))
-		result = (long)f.count;
+	if (!find(diag, f, why))
+		result = (long)f->count;
 	if (result > 0 && destroy)
-		*kept = destroy_all(diag, &f, why);
-	free(f.at);
+		*kept = destroy_all(diag, f, why);
+	free(f->at);
 	sockdiag_close(diag);
 	return result;
+}
+
+long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
+		   long *kept, struct failure *why)
+{
+	struct found f = { .route = route, .spec = spec, .alone = alone };
+
+	return sweep(&f, destroy, kept, why);
+}
+
+int drain_remains(struct route *route, const struct intercept *spec, bool alone,
+		  struct failure *why)
+{
+	struct found f = { .route = route, .spec = spec, .alone = alone, .remains = true };
+	long kept;
+
+	return sweep(&f, true, &kept, why) < 0 || kept ? -1 : 0;
 }

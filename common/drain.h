@@ -25,4 +25,14 @@
 long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
 		   long *kept, struct failure *why);
 
+/*
+ * Remove what relayed connections leave in TIME_WAIT with an address that is not this host's. Without
+ * interception a forwarded packet of a client that uses its port again meets it in the kernel's early
+ * demultiplexing and is dropped (ip_forward() takes no packet that has a socket): for a minute such
+ * clients would wait in vain. The kernel does not tell which of them were transparent; an address that
+ * is not ours says it. 0, or -1 with *why.
+ */
+int drain_remains(struct route *route, const struct intercept *spec, bool alone,
+		  struct failure *why);
+
 #endif

@@ -604,9 +604,12 @@ static int drain(struct instance *kernel, const struct intercept *spec, uint64_t
 		if (destroy && left > removal->kept)
 			removal->destroyed += left - removal->kept;
 		if (left <= removal->kept || waited >= drain_ms + DRAIN_DESTROY_MS)
-			return 0;
+			break;
 		nanosleep(&pause, NULL);
 	}
+	if (drain_remains(kernel->route, spec, !n.count, &removal->kept_why))
+		removal->kept++;
+	return 0;
 }
 
 /* Phase 3: nothing needs them any more. */

@@ -446,6 +446,24 @@ start_relay() {
 	done
 }
 
+@test "down leaves no TIME-WAIT in the way of a client that uses its port again" {
+	start_nginx
+	start_relay
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	for n in 4 6; do
+		to=S$n
+		on client curl -sS --max-time 5 -H "Connection: close" --local-port 2000$n "http://${!to}/who"
+	done
+	wait_until 5 eval '[[ $(on proxy ss -Htan state time-wait | wc -l) == 2 ]]'
+	run -0 on proxy tproxy-setup down
+	assert_equal "$(on proxy ss -Htan state time-wait)" ""
+	# The server closed first, so no end of the client is in the way; what it sends is forwarded now.
+	for n in 4 6; do
+		to=S$n
+		wait_until 10 on client curl -sS --max-time 2 --local-port 2000$n "http://${!to}/who"
+	done
+}
+
 @test "up during a drain takes the instance back, and down leaves it" {
 	start_echo
 	start_relay
