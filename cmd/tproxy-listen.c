@@ -1449,6 +1449,10 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 		.ingress = s->wants_iif,
 	};
 
+	if (marked &&
+	    (config->listener_mark.value & TRANSPARENT_MARK.mask) == TRANSPARENT_MARK.value)
+		report_warning("--listener-mark: this is the mark of intercepted packets: answers "
+			       "would be delivered to this host");
 	if (open_group(&s->listeners, &how, config, why) < 0)
 		return -1;
 	how.reuseport = config->takeover; /* UDP has no way to be alone with it */

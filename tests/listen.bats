@@ -366,10 +366,9 @@ for i in range(2000):
 	bg listen proxy prlimit --nofile=24:24 tproxy-listen -v --hold 0 3129
 	wait_listen proxy '[::1]:3129'
 	bg clients client python3 -c '
-import socket, sys
+import socket, time
 s = [socket.create_connection(("198.51.100.2", 80)) for i in range(40)]
-sys.stdin.read()
-input()' </dev/null
+time.sleep(60)'
 	wait_line listen.err 'accept: Too many open files'
 	local pid before after
 	pid=$(pid_of listen)
@@ -377,7 +376,7 @@ input()' </dev/null
 	on proxy sleep 0.6
 	after=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
 	((after - before < 20)) || fail "$((after - before)) ticks of CPU while it had nothing to do"
-	run wait_exit clients
+	stop clients || :
 	wait_until 5 on client sh -c '! ss -Htn "dport = :80" | grep -q ESTAB'
 	run connect_from client 198.51.100.2:80 sourceport=40001
 	wait_line listen.out :40001
