@@ -6,9 +6,12 @@
  * sent on within the same turn; while a way holds something that its receiver did not take, it reads
  * nothing. An idle connection so costs one struct flow, a stalled one a buffer or a pipe more.
  *
- * Epoll is level-triggered; wanted_events() derives what to wait for from the state alone, and a side
- * that has neither anything to say nor to hear is taken out of the set, because epoll reports its
- * EPOLLHUP whether asked for or not.
+ * Epoll is told once what may happen to a socket, and then edge-triggered: an exchange of small data
+ * needs no other epoll_ctl(), and none of its sockets is looked at twice. That is right because a
+ * short read has emptied the socket at that moment, and whatever comes later is a new edge. What came
+ * before is known from the event: EPOLLRDHUP and EPOLLPRI are asked for, and with either of them a
+ * way is read until it is empty. Wherever an edge would be lost - data comes in quantities, a receiver
+ * takes no more - the side is level-triggered; wanted_events() derives all of that from the state.
  *
  * FIN travels on only when everything before it has been delivered. It leaves with the last data
  * where epoll has announced it (EPOLLRDHUP): then the data is sent with MSG_MORE, and the shutdown
@@ -17,6 +20,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -71,33 +75,26 @@ const char *flow_state_name(const struct flow *f)
 
 /* ---- what to wait for ---- */
 
-#define NOTHING_EVER UINT32_MAX /* not even errors and hang-ups */
+#define READING (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
 
 /* The one place that derives the epoll mask of a side from the state. */
 static uint32_t wanted_events(const struct flow *f, enum flow_end side)
 {
-	bool reads = !f->way[side].ended && !way_is_full(&f->way[side]);
-	bool writes = way_is_full(&f->way[!side]);
+	const struct way *in = &f->way[side], *out = &f->way[!side];
+	bool reads = !in->ended && !way_is_full(in);
+	bool writes = way_is_full(out);
 
-	if (f->state == FLOW_CONNECTING)
-		return side == FLOW_UPSTREAM		    ? EPOLLOUT
-		       : f->hushed || f->way[FLOW_UP].ended ? 0
-							    : EPOLLIN | EPOLLRDHUP;
-	if (f->way[side].ended && f->way[!side].shut)
-		return NOTHING_EVER;
-	return (reads ? EPOLLIN | EPOLLRDHUP : 0) | (writes ? EPOLLOUT : 0);
+	/* EPOLLOUT tells of the connect, and costs nothing afterwards. */
+	if (f->state == FLOW_CONNECTING || (!way_is_heavy(in) && !writes))
+		return READING | EPOLLET | (side == FLOW_UPSTREAM ? EPOLLOUT : 0);
+	return (reads ? READING : 0) | (writes ? EPOLLOUT : 0);
 }
 
 static int watch(struct flow_host *host, struct flow *f)
 {
-	for (int side = 0; side < 2; side++) {
-		uint32_t events = wanted_events(f, side);
-
-		if (events == NOTHING_EVER)
-			loop_forget(host->loop, &f->side[side]);
-		else if (loop_watch(host->loop, &f->side[side], events) < 0)
+	for (int side = 0; side < 2; side++)
+		if (loop_watch(host->loop, &f->side[side], wanted_events(f, side)) < 0)
 			return -1;
-	}
 	return 0;
 }
 
@@ -172,7 +169,7 @@ static enum step lose_receiver(struct flow_host *host, struct flow *f, int way, 
 	struct way *back = &f->way[!way];
 	enum way_result result = WAY_ON;
 
-	while (!back->ended && !way_is_full(back) && result == WAY_ON)
+	while (!back->ended && !way_is_full(back) && result <= WAY_SHORT)
 		result = way_pull(back, f->side[!way].fd, f->side[way].fd, &host->tools, false);
 	return finish(host, f, loss_of(!way, error));
 }
@@ -182,6 +179,7 @@ static enum step heed(struct flow_host *host, struct flow *f, int way, enum way_
 	switch (result) {
 	case WAY_ENDED:
 		f->way[way].ended = true;
+		way_rest(&f->way[way]);
 		break;
 	case WAY_FROM_FAILED:
 		return finish(host, f, loss_of(way, errno));
@@ -190,6 +188,7 @@ static enum step heed(struct flow_host *host, struct flow *f, int way, enum way_
 	case WAY_NO_MEMORY:
 		return finish(host, f, REASON_MEMORY);
 	case WAY_ON:
+	case WAY_SHORT:
 	case WAY_EMPTY:
 	case WAY_FULL:
 		break;
@@ -209,11 +208,19 @@ static enum step shut_way(struct flow_host *host, struct flow *f, int way)
 	return STEP_ON;
 }
 
-/*
- * Carry what there is on one way. fin: epoll has announced its end, so that a short read is followed
- * by one more, which finds it; else a short read has emptied the socket, and epoll knows if it has not.
- */
-static enum step carry(struct flow_host *host, struct flow *f, int way, bool readable, bool fin)
+/* How far a way is to be carried, beyond sending what is held. */
+enum {
+	CARRY_READ = 1, /* there is something to read */
+	CARRY_ALL = 2,	/* also if that was a short read: FIN or urgent data is there already */
+	CARRY_FIN = 4,	/* FIN is: the last data may wait for it */
+};
+
+static bool goes_on(const struct way *w, enum way_result result, unsigned how)
+{
+	return result == WAY_ON || (result == WAY_SHORT && how & CARRY_ALL && !way_is_heavy(w));
+}
+
+static enum step carry(struct flow_host *host, struct flow *f, int way, unsigned how)
 {
 	struct way *w = &f->way[way];
 	int from = f->side[way].fd, to = f->side[!way].fd;
@@ -223,16 +230,51 @@ static enum step carry(struct flow_host *host, struct flow *f, int way, bool rea
 	if (now - f->active > REST_TICKS)
 		way_rest(w);
 	f->active = now;
-	for (int n = 0; readable && result == WAY_ON && !w->ended && n < READS_PER_EVENT; n++) {
-		result = way_pull(w, from, to, &host->tools, fin);
-		if (result == WAY_EMPTY && fin)
-			result = WAY_ON;
+	for (int n = 0; how & CARRY_READ && !w->ended && goes_on(w, result, how); n++) {
+		if (n >= READS_PER_EVENT && way_is_heavy(w))
+			break; /* level-triggered: there will be an event */
+		result = way_pull(w, from, to, &host->tools, how & CARRY_FIN);
 	}
 	if (heed(host, f, way, result) == STEP_OVER)
 		return STEP_OVER;
 	if (w->ended && !way_is_full(w) && !w->shut)
 		return shut_way(host, f, way);
 	return STEP_ON;
+}
+
+/* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept back. */
+static unsigned reading(uint32_t events)
+{
+	bool failed = events & (EPOLLERR | EPOLLHUP);
+
+	if (!(events & READING) && !failed)
+		return 0;
+	if (events & EPOLLRDHUP && !failed)
+		return CARRY_READ | CARRY_ALL | CARRY_FIN;
+	return events & EPOLLPRI || failed ? CARRY_READ | CARRY_ALL : CARRY_READ;
+}
+
+/*
+ * Urgent data is passed on in its place; the mark is not. Client sockets have SO_OOBINLINE from their
+ * listener; the rare upstream that sends any gets it when epoll tells.
+ */
+static void take_urgent(struct flow *f, enum flow_end side)
+{
+	int on = 1;
+
+	setsockopt(f->side[side].fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+}
+
+/*
+ * The first data of a connection leaves at once anyway, and the last with its FIN. In between Nagle's
+ * algorithm could keep it back; many connections never get there.
+ */
+static void be_prompt(struct flow *f)
+{
+	int on = 1;
+
+	f->prompt = true;
+	setsockopt(f->side[FLOW_UPSTREAM].fd, SOL_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 /*
@@ -251,13 +293,17 @@ static enum step check_error(struct flow_host *host, struct flow *f, enum flow_e
 static void serve(struct flow_host *host, struct flow *f, enum flow_end side, uint32_t events)
 {
 	bool failed = events & (EPOLLERR | EPOLLHUP);
-	bool fin = events & EPOLLRDHUP && !failed; /* a reset raises EPOLLRDHUP too */
 	enum step step = STEP_ON;
 
-	if (events & (EPOLLIN | EPOLLRDHUP) || failed)
-		step = carry(host, f, side, true, fin);
+	if (events & EPOLLPRI)
+		take_urgent(f, side);
+	if (side == FLOW_CLIENT && !f->prompt && f->way[FLOW_UP].bytes && !(events & EPOLLRDHUP))
+		be_prompt(f);
+	if (reading(events) && !way_is_full(&f->way[side]))
+		step = carry(host, f, side, reading(events));
+	/* While its receiver was full, edges of the other side went unanswered: read all there is. */
 	if (step != STEP_OVER && (events & EPOLLOUT || failed) && way_is_full(&f->way[!side]))
-		step = carry(host, f, !side, false, false);
+		step = carry(host, f, !side, CARRY_READ | CARRY_ALL);
 	if (step != STEP_OVER && failed && (f->way[side].ended || way_is_full(&f->way[side])))
 		step = check_error(host, f, side);
 	if (step != STEP_OVER && watch(host, f) < 0)
@@ -311,16 +357,18 @@ static void take_early(struct flow_host *host, struct flow *f)
 
 static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
 {
+	struct way *up = &f->way[FLOW_UP];
+
 	if (events & (EPOLLERR | EPOLLHUP)) {
 		flow_finish(host, f, REASON_CLIENT_GONE);
 		return;
 	}
-	if (way_is_full(&f->way[FLOW_UP]))
+	if (way_is_full(up) || up->ended)
 		f->hushed = true;
 	else
 		take_early(host, f);
-	if (f->state != FLOW_CLOSED && watch(host, f) < 0)
-		flow_finish(host, f, REASON_MEMORY);
+	if (events & (EPOLLRDHUP | EPOLLPRI) || way_is_heavy(up))
+		f->hushed = true;
 }
 
 static void serve_connect(struct flow_host *host, struct flow *f, uint32_t events)
@@ -334,12 +382,14 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 		flow_finish(host, f, reason_of_answer(error));
 		return;
 	}
+	if (!(events & (EPOLLOUT | READING)))
+		return;
 	f->state = FLOW_OPEN;
 	f->was_open = true;
-	f->hushed = false;
 	host->opened(host, f);
-	if (carry(host, f, FLOW_UP, false, false) != STEP_OVER && watch(host, f) < 0)
-		flow_finish(host, f, REASON_MEMORY);
+	if (carry(host, f, FLOW_UP, f->hushed ? CARRY_READ | CARRY_ALL : 0) == STEP_OVER)
+		return;
+	serve(host, f, FLOW_UPSTREAM, events);
 }
 
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events)
@@ -432,11 +482,14 @@ static int note_leg(struct flow_host *host, struct flow *f, const struct endpoin
 static int begin_connect(struct flow_host *host, struct flow *f, const struct endpoint *to,
 			 struct failure *why)
 {
+	bool data_waits = way_is_full(&f->way[FLOW_UP]);
 	enum transparent_kept kept;
-	int fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
+	int fd = transparent_connect(&f->client, to, &host->settings->connect, data_waits, &kept,
+				     why);
 
 	if (fd < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
-		fd = transparent_connect(&f->client, to, &host->settings->connect, &kept, why);
+		fd = transparent_connect(&f->client, to, &host->settings->connect, data_waits,
+					 &kept, why);
 	if (fd < 0) {
 		flow_finish(host, f, reason_of_failure(why));
 		return -1;

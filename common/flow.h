@@ -48,14 +48,15 @@ struct flow {
 	struct policy_leg *leg; /* the upstream leg, where it is not from client to origdst */
 	uint64_t opened_us;	/* loop_now_us() at accept */
 	uint64_t id;
-	uint32_t active;    /* loop_tick() of the last byte */
-	uint16_t listener;  /* index of where it came in */
-	uint8_t state : 2;  /* enum flow_state */
-	uint8_t kept : 2;   /* enum transparent_kept */
-	uint8_t origin : 3; /* enum transparent_origin */
-	uint8_t hushed : 1; /* CONNECTING: the client has more to say than we take now */
-	uint8_t reason;	    /* enum reason, when CLOSED */
-	bool was_open;	    /* when CLOSED: it had been OPEN */
+	uint32_t active;      /* loop_tick() of the last byte */
+	uint16_t listener;    /* index of where it came in */
+	uint8_t state : 2;    /* enum flow_state */
+	uint8_t kept : 2;     /* enum transparent_kept */
+	uint8_t origin : 3;   /* enum transparent_origin */
+	uint8_t hushed : 1;   /* CONNECTING: the client has said more than was read */
+	uint8_t was_open : 1; /* when CLOSED: it had been OPEN */
+	uint8_t prompt : 1;   /* the upstream leg has TCP_NODELAY */
+	uint8_t reason;	      /* enum reason, when CLOSED */
 };
 
 /* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */

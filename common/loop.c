@@ -20,6 +20,7 @@
 struct loop {
 	int epoll;
 	uint64_t now_us, born_us;
+	uint32_t turns;
 	uint32_t ticks; /* every slot up to this tick has been served */
 	size_t armed;
 	struct loop_timer *slots[SLOTS];
@@ -57,6 +58,11 @@ void *loop_context(const struct loop *loop)
 	return loop->context;
 }
 
+uint32_t loop_turn(const struct loop *loop)
+{
+	return loop->turns;
+}
+
 void loop_stop(struct loop *loop)
 {
 	loop->stop = true;
@@ -68,7 +74,9 @@ int loop_watch(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.ptr = source };
 
-	if (source->watched && source->events == events)
+	bool edge = events & EPOLLET;
+
+	if (source->watched && source->events == (uint16_t)events && source->edge == edge)
 		return 0;
 	if (epoll_ctl(loop->epoll, source->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, source->fd,
 		      &event) < 0)
@@ -76,6 +84,7 @@ int loop_watch(struct loop *loop, struct loop_source *source, uint32_t events)
 	source->watched = true;
 	source->dead = false;
 	source->events = (uint16_t)events;
+	source->edge = edge;
 	return 0;
 }
 
@@ -344,6 +353,7 @@ int loop_run(struct loop *loop, struct failure *why)
 		count = epoll_wait(loop->epoll, events, BATCH, sleep_ms(loop));
 		if (count < 0 && errno != EINTR)
 			return report_fail(why, errno, "epoll_wait", "event loop");
+		loop->turns++;
 		read_clock(loop);
 		deliver(loop, events, count);
 		serve_timers(loop);

@@ -27,8 +27,9 @@ struct loop_source {
 	int fd;
 	uint16_t
 		events; /* what epoll has been told; 0 with watched set: errors and hang-ups only */
-	bool watched;
-	bool dead; /* forgotten, perhaps in this turn: events already fetched are not delivered */
+	bool edge : 1;	/* EPOLLET was among them */
+	bool watched : 1;
+	bool dead : 1; /* forgotten, perhaps in this turn: events already fetched are not delivered */
 };
 
 /* One deadline in a coarse wheel; embed it. Arming is cheap; alarms come at most 250 ms late. */
@@ -84,6 +85,9 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
 /* Monotonic time of this turn, in milliseconds and microseconds. */
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
+
+/* How many turns there have been, modulo 2^32. */
+uint32_t loop_turn(const struct loop *loop);
 
 /* Run at the end of each turn, before it sleeps. */
 void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop));

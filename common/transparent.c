@@ -103,6 +103,9 @@ static int set_inherited(int fd, int family, const struct transparent_listen_opt
 	if (options->notsent_lowat > 0 &&
 	    set_int(fd, SOL_TCP, TCP_NOTSENT_LOWAT, options->notsent_lowat) < 0)
 		return -1;
+	*call = "setsockopt(SO_OOBINLINE)";
+	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+		return -1;
 	*call = "setsockopt(IP_PKTINFO)";
 	if (options->ingress && family == AF_INET && set_int(fd, SOL_IP, IP_PKTINFO, 1) < 0)
 		return -1;
@@ -443,7 +446,8 @@ int transparent_probe(const struct endpoint *client,
 
 /* One attempt with exactly that source. */
 static int connect_from(const struct endpoint *source, const struct endpoint *to,
-			const struct transparent_connect_options *options, struct failure *why)
+			const struct transparent_connect_options *options, bool data_waits,
+			struct failure *why)
 {
 	union endpoint_sockaddr address;
 	socklen_t length;
@@ -462,6 +466,10 @@ static int connect_from(const struct endpoint *source, const struct endpoint *to
 		if (bind(fd, &address.sa, length) < 0)
 			goto fail;
 	}
+	/* The client has spoken already: let the handshake's last segment wait for that data. Without
+	 * data to follow it would keep a server that speaks first waiting. */
+	if (data_waits)
+		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
 	call = "connect";
 	subject = to;
 	length = endpoint_to_sockaddr(to, &address);
@@ -473,7 +481,7 @@ fail:
 }
 
 int transparent_connect(const struct endpoint *client, const struct endpoint *to,
-			const struct transparent_connect_options *options,
+			const struct transparent_connect_options *options, bool data_waits,
 			enum transparent_kept *kept, struct failure *why)
 {
 	struct endpoint source = source_of(client, options);
@@ -487,13 +495,13 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 		return report_detail(why, "%s is of the other address family",
 				     endpoint_format(to, text));
 	}
-	fd = connect_from(&source, to, options, why);
+	fd = connect_from(&source, to, options, data_waits, why);
 	if (fd >= 0 || !source.port || (errno != EADDRINUSE && errno != EADDRNOTAVAIL))
 		return fd;
 	if (options->new_port) {
 		source.port = 0;
 		*kept = KEPT_ADDR;
-		return connect_from(&source, to, options, why);
+		return connect_from(&source, to, options, data_waits, why);
 	}
 	if (transparent_is_local(&source))
 		report_hint(why, "the client is on this very host, where its port is its own: "

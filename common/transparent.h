@@ -115,12 +115,13 @@ const char *transparent_kept_name(enum transparent_kept kept);
 
 /*
  * Start connecting to `to` on behalf of `client`. Never goes on after a failed bind: the connection
- * would leave from this host's own address. Non-blocking; the connect is normally still in progress.
+ * would leave from this host's own address. data_waits: there is something to send as soon
+ * as it is established. Non-blocking; the connect is normally still in progress.
  * Returns the descriptor and *kept, or -1 with *why (why->err tells a clash: EADDRINUSE,
  * EADDRNOTAVAIL).
  */
 int transparent_connect(const struct endpoint *client, const struct endpoint *to,
-			const struct transparent_connect_options *options,
+			const struct transparent_connect_options *options, bool data_waits,
 			enum transparent_kept *kept, struct failure *why);
 
 /*

@@ -26,6 +26,11 @@ struct way_held {
 	char data[];
 };
 
+bool way_is_heavy(const struct way *w)
+{
+	return w->bulk || w->large;
+}
+
 bool way_is_full(const struct way *w)
 {
 	return w->held != NULL;
@@ -94,7 +99,7 @@ static enum way_result pull_copy(struct way *w, int from, int to, struct way_too
 		return WAY_TO_FAILED;
 	if (sent < got)
 		return hold(w, tools->buffer + sent, (size_t)(got - sent));
-	return filled ? WAY_ON : WAY_EMPTY;
+	return filled ? WAY_ON : WAY_SHORT;
 }
 
 /* ---- splicing ---- */
@@ -161,7 +166,10 @@ static enum way_result pull_pipe(struct way *w, int from, int to, struct way_too
 		give_back(w, pipe, tools);
 		if (got == 0)
 			return WAY_ENDED;
-		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
+		if (!is_transient(errno))
+			return WAY_FROM_FAILED;
+		note_splice(w, 0); /* also where urgent data bars the way: it takes a recv() */
+		return WAY_EMPTY;
 	}
 	note_splice(w, (size_t)got);
 	pipe->held = (size_t)got;
@@ -170,7 +178,7 @@ static enum way_result pull_pipe(struct way *w, int from, int to, struct way_too
 		keep_pipe(w, pipe);
 	else
 		give_back(w, pipe, tools);
-	return result == WAY_ON ? WAY_EMPTY : result;
+	return result == WAY_ON ? WAY_SHORT : result;
 }
 
 /* ---- either ---- */
@@ -199,6 +207,7 @@ enum way_result way_take(struct way *w, int from, struct way_tools *tools)
 		return WAY_ENDED;
 	if (got < 0)
 		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
+	w->large = got == WAY_BUFFER;
 	return hold(w, tools->buffer, (size_t)got);
 }
 

@@ -39,13 +39,17 @@ struct way {
 
 enum way_result {
 	WAY_ON,		 /* went well, there may be more */
-	WAY_EMPTY,	 /* the sender has no more now */
+	WAY_SHORT,	 /* went well, and the sender had no more at that moment */
+	WAY_EMPTY,	 /* the sender had nothing */
 	WAY_FULL,	 /* the receiver takes no more now: something is held */
 	WAY_ENDED,	 /* FIN was read */
 	WAY_FROM_FAILED, /* errno says how the sender failed */
 	WAY_TO_FAILED,	 /* errno says how the receiver failed */
 	WAY_NO_MEMORY,	 /* for what the receiver did not take */
 };
+
+/* Does data come in quantities? */
+bool way_is_heavy(const struct way *w);
 
 /* Is something held? Then nothing more may be read: memory is bounded. */
 bool way_is_full(const struct way *w);
@@ -56,7 +60,7 @@ enum way_result way_push(struct way *w, int to, struct way_tools *tools);
 /* Read once and send it on. Nothing must be held. last: only FIN follows what is there. */
 enum way_result way_pull(struct way *w, int from, int to, struct way_tools *tools, bool last);
 
-/* Read once and hold it: there is no receiver yet. */
+/* Read once and hold it: there is no receiver yet. WAY_FULL, unless there was nothing. */
 enum way_result way_take(struct way *w, int from, struct way_tools *tools);
 
 /* The way was idle for some time: what comes next is more likely to be small. */

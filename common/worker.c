@@ -22,8 +22,8 @@
 #include <unistd.h>
 #include "worker.h"
 
-#define ACCEPTS_PER_EVENT 16
-#define RETRY_MS	  1000
+#define ACCEPTS_MAX 16
+#define RETRY_MS    1000
 
 static struct worker *worker_of(struct loop *loop)
 {
@@ -307,7 +307,15 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 	struct worker *w = worker_of(loop);
 	unsigned at = (unsigned)(source - w->sources);
 
-	for (int n = 0; n < ACCEPTS_PER_EVENT && source->watched && accept_one(w, at);)
+	/* An accept that finds nobody is a call wasted: more than one is tried only where somebody was
+	 * waiting in the turn before as well. */
+	bool busy = loop_turn(loop) == w->accepted_at + 1;
+
+	w->accepted_at = loop_turn(loop);
+	w->burst = busy ? 2 * w->burst : 1;
+	if (w->burst > ACCEPTS_MAX)
+		w->burst = ACCEPTS_MAX;
+	for (unsigned n = 0; n < w->burst && source->watched && accept_one(w, at);)
 		n++;
 }
 
@@ -460,6 +468,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->index = (unsigned)(w - relay->workers);
 	pthread_mutex_init(&w->lock, NULL);
 	w->spare = -1;
+	w->burst = 1;
 	slab_init(&w->host.flows, sizeof(struct flow));
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;

@@ -63,6 +63,8 @@ struct worker {
 	struct loop_source output;   /* records that wait for their reader; worker 0 only */
 	struct tally tally;
 	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
+	uint32_t accepted_at; /* loop_turn() of the last accept */
+	unsigned burst;	      /* how many accepts that turn was good for */
 	_Atomic bool paused;
 	bool draining, wrote;
 	pthread_mutex_t lock; /* guards tours */

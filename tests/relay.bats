@@ -88,10 +88,11 @@ teardown() { lab_down; }
 
 @test "urgent data arrives as ordinary data, in its place" {
 	relay
-	peer server server listen 8000 recv:ab eof close
-	run -0 on client "$PEER" connect "$V4" 8000 send:a urgent:X send:b fin eof
+	peer server server listen 8000 recv:aXb send:c urgent:Y send:d eof close
+	run -0 on client "$PEER" connect "$V4" 8000 send:a urgent:X send:b skip:3 fin eof
 	run -0 wait_exit server
 	stop relay
+	assert_line_in relay.out ' 3 3 [0-9.]+ done$'
 }
 
 # ---------------------------------------------------------------- half-close and reset
