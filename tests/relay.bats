@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval expands them
 #
 # tproxy-relay carries TCP: bytes, ends and resets as they are, with the client's own address.
 #
@@ -61,6 +62,17 @@ teardown() { lab_down; }
 	wait_line relay.out ' close '
 	stop relay
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 200
+}
+
+@test "a crowd of echoes, fast and slow, large and small: every byte comes back, and every end" {
+	relay --threads 2
+	peer server server serve 8000 echo
+	run -0 on client "$TOP/tests/lib/crowd" "$V4" 8000 60 1
+	assert_output 60
+	run -0 on client "$TOP/tests/lib/crowd" "$V6" 8000 60 2
+	assert_output 60
+	wait_until 10 eval '[[ $(grep -c " done$" "$OUT/relay.out") == 120 ]]'
+	stop relay
 }
 
 @test "what goes to other ports, or to the proxy itself, is not relayed" {
