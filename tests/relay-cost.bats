@@ -1,0 +1,63 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval expands them
+#
+# What a connection costs tproxy-relay in system calls. One connection with one round trip:
+#
+#	accept4 getsockname recvfrom	the client, and what it has said already
+#	socket setsockopt*4 bind	mark, transparent, port shared, and either no early ACK or, when
+#	connect				nothing had been said yet, one more recvfrom instead
+#	epoll_ctl*2			one for each side, for good
+#	sendto recvfrom sendto		the round trip
+#	recvfrom shutdown recvfrom	both ends
+#	close*2
+#
+# That is 20, beside the waits, which many connections share.
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+setup() {
+	lab_up
+	intercept 80
+	start_nginx
+	bg relay proxy strace -D -f -o "$OUT/calls" tproxy-relay --log off "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+}
+
+teardown() { lab_down; }
+
+# calls: how many so far, but for waits.
+calls() {
+	grep -v 'epoll_wait' "$OUT/calls" | grep -c '^[0-9]* *[a-z0-9_]*('
+}
+
+@test "at most 20 system calls for a connection with one round trip" {
+	local before after
+	before=$(calls)
+	for _ in {1..20}; do
+		on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+	done
+	wait_until 10 eval '[[ $(on proxy ss -Htn state established) == "" ]]'
+	after=$(calls)
+	((after - before <= 20 * 20)) || {
+		sed -E 's/^[0-9]+ +//; s/\(.*//' "$OUT/calls" | sort | uniq -c | sort -rn >&2
+		fail "$((after - before)) calls for 20 connections"
+	}
+	stop relay
+}
+
+@test "at most 4.5 system calls for a further round trip, waits included, with 50 connections busy" {
+	local before after
+	printf "url=http://$V4/who\noutput=/dev/null\n%.0s" {1..41} >"$OUT/requests"
+	before=$(grep -c . "$OUT/calls")
+	on client bash -c "seq 50 | xargs -P 50 -I{} curl -sS --max-time 60 -K $OUT/requests"
+	wait_until 10 eval '[[ $(on proxy ss -Htn state established) == "" ]]'
+	after=$(grep -c . "$OUT/calls")
+	assert_equal "$(grep -c ' GET /who ' "$OUT/access.log")" $((50 * 41 + 1))
+	# 40 further round trips each; 22 calls are the first one's, with its TCP_NODELAY and a wait.
+	((after - before - 50 * 22 <= 50 * 40 * 45 / 10)) ||
+		fail "$((after - before)) calls for 50 connections of 41 round trips"
+	stop relay
+}
