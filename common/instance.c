@@ -379,20 +379,21 @@ static int load_rules(struct change *c, const struct intercept *spec, struct fai
 	if (err)
 		return -1;
 	c->loaded = true;
-	return ruleset_seal(c->kernel->rules, spec->name, why);
+	return ruleset_seal(c->kernel->rules, spec, why);
 }
 
-/* Read back what was put in place. */
+/* Read back the routing; the rules were, when they were sealed. */
 static int verify(struct instance *kernel, const struct intercept *spec, struct failure *why)
 {
-	struct instance_view view;
-	int err = instance_look(kernel, spec->name, spec, false, &view, why);
+	struct instance_view view = { 0 };
 
-	if (!err && !instance_intact(&view))
-		err = report_refuse(why, "what was installed does not read back as it was written; "
-					 "is another program changing the rules?");
-	instance_view_free(&view);
-	return err;
+	if (look_at_routing(kernel, spec, &view, why))
+		return -1;
+	if (routing_intact(&view))
+		return 0;
+	return report_refuse(why,
+			     "the routing that was installed is gone again; is another program "
+			     "removing it?");
 }
 
 static int apply(struct change *c, const struct intercept *spec, const struct instance_view *view,
@@ -553,25 +554,23 @@ static int end_locked(struct instance *kernel, const char *name, uint64_t drain_
 	return ruleset_end_interception(kernel->rules, &view->rules.spec, drain_ms, why);
 }
 
-static int with_lock(struct instance *kernel, const char *name, uint64_t drain_ms,
-		     struct instance_view *view, struct failure *why)
-{
-	int err;
-
-	memset(view, 0, sizeof(*view));
-	if (ruleset_lock(kernel->rules, LOCK_MS, why))
-		return -1;
-	err = end_locked(kernel, name, drain_ms, view, why);
-	ruleset_unlock(kernel->rules);
-	return err;
-}
-
 static uint64_t now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* How many connections need the divert rules now. */
+static long count_left(struct instance *kernel, const struct intercept *spec, struct failure *why)
+{
+	struct neighbours n;
+	long kept;
+
+	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
+		return -1;
+	return drain_sockets(kernel->route, spec, !n.count, false, &kept, why);
 }
 
 /* Phase 2: wait until no connection needs the divert rules, or end those that do. */
@@ -636,15 +635,9 @@ out:
 }
 
 /* Is there anything at all to remove? Asked without the lock, which is a change in itself. */
-static int nothing_there(struct instance *kernel, const char *name, bool *nothing,
-			 struct failure *why)
+static int is_named(const char *name, void *context)
 {
-	struct ruleset_state state;
-	int err = ruleset_read(kernel->rules, name, false, &state, why);
-
-	*nothing = !err && !state.present;
-	ruleset_state_free(&state);
-	return err;
+	return !strcmp(name, context);
 }
 
 static int count_tagged(const struct route_plan *plan, const struct route_state *which,
@@ -656,38 +649,75 @@ static int count_tagged(const struct route_plan *plan, const struct route_state 
 	return 0;
 }
 
+static int anything_there(struct instance *kernel, const char *name, bool *anything,
+			  struct failure *why)
+{
+	char copy[INTERCEPT_NAME_MAX + 1];
+	unsigned tagged = 0;
+	int found;
+
+	snprintf(copy, sizeof(copy), "%s", name);
+	found = ruleset_each(kernel->rules, is_named, copy, why);
+	if (!found && route_each(kernel->route, count_tagged, &tagged, why))
+		found = -1;
+	*anything = found || tagged;
+	return found < 0 ? -1 : 0;
+}
+
+/* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
+ * work meanwhile. */
+static int drain_and_remove(struct instance *kernel, const char *name, struct instance_view *was,
+			    uint64_t drain_ms, const volatile sig_atomic_t *hurry,
+			    struct instance_removal *removal, struct failure *why)
+{
+	long left = 0;
+
+	if (was->rules.readable) {
+		left = count_left(kernel, &was->rules.spec, why);
+		if (left < 0)
+			return -1;
+	}
+	if (left) {
+		ruleset_unlock(kernel->rules);
+		if (drain(kernel, &was->rules.spec, drain_ms, hurry, removal, why) ||
+		    ruleset_lock(kernel->rules, LOCK_MS, why))
+			return -1;
+	}
+	return remove_locked(kernel, name, was, removal, why);
+}
+
 int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
 		  const volatile sig_atomic_t *hurry, struct instance_removal *removal,
 		  struct failure *why)
 {
 	struct instance_view view = { 0 };
-	unsigned tagged = 0;
-	bool nothing;
+	bool anything;
 	int err;
 
 	*removal = (struct instance_removal){ 0 };
-	if (nothing_there(kernel, name, &nothing, why))
+	if (anything_there(kernel, name, &anything, why))
 		return -1;
-	if (nothing && route_each(kernel->route, count_tagged, &tagged, why))
-		return -1;
-	if (nothing && !tagged)
+	if (!anything)
 		return 0;
-	err = with_lock(kernel, name, drain_ms, &view, why);
-	if (!err && view.rules.readable)
-		err = drain(kernel, &view.rules.spec, drain_ms, hurry, removal, why);
-	if (!err && !(err = ruleset_lock(kernel->rules, LOCK_MS, why))) {
-		err = remove_locked(kernel, name, &view, removal, why);
-		ruleset_unlock(kernel->rules);
-	}
+	if (ruleset_lock(kernel->rules, LOCK_MS, why))
+		return -1;
+	err = end_locked(kernel, name, drain_ms, &view, why);
+	if (!err)
+		err = drain_and_remove(kernel, name, &view, drain_ms, hurry, removal, why);
+	ruleset_unlock(kernel->rules);
 	instance_view_free(&view);
 	return err;
 }
 
 int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, struct failure *why)
 {
-	struct instance_view view;
-	int err = with_lock(kernel, name, drain_ms, &view, why);
+	struct instance_view view = { 0 };
+	int err;
 
+	if (ruleset_lock(kernel->rules, LOCK_MS, why))
+		return -1;
+	err = end_locked(kernel, name, drain_ms, &view, why);
+	ruleset_unlock(kernel->rules);
 	instance_view_free(&view);
 	return err;
 }

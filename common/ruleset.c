@@ -20,7 +20,7 @@
 
 struct ruleset {
 	struct nft_ctx *nft;
-	struct nft_ctx *lock; /* owns the lock's table while it is held */
+	bool locked; /* its socket owns the lock's table */
 };
 
 static struct nft_ctx *open_context(struct failure *why)
@@ -182,8 +182,11 @@ static const char *listing(struct ruleset *rules, const char *text, unsigned fla
 static json_t *listing_json(struct ruleset *rules, const char *text, bool contents,
 			    struct failure *why)
 {
+	/* Numbers, so that no name of a protocol has to be looked up, and none can change. */
 	const char *out = listing(rules, text,
-				  NFT_CTX_OUTPUT_JSON | (contents ? 0 : NFT_CTX_OUTPUT_TERSE), why);
+				  NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL |
+					  (contents ? 0 : NFT_CTX_OUTPUT_TERSE),
+				  why);
 	json_t *root, *list;
 
 	if (!out)
@@ -570,19 +573,23 @@ static void write_seal(const struct reading *r, char *buf, size_t size)
 	}
 }
 
-int ruleset_seal(struct ruleset *rules, const char *name, struct failure *why)
+int ruleset_seal(struct ruleset *rules, const struct intercept *spec, struct failure *why)
 {
 	struct ruleset_state state = { 0 };
 	struct reading *r = calloc(1, sizeof(*r));
-	char *text = NULL;
+	char asked[INTERCEPT_TEXT_MAX], *text = NULL;
 	int err = -1;
 
 	if (!r)
 		return report_fail(why, ENOMEM, "calloc", "sealing rules");
 	r->state = &state;
-	if (!read_back(rules, name, false, r, why)) {
+	err = read_back(rules, spec->name, false, r, why);
+	if (!err && (!state.readable || strcmp(r->spec, intercept_text(spec, asked))))
+		err = report_refuse(why, "what was installed does not read back as it was written; "
+					 "is another program changing the rules?");
+	if (!err) {
 		write_seal(r, r->seal, sizeof(r->seal));
-		text = rulebook_notes(name, RULEBOOK_SEAL, r->seal, why);
+		text = rulebook_notes(spec->name, RULEBOOK_SEAL, r->seal, why);
 		err = text ? command(rules->nft, text, "sealing the rules", why) : -1;
 	}
 	free(text);
@@ -871,13 +878,11 @@ static int lock_try(struct ruleset *rules, struct failure *why)
 {
 	char text[160];
 
-	if (!rules->lock && !(rules->lock = open_context(why)))
-		return -1;
 	snprintf(text, sizeof(text),
 		 "create table inet " LOCK_TABLE " { flags owner; }\n"
 		 "add chain inet " LOCK_TABLE " pid-%ld\n",
 		 (long)getpid());
-	return command(rules->lock, text, "taking the lock", why);
+	return command(rules->nft, text, "taking the lock", why);
 }
 
 int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
@@ -888,8 +893,10 @@ int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
 	for (uint64_t waited = 0;; waited += LOCK_POLL_MS) {
 		enum lock_state state;
 
-		if (!lock_try(rules, why))
+		if (!lock_try(rules, why)) {
+			rules->locked = true;
 			return 0;
+		}
 		/* Somebody's lock is EPERM, a lock put back by a restored ruleset EEXIST. */
 		if (why->err != EPERM && why->err != EEXIST)
 			return -1;
@@ -910,9 +917,10 @@ int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
 			     pid);
 }
 
+/* The table would go with the socket, but then the kernel makes close() wait for all processors. */
 void ruleset_unlock(struct ruleset *rules)
 {
-	if (rules->lock)
-		nft_ctx_free(rules->lock);
-	rules->lock = NULL;
+	if (rules->locked)
+		command(rules->nft, "delete table inet " LOCK_TABLE, "releasing the lock", NULL);
+	rules->locked = false;
 }

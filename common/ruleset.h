@@ -70,8 +70,8 @@ void ruleset_state_free(struct ruleset_state *state);
 /* Is every part as it was sealed? */
 bool ruleset_intact(const struct ruleset_state *state);
 
-/* Digest the instance as it is now and store the digests in it. To be done right after loading. */
-int ruleset_seal(struct ruleset *rules, const char *name, struct failure *why);
+/* Read back what was just loaded, see that it is this specification, and store digests of its parts. */
+int ruleset_seal(struct ruleset *rules, const struct intercept *spec, struct failure *why);
 
 /* Phase 1 of removal: take no new connection, leave what is relayed already alone. One transaction.
  * The flows that begin from then on pass, and are told from orphaned ones for at least `ms`. */
