@@ -562,17 +562,6 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* How many connections need the divert rules now. */
-static long count_left(struct instance *kernel, const struct intercept *spec, struct failure *why)
-{
-	struct neighbours n;
-	long kept;
-
-	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
-		return -1;
-	return drain_sockets(kernel->route, spec, !n.count, false, &kept, why);
-}
-
 /* Phase 2: wait until no connection needs the divert rules, or end those that do. */
 static int drain(struct instance *kernel, const struct intercept *spec, uint64_t drain_ms,
 		 const volatile sig_atomic_t *hurry, struct instance_removal *removal,
@@ -664,22 +653,38 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 	return found < 0 ? -1 : 0;
 }
 
+/* If nothing needs the divert rules, clean up at once. 1 if so, 0 if there is something to wait for, or
+ * -1 with *why. */
+static int is_drained(struct instance *kernel, const struct intercept *spec,
+		      struct instance_removal *removal, struct failure *why)
+{
+	struct neighbours n;
+	long left, kept;
+
+	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
+		return -1;
+	left = drain_sockets(kernel->route, spec, !n.count, false, &kept, why);
+	if (left)
+		return left < 0 ? -1 : 0;
+	if (drain_remains(kernel->route, spec, !n.count, &removal->kept_why))
+		removal->kept++;
+	return 1;
+}
+
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
  * work meanwhile. */
 static int drain_and_remove(struct instance *kernel, const char *name, struct instance_view *was,
 			    uint64_t drain_ms, const volatile sig_atomic_t *hurry,
 			    struct instance_removal *removal, struct failure *why)
 {
-	long left = 0;
+	const struct intercept *spec = &was->rules.spec;
+	int drained = was->rules.readable ? is_drained(kernel, spec, removal, why) : 1;
 
-	if (was->rules.readable) {
-		left = count_left(kernel, &was->rules.spec, why);
-		if (left < 0)
-			return -1;
-	}
-	if (left) {
+	if (drained < 0)
+		return -1;
+	if (!drained) {
 		ruleset_unlock(kernel->rules);
-		if (drain(kernel, &was->rules.spec, drain_ms, hurry, removal, why) ||
+		if (drain(kernel, spec, drain_ms, hurry, removal, why) ||
 		    ruleset_lock(kernel->rules, LOCK_MS, why))
 			return -1;
 	}
