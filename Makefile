@@ -138,6 +138,8 @@ LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
 	$(Q)clang-format --dry-run -Werror $(LINT_C) $(wildcard common/*.h tests/*/*.h)
 	$(Q)mandoc -T lint -W warning man/*.[1-8]
+	$(Q)for f in completions/zsh/*; do zsh -n $$f || exit; done
+	$(Q)for f in completions/fish/*; do fish --no-execute $$f || exit; done
 
 $(O)/lint/%.c: %.c .clang-tidy $(wildcard common/*.h tests/*/*.h)
 	$(call say,LINT,$<)

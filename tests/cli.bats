@@ -120,6 +120,15 @@ complete_words() {
 	done
 }
 
+@test "completions for zsh and fish are what --help makes of them (make completions)" {
+	for p in "${programs[@]}"; do
+		run diff <(TPROXY_BIN=$BIN "$TOP/completions/generate" zsh "$p") "$TOP/completions/zsh/_$p"
+		assert_success
+		run diff <(TPROXY_BIN=$BIN "$TOP/completions/generate" fish "$p") "$TOP/completions/fish/$p.fish"
+		assert_success
+	done
+}
+
 @test "every field of a record is documented in tproxy-tools(7), and no other" {
 	run diff <(sed -n 's/^\t\[RECORD_[A-Z_]*\] = { "\([a-z_]*\)",.*/\1/p' "$TOP/common/record.c" | sort) \
 		<(awk '/^\.Ss Fields/ { on = 1 } /^\.Sh EXIT/ { on = 0 } on && /^\.It Cm/' \

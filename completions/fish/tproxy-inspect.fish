@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Made from `tproxy-inspect --help` by completions/generate.
+
+complete -c tproxy-inspect -f
+complete -c tproxy-inspect -n __fish_use_subcommand -a sockets -d 'sockets with both endpoints, transparent flag, mark, owner'
+complete -c tproxy-inspect -n __fish_use_subcommand -a fd -d 'all about one socket: FD (an inherited one), or PID:FD'
+complete -c tproxy-inspect -n __fish_use_subcommand -a origdst -d 'original destination of the connection whose socket here has the ends LOCAL and PEER; - reads pairs from stdin'
+complete -c tproxy-inspect -s a -l all -d 'also those that are not transparent'
+complete -c tproxy-inspect -l transparent -d 'transparent ones only (the default)'
+complete -c tproxy-inspect -l state -x -d 'in one of these states, as ss(8) names them (any)'
+complete -c tproxy-inspect -l local -x -d 'whose own end is there; *:PORTS for any address'
+complete -c tproxy-inspect -l peer -x -d 'whose other end is there'
+complete -c tproxy-inspect -l mark -x -d 'with that mark (CAP_NET_ADMIN)'
+complete -c tproxy-inspect -l pid -x -a '(__fish_complete_pids)' -d 'held by that process'
+complete -c tproxy-inspect -l prog -x -d 'held by a process of that name'
+complete -c tproxy-inspect -l netns -x -d 'in that network namespace'
+complete -c tproxy-inspect -s t -l tcp -d 'TCP (the default)'
+complete -c tproxy-inspect -s u -l udp -d 'UDP; with -t both'
+complete -c tproxy-inspect -s H -l no-header -d 'no header line'
+complete -c tproxy-inspect -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
+complete -c tproxy-inspect -s 4 -l ipv4 -d 'IPv4 only (both)'
+complete -c tproxy-inspect -s 6 -l ipv6 -d 'IPv6 only (both)'
+complete -c tproxy-inspect -s j -l json -d 'records as JSON, one object per line'
+complete -c tproxy-inspect -s q -l quiet -d 'no notices on stderr'
+complete -c tproxy-inspect -s v -l verbose -d 'more on stderr; may be repeated'
+complete -c tproxy-inspect -l help -d 'print this help and exit'
+complete -c tproxy-inspect -l version -d 'print the version and exit'

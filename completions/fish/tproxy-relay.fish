@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Made from `tproxy-relay --help` by completions/generate.
+
+complete -c tproxy-relay -f
+complete -c tproxy-relay -l upstream -x -d 'this upstream (the original destination); one for each family may be given'
+complete -c tproxy-relay -l allow-dst -x -d 'connect to these only (all); repeatable'
+complete -c tproxy-relay -l deny-dst -x -d 'never connect to these; repeatable'
+complete -c tproxy-relay -l source -x -d 'the client\'s address and port; its address with any port; this host\'s; that one (client)'
+complete -c tproxy-relay -l on-clash -x -a 'new-port fail' -d 'when the client\'s port cannot be used (fail)'
+complete -c tproxy-relay -l upstream-mark -x -d 'mark of the upstream leg (0x2/0xff)'
+complete -c tproxy-relay -s c -l max -x -d 'connections at once; then it stops accepting (what the descriptor limit allows)'
+complete -c tproxy-relay -l threads -x -d 'threads, each with listeners of its own (1)'
+complete -c tproxy-relay -l connect-timeout -x -d 'for the upstream to answer (10s)'
+complete -c tproxy-relay -l idle-timeout -x -d 'without a byte either way (2h5m)'
+complete -c tproxy-relay -l half-closed-timeout -x -d 'since the last byte, once a side has ended (1m)'
+complete -c tproxy-relay -l drain-timeout -x -d 'for connections to finish after SIGTERM (30s)'
+complete -c tproxy-relay -l takeover -d 'join endpoints that another relay serves'
+complete -c tproxy-relay -l control -r -F -d 'answer `connections\', `counters\', `drain\' there'
+complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
+complete -c tproxy-relay -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
+complete -c tproxy-relay -s t -l tcp -d 'TCP (the default)'
+complete -c tproxy-relay -s 4 -l ipv4 -d 'IPv4 only (both)'
+complete -c tproxy-relay -s 6 -l ipv6 -d 'IPv6 only (both)'
+complete -c tproxy-relay -s j -l json -d 'records as JSON, one object per line'
+complete -c tproxy-relay -s q -l quiet -d 'no notices on stderr'
+complete -c tproxy-relay -s v -l verbose -d 'more on stderr; may be repeated'
+complete -c tproxy-relay -l help -d 'print this help and exit'
+complete -c tproxy-relay -l version -d 'print the version and exit'
