@@ -65,9 +65,11 @@ $(LIB): $(LIBOBJS)
 	$(Q)$(AS_USER) rm -f $@
 	$(Q)$(AS_USER) $(AR) rcs $@ $^
 
-$(BINS): $(O)/%: $(O)/cmd/%.o $(LIB)
+# A program is cmd/PROGRAM.c and what is in cmd/PROGRAM/, if it has such a folder.
+.SECONDEXPANSION:
+$(BINS): $(O)/%: $$(addprefix $$(O)/,$$(addsuffix .o,$$(basename cmd/$$*.c $$(wildcard cmd/$$*/*.c)))) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
+	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
 
 $(addprefix $(O)/,$(SCRIPTS)): $(O)/%: cmd/% Makefile
 	$(call say,SED,$@)
@@ -130,18 +132,18 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
-LINT_C  := $(wildcard common/*.c cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
+LINT_C  := $(wildcard common/*.c cmd/*.c cmd/*/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
 lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
-	$(Q)clang-format --dry-run -Werror $(LINT_C) $(wildcard common/*.h tests/*/*.h)
+	$(Q)clang-format --dry-run -Werror $(LINT_C) $(wildcard common/*.h cmd/*/*.h tests/*/*.h)
 	$(Q)mandoc -T lint -W warning man/*.[1-8]
 	$(Q)for f in completions/zsh/*; do zsh -n $$f || exit; done
 	$(Q)for f in completions/fish/*; do fish --no-execute $$f || exit; done
 
-$(O)/lint/%.c: %.c .clang-tidy $(wildcard common/*.h tests/*/*.h)
+$(O)/lint/%.c: %.c .clang-tidy $(wildcard common/*.h cmd/*/*.h tests/*/*.h)
 	$(call say,LINT,$<)
 	$(Q)cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr \
 		--suppress=missingIncludeSystem --suppress=ctuuninitvar --error-exitcode=1 \
@@ -195,4 +197,4 @@ help: ## this list
 .PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
--include $(wildcard $(O)/common/*.d $(O)/cmd/*.d)
+-include $(wildcard $(O)/common/*.d $(O)/cmd/*.d $(O)/cmd/*/*.d)

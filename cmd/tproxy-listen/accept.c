@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "service.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include "proxyproto.h"
+
+/* Whoever sees no connection arrive should learn why; whoever is scanned should not be flooded. */
+static void refuse_direct(struct service *s, const struct caller *caller, int fd)
+{
+	char client[ENDPOINT_TEXT_MAX], listener[ENDPOINT_TEXT_MAX];
+
+	if (!s->direct++)
+		report_notice("%s: connected to %s itself and was refused: nobody redirected it; "
+			      "--allow-direct serves such, too",
+			      endpoint_format(&caller->client, client),
+			      endpoint_format(&caller->listener->at, listener));
+	service_refuse(s, caller, fd, "direct");
+}
+
+/* Who it is and where it was going is known now. */
+static void admit(struct service *s, struct caller *caller, int fd)
+{
+	if (s->stage != STAGE_SERVING) {
+		service_refuse(s, caller, fd, "stopped");
+	} else if (s->action == ACTION_RUN && caller->origin == ORIGIN_NONE &&
+		   !s->config->allow_direct) {
+		refuse_direct(s, caller, fd);
+	} else if (service_is_crowded(s, caller)) {
+		service_refuse(s, caller, fd, "per-client");
+	} else {
+		s->accepted++;
+		serve_act(s, caller, fd);
+		if (service_has_enough(s))
+			service_advance(s, STAGE_FINISHING);
+	}
+}
+
+/* The connection goes on without what waited for its header; the descriptor is the caller's again. */
+static int stop_waiting(struct connection *c)
+{
+	struct service *s = c->service;
+	int fd = c->source.fd;
+
+	loop_disarm(s->loop, &c->timer);
+	loop_forget(s->loop, &c->source);
+	loop_discard(s->loop, &c->garbage, service_release);
+	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
+		service_poll_listeners(s, true);
+	return fd;
+}
+
+void accept_refuse_header(struct connection *c, const char *why)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	struct service *s = c->service;
+	int fd = stop_waiting(c);
+
+	report_verbose(1, "%s: PROXY header: %s", endpoint_format(&c->caller.client, client), why);
+	service_refuse(s, &c->caller, fd, "proxy-header");
+	service_end_if_idle(s);
+}
+
+static void handle_header(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct connection *c = CONTAINER(source, struct connection, source);
+	struct service *s = loop_context(loop);
+	struct proxyproto_header header;
+	struct failure why = { 0 };
+	char text[512];
+	int found = proxyproto_receive(source->fd, &header, &why);
+
+	if (found == 0)
+		return;
+	if (found < 0) {
+		accept_refuse_header(c, report_text(&why, text, sizeof(text)));
+	} else {
+		if (header.has_addresses) {
+			c->caller.client = header.source;
+			c->caller.origdst = header.destination;
+			c->caller.origin = ORIGIN_PROXY;
+		}
+		admit(s, &c->caller, stop_waiting(c));
+		service_end_if_idle(s);
+	}
+	service_flush(s);
+}
+
+static void header_is_late(struct loop *loop, struct loop_timer *timer)
+{
+	accept_refuse_header(CONTAINER(timer, struct connection, timer), "none within 3 s");
+	service_flush(loop_context(loop));
+}
+
+static void await_header(struct service *s, const struct caller *caller, int fd)
+{
+	struct connection *c = service_new_connection(s, caller, fd, PHASE_HEADER);
+
+	if (c) {
+		c->source.handler = handle_header;
+		c->timer.alarm = header_is_late;
+		if (loop_watch(s->loop, &c->source, EPOLLIN) == 0) {
+			loop_arm(s->loop, &c->timer, PROXYPROTO_TIME_MS);
+			s->open++;
+			return;
+		}
+		slab_put(&s->connections, c);
+	}
+	service_refuse(s, caller, fd, "resources");
+}
+
+static void welcome(struct service *s, const struct listener *listener,
+		    const struct transparent_connection *new)
+{
+	struct caller caller = {
+		.id = ++s->seen,
+		.protocol = IPPROTO_TCP,
+		.client = new->client,
+		.origdst = new->origdst,
+		.origin = new->origin,
+		.listener = listener,
+	};
+
+	if (s->wants_iif)
+		caller.interface = transparent_ingress(new->fd);
+	service_read_socket(s, new->fd, &caller);
+	if (endpoint_in_cidrs(&caller.client, &s->config->accept_proxy))
+		await_header(s, &caller, new->fd);
+	else
+		admit(s, &caller, new->fd);
+}
+
+void accept_pending(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct service *s = loop_context(loop);
+	const struct listener *listener = &s->listeners.at[source - s->sources];
+	struct transparent_connection new;
+
+	for (int i = 0; i < SERVICE_BATCH && service_may_accept(s); i++) {
+		if (transparent_accept(source->fd, &listener->at, &new) < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM)
+				service_pause(s);
+			else if (errno == ECONNABORTED || errno == EINTR)
+				continue;
+			break;
+		}
+		welcome(s, listener, &new);
+	}
+	service_flush(s);
+}

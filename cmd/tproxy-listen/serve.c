@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "service.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Bytes a turn of one connection. */
+#define MOVE_SIZE 16384
+/* Milliseconds that a client has to take the reply and close. */
+#define LINGER_TIME 2000
+
+/* The reason of the end that recv() or send() has met. */
+static const char *reason_of(ssize_t result)
+{
+	return result == 0 ? "client" : "reset";
+}
+
+static bool is_try_later(ssize_t result)
+{
+	return result < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* What is read is not even copied: MSG_TRUNC without a buffer (tcp(7)). */
+static void discard(struct connection *c)
+{
+	for (int turn = 0; turn < SERVICE_TURNS; turn++) {
+		ssize_t n = recv(c->source.fd, NULL, MOVE_SIZE, MSG_TRUNC | MSG_DONTWAIT);
+
+		if (is_try_later(n))
+			return;
+		if (n <= 0) {
+			service_finish(c, reason_of(n));
+			return;
+		}
+		c->bytes_up += (uint64_t)n;
+	}
+}
+
+/* Look at what has come, send what can be sent, and take only that much. Returns false when there is
+ * no more to do now. */
+static bool echo_some(struct connection *c)
+{
+	char buffer[MOVE_SIZE];
+	ssize_t come = recv(c->source.fd, buffer, sizeof(buffer), MSG_PEEK | MSG_DONTWAIT), sent;
+
+	if (come <= 0) {
+		if (!is_try_later(come))
+			service_finish(c, reason_of(come));
+		return false;
+	}
+	sent = send(c->source.fd, buffer, (size_t)come, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0 && !is_try_later(sent)) {
+		service_finish(c, "reset");
+		return false;
+	}
+	if (sent > 0) {
+		recv(c->source.fd, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT);
+		c->bytes_up += (uint64_t)sent;
+		c->bytes_down += (uint64_t)sent;
+	}
+	loop_watch(c->service->loop, &c->source, sent < come ? EPOLLOUT : EPOLLIN);
+	return sent == come;
+}
+
+static void linger(struct connection *c)
+{
+	c->phase = PHASE_LINGERING;
+	shutdown(c->source.fd, SHUT_WR);
+	loop_arm(c->service->loop, &c->timer, LINGER_TIME);
+	loop_watch(c->service->loop, &c->source, EPOLLIN);
+	discard(c);
+}
+
+static void reply(struct connection *c)
+{
+	struct service *s = c->service;
+	ssize_t sent = send(c->source.fd, s->reply + c->bytes_down, s->reply_length - c->bytes_down,
+			    MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (sent < 0 && !is_try_later(sent)) {
+		service_finish(c, "reset");
+		return;
+	}
+	c->bytes_down += sent > 0 ? (uint64_t)sent : 0;
+	if (c->bytes_down == s->reply_length)
+		linger(c);
+}
+
+static void serve(struct connection *c)
+{
+	if (c->phase == PHASE_LINGERING) {
+		discard(c);
+		return;
+	}
+	switch (c->service->action) {
+	case ACTION_REPLY:
+		reply(c);
+		break;
+	case ACTION_ECHO:
+		for (int turn = 0; turn < SERVICE_TURNS && echo_some(c); turn++)
+			;
+		break;
+	case ACTION_DISCARD:
+		discard(c);
+		break;
+	default: /* ACTION_HOLD: nothing is read; only the client's end wakes us up */
+		service_finish(c, "client");
+		break;
+	}
+}
+
+static void handle_connection(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct connection *c = CONTAINER(source, struct connection, source);
+
+	if (events & EPOLLERR)
+		service_finish(c, "reset");
+	else
+		serve(c);
+	service_flush(loop_context(loop));
+}
+
+static void handle_deadline(struct loop *loop, struct loop_timer *timer)
+{
+	service_finish(CONTAINER(timer, struct connection, timer), "done");
+	service_flush(loop_context(loop));
+}
+
+static uint32_t events_of(enum action action)
+{
+	switch (action) {
+	case ACTION_REPLY:
+		return EPOLLOUT;
+	case ACTION_HOLD:
+		return EPOLLRDHUP;
+	default:
+		return EPOLLIN;
+	}
+}
+
+static bool start_serving(struct connection *c)
+{
+	struct service *s = c->service;
+
+	c->source.handler = handle_connection;
+	c->timer.alarm = handle_deadline;
+	if (loop_watch(s->loop, &c->source, events_of(s->action)) < 0)
+		return false;
+	if (s->action == ACTION_HOLD && s->config->hold)
+		loop_arm(s->loop, &c->timer, s->config->hold);
+	return true;
+}
+
+bool serve_command(struct connection *c, struct failure *why)
+{
+	struct service *s = c->service;
+	const struct caller *caller = &c->caller;
+	union endpoint_sockaddr address = { 0 };
+	socklen_t length = sizeof(address);
+	struct handover_peer peer = {
+		.protocol = caller->protocol,
+		.client = caller->client,
+		.local = caller->origdst,
+		.origdst = caller->origdst,
+		.origdst_by = transparent_origin_name(caller->origin),
+		.mark = caller->mark,
+		.cookie = caller->cookie,
+	};
+	pid_t pid;
+
+	if (!endpoint_is_set(&peer.local) && getsockname(c->source.fd, &address.sa, &length) == 0)
+		peer.local = endpoint_from_sockaddr(&address, length);
+	pid = handover_spawn(&s->command, &peer, c->source.fd, why);
+	if (pid < 0)
+		return false;
+	children_add(&s->children, &c->child, pid);
+	return true;
+}
+
+void serve_child_ended(struct child *child, int status, void *context)
+{
+	struct connection *c = CONTAINER(child, struct connection, child);
+
+	if (WIFSIGNALED(status))
+		report_verbose(1, "%s (pid %d): signal %d", c->service->command.path,
+			       (int)child->pid, WTERMSIG(status));
+	else if (WEXITSTATUS(status))
+		report_verbose(1, "%s (pid %d): exit status %d", c->service->command.path,
+			       (int)child->pid, WEXITSTATUS(status));
+	service_finish(c, WIFSIGNALED(status) ? "killed" : WEXITSTATUS(status) ? "failed" : "done");
+}
+
+/* Keep the connection and do with it what is to be done. False: there is no room for it; the
+ * descriptor is still the caller's. */
+static bool keep(struct service *s, const struct caller *caller, int fd)
+{
+	bool run = s->action == ACTION_RUN;
+	struct connection *c = service_new_connection(s, caller, fd,
+						      run ? PHASE_RUN : PHASE_SERVED);
+	struct failure why = { .detail = "out of memory" };
+	char text[512];
+
+	if (c && (run ? serve_command(c, &why) : start_serving(c))) {
+		s->open++;
+		service_put_event(s, "open", caller, run ? c->child.pid : 0, NULL);
+		if (run)
+			loop_close(s->loop, &c->source);
+		return true;
+	}
+	if (c)
+		slab_put(&s->connections, c);
+	report_warning("connection refused: %s", report_text(&why, text, sizeof(text)));
+	return false;
+}
+
+void serve_act(struct service *s, const struct caller *caller, int fd)
+{
+	if (s->action != ACTION_CLOSE && s->action != ACTION_RESET) {
+		if (keep(s, caller, fd))
+			return;
+		service_refuse(s, caller, fd, "resources");
+	} else {
+		service_put_event(s, "open", caller, 0, NULL);
+		if (s->action == ACTION_RESET)
+			transparent_reset(fd);
+		else
+			close(fd);
+	}
+	if (s->crowd)
+		crowd_leave(s->crowd, &caller->client);
+}

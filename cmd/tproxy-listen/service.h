@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * service - tproxy-listen at work: what there is of it, how it stays within its limits, how it ends.
+ *
+ * Theory of operation
+ *
+ * One process, one event loop. A connection is recorded as it is accepted, and then:
+ *
+ *   accepted -> HEADER -> any of these            (--accept-proxy: its PROXY header is awaited)
+ *   accepted -> closed at once                    (no action, --reset, refused)
+ *   accepted -> SERVED -> closed                  (--hold, --echo, --discard)
+ *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may still talk)
+ *   accepted -> RUN -> closed                     (CMD; the descriptor is the child's alone)
+ *
+ * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
+ * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered it
+ * gets a socket of its own, and then the listener sees no more of it.
+ *
+ * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the kernel
+ * what it cannot send yet. At a limit nobody is refused: the listeners are not polled until there is
+ * room, and clients wait in the backlog.
+ *
+ * Records must not stop the service, so they go through record_stream; the service must not outlive
+ * its reader, so stdout is watched for the reader's end.
+ *
+ * service.c keeps the accounts and the stages; accept.c lets TCP connections in, flows.c UDP; serve.c does
+ * with them what the command line says.
+ */
+#ifndef TPROXY_LISTEN_SERVICE_H
+#define TPROXY_LISTEN_SERVICE_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "children.h"
+#include "crowd.h"
+#include "endpoint.h"
+#include "handover.h"
+#include "listeners.h"
+#include "loop.h"
+#include "options.h"
+#include "quantity.h"
+#include "record.h"
+#include "report.h"
+#include "slab.h"
+#include "transparent.h"
+
+/* One listener's turn: so many connections or datagrams, then the others and the timers. */
+#define SERVICE_BATCH 64
+/* For --echo and --discard, and the answers to datagrams: turns of one connection. */
+#define SERVICE_TURNS 16
+/* So many UDP flows at a time, unless --max says otherwise. */
+#define SERVICE_FLOWS_MAX 65536
+
+/* The command line. */
+struct config {
+	struct options_common common;
+	const char *columns, *reply, *device, *user;
+	uint64_t max, max_per_client, count, timeout, hold, backlog, drain;
+	uint32_t ready_fd;
+	struct mark listener_mark;
+	struct cidr_list accept_proxy;
+	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log, datagrams;
+};
+
+/* What is done with a connection. */
+enum action {
+	ACTION_CLOSE,
+	ACTION_REPLY,
+	ACTION_HOLD,
+	ACTION_ECHO,
+	ACTION_DISCARD,
+	ACTION_RESET,
+	ACTION_RUN,
+};
+
+/* How far the end has come; each stage is entered once, in this order, and may be skipped. */
+enum stage {
+	STAGE_SERVING,
+	STAGE_FINISHING, /* no more connections: what is there may take its time (--count) */
+	STAGE_DRAINING,	 /* the same until --drain-timeout is over */
+	STAGE_ENDING,	 /* children have got SIGTERM */
+	STAGE_KILLING,	 /* and SIGKILL */
+};
+
+struct service {
+	const struct config *config;
+	enum action action;
+	enum stage stage;
+	struct loop *loop;
+	struct listeners listeners;
+	struct loop_source *sources; /* one for each of the listeners */
+	struct listeners udp;
+	struct loop_source *udp_sources;
+	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
+	uint64_t flow_seed;
+	int flow_depth;
+	struct record_stream *stream; /* NULL: no records are wanted */
+	struct loop_source output;
+	bool wants_iif, wants_socket; /* fields that cost a system call */
+	char *reply;
+	size_t reply_length;
+	struct handover_command command;
+	struct children children;
+	struct crowd *crowd;
+	struct slab connections;
+	size_t open;	   /* connections that have not ended */
+	uint64_t seen;	   /* in all */
+	uint64_t accepted; /* of them, those that were not refused */
+	uint64_t direct;   /* refused because nobody redirected them */
+	struct loop_timer pause, timeout, patience;
+};
+
+enum phase { PHASE_HEADER, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN, PHASE_REFUSED };
+
+/* What a record says of a connection. */
+struct caller {
+	uint64_t id, cookie;
+	struct endpoint client, origdst;
+	struct endpoint local; /* UDP: the datagrams' destination as they arrive here */
+	const struct listener *listener;
+	enum transparent_origin origin;
+	int protocol;
+	uint32_t mark;
+	unsigned interface;
+};
+
+struct connection {
+	struct loop_source source;
+	union { /* one after the other: it has a deadline or a child, and is garbage at last */
+		struct loop_timer timer;
+		struct child child;
+		struct loop_garbage garbage;
+	};
+	struct service *service;
+	struct connection *next; /* flow: in its list */
+	struct caller caller;
+	uint64_t opened_us, bytes_up, bytes_down, packets_up, packets_down;
+	enum phase phase;
+};
+
+/* The structure that a member is embedded in. */
+#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+/* ---- service.c ---- */
+
+/* What a record says of the connection; the record borrows the interface's name. */
+void service_describe(struct record *r, const char *event, const struct caller *c,
+		      char name[IF_NAMESIZE]);
+
+/* Write a record, if records are wanted; pid 0 and reason NULL for none. Whoever has caused some calls
+ * service_flush(), once a batch. */
+void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
+		       const char *reason);
+void service_flush(struct service *s);
+
+/* --count is reached. May the next one be accepted? If not, what is to be done about it is done. */
+bool service_has_enough(const struct service *s);
+bool service_may_accept(struct service *s);
+
+/* Poll the listeners, or let clients wait; let them wait for a while, after errno said that memory or
+ * descriptors are short. */
+void service_poll_listeners(struct service *s, bool on);
+void service_pause(struct service *s);
+
+/* Mark and cookie, if anybody wants to know them. */
+void service_read_socket(struct service *s, int fd, struct caller *c);
+
+/* Count one more for its client. True: it has too many (or there is no memory to count), and this one
+ * was not counted. */
+bool service_is_crowded(struct service *s, const struct caller *caller);
+
+/* Record that the connection is refused, and reset it. */
+void service_refuse(struct service *s, const struct caller *caller, int fd, const char *reason);
+
+/* A connection that outlives its acceptance, or NULL for lack of memory. Not yet counted as open; the
+ * descriptor stays the caller's until then. */
+struct connection *service_new_connection(struct service *s, const struct caller *caller, int fd,
+					  enum phase phase);
+
+/* It has ended, for that reason: record it, close it, and make room for another one. */
+void service_finish(struct connection *c, const char *reason);
+void service_release(struct loop *loop, struct loop_garbage *garbage);
+
+/* Go on towards the end; a stage that is past is nothing new. End now, if nothing is left to wait for. */
+void service_advance(struct service *s, enum stage stage);
+void service_end_if_idle(struct service *s);
+
+/* What the loop calls. */
+loop_handler service_handle_output;
+loop_alarm service_resume, service_time_out, service_lose_patience;
+void service_handle_signal(struct loop *loop, int signo, void *context);
+
+/* ---- accept.c ---- */
+
+/* The handler of TCP listeners. */
+loop_handler accept_pending;
+
+/* Refuse a connection whose PROXY header is awaited. */
+void accept_refuse_header(struct connection *c, const char *why);
+
+/* ---- flows.c ---- */
+
+/* The table of flows, needed with UDP listeners; and their handler. 0, or -1 with *why. */
+int flows_init(struct service *s, struct failure *why);
+loop_handler flows_take;
+
+/* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its own? */
+void flows_forget(struct connection *c);
+bool flows_need_sockets(const struct service *s);
+
+/* ---- serve.c ---- */
+
+/* Do with an admitted connection, already counted for its client, what is to be done. */
+void serve_act(struct service *s, const struct caller *caller, int fd);
+
+/* Run the command for a connection, or flow. False, with *why, if it cannot be started. */
+bool serve_command(struct connection *c, struct failure *why);
+void serve_child_ended(struct child *child, int status, void *context);
+
+#endif
