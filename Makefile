@@ -66,8 +66,10 @@ $(LIB): $(LIBOBJS)
 	$(Q)$(AS_USER) $(AR) rcs $@ $^
 
 # A program is cmd/PROGRAM.c and what is in cmd/PROGRAM/, if it has such a folder.
+program_objects = $(addprefix $(O)/,$(addsuffix .o,$(basename cmd/$1.c $(wildcard cmd/$1/*.c))))
+
 .SECONDEXPANSION:
-$(BINS): $(O)/%: $$(addprefix $$(O)/,$$(addsuffix .o,$$(basename cmd/$$*.c $$(wildcard cmd/$$*/*.c)))) $(LIB)
+$(BINS): $(O)/%: $$(call program_objects,$$*) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
 
