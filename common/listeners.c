@@ -93,8 +93,8 @@ static bool is_lack(const struct failure *why)
  * descriptor, no memory) is no lack: opening will say so. */
 static bool is_elsewhere(const struct listener *one)
 {
-	return one->optional && endpoint_is_loopback(&one->at) &&
-	       !transparent_is_local(&one->at) && errno == EADDRNOTAVAIL;
+	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at) &&
+	       errno == EADDRNOTAVAIL;
 }
 
 static int open_one(struct listener *one, int protocol,
