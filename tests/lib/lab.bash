@@ -80,21 +80,21 @@ lab_up() {
 	done
 	LAB_ENTER=
 	[[ /proc/$LAB_proxy/ns/user -ef /proc/self/ns/user ]] || LAB_ENTER=--user=/proc/$LAB_proxy/ns/user
-	export OUT LAB_NAME LAB_GUARD LAB_ENTER LAB_client LAB_proxy LAB_server LAB_bystander
+	# Taken now: later a pid may be somebody else's.
+	LAB_NETS=" $(readlink /proc/{"$LAB_client","$LAB_proxy","$LAB_server","$LAB_bystander"}/ns/net | tr '\n' ' ')"
+	export OUT LAB_NAME LAB_GUARD LAB_ENTER LAB_NETS LAB_client LAB_proxy LAB_server LAB_bystander
 }
 
 # lab_down: remove the lab and whatever runs in it.
 lab_down() {
-	local net pid pids=()
+	local pid pids=()
 	[[ ${LAB_GUARD-} ]] || return 0
 	# Processes of on and bg are in the machine's pid namespace, so that $! and /proc mean what they
 	# seem to; they are known by their network namespace.
-	net=" $(readlink "/proc/$LAB_client/ns/net" "/proc/$LAB_proxy/ns/net" "/proc/$LAB_server/ns/net" \
-		"/proc/$LAB_bystander/ns/net" | tr '\n' ' ')"
 	while read -r pid; do
 		[[ $pid == "$LAB_client" || $pid == "$LAB_proxy" || $pid == "$LAB_server" ||
 			$pid == "$LAB_bystander" ]] || pids+=("$pid")
-	done < <(lab_processes "$net")
+	done < <(lab_processes "$LAB_NETS")
 	((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || :
 	kill -TERM "$LAB_GUARD" 2>/dev/null || :
 	wait_until 10 gone "$LAB_GUARD"
