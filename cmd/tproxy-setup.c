@@ -3,6 +3,7 @@
  * tproxy-setup - put the kernel in the state in which it hands other hosts' connections to a local
  * listener; say what is there; take it away again.
  */
+#include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -857,7 +858,8 @@ static int perform(struct setup *setup, int command)
 		return report_failure(&why, command == RUN ? STATUS_WRAPPER : STATUS_REFUSED);
 	if (command == RUN)
 		return run(setup);
-	if (!instance_open(&kernel, &why))
+	/* A plan can be made without the right to carry it out. */
+	if (!instance_open(&kernel, &why) || (command == PLAN && why.err == EPERM))
 		result = verbs[command](&kernel, setup, &why);
 	instance_close(&kernel);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : result;

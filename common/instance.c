@@ -146,6 +146,13 @@ int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t
 	spec->zone = spec->divert_only ? CONNTRACK_OFF : spec->conntrack;
 	if (spec->zone != CONNTRACK_AUTO)
 		return 0;
+	spec->zone = CONNTRACK_OFF;
+	if (!kernel->rules) {
+		snprintf(notice, 256,
+			 "the rules here cannot be read without CAP_NET_ADMIN: "
+			 "--conntrack auto is taken for off");
+		return 0;
+	}
 	if (ruleset_conntrack_need(kernel->rules, &need, NULL, why))
 		return -1;
 	spec->zone = (int)need;

@@ -52,7 +52,8 @@ bool instance_intact(const struct instance_view *view);
 /*
  * Settle what the specification leaves to this machine: a family that cannot be used here is left out
  * (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode. `notice` gets
- * what the user should know, "" if nothing. 0, or -1 with *why.
+ * what the user should know, "" if nothing. With a kernel that is not open (all zero) auto is off. 0,
+ * or -1 with *why.
  */
 int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
 		    char notice[256], struct failure *why);

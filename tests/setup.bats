@@ -221,6 +221,14 @@ add_foreign() {
 	done
 }
 
+@test "a plan needs no privilege: without it auto is off, and that is said" {
+	run on proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin \
+		tproxy-setup plan --to 3129 --port 80 --format ip
+	assert_success
+	assert_line --partial "--conntrack auto is taken for off"
+	assert_line --partial "rule add pref 100 fwmark 0x1/0xff lookup 100 protocol 116"
+}
+
 @test "bad input is a usage error that names the offending word, before anything is touched" {
 	snapshot >"$OUT/before"
 	while IFS='|' read -r arguments expected; do

@@ -22,6 +22,7 @@ unit_test() {
 @test "options: one table, every usage error" { unit_test options; }
 @test "record: text, NDJSON, a writer that never blocks" { unit_test record; }
 @test "match: CIDR[:PORTS]" { unit_test match; }
+@test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
 
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
 
