@@ -222,6 +222,7 @@ struct reading {
 	char spec[INTERCEPT_TEXT_MAX];
 	char seal[RULESET_PARTS_MAX * 80];
 	bool odd_elements[INTERCEPT_LISTS];
+	bool starved; /* for want of memory a digest is wrong */
 };
 
 static uint64_t hash_text(uint64_t hash, const char *text)
@@ -256,6 +257,7 @@ static void digest_add(struct reading *r, const char *kind, const char *name, js
 	for (size_t i = 0; i < sizeof(moving) / sizeof(*moving); i++)
 		json_object_del(object, moving[i]);
 	text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+	r->starved |= !text;
 	if (digest && text)
 		digest->hash = hash_text(digest->hash, text);
 	free(text);
@@ -524,7 +526,7 @@ static int read_back(struct ruleset *rules, const char *name, bool contents, str
 	}
 	read_table(r, list);
 	json_decref(list);
-	return 0;
+	return r->starved ? report_fail(why, ENOMEM, "json_dumps", "reading rules") : 0;
 }
 
 int ruleset_read(struct ruleset *rules, const char *name, bool contents,
