@@ -15,5 +15,10 @@ $(FAULT_BINS): $(O)/fault/%: $$(call program_objects,$$*) $(O)/fault/fault.o $(L
 	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) $(FAULTS) -o $@ $(filter %.o,$^) $(LIB) \
 		$(shell $(PKGCONF) --libs libnl-3.0 $(LIBS_$*)) -pthread
 
-.PHONY: fault
+soak: soak-fault
+
+soak-fault: all fault ## every single call and allocation fails once
+	@TPROXY_BIN=$(abspath $(O)) TPROXY_FAULT_STEP=1 BATS_TEST_TIMEOUT=1200 tests/run tests/fault.bats
+
+.PHONY: fault soak-fault
 -include $(O)/fault/fault.d
