@@ -52,8 +52,10 @@ function sort(a, n,    i, j, v) {
 	}
 }
 
-# How many of n sorted values may be left off at each end.
+# How many of n sorted values may be left off at each end. (2^-n is 0 in floating point from 1075 on.)
 function trim(n,    k, tail, term) {
+	if (n > 1000)
+		return int(n / 2 - sqrt(n))
 	term = tail = 0.5 ^ n
 	for (k = 0; 2 * tail <= 0.05; k++) {
 		term *= (n - k) / (k + 1)
