@@ -264,8 +264,9 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 		UsePAM no
 		PermitRootLogin yes
 	END
-	mkdir -p /run/sshd
-	listen tproxy-listen 3129 -- /usr/sbin/sshd -i -f "$OUT/sshd_config"
+	# sshd wants its directory in /run, which is not ours to make: a /run of its own
+	listen unshare --mount sh -c 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"' sh \
+		tproxy-listen 3129 -- /usr/sbin/sshd -i -f "$OUT/sshd_config"
 	run on client timeout --foreground 20 ssh -p 80 -i "$OUT/user" -o BatchMode=yes -o IdentitiesOnly=yes \
 		-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR \
 		root@198.51.100.2 'echo $SSH_CONNECTION'
