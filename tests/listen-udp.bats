@@ -163,7 +163,7 @@ print("wrong", wrong, "heard", heard)'
 }
 
 @test "a direct datagram is refused when there is a command, once a flow" {
-	bg listen proxy tproxy-listen -u --log -o event,client,reason '*:3129' -- cat
+	bg listen proxy tproxy-listen -u --log -o event,client,reason '*:3129' -- sleep 1000
 	wait_listen proxy 3129 udp
 	on client python3 -c '
 import socket

@@ -36,20 +36,7 @@ without_capabilities() {
 	setpriv --bounding-set=-all --inh-caps=-all "$@"
 }
 
-# tproxy_udp_to PORT LISTENER: what proxy forwards to UDP port PORT goes to the listener.
+# tproxy_udp_to PORT LISTENER: the same for UDP.
 tproxy_udp_to() {
-	on proxy nft -f - <<-END
-		table inet see_udp_$1 {
-			chain prerouting {
-				type filter hook prerouting priority mangle
-				fib daddr type { local, broadcast, multicast, anycast } return
-				udp dport $1 meta nfproto ipv4 tproxy ip to 127.0.0.1:$2 meta mark set 0x1 accept
-				udp dport $1 meta nfproto ipv6 tproxy ip6 to [::1]:$2 meta mark set 0x1 accept
-			}
-		}
-	END
-	on proxy ip -4 rule add fwmark 0x1/0xff lookup 99 pref 99
-	on proxy ip -6 rule add fwmark 0x1/0xff lookup 99 pref 99
-	on proxy ip -4 route replace local default dev lo table 99
-	on proxy ip -6 route replace local default dev lo table 99
+	on proxy tproxy-setup up -q -u --name "udp$1" --port "$1" --to "$2"
 }
