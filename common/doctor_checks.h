@@ -38,7 +38,7 @@ void doctor_listener_present(struct examination *x);
 void doctor_listener_group(struct examination *x);
 void doctor_listener_mark(struct examination *x);
 
-/* Has every listener that gets connections a mark of its own? How many processes share them? */
+/* Has every TCP listener that gets connections a mark of its own? How many processes share them? */
 bool doctor_listener_all_marked(const struct examination *x);
 unsigned doctor_listener_processes(const struct examination *x);
 

@@ -25,12 +25,14 @@ static enum doctor_severity gravity(const struct examination *x)
 	return x->installed ? DOCTOR_FAIL : DOCTOR_WARN;
 }
 
-static const struct examination_listener *find_listener(const struct examination *x,
+static const struct examination_listener *find_listener(const struct examination *x, int protocol,
 							const struct endpoint *to, bool at_address)
 {
 	for (unsigned i = 0; i < x->listeners; i++) {
 		const struct examination_listener *l = &x->listener[i];
 
+		if (l->socket.protocol != protocol)
+			continue;
 		if (at_address ? listener_hears(&l->socket, to)
 			       : !l->hears && endpoint_equal(&l->missed, to))
 			return l;
@@ -55,12 +57,18 @@ static void report_elsewhere(struct examination *x, const struct endpoint *to,
 			   endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
 }
 
-static void report_none(struct examination *x, const struct endpoint *to)
+static void report_none(struct examination *x, int protocol, const struct endpoint *to)
 {
 	char text[ENDPOINT_TEXT_MAX], fix[160];
+	bool udp = protocol == IPPROTO_UDP;
 
-	snprintf(fix, sizeof(fix), "tproxy-relay '%s'", endpoint_format(to, text));
-	examination_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s", text);
+	snprintf(fix, sizeof(fix), "tproxy-relay %s'%s'",
+		 !udp		? ""
+		 : x->spec->tcp ? "-t -u "
+				: "-u ",
+		 endpoint_format(to, text));
+	examination_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s%s", text,
+			   udp ? " (UDP)" : "");
 }
 
 /* The kernel's own lookup, for a client that comes in by a certain interface. */
@@ -69,8 +77,8 @@ static void ask_kernel(struct examination *x, const struct examination_flow *flo
 	struct sockdiag_socket found;
 	char text[ENDPOINT_TEXT_MAX], fix[EXAMINATION_FIX_MAX], device[IFNAMSIZ] = "?";
 	struct intercept changed = *x->spec;
-	const struct examination_listener *l = find_listener(x, flow->to, true);
-	int answer = sockdiag_lookup(x->diag, IPPROTO_TCP, &flow->client, flow->to,
+	const struct examination_listener *l = find_listener(x, flow->protocol, flow->to, true);
+	int answer = sockdiag_lookup(x->diag, flow->protocol, &flow->client, flow->to,
 				     flow->device->index, &found, NULL);
 
 	if (answer || !l)
@@ -84,19 +92,27 @@ static void ask_kernel(struct examination *x, const struct examination_flow *flo
 			   l->owner, endpoint_format(flow->to, text), device, flow->device->name);
 }
 
-void doctor_listener_present(struct examination *x)
+static void look(struct examination *x, int protocol, const struct endpoint *to)
 {
-	const struct endpoint *to[] = { &x->spec->to4, &x->spec->to6 };
 	const struct examination_listener *l;
 
+	if (!examination_wants(x, protocol) || !endpoint_is_set(to) ||
+	    find_listener(x, protocol, to, true))
+		return;
+	l = find_listener(x, protocol, to, false);
+	if (l)
+		report_elsewhere(x, to, l);
+	else
+		report_none(x, protocol, to);
+}
+
+void doctor_listener_present(struct examination *x)
+{
+	static const int protocols[] = { IPPROTO_TCP, IPPROTO_UDP };
+
 	for (int i = 0; i < 2; i++) {
-		if (!endpoint_is_set(to[i]) || find_listener(x, to[i], true))
-			continue;
-		l = find_listener(x, to[i], false);
-		if (l)
-			report_elsewhere(x, to[i], l);
-		else
-			report_none(x, to[i]);
+		look(x, protocols[i], &x->spec->to4);
+		look(x, protocols[i], &x->spec->to6);
 	}
 	for (unsigned i = 0; !x->findings && i < x->flows; i++)
 		if (x->flow[i].to)
@@ -132,17 +148,30 @@ static void report_opaque(struct examination *x, const struct examination_listen
 			   text);
 }
 
-void doctor_listener_group(struct examination *x)
+static unsigned count_members(const struct examination *x, const struct examination_listener *of)
 {
 	unsigned members = 0;
 
 	for (unsigned i = 0; i < x->listeners; i++)
-		members += x->listener[i].hears;
-	for (unsigned i = 0; i < x->listeners; i++)
-		if (x->listener[i].hears && x->listener[i].socket.transparent == SOCKDIAG_NO)
-			report_opaque(x, &x->listener[i], members);
-	if (members)
-		examination_ok(x, "each of %u listeners is transparent", members);
+		members += x->listener[i].hears &&
+			   x->listener[i].socket.family == of->socket.family &&
+			   x->listener[i].socket.protocol == of->socket.protocol;
+	return members;
+}
+
+void doctor_listener_group(struct examination *x)
+{
+	unsigned heard = 0;
+
+	for (unsigned i = 0; i < x->listeners; i++) {
+		const struct examination_listener *l = &x->listener[i];
+
+		heard += l->hears;
+		if (l->hears && l->socket.transparent == SOCKDIAG_NO)
+			report_opaque(x, l, count_members(x, l));
+	}
+	if (heard)
+		examination_ok(x, "each of %u listeners is transparent", heard);
 	else
 		examination_ok(x, "there is none");
 }
@@ -178,8 +207,12 @@ bool doctor_listener_all_marked(const struct examination *x)
 	unsigned marked = 0, hear = 0;
 
 	for (unsigned i = 0; i < x->listeners; i++) {
-		hear += x->listener[i].hears;
-		marked += x->listener[i].hears && x->listener[i].socket.mark;
+		const struct examination_listener *l = &x->listener[i];
+
+		if (!l->hears || l->socket.protocol != IPPROTO_TCP)
+			continue;
+		hear++;
+		marked += l->socket.mark != 0;
 	}
 	return hear && marked == hear;
 }
@@ -189,7 +222,7 @@ unsigned doctor_listener_processes(const struct examination *x)
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < x->listeners; i++) {
-		bool seen = !x->listener[i].hears;
+		bool seen = !x->listener[i].hears || x->listener[i].socket.protocol != IPPROTO_TCP;
 
 		for (unsigned j = 0; j < i; j++)
 			seen |= x->listener[j].hears && x->listener[j].pid == x->listener[i].pid;

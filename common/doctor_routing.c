@@ -158,7 +158,8 @@ void doctor_routing_networkd(struct examination *x)
 
 static void describe_question(const struct route_question *q, char buf[200])
 {
-	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], device[IFNAMSIZ] = "?";
+	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
+	char device[IFNAMSIZ] = "this host";
 
 	if_indextoname(q->iif, device);
 	snprintf(buf, 200, "RTM_GETROUTE for %s -> %s, mark 0x%x, from %s",
@@ -253,8 +254,9 @@ void doctor_routing_delivery(struct examination *x)
 			.source = flow->client,
 			.destination = flow->destination,
 			.mark = x->spec->mark.value,
-			.iif = flow->device->index,
-			.protocol = IPPROTO_TCP,
+			/* What this host opens is routed to lo on its way out. */
+			.iif = flow->own ? 0 : flow->device->index,
+			.protocol = flow->protocol,
 		};
 
 		fine = check_delivery(x, &question);
@@ -282,10 +284,10 @@ static bool check_answer(struct examination *x, const struct examination_flow *f
 		.destination = flow->client,
 		.mark = x->spec->mark.value,
 		.iif = flow->upstream.index,
-		.protocol = IPPROTO_TCP,
+		.protocol = flow->protocol,
 	};
 
-	return !flow->upstream.index || !x->installed || check_delivery(x, &question);
+	return !flow->upstream.index || !x->installed || flow->own || check_delivery(x, &question);
 }
 
 /* Relayed connections that wait for a server's answer that does not come. */

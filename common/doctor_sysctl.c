@@ -84,7 +84,7 @@ static bool kernel_refuses(struct examination *x, const struct examination_flow 
 		.destination = flow->destination,
 		.mark = mark,
 		.iif = flow->device->index,
-		.protocol = IPPROTO_TCP,
+		.protocol = flow->protocol,
 	};
 	struct route_answer answer;
 	struct failure why = { 0 };
@@ -116,7 +116,7 @@ static bool judged(const struct examination *x, unsigned flow, bool upstream)
 	unsigned index = upstream ? x->flow[flow].upstream.index : x->flow[flow].device->index;
 
 	for (unsigned i = 0; i <= flow; i++) {
-		if (x->flow[i].client.family != AF_INET)
+		if (x->flow[i].client.family != AF_INET || x->flow[i].own)
 			continue;
 		if ((i < flow || upstream) && x->flow[i].device->index == index)
 			return true;
@@ -131,8 +131,8 @@ void doctor_sysctl_src_valid_mark(struct examination *x)
 	for (unsigned i = 0; i < x->flows; i++) {
 		const struct examination_flow *flow = &x->flow[i];
 
-		/* IPv6 has no such check. */
-		if (flow->client.family != AF_INET)
+		/* IPv6 has no such check, and what goes by lo keeps its route. */
+		if (flow->client.family != AF_INET || flow->own)
 			continue;
 		if (!judged(x, i, false) && mark_breaks(flow->device->name))
 			report_src_valid_mark(x, flow->device->name,
@@ -206,8 +206,8 @@ void doctor_sysctl_rp_filter(struct examination *x)
 		const char *device = flow->device->name;
 		char client[ENDPOINT_TEXT_MAX];
 
-		if (flow->client.family != AF_INET || effective(device, "rp_filter") != 1 ||
-		    (told && !strcmp(told, device)))
+		if (flow->client.family != AF_INET || flow->own ||
+		    effective(device, "rp_filter") != 1 || (told && !strcmp(told, device)))
 			continue;
 		told = device;
 		endpoint_format_address(&flow->client, client);
@@ -232,7 +232,7 @@ void doctor_sysctl_fwmark_accept(struct examination *x)
 	bool on = examination_sysctl(0, "net/ipv4/tcp_fwmark_accept") == 1;
 	char mark[QUANTITY_MARK_MAX];
 
-	if (on && !doctor_listener_all_marked(x))
+	if (on && x->spec->tcp && !doctor_listener_all_marked(x))
 		examination_report(
 			x, DOCTOR_FAIL,
 			"accepted sockets take the intercept mark, and what they send is routed "

@@ -119,6 +119,8 @@ static int add_device(const struct link *link, void *context)
 {
 	struct examination *x = context;
 
+	if (!strcmp(link->name, "lo"))
+		x->lo = *link;
 	if (is_ingress(x->spec, link->name) && x->devices < EXAMINATION_DEVICES_MAX)
 		x->device[x->devices++] = *link;
 	return 0;
@@ -251,31 +253,63 @@ static void find_upstream(struct examination *x, struct examination_flow *flow)
 	flow->upstream.index = answer.oif;
 }
 
-static void add_flow(struct examination *x, const struct ifaddrs *all, const struct link *device,
-		     sa_family_t family)
+static const uint8_t protocols[] = { IPPROTO_TCP, IPPROTO_UDP };
+
+bool examination_wants(const struct examination *x, int protocol)
+{
+	return protocol == IPPROTO_TCP ? x->spec->tcp : x->spec->udp;
+}
+
+/* Complete the flow that has its addresses, and add it once for each protocol. */
+static void add_flow(struct examination *x, struct examination_flow *flow)
 {
 	const struct intercept *spec = x->spec;
-	const struct endpoint *to = family == AF_INET ? &spec->to4 : &spec->to6;
-	struct examination_flow *flow = &x->flow[x->flows];
+	const struct endpoint *to = flow->client.family == AF_INET ? &spec->to4 : &spec->to6;
 
-	if (!choose_client(x, all, device, family, &flow->client))
-		return;
-	choose_destination(x, all, device, family, &flow->destination);
-	flow->device = device;
 	flow->client.port = EXAMPLE_CLIENT_PORT;
 	flow->destination.port = spec->port.count ? spec->port.at[0].first : EXAMPLE_PORT;
 	flow->to = endpoint_is_set(to) ? to : NULL;
 	find_upstream(x, flow);
-	x->flows++;
+	for (size_t i = 0; i < sizeof(protocols); i++) {
+		flow->protocol = protocols[i];
+		if (examination_wants(x, protocols[i]) && x->flows < EXAMINATION_FLOWS_MAX)
+			x->flow[x->flows++] = *flow;
+	}
+}
+
+static void add_flow_of(struct examination *x, const struct ifaddrs *all, const struct link *device,
+			sa_family_t family)
+{
+	struct examination_flow flow = { .device = device };
+
+	if (!choose_client(x, all, device, family, &flow.client))
+		return;
+	choose_destination(x, all, device, family, &flow.destination);
+	add_flow(x, &flow);
+}
+
+/* What this host opens, from the address that it uses towards that destination. */
+static void add_own_flow(struct examination *x, const struct ifaddrs *all, sa_family_t family)
+{
+	struct examination_flow flow = { .own = true, .device = &x->lo };
+
+	choose_destination(x, all, &x->lo, family, &flow.destination);
+	flow.destination.port = EXAMPLE_PORT;
+	if (examination_source_to(&flow.destination, &flow.client))
+		add_flow(x, &flow);
 }
 
 static void find_flows(struct examination *x, const struct ifaddrs *all)
 {
-	for (unsigned i = 0; i < x->devices; i++) {
-		if (x->spec->ipv4)
-			add_flow(x, all, &x->device[i], AF_INET);
-		if (x->spec->ipv6)
-			add_flow(x, all, &x->device[i], AF_INET6);
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+
+	for (int f = 0; f < 2; f++) {
+		if (!(families[f] == AF_INET ? x->spec->ipv4 : x->spec->ipv6))
+			continue;
+		for (unsigned i = 0; i < x->devices; i++)
+			add_flow_of(x, all, &x->device[i], families[f]);
+		if (x->spec->local)
+			add_own_flow(x, all, families[f]);
 	}
 }
 
@@ -324,17 +358,24 @@ static int add_listener(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
+/* An unconnected UDP socket is in state CLOSE. */
 static int find_listeners(struct examination *x, struct failure *why)
 {
-	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
-						.states = 1U << TCP_LISTEN };
 	struct gathering g = { x, sockdiag_owners_read(NULL) };
-	int err;
+	int err = 0;
 
 	x->diag = sockdiag_open(why);
-	err = x->diag ? sockdiag_dump(x->diag, &filter, add_listener, &g, why) : -1;
+	for (size_t i = 0; x->diag && !err && i < sizeof(protocols); i++) {
+		const struct sockdiag_filter filter = {
+			.protocol = protocols[i],
+			.states = 1U << (protocols[i] == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
+		};
+
+		if (examination_wants(x, protocols[i]))
+			err = sockdiag_dump(x->diag, &filter, add_listener, &g, why);
+	}
 	sockdiag_owners_free(g.owners);
-	return err;
+	return x->diag ? err : -1;
 }
 
 int examination_open(struct examination *x, struct failure *why)

@@ -20,12 +20,14 @@
 
 /* Interfaces that are looked at, at most: one example of each kind is enough on a big router. */
 #define EXAMINATION_DEVICES_MAX	  32
-#define EXAMINATION_FLOWS_MAX	  (2 * EXAMINATION_DEVICES_MAX)
+#define EXAMINATION_FLOWS_MAX	  (4 * EXAMINATION_DEVICES_MAX + 4)
 #define EXAMINATION_LISTENERS_MAX 64
 
-/* A connection that the specification is about: an example, of one family and one interface. The
+/* A connection that the specification is about: an example, of one protocol, family and interface. The
  * addresses are of its prefixes, or of the networks of the interfaces where it has none. */
 struct examination_flow {
+	uint8_t protocol;	   /* IPPROTO_TCP or IPPROTO_UDP */
+	bool own;		   /* opened by this host itself (--local): it comes in by lo */
 	const struct link *device; /* where it comes in */
 	struct link upstream;	   /* by which it goes on; no name: unknown */
 	struct endpoint client, destination;
@@ -47,7 +49,8 @@ struct examination {
 	const struct intercept *spec;
 	bool installed;
 	struct sockdiag *diag;
-	struct firewall *firewall;		     /* every rule that is not ours */
+	struct firewall *firewall; /* every rule that is not ours */
+	struct link lo;
 	struct link device[EXAMINATION_DEVICES_MAX]; /* where packets come in */
 	unsigned devices;
 	struct examination_flow flow[EXAMINATION_FLOWS_MAX];
@@ -65,6 +68,9 @@ struct examination {
 /* Open what the checks need and choose the flows. 0, or -1 with *why; close it in any case. */
 int examination_open(struct examination *x, struct failure *why);
 void examination_close(struct examination *x);
+
+/* Does the specification have that protocol (IPPROTO_TCP, IPPROTO_UDP)? */
+bool examination_wants(const struct examination *x, int protocol);
 
 /* Report a finding of the check that runs. `why` and `fix` are complete texts. */
 void examination_report(struct examination *x, enum doctor_severity severity, const char *why,

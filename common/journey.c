@@ -100,6 +100,7 @@ static void travel(struct journey *j, const struct examination_flow *flow, const
 	const char *later = *state ? state : "established";
 	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
 	struct walk_packet request = {
+		.protocol = flow->protocol,
 		.source = flow->client,
 		.destination = flow->destination,
 		.iif = flow->device->name,
@@ -108,6 +109,7 @@ static void travel(struct journey *j, const struct examination_flow *flow, const
 		.ack = *state,
 	};
 	struct walk_packet onward = {
+		.protocol = flow->protocol,
 		.source = flow->client,
 		.destination = flow->destination,
 		.oif = upstream,
@@ -117,6 +119,7 @@ static void travel(struct journey *j, const struct examination_flow *flow, const
 		.ack = *state,
 	};
 	struct walk_packet answer = {
+		.protocol = flow->protocol,
 		.source = flow->destination,
 		.destination = flow->client,
 		.iif = upstream,
@@ -125,6 +128,7 @@ static void travel(struct journey *j, const struct examination_flow *flow, const
 		.ack = true,
 	};
 	struct walk_packet reply = {
+		.protocol = flow->protocol,
 		.source = flow->destination,
 		.destination = flow->client,
 		.oif = flow->device->name,
@@ -133,6 +137,12 @@ static void travel(struct journey *j, const struct examination_flow *flow, const
 		.ack = true,
 	};
 
+	/* Our rules in output have marked what comes in by lo, and its source is this host. */
+	if (flow->own) {
+		request.mark = j->x->spec->mark.value;
+		come_in(j, &request, JOURNEY_BEFORE);
+		return;
+	}
 	come_in(j, &request, JOURNEY_BEFORE);
 	pass(j, JOURNEY_UPSTREAM, "output", LONG_MIN, LONG_MAX, &onward);
 	come_in(j, &answer, JOURNEY_ANSWER_BEFORE);

@@ -84,6 +84,11 @@ static const char *text_of(const json_t *object, const char *key)
 	return t ? t : "";
 }
 
+static const char *protocol_of(const struct walk_packet *p)
+{
+	return p->protocol == IPPROTO_UDP ? "udp" : "tcp";
+}
+
 static struct value meta_of(const struct walk_packet *p, const char *key)
 {
 	bool four = p->destination.family == AF_INET;
@@ -95,7 +100,7 @@ static struct value meta_of(const struct walk_packet *p, const char *key)
 	if (!strcmp(key, "oif") || !strcmp(key, "oifname"))
 		return text(p->oif ? p->oif : "");
 	if (!strcmp(key, "l4proto"))
-		return text("tcp");
+		return text(protocol_of(p));
 	if (!strcmp(key, "nfproto"))
 		return text(four ? "ipv4" : "ipv6");
 	if (!strcmp(key, "protocol"))
@@ -117,7 +122,7 @@ static struct value ip_field(const struct walk_packet *p, const char *field)
 	if (!strcmp(field, "daddr"))
 		return address(&p->destination);
 	if (!strcmp(field, "protocol") || !strcmp(field, "nexthdr"))
-		return text("tcp");
+		return text(protocol_of(p));
 	return unknown;
 }
 
@@ -139,11 +144,11 @@ static struct value payload_of(const struct walk_packet *p, const json_t *payloa
 
 	if (!strcmp(protocol, "ip") || !strcmp(protocol, "ip6"))
 		return strcmp(protocol, ours) ? absent : ip_field(p, field);
-	if (!strcmp(protocol, "tcp") || !strcmp(protocol, "th"))
+	if (!strcmp(protocol, protocol_of(p)) || !strcmp(protocol, "th"))
 		return port_field(p, field);
 	if (!strcmp(protocol, "ether") || !*protocol)
 		return unknown;
-	return absent; /* udp, icmp, icmpv6, ... */
+	return absent; /* the other one, icmp, icmpv6, ... */
 }
 
 static struct value ct_of(const struct walk_packet *p, const char *key)

@@ -14,8 +14,9 @@
 #include "endpoint.h"
 #include "firewall.h"
 
-/* A TCP packet as the rules see it. */
+/* A packet as the rules see it. */
 struct walk_packet {
+	uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
 	struct endpoint source, destination;
 	const char *iif, *oif; /* interface names; NULL: none at this hook */
 	uint32_t mark;

@@ -115,7 +115,7 @@ has_listeners() {
 		fetch >/dev/null 2>&1 || lost=$((lost + 1))
 	done
 	assert [ "$lost" -gt 0 -a "$lost" -lt 30 ]
-	finds fail listener-group 'perl \(pid [0-9]+\), one of 5 listeners at 127.0.0.1:3129, is not transparent'
+	finds fail listener-group 'perl \(pid [0-9]+\), one of 3 listeners at 127.0.0.1:3129, is not transparent'
 	mend listener-group
 	wait_until 5 has_listeners 2
 	for _ in {1..30}; do
@@ -147,4 +147,23 @@ has_listeners() {
 	wait_until 10 has_listeners 1
 	fails
 	finds fail listener 'tproxy-relay \(pid [0-9]+\) listens at 127.0.0.1:3129, but only for packets from tobystander'
+}
+
+@test "UDP: nobody listens, and a socket that is not transparent" {
+	start_nginx
+	relay
+	on proxy tproxy-setup up -q -t -u --to 3129 -p 80
+	finds fail listener 'nobody listens at 127.0.0.1:3129 \(UDP\)'
+	bg opaque proxy socat -u UDP4-RECVFROM:3129,bind=127.0.0.1,fork,reuseaddr STDOUT
+	wait_listen proxy 127.0.0.1:3129 udp
+	finds fail listener-group 'socat \(pid [0-9]+\), one of 1 listeners at 127.0.0.1:3129, is not transparent'
+	printf lost | on client socat -u - UDP4:198.51.100.2:80
+	finds fail listener-group 'is not transparent'
+	refute_line_in opaque.out lost
+	stop opaque KILL || :
+	bg udp proxy tproxy-listen -u --reply hello 3129
+	wait_listen proxy 127.0.0.1:3129 udp
+	run on client bash -c 'printf ping | timeout 3 socat -T2 - UDP4:198.51.100.2:80'
+	assert_output --partial hello
+	healthy
 }

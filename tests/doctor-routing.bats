@@ -169,3 +169,54 @@ waits() {
 	SPEC=(--to 3129 -p 80 --iif wlan9)
 	finds warn delivery 'no interface by which intercepted packets could come in'
 }
+
+# The proxy's own programs, relayed by the proxy itself: with their address, and a port of its own.
+own_patient() {
+	start_nginx
+	bg relay proxy tproxy-relay --log events --source client-addr 3129
+	wait_listen proxy 127.0.0.1:3129
+	on proxy tproxy-setup up -q --to 3129 -p 80 --local
+}
+
+own() {
+	on proxy curl -sS --max-time 2 "http://$WEB4/who"
+}
+
+relayed() {
+	grep -c ' open .* 198.51.100.1:[0-9]* 198.51.100.2:80' "$OUT/relay.out" || :
+}
+
+@test "--local: a rule of others that is asked before ours takes this host's connections on" {
+	own_patient
+	run own
+	assert_success
+	assert_equal "$(relayed)" 1
+	healthy
+	on proxy ip route add default via 198.51.100.2 table 50
+	on proxy ip rule add pref 50 iif lo lookup 50
+	run own
+	assert_equal "$(relayed)" 1 # no more
+	finds fail delivery 'mark 0x1, from this host: table 50, by the rule with preference 50'
+	mend delivery
+	run own
+	assert_success
+	assert_equal "$(relayed)" 2
+	healthy
+}
+
+@test "--local and an INPUT rule that drops what comes in by lo with a foreign destination" {
+	on proxy nft -f - <<-'END'
+		table inet filter {
+			chain input { type filter hook input priority filter; ct state established accept; iifname lo fib daddr type != local drop; }
+		}
+	END
+	own_patient
+	run own
+	assert_failure
+	finds fail input 'inet filter, chain input: `iifname "lo" fib daddr type != local drop`'
+	mend input
+	run own
+	assert_success
+	assert_equal "$(relayed)" 1
+	healthy
+}

@@ -15,6 +15,10 @@
 #
 # ADDRESS is 198.51.100.2 unless given.
 
+# iptables-legacy wants a lock file where an ordinary user may not write.
+XTABLES_LOCKFILE=${BATS_TEST_TMPDIR:-/tmp}/xtables.lock
+export XTABLES_LOCKFILE
+
 WEB4=198.51.100.2
 WEB6='[2001:db8:2::2]'
 export WEB4 WEB6
