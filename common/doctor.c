@@ -27,6 +27,7 @@ static const struct {
 	{ "listener", doctor_listener_present },
 	{ "listener-group", doctor_listener_group },
 	{ "listener-mark", doctor_listener_mark },
+	{ "iptables-legacy", doctor_firewall_legacy },
 	{ "mark", doctor_firewall_mark },
 	{ "tproxy", doctor_firewall_tproxy },
 	{ "prerouting", doctor_firewall_prerouting },

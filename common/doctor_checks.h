@@ -43,6 +43,7 @@ bool doctor_listener_all_marked(const struct examination *x);
 unsigned doctor_listener_processes(const struct examination *x);
 
 /* doctor_firewall.c: what other programs' rules do to the packets on their way. */
+void doctor_firewall_legacy(struct examination *x);
 void doctor_firewall_mark(struct examination *x);
 void doctor_firewall_tproxy(struct examination *x);
 void doctor_firewall_prerouting(struct examination *x);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "journey.h"
+#include "xtables.h"
 
 #define PLACE_MAX 400
 
@@ -253,4 +254,22 @@ void doctor_firewall_output(struct examination *x)
 {
 	journey_each(x, "", judge_output, NULL);
 	examination_ok(x, "no OUTPUT rule drops what the proxy sends");
+}
+
+void doctor_firewall_legacy(struct examination *x)
+{
+	char names[128];
+	int count = xtables_legacy(names, sizeof(names));
+
+	if (count < 0)
+		examination_ok(
+			x, "unknown: /proc/net/ip_tables_names is for the machine's root alone");
+	else if (count)
+		examination_ok(
+			x,
+			"iptables-legacy has rules that nft does not see, and they are looked "
+			"into: tables %s",
+			names);
+	else
+		examination_ok(x, "not in use");
 }

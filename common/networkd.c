@@ -28,9 +28,9 @@ static bool is_networkd(const char *pid)
 		fclose(in);
 	if (strcmp(name, PROGRAM))
 		return false;
-	/* One that may not be looked into is taken to be in our namespace. */
+	/* One that may not be looked into is of another user namespace, and so of another network. */
 	snprintf(path, sizeof(path), "/proc/%.16s/ns/net", pid);
-	return stat(path, &its) || stat("/proc/self/ns/net", &ours) || its.st_ino == ours.st_ino;
+	return !stat(path, &its) && !stat("/proc/self/ns/net", &ours) && its.st_ino == ours.st_ino;
 }
 
 static long find_process(void)

@@ -660,6 +660,41 @@ static void read_legacy(json_t *objects, const struct family *family)
 		fclose(in);
 }
 
+/* Add the names of one family's list, each once. */
+static int list_names(FILE *in, char *buf, size_t size)
+{
+	char name[XT_TABLE_MAXNAMELEN];
+	int count = 0;
+
+	while (fgets(name, sizeof(name), in)) {
+		size_t used = strlen(buf);
+
+		name[strcspn(name, "\n")] = '\0';
+		count++;
+		if (!strstr(buf, name))
+			snprintf(buf + used, size - used, "%s%s", used ? ", " : "", name);
+	}
+	return count;
+}
+
+int xtables_legacy(char *buf, size_t size)
+{
+	int count = 0;
+
+	*buf = '\0';
+	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++) {
+		FILE *in = fopen(families[i].list, "re");
+
+		if (in) {
+			count += list_names(in, buf, size);
+			fclose(in);
+		} else if (errno != ENOENT) {
+			return -1;
+		}
+	}
+	return count;
+}
+
 void xtables_decode(json_t *objects)
 {
 	if (has_extensions(objects)) {

@@ -11,6 +11,7 @@
 #define TPROXY_XTABLES_H
 
 #include <jansson.h>
+#include <stddef.h>
 
 /*
  * `objects` is the array of nft's JSON: replace the extensions in it, and add the chains and rules of
@@ -18,5 +19,9 @@
  * asked for, because asking would create them. What the kernel does not tell is left as it is.
  */
 void xtables_decode(json_t *objects);
+
+/* The tables of iptables-legacy that are in use, as `filter, nat`, in buf. Returns how many; -1: that
+ * cannot be known here (their list is for the initial user namespace's root alone). */
+int xtables_legacy(char *buf, size_t size);
 
 #endif

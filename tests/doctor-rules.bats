@@ -107,6 +107,7 @@ rules() {
 }
 
 @test "iptables-legacy, which nft does not see, drops in INPUT" {
+	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy iptables-legacy -N inside
 	on proxy iptables-legacy -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
 	on proxy iptables-legacy -A INPUT -s 203.0.113.0/24 -j ACCEPT
@@ -115,6 +116,8 @@ rules() {
 	patient
 	fails
 	works "$WEB6"
+	run doctor
+	assert_line --regexp '^ok +iptables-legacy .*: tables filter$'
 	finds fail input 'iptables-legacy filter, chain inside: `rule 1` drops what is delivered'
 	mend input
 	works
@@ -122,6 +125,7 @@ rules() {
 }
 
 @test "iptables-legacy with policy DROP" {
+	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy ip6tables-legacy -P INPUT DROP
 	on proxy ip6tables-legacy -A INPUT -p ipv6-icmp -j ACCEPT
 	patient
@@ -274,6 +278,7 @@ rules() {
 }
 
 @test "another TPROXY by iptables-legacy takes the same packets" {
+	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy iptables-legacy -t mangle -A PREROUTING -p tcp -m tcp --dport 443 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
 	patient
 	run doctor

@@ -47,11 +47,11 @@ teardown() {
 	assert_line --index 0 --regexp '^SEVERITY +CHECK +EVIDENCE$'
 	for check in kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
 		fwmark-reflect forwarding migrate-req routing networkd delivery answers listener \
-		listener-group listener-mark mark tproxy prerouting input output conntrack invalid-drop \
+		listener-group listener-mark iptables-legacy mark tproxy prerouting input output conntrack invalid-drop \
 		flowtable older-flows; do
 		assert_line --regexp "^ok +$check +[^ ]"
 	done
-	assert_equal "${#lines[@]}" 28
+	assert_equal "${#lines[@]}" 29
 }
 
 @test "a failure: exit 1, the reason and the command on stderr, unless -q" {
@@ -71,7 +71,7 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor --json
 	assert_failure 1
 	assert_equal "$stderr" ""
-	run jq -es 'length == 27 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
+	run jq -es 'length == 28 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
 		(.check | length) > 0 and (.evidence | length) > 0 and
 		(if .severity == "ok" then (has("fix") or has("why")) | not
 		 else (.fix | length) > 0 and (.why | length) > 0 end))' <<<"$output"
