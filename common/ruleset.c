@@ -179,14 +179,10 @@ static const char *listing(struct ruleset *rules, const char *text, unsigned fla
 	return err ? NULL : nft_ctx_get_output_buffer(rules->nft);
 }
 
-static json_t *listing_json(struct ruleset *rules, const char *text, bool contents,
-			    struct failure *why)
+static json_t *listing_objects(struct ruleset *rules, const char *text, unsigned flags,
+			       struct failure *why)
 {
-	/* Numbers, so that no name of a protocol has to be looked up, and none can change. */
-	const char *out = listing(rules, text,
-				  NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL |
-					  (contents ? 0 : NFT_CTX_OUTPUT_TERSE),
-				  why);
+	const char *out = listing(rules, text, NFT_CTX_OUTPUT_JSON | flags, why);
 	json_t *root, *list;
 
 	if (!out)
@@ -203,6 +199,15 @@ static json_t *listing_json(struct ruleset *rules, const char *text, bool conten
 	if (!list)
 		report_fail(why, ENOMEM, "json_array", "%s", text);
 	return list;
+}
+
+/* Numbers, so that no name of a protocol has to be looked up, and none can change. */
+static json_t *listing_json(struct ruleset *rules, const char *text, bool contents,
+			    struct failure *why)
+{
+	return listing_objects(rules, text,
+			       NFT_CTX_OUTPUT_NUMERIC_ALL | (contents ? 0 : NFT_CTX_OUTPUT_TERSE),
+			       why);
 }
 
 /* --- digests of what was read back ------------------------------------------------------------ */
@@ -703,7 +708,7 @@ char *ruleset_dump_text(struct ruleset *rules, struct failure *why)
 /* Append what a listing has; one that fails (a chain that went meanwhile) has nothing. */
 static void extend_by(struct ruleset *rules, json_t *all, const char *command_text)
 {
-	json_t *some = listing_json(rules, command_text, true, NULL);
+	json_t *some = listing_objects(rules, command_text, 0, NULL);
 
 	if (some)
 		json_array_extend(all, some);
@@ -741,7 +746,7 @@ json_t *ruleset_dump_json(struct ruleset *rules, struct failure *why)
 	if (text && strstr(text, "\n\tflags "))
 		all = dump_by_chains(rules, text);
 	else if (text)
-		all = listing_json(rules, "list ruleset", true, why);
+		all = listing_objects(rules, "list ruleset", 0, why);
 	free(text);
 	return all;
 }

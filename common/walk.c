@@ -415,17 +415,17 @@ static enum truth equals_concat(const struct walk *w, const json_t *parts, const
 	return result;
 }
 
-static enum truth ordered(const struct value *left, const char *operator, const json_t * right)
+static enum truth ordered(const struct value *left, const char *op, const json_t *right)
 {
 	uint64_t bound = (uint64_t)json_integer_value(right);
 
 	if (left->kind != VALUE_NUMBER || !json_is_integer(right))
 		return UNKNOWN;
-	if (!strcmp(operator, "<"))
+	if (!strcmp(op, "<"))
 		return is(left->number < bound);
-	if (!strcmp(operator, ">"))
+	if (!strcmp(op, ">"))
 		return is(left->number > bound);
-	if (!strcmp(operator, "<="))
+	if (!strcmp(op, "<="))
 		return is(left->number <= bound);
 	return is(left->number >= bound);
 }
@@ -434,14 +434,14 @@ static enum truth match(const struct walk *w, const json_t *m)
 {
 	const json_t *left = json_object_get(m, "left"), *right = json_object_get(m, "right");
 	const json_t *concat = json_object_get(left, "concat");
-	const char *operator= text_of(m, "op");
+	const char *op = text_of(m, "op");
 	struct value value = concat ? unknown : evaluate(w->packet, left);
 	enum truth result;
 
 	if (value.kind == VALUE_ABSENT)
 		return FALSE;
-	if (*operator== '<' || * operator== '>')
-		return ordered(&value, operator, right);
+	if (*op == '<' || *op == '>')
+		return ordered(&value, op, right);
 	if (concat)
 		result = equals_concat(w, concat, right);
 	else if (value.kind == VALUE_NUMBER && json_object_get(left, "&") &&
@@ -449,7 +449,7 @@ static enum truth match(const struct walk *w, const json_t *m)
 		result = equals_flags(&value, right);
 	else
 		result = equals(w, &value, right);
-	return strcmp(operator, "!=") ? result : not(result);
+	return strcmp(op, "!=") ? result : not(result);
 }
 
 /* --- rules and chains ------------------------------------------------------------------------- */
