@@ -40,8 +40,7 @@ not_installed() {
 # From start_monitor to refute_installed_meanwhile no table of ours came or went.
 start_monitor() {
 	bg monitor proxy nft monitor tables
-	wait_until 10 eval 'on proxy nft add table ip first; [ -s $OUT/monitor.out ]'
-	on proxy nft delete table ip first
+	wait_until 10 eval 'probe_nft; [ -s $OUT/monitor.out ]'
 }
 
 refute_installed_meanwhile() {

@@ -492,7 +492,7 @@ start_relay() {
 	wait_until 10 heard line one
 	bg down proxy tproxy-setup down --drain 60s
 	wait_until 10 eval 'on proxy nft list chains inet | grep -q ending'
-	bg capture server tcpdump -Unni toproxy -w "$OUT/cap" 'tcp dst port 80 and tcp[tcpflags] & tcp-push != 0'
+	bg capture server tcpdump -Z root -Unni toproxy -w "$OUT/cap" 'tcp dst port 80 and tcp[tcpflags] & tcp-push != 0'
 	wait_line capture.err 'listening on'
 	# No reset reaches the client: it goes on sending into the dead connection.
 	on client nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp sport 80 drop'

@@ -75,9 +75,8 @@ add_foreign() {
 	bg nft proxy nft monitor
 	bg ip proxy ip monitor rule route
 	# Monitors say nothing when they begin; what they see of another change shows that they have.
-	wait_until 10 eval 'on proxy nft add table ip probe; [ -s $OUT/nft.out ]'
-	wait_until 10 eval 'on proxy ip route add 203.0.113.200 dev lo table 9 2>/dev/null; [ -s $OUT/ip.out ]'
-	on proxy nft delete table ip probe
+	wait_until 10 eval 'probe_nft; [ -s $OUT/nft.out ]'
+	wait_until 10 eval 'probe_route; [ -s $OUT/ip.out ]'
 	on proxy ip route flush table 9
 	wait_line nft.out 'delete table'
 	wait_line ip.out 'Deleted'
@@ -362,7 +361,7 @@ drift() {
 	setup_on up -q --to 3129
 	on proxy ip -4 rule del pref 100
 	bg ip proxy ip monitor rule route
-	wait_until 10 eval 'on proxy ip route add 203.0.113.200 dev lo table 9 2>/dev/null; [ -s $OUT/ip.out ]'
+	wait_until 10 eval 'probe_route; [ -s $OUT/ip.out ]'
 	setup_on up -q --to 3129
 	on proxy ip route add 203.0.113.201 dev lo table 9
 	wait_line ip.out '203.0.113.201'
@@ -561,8 +560,7 @@ drift() {
 
 @test "plan needs a rule set that can be read, but changes nothing at all" {
 	bg nft proxy nft monitor
-	wait_until 10 eval 'on proxy nft add table ip probe; [ -s $OUT/nft.out ]'
-	on proxy nft delete table ip probe
+	wait_until 10 eval 'probe_nft; [ -s $OUT/nft.out ]'
 	wait_line nft.out 'delete table'
 	wc -l <"$OUT/nft.out" >"$OUT/lines"
 	for f in nft ip iptables json; do

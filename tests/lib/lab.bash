@@ -43,6 +43,8 @@
 #	start_nginx			a web server on host server, see its own comment
 #	random_file SIZE		path of a file of random bytes (100M, 64K); made once for the whole run
 #	sum_of FILE			its checksum
+#	probe_nft, probe_route		a change on proxy that its monitors see, as often as it is made: a monitor
+#					says nothing when it begins, so: wait_until 10 eval 'probe_nft; [ -s ... ]'
 #	root_only / rootless_only	skip where this cannot be tested; see tests/skips
 #
 # Rules: no fixed sleeps (wait_until, wait_listen, wait_line, wait_exit); every client that could hang
@@ -117,6 +119,9 @@ on() {
 	shift
 	nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} --net="/proc/${!pid}/ns/net" -- "$@"
 }
+
+probe_nft() { on proxy nft 'add table ip probe; delete table ip probe'; }
+probe_route() { on proxy ip route replace 203.0.113.200 dev lo table 9; }
 
 # ---------------------------------------------------------------- background processes
 
