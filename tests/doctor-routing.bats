@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
 # tproxy-setup doctor: routing rules and routes of others, and the servers' way back.
 #

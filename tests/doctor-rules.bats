@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
 # tproxy-setup doctor: other programs' rules. Each test shows first that a firewall as users have it
 # breaks the interception, then that the doctor names the rule, then that the command it prints mends it.

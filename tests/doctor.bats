@@ -179,7 +179,7 @@ state() {
 }
 
 in_input() {
-	on proxy nft list ruleset | grep -q clients.*drop
+	on proxy nft list ruleset | grep -q 'clients.*drop'
 }
 
 # --- kernels that are not this one ---
