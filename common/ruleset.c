@@ -15,8 +15,9 @@
 #include "netlink.h"
 #include "rulebook.h"
 
-#define LOCK_TABLE   "tproxy-lock"
-#define LOCK_POLL_MS 20
+#define LOCK_TABLE    "tproxy-lock"
+#define LOCK_POLL_MS  20
+#define LOCK_REFUSALS 3 /* in a row, without a holder: then it is EPERM for good */
 
 struct ruleset {
 	struct nft_ctx *nft;
@@ -895,6 +896,7 @@ static int lock_try(struct ruleset *rules, struct failure *why)
 int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
+	unsigned refused = 0;
 	long pid = 0;
 
 	for (uint64_t waited = 0;; waited += LOCK_POLL_MS) {
@@ -911,7 +913,10 @@ int ruleset_lock(struct ruleset *rules, uint64_t ms, struct failure *why)
 		if (state == LOCK_STALE &&
 		    command(rules->nft, "delete table inet " LOCK_TABLE, "stale lock", why))
 			return -1;
-		if (state == LOCK_FREE && why->err == EPERM && waited)
+		/* Refused although nobody holds it: the holder may have gone between the two
+		 * questions; again and again it is our lack of a capability. */
+		refused = state == LOCK_FREE && why->err == EPERM ? refused + 1 : 0;
+		if (refused == LOCK_REFUSALS)
 			return -1;
 		if (waited >= ms)
 			break;
