@@ -30,7 +30,8 @@
 #define READS_PER_EVENT 4		      /* then others have their turn */
 #define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a way is no longer bulk */
 
-static_assert(sizeof(struct flow) <= 192, "an idle connection is small");
+static_assert(sizeof(struct flow) <= 176, "an idle connection is small");
+static_assert(REASON_COUNT <= 64, "struct flow has six bits for a reason");
 
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
@@ -127,7 +128,7 @@ void flow_finish(struct flow_host *host, struct flow *f, enum reason reason)
 	if (f->state == FLOW_CLOSED)
 		return;
 	f->state = FLOW_CLOSED;
-	f->reason = (uint8_t)reason;
+	f->reason = (uint8_t)reason & 63;
 	loop_disarm(host->loop, &f->timer);
 	host->finished(host, f);
 	for (int side = 0; side < 2; side++) {

@@ -36,7 +36,7 @@ enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
  */
 enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
 
-/* Kept small, because there are many and most of them are idle: at most 192 bytes. */
+/* Kept small, because there are many and most of them are idle: at most 176 bytes. */
 struct flow {
 	struct loop_source side[2]; /* by enum flow_end */
 	struct way way[2];
@@ -56,7 +56,7 @@ struct flow {
 	uint8_t hushed : 1;   /* CONNECTING: the client has said more than was read */
 	uint8_t was_open : 1; /* when CLOSED: it had been OPEN */
 	uint8_t prompt : 1;   /* the upstream leg has TCP_NODELAY */
-	uint8_t reason;	      /* enum reason, when CLOSED */
+	uint8_t reason : 6;   /* enum reason, when CLOSED */
 };
 
 /* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */
