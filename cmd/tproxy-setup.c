@@ -11,10 +11,10 @@
 #include "doctor.h"
 #include "instance.h"
 #include "intercept.h"
-#include "listener.h"
 #include "netns.h"
 #include "options.h"
 #include "plan.h"
+#include "recipient.h"
 #include "record.h"
 #include "report.h"
 #include "rulebook.h"
@@ -217,10 +217,10 @@ static void warn_about_devices(const struct intercept *spec)
 /* "It silently does nothing" is what users meet most. */
 static void warn_about(int protocol, const struct endpoint *to, const char *meanwhile)
 {
-	struct listener_state state;
+	struct recipient_state state;
 	char text[ENDPOINT_TEXT_MAX];
 
-	if (!endpoint_is_set(to) || listener_look(protocol, to, &state, NULL))
+	if (!endpoint_is_set(to) || recipient_look(protocol, to, &state, NULL))
 		return;
 	endpoint_format(to, text);
 	if (!state.count)
@@ -473,11 +473,11 @@ static void put_conntrack(struct status *s, struct instance *kernel, const struc
 /* Who would get the connections. It is not ours to install, and its absence no drift. */
 static void put_listener(struct status *s, int protocol, const struct endpoint *to)
 {
-	struct listener_state state;
+	struct recipient_state state;
 	struct record r;
 	char where[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX], text[200];
 
-	if (!endpoint_is_set(to) || listener_look(protocol, to, &state, NULL))
+	if (!endpoint_is_set(to) || recipient_look(protocol, to, &state, NULL))
 		return;
 	endpoint_format(to, where);
 	snprintf(text, sizeof(text), "%s: %s%s", where,
@@ -670,7 +670,7 @@ static int ready(void *context)
 {
 	struct setup *setup = context;
 	struct failure why;
-	int result = listener_ready(&setup->spec, &why);
+	int result = recipient_ready(&setup->spec, &why);
 
 	if (result < 0)
 		report_failure(&why, STATUS_WRAPPER);

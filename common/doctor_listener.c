@@ -4,7 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include "listener.h"
+#include "recipient.h"
 
 /* --- is there one, and is it transparent ------------------------------------------------------ */
 
@@ -33,7 +33,7 @@ static const struct examination_listener *find_listener(const struct examination
 
 		if (l->socket.protocol != protocol)
 			continue;
-		if (at_address ? listener_hears(&l->socket, to)
+		if (at_address ? recipient_hears(&l->socket, to)
 			       : !l->hears && endpoint_equal(&l->missed, to))
 			return l;
 	}

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "listener.h"
+#include "recipient.h"
 
 /* The port of examples when all ports are intercepted; the port that clients use in them. */
 #define EXAMPLE_PORT	    80
@@ -346,7 +346,7 @@ static int add_listener(const struct sockdiag_socket *s, void *context)
 	for (int i = 0; i < 2; i++) {
 		if (!endpoint_is_set(to[i]) || s->local.port != to[i]->port)
 			continue;
-		if (listener_hears(s, to[i]))
+		if (recipient_hears(s, to[i]))
 			l->hears = true;
 		else if (s->local.family == to[i]->family)
 			l->missed = *to[i];

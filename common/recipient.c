@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "listener.h"
+#include "recipient.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
 struct search {
 	const struct endpoint *to;
-	struct listener_state *state;
+	struct recipient_state *state;
 };
 
-bool listener_hears(const struct sockdiag_socket *s, const struct endpoint *to)
+bool recipient_hears(const struct sockdiag_socket *s, const struct endpoint *to)
 {
 	if (s->local.port != to->port)
 		return false;
@@ -22,7 +22,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct search *search = context;
 
-	if (!listener_hears(s, search->to))
+	if (!recipient_hears(s, search->to))
 		return 0;
 	if (!search->state->count++)
 		search->state->first = *s;
@@ -31,8 +31,8 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-int listener_look(int protocol, const struct endpoint *to, struct listener_state *state,
-		  struct failure *why)
+int recipient_look(int protocol, const struct endpoint *to, struct recipient_state *state,
+		   struct failure *why)
 {
 	/* An unconnected UDP socket is in state CLOSE. */
 	const struct sockdiag_filter filter = {
@@ -43,7 +43,7 @@ int listener_look(int protocol, const struct endpoint *to, struct listener_state
 	struct sockdiag *diag;
 	int err;
 
-	*state = (struct listener_state){ 0 };
+	*state = (struct recipient_state){ 0 };
 	if (!endpoint_is_set(to))
 		return 0;
 	diag = sockdiag_open(why);
@@ -57,16 +57,16 @@ int listener_look(int protocol, const struct endpoint *to, struct listener_state
 /* 1, 0 or -1 for one protocol and family. */
 static int is_ready(int protocol, const struct endpoint *to, struct failure *why)
 {
-	struct listener_state state;
+	struct recipient_state state;
 
 	if (!endpoint_is_set(to))
 		return 1;
-	if (listener_look(protocol, to, &state, why))
+	if (recipient_look(protocol, to, &state, why))
 		return -1;
 	return state.count && !state.opaque;
 }
 
-int listener_ready(const struct intercept *spec, struct failure *why)
+int recipient_ready(const struct intercept *spec, struct failure *why)
 {
 	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
 	int ready = 1;
