@@ -481,6 +481,14 @@ bool endpoint_is_loopback(const struct endpoint *e)
 	return e->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&e->addr.v6);
 }
 
+bool endpoint_is_multicast(const struct endpoint *e)
+{
+	if (e->family == AF_INET)
+		return IN_MULTICAST(ntohl(e->addr.v4.s_addr)) ||
+		       e->addr.v4.s_addr == htonl(INADDR_BROADCAST);
+	return e->family == AF_INET6 && IN6_IS_ADDR_MULTICAST(&e->addr.v6);
+}
+
 bool endpoint_in_cidr(const struct endpoint *e, const struct cidr *c)
 {
 	return endpoint_is_set(e) && e->family == c->family &&

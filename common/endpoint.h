@@ -120,10 +120,12 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
 
-/* Is there an endpoint at all; is its address 0.0.0.0 or ::; is it 127/8 or ::1. */
+/* Is there an endpoint at all; is its address 0.0.0.0 or ::; is it 127/8 or ::1; is it a group's, or
+ * 255.255.255.255. */
 bool endpoint_is_set(const struct endpoint *e);
 bool endpoint_is_any(const struct endpoint *e);
 bool endpoint_is_loopback(const struct endpoint *e);
+bool endpoint_is_multicast(const struct endpoint *e);
 
 /* Does the prefix hold the address; does one of the list (an empty list holds nothing). */
 bool endpoint_in_cidr(const struct endpoint *e, const struct cidr *c);

@@ -310,25 +310,61 @@ static bool has_ended(int fd)
 	return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
-int proxyproto_receive(int fd, struct proxyproto_header *out, struct failure *why)
+/* Parse what has come without taking it; as proxyproto_parse(). */
+static int peek(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why)
 {
-	bool ended = has_ended(fd); /* before looking, so that it holds for what is seen */
 	uint8_t data[PROXYPROTO_MAX];
 	ssize_t come = recv(fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
-	size_t wanted;
-	int found;
 
+	*wanted = 1;
 	if (come < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (come < 0)
 		return report_fail(why, errno, "recv", "PROXY protocol header");
-	found = proxyproto_parse(data, (size_t)come, out, &wanted, why);
-	if (found == 0 && ended)
-		return report_refuse(why, "ended within its PROXY protocol header");
-	set_low_water(fd, found == 0 ? wanted : 1);
-	if (found == 1)
-		recv(fd, data, out->length, MSG_DONTWAIT);
-	return found;
+	return proxyproto_parse(data, (size_t)come, out, wanted, why);
+}
+
+/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host. */
+static bool is_nobody(const struct endpoint *e)
+{
+	return endpoint_is_any(e) || endpoint_is_multicast(e);
+}
+
+/*
+ * What the header says, of a TCP connection. Datagrams are none of ours: then the connection's own
+ * ends are the truth, as the protocol wants it of families that a receiver does not know.
+ */
+static int settle(struct proxyproto_header *out, struct failure *why)
+{
+	if (out->has_addresses && out->protocol != IPPROTO_TCP)
+		out->has_addresses = false;
+	if (!out->has_addresses)
+		return 1;
+	if (is_nobody(&out->source) || is_nobody(&out->destination))
+		return report_refuse(why, "its addresses are nobody's");
+	return out->destination.port ? 1 : report_refuse(why, "its destination is port 0");
+}
+
+int proxyproto_receive(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why)
+{
+	bool raised = *wanted > 1;
+	uint8_t data[PROXYPROTO_MAX];
+	int found = peek(fd, out, wanted, why);
+
+	/* Once it has ended, what can be seen is all there will be. */
+	if (found == 0 && has_ended(fd)) {
+		found = peek(fd, out, wanted, why);
+		if (found == 0)
+			return report_refuse(why, "ended within its PROXY protocol header");
+	}
+	if (found == 0 && *wanted > 1)
+		set_low_water(fd, *wanted);
+	if (found != 1)
+		return found;
+	if (raised)
+		set_low_water(fd, 1);
+	recv(fd, data, out->length, MSG_DONTWAIT);
+	return settle(out, why);
 }
 
 /* ---- writing ---- */

@@ -41,11 +41,13 @@ int proxyproto_parse(const void *data, size_t length, struct proxyproto_header *
 		     struct failure *why);
 
 /*
- * Take the header off a connected stream socket, and not one byte more. Returns 1 with *out; 0 when it
- * is not complete: come again when poll(2) says that there is something to read, which it does not
- * before there is enough (SO_RCVLOWAT); -1 with *why when it is no header or the peer has ended.
+ * Take the header off a connected stream socket, and not one byte more. Returns 1 with *out, whose
+ * addresses, if it has any, are those of a TCP connection; 0 when it is not complete: come again when
+ * poll(2) says that there is something to read, which it does not before there is enough
+ * (SO_RCVLOWAT); -1 with *why when it is no header, nobody's addresses, or the peer has ended. *wanted
+ * is 0 before the first call, then how many bytes there must be; between calls it is not touched.
  */
-int proxyproto_receive(int fd, struct proxyproto_header *out, struct failure *why);
+int proxyproto_receive(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why);
 
 /*
  * Write the header for version 1 (a line; TCP only) or 2 (with CRC32C, and UNIQUE_ID if id_length is

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include "proxyproto.h"
 
 /* Whoever sees no connection arrive should learn why; whoever is scanned should not be flooded. */
 static void refuse_direct(struct service *s, const struct caller *caller, int fd)
@@ -42,8 +41,7 @@ static int stop_waiting(struct connection *c)
 	struct service *s = c->service;
 	int fd = c->source.fd;
 
-	loop_disarm(s->loop, &c->timer);
-	loop_forget(s->loop, &c->source);
+	greeting_end(s->loop, &c->greeting);
 	loop_discard(s->loop, &c->garbage, service_release);
 	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
 		service_poll_listeners(s, true);
@@ -61,23 +59,18 @@ void accept_refuse_header(struct connection *c, const char *why)
 	service_end_if_idle(s);
 }
 
-static void handle_header(struct loop *loop, struct loop_source *source, uint32_t events)
+static void handle_header(struct loop *loop, struct greeting *greeting,
+			  const struct proxyproto_header *header, const char *trouble)
 {
-	struct connection *c = CONTAINER(source, struct connection, source);
+	struct connection *c = CONTAINER(greeting, struct connection, greeting);
 	struct service *s = loop_context(loop);
-	struct proxyproto_header header;
-	struct failure why = { 0 };
-	char text[512];
-	int found = proxyproto_receive(source->fd, &header, &why);
 
-	if (found == 0)
-		return;
-	if (found < 0) {
-		accept_refuse_header(c, report_text(&why, text, sizeof(text)));
+	if (!header) {
+		accept_refuse_header(c, trouble);
 	} else {
-		if (header.has_addresses) {
-			c->caller.client = header.source;
-			c->caller.origdst = header.destination;
+		if (header->has_addresses) {
+			c->caller.client = header->source;
+			c->caller.origdst = header->destination;
 			c->caller.origin = ORIGIN_PROXY;
 		}
 		admit(s, &c->caller, stop_waiting(c));
@@ -86,25 +79,15 @@ static void handle_header(struct loop *loop, struct loop_source *source, uint32_
 	service_flush(s);
 }
 
-static void header_is_late(struct loop *loop, struct loop_timer *timer)
-{
-	accept_refuse_header(CONTAINER(timer, struct connection, timer), "none within 3 s");
-	service_flush(loop_context(loop));
-}
-
 static void await_header(struct service *s, const struct caller *caller, int fd)
 {
 	struct connection *c = service_new_connection(s, caller, fd, PHASE_HEADER);
 
 	if (c) {
-		c->source.handler = handle_header;
-		c->timer.alarm = header_is_late;
-		if (loop_watch(s->loop, &c->source, EPOLLIN) == 0) {
-			loop_arm(s->loop, &c->timer, PROXYPROTO_TIME_MS);
-			s->open++;
+		s->open++;
+		if (greeting_await(s->loop, &c->greeting, fd, handle_header) == 0)
 			return;
-		}
-		slab_put(&s->connections, c);
+		stop_waiting(c);
 	}
 	service_refuse(s, caller, fd, "resources");
 }

@@ -36,6 +36,7 @@
 #include "children.h"
 #include "crowd.h"
 #include "endpoint.h"
+#include "greeting.h"
 #include "handover.h"
 #include "listeners.h"
 #include "loop.h"
@@ -127,7 +128,10 @@ struct caller {
 };
 
 struct connection {
-	struct loop_source source;
+	union { /* PHASE_HEADER: the greeting, which begins with its source */
+		struct loop_source source;
+		struct greeting greeting;
+	};
 	union { /* one after the other: it has a deadline or a child, and is garbage at last */
 		struct loop_timer timer;
 		struct child child;

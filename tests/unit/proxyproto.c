@@ -214,22 +214,77 @@ static void test_extensions(void)
 	CHECK(parse(h, sizeof(h) - 1) == -1);
 }
 
+static size_t wanted;
+
+static int receive(int fd)
+{
+	return proxyproto_receive(fd, &header, &wanted, &why);
+}
+
 static void test_sockets(void)
 {
-	int pair[2];
+	int pair[2], low = 0;
+	socklen_t size = sizeof(low);
 	char rest[16];
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-	CHECK(proxyproto_receive(pair[0], &header, &why) == 0);
+	CHECK(receive(pair[0]) == 0);
 	CHECK(write(pair[1], "PROXY TCP4 192.0.2.1 ", 21) == 21);
-	CHECK(proxyproto_receive(pair[0], &header, &why) == 0);
+	CHECK(receive(pair[0]) == 0);
+	CHECK(getsockopt(pair[0], SOL_SOCKET, SO_RCVLOWAT, &low, &size) == 0 && low == 22);
 	CHECK(write(pair[1], "192.0.2.2 1 2\r\nhello", 20) == 20);
-	CHECK(proxyproto_receive(pair[0], &header, &why) == 1);
+	CHECK(receive(pair[0]) == 1);
 	check_ends("192.0.2.1:1", "192.0.2.2:2");
+	CHECK(getsockopt(pair[0], SOL_SOCKET, SO_RCVLOWAT, &low, &size) == 0 && low == 1);
 	CHECK(read(pair[0], rest, sizeof(rest)) == 5 && !memcmp(rest, "hello", 5));
 	CHECK(write(pair[1], "PROXY", 5) == 5);
 	shutdown(pair[1], SHUT_WR);
-	CHECK(proxyproto_receive(pair[0], &header, &why) == -1);
+	CHECK(receive(pair[0]) == -1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* Send a header of version 1 through a socket; what proxyproto_receive() makes of it. */
+static int send_line(const char *line)
+{
+	int pair[2], result;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	CHECK(write(pair[1], line, strlen(line)) == (ssize_t)strlen(line));
+	wanted = 0;
+	result = receive(pair[0]);
+	close(pair[0]);
+	close(pair[1]);
+	return result;
+}
+
+/* Addresses that would make a relay connect to, or from, its own host or a crowd. */
+static void test_nobody(void)
+{
+	CHECK(send_line("PROXY TCP4 192.0.2.1 192.0.2.2 0 2\r\n") == 1);
+	CHECK(send_line("PROXY TCP4 192.0.2.1 192.0.2.2 1 0\r\n") == -1);
+	CHECK_TEXT(why.detail, "its destination is port 0");
+	CHECK(send_line("PROXY TCP4 0.0.0.0 192.0.2.2 1 2\r\n") == -1);
+	CHECK_TEXT(why.detail, "its addresses are nobody's");
+	CHECK(send_line("PROXY TCP4 192.0.2.1 0.0.0.0 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP4 192.0.2.1 224.0.0.1 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP4 255.255.255.255 192.0.2.2 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP6 :: 2001:db8::1 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP6 2001:db8::1 ff02::1 1 2\r\n") == -1);
+}
+
+/* Datagrams on a stream: the protocol has the receiver fall back to the connection's own ends. */
+static void test_datagrams(void)
+{
+	struct proxyproto_header h = make(2, IPPROTO_UDP, "192.0.2.1:1", "192.0.2.2:2");
+	uint8_t buf[PROXYPROTO_WRITTEN_MAX];
+	size_t length = proxyproto_write(&h, buf);
+	int pair[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	CHECK(write(pair[1], buf, length) == (ssize_t)length);
+	wanted = 0;
+	CHECK(receive(pair[0]) == 1 && !header.has_addresses);
 	close(pair[0]);
 	close(pair[1]);
 }
@@ -244,5 +299,7 @@ int main(void)
 	test_v2_others();
 	test_extensions();
 	test_sockets();
+	test_nobody();
+	test_datagrams();
 	return check_done();
 }
