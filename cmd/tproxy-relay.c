@@ -479,6 +479,8 @@ static int set_up(struct relay *relay, const struct config *config, struct liste
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
 	settle_max(relay, config, inherited ? (size_t)inherited : listeners->count);
+	if (config->connect.source == SOURCE_CLIENT && !(relay->reopen = reopen_new(why)))
+		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0 ||
 	    give_listeners(relay, listeners, config, inherited, why) < 0)
 		return -1;
@@ -489,7 +491,7 @@ static void configure(struct relay *relay, const struct config *config)
 {
 	relay->settings.connect = config->connect;
 	relay->settings.connect.mark = &config->upstream_mark;
-	relay->settings.connect.new_port = config->on_clash == 0;
+	relay->settings.new_port = config->on_clash == 0;
 	relay->settings.connect_timeout = config->connect_timeout;
 	relay->settings.idle_timeout = config->idle_timeout;
 	relay->settings.half_closed_timeout = config->half_closed_timeout;
@@ -523,6 +525,7 @@ static int serve(const struct config *config, struct listeners *listeners, int i
 	control_free(control);
 	record_stream_free(relay.records, 1000);
 	policy_free(&relay.policy);
+	reopen_free(relay.reopen);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : STATUS_DONE;
 }
 

@@ -60,6 +60,12 @@ uint64_t flow_cookie(const struct flow *f, enum flow_end end)
 	return cookie;
 }
 
+/* For its port: there is no upstream socket yet. */
+static bool is_waiting(const struct flow *f)
+{
+	return f->state == FLOW_CONNECTING && f->side[FLOW_UPSTREAM].fd < 0;
+}
+
 static bool is_half_closed(const struct flow *f)
 {
 	return f->way[FLOW_UP].ended || f->way[FLOW_DOWN].ended;
@@ -93,7 +99,7 @@ static uint32_t wanted_events(const struct flow *f, enum flow_end side)
 
 static int watch(struct flow_host *host, struct flow *f)
 {
-	for (int side = 0; side < 2; side++)
+	for (int side = 0; side < (is_waiting(f) ? 1 : 2); side++)
 		if (loop_watch(host->loop, &f->side[side], wanted_events(f, side)) < 0)
 			return -1;
 	return 0;
@@ -413,35 +419,6 @@ static void handle_upstream(struct loop *loop, struct loop_source *source, uint3
 		serve(loop_context(loop), f, FLOW_UPSTREAM, events);
 }
 
-/* ---- deadlines ---- */
-
-/* How long this state may last since f->active, and what its end is called. */
-static uint64_t patience(const struct flow *f, const struct flow_settings *settings,
-			 enum reason *reason)
-{
-	if (f->state == FLOW_CONNECTING) {
-		*reason = REASON_UPSTREAM_TIMEOUT;
-		return settings->connect_timeout;
-	}
-	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
-	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
-}
-
-/* Bytes do not move the alarm; it looks how long ago the last one was and comes again. */
-static void handle_alarm(struct loop *loop, struct loop_timer *timer)
-{
-	struct flow_host *host = loop_context(loop);
-	struct flow *f = container_of(timer, struct flow, timer);
-	enum reason reason;
-	uint64_t most = patience(f, host->settings, &reason);
-	uint64_t waited = (uint64_t)(loop_tick(loop) - f->active) * LOOP_TICK_MS;
-
-	if (waited < most)
-		loop_arm(loop, &f->timer, most - waited);
-	else
-		flow_finish(host, f, reason);
-}
-
 /* ---- the beginning ---- */
 
 static struct flow *make(struct flow_host *host, const struct transparent_connection *c)
@@ -469,7 +446,7 @@ static int note_leg(struct flow_host *host, struct flow *f, const struct endpoin
 	socklen_t length = sizeof(address);
 	struct endpoint local = f->client;
 
-	if (f->kept == KEPT_ADDR_PORT && endpoint_equal(to, &f->origdst))
+	if (is_waiting(f) || (f->kept == KEPT_ADDR_PORT && endpoint_equal(to, &f->origdst)))
 		return 0;
 	if (f->kept != KEPT_ADDR_PORT) {
 		if (getsockname(f->side[FLOW_UPSTREAM].fd, &address.sa, &length) < 0)
@@ -480,28 +457,73 @@ static int note_leg(struct flow_host *host, struct flow *f, const struct endpoin
 	return f->leg ? 0 : -1;
 }
 
-static int begin_connect(struct flow_host *host, struct flow *f, const struct endpoint *to,
-			 struct failure *why)
+/* One attempt to connect. Returns 0, or -1 with *why. */
+static int ask_upstream(struct flow_host *host, struct flow *f, const struct endpoint *to,
+			const struct transparent_connect_options *how, struct failure *why)
 {
 	bool data_waits = way_is_full(&f->way[FLOW_UP]);
 	enum transparent_kept kept;
-	int fd = transparent_connect(&f->client, to, &host->settings->connect, data_waits, &kept,
-				     why);
+	int fd = transparent_connect(&f->client, to, how, data_waits, &kept, why);
 
-	if (fd < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
-		fd = transparent_connect(&f->client, to, &host->settings->connect, data_waits,
-					 &kept, why);
-	if (fd < 0) {
+	f->side[FLOW_UPSTREAM].fd = fd;
+	f->kept = fd < 0 ? KEPT_NO : (uint8_t)kept & 3;
+	return fd < 0 ? -1 : 0;
+}
+
+/* How long ago the last byte was, or the beginning. */
+static uint64_t quiet_ms(const struct flow_host *host, const struct flow *f)
+{
+	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
+}
+
+static bool has_patience(const struct flow_host *host, const struct flow *f)
+{
+	return quiet_ms(host, f) < host->settings->connect_timeout;
+}
+
+/* The client's port cannot be used: what else may be done about it? */
+static int settle_clash(struct flow_host *host, struct flow *f, const struct endpoint *to,
+			struct failure *why)
+{
+	struct transparent_connect_options how = host->settings->connect;
+	enum reopen_verdict verdict = REOPEN_TAKEN;
+
+	if (how.source != SOURCE_CLIENT)
+		return -1;
+	if (host->reopen && why->err == EADDRNOTAVAIL)
+		verdict = reopen_clear(host->reopen, &f->client, to, why);
+	if (verdict == REOPEN_CLEARED && ask_upstream(host, f, to, &how, why) == 0)
+		return 0;
+	if (reason_of_failure(why) != REASON_CLASH)
+		return -1;
+	if (!host->settings->new_port)
+		return verdict == REOPEN_ENDING && has_patience(host, f) ? 0 : -1;
+	how.source = SOURCE_CLIENT_ADDR;
+	return ask_upstream(host, f, to, &how, why);
+}
+
+/* Connect, or wait for it. Returns 0, or -1 with *why and the flow finished. */
+static int begin_connect(struct flow_host *host, struct flow *f, const struct endpoint *to,
+			 struct failure *why)
+{
+	const struct transparent_connect_options *how = &host->settings->connect;
+	int result = ask_upstream(host, f, to, how, why);
+
+	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
+		result = ask_upstream(host, f, to, how, why);
+	if (result < 0 && reason_of_failure(why) == REASON_CLASH)
+		result = settle_clash(host, f, to, why);
+	if (result < 0) {
 		flow_finish(host, f, reason_of_failure(why));
 		return -1;
 	}
-	f->side[FLOW_UPSTREAM].fd = fd;
-	f->kept = (uint8_t)kept & 3;
 	if (note_leg(host, f, to) < 0 || watch(host, f) < 0) {
 		report_fail(why, errno, "epoll_ctl", "connection");
 		flow_finish(host, f, REASON_MEMORY);
 		return -1;
 	}
+	loop_arm(host->loop, &f->timer,
+		 is_waiting(f) ? LOOP_TICK_MS : host->settings->connect_timeout);
 	return 0;
 }
 
@@ -519,7 +541,48 @@ struct flow *flow_start(struct flow_host *host, const struct transparent_connect
 	f->id = id;
 	f->listener = (uint16_t)listener;
 	take_early(host, f);
-	if (f->state == FLOW_CONNECTING && begin_connect(host, f, to, why) == 0)
-		loop_arm(host->loop, &f->timer, host->settings->connect_timeout);
+	if (f->state == FLOW_CONNECTING)
+		begin_connect(host, f, to, why);
 	return f;
+}
+
+/* ---- deadlines ---- */
+
+/* How long this state may last since f->active, and what its end is called. */
+static uint64_t patience(const struct flow *f, const struct flow_settings *settings,
+			 enum reason *reason)
+{
+	if (f->state == FLOW_CONNECTING) {
+		*reason = REASON_UPSTREAM_TIMEOUT;
+		return settings->connect_timeout;
+	}
+	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
+	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
+}
+
+/* The client's port was not free yet; it is asked for once a tick, up to the connect timeout. */
+static void try_again(struct flow_host *host, struct flow *f)
+{
+	const struct endpoint *to = policy_upstream(host->policy, &f->client, &f->origdst);
+	struct failure why = { 0 };
+
+	if (begin_connect(host, f, to, &why) < 0 && host->failed)
+		host->failed(host, f, &why);
+}
+
+/* Bytes do not move the alarm; it looks how long ago the last one was and comes again. */
+static void handle_alarm(struct loop *loop, struct loop_timer *timer)
+{
+	struct flow_host *host = loop_context(loop);
+	struct flow *f = container_of(timer, struct flow, timer);
+	enum reason reason;
+	uint64_t most = patience(f, host->settings, &reason);
+	uint64_t waited = quiet_ms(host, f);
+
+	if (is_waiting(f))
+		try_again(host, f);
+	else if (waited < most)
+		loop_arm(loop, &f->timer, most - waited);
+	else
+		flow_finish(host, f, reason);
 }

@@ -15,6 +15,7 @@
 #include "loop.h"
 #include "policy.h"
 #include "reason.h"
+#include "reopen.h"
 #include "slab.h"
 #include "transparent.h"
 #include "way.h"
@@ -29,7 +30,9 @@ enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
  *	FREE -> CONNECTING -> OPEN -> CLOSED -> FREE
  *		     \________________^
  *
- * CONNECTING: the upstream connect is in progress; what the client has sent already may be held.
+ * CONNECTING: the upstream connect is in progress, or (there is no upstream socket) waits until what is
+ * left of the client's last connection from that port is gone; what the client has sent already may
+ * be held.
  * OPEN: both legs are established; each way then goes by itself: running -> ended (FIN read) ->
  * shut (all delivered, FIN sent on). Both shut: CLOSED.
  * CLOSED: descriptors are closed, the memory waits for the end of the batch.
@@ -63,6 +66,7 @@ struct flow {
 struct flow_settings {
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
 	struct transparent_connect_options connect;
+	bool new_port; /* SOURCE_CLIENT: another port when the client's cannot be used */
 };
 
 /* What a flow needs around it: the loop's context begins with one of these. */
@@ -70,6 +74,7 @@ struct flow_host {
 	struct loop *loop;
 	const struct flow_settings *settings;
 	struct policy *policy; /* where upstream legs are noted */
+	struct reopen *reopen; /* NULL: a client's port that is still in TIME_WAIT is a clash */
 	struct slab flows;
 	struct way_tools tools;
 	/* The upstream has answered. */
@@ -78,6 +83,8 @@ struct flow_host {
 	void (*finished)(struct flow_host *host, struct flow *f);
 	/* No descriptor is left for the upstream: give one up. False when there is none to give. */
 	bool (*spare)(struct flow_host *host);
+	/* It was refused later than in flow_start(), and why. */
+	void (*failed)(struct flow_host *host, struct flow *f, const struct failure *why);
 	/* It is gone. */
 	void (*released)(struct flow_host *host);
 };

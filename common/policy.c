@@ -128,19 +128,19 @@ bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
 	return false;
 }
 
-const struct endpoint *policy_upstream(const struct policy *p,
-				       const struct transparent_connection *c)
+const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
+				       const struct endpoint *origdst)
 {
-	bool v6 = c->client.family == AF_INET6;
+	bool v6 = client->family == AF_INET6;
 
 	if (endpoint_is_set(&p->upstream[v6]))
 		return &p->upstream[v6];
-	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : &c->origdst;
+	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : origdst;
 }
 
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c)
 {
-	const struct endpoint *to = policy_upstream(p, c);
+	const struct endpoint *to = policy_upstream(p, &c->client, &c->origdst);
 
 	if (!endpoint_is_set(to))
 		return REASON_DIRECT;

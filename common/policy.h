@@ -42,11 +42,11 @@ void policy_init(struct policy *p);
 void policy_free(struct policy *p);
 
 /*
- * Where this connection is to be carried: the --upstream of the client's family, else that of the
+ * Where a connection is to be carried: the --upstream of the client's family, else that of the
  * other, else the original destination.
  */
-const struct endpoint *policy_upstream(const struct policy *p,
-				       const struct transparent_connection *c);
+const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
+				       const struct endpoint *origdst);
 
 /* REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP or REASON_DENIED. */
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c);

@@ -496,17 +496,11 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 				     endpoint_format(to, text));
 	}
 	fd = connect_from(&source, to, options, data_waits, why);
-	if (fd >= 0 || !source.port || (errno != EADDRINUSE && errno != EADDRNOTAVAIL))
-		return fd;
-	if (options->new_port) {
-		source.port = 0;
-		*kept = KEPT_ADDR;
-		return connect_from(&source, to, options, data_waits, why);
-	}
-	if (transparent_is_local(&source))
+	if (fd < 0 && source.port && (why->err == EADDRINUSE || why->err == EADDRNOTAVAIL) &&
+	    transparent_is_local(&source))
 		report_hint(why, "the client is on this very host, where its port is its own: "
 				 "--source client-addr");
-	return -1;
+	return fd;
 }
 
 void transparent_reset(int fd)

@@ -104,7 +104,6 @@ enum transparent_source { SOURCE_CLIENT, SOURCE_CLIENT_ADDR, SOURCE_OWN, SOURCE_
 struct transparent_connect_options {
 	enum transparent_source source;
 	struct endpoint address; /* SOURCE_ADDR: that one, any port */
-	bool new_port;		 /* SOURCE_CLIENT: another port when the client's is taken */
 	const struct mark *mark; /* SO_MARK of the upstream leg, or NULL */
 };
 

@@ -260,7 +260,8 @@ static void welcome(struct worker *w, const struct transparent_connection *c, un
 		refuse(w, c, at, reason);
 		return;
 	}
-	f = flow_start(&w->host, c, policy_upstream(&relay->policy, c), ++relay->next_id, at, &why);
+	f = flow_start(&w->host, c, policy_upstream(&relay->policy, &c->client, &c->origdst),
+		       ++relay->next_id, at, &why);
 	if (!f) {
 		refuse(w, c, at, REASON_MEMORY);
 		reason = REASON_MEMORY;
@@ -284,6 +285,10 @@ static bool accept_one(struct worker *w, unsigned at)
 	struct transparent_connection c;
 	int error;
 
+	if (!hold_spare(w)) {
+		pause_accepting(w, TALLY_NO_DESCRIPTOR);
+		return false;
+	}
 	if (!enter(w)) {
 		pause_accepting(w, TALLY_AT_LIMIT);
 		return false;
@@ -339,6 +344,11 @@ static void flow_finished(struct flow_host *host, struct flow *f)
 	tally_add(&w->tally, TALLY_BYTES_UP, f->way[FLOW_UP].bytes);
 	tally_add(&w->tally, TALLY_BYTES_DOWN, f->way[FLOW_DOWN].bytes);
 	write_flow(w, f, opened ? "close" : "refused");
+}
+
+static void flow_failed(struct flow_host *host, struct flow *f, const struct failure *why)
+{
+	((struct worker *)host)->relay->trouble(f->reason, why);
 }
 
 static void flow_released(struct flow_host *host)
@@ -472,8 +482,10 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	slab_init(&w->host.flows, sizeof(struct flow));
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;
+	w->host.reopen = relay->reopen;
 	w->host.opened = flow_opened;
 	w->host.finished = flow_finished;
+	w->host.failed = flow_failed;
 	w->host.released = flow_released;
 	w->host.spare = give_spare;
 	w->retry.alarm = handle_retry;

@@ -34,6 +34,7 @@ enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 struct relay {
 	struct flow_settings settings;
 	struct policy policy;
+	struct reopen *reopen; /* NULL: where no client's port is kept */
 	enum relay_log log;
 	struct record_stream *records; /* NULL: none */
 	uint64_t max;		       /* connections at once */
