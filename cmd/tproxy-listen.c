@@ -61,8 +61,8 @@ static const struct option_spec options[] = {
 	OPT("listener-mark", 0, "MARK", "SO_MARK of listener and connections", option_mark,
 	    listener_mark),
 	OPT("bind-device", 0, "IF", "only what comes in through IF", option_text, device),
-	OPT("user", 0, "NAME[:GROUP]", "become NAME once the listeners are open", option_text,
-	    user),
+	OPT("user", 0, "NAME[:GROUP]", "become NAME once the listeners are open",
+	    privilege_option_user, user),
 	OPT("ready-fd", 0, "FD", "write a newline to FD when ready, and close it", option_number,
 	    ready_fd),
 	OPTION_HEADING("Output:"),
@@ -371,9 +371,9 @@ static int drop_privileges(const struct service *s, struct failure *why)
 	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
 	bool flows = s->udp.count && flows_need_sockets(s);
 
-	if (!s->config->user)
+	if (!s->config->user.text)
 		return 0;
-	return handover_drop_privileges(s->config->user, keep, flows ? 2 : 0, why);
+	return privilege_drop(&s->config->user, keep, flows ? 2 : 0, why);
 }
 
 static void announce(const struct config *config)

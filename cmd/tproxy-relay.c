@@ -4,6 +4,7 @@
  * address as source.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "control.h"
 #include "handover.h"
 #include "options.h"
+#include "privilege.h"
 #include "worker.h"
 
 struct config {
@@ -27,6 +29,7 @@ struct config {
 	uint64_t max, threads;
 	bool takeover;
 	const char *control, *columns;
+	struct privilege_user user;
 	int log;
 };
 
@@ -126,6 +129,9 @@ static const struct option_spec options[] = {
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
 	       struct config, control),
+	OPTION("user", 0, "NAME[:GROUP]",
+	       "become NAME once the listeners are open; with the\ncapabilities still needed",
+	       privilege_option_user, struct config, user),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
 	       struct config, log),
 	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
@@ -265,24 +271,35 @@ static int read_operands(struct listeners *listeners, const struct config *confi
  * Two descriptors a connection; besides them those of the listeners, a few a thread, some of our own,
  * and a small part of all for pipes.
  */
-static uint64_t affordable(struct relay *relay, uint64_t threads, size_t listeners)
+static uint64_t affordable(struct relay *relay, uint64_t threads, size_t listeners, uint64_t limit)
 {
-	struct rlimit limit = { 0 };
 	uint64_t own = 32 + threads * (listeners + 5);
 
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	getrlimit(RLIMIT_NOFILE, &limit);
-	relay->pipes = limit.rlim_cur / 32 < PIPES_MAX ? (unsigned)limit.rlim_cur / 32 : PIPES_MAX;
+	relay->pipes = limit / 32 < PIPES_MAX ? (unsigned)limit / 32 : PIPES_MAX;
 	own += 2 * relay->pipes;
-	return limit.rlim_cur > own + 2 ? (limit.rlim_cur - own) / 2 : 1;
+	return limit > own + 2 ? (limit - own) / 2 : 1;
 }
 
-static void settle_max(struct relay *relay, const struct config *config, size_t listeners)
+/* How many files may be open: what we may have, or what we have if that may not be changed. */
+static int raise_limit(uint64_t *files, struct failure *why)
 {
-	uint64_t most = affordable(relay, config->threads, listeners);
+	struct rlimit had, wanted;
 
+	if (getrlimit(RLIMIT_NOFILE, &had) < 0)
+		return report_fail(why, errno, "getrlimit", "open files");
+	wanted = (struct rlimit){ had.rlim_max, had.rlim_max };
+	*files = setrlimit(RLIMIT_NOFILE, &wanted) < 0 ? had.rlim_cur : had.rlim_max;
+	return 0;
+}
+
+static int settle_max(struct relay *relay, const struct config *config, size_t listeners,
+		      struct failure *why)
+{
+	uint64_t files, most;
+
+	if (raise_limit(&files, why) < 0)
+		return -1;
+	most = affordable(relay, config->threads, listeners, files);
 	relay->max = config->max ? config->max : most;
 	if (relay->max > most) {
 		report_warning("--max %llu: the limit on open files (ulimit -n) allows %llu "
@@ -290,6 +307,7 @@ static void settle_max(struct relay *relay, const struct config *config, size_t 
 			       (unsigned long long)relay->max, (unsigned long long)most);
 		relay->max = most;
 	}
+	return 0;
 }
 
 /* Where nothing is intercepted and nothing spoofed, no privilege is needed. */
@@ -401,6 +419,22 @@ static int give_listeners(struct relay *relay, struct listeners *first, const st
 	return check_fit(relay, config, why);
 }
 
+/*
+ * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW or, where that
+ * is missing, CAP_NET_ADMIN), and a client's port below 1024. All others are given up, also by root.
+ */
+static int drop_privileges(const struct config *config, struct failure *why)
+{
+	int keep[2];
+	size_t count = 0;
+
+	if (config->connect.source != SOURCE_OWN || config->upstream_mark.value)
+		keep[count++] = privilege_has(CAP_NET_RAW) ? CAP_NET_RAW : CAP_NET_ADMIN;
+	if (config->connect.source == SOURCE_CLIENT)
+		keep[count++] = CAP_NET_BIND_SERVICE;
+	return privilege_drop(&config->user, keep, count, why);
+}
+
 /* ---- what is said about it ---- */
 
 /* The first of each kind is a warning, the rest is for those who asked (-v): the counters have all. */
@@ -478,7 +512,8 @@ static int set_up(struct relay *relay, const struct config *config, struct liste
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
-	settle_max(relay, config, inherited ? (size_t)inherited : listeners->count);
+	if (settle_max(relay, config, inherited ? (size_t)inherited : listeners->count, why) < 0)
+		return -1;
 	if (config->connect.source == SOURCE_CLIENT && !(relay->reopen = reopen_new(why)))
 		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0 ||
@@ -517,6 +552,8 @@ static int serve(const struct config *config, struct listeners *listeners, int i
 		control = control_new(&relay, config->control, config->takeover, &why);
 		result = control ? 0 : -1;
 	}
+	if (result == 0)
+		result = drop_privileges(config, &why);
 	if (result == 0) {
 		tell_ready(&relay);
 		result = relay_run(&relay, &why);

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "handover.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/close_range.h>
 #include <netinet/in.h>
-#include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -351,70 +348,4 @@ int handover_notify(const char *state, struct failure *why)
 	err = errno;
 	close(fd);
 	return sent < 0 ? report_fail(why, err, "sendto", "NOTIFY_SOCKET %s", path) : 0;
-}
-
-/* Who to become. */
-struct identity {
-	uid_t uid;
-	gid_t gid;
-	char name[64]; /* "": known by its number only, no supplementary groups */
-};
-
-static int find_user(const char *user, struct identity *out, struct failure *why)
-{
-	struct passwd *entry = getpwnam(user);
-	uint64_t number;
-
-	if (!entry && quantity_number(user, 0, INT32_MAX, &number, NULL) == 0) {
-		entry = getpwuid((uid_t)number);
-		*out = (struct identity){ .uid = (uid_t)number, .gid = (gid_t)number };
-	} else if (!entry) {
-		return report_refuse(why, "no such user: %s", user);
-	}
-	if (entry) {
-		*out = (struct identity){ .uid = entry->pw_uid, .gid = entry->pw_gid };
-		snprintf(out->name, sizeof(out->name), "%s", entry->pw_name);
-	}
-	return 0;
-}
-
-static int find_group(const char *group, gid_t *gid, struct failure *why)
-{
-	struct group *entry = getgrnam(group);
-	uint64_t number;
-
-	if (!entry && quantity_number(group, 0, INT32_MAX, &number, NULL) < 0)
-		return report_refuse(why, "no such group: %s", group);
-	*gid = entry ? entry->gr_gid : (gid_t)number;
-	return 0;
-}
-
-static int find_identity(const char *user, struct identity *out, struct failure *why)
-{
-	const char *colon = strchr(user, ':');
-	char name[64];
-
-	snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user), user);
-	if (find_user(name, out, why) < 0)
-		return -1;
-	return colon ? find_group(colon + 1, &out->gid, why) : 0;
-}
-
-int handover_drop_privileges(const char *user, const int *keep, size_t count, struct failure *why)
-{
-	struct identity who;
-	int err;
-
-	if (find_identity(user, &who, why) < 0)
-		return -1;
-	err = who.name[0] ? initgroups(who.name, who.gid) : setgroups(0, NULL);
-	if (err < 0)
-		return report_fail(why, errno, "setgroups", "--user %s", user);
-	capng_clear(CAPNG_SELECT_CAPS);
-	for (size_t i = 0; i < count; i++)
-		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned)keep[i]);
-	err = capng_change_id((int)who.uid, (int)who.gid, CAPNG_NO_FLAG);
-	if (err)
-		return report_fail(why, errno ? errno : EPERM, "setresuid", "--user %s", user);
-	return 0;
 }

@@ -3,7 +3,7 @@
  * handover - giving a connection, or a listener, to another program, and taking listeners from one.
  *
  * Knows the conventions between such programs: UCSPI (a connection on fd 0 and 1, its addresses in the
- * environment), sd_listen_fds(3) (LISTEN_FDS from fd 3), sd_notify(3), and giving up privileges.
+ * environment), sd_listen_fds(3) (LISTEN_FDS from fd 3) and sd_notify(3).
  * Nothing here is for use by two threads at once.
  */
 #ifndef TPROXY_HANDOVER_H
@@ -78,11 +78,5 @@ int handover_take_listeners(struct failure *why);
 
 /* Tell the service manager, if one listens at NOTIFY_SOCKET: `READY=1`. -1 with *why on failure. */
 int handover_notify(const char *state, struct failure *why);
-
-/*
- * Become `NAME[:GROUP]` (names or numbers) with that user's groups, keeping only the capabilities in
- * keep (CAP_* numbers, count of them) and giving up all others. Returns 0, or -1 with *why.
- */
-int handover_drop_privileges(const char *user, const int *keep, size_t count, struct failure *why);
 
 #endif

@@ -30,6 +30,8 @@ static const struct {
 	{ "IPCTNL_MSG_CT_GET", "needs CAP_NET_ADMIN" },
 	{ "setns", "needs CAP_SYS_ADMIN" },
 	{ "pidfd_getfd", "needs CAP_SYS_PTRACE" },
+	{ "setgroups", "needs CAP_SETGID and CAP_SETUID" },
+	{ "setresuid", "needs CAP_SETGID and CAP_SETUID" },
 };
 
 static const char *needed_capability(const char *call, int err)

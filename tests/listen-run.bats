@@ -223,8 +223,8 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	run connect_from client 198.51.100.2:80
 	assert_line --index 0 nobody
 	assert_line --index 1 --regexp '^CapEff:.0000000000000000$'
-	run -3 on proxy tproxy-listen --user no-such-user 3130
-	assert_output --partial 'no-such-user'
+	run -2 on proxy tproxy-listen --user no-such-user 3130
+	assert_output --partial '--user no-such-user: no such user'
 }
 
 @test "inetd programs work unchanged: micro-httpd and busybox httpd" {

@@ -41,6 +41,7 @@
 #include "listeners.h"
 #include "loop.h"
 #include "options.h"
+#include "privilege.h"
 #include "quantity.h"
 #include "record.h"
 #include "report.h"
@@ -57,7 +58,8 @@
 /* The command line. */
 struct config {
 	struct options_common common;
-	const char *columns, *reply, *device, *user;
+	const char *columns, *reply, *device;
+	struct privilege_user user;
 	uint64_t max, max_per_client, count, timeout, hold, backlog, drain;
 	uint32_t ready_fd;
 	struct mark listener_mark;

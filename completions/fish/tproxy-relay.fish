@@ -16,6 +16,7 @@ complete -c tproxy-relay -l half-closed-timeout -x -d 'since the last byte, once
 complete -c tproxy-relay -l drain-timeout -x -d 'for connections to finish after SIGTERM (30s)'
 complete -c tproxy-relay -l takeover -d 'join endpoints that another relay serves'
 complete -c tproxy-relay -l control -r -F -d 'answer `connections\', `counters\', `drain\' there'
+complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'become NAME once the listeners are open; with the capabilities still needed'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
 complete -c tproxy-relay -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-relay -s t -l tcp -d 'TCP (the default)'
