@@ -340,6 +340,19 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 	return 0;
 }
 
+/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
+ * below 1024. */
+static int drop_privileges(const struct service *s, struct failure *why)
+{
+	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
+	bool flows = s->udp.count && flows_need_sockets(s);
+
+	if (!s->config->user.text)
+		return 0;
+	return privilege_drop(&s->config->user, keep, flows ? 2 : 0, why);
+}
+
+/* Open all, and give up what is not needed any more. */
 static int open_listeners(struct service *s, const struct options_rest *rest, struct failure *why)
 {
 	const struct config *config = s->config;
@@ -361,19 +374,13 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 	if (open_group(&s->listeners, &how, config, why) < 0)
 		return -1;
 	how.reuseport = config->takeover; /* UDP has no way to be alone with it */
-	return open_group(&s->udp, &how, config, why);
-}
-
-/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
- * below 1024. */
-static int drop_privileges(const struct service *s, struct failure *why)
-{
-	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
-	bool flows = s->udp.count && flows_need_sockets(s);
-
-	if (!s->config->user.text)
-		return 0;
-	return privilege_drop(&s->config->user, keep, flows ? 2 : 0, why);
+	if (!flows_need_sockets(s) && open_group(&s->udp, &how, config, why) < 0)
+		return -1;
+	if (drop_privileges(s, why) < 0)
+		return -1;
+	/* The kernel lets sockets of one user only share a port, so the sockets of flows need a
+	 * listener that is opened by who opens them. */
+	return flows_need_sockets(s) ? open_group(&s->udp, &how, config, why) : 0;
 }
 
 static void announce(const struct config *config)
@@ -504,7 +511,7 @@ static void tear_down(struct service *s)
 	handover_free(&s->command);
 	free(s->sources);
 	free(s->udp_sources);
-	free(s->flows);
+	flows_free(s);
 	free(s->reply);
 }
 
@@ -521,8 +528,6 @@ static int run(struct service *s, const struct options_rest *rest)
 	struct failure why = { 0 };
 
 	if (open_listeners(s, rest, &why) < 0)
-		return report_failure(&why, STATUS_REFUSED);
-	if (drop_privileges(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	if (s->config->pass) {
 		pass_listeners(s, &why);

@@ -22,6 +22,11 @@
 #define SO_RCVMARK 75
 #endif
 
+/* What goes round by way of lo is sent with so many hops to go, and known by that when it comes back: by
+ * its interface it is not, as the kernel takes a packet to one of its own addresses for one that came in
+ * where that address is. */
+#define FORWARD_HOPS 1
+
 /* How long a datagram may take by way of lo; it normally is there before send() returns. */
 #define FORWARD_WAIT_MS 20
 /* Datagrams of one flow that may come while its socket is made. */
@@ -56,6 +61,8 @@ static int want_details(int fd, int family)
 	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVORIGDSTADDR : IP_RECVORIGDSTADDR, 1) < 0)
 		return -1;
 	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1) < 0)
+		return -1;
+	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVHOPLIMIT : IP_RECVTTL, 1) < 0)
 		return -1;
 	return set(fd, SOL_SOCKET, SO_RCVMARK, 1);
 }
@@ -95,6 +102,10 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 		return fail_at(why, fd, call, at);
 	if (bind(fd, &address.sa, length) < 0)
 		return fail_at(why, fd, "bind", at);
+	/* The sockets of direct flows are bound to the same port. Said only now, it lets them in but
+	 * has not let this one join somebody else's. */
+	if (set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		return fail_at(why, fd, "setsockopt(SO_REUSEPORT)", at);
 	return fd;
 }
 
@@ -109,6 +120,9 @@ static void read_detail(const struct cmsghdr *c, struct datagram *out)
 		out->interface = (unsigned)((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
 	else if (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_PKTINFO)
 		out->interface = ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
+	else if ((c->cmsg_level == SOL_IP && c->cmsg_type == IP_TTL) ||
+		 (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_HOPLIMIT))
+		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
 	else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_MARK)
 		memcpy(&out->mark, CMSG_DATA(c), sizeof(out->mark));
 }
@@ -151,6 +165,11 @@ static int receive(int fd, void *buf, size_t room, struct datagram *out)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
 		read_detail(c, out);
 	return 1;
+}
+
+bool datagram_came_back(const struct datagram *d)
+{
+	return d->hops == FORWARD_HOPS && !transparent_is_local(&d->client);
 }
 
 int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t room,
@@ -198,6 +217,19 @@ static int connect_to(int fd, const struct endpoint *to)
 	return connect(fd, &address.sa, length);
 }
 
+/* Keep it from leaving this host, whatever became of the rules that route it here. An address of this
+ * host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo. */
+static int keep_on_lo(int fd, const struct datagram *d)
+{
+	bool v6 = d->client.family == AF_INET6;
+
+	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_UNICAST_HOPS : IP_TTL, FORWARD_HOPS) < 0)
+		return -1;
+	if (d->origin != ORIGIN_TPROXY)
+		return 0;
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"));
+}
+
 int datagram_forward(const struct datagram *d, const void *payload, struct failure *why)
 {
 	const char *call;
@@ -207,7 +239,7 @@ int datagram_forward(const struct datagram *d, const void *payload, struct failu
 		return fail_at(why, fd, call, &d->client);
 	if (set(fd, SOL_SOCKET, SO_MARK, (int)d->mark) < 0)
 		return fail_at(why, fd, "setsockopt(SO_MARK)", &d->client);
-	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo")) < 0)
+	if (keep_on_lo(fd, d) < 0)
 		return fail_at(why, fd, "setsockopt(SO_BINDTODEVICE)", &d->client);
 	if (connect_to(fd, &d->local) < 0)
 		return fail_at(why, fd, "connect", &d->local);
@@ -290,7 +322,8 @@ int datagram_open_flow(const struct datagram *d, const void *payload, datagram_s
 	close(fd);
 	if (sent) {
 		report_refuse(why, "the first datagram did not come back by way of lo");
-		report_hint(why, "a firewall or rp_filter may have dropped it there");
+		report_hint(why,
+			    "a firewall or rp_filter may have dropped it there, or NAT changed it");
 	}
 	return -1;
 }

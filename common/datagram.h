@@ -9,6 +9,7 @@
 #ifndef TPROXY_DATAGRAM_H
 #define TPROXY_DATAGRAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,8 +22,9 @@
 
 /*
  * Open a UDP socket at the endpoint, non-blocking, that tells of each datagram what struct datagram
- * holds. Of the options backlog, alone and notsent_lowat mean nothing here; UDP shares an endpoint
- * only with reuseport. Returns the descriptor, or -1 with *why.
+ * holds. Of the options backlog, alone and notsent_lowat mean nothing here. It joins an endpoint that is
+ * in use only with reuseport; later sockets of the same user may join it, as those of flows do.
+ * Returns the descriptor, or -1 with *why.
  */
 int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		    struct failure *why);
@@ -35,6 +37,7 @@ struct datagram {
 	enum transparent_origin origin;
 	unsigned interface; /* on which it came in; 0 unknown */
 	uint32_t mark;	    /* the packet's, which is what routed it here */
+	int hops;	    /* its TTL, or hop limit, on arrival */
 	size_t length;
 };
 
@@ -63,5 +66,12 @@ int datagram_open_flow(const struct datagram *d, const void *payload, datagram_s
 /* Send a datagram of the flow, that the listener has got nevertheless, to its socket in the same way.
  * Returns 0, or -1 with *why. */
 int datagram_forward(const struct datagram *d, const void *payload, struct failure *why);
+
+/*
+ * Has datagram_open_flow() or datagram_forward() sent this one, and NAT or a closed socket made it miss
+ * the flow? A sender on lo that is not this host is nobody else. Whoever answers flows must not forward it
+ * or open a flow for it: that would go on for ever.
+ */
+bool datagram_came_back(const struct datagram *d);
 
 #endif

@@ -118,6 +118,8 @@ static int open_one(struct listener *one, int protocol,
 	if (why->err == EADDRINUSE)
 		report_detail(why, "%s listens there",
 			      sockdiag_describe_listener(protocol, &one->at, owner));
+	if (why->err == ENODEV)
+		report_detail(why, "interface %s", options->device);
 	return -1;
 }
 

@@ -297,6 +297,23 @@ for fd in (3, 4):
 	assert_line --index 4 "('2001:db8:1::2', 40002) ('2001:db8:2::2', 80)"
 }
 
+@test "--pass to a program written for systemd's socket activation: gunicorn" {
+	cat >"$OUT/where.py" <<-'END'
+		def app(environ, start_response):
+		    sock = environ["gunicorn.socket"]
+		    start_response("200 OK", [("Content-Type", "text/plain")])
+		    return [("%s went to %s\n" % (sock.getpeername()[:2], sock.getsockname()[:2])).encode()]
+	END
+	tproxy_to 80 3129
+	bg gunicorn proxy env HOME="$OUT" tproxy-listen --pass 3129 -- \
+		gunicorn --chdir "$OUT" --worker-tmp-dir "$OUT" --no-sendfile where:app
+	wait_listen proxy '[::1]:3129'
+	run on client curl -sS --max-time 10 --local-port 40001 http://198.51.100.2/
+	assert_output "('192.0.2.2', 40001) went to ('198.51.100.2', 80)"
+	run on client curl -sS --max-time 10 --local-port 40002 'http://[2001:db8:2::2]/'
+	assert_output "('2001:db8:1::2', 40002) went to ('2001:db8:2::2', 80)"
+}
+
 @test "--pass to HAProxy, which binds fd@3 and fd@4 and relays with the client's address" {
 	start_nginx
 	cat >"$OUT/haproxy.cfg" <<-'END'

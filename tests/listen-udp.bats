@@ -179,6 +179,77 @@ s.sendto(b"x", ("198.51.100.2", 5300))'
 	assert_success
 }
 
+# listen_redirected PORT OPTION...: what comes for that UDP port is REDIRECTed to the listener.
+listen_redirected() {
+	redirect_to "$1" 3130 udp
+	bg redirected proxy "${@:2}"
+	wait_listen proxy 3130 udp
+}
+
+# tell_port PORT ADDRESS SOURCE_PORT: one datagram.
+tell_port() {
+	on client python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", int(sys.argv[3])))
+s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
+}
+
+@test "REDIRECTed flows: the original destination is what conntrack says, both families" {
+	listen_redirected 5302 tproxy-listen -u --redirect -o event,client,origdst,origdst_by 3130
+	tell_port 5302 198.51.100.2 40001
+	tell_port 5302 2001:db8:2::2 40002
+	tell_port 3130 192.0.2.1 40003
+	wait_line redirected.out :40003
+	run cat "$OUT/redirected.out"
+	assert_line --index 0 'open 192.0.2.2:40001 198.51.100.2:5302 conntrack'
+	assert_line --index 1 'open [2001:db8:1::2]:40002 [2001:db8:2::2]:5302 conntrack'
+	assert_line --index 2 'open 192.0.2.2:40003 - none'
+}
+
+@test "a REDIRECTed flow cannot be answered, and is refused; nothing goes round in circles" {
+	listen_redirected 5302 tproxy-listen -u --redirect --echo -o event,client,reason 3130
+	tell_port 5302 198.51.100.2 40001
+	wait_line redirected.out '^refused 192.0.2.2:40001 redirected$'
+	stop redirected
+	# who may not ask conntrack sends the datagram once more, and NAT makes it another connection's
+	bg redirected proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin \
+		tproxy-listen -u --redirect --echo -o event,client,reason 3130
+	wait_listen proxy 3130 udp
+	tell_port 5302 198.51.100.2 40002
+	wait_line redirected.out '^refused 192.0.2.2:40002 resources$'
+	tell_port 3130 192.0.2.1 40003 # a direct one: it comes after all that the first has caused
+	wait_line redirected.out :40003
+	run cat "$OUT/redirected.out"
+	assert_line --index 1 'open 192.0.2.2:40003 -'
+	assert_equal "${#lines[@]}" 2
+}
+
+@test "--allow-direct: direct flows are answered on their own port, beside the listener" {
+	bg listen proxy tproxy-listen -u --allow-direct '*:3129' -- \
+		python3 -c 'import socket; s = socket.socket(fileno=0); s.send(s.recv(99).upper())'
+	wait_listen proxy 3129 udp
+	for address in 192.0.2.1 2001:db8:1::1 192.0.2.1; do
+		run on client python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((sys.argv[1], 3129)); s.settimeout(5); s.send(b"hello"); print(s.recv(99).decode())' "$address"
+		assert_output HELLO
+	done
+	run -3 on proxy tproxy-listen -u '*:3129' # sharing is for its own flows only
+	assert_output --partial "Address already in use"
+}
+
+@test "--user: flows have sockets of that user" {
+	root_only "needs a second user id"
+	bg listen proxy tproxy-listen -u --user nobody --allow-direct '*:3129' -- sh -c 'id -un'
+	wait_listen proxy 3129 udp
+	for address in 192.0.2.1:3129 198.51.100.2:5300; do
+		run on client sh -c "echo hello | timeout 5 socat -T 2 - UDP:$address"
+		assert_output nobody
+	done
+}
+
 @test "--pass hands over tcp4 tcp6 udp4 udp6 in that order" {
 	bg pass proxy tproxy-listen -t -u --pass 3129 -- python3 -c '
 import os, socket

@@ -161,6 +161,47 @@ teardown() {
 	assert_regex "$stderr" "127\.0\.0\.1:3129: .*socat \(pid $(pid_of other)\)"
 }
 
+@test "--backlog: so many wait, which ss shows as Send-Q" {
+	bg listen proxy tproxy-listen --backlog 7 3129
+	wait_listen proxy 127.0.0.1:3129
+	run on proxy ss -Hltn 'sport = :3129'
+	assert_equal "$(awk '{ print $3 }' <<<"$output" | sort -u)" 7
+}
+
+@test "--bind-device: only what comes in there, the others are not heard" {
+	bg listen proxy tproxy-listen --redirect --bind-device toclient -o client '*:3129'
+	wait_listen proxy 3129
+	run on server timeout --foreground 5 bash -c 'exec 3<>/dev/tcp/198.51.100.1/3129'
+	assert_failure
+	assert_output --partial refused
+	run connect_from client 192.0.2.1:3129 sourceport=40001
+	wait_line listen.out '^192.0.2.2:40001$'
+	assert_equal "$(wc -l <"$OUT/listen.out")" 1
+	run -3 on proxy tproxy-listen --bind-device nonsense 3130
+	assert_output --partial "nonsense"
+}
+
+@test "--listener-mark: answers carry it, so that rules can tell them" {
+	tproxy_to 80 3129
+	on proxy nft -f - <<-END
+		table inet marks {
+			chain output {
+				type filter hook output priority filter
+				tcp sport 80 meta mark and 0xff0000 == 0x30000 counter
+				tcp sport 80 meta mark and 0xff0000 != 0x30000 counter
+			}
+		}
+	END
+	bg listen proxy tproxy-listen --listener-mark 0x30000 --reply hello -o mark 3129
+	wait_listen proxy 127.0.0.1:3129
+	run connect_from client 198.51.100.2:80
+	assert_output hello
+	assert_line_in listen.out '^0x30000$'
+	run on proxy nft list table inet marks
+	assert_line --regexp '== 0x0*30000 counter packets [1-9]'
+	assert_line --regexp '!= 0x0*30000 counter packets 0 '
+}
+
 @test "--takeover shares the endpoint; when the first one ends, the second has it all" {
 	tproxy_to 80 3129
 	bg first proxy tproxy-listen 3129

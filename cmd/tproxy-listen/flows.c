@@ -19,9 +19,16 @@ int flows_init(struct service *s, struct failure *why)
 	s->flows = calloc(FLOW_SLOTS, sizeof(*s->flows));
 	if (!s->flows)
 		return report_fail(why, ENOMEM, "malloc", "flows");
+	s->conntrack = conntrack_open(NULL);
 	if (getrandom(&s->flow_seed, sizeof(s->flow_seed), GRND_NONBLOCK) < 0)
 		s->flow_seed = (uintptr_t)s->flows; /* guessable, and still a hash */
 	return 0;
+}
+
+void flows_free(struct service *s)
+{
+	conntrack_close(s->conntrack);
+	free(s->flows);
 }
 
 static struct connection **flow_slot(struct service *s, const struct endpoint *client,
@@ -138,6 +145,20 @@ static void accept_flow(struct connection *c, const struct datagram *d, const vo
 		loop_close(s->loop, &c->source);
 }
 
+/* Only conntrack knows where a REDIRECTed datagram was going; when it may not be asked, nobody does. */
+static void find_origdst(struct service *s, struct caller *caller)
+{
+	struct endpoint origdst;
+
+	if (caller->origin != ORIGIN_NONE || !s->conntrack ||
+	    conntrack_origdst(s->conntrack, IPPROTO_UDP, &caller->local, &caller->client, &origdst,
+			      NULL) <= 0 ||
+	    endpoint_equal(&origdst, &caller->local))
+		return;
+	caller->origin = ORIGIN_CONNTRACK;
+	caller->origdst = origdst;
+}
+
 static void describe_flow(struct service *s, struct caller *caller, const struct listener *listener,
 			  const struct datagram *d)
 {
@@ -151,6 +172,18 @@ static void describe_flow(struct service *s, struct caller *caller, const struct
 		.listener = listener,
 		.interface = s->wants_iif ? d->interface : 0,
 	};
+	find_origdst(s, caller);
+}
+
+/* Why a flow cannot be served, or NULL. */
+static const char *find_objection(struct service *s, const struct caller *caller)
+{
+	if (s->action == ACTION_RUN && caller->origin == ORIGIN_NONE && !s->config->allow_direct)
+		return "direct";
+	/* Its first datagram, sent once more, would be another connection to NAT. */
+	if (caller->origin == ORIGIN_CONNTRACK && flows_need_sockets(s))
+		return "redirected";
+	return service_is_crowded(s, caller) ? "per-client" : NULL;
 }
 
 static struct connection *begin_flow(struct service *s, const struct listener *listener,
@@ -158,6 +191,7 @@ static struct connection *begin_flow(struct service *s, const struct listener *l
 {
 	struct connection **slot = flow_slot(s, &d->client, &d->local), *c;
 	struct caller caller;
+	const char *objection;
 
 	describe_flow(s, &caller, listener, d);
 	c = service_new_connection(s, &caller, -1,
@@ -168,10 +202,9 @@ static struct connection *begin_flow(struct service *s, const struct listener *l
 	*slot = c;
 	c->timer.alarm = flow_is_idle;
 	s->open++;
-	if (s->action == ACTION_RUN && d->origin == ORIGIN_NONE && !s->config->allow_direct)
-		refuse_flow(c, "direct");
-	else if (service_is_crowded(s, &caller))
-		refuse_flow(c, "per-client");
+	objection = find_objection(s, &caller);
+	if (objection)
+		refuse_flow(c, objection);
 	else
 		accept_flow(c, d, payload);
 	return c;
@@ -210,6 +243,8 @@ static void welcome_datagram(struct service *s, const struct listener *listener,
 {
 	struct connection *c;
 
+	if (flows_need_sockets(s) && datagram_came_back(d))
+		return;
 	if (s->config->datagrams) {
 		put_datagram(s, listener, d);
 		return;

@@ -34,6 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "children.h"
+#include "conntrack.h"
 #include "crowd.h"
 #include "endpoint.h"
 #include "greeting.h"
@@ -97,6 +98,8 @@ struct service {
 	struct listeners udp;
 	struct loop_source *udp_sources;
 	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
+	struct conntrack
+		*conntrack; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
 	uint64_t flow_seed;
 	int flow_depth;
 	struct record_stream *stream; /* NULL: no records are wanted */
@@ -210,6 +213,7 @@ void accept_refuse_header(struct connection *c, const char *why);
 
 /* The table of flows, needed with UDP listeners; and their handler. 0, or -1 with *why. */
 int flows_init(struct service *s, struct failure *why);
+void flows_free(struct service *s);
 loop_handler flows_take;
 
 /* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its own? */

@@ -8,14 +8,14 @@ tproxy_to() {
 	on proxy tproxy-setup up -q --name "see$1" --port "$1" --to "$2"
 }
 
-# redirect_to PORT LISTENER: the same with netfilter's REDIRECT: the connection's local end becomes
-# the proxy's own address.
+# redirect_to PORT LISTENER [PROTOCOL]: the same with netfilter's REDIRECT: the connection's local end
+# becomes the proxy's own address.
 redirect_to() {
 	on proxy nft -f - <<-END
 		table inet see_redirect_$1 {
 			chain prerouting {
 				type nat hook prerouting priority dstnat
-				tcp dport $1 redirect to :$2
+				${3:-tcp} dport $1 redirect to :$2
 			}
 		}
 	END
