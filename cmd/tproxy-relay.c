@@ -210,7 +210,6 @@ static int settle_family(struct config *config)
 	return OPTIONS_GO_ON;
 }
 
-/* An upstream on this host answers to the client's address by another way than through here. */
 static int check_upstream(const struct config *config)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -226,13 +225,6 @@ static int check_upstream(const struct config *config)
 					      "--upstream %s: --source is an address of "
 					      "the other family",
 					      endpoint_format(e, text));
-		if (keeps_client(config) && transparent_is_local(e))
-			return options_misuse(
-				&program,
-				"--upstream %s: is on this very host, whose answers to "
-				"the client's address would not come back here: "
-				"--source own",
-				endpoint_format(e, text));
 	}
 	return OPTIONS_GO_ON;
 }
@@ -388,17 +380,20 @@ static int note_listeners(struct relay *relay, struct failure *why)
 }
 
 /* What would fail for every connection is said at once. */
-static int check_fit(const struct relay *relay, const struct config *config, struct failure *why)
+static int check_fit(struct relay *relay, const struct config *config, struct failure *why)
 {
 	const struct listeners *own = &relay->workers[0].listeners;
+	const struct endpoint anybody = { 0 };
 	char text[ENDPOINT_TEXT_MAX];
 
 	for (int i = 0; i < 2; i++) {
-		if (!policy_is_own_listener(&relay->policy, &config->upstream[i]))
+		const struct endpoint *e = &config->upstream[i];
+
+		if (policy_is_own_listener(&relay->policy, e))
+			report_refuse(why, "is an own listener: each connection would come back");
+		else if (policy_check_answers(&relay->policy, &anybody, e, why) == 0)
 			continue;
-		report_refuse(why, "is an own listener: each connection would come back");
-		return report_about(why, "--upstream %s",
-				    endpoint_format(&config->upstream[i], text));
+		return report_about(why, "--upstream %s", endpoint_format(e, text));
 	}
 	for (size_t i = 0; i < own->count; i++)
 		if (transparent_probe(&own->at[i].at, &relay->settings.connect, why) < 0)
@@ -519,8 +514,13 @@ static int set_up(struct relay *relay, const struct config *config, struct liste
 		return -1;
 	if (config->connect.source == SOURCE_CLIENT && !(relay->reopen = reopen_new(why)))
 		return -1;
+	if (config->connect.source != SOURCE_OWN && !(relay->policy.locals = locals_new(why)))
+		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0 ||
 	    give_listeners(relay, listeners, config, inherited, why) < 0)
+		return -1;
+	if (relay->policy.locals &&
+	    locals_watch(relay->policy.locals, relay->workers[0].host.loop, why) < 0)
 		return -1;
 	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
 }
@@ -537,6 +537,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
 	policy_init(&relay->policy);
+	relay->policy.connect = &relay->settings.connect;
 	relay->policy.allow = &config->allow;
 	relay->policy.deny = &config->deny;
 	memcpy(relay->policy.upstream, config->upstream, sizeof(config->upstream));
@@ -564,6 +565,7 @@ static int serve(const struct config *config, struct listeners *listeners, int i
 	relay_free(&relay);
 	control_free(control);
 	record_stream_free(relay.records, 1000);
+	locals_free(relay.policy.locals);
 	policy_free(&relay.policy);
 	reopen_free(relay.reopen);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : STATUS_DONE;

@@ -503,6 +503,26 @@ bool endpoint_in_cidrs(const struct endpoint *e, const struct cidr_list *list)
 	return false;
 }
 
+bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list)
+{
+	size_t first = 0, end = list->count;
+	struct cidr host = { .family = e->family, .length = (uint8_t)bits_of(e->family) };
+
+	if (!endpoint_is_set(e))
+		return false;
+	memcpy(&host.addr, bytes_of(e), host.length / 8);
+	/* The prefixes share no address: only the last one that begins at or before it can hold it. */
+	while (first < end) {
+		size_t middle = first + (end - first) / 2;
+
+		if (compare_cidrs(&list->at[middle], &host) <= 0)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	return first > 0 && endpoint_in_cidr(e, &list->at[first - 1]);
+}
+
 bool endpoint_port_in(uint16_t port, const struct port_list *list)
 {
 	for (size_t i = 0; i < list->count; i++)

@@ -138,7 +138,44 @@ const struct endpoint *policy_upstream(const struct policy *p, const struct endp
 	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : origdst;
 }
 
-enum reason policy_judge(struct policy *p, const struct transparent_connection *c)
+/* Somebody who is nobody: of class E, and of the discard prefix (RFC 6666). */
+static struct endpoint any_client(int family)
+{
+	struct endpoint e = { .family = (sa_family_t)family };
+
+	if (family == AF_INET)
+		e.addr.v4.s_addr = htonl(0xf0000001);
+	else
+		e.addr.v6.s6_addr[0] = e.addr.v6.s6_addr[15] = 1;
+	return e;
+}
+
+/*
+ * What such a host sends to the client's address goes the way that leads to the client, who knows
+ * nothing of it, and never comes to our socket; unless policy routing keeps it here.
+ */
+int policy_check_answers(struct policy *p, const struct endpoint *client,
+			 const struct endpoint *upstream, struct failure *why)
+{
+	struct endpoint any = any_client(upstream->family), source;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!p->locals || !locals_has(p->locals, upstream))
+		return 0;
+	/* A link-local address may be ours on one link and a neighbour's on another. */
+	if (upstream->scope && !transparent_is_local(upstream))
+		return 0;
+	source = transparent_source_of(endpoint_is_set(client) ? client : &any, p->connect);
+	if (source.family != upstream->family || locals_has(p->locals, &source) ||
+	    locals_keep(p->locals, upstream, &source))
+		return 0;
+	report_refuse(why, "is on this very host, whose answers to the client's address do not "
+			   "come back here: --source own");
+	return report_about(why, "%s", endpoint_format(upstream, text));
+}
+
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
+			 struct failure *why)
 {
 	const struct endpoint *to = policy_upstream(p, &c->client, &c->origdst);
 
@@ -149,5 +186,5 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 		return REASON_LOOP;
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;
-	return REASON_NONE;
+	return policy_check_answers(p, &c->client, to, why) < 0 ? REASON_SOURCE : REASON_NONE;
 }

@@ -3,7 +3,8 @@
  * policy - may this connection be carried?
  *
  * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never one
- * that nobody redirected here unless that is wanted; and only where --allow-dst and --deny-dst let it.
+ * that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let it; and
+ * not to this very host where its answers would not come back here.
  * Shared by all threads: the rules are set before they start, the table of legs is locked.
  */
 #ifndef TPROXY_POLICY_H
@@ -15,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "endpoint.h"
+#include "locals.h"
 #include "match.h"
 #include "reason.h"
 #include "transparent.h"
@@ -29,7 +31,9 @@ struct policy {
 	const struct match_list *allow, *deny; /* borrowed; an empty allow list allows all */
 	struct endpoint
 		upstream[2]; /* --upstream: IPv4, IPv6; none set: the original destination */
-	struct endpoint_list listeners; /* where we listen */
+	struct endpoint_list listeners;			   /* where we listen */
+	const struct transparent_connect_options *connect; /* how upstream legs are made */
+	struct locals *locals; /* this host's addresses; NULL: no upstream leg has a foreign one */
 
 	pthread_mutex_t lock; /* guards the table below */
 	struct policy_leg **buckets;
@@ -48,8 +52,19 @@ void policy_free(struct policy *p);
 const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
 				       const struct endpoint *origdst);
 
-/* REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP or REASON_DENIED. */
-enum reason policy_judge(struct policy *p, const struct transparent_connection *c);
+/*
+ * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or
+ * REASON_SOURCE with *why.
+ */
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
+			 struct failure *why);
+
+/*
+ * Are the answers of this upstream lost to us, because it is on this very host and the client's
+ * address is not? Then -1 with *why, else 0. A client that is not set stands for any.
+ */
+int policy_check_answers(struct policy *p, const struct endpoint *client,
+			 const struct endpoint *upstream, struct failure *why);
 
 /* Is it an endpoint on which we listen, also by an any address? */
 bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);

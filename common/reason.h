@@ -15,7 +15,7 @@ enum reason {
 	REASON_DIRECT,	    /* nobody redirected it here, and there is no --upstream */
 	REASON_LOOP,	    /* to an own listener, or an own upstream leg that came back */
 	REASON_DENIED,	    /* --deny-dst, or not among --allow-dst */
-	REASON_SOURCE,	    /* the wanted source address cannot be used */
+	REASON_SOURCE,	    /* the wanted source address cannot be used (with that upstream) */
 	REASON_CLASH,	    /* the client's port cannot be used as well */
 	REASON_DESCRIPTORS, /* no descriptor left */
 	REASON_MEMORY,	    /* no memory left */

@@ -270,6 +270,28 @@ static int dump_routes(struct route *route, sa_family_t family, uint32_t table, 
 	return 0;
 }
 
+int route_own_addresses(struct route *route, struct cidr_list *list, struct failure *why)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	struct entries found = { 0 };
+	int result = 0;
+
+	for (int f = 0; f < 2 && result == 0; f++) {
+		found.count = 0;
+		result = dump_routes(route, families[f], RT_TABLE_LOCAL, 0, &found, why);
+		for (size_t i = 0; i < found.count && result == 0; i++) {
+			const struct entry *e = &found.at[i];
+			struct cidr c = { .family = families[f], .length = e->dst_length };
+
+			memcpy(&c.addr, &e->dst.addr, sizeof(c.addr));
+			if (e->type == RTN_LOCAL)
+				result = endpoint_cidr_add(list, &c, why);
+		}
+	}
+	free(found.at);
+	return result;
+}
+
 /* --- ours and others' ------------------------------------------------------------------------- */
 
 static bool is_our_rule(const struct entry *e, const struct route_plan *plan)

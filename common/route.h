@@ -72,6 +72,12 @@ typedef int route_rule_visitor(const struct route_rule *rule, void *context);
 int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
 		    void *context, struct failure *why);
 
+/*
+ * Append this host's own addresses, as its table `local` has them: also whole prefixes that it answers
+ * for. Returns 0, or -1 with *why.
+ */
+int route_own_addresses(struct route *route, struct cidr_list *list, struct failure *why);
+
 /* Can IPv6 (or IPv4) be routed to lo here: is the family there and not disabled on lo? */
 bool route_family_usable(sa_family_t family);
 

@@ -378,9 +378,8 @@ unsigned transparent_ingress(int fd)
 	return get_int(fd, SO_DOMAIN) == AF_INET6 ? ingress_v6(fd) : ingress_v4(fd);
 }
 
-/* The address that the upstream leg is bound to; unset for this host's own choice. */
-static struct endpoint source_of(const struct endpoint *client,
-				 const struct transparent_connect_options *options)
+struct endpoint transparent_source_of(const struct endpoint *client,
+				      const struct transparent_connect_options *options)
 {
 	struct endpoint source = *client;
 
@@ -430,7 +429,7 @@ static int prepare_upstream(int fd, const struct endpoint *source,
 int transparent_probe(const struct endpoint *client,
 		      const struct transparent_connect_options *options, struct failure *why)
 {
-	struct endpoint source = source_of(client, options);
+	struct endpoint source = transparent_source_of(client, options);
 	const char *call = "socket";
 	int fd = socket(client->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -484,7 +483,7 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 			const struct transparent_connect_options *options, bool data_waits,
 			enum transparent_kept *kept, struct failure *why)
 {
-	struct endpoint source = source_of(client, options);
+	struct endpoint source = transparent_source_of(client, options);
 	char text[ENDPOINT_TEXT_MAX];
 	int fd;
 

@@ -112,6 +112,10 @@ enum transparent_kept { KEPT_NO, KEPT_ADDR, KEPT_ADDR_PORT };
 
 const char *transparent_kept_name(enum transparent_kept kept);
 
+/* The address that the upstream leg of such a client carries; not set: this host's own choice. */
+struct endpoint transparent_source_of(const struct endpoint *client,
+				      const struct transparent_connect_options *options);
+
 /*
  * Start connecting to `to` on behalf of `client`. Never goes on after a failed bind: the connection
  * would leave from this host's own address. data_waits: there is something to send as soon

@@ -252,11 +252,13 @@ static void welcome(struct worker *w, const struct transparent_connection *c, un
 {
 	struct relay *relay = w->relay;
 	struct failure why = { 0 };
-	enum reason reason = policy_judge(&relay->policy, c);
+	enum reason reason = policy_judge(&relay->policy, c, &why);
 	struct flow *f;
 
 	tally_add(&w->tally, TALLY_ACCEPTED, 1);
 	if (reason != REASON_NONE) {
+		if (reason == REASON_SOURCE)
+			relay->trouble(reason, &why);
 		refuse(w, c, at, reason);
 		return;
 	}

@@ -42,7 +42,6 @@ exchange() {
 
 # again ADDRESS: four times in a row, with who ends first in turn; a port of the server's for each.
 again() {
-
 	for _ in 1 2 3 4; do
 		exchange "$1" 8001 send:x recv:y fin eof
 		exchange "$1" 8002 send:x recv:y eof close
@@ -121,4 +120,68 @@ again() {
 	stop relay
 	assert_line_in relay.out ' refused 2 .* clash$'
 	assert_line_in relay.err 'connect: the server has not confirmed the end of the last connection from there: .*\(clash'
+}
+
+# ---------------------------------------------------------------- an upstream on this very host
+
+@test "an upstream on the proxy itself is refused at once, with the reason; with --source own it is not" {
+	local host
+	on proxy tproxy-setup up -q --name own --port 9000 --to "$RELAY_PORT" --include-own
+	peer service proxy serve 9000 who recv:x send:y close
+	relay --connect-timeout 60s
+	SECONDS=0
+	for host in 192.0.2.1 2001:db8:1::1 198.51.100.1; do
+		run -0 on client "$PEER" connect "$host" 9000 gone
+	done
+	((SECONDS < 30))
+	stop relay
+	assert_equal "$(grep -c ' refused .* source$' "$OUT/relay.out")" 3
+	assert_line_in relay.err '192\.0\.2\.1:9000: is on this very host, .*: --source own \(source'
+	relay --source own
+	for host in 192.0.2.1 2001:db8:1::1; do
+		run -0 on client "$PEER" connect "$host" 9000 send:x recv:y eof
+	done
+	stop relay
+	refute_line_in service.out '^192\.0\.2\.2 '
+}
+
+@test "addresses that the proxy gains and loses while the relay runs are known to it" {
+	local address
+	on server ip addr add 203.0.113.130/32 dev lo
+	on server ip addr add 2001:db8:9::5/128 dev lo nodad
+	on proxy ip route add 203.0.113.128/25 via "$V4"
+	on proxy ip route add 2001:db8:9::/64 via "$V6"
+	on proxy tproxy-setup up -q --name own --port 9000 --to "$RELAY_PORT" --include-own
+	peer far server serve 9000 recv:x send:y close
+	relay
+	for address in 203.0.113.130/32 2001:db8:9::5/128; do
+		run -0 on client "$PEER" connect "${address%/*}" 9000 send:x recv:y eof
+		on proxy ip addr add "$address" dev lo
+		run -0 on client "$PEER" connect "${address%/*}" 9000 gone
+		on proxy ip addr del "$address" dev lo
+		run -0 on client "$PEER" connect "${address%/*}" 9000 send:x recv:y eof
+	done
+	# A whole prefix that it answers for goes with its link, though nobody says so of the route.
+	on proxy ip link add pair9 type veth peer name pair9peer
+	on proxy ip link set pair9 up
+	on proxy ip route add local 203.0.113.128/26 dev pair9
+	run -0 on client "$PEER" connect 203.0.113.130 9000 gone
+	on proxy ip link del pair9
+	run -0 on client "$PEER" connect 203.0.113.130 9000 send:x recv:y eof
+	stop relay
+	assert_equal "$(grep -c ' refused .* source$' "$OUT/relay.out")" 3
+	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 5
+}
+
+@test "--upstream on this host: refused at the start, unless policy routing keeps its answers here" {
+	peer service proxy serve 9000 who recv:x send:y eof close
+	run -3 on proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
+	assert_output --regexp '^tproxy-relay: --upstream 127\.0\.0\.1:9000: is on this very host, .*: --source own$'
+	on proxy ip rule add from 127.0.0.1 iif lo lookup 123
+	on proxy ip route add local default dev lo table 123
+	bg relay proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
+	wait_listen proxy 8200
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect 192.0.2.1 8200 send:x recv:y fin eof
+	stop relay
+	assert_line_in service.out '^192\.0\.2\.2 40001$'
 }

@@ -126,10 +126,10 @@ static void test_cidr_membership(void)
 	CHECK(inside("2001:db8::1", "2001:db8::1/128"));
 }
 
-/* A comma list of prefixes, merged, as a comma list again. */
-static void merges(const char *prefixes, const char *expected)
+/* A comma list of prefixes, merged. */
+static struct cidr_list merged(const char *prefixes)
 {
-	char copy[256], text[256] = "", buf[ENDPOINT_TEXT_MAX], *save = NULL;
+	char copy[256], *save = NULL;
 	struct cidr_list list = { 0 };
 	struct cidr c;
 
@@ -139,6 +139,15 @@ static void merges(const char *prefixes, const char *expected)
 		CHECK(endpoint_cidr_add(&list, &c, &why) == 0);
 	}
 	endpoint_cidr_merge(&list);
+	return list;
+}
+
+/* The same as a comma list again. */
+static void merges(const char *prefixes, const char *expected)
+{
+	char text[256] = "", buf[ENDPOINT_TEXT_MAX];
+	struct cidr_list list = merged(prefixes);
+
 	for (size_t i = 0; i < list.count; i++) {
 		strcat(text, i ? "," : "");
 		strcat(text, endpoint_format_cidr(&list.at[i], buf));
@@ -157,6 +166,39 @@ static void test_cidr_merge(void)
 	merges("10.0.0.0/10,10.64.0.0/10,10.128.0.0/9", "10.0.0.0/8");
 	merges("::/1,8000::/1,0.0.0.0/0", "0.0.0.0/0,::/0");
 	merges("0.0.0.0/1,128.0.0.0/1", "0.0.0.0/0");
+}
+
+/* Is the address in the merged list, as both ways of looking say? */
+static void in_merged(const char *prefixes, const char *address, bool expected)
+{
+	struct cidr_list list = merged(prefixes);
+	struct endpoint e;
+
+	CHECK(endpoint_parse_address(address, &e, &why) == 0);
+	CHECK(endpoint_in_merged(&e, &list) == expected);
+	CHECK(endpoint_in_cidrs(&e, &list) == expected);
+	endpoint_cidr_free(&list);
+}
+
+static void test_merged_membership(void)
+{
+	const char *const some = "10.0.0.0/8,192.0.2.1,192.0.2.3,255.255.255.255,::1,2001:db8::/32";
+
+	in_merged("", "192.0.2.1", false);
+	in_merged(some, "9.255.255.255", false);
+	in_merged(some, "10.0.0.0", true);
+	in_merged(some, "10.255.255.255", true);
+	in_merged(some, "11.0.0.0", false);
+	in_merged(some, "192.0.2.1", true);
+	in_merged(some, "192.0.2.2", false);
+	in_merged(some, "192.0.2.3", true);
+	in_merged(some, "255.255.255.255", true);
+	in_merged(some, "::", false);
+	in_merged(some, "::1", true);
+	in_merged(some, "2001:db8:ffff::", true);
+	in_merged(some, "2001:db9::", false);
+	in_merged("0.0.0.0/0", "::1", false);
+	in_merged("0.0.0.0/0,::/0", "ffff::", true);
 }
 
 static void ports(const char *text, const char *expected)
@@ -228,6 +270,7 @@ int main(void)
 	test_cidr_forms();
 	test_cidr_membership();
 	test_cidr_merge();
+	test_merged_membership();
 	test_ports();
 	test_sockaddrs();
 	return check_done();
