@@ -260,6 +260,12 @@ static int read_operands(struct listeners *listeners, const struct config *confi
 #define PIPES_MAX 64
 
 /*
+ * What the client is told of its request can as well travel with the answer. In microseconds: long for
+ * an answer, short for a client that waits for the ACK (Nagle's algorithm); two ticks at 250 Hz.
+ */
+#define ACK_DELAY 8000
+
+/*
  * Two descriptors a connection; besides them those of the listeners, a few a thread, some of our own,
  * and a small part of all for pipes.
  */
@@ -308,6 +314,7 @@ static struct transparent_listen_options listen_options(const struct config *con
 	return (struct transparent_listen_options){
 		.reuseport = true,
 		.alone = alone,
+		.ack_delay = ACK_DELAY,
 		.redirect = has_upstream(config) && config->connect.source == SOURCE_OWN,
 	};
 }

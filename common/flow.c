@@ -232,7 +232,7 @@ static enum step carry(struct flow_host *host, struct flow *f, int way, unsigned
 	struct way *w = &f->way[way];
 	int from = f->side[way].fd, to = f->side[!way].fd;
 	uint32_t now = loop_tick(host->loop);
-	enum way_result result = way_push(w, to, &host->tools);
+	enum way_result result = way_push(w, to, &host->tools, how & CARRY_FIN);
 
 	if (now - f->active > REST_TICKS)
 		way_rest(w);
@@ -249,6 +249,16 @@ static enum step carry(struct flow_host *host, struct flow *f, int way, unsigned
 	return STEP_ON;
 }
 
+/*
+ * FIN was in the queue when epoll looked, and so was all that comes before it: a read that does not
+ * fill its buffer takes the last of it. Only urgent data splits a read. (EPOLLHUP alone says that both
+ * directions have ended; a reset raises EPOLLERR as well.)
+ */
+static bool has_fin(uint32_t events)
+{
+	return (events & (EPOLLRDHUP | EPOLLPRI | EPOLLERR)) == EPOLLRDHUP;
+}
+
 /* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept back. */
 static unsigned reading(uint32_t events)
 {
@@ -256,7 +266,7 @@ static unsigned reading(uint32_t events)
 
 	if (!(events & READING) && !failed)
 		return 0;
-	if (events & EPOLLRDHUP && !failed)
+	if (has_fin(events))
 		return CARRY_READ | CARRY_ALL | CARRY_FIN;
 	return events & EPOLLPRI || failed ? CARRY_READ | CARRY_ALL : CARRY_READ;
 }
@@ -376,13 +386,17 @@ static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
 		take_early(host, f);
 	if (events & (EPOLLRDHUP | EPOLLPRI) || way_is_heavy(up))
 		f->hushed = true;
+	up->last = has_fin(events);
 }
 
 static void serve_connect(struct flow_host *host, struct flow *f, uint32_t events)
 {
+	unsigned how = f->hushed ? CARRY_READ | CARRY_ALL : 0;
 	int error = 0;
 	socklen_t size = sizeof(error);
 
+	if (f->way[FLOW_UP].last)
+		how |= CARRY_FIN;
 	if (events & (EPOLLERR | EPOLLHUP))
 		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	if (error) {
@@ -394,7 +408,7 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 	f->state = FLOW_OPEN;
 	f->was_open = true;
 	host->opened(host, f);
-	if (carry(host, f, FLOW_UP, f->hushed ? CARRY_READ | CARRY_ALL : 0) == STEP_OVER)
+	if (carry(host, f, FLOW_UP, how) == STEP_OVER)
 		return;
 	serve(host, f, FLOW_UPSTREAM, events);
 }

@@ -15,6 +15,10 @@
 #define IPV6_TRANSPARENT 75
 #endif
 
+#ifndef TCP_DELACK_MAX_US
+#define TCP_DELACK_MAX_US 46
+#endif
+
 const char *transparent_origin_name(enum transparent_origin origin)
 {
 	static const char *const names[] = {
@@ -115,6 +119,19 @@ static int set_inherited(int fd, int family, const struct transparent_listen_opt
 	return 0;
 }
 
+/*
+ * A connection begins with quick ACKs, because its sender may have more to say than it may send before
+ * the first is acknowledged: its window is small, or Nagle's algorithm waits. TCP_QUICKACK off turns
+ * that off in what is accepted; listen() sets it back, so this comes after it. Only where the kernel
+ * puts a bound to the delay that is short enough for such a sender.
+ */
+static void set_ack_delay(int fd, const struct transparent_listen_options *options)
+{
+	if (options->ack_delay > 0 &&
+	    set_int(fd, SOL_TCP, TCP_DELACK_MAX_US, options->ack_delay) == 0)
+		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
+}
+
 /* Everything between socket() and bind(); on failure *call says what was refused. */
 static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
 			    const char **call)
@@ -189,6 +206,7 @@ int transparent_listen(const struct endpoint *at, const struct transparent_liste
 	call = "listen";
 	if (listen(fd, options->backlog ? options->backlog : SOMAXCONN) < 0)
 		goto fail;
+	set_ack_delay(fd, options);
 	return fd;
 fail:
 	close_quietly(fd);
@@ -246,6 +264,7 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 		return fail_at(why, call, at);
 	if (set_inherited(fd, family, options, &call) < 0)
 		return fail_at(why, call, at);
+	set_ack_delay(fd, options);
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return fail_at(why, "fcntl", at);
 	return 0;

@@ -66,10 +66,11 @@ static ssize_t send_some(struct way *w, int to, const char *data, size_t length,
 	return sent < 0 && is_transient(errno) ? 0 : sent;
 }
 
-static enum way_result push_copy(struct way *w, int to)
+static enum way_result push_copy(struct way *w, int to, bool more)
 {
 	struct way_held *held = w->held;
-	ssize_t sent = send_some(w, to, held->data + held->start, held->end - held->start, 0);
+	ssize_t sent = send_some(w, to, held->data + held->start, held->end - held->start,
+				 more ? MSG_MORE : 0);
 
 	if (sent < 0)
 		return WAY_TO_FAILED;
@@ -99,7 +100,9 @@ static enum way_result pull_copy(struct way *w, int from, int to, struct way_too
 		return WAY_TO_FAILED;
 	if (sent < got)
 		return hold(w, tools->buffer + sent, (size_t)(got - sent));
-	return filled ? WAY_ON : WAY_SHORT;
+	if (filled)
+		return WAY_ON;
+	return last ? WAY_ENDED : WAY_SHORT;
 }
 
 /* ---- splicing ---- */
@@ -183,11 +186,11 @@ static enum way_result pull_pipe(struct way *w, int from, int to, struct way_too
 
 /* ---- either ---- */
 
-enum way_result way_push(struct way *w, int to, struct way_tools *tools)
+enum way_result way_push(struct way *w, int to, struct way_tools *tools, bool more)
 {
 	if (!way_is_full(w))
 		return WAY_ON;
-	return w->piped ? push_pipe(w, to, tools) : push_copy(w, to);
+	return w->piped ? push_pipe(w, to, tools) : push_copy(w, to, more);
 }
 
 enum way_result way_pull(struct way *w, int from, int to, struct way_tools *tools, bool last)

@@ -22,7 +22,7 @@ struct way_tools {
 
 struct way_held;
 
-/* One direction. A zeroed one is fresh. Flags ended and shut are its owner's. */
+/* One direction. A zeroed one is fresh. Flags last, ended and shut are its owner's. */
 struct way {
 	union {
 		struct way_held *held; /* what the receiver did not take, a copy */
@@ -33,6 +33,7 @@ struct way {
 	uint64_t bulk : 1;  /* splice rather than copy */
 	uint64_t large : 1; /* the last read filled the buffer */
 	uint64_t small : 2; /* small splices in a row */
+	uint64_t last : 1;  /* FIN is in the sender's queue: no more can come */
 	uint64_t ended : 1; /* FIN was read */
 	uint64_t shut : 1;  /* FIN was passed on */
 };
@@ -54,10 +55,13 @@ bool way_is_heavy(const struct way *w);
 /* Is something held? Then nothing more may be read: memory is bounded. */
 bool way_is_full(const struct way *w);
 
-/* Send what is held. WAY_ON when nothing is left of it. */
-enum way_result way_push(struct way *w, int to, struct way_tools *tools);
+/* Send what is held. WAY_ON when nothing is left of it. more: data or FIN follows at once. */
+enum way_result way_push(struct way *w, int to, struct way_tools *tools, bool more);
 
-/* Read once and send it on. Nothing must be held. last: only FIN follows what is there. */
+/*
+ * Read once and send it on. Nothing must be held. last: what is there is all, and FIN follows it: a read
+ * that does not fill the buffer is then WAY_ENDED without another that finds FIN.
+ */
 enum way_result way_pull(struct way *w, int from, int to, struct way_tools *tools, bool last);
 
 /* Read once and hold it: there is no receiver yet. WAY_FULL, unless there was nothing. */

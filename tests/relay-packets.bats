@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What a connection costs tproxy-relay in packets, on each leg: none that says only what another could
+# have carried.
+#
+#   client 192.0.2.2 ---- toclient [ proxy: 8000 to tproxy-relay 3129 ] toserver ---- server 198.51.100.2
+#
+# Counted is what the proxy itself sends. The budget: no avoidable pure ACK, FIN with the last data, no
+# reset. A pure ACK is avoidable if data or FIN follows soon enough; what remains are
+#
+#	the ACK of the last FIN on a leg, after which nothing can follow
+#	where the client has not spoken before the upstream leg is made: the handshake's, because a server
+#	that speaks first waits for it, and that of what the server says first, which the kernel sends at
+#	once (one system call more would keep it back, and 20 is the most: relay-cost.bats)
+#
+# How soon is a matter of milliseconds, so that a machine that is busy with other things sends one now
+# and then: each exchange is tried until the budget holds, and it has to hold within TRIES.
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+TRIES=10
+TEXT=$(printf '%0100d' 0) # no segment without data is as long
+
+setup() {
+	lab_up
+	intercept 8000
+	relay --log off
+	count_packets
+}
+
+teardown() { lab_down; }
+
+# One counter a leg and kind.
+count_packets() {
+	local leg kind
+	{
+		echo 'table inet packets {'
+		for leg in toclient toserver; do
+			for kind in reset syn ack data fin last; do echo "counter $leg-$kind { }"; done
+		done
+		for leg in toclient toserver; do
+			echo "chain $leg {
+				type filter hook output priority 0; oifname != $leg return
+				tcp flags & rst == rst counter name $leg-reset return
+				tcp flags & syn == syn counter name $leg-syn return
+				tcp flags & fin == fin meta length > 100 counter name $leg-last return
+				tcp flags & fin == fin counter name $leg-fin return
+				meta length > 100 counter name $leg-data return
+				tcp flags & ack == ack counter name $leg-ack
+			}"
+		done
+		echo '}'
+	} | on proxy nft -f -
+}
+
+# packets: what has been sent since it was asked last: `toclient: syn 1 data 2 ...; toserver: ...`
+packets() {
+	on proxy nft reset counters table inet packets | awk '
+		$1 == "counter" { split($2, name, "-") }
+		$1 == "packets" { count[name[1], name[2]] = $2 }
+		function leg(l,    n, i, kind, text) {
+			n = split("syn ack data last fin reset", kind, " ")
+			for (i = 1; i <= n; i++)
+				if (count[l, kind[i]])
+					text = text " " kind[i] " " count[l, kind[i]]
+			return l ":" text
+		}
+		END { print leg("toclient") "; " leg("toserver") }'
+}
+
+over() { [[ ! $(on proxy ss -Htn state connected exclude time-wait) ]]; }
+
+# budget PACKETS CLIENT...: the exchange costs exactly those.
+budget() {
+	local wanted=$1 try seen=()
+	shift
+	packets >/dev/null
+	for ((try = 0; try < TRIES; try++)); do
+		on client "$PEER" "$@"
+		wait_until 10 over
+		seen+=("$(packets)")
+		[[ ${seen[-1]} != "$wanted" ]] || return 0
+	done
+	printf '%s\n' "${seen[@]}" | sort | uniq -c >&2
+	fail "never: $wanted"
+}
+
+# Linux 6.15 lets the ACK of a client's first data wait for a short time; others do not wait at all.
+acks() {
+	python3 -c 'import socket; socket.socket().getsockopt(socket.IPPROTO_TCP, 46)' 2>/dev/null || echo "ack $1 "
+}
+
+@test "a request, an answer that ends: three packets a leg" {
+	peer server server serve 8000 "recv:$TEXT" "last:$TEXT" eof
+	budget "toclient: syn 1 ack $((1 + $(acks 1 | grep -c .))) last 1; toserver: syn 1 data 1 fin 1" \
+		-q connect "$V4" 8000 "send:$TEXT" "recv:$TEXT" eof close
+}
+
+@test "a request with its end, an answer with its end" {
+	peer server server serve 8000 "recv:$TEXT" eof "last:$TEXT"
+	budget "toclient: syn 1 $(acks 1)last 1; toserver: syn 1 ack 1 last 1" \
+		-q connect "$V4" 8000 "last:$TEXT" "recv:$TEXT" eof
+}
+
+@test "each further round trip: one packet a leg" {
+	local script=()
+	peer server server serve 8000 echo
+	for _ in {1..10}; do script+=("send:$TEXT" "recv:$TEXT"); done
+	budget "toclient: syn 1 $(acks 1)data 10 fin 1; toserver: syn 1 ack 1 data 10 fin 1" \
+		-q connect "$V4" 8000 "${script[@]}" close
+}
+
+@test "a server that speaks first hears of the connection at once" {
+	peer server server serve 8000 "send:$TEXT" "recv:$TEXT" eof close
+	budget "toclient: syn 1 data 1 fin 1; toserver: syn 1 ack 3 last 1" \
+		connect "$V4" 8000 "recv:$TEXT" "last:$TEXT" eof
+}
