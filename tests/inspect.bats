@@ -112,6 +112,7 @@ hold_redirected() {
 	bg listen proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
 	run connect_from client 198.51.100.2:80 sourceport=40001
+	assert_success
 	wait_until 5 on proxy sh -c 'ss -Htn state time-wait | grep -q 40001'
 	run on proxy tproxy-inspect -aH --state time-wait -o local,peer,transparent,pid
 	assert_output --regexp '^198\.51\.100\.2:80 +192\.0\.2\.2:40001 +unknown +-$'

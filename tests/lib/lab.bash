@@ -121,7 +121,11 @@ on() {
 }
 
 probe_nft() { on proxy nft 'add table ip probe; delete table ip probe'; }
-probe_route() { on proxy ip route replace 203.0.113.200 dev lo table 9; }
+# (To replace a route by the same one is no change, and nothing is said of it.)
+probe_route() {
+	on proxy ip route add 203.0.113.200 dev lo table 9
+	on proxy ip route del 203.0.113.200 dev lo table 9
+}
 
 # ---------------------------------------------------------------- background processes
 
