@@ -91,6 +91,15 @@ static int set_threads(void *field, const char *arg, const struct option_spec *s
 	return quantity_number(arg, 1, 256, field, why);
 }
 
+/* A limit of nothing would end every connection. */
+static int set_limit(void *field, const char *arg, const struct option_spec *self,
+		     struct failure *why)
+{
+	if (quantity_duration(arg, field, why) < 0)
+		return -1;
+	return *(uint64_t *)field ? 0 : report_refuse(why, "must be longer than 0");
+}
+
 static const struct option_spec options[] = {
 	OPTION_HEADING("Where to:"),
 	OPTION("upstream", 0, "ENDPOINT",
@@ -116,12 +125,12 @@ static const struct option_spec options[] = {
 	       option_count, struct config, max),
 	OPTION("threads", 0, "N|auto", "threads, each with listeners of its own (1)", set_threads,
 	       struct config, threads),
-	OPTION("connect-timeout", 0, "T", "for the upstream to answer (10s)", option_duration,
+	OPTION("connect-timeout", 0, "T", "for the upstream to answer (10s)", set_limit,
 	       struct config, connect_timeout),
-	OPTION("idle-timeout", 0, "T", "without a byte either way (2h5m)", option_duration,
-	       struct config, idle_timeout),
+	OPTION("idle-timeout", 0, "T", "without a byte either way (2h5m)", set_limit, struct config,
+	       idle_timeout),
 	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
-	       option_duration, struct config, half_closed_timeout),
+	       set_limit, struct config, half_closed_timeout),
 	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
 	       option_duration, struct config, drain_timeout),
 	OPTION_HEADING("Operation:"),
@@ -229,13 +238,60 @@ static int check_upstream(const struct config *config)
 	return OPTIONS_GO_ON;
 }
 
+/* Is nothing left of what --allow-dst allows, in the families that are served? */
+static bool is_all_denied(const struct config *config)
+{
+	static const struct match all[] = { { .cidr = { .family = AF_INET } },
+					    { .cidr = { .family = AF_INET6 } } };
+	const struct match *at = config->allow.count ? config->allow.at : all;
+	size_t count = config->allow.count ? config->allow.count : 2;
+
+	for (size_t i = 0; i < count; i++) {
+		int family = at[i].cidr.family;
+
+		if ((family == AF_UNSPEC || options_wants_family(&config->common, family)) &&
+		    !match_list_covers(&config->deny, &at[i]))
+			return false;
+	}
+	return true;
+}
+
+static bool is_denied(const struct config *config, const struct endpoint *e)
+{
+	return match_list_has(&config->deny, e) ||
+	       (config->allow.count && !match_list_has(&config->allow, e));
+}
+
+/* Rules that leave nothing to relay are a mistake. */
+static int check_rules(const struct config *config)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 2; i++)
+		if (endpoint_is_set(&config->upstream[i]) &&
+		    is_denied(config, &config->upstream[i]))
+			return options_misuse(&program, "--upstream %s: is what %s excludes",
+					      endpoint_format(&config->upstream[i], text),
+					      match_list_has(&config->deny, &config->upstream[i])
+						      ? "--deny-dst"
+						      : "--allow-dst");
+	if (!has_upstream(config) && is_all_denied(config))
+		return options_misuse(&program, config->deny.count
+							? "--deny-dst: leaves nothing to relay"
+							: "--allow-dst: allows nothing in the "
+							  "address family that is served");
+	return OPTIONS_GO_ON;
+}
+
 static int check_config(struct config *config)
 {
 	int status = check_upstream(config);
 
 	if (config->common.udp)
 		return options_misuse(&program, "--udp: only TCP is relayed");
-	return status == OPTIONS_GO_ON ? settle_family(config) : status;
+	if (status == OPTIONS_GO_ON)
+		status = settle_family(config);
+	return status == OPTIONS_GO_ON ? check_rules(config) : status;
 }
 
 static int read_operands(struct listeners *listeners, const struct config *config,
@@ -360,13 +416,31 @@ static int open_for_all(struct relay *relay, struct listeners *first, const stru
 	return 0;
 }
 
+/* None that is passed on may slip by: -4 and -6 choose for all. */
+static int check_families(const struct listeners *l, const struct config *config,
+			  struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < l->count; i++) {
+		if (options_wants_family(&config->common, l->at[i].at.family))
+			continue;
+		report_refuse(why, "listens at %s, and only IPv%c is served",
+			      endpoint_format(&l->at[i].at, text),
+			      l->at[i].at.family == AF_INET ? '6' : '4');
+		return report_about(why, "inherited descriptor %d", l->at[i].fd);
+	}
+	return 0;
+}
+
 /* Inherited listeners are shared. */
 static int adopt_for_all(struct relay *relay, struct listeners *first, const struct config *config,
 			 int inherited, struct failure *why)
 {
 	struct transparent_listen_options how = listen_options(config, false);
 
-	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0)
+	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0 ||
+	    check_families(first, config, why) < 0)
 		return -1;
 	relay->shared_listeners = relay->count > 1;
 	for (unsigned i = 1; i < relay->count; i++)

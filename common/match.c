@@ -85,6 +85,50 @@ bool match_list_has(const struct match_list *list, const struct endpoint *e)
 	return false;
 }
 
+static bool covers_ports(const struct port_list *list, const struct port_list *ports)
+{
+	static struct port_range every[] = { { 1, 65535 } };
+	static const struct port_list all = { every, 1 };
+	const struct port_list *asked = ports->count ? ports : &all;
+
+	for (size_t i = 0; i < asked->count && list->count; i++) {
+		size_t at = 0;
+
+		while (at < list->count && list->at[at].last < asked->at[i].last)
+			at++;
+		if (at == list->count || list->at[at].first > asked->at[i].first)
+			return false;
+	}
+	return true;
+}
+
+static bool covers(const struct match *wide, const struct match *one)
+{
+	struct endpoint first = { .family = one->cidr.family };
+
+	memcpy(&first.addr, &one->cidr.addr, sizeof(first.addr));
+	if (wide->cidr.family != AF_UNSPEC &&
+	    (wide->cidr.length > one->cidr.length || !endpoint_in_cidr(&first, &wide->cidr)))
+		return false;
+	return covers_ports(&wide->ports, &one->ports);
+}
+
+bool match_list_covers(const struct match_list *list, const struct match *one)
+{
+	struct match each = *one;
+
+	if (one->cidr.family == AF_UNSPEC) {
+		each.cidr.family = AF_INET;
+		if (!match_list_covers(list, &each))
+			return false;
+		each.cidr.family = AF_INET6;
+	}
+	for (size_t i = 0; i < list->count; i++)
+		if (covers(&list->at[i], &each))
+			return true;
+	return false;
+}
+
 int match_option(void *field, const char *arg, const struct option_spec *self, struct failure *why)
 {
 	return match_list_add(field, arg, why);

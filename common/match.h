@@ -31,6 +31,10 @@ void match_list_free(struct match_list *list);
 /* Is the endpoint one of those selected? An empty list selects nothing. */
 bool match_list_has(const struct match_list *list, const struct endpoint *e);
 
+/* Does one entry of the list select whatever `one` does? Of two that do so together it knows nothing,
+ * but for an `any address' in both families. */
+bool match_list_covers(const struct match_list *list, const struct match *one);
+
 /* For option tables; field: struct match_list, accumulates. */
 option_setter match_option;
 

@@ -185,3 +185,84 @@ again() {
 	stop relay
 	assert_line_in service.out '^192\.0\.2\.2 40001$'
 }
+
+# ---------------------------------------------------------------- mistakes on the command line
+
+@test "limits of zero, and rules that leave nothing to relay, are mistakes with a message" {
+	local option
+	for option in "--max 0" "--threads 0"; do
+		run -2 on proxy tproxy-relay $option "$RELAY_PORT"
+		assert_output --regexp "^tproxy-relay: $option: must be from 1 to [0-9]+"
+	done
+	for option in --connect-timeout --idle-timeout --half-closed-timeout; do
+		run -2 on proxy tproxy-relay $option 0 "$RELAY_PORT"
+		assert_output --regexp "^tproxy-relay: $option 0: must be longer than 0"
+	done
+	for option in "--deny-dst *" "--deny-dst 0.0.0.0/0 --deny-dst ::/0" "-4 --deny-dst 0.0.0.0/0" \
+		"--allow-dst 192.0.2.0/24:80,443 --deny-dst *:1-1023"; do
+		set -f
+		run -2 on proxy tproxy-relay $option "$RELAY_PORT"
+		set +f
+		assert_output --regexp '^tproxy-relay: --deny-dst: leaves nothing to relay'
+	done
+	run -2 on proxy tproxy-relay -6 --allow-dst 192.0.2.0/24 "$RELAY_PORT"
+	assert_output --regexp '^tproxy-relay: --allow-dst: allows nothing in the address family'
+	run -2 on proxy tproxy-relay --upstream "$V4:80" --deny-dst "$V4" -4 "$RELAY_PORT"
+	assert_output --regexp "^tproxy-relay: --upstream $V4:80: is what --deny-dst excludes"
+	run -2 on proxy tproxy-relay --upstream "$V4:80" --allow-dst "$V4:81" -4 "$RELAY_PORT"
+	assert_output --regexp "^tproxy-relay: --upstream $V4:80: is what --allow-dst excludes"
+	# What leaves something is none.
+	relay --deny-dst 0.0.0.0/0 --allow-dst "[2001:db8::/32]:80,8000" --drain-timeout 0
+	peer server server serve 8000 send:x close
+	run -0 on client "$PEER" connect "$V6" 8000 recv:x eof
+	stop relay
+}
+
+# PASSING WHAT OPTION...: a relay whose descriptor 3 is WHAT, a Python expression, with LISTEN_FDS=1.
+PASSING='
+import os, sys
+from socket import *
+def listen(family, address):
+    s = socket(family)
+    s.bind(address)
+    s.listen()
+    return s
+s = eval(sys.argv[1])
+if s is None:
+    os.closerange(3, 10)
+else:
+    os.dup2(s.fileno(), 3)
+    os.set_inheritable(3, True) # dup2() does not, where it is 3 already
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execvp("tproxy-relay", ["tproxy-relay", *sys.argv[2:]])'
+
+passing() { on proxy timeout --foreground $((10 * PATIENCE)) python3 -c "$PASSING" "$@"; }
+
+@test "LISTEN_FDS that are no listeners, or not ones that can be served, are refused by what they are" {
+	run -2 passing None
+	assert_output --regexp '^tproxy-relay: LISTEN_FDS=1: fd 3: fcntl: Bad file descriptor'
+	run -3 passing 'open("/dev/null")'
+	assert_output 'tproxy-relay: inherited descriptor 3: is not a socket'
+	run -3 passing 'socket(AF_INET)'
+	assert_output 'tproxy-relay: inherited descriptor 3: is not a listening socket'
+	run -3 passing 'socket(AF_INET6, SOCK_DGRAM)'
+	assert_output 'tproxy-relay: inherited descriptor 3: is not a TCP socket'
+	run -3 passing 'listen(AF_UNIX, "\0edges")'
+	assert_output --regexp '^tproxy-relay: inherited descriptor 3: is a socket of another family'
+	run -3 passing 'listen(AF_INET6, ("::1", 3129))' -4
+	assert_output 'tproxy-relay: inherited descriptor 3: listens at [::1]:3129, and only IPv4 is served'
+	run -3 passing 'listen(AF_INET, ("127.0.0.1", 3129))' --source 2001:db8:2::1
+	assert_line 'tproxy-relay: inherited descriptor 3: listens at 127.0.0.1:3129, and only IPv6 is served'
+}
+
+@test "a passed listener that is not transparent becomes so, or it is said what lacks" {
+	bg relay proxy python3 -c "$PASSING" 'listen(AF_INET, ("127.0.0.1", 3129))'
+	wait_listen proxy 127.0.0.1:3129
+	peer server server serve 8000 who send:x close
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 recv:x eof
+	wait_line server.out '^192\.0\.2\.2 40001$'
+	stop relay
+	run -3 on proxy setpriv --bounding-set=-net_admin,-net_raw python3 -c "$PASSING" \
+		'listen(AF_INET, ("127.0.0.1", 3129))'
+	assert_output --regexp '^tproxy-relay: 127\.0\.0\.1:3129: setsockopt\(IP_TRANSPARENT\): Operation not permitted; .*CAP_NET'
+}

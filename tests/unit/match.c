@@ -48,8 +48,40 @@ static void check_mistakes(void)
 	CHECK(!list.count);
 }
 
+static bool covered(const char *by, const char *also, const char *text)
+{
+	struct match_list list = { 0 }, one = { 0 };
+	bool covers;
+
+	CHECK(match_list_add(&list, by, NULL) == 0 && match_list_add(&list, also, NULL) == 0);
+	CHECK(match_list_add(&one, text, NULL) == 0);
+	covers = match_list_covers(&list, one.at);
+	match_list_free(&list);
+	match_list_free(&one);
+	return covers;
+}
+
+static void check_covers(void)
+{
+	CHECK(covered("192.0.2.0/24", "*:22", "192.0.2.0/24"));
+	CHECK(covered("192.0.2.0/24", "*:22", "192.0.2.128/25:80"));
+	CHECK(!covered("192.0.2.0/24", "*:22", "192.0.2.0/23"));
+	CHECK(!covered("192.0.2.0/24", "*:22", "192.0.3.0/24"));
+	CHECK(!covered("192.0.2.0/24", "*:22", "2001:db8::/32"));
+	CHECK(covered("192.0.2.0/24", "*:22", "[2001:db8::/32]:22"));
+	CHECK(covered("192.0.2.0/24:80-90,443", "*:22", "192.0.2.1:80,85-90,443"));
+	CHECK(!covered("192.0.2.0/24:80-90,443", "*:22", "192.0.2.1:80-91"));
+	CHECK(!covered("192.0.2.0/24:80-90,443", "*:22", "192.0.2.1"));
+	CHECK(covered("192.0.2.0/24:1-65535", "*:22", "192.0.2.1"));
+	CHECK(covered("0.0.0.0/0", "::/0", "*"));
+	CHECK(covered("0.0.0.0/0", "[::/0]:80", "*:80"));
+	CHECK(!covered("0.0.0.0/0", "[::/0]:80", "*:81"));
+	CHECK(covered("0.0.0.0/0", "*", "::1"));
+}
+
 int main(void)
 {
+	check_covers();
 	check_forms();
 	check_mistakes();
 	return check_done();
