@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include "control.h"
 #include "handover.h"
+#include "inetd.h"
 #include "options.h"
 #include "privilege.h"
 #include "worker.h"
@@ -27,7 +29,9 @@ struct config {
 	struct match_list allow, deny;
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout;
 	uint64_t max, threads;
-	bool takeover;
+	struct cidr_list accept_proxy;
+	int send_proxy; /* index among 1|2, or -1 */
+	bool takeover, inetd;
 	const char *control, *columns;
 	struct privilege_user user;
 	int log;
@@ -118,6 +122,12 @@ static const struct option_spec options[] = {
 	       option_choice, struct config, on_clash),
 	OPTION("upstream-mark", 0, "VALUE[/MASK]", "mark of the upstream leg (0x2/0xff)",
 	       option_mark, struct config, upstream_mark),
+	OPTION_HEADING("PROXY protocol:"),
+	OPTION("accept-proxy", 0, "CIDR,...",
+	       "connections from there begin with a header that\nsays who the client is (v1, v2)",
+	       option_cidrs, struct config, accept_proxy),
+	OPTION("send-proxy", 0, "1|2", "tell the upstream so, by a header of that version",
+	       option_choice, struct config, send_proxy),
 	OPTION_HEADING("Limits:"),
 	OPTION("max", 'c', "N",
 	       "connections at once; then it stops accepting\n(what the "
@@ -134,6 +144,8 @@ static const struct option_spec options[] = {
 	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
 	       option_duration, struct config, drain_timeout),
 	OPTION_HEADING("Operation:"),
+	OPTION("inetd", 0, NULL, "fd 0 is an accepted client: relay it, and end", option_flag,
+	       struct config, inetd),
 	OPTION("takeover", 0, NULL, "join endpoints that another relay serves", option_flag,
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
@@ -150,15 +162,23 @@ static const struct option_spec options[] = {
 	OPTION_END,
 };
 
+static const struct option_conflict conflicts[] = {
+	{ "inetd", "threads" }, { "inetd", "max" },  { "inetd", "takeover" },
+	{ "inetd", "control" }, { "inetd", "ipv4" }, { "inetd", "ipv6" },
+	{ NULL, NULL },
+};
+
 static const struct options_program program = {
 	.name = "tproxy-relay",
 	.summary = "Carries each intercepted connection on to where it was going, with the "
 		   "client's "
 		   "own\naddress as source.",
 	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
-		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS",
+		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS\n"
+		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0",
 	.default_command = -1,
 	.options = options,
+	.conflicts = conflicts,
 	.epilogue = "An ENDPOINT is ADDR:PORT, [ADDR6]:PORT, *:PORT, or a bare PORT: loopback of "
 		    "both\n"
 		    "families, with --upstream any address of both.\n"
@@ -289,7 +309,7 @@ static int check_config(struct config *config)
 
 	if (config->common.udp)
 		return options_misuse(&program, "--udp: only TCP is relayed");
-	if (status == OPTIONS_GO_ON)
+	if (status == OPTIONS_GO_ON && !config->inetd)
 		status = settle_family(config);
 	return status == OPTIONS_GO_ON ? check_rules(config) : status;
 }
@@ -302,6 +322,11 @@ static int read_operands(struct listeners *listeners, const struct config *confi
 
 	if (rest->wrapped)
 		return options_misuse(&program, "--: runs no command");
+	if (config->inetd && rest->count)
+		return options_misuse(&program,
+				      "--inetd and the ENDPOINT %s contradict each other: "
+				      "the client is on fd 0",
+				      rest->operands[0]);
 	for (int i = 0; i < rest->count; i++)
 		if (listeners_add(listeners, rest->operands[i], bare, &config->common, &why) < 0)
 			return report_failure(&why, STATUS_USAGE);
@@ -364,14 +389,24 @@ static int settle_max(struct relay *relay, const struct config *config, size_t l
 	return 0;
 }
 
-/* Where nothing is intercepted and nothing spoofed, no privilege is needed. */
+/* May we have transparent sockets? */
+static bool may_intercept(void)
+{
+	const struct transparent_connect_options how = { .source = SOURCE_CLIENT };
+	const struct endpoint any = { .family = AF_INET };
+
+	return transparent_probe(&any, &how, NULL) == 0;
+}
+
+/* Where nothing need be intercepted and nothing is spoofed, no privilege is needed. */
 static struct transparent_listen_options listen_options(const struct config *config, bool alone)
 {
 	return (struct transparent_listen_options){
 		.reuseport = true,
 		.alone = alone,
 		.ack_delay = ACK_DELAY,
-		.redirect = has_upstream(config) && config->connect.source == SOURCE_OWN,
+		.redirect = has_upstream(config) && config->connect.source == SOURCE_OWN &&
+			    !may_intercept(),
 	};
 }
 
@@ -482,6 +517,22 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 	return 0;
 }
 
+/*
+ * --inetd: no listener is ours; if the connection has an end of this host, that is where somebody
+ * listens who would hand us the next one.
+ */
+static int give_client(struct relay *relay, struct failure *why)
+{
+	struct endpoint listener = relay->only->local;
+
+	if (transparent_is_local(&listener)) {
+		memset(&listener.addr, 0, sizeof(listener.addr));
+		if (endpoint_list_add(&relay->policy.listeners, &listener, why) < 0)
+			return -1;
+	}
+	return transparent_probe(&relay->only->client, &relay->settings.connect, why);
+}
+
 static int give_listeners(struct relay *relay, struct listeners *first, const struct config *config,
 			  int inherited, struct failure *why)
 {
@@ -575,10 +626,8 @@ static void tell_ready(const struct relay *relay)
 
 /* ---- the story ---- */
 
-static int set_up(struct relay *relay, const struct config *config, struct listeners *listeners,
-		  int inherited, struct failure *why)
+static int open_records(struct relay *relay, const struct config *config, struct failure *why)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
 	struct record_columns shown = { .count = sizeof(columns) / sizeof(*columns) };
 
 	memcpy(shown.at, columns, sizeof(columns));
@@ -586,7 +635,16 @@ static int set_up(struct relay *relay, const struct config *config, struct liste
 		return report_about(why, "--columns %s", config->columns);
 	if (config->log != RELAY_LOG_OFF)
 		relay->records = record_stream_new(STDOUT_FILENO, config->common.json, &shown, why);
-	if (config->log != RELAY_LOG_OFF && !relay->records)
+	return config->log != RELAY_LOG_OFF && !relay->records ? -1 : 0;
+}
+
+static int set_up(struct relay *relay, const struct config *config, struct listeners *listeners,
+		  int inherited, struct failure *why)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
+	int result;
+
+	if (open_records(relay, config, why) < 0)
 		return -1;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
@@ -597,8 +655,11 @@ static int set_up(struct relay *relay, const struct config *config, struct liste
 		return -1;
 	if (config->connect.source != SOURCE_OWN && !(relay->policy.locals = locals_new(why)))
 		return -1;
-	if (relay_init(relay, (unsigned)config->threads, why) < 0 ||
-	    give_listeners(relay, listeners, config, inherited, why) < 0)
+	if (relay_init(relay, (unsigned)config->threads, why) < 0)
+		return -1;
+	result = relay->only ? give_client(relay, why)
+			     : give_listeners(relay, listeners, config, inherited, why);
+	if (result < 0)
 		return -1;
 	if (relay->policy.locals &&
 	    locals_watch(relay->policy.locals, relay->workers[0].host.loop, why) < 0)
@@ -617,6 +678,10 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->drain_timeout = config->drain_timeout;
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
+	relay->settings.send_proxy = config->send_proxy + 1;
+	if (getrandom(&relay->settings.unique_ids, sizeof(relay->settings.unique_ids), 0) < 0)
+		relay->settings.unique_ids = (uint64_t)getpid();
+	relay->accept_proxy = &config->accept_proxy;
 	policy_init(&relay->policy);
 	relay->policy.connect = &relay->settings.connect;
 	relay->policy.allow = &config->allow;
@@ -624,14 +689,47 @@ static void configure(struct relay *relay, const struct config *config)
 	memcpy(relay->policy.upstream, config->upstream, sizeof(config->upstream));
 }
 
-static int serve(const struct config *config, struct listeners *listeners, int inherited)
+/* --inetd: what became of the connection, for who cares (-v) or ought to (it was refused). */
+static int tell_end(const struct relay *relay)
 {
-	struct relay relay = { 0 };
+	char client[ENDPOINT_TEXT_MAX];
+	enum reason reason = REASON_NONE;
+
+	for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
+		if (relay_count(relay, TALLY_REASONS + (unsigned)i))
+			reason = (enum reason)i;
+	endpoint_format(&relay->only->client, client);
+	if (relay_count(relay, TALLY_REFUSED))
+		report_warning("%s: refused: %s", client, reason_name(reason));
+	else
+		report_verbose(1, "%s: %s", client, reason_name(reason));
+	return reason == REASON_DONE ? STATUS_DONE : STATUS_NO;
+}
+
+/* A leg of another relay that has come back counts as one of ours. */
+static void note_loop(struct relay *relay, const struct config *config, struct policy_leg *leg)
+{
+	const struct transparent_connection *c = relay->only;
+
+	if (!inetd_is_loop(c->fd, &config->upstream_mark))
+		return;
+	leg->local = c->client;
+	leg->peer = c->origin == ORIGIN_NONE ? c->local : c->origdst;
+	policy_add_leg(&relay->policy, leg);
+}
+
+static int serve(const struct config *config, struct listeners *listeners, int inherited,
+		 const struct transparent_connection *client)
+{
+	struct relay relay = { .only = client };
+	struct policy_leg loop = { 0 };
 	struct control *control = NULL;
 	struct failure why;
-	int result;
+	int result, status;
 
 	configure(&relay, config);
+	if (client)
+		note_loop(&relay, config, &loop);
 	result = set_up(&relay, config, listeners, inherited, &why);
 	if (result == 0 && config->control) {
 		control = control_new(&relay, config->control, config->takeover, &why);
@@ -639,17 +737,50 @@ static int serve(const struct config *config, struct listeners *listeners, int i
 	}
 	if (result == 0)
 		result = drop_privileges(config, &why);
-	if (result == 0) {
+	if (result < 0 && client)
+		transparent_reset(client->fd);
+	if (result == 0 && !client)
 		tell_ready(&relay);
+	if (result == 0)
 		result = relay_run(&relay, &why);
-	}
+	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;
 	relay_free(&relay);
 	control_free(control);
 	record_stream_free(relay.records, 1000);
 	locals_free(relay.policy.locals);
 	policy_free(&relay.policy);
 	reopen_free(relay.reopen);
-	return result < 0 ? report_failure(&why, STATUS_REFUSED) : STATUS_DONE;
+	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
+}
+
+/* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were passed. */
+static int inherit(const struct config *config, struct transparent_connection *client,
+		   int *inherited)
+{
+	const struct transparent_listen_options how = { .ack_delay = ACK_DELAY };
+	struct failure why = { 0 };
+	int status;
+
+	if (config->inetd) {
+		status = inetd_take(&how, client, &why);
+		return status == STATUS_DONE ? OPTIONS_GO_ON : report_failure(&why, status);
+	}
+	*inherited = handover_take_listeners(&why);
+	if (*inherited < 0)
+		return report_failure(&why, STATUS_USAGE);
+	if (*inherited == 0)
+		return options_misuse(&program, "no ENDPOINT to listen on, and no LISTEN_FDS");
+	return OPTIONS_GO_ON;
+}
+
+/* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with them is
+ * no news for the client. */
+static bool is_inetd(char **argv)
+{
+	for (char **arg = argv + 1; *arg && strcmp(*arg, "--") != 0; arg++)
+		if (strlen(*arg) > 3 && strncmp("--inetd", *arg, strlen(*arg)) == 0)
+			return true;
+	return false;
 }
 
 int main(int argc, char **argv)
@@ -662,32 +793,31 @@ int main(int argc, char **argv)
 		.half_closed_timeout = 60 * 1000,
 		.drain_timeout = 30 * 1000,
 		.threads = 1,
+		.send_proxy = -1,
 	};
 	struct options_rest rest;
 	struct listeners listeners = { 0 };
+	struct transparent_connection client = { .fd = -1 };
 	struct failure why;
 	int status, inherited = 0;
 
 	report_init(program.name);
+	if (is_inetd(argv) && inetd_is_client(STDERR_FILENO))
+		report_to(-1);
 	status = options_parse(&program, argc, argv, &config, &rest);
 	if (status == OPTIONS_GO_ON)
 		status = check_config(&config);
 	if (status == OPTIONS_GO_ON)
 		status = read_operands(&listeners, &config, &rest);
-	if (status == OPTIONS_GO_ON && !rest.count) {
-		inherited = handover_take_listeners(&why);
-		if (inherited < 0)
-			status = report_failure(&why, STATUS_USAGE);
-		else if (inherited == 0)
-			status = options_misuse(&program, "no ENDPOINT to listen on, and no "
-							  "LISTEN_FDS");
-	}
+	if (status == OPTIONS_GO_ON && !rest.count)
+		status = inherit(&config, &client, &inherited);
 	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON)
-		status = serve(&config, &listeners, inherited);
+		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);
 	listeners_close(&listeners);
 	match_list_free(&config.allow);
 	match_list_free(&config.deny);
+	endpoint_cidr_free(&config.accept_proxy);
 	return status;
 }

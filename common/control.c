@@ -122,19 +122,14 @@ static bool send_answer(struct client *cl)
 
 /* ---- commands ---- */
 
+static void answer_connection(const struct record *r, void *context)
+{
+	answer(context, r);
+}
+
 static void visit_worker(struct worker *w, void *context)
 {
-	struct client *cl = context;
-	struct record r;
-
-	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
-	     f = slab_next(&w->host.flows, f)) {
-		if (f->state == FLOW_CLOSED)
-			continue;
-		worker_describe(w, f, NULL, &r);
-		record_text(&r, RECORD_STATE, flow_state_name(f));
-		answer(cl, &r);
-	}
+	worker_list(w, answer_connection, context);
 }
 
 static void serve_commands(struct client *cl);

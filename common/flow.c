@@ -20,7 +20,9 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,12 +43,12 @@ static void handle_alarm(struct loop *loop, struct loop_timer *timer);
 
 const struct endpoint *flow_upstream_local(const struct flow *f)
 {
-	return f->leg ? &f->leg->local : &f->client;
+	return f->extra && f->extra->leg.noted ? &f->extra->leg.local : &f->client;
 }
 
 const struct endpoint *flow_upstream(const struct flow *f)
 {
-	return f->leg ? &f->leg->peer : &f->origdst;
+	return f->extra && f->extra->leg.noted ? &f->extra->leg.peer : &f->origdst;
 }
 
 uint64_t flow_cookie(const struct flow *f, enum flow_end end)
@@ -141,8 +143,10 @@ void flow_finish(struct flow_host *host, struct flow *f, enum reason reason)
 		close_side(host, f, side, reason == REASON_DONE);
 		way_drop(&f->way[side], &host->tools);
 	}
-	if (f->leg)
-		policy_remove_leg(host->policy, f->leg);
+	if (f->extra)
+		policy_remove_leg(host->policy, &f->extra->leg);
+	free(f->extra);
+	f->extra = NULL;
 	loop_discard(host->loop, &f->garbage, release);
 }
 
@@ -389,6 +393,52 @@ static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
 	up->last = has_fin(events);
 }
 
+/* ---- the PROXY header for the upstream ---- */
+
+static struct endpoint local_end(int fd)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	if (getsockname(fd, &address.sa, &length) < 0)
+		return (struct endpoint){ 0 };
+	return endpoint_from_sockaddr(&address, length);
+}
+
+size_t flow_unique_id(const struct flow_host *host, const struct flow *f,
+		      uint8_t id[PROXYPROTO_ID_MAX])
+{
+	if (f->extra && f->extra->id_length) {
+		memcpy(id, f->extra->id, f->extra->id_length);
+		return f->extra->id_length;
+	}
+	if (host->settings->send_proxy < 2)
+		return 0;
+	return (size_t)snprintf((char *)id, PROXYPROTO_ID_MAX, "%016" PRIx64 "-%" PRIu64,
+				host->settings->unique_ids, f->id);
+}
+
+/*
+ * The header is the first thing that the upstream hears. What the client has said already follows in
+ * the same write. A connection that nobody redirected was going to its own local end.
+ */
+static enum way_result introduce(struct flow_host *host, struct flow *f)
+{
+	struct proxyproto_header header = {
+		.version = host->settings->send_proxy,
+		.protocol = IPPROTO_TCP,
+		.source = f->client,
+		.destination = f->origdst,
+	};
+	uint8_t text[PROXYPROTO_WRITTEN_MAX];
+
+	if (!endpoint_is_set(&header.destination))
+		header.destination = local_end(f->side[FLOW_CLIENT].fd);
+	header.has_addresses = header.destination.family == header.source.family;
+	header.id_length = flow_unique_id(host, f, header.id);
+	return way_preface(&f->way[FLOW_UP], text, proxyproto_write(&header, text));
+}
+
 static void serve_connect(struct flow_host *host, struct flow *f, uint32_t events)
 {
 	unsigned how = f->hushed ? CARRY_READ | CARRY_ALL : 0;
@@ -408,6 +458,10 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 	f->state = FLOW_OPEN;
 	f->was_open = true;
 	host->opened(host, f);
+	if (host->settings->send_proxy && introduce(host, f) == WAY_NO_MEMORY) {
+		flow_finish(host, f, REASON_MEMORY);
+		return;
+	}
 	if (carry(host, f, FLOW_UP, how) == STEP_OVER)
 		return;
 	serve(host, f, FLOW_UPSTREAM, events);
@@ -435,12 +489,28 @@ static void handle_upstream(struct loop *loop, struct loop_source *source, uint3
 
 /* ---- the beginning ---- */
 
-static struct flow *make(struct flow_host *host, const struct transparent_connection *c)
+/* What came with the PROXY header and is to be kept. -1: no memory. */
+static int keep_id(struct flow *f, const struct proxyproto_header *header)
+{
+	f->extra = calloc(1, sizeof(*f->extra) + header->id_length);
+	if (!f->extra)
+		return -1;
+	f->extra->id_length = header->id_length;
+	memcpy(f->extra->id, header->id, header->id_length);
+	return 0;
+}
+
+static struct flow *make(struct flow_host *host, const struct transparent_connection *c,
+			 const struct proxyproto_header *header)
 {
 	struct flow *f = slab_get(&host->flows);
 
 	if (!f)
 		return NULL;
+	if (header && header->id_length && keep_id(f, header) < 0) {
+		slab_put(&host->flows, f);
+		return NULL;
+	}
 	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = c->fd };
 	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
 	f->timer.alarm = handle_alarm;
@@ -453,29 +523,29 @@ static struct flow *make(struct flow_host *host, const struct transparent_connec
 	return f;
 }
 
-/* Where the upstream leg's ends are not the client's and the original destination: note them. */
+/* Where the upstream leg's ends are not those of the accepted socket: note them. */
 static int note_leg(struct flow_host *host, struct flow *f, const struct endpoint *to)
 {
-	union endpoint_sockaddr address;
-	socklen_t length = sizeof(address);
-	struct endpoint local = f->client;
+	struct policy_leg *leg;
 
-	if (is_waiting(f) || (f->kept == KEPT_ADDR_PORT && endpoint_equal(to, &f->origdst)))
+	if (is_waiting(f) || (f->origin == ORIGIN_TPROXY && f->kept == KEPT_ADDR_PORT &&
+			      endpoint_equal(to, &f->origdst)))
 		return 0;
-	if (f->kept != KEPT_ADDR_PORT) {
-		if (getsockname(f->side[FLOW_UPSTREAM].fd, &address.sa, &length) < 0)
-			return -1;
-		local = endpoint_from_sockaddr(&address, length);
-	}
-	f->leg = policy_add_leg(host->policy, &local, to);
-	return f->leg ? 0 : -1;
+	if (!f->extra && !(f->extra = calloc(1, sizeof(*f->extra))))
+		return -1;
+	leg = &f->extra->leg;
+	leg->peer = *to;
+	leg->local = f->client;
+	if (f->kept != KEPT_ADDR_PORT)
+		leg->local = local_end(f->side[FLOW_UPSTREAM].fd);
+	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }
 
 /* One attempt to connect. Returns 0, or -1 with *why. */
 static int ask_upstream(struct flow_host *host, struct flow *f, const struct endpoint *to,
 			const struct transparent_connect_options *how, struct failure *why)
 {
-	bool data_waits = way_is_full(&f->way[FLOW_UP]);
+	bool data_waits = way_is_full(&f->way[FLOW_UP]) || host->settings->send_proxy;
 	enum transparent_kept kept;
 	int fd = transparent_connect(&f->client, to, how, data_waits, &kept, why);
 
@@ -542,10 +612,10 @@ static int begin_connect(struct flow_host *host, struct flow *f, const struct en
 }
 
 struct flow *flow_start(struct flow_host *host, const struct transparent_connection *c,
-			const struct endpoint *to, uint64_t id, unsigned listener,
-			struct failure *why)
+			const struct proxyproto_header *header, const struct endpoint *to,
+			uint64_t id, unsigned listener, struct failure *why)
 {
-	struct flow *f = make(host, c);
+	struct flow *f = make(host, c, header);
 
 	if (!f) {
 		transparent_reset(c->fd);

@@ -14,6 +14,7 @@
 #include "endpoint.h"
 #include "loop.h"
 #include "policy.h"
+#include "proxyproto.h"
 #include "reason.h"
 #include "reopen.h"
 #include "slab.h"
@@ -39,6 +40,14 @@ enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
  */
 enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
 
+/* What only some flows have. */
+struct flow_extra {
+	struct policy_leg
+		leg; /* the upstream leg, where its ends are not those of the accepted socket */
+	size_t id_length; /* UNIQUE_ID of its PROXY header */
+	uint8_t id[];
+};
+
 /* Kept small, because there are many and most of them are idle: at most 176 bytes. */
 struct flow {
 	struct loop_source side[2]; /* by enum flow_end */
@@ -48,8 +57,8 @@ struct flow {
 		struct loop_garbage garbage; /* once CLOSED */
 	};
 	struct endpoint client, origdst;
-	struct policy_leg *leg; /* the upstream leg, where it is not from client to origdst */
-	uint64_t opened_us;	/* loop_now_us() at accept */
+	struct flow_extra *extra; /* NULL: none */
+	uint64_t opened_us;	  /* loop_now_us() at accept */
 	uint64_t id;
 	uint32_t active;      /* loop_tick() of the last byte */
 	uint16_t listener;    /* index of where it came in */
@@ -66,7 +75,9 @@ struct flow {
 struct flow_settings {
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
 	struct transparent_connect_options connect;
-	bool new_port; /* SOURCE_CLIENT: another port when the client's cannot be used */
+	bool new_port;	     /* SOURCE_CLIENT: another port when the client's cannot be used */
+	int send_proxy;	     /* version of the PROXY header for the upstream; 0: none */
+	uint64_t unique_ids; /* what those of this process begin with */
 };
 
 /* What a flow needs around it: the loop's context begins with one of these. */
@@ -90,13 +101,14 @@ struct flow_host {
 };
 
 /*
- * Begin to carry the accepted connection to an upstream; takes over c->fd in any case. On failure the
- * client is reset and finished() is called at once with the reason. Returns the flow, or NULL when
- * there was no memory for one (the client is reset, errno ENOMEM).
+ * Begin to carry the accepted connection to an upstream; takes over c->fd in any case. header: the
+ * PROXY header it began with, or NULL; c has its addresses. On failure the client is reset and
+ * finished() is called at once with the reason. Returns the flow, or NULL when there was no memory for
+ * one (the client is reset, errno ENOMEM).
  */
 struct flow *flow_start(struct flow_host *host, const struct transparent_connection *c,
-			const struct endpoint *to, uint64_t id, unsigned listener,
-			struct failure *why);
+			const struct proxyproto_header *header, const struct endpoint *to,
+			uint64_t id, unsigned listener, struct failure *why);
 
 /* End it now: an orderly end for REASON_DONE, a reset to both sides for any other reason. */
 void flow_finish(struct flow_host *host, struct flow *f, enum reason reason);
@@ -107,6 +119,13 @@ const struct endpoint *flow_upstream(const struct flow *f);
 
 /* SO_COOKIE of one side; 0 when it has no socket (any more). */
 uint64_t flow_cookie(const struct flow *f, enum flow_end end);
+
+/*
+ * The UNIQUE_ID that goes with the connection: the one of its PROXY header, else the one that is sent
+ * upstream (random for this process, and the flow's id). Returns its length, 0 when there is none.
+ */
+size_t flow_unique_id(const struct flow_host *host, const struct flow *f,
+		      uint8_t id[PROXYPROTO_ID_MAX]);
 
 /* `connecting`, `open`, `half-closed`, `closed`. */
 const char *flow_state_name(const struct flow *f);

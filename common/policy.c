@@ -14,14 +14,6 @@ void policy_init(struct policy *p)
 
 void policy_free(struct policy *p)
 {
-	for (size_t i = 0; i < p->size; i++) {
-		while (p->buckets[i]) {
-			struct policy_leg *leg = p->buckets[i];
-
-			p->buckets[i] = leg->next;
-			free(leg);
-		}
-	}
 	free(p->buckets);
 	endpoint_list_free(&p->listeners);
 	pthread_mutex_destroy(&p->lock);
@@ -61,45 +53,40 @@ static void grow(struct policy *p)
 	free(old);
 }
 
-struct policy_leg *policy_add_leg(struct policy *p, const struct endpoint *local,
-				  const struct endpoint *peer)
+int policy_add_leg(struct policy *p, struct policy_leg *leg)
 {
-	struct policy_leg *leg = malloc(sizeof(*leg)), **bucket;
-	bool added;
+	struct policy_leg **bucket;
 
-	if (!leg)
-		return NULL;
-	*leg = (struct policy_leg){ .local = *local, .peer = *peer };
 	pthread_mutex_lock(&p->lock);
 	if (p->legs >= p->size)
 		grow(p);
-	added = p->size > 0;
-	if (added) {
-		bucket = bucket_of(p, local, peer);
+	leg->noted = p->size > 0;
+	if (leg->noted) {
+		bucket = bucket_of(p, &leg->local, &leg->peer);
 		leg->next = *bucket;
 		*bucket = leg;
 		p->legs++;
 	}
 	pthread_mutex_unlock(&p->lock);
-	if (!added)
-		free(leg);
-	return added ? leg : NULL;
+	return leg->noted ? 0 : -1;
 }
 
 void policy_remove_leg(struct policy *p, struct policy_leg *leg)
 {
 	struct policy_leg **at;
 
+	if (!leg->noted)
+		return;
 	pthread_mutex_lock(&p->lock);
 	for (at = bucket_of(p, &leg->local, &leg->peer); *at != leg;)
 		at = &(*at)->next;
 	*at = leg->next;
 	p->legs--;
 	pthread_mutex_unlock(&p->lock);
-	free(leg);
+	leg->noted = false;
 }
 
-static bool is_own_leg(struct policy *p, const struct endpoint *local, const struct endpoint *peer)
+static bool has_leg(struct policy *p, const struct endpoint *local, const struct endpoint *peer)
 {
 	const struct policy_leg *leg;
 
@@ -114,6 +101,11 @@ static bool is_own_leg(struct policy *p, const struct endpoint *local, const str
 }
 
 /* ---- judgement ---- */
+
+bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c)
+{
+	return has_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst);
+}
 
 bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
 {
@@ -181,8 +173,7 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 
 	if (!endpoint_is_set(to))
 		return REASON_DIRECT;
-	if (is_own_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst) ||
-	    policy_is_own_listener(p, to))
+	if (policy_is_own_leg(p, c) || policy_is_own_listener(p, to))
 		return REASON_LOOP;
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;

@@ -21,10 +21,11 @@
 #include "reason.h"
 #include "transparent.h"
 
-/* An upstream leg whose ends differ from those of the accepted connection. */
+/* An upstream leg whose ends differ from those of the accepted connection; embed it. */
 struct policy_leg {
 	struct endpoint local, peer;
 	struct policy_leg *next;
+	bool noted;
 };
 
 struct policy {
@@ -69,13 +70,16 @@ int policy_check_answers(struct policy *p, const struct endpoint *client,
 /* Is it an endpoint on which we listen, also by an any address? */
 bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);
 
+/* Has an upstream leg of ours come back as this connection, by its own ends? */
+bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c);
+
 /*
- * Remember an upstream leg until policy_remove_leg(). Needed only where its ends differ from those of
- * the accepted connection: where they are the same the kernel finds the accepted socket for a packet
- * that comes back, never the listener. NULL: no memory. The leg is readable by its owner.
+ * Remember an upstream leg, whose ends are filled in, until policy_remove_leg(), which leaves one that
+ * was not noted alone. Needed only where the ends differ from those of the accepted socket: where they
+ * are the same the kernel finds that socket for a packet that comes back, never the listener. Returns
+ * 0, or -1 for lack of memory.
  */
-struct policy_leg *policy_add_leg(struct policy *p, const struct endpoint *local,
-				  const struct endpoint *peer);
+int policy_add_leg(struct policy *p, struct policy_leg *leg);
 void policy_remove_leg(struct policy *p, struct policy_leg *leg);
 
 #endif

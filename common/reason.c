@@ -6,6 +6,7 @@ const char *reason_name(enum reason reason)
 	static const char *const names[REASON_COUNT] = {
 		[REASON_NONE] = "",
 		[REASON_DIRECT] = "direct",
+		[REASON_PROXY_HEADER] = "proxy-header",
 		[REASON_LOOP] = "loop",
 		[REASON_DENIED] = "denied",
 		[REASON_SOURCE] = "source",

@@ -12,13 +12,14 @@
 enum reason {
 	REASON_NONE,
 	/* Refused by what we know before any packet is sent upstream. */
-	REASON_DIRECT,	    /* nobody redirected it here, and there is no --upstream */
-	REASON_LOOP,	    /* to an own listener, or an own upstream leg that came back */
-	REASON_DENIED,	    /* --deny-dst, or not among --allow-dst */
-	REASON_SOURCE,	    /* the wanted source address cannot be used (with that upstream) */
-	REASON_CLASH,	    /* the client's port cannot be used as well */
-	REASON_DESCRIPTORS, /* no descriptor left */
-	REASON_MEMORY,	    /* no memory left */
+	REASON_DIRECT,	     /* nobody redirected it here, and there is no --upstream */
+	REASON_PROXY_HEADER, /* no PROXY header, or a bad one, from a peer that must send one */
+	REASON_LOOP,	     /* to an own listener, or an own upstream leg that came back */
+	REASON_DENIED,	     /* --deny-dst, or not among --allow-dst */
+	REASON_SOURCE,	     /* the wanted source address cannot be used (with that upstream) */
+	REASON_CLASH,	     /* the client's port cannot be used as well */
+	REASON_DESCRIPTORS,  /* no descriptor left */
+	REASON_MEMORY,	     /* no memory left */
 	/* Refused by what became of the connect. */
 	REASON_UPSTREAM_REFUSED,
 	REASON_UPSTREAM_UNREACHABLE,

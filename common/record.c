@@ -87,6 +87,7 @@ static const struct field {
 	[RECORD_COUNT] = { "count", KIND_NUMBER, 10 },
 	[RECORD_BYTES] = { "bytes", KIND_NUMBER, 10 },
 	[RECORD_WHY] = { "why", KIND_PROSE, 30 },
+	[RECORD_UNIQUE_ID] = { "unique_id", KIND_TEXT, 19 },
 };
 
 static_assert(RECORD_FIELDS <= 64, "record.present has a bit per field");

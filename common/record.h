@@ -52,14 +52,15 @@ enum record_field {
 	RECORD_DURATION_MS,	/* milliseconds with three decimals, from the monotonic clock */
 	RECORD_REASON,		/* text: why it ended or was refused; a closed list per program */
 	RECORD_TRANSPARENT,	/* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
-	RECORD_CHECK,	 /* text: what a status part, a doctor's check or a counter is called */
-	RECORD_SEVERITY, /* text: `ok`, `warn`, `fail` */
-	RECORD_EVIDENCE, /* prose */
-	RECORD_FIX,	 /* prose */
-	RECORD_STEP,	 /* text */
-	RECORD_COUNT,	 /* number: a counter's value */
-	RECORD_BYTES,	 /* number: bytes of a counter */
-	RECORD_WHY,	 /* prose: why a finding matters */
+	RECORD_CHECK,	  /* text: what a status part, a doctor's check or a counter is called */
+	RECORD_SEVERITY,  /* text: `ok`, `warn`, `fail` */
+	RECORD_EVIDENCE,  /* prose */
+	RECORD_FIX,	  /* prose */
+	RECORD_STEP,	  /* text */
+	RECORD_COUNT,	  /* number: a counter's value */
+	RECORD_BYTES,	  /* number: bytes of a counter */
+	RECORD_WHY,	  /* prose: why a finding matters */
+	RECORD_UNIQUE_ID, /* text: UNIQUE_ID of a PROXY header */
 	RECORD_FIELDS
 };
 

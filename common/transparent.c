@@ -232,8 +232,8 @@ static struct endpoint local_end(int fd)
 	return endpoint_from_sockaddr(&address, length);
 }
 
-/* What the descriptor is, if it is not a listening TCP socket of IPv4 or IPv6; else NULL. */
-static const char *unfit_listener(int fd)
+/* What the descriptor is, if it is not a TCP socket of IPv4 or IPv6; else NULL. */
+static const char *unfit_socket(int fd)
 {
 	int domain = get_int(fd, SO_DOMAIN);
 
@@ -243,9 +243,14 @@ static const char *unfit_listener(int fd)
 		return "is a socket of another family than IPv4 and IPv6";
 	if (get_int(fd, SO_TYPE) != SOCK_STREAM || get_int(fd, SO_PROTOCOL) != IPPROTO_TCP)
 		return "is not a TCP socket";
-	if (get_int(fd, SO_ACCEPTCONN) != 1)
-		return "is not a listening socket";
 	return NULL;
+}
+
+static const char *unfit_listener(int fd)
+{
+	const char *unfit = unfit_socket(fd);
+
+	return !unfit && get_int(fd, SO_ACCEPTCONN) != 1 ? "is not a listening socket" : unfit;
 }
 
 int transparent_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
@@ -350,6 +355,30 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 	out->local = local_end(out->fd);
 	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
 	return out->fd;
+}
+
+int transparent_take(int fd, const struct transparent_listen_options *options,
+		     struct transparent_connection *out, struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+	const char *unfit = unfit_socket(fd), *call = "fcntl";
+
+	*out = (struct transparent_connection){ .fd = fd };
+	if (!unfit && get_int(fd, SO_ACCEPTCONN) == 1)
+		unfit = "is a listening socket, not a connection";
+	if (unfit)
+		return report_refuse(why, "%s", unfit);
+	if (getpeername(fd, &address.sa, &length) < 0)
+		return report_fail(why, errno, "getpeername", "fd %d", fd);
+	out->client = endpoint_from_sockaddr(&address, length);
+	out->local = local_end(fd);
+	out->origin = origin_of(fd, &out->local, NULL, &out->origdst);
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
+	    set_inherited(fd, out->local.family, options, &call) < 0)
+		return fail_at(why, call, &out->client);
+	set_ack_delay(fd, options);
+	return 0;
 }
 
 /*

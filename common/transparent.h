@@ -86,6 +86,15 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 		       struct transparent_connection *out);
 
 /*
+ * The same of a connection that somebody else has accepted, who knows the listener: makes fd
+ * non-blocking and what it would be had it come from a listener with those options. Returns 0, or -1
+ * with *why: why->err is 0 when the descriptor is no TCP connection at all, and ENOTCONN when it is
+ * none any more.
+ */
+int transparent_take(int fd, const struct transparent_listen_options *options,
+		     struct transparent_connection *out, struct failure *why);
+
+/*
  * The original destination of a connected socket of ours, which came in at `listener` (unset when it
  * is not known, as under inetd). The rule: a local address that is not the listener's is where the
  * client wanted to go; else what conntrack says (SO_ORIGINAL_DST), if that differs; else the local

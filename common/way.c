@@ -23,6 +23,7 @@
 
 struct way_held {
 	size_t start, end;
+	size_t preface; /* so many bytes at the beginning of data are not the sender's */
 	char data[];
 };
 
@@ -51,6 +52,7 @@ static enum way_result hold(struct way *w, const char *data, size_t length)
 		return WAY_NO_MEMORY;
 	held->start = 0;
 	held->end = length;
+	held->preface = 0;
 	memcpy(held->data, data, length);
 	w->held = held;
 	return WAY_FULL;
@@ -66,6 +68,14 @@ static ssize_t send_some(struct way *w, int to, const char *data, size_t length,
 	return sent < 0 && is_transient(errno) ? 0 : sent;
 }
 
+/* How many of the bytes from there on belong to the preface. */
+static size_t preface_within(const struct way_held *held, size_t from, size_t count)
+{
+	size_t left = from < held->preface ? held->preface - from : 0;
+
+	return left < count ? left : count;
+}
+
 static enum way_result push_copy(struct way *w, int to, bool more)
 {
 	struct way_held *held = w->held;
@@ -74,6 +84,7 @@ static enum way_result push_copy(struct way *w, int to, bool more)
 
 	if (sent < 0)
 		return WAY_TO_FAILED;
+	w->bytes -= preface_within(held, held->start, (size_t)sent);
 	held->start += (size_t)sent;
 	if (held->start < held->end)
 		return WAY_FULL;
@@ -212,6 +223,22 @@ enum way_result way_take(struct way *w, int from, struct way_tools *tools)
 		return is_transient(errno) ? WAY_EMPTY : WAY_FROM_FAILED;
 	w->large = got == WAY_BUFFER;
 	return hold(w, tools->buffer, (size_t)got);
+}
+
+enum way_result way_preface(struct way *w, const void *data, size_t length)
+{
+	size_t rest = w->held ? w->held->end : 0;
+	struct way_held *held = realloc(w->held, sizeof(*held) + length + rest);
+
+	if (!held)
+		return WAY_NO_MEMORY;
+	memmove(held->data + length, held->data, rest);
+	memcpy(held->data, data, length);
+	held->start = 0;
+	held->end = length + rest;
+	held->preface = length;
+	w->held = held;
+	return WAY_FULL;
 }
 
 void way_rest(struct way *w)

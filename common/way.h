@@ -67,6 +67,12 @@ enum way_result way_pull(struct way *w, int from, int to, struct way_tools *tool
 /* Read once and hold it: there is no receiver yet. WAY_FULL, unless there was nothing. */
 enum way_result way_take(struct way *w, int from, struct way_tools *tools);
 
+/*
+ * Put bytes of our own in front of what is held; they leave with it, and do not count. Nothing must
+ * have been sent yet. WAY_FULL, or WAY_NO_MEMORY.
+ */
+enum way_result way_preface(struct way *w, const void *data, size_t length);
+
 /* The way was idle for some time: what comes next is more likely to be small. */
 void way_rest(struct way *w);
 

@@ -14,16 +14,28 @@
  * workers that are paused. A worker first says that it is paused and then looks at the limit once
  * more, so that the last release before cannot be missed.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "worker.h"
 
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
 #define ACCEPTS_MAX 16
 #define RETRY_MS    1000
+
+/* A connection that has been accepted and whose PROXY header has not come yet. */
+struct arrival {
+	struct greeting greeting;
+	struct loop_garbage garbage;
+	struct transparent_connection connection;
+	unsigned listener;
+};
 
 static struct worker *worker_of(struct loop *loop)
 {
@@ -41,17 +53,47 @@ uint64_t relay_count(const struct relay *relay, unsigned which)
 
 /* ---- records ---- */
 
-void worker_describe(const struct worker *w, const struct flow *f, const char *event,
+/* What is known of a connection from the beginning. */
+static void describe(const struct worker *w, const char *event, const struct endpoint *client,
+		     const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
 		     struct record *out)
 {
 	record_begin(out, "connection");
 	record_text(out, RECORD_EVENT, event);
-	record_number(out, RECORD_ID, f->id);
 	record_text(out, RECORD_PROTO, "tcp");
-	record_endpoint(out, RECORD_CLIENT, &f->client);
-	record_endpoint(out, RECORD_ORIGDST, &f->origdst);
-	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(f->origin));
-	record_endpoint(out, RECORD_LISTENER, &w->listeners.at[f->listener].at);
+	record_endpoint(out, RECORD_CLIENT, client);
+	record_endpoint(out, RECORD_ORIGDST, origdst);
+	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
+	if (at < w->listeners.count)
+		record_endpoint(out, RECORD_LISTENER, &w->listeners.at[at].at);
+}
+
+/* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
+static const char *unique_id(struct worker *w, const struct flow *f)
+{
+	uint8_t id[PROXYPROTO_ID_MAX];
+	size_t length = flow_unique_id(&w->host, f, id);
+	bool word = true;
+
+	for (size_t i = 0; i < length; i++)
+		word = word && isgraph(id[i]);
+	if (word) {
+		memcpy(w->unique_id, id, length);
+		w->unique_id[length] = '\0';
+		return w->unique_id;
+	}
+	strcpy(w->unique_id, "0x");
+	for (size_t i = 0; i < length; i++)
+		sprintf(w->unique_id + 2 + 2 * i, "%02x", id[i]);
+	return w->unique_id;
+}
+
+static void describe_flow(struct worker *w, const struct flow *f, const char *event,
+			  struct record *out)
+{
+	describe(w, event, &f->client, &f->origdst, f->origin, f->listener, out);
+	record_number(out, RECORD_ID, f->id);
+	record_text(out, RECORD_UNIQUE_ID, unique_id(w, f));
 	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
 	if (f->side[FLOW_UPSTREAM].fd >= 0) {
 		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
@@ -84,7 +126,7 @@ static void write_flow(struct worker *w, const struct flow *f, const char *event
 
 	if (!is_logged(w->relay, f->reason))
 		return;
-	worker_describe(w, f, event, &r);
+	describe_flow(w, f, event, &r);
 	record_text(&r, RECORD_REASON, reason_name(f->reason));
 	write_record(w, &r);
 }
@@ -97,15 +139,34 @@ static void write_refusal(struct worker *w, const struct transparent_connection 
 
 	if (!is_logged(w->relay, reason))
 		return;
-	record_begin(&r, "connection");
-	record_text(&r, RECORD_EVENT, "refused");
-	record_text(&r, RECORD_PROTO, "tcp");
-	record_endpoint(&r, RECORD_CLIENT, &c->client);
-	record_endpoint(&r, RECORD_ORIGDST, &c->origdst);
-	record_text(&r, RECORD_ORIGDST_BY, transparent_origin_name(c->origin));
-	record_endpoint(&r, RECORD_LISTENER, &w->listeners.at[at].at);
+	describe(w, "refused", &c->client, &c->origdst, c->origin, at, &r);
 	record_text(&r, RECORD_REASON, reason_name(reason));
 	write_record(w, &r);
+}
+
+void worker_list(struct worker *w, void (*put)(const struct record *r, void *context),
+		 void *context)
+{
+	struct record r;
+
+	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
+	     f = slab_next(&w->host.flows, f)) {
+		if (f->state == FLOW_CLOSED)
+			continue;
+		describe_flow(w, f, NULL, &r);
+		record_text(&r, RECORD_STATE, flow_state_name(f));
+		put(&r, context);
+	}
+	for (const struct arrival *a = slab_next(&w->arrivals, NULL); a;
+	     a = slab_next(&w->arrivals, a)) {
+		const struct transparent_connection *c = &a->connection;
+
+		if (a->greeting.source.dead)
+			continue;
+		describe(w, NULL, &c->client, &c->origdst, c->origin, a->listener, &r);
+		record_text(&r, RECORD_STATE, "greeting");
+		put(&r, context);
+	}
 }
 
 /* Once a turn. What the reader does not take now, worker 0 writes when it does. */
@@ -247,23 +308,24 @@ static void refuse(struct worker *w, const struct transparent_connection *c, uns
 	leave(w);
 }
 
-/* A connection has been accepted: judge it and send it on its way. */
-static void welcome(struct worker *w, const struct transparent_connection *c, unsigned at)
+/* It is known where the connection is going: judge it and send it on its way. */
+static void admit(struct worker *w, const struct transparent_connection *c,
+		  const struct proxyproto_header *header, unsigned at)
 {
 	struct relay *relay = w->relay;
 	struct failure why = { 0 };
 	enum reason reason = policy_judge(&relay->policy, c, &why);
 	struct flow *f;
 
-	tally_add(&w->tally, TALLY_ACCEPTED, 1);
 	if (reason != REASON_NONE) {
 		if (reason == REASON_SOURCE)
 			relay->trouble(reason, &why);
 		refuse(w, c, at, reason);
 		return;
 	}
-	f = flow_start(&w->host, c, policy_upstream(&relay->policy, &c->client, &c->origdst),
-		       ++relay->next_id, at, &why);
+	f = flow_start(&w->host, c, header,
+		       policy_upstream(&relay->policy, &c->client, &c->origdst), ++relay->next_id,
+		       at, &why);
 	if (!f) {
 		refuse(w, c, at, REASON_MEMORY);
 		reason = REASON_MEMORY;
@@ -274,6 +336,86 @@ static void welcome(struct worker *w, const struct transparent_connection *c, un
 		relay->trouble(reason, &why);
 	if (!hold_spare(w))
 		pause_accepting(w, TALLY_NO_DESCRIPTOR);
+}
+
+/* ---- PROXY headers ---- */
+
+/* Is nothing left to wait for? */
+static bool is_over(const struct worker *w)
+{
+	return (w->draining || w->relay->only) && !w->host.flows.used && !w->arrivals.used;
+}
+
+static void release_arrival(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct worker *w = worker_of(loop);
+
+	slab_put(&w->arrivals, CONTAINER_OF(garbage, struct arrival, garbage));
+	if (is_over(w))
+		loop_stop(loop);
+}
+
+static void refuse_header(struct worker *w, struct arrival *a, const char *trouble)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	struct failure why = { 0 };
+
+	report_refuse(&why, "PROXY header: %s", trouble);
+	report_about(&why, "%s", endpoint_format(&a->connection.client, client));
+	w->relay->trouble(REASON_PROXY_HEADER, &why);
+	refuse(w, &a->connection, a->listener, REASON_PROXY_HEADER);
+}
+
+static void handle_header(struct loop *loop, struct greeting *greeting,
+			  const struct proxyproto_header *header, const char *trouble)
+{
+	struct arrival *a = CONTAINER_OF(greeting, struct arrival, greeting);
+	struct worker *w = worker_of(loop);
+
+	if (!header) {
+		refuse_header(w, a, trouble);
+	} else {
+		if (header->has_addresses) {
+			a->connection.client = header->source;
+			a->connection.origdst = header->destination;
+			a->connection.origin = ORIGIN_PROXY;
+		}
+		admit(w, &a->connection, header, a->listener);
+	}
+	loop_discard(loop, &a->garbage, release_arrival);
+}
+
+/* A loop is known by the connection's own ends already. */
+static void await_header(struct worker *w, const struct transparent_connection *c, unsigned at)
+{
+	struct arrival *a;
+
+	if (policy_is_own_leg(&w->relay->policy, c)) {
+		refuse(w, c, at, REASON_LOOP);
+		return;
+	}
+	a = slab_get(&w->arrivals);
+	if (!a) {
+		refuse(w, c, at, REASON_MEMORY);
+		return;
+	}
+	a->connection = *c;
+	a->listener = at;
+	if (greeting_await(w->host.loop, &a->greeting, c->fd, handle_header) == 0)
+		return;
+	refuse(w, c, at, REASON_MEMORY);
+	loop_discard(w->host.loop, &a->garbage, release_arrival);
+}
+
+/* ---- from the listeners ---- */
+
+static void welcome(struct worker *w, const struct transparent_connection *c, unsigned at)
+{
+	tally_add(&w->tally, TALLY_ACCEPTED, 1);
+	if (endpoint_in_cidrs(&c->client, w->relay->accept_proxy))
+		await_header(w, c, at);
+	else
+		admit(w, c, NULL, at);
 }
 
 static bool lacks_resources(int error)
@@ -358,7 +500,7 @@ static void flow_released(struct flow_host *host)
 	struct worker *w = (struct worker *)host;
 
 	leave(w);
-	if (w->draining && !w->host.flows.used)
+	if (is_over(w))
 		loop_stop(host->loop);
 }
 
@@ -368,7 +510,14 @@ static void reset_flows(struct worker *w)
 {
 	for (struct flow *f = slab_next(&w->host.flows, NULL); f; f = slab_next(&w->host.flows, f))
 		flow_finish(&w->host, f, REASON_DRAINED);
-	if (!w->host.flows.used)
+	for (struct arrival *a = slab_next(&w->arrivals, NULL); a; a = slab_next(&w->arrivals, a)) {
+		if (a->greeting.source.dead)
+			continue;
+		greeting_end(w->host.loop, &a->greeting);
+		refuse(w, &a->connection, a->listener, REASON_DRAINED);
+		loop_discard(w->host.loop, &a->garbage, release_arrival);
+	}
+	if (is_over(w))
 		loop_stop(w->host.loop);
 }
 
@@ -399,10 +548,10 @@ static void drain(struct worker *w)
 	w->paused = false;
 	loop_disarm(w->host.loop, &w->retry);
 	close_listeners(w);
-	if (w->host.flows.used)
-		loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
-	else
+	if (is_over(w))
 		loop_stop(w->host.loop);
+	else
+		loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
 }
 
 void relay_end(struct relay *relay, enum relay_phase phase)
@@ -460,11 +609,23 @@ static void take_tours(struct worker *w)
 
 /* ---- life ---- */
 
+/* The one connection that there is. */
+static void serve_only(struct worker *w)
+{
+	w->began = true;
+	enter(w);
+	welcome(w, w->relay->only, 0);
+	if (is_over(w))
+		loop_stop(w->host.loop);
+}
+
 static void handle_wake(struct loop *loop, void *context)
 {
 	struct worker *w = context;
 
 	take_tours(w);
+	if (w->relay->only && !w->began)
+		serve_only(w);
 	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
 		drain(w);
 	if (w->relay->phase == RELAY_ENDING)
@@ -482,6 +643,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->spare = -1;
 	w->burst = 1;
 	slab_init(&w->host.flows, sizeof(struct flow));
+	slab_init(&w->arrivals, sizeof(struct arrival));
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;
 	w->host.reopen = relay->reopen;
@@ -527,6 +689,7 @@ static void free_worker(struct worker *w)
 		close(w->spare);
 	loop_free(w->host.loop);
 	slab_free(&w->host.flows);
+	slab_free(&w->arrivals);
 	listeners_close(&w->listeners);
 	free(w->sources);
 	pipes_drop(&w->host.tools.pipes);
@@ -604,6 +767,8 @@ int relay_run(struct relay *relay, struct failure *why)
 		report_fail(why, error, "pthread_create", "worker %u", --started);
 		relay_end(relay, RELAY_ENDING);
 	}
+	if (relay->only)
+		loop_wake(relay->workers[0].host.loop);
 	run_worker(&relay->workers[0]);
 	for (unsigned i = 1; i < started; i++)
 		pthread_join(relay->workers[i].thread, NULL);

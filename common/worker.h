@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow.h"
+#include "greeting.h"
 #include "listeners.h"
 #include "loop.h"
 #include "policy.h"
@@ -40,6 +41,9 @@ struct relay {
 	uint64_t max;		       /* connections at once */
 	unsigned pipes;		       /* for bulk data, at once; shared out among the workers */
 	uint64_t drain_timeout;	       /* milliseconds */
+	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
+	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
+	const struct transparent_connection *only;
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
 	/* Something that the person at the terminal should know of a connection; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
@@ -62,12 +66,14 @@ struct worker {
 	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
 	struct loop_timer deadline;  /* of draining */
 	struct loop_source output;   /* records that wait for their reader; worker 0 only */
+	struct slab arrivals;	     /* whose PROXY header is awaited */
 	struct tally tally;
+	char unique_id[2 * PROXYPROTO_ID_MAX + 3]; /* of the record that is being made */
 	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
 	uint32_t accepted_at; /* loop_turn() of the last accept */
 	unsigned burst;	      /* how many accepts that turn was good for */
 	_Atomic bool paused;
-	bool draining, wrote;
+	bool draining, wrote, began;
 	pthread_mutex_t lock; /* guards tours */
 	struct relay_tour *tours;
 	struct failure why; /* how its loop failed, if it did */
@@ -107,8 +113,8 @@ struct relay_tour {
 };
 void relay_travel(struct relay *relay, struct relay_tour *tour);
 
-/* A flow as a record of that event (NULL: none), with its cookies. */
-void worker_describe(const struct worker *worker, const struct flow *f, const char *event,
-		     struct record *out);
+/* Call put with a record of each connection, with its state; by the worker's own thread. */
+void worker_list(struct worker *worker, void (*put)(const struct record *r, void *context),
+		 void *context);
 
 #endif

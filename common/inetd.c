@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "inetd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "sockdiag.h"
+
+bool inetd_is_client(int fd)
+{
+	struct stat client, other;
+
+	return fstat(STDIN_FILENO, &client) == 0 && S_ISSOCK(client.st_mode) &&
+	       fstat(fd, &other) == 0 && client.st_dev == other.st_dev &&
+	       client.st_ino == other.st_ino;
+}
+
+static int put_null(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), result;
+
+	if (null < 0)
+		return -1;
+	result = dup2(null, fd);
+	close(null);
+	return result;
+}
+
+/* ---- what the reader of a PROXY header has said ---- */
+
+static int refuse_variable(const char *name, const char *problem, struct failure *why)
+{
+	const char *value = getenv(name);
+
+	report_refuse(why, "%s", problem);
+	return report_about(why, "TPROXY_ORIGDST_BY=proxy-protocol: %s%s%s", name, value ? "=" : "",
+			    value ? value : "");
+}
+
+static int take_end(const char *name, struct endpoint *out, struct failure *why)
+{
+	const char *value = getenv(name);
+
+	if (value && endpoint_parse(value, out, NULL) == 0)
+		return 0;
+	return refuse_variable(name, "is no address and port", why);
+}
+
+/* Is the environment about this socket, rather than about one that an ancestor of ours had? */
+static bool is_meant(int fd)
+{
+	const char *said = getenv("TPROXY_COOKIE");
+	uint64_t cookie = 0, number;
+	socklen_t size = sizeof(cookie);
+
+	return said && quantity_number(said, 1, UINT64_MAX, &number, NULL) == 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 && number == cookie;
+}
+
+/*
+ * Where somebody says that there was a header, the kernel does not know the ends: then what is said
+ * must be about this socket, or nothing is known. Where the kernel cannot tell a connection to this
+ * host's own address from one that was redirected, who knows the listener can.
+ */
+static int take_said(struct transparent_connection *c, struct failure *why)
+{
+	const char *by = getenv("TPROXY_ORIGDST_BY");
+
+	if (!by)
+		return 0;
+	if (strcmp(by, transparent_origin_name(ORIGIN_TPROXY)) == 0 && c->origin == ORIGIN_NONE &&
+	    is_meant(c->fd)) {
+		c->origin = ORIGIN_TPROXY;
+		c->origdst = c->local;
+	}
+	if (strcmp(by, transparent_origin_name(ORIGIN_PROXY)) != 0)
+		return 0;
+	if (!is_meant(c->fd))
+		return refuse_variable("TPROXY_COOKIE", "is not that of the socket on fd 0", why);
+	if (take_end("TPROXY_CLIENT", &c->client, why) < 0 ||
+	    take_end("TPROXY_ORIGDST", &c->origdst, why) < 0)
+		return -1;
+	c->origin = ORIGIN_PROXY;
+	return 0;
+}
+
+/* ---- taking it ---- */
+
+/* No duplicate of ours may keep it open, or hear what is for others. */
+static int leave_standard(struct failure *why)
+{
+	bool client[] = { true, inetd_is_client(STDOUT_FILENO), inetd_is_client(STDERR_FILENO) };
+
+	for (int fd = 2; fd >= 0; fd--)
+		if (client[fd] && put_null(fd) < 0)
+			return report_fail(why, errno, "open", "/dev/null");
+	return 0;
+}
+
+int inetd_take(const struct transparent_listen_options *options, struct transparent_connection *out,
+	       struct failure *why)
+{
+	int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+	if (fd < 0 && errno != EBADF) {
+		report_fail(why, errno, "dup", "fd 0");
+		return STATUS_REFUSED;
+	}
+	if (transparent_take(fd, options, out, why) < 0) {
+		int status = why->err ? STATUS_REFUSED : STATUS_USAGE;
+
+		if (fd >= 0)
+			close(fd);
+		report_about(why, "--inetd: fd 0");
+		return status;
+	}
+	if (take_said(out, why) == 0 && leave_standard(why) == 0)
+		return STATUS_DONE;
+	transparent_reset(fd);
+	return STATUS_REFUSED;
+}
+
+/* ---- loops ---- */
+
+/* The same program, whatever it was started as. */
+static bool is_ours(uint32_t inode)
+{
+	struct failure why;
+	struct sockdiag_owners *owners = sockdiag_owners_read(&why);
+	const struct sockdiag_owner *owner = owners ? sockdiag_owner(owners, inode) : NULL;
+	bool ours = owner &&
+		    strncmp(owner->name, program_invocation_short_name, SOCKDIAG_NAME_MAX - 1) == 0;
+
+	sockdiag_owners_free(owners);
+	return ours;
+}
+
+/* The socket of this host, if any, that has the connection's ends the other way round. */
+static bool find_other_end(int fd, struct sockdiag_socket *other)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+	struct endpoint local, peer;
+	struct failure why;
+	struct sockdiag *diag;
+	bool found;
+
+	if (getsockname(fd, &address.sa, &length) < 0)
+		return false;
+	local = endpoint_from_sockaddr(&address, length);
+	length = sizeof(address);
+	if (getpeername(fd, &address.sa, &length) < 0)
+		return false;
+	peer = endpoint_from_sockaddr(&address, length);
+	diag = sockdiag_open(&why);
+	found = diag && sockdiag_lookup(diag, IPPROTO_TCP, &local, &peer, 0, other, &why) == 1 &&
+		endpoint_equal(&other->local, &peer) && endpoint_equal(&other->peer, &local);
+	sockdiag_close(diag);
+	return found;
+}
+
+bool inetd_is_loop(int fd, const struct mark *mark)
+{
+	struct sockdiag_socket other;
+
+	if (!find_other_end(fd, &other))
+		return false;
+	if (other.has_mark && mark->value)
+		return (other.mark & mark->mask) == (mark->value & mark->mask);
+	return other.inode && is_ours(other.inode);
+}

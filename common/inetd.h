@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * inetd - a connection that somebody else has accepted: it is on fd 0, and often on fd 1 and 2, too.
+ *
+ * Who it is from and where it was going the kernel knows. Only what a PROXY header said is known to
+ * its reader alone, who tells it in the environment (tproxy-listen(1)); that is believed where
+ * TPROXY_COOKIE shows that it is said of this very socket.
+ */
+#ifndef TPROXY_INETD_H
+#define TPROXY_INETD_H
+
+#include <stdbool.h>
+#include "quantity.h"
+#include "report.h"
+#include "transparent.h"
+
+/* Is that descriptor the same socket as fd 0? */
+bool inetd_is_client(int fd);
+
+/*
+ * Take the connection, as from a listener with those options: *out is as transparent_accept() would have it, and the client's places among
+ * fd 0, 1 and 2 are /dev/null's, so that closing out->fd ends it. Returns STATUS_DONE; or with *why
+ * STATUS_USAGE when fd 0 is none, and STATUS_REFUSED when its ends cannot be known.
+ */
+int inetd_take(const struct transparent_listen_options *options, struct transparent_connection *out,
+	       struct failure *why);
+
+/*
+ * Is the other end of that connection, if it is on this host, an upstream leg of this or another relay
+ * that has come back? It is if it has that mark; without CAP_NET_ADMIN, which it takes to see marks, if
+ * a process of the same name holds it.
+ */
+bool inetd_is_loop(int fd, const struct mark *mark);
+
+#endif

@@ -1,0 +1,463 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval and the programs that are started expand them
+#
+# tproxy-relay and the PROXY protocol: believed from a load balancer in front, said to the upstream.
+#
+#   somebody ---> load balancer (host client, 192.0.2.2,   ---> proxy, relay at *:3129 ---> server
+#   192.0.2.20    2001:db8:1::2) tells who it was                                           198.51.100.2
+#                 bystander (203.0.113.2) is not believed
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+setup() { lab_up; }
+
+teardown() { lab_down; }
+
+LB=192.0.2.2,2001:db8:1::2
+P4=192.0.2.1
+P6=2001:db8:1::1
+
+# From 192.0.2.20 port 1234 and its like in IPv6, to the server's port 8000.
+V1_4='PROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\r\n'
+V1_6='PROXY TCP6 2001:db8:1::20 2001:db8:2::2 1234 8000\r\n'
+SIGNATURE='\r\n\r\n\0\r\nQUIT\n'
+ENDS_4='\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40'
+V2_4=$SIGNATURE'\x21\x11\0\x0c'$ENDS_4
+V2_6=$SIGNATURE'\x21\x21\0\x24\x20\x01\r\xb8\0\x01\0\0\0\0\0\0\0\0\0\x20\x20\x01\r\xb8\0\x02\0\0\0\0\0\0\0\0\0\x02\x04\xd2\x1f\x40'
+
+# believe OPTION...: a relay at any address that believes the load balancer.
+believe() {
+	on proxy tproxy-setup up -q --divert-only
+	bg relay proxy tproxy-relay --accept-proxy "$LB" --control "$OUT/control" "$@" "*:$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+}
+
+# say HEADER STEP...: the load balancer connects, says that, and acts.
+say() {
+	on client "$PEER" connect "$P4" "$RELAY_PORT" "send:$1" "${@:2}"
+}
+
+say6() {
+	on client "$PEER" connect "$P6" "$RELAY_PORT" "send:$1" "${@:2}"
+}
+
+# refusals REASON: how many connections were refused for it, as the counters say.
+refusals() {
+	counter "$1"
+}
+
+# ---------------------------------------------------------------- believed
+
+@test "versions 1 and 2, both families: the server sees the client of the header" {
+	local header
+	believe
+	for header in "$V1_4" "$V2_4" "$V1_6" "$V2_6"; do
+		peer server server listen 8000 who recv:hello eof send:world close
+		case $header in
+		"$V1_6" | "$V2_6") run -0 say6 "${header}hello" fin recv:world eof ;;
+		*) run -0 say "${header}hello" fin recv:world eof ;;
+		esac
+		run -0 wait_exit server
+		run cat "$OUT/server.out"
+		case $header in
+		"$V1_6" | "$V2_6") assert_output '2001:db8:1::20 1234' ;;
+		*) assert_output '192.0.2.20 1234' ;;
+		esac
+	done
+	stop relay
+	assert_equal "$(grep -c ' close [0-9] tcp 192\.0\.2\.20:1234 198\.51\.100\.2:8000 proxy-protocol 192\.0\.2\.20:1234 198\.51\.100\.2:8000 addr+port 5 5 [0-9.]* done$' "$OUT/relay.out")" 2
+	assert_equal "$(grep -c ' close [0-9] tcp \[2001:db8:1::20\]:1234 \[2001:db8:2::2\]:8000 proxy-protocol ' "$OUT/relay.out")" 2
+}
+
+@test "the bytes after the header go upstream unchanged, though they come with it or look like one" {
+	local big
+	big=$(random_file 3M)
+	believe --source own
+	printf '%b' "$V2_4$V1_4" >"$OUT/stream"
+	cat "$big" >>"$OUT/stream"
+	printf '%b' "$V1_4" | cat - "$big" >"$OUT/expected"
+	peer server server listen 8000 "keep:$OUT/got" send:bye close
+	run -0 on client "$PEER" connect "$P4" "$RELAY_PORT" "file:$OUT/stream" fin recv:bye eof
+	run -0 wait_exit server
+	cmp "$OUT/got" "$OUT/expected"
+	stop relay
+	assert_line_in relay.out " $(stat -c %s "$OUT/expected") 3 [0-9.]+ done$"
+}
+
+@test "a header that comes byte by byte is waited for, and a server that speaks first is heard" {
+	local i steps=()
+	believe
+	peer server server listen 8000 send:220 who recv:x close
+	for ((i = 0; i < ${#V1_4} - 4; i++)); do
+		steps+=("send:${V1_4:i:1}")
+	done
+	run -0 on client "$PEER" connect "$P4" "$RELAY_PORT" "${steps[@]}" 'send:\r' 'send:\n' recv:220 send:x eof
+	run -0 wait_exit server
+	assert_line_in server.out '^192.0.2.20 1234$'
+	stop relay
+}
+
+@test "HAProxy's headers are understood, and curl's" {
+	cat >"$OUT/haproxy.cfg" <<-END
+		defaults
+			mode tcp
+			timeout connect 5s
+			timeout client 5s
+			timeout server 5s
+		listen one
+			bind :8001
+			server proxy $P4:$RELAY_PORT send-proxy
+		listen two
+			bind :8002
+			unique-id-format some-%[src]
+			server proxy $P4:$RELAY_PORT send-proxy-v2 proxy-v2-options crc32c,unique-id
+	END
+	start_nginx
+	believe --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
+	bg haproxy client haproxy -db -f "$OUT/haproxy.cfg"
+	wait_listen client 8001
+	wait_listen client 8002
+	run -0 on bystander curl -sS --max-time 10 --local-port 40001 http://192.0.2.2:8001/who
+	assert_output '203.0.113.2 40001'
+	run -0 on bystander curl -sS --max-time 10 --local-port 40002 http://192.0.2.2:8002/who
+	assert_output '203.0.113.2 40002'
+	run -0 on client curl -sS --max-time 10 --haproxy-protocol --local-port 40003 "http://$P4:$RELAY_PORT/who"
+	assert_output '192.0.2.2 40003'
+	run -0 on client curl -sS --max-time 10 --haproxy-protocol --local-port 40004 "http://[$P6]:$RELAY_PORT/who"
+	assert_output '2001:db8:1::2 40004'
+	stop relay
+	assert_line_in relay.out ' close 1 tcp 203\.0\.113\.2:40001 192\.0\.2\.2:8001 proxy-protocol .* done -$'
+	assert_line_in relay.out ' close 2 tcp 203\.0\.113\.2:40002 192\.0\.2\.2:8002 proxy-protocol .* done some-203\.0\.113\.2$'
+	assert_line_in relay.out ' close 4 tcp \[2001:db8:1::2\]:40004 \[2001:db8:1::1\]:3129 proxy-protocol '
+}
+
+@test "a header without addresses leaves the connection's own ends" {
+	local header
+	believe --upstream "$V4:8000" -4
+	for header in 'PROXY UNKNOWN\r\n' 'PROXY UNKNOWN ff:: 1 2 3 garbage\r\n' "$SIGNATURE\\x20\\0\\0\\0" \
+		"$SIGNATURE\\x21\\0\\0\\x03abc" "$SIGNATURE\\x20\\x11\\0\\x0c$ENDS_4" "$SIGNATURE\\x21\\x12\\0\\x0c$ENDS_4"; do
+		[[ $header != *abc ]] || header=${header/x03abc/x04\\x04\\0\\x01z}
+		peer server server listen 8000 who recv:hello eof close
+		run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$P4" "$RELAY_PORT" "send:${header}hello" fin eof
+		run -0 wait_exit server
+		assert_line_in server.out '^192.0.2.2 40001$'
+	done
+	stop relay
+	assert_equal "$(grep -c ' close [0-9] tcp 192\.0\.2\.2:40001 - none .* 5 0 [0-9.]* done$' "$OUT/relay.out")" 6
+}
+
+@test "without an upstream such a connection is a direct one, and refused" {
+	believe
+	run -0 say "$SIGNATURE\\x20\\0\\0\\0" gone
+	wait_line relay.out ' refused - tcp 192\.0\.2\.2:[0-9]+ - none .* direct$'
+	stop relay
+}
+
+@test "only listed peers are believed: what others send is data" {
+	believe --upstream "$V4:8000" -4
+	peer server server listen 8000 who "recv:$V1_4" eof close
+	run -0 on bystander "$PEER" -b 203.0.113.2:40001 connect 203.0.113.1 "$RELAY_PORT" "send:$V1_4" fin eof
+	run -0 wait_exit server
+	assert_line_in server.out '^203.0.113.2 40001$'
+	stop relay
+	assert_line_in relay.out ' close 1 tcp 203\.0\.113\.2:40001 - none .* done$'
+}
+
+@test "an intercepted connection begins with a header just as well" {
+	intercept 80
+	bg relay proxy tproxy-relay --accept-proxy "$LB" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	peer server server listen 8000 who recv:hello eof close
+	run -0 on client "$PEER" connect "$V4" 80 "send:${V2_4}hello" fin eof
+	run -0 wait_exit server
+	assert_line_in server.out '^192.0.2.20 1234$'
+	stop relay
+}
+
+# ---------------------------------------------------------------- not believed
+
+@test "no header, a bad one, an oversized one, half of one: reset, recorded, counted, and nobody else is harmed" {
+	local header count=0 checksum='\x03\0\x04'
+	believe --source own
+	peer other server listen 8001 echo
+	bg steady client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 192.0.2.20 198.51.100.2 1 8001\r\n' \
+		send:a recv:a "touch:$OUT/open" "await:$OUT/over" send:b recv:b fin eof
+	wait_until 10 test -e "$OUT/open"
+	while read -r header; do
+		run -0 say "$header" gone
+		((++count))
+	done <<-END
+		GET / HTTP/1.0\r\n\r\n
+		\x16\x03\x01
+		PROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\n
+		PROXY TCP4 192.0.2.20 198.51.100.2 1234\r\n
+		PROXY TCP4 192.0.2.20 198.51.100.2 1234 80000\r\n
+		PROXY TCP4 2001:db8::1 198.51.100.2 1234 8000\r\n
+		PROXY TCP6 192.0.2.20 198.51.100.2 1234 8000\r\n
+		PROXY UDP4 192.0.2.20 198.51.100.2 1234 8000\r\n
+		PROXY UNKNOWN $(printf 'x%.0s' {1..120})
+		PROXY TCP4 192.0.2.20 0.0.0.0 1234 8000\r\n
+		PROXY TCP4 0.0.0.0 198.51.100.2 1234 8000\r\n
+		PROXY TCP4 192.0.2.20 198.51.100.2 1234 0\r\n
+		PROXY TCP4 192.0.2.20 224.0.0.1 1234 8000\r\n
+		PROXY TCP6 :: 2001:db8:2::2 1234 8000\r\n
+		$SIGNATURE\\x11\\x11\\0\\x0c$ENDS_4
+		$SIGNATURE\\x22\\x11\\0\\x0c$ENDS_4
+		$SIGNATURE\\x21\\x41\\0\\x0c$ENDS_4
+		$SIGNATURE\\x21\\x11\\0\\x0b$ENDS_4
+		$SIGNATURE\\x21\\x11\\xff\\xff$ENDS_4
+		$SIGNATURE\\x21\\x11\\0\\x0f$ENDS_4\\x05\\0\\x20
+		$SIGNATURE\\x21\\x11\\0\\x13$ENDS_4${checksum}aaaa
+	END
+	# Truncated: the peer ends, or resets.
+	run -0 say "${V2_4:0:30}" fin gone
+	run -0 say "${V1_4:0:30}" fin gone
+	run -0 on client "$PEER" connect "$P4" "$RELAY_PORT" fin gone
+	run -0 say "${V1_4:0:30}" rst
+	((count += 4))
+	wait_until 10 eval '[[ $(refusals proxy-header) == "$count" ]]'
+	touch "$OUT/over"
+	run -0 wait_exit steady
+	signal relay USR1
+	wait_line relay.err "counters: accepted=$((count + 1)) .* proxy-header=$count"
+	stop relay
+	assert_equal "$(grep -c ' refused - tcp 192\.0\.2\.2:[0-9]* - none .* proxy-header$' "$OUT/relay.out")" "$count"
+	assert_line_in relay.out ' close 1 tcp 192\.0\.2\.20:1 198\.51\.100\.2:8001 proxy-protocol .* 2 2 [0-9.]+ done$'
+	assert_equal "$(grep -c 'PROXY header' "$OUT/relay.err")" 1
+	assert_line_in relay.err '^tproxy-relay: warning: 192\.0\.2\.2:[0-9]+: PROXY header: no PROXY protocol header \(proxy-header; more'
+}
+
+@test "hundreds of slow headers cost no time, are seen waiting, and are reset after three seconds" {
+	local before after
+	believe
+	peer server server serve 8000 echo
+	bg slow client python3 -c '
+import select, socket, sys
+held = [socket.create_connection(("192.0.2.1", 3129)) for i in range(300)]
+for s in held[:200]: s.send(b"PROXY TCP4 ")
+for s in held[200:]: s.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\x00" + bytes(3000))
+print("sent", flush=True)
+for s in held:
+    s.settimeout(30)
+    try:
+        s.recv(1)
+        sys.exit("no reset")
+    except ConnectionResetError:
+        pass'
+	wait_line slow.out sent
+	wait_until 10 eval '[[ $(ask connections | grep -c "\"state\":\"greeting\"") == 300 ]]'
+	before=$(cpu_ticks relay)
+	run -0 say "${V1_4}hello" recv:hello fin eof
+	after=$(cpu_ticks relay)
+	((after - before < 20 * PATIENCE)) || fail "$((after - before)) ticks of CPU while nothing came"
+	run -0 wait_exit slow 20
+	assert_equal "$(refusals proxy-header)" 300
+	assert_equal "$(counter connections)" 0
+	stop relay
+	awk '/ refused / { n++ } END { exit n != 300 }' "$OUT/relay.out"
+}
+
+@test "what a header names is judged as if the kernel had named it: ACL, own listeners, families" {
+	believe --deny-dst 127.0.0.0/8 --deny-dst '*:22'
+	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1 80\r\n' gone
+	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.2 1 22\r\n' gone
+	run -0 say "PROXY TCP4 192.0.2.20 $P4 1 $RELAY_PORT\\r\\n" gone
+	run -0 say "PROXY TCP6 2001:db8:1::20 $P6 1 $RELAY_PORT\\r\\n" gone
+	assert_equal "$(refusals denied)" 2
+	assert_equal "$(refusals loop)" 2
+	stop relay
+	assert_line_in relay.out ' refused - tcp 192\.0\.2\.20:1 127\.0\.0\.1:80 proxy-protocol .* denied$'
+	assert_line_in relay.out ' refused - tcp \[2001:db8:1::20\]:1 \[2001:db8:1::1\]:3129 proxy-protocol .* loop$'
+	bg relay proxy tproxy-relay --accept-proxy "$LB" --upstream "[$V6]:8000" -4 --control "$OUT/control" "*:$RELAY_PORT"
+	run -2 wait_exit relay
+	bg relay proxy tproxy-relay --accept-proxy "$LB" --upstream "[$V6]:8000" --source client --control "$OUT/control" -6 "*:$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	run -0 say6 "$V1_4" gone
+	stop relay
+	assert_line_in relay.out ' refused 1 tcp 192\.0\.2\.20:1234 198\.51\.100\.2:8000 proxy-protocol .* source$'
+	assert_line_in relay.err ': 192\.0\.2\.20:1234: bind: \[2001:db8:2::2\]:8000 is of the other address family'
+}
+
+@test "a leg that comes back as a header's destination is a loop, however often it is sent round" {
+	believe --source own --upstream-mark 0
+	# The relay's own connections to the server's port 8000 come back to its listener.
+	on proxy nft -f - <<-END
+		table ip back {
+			chain output {
+				type nat hook output priority -100
+				tcp dport 8000 redirect to :$RELAY_PORT
+			}
+		}
+	END
+	run -0 say "$V1_4" gone
+	wait_line relay.out ' refused .* loop$'
+	assert_equal "$(refusals loop)" 1
+	assert_equal "$(counter connections)" 0
+	stop relay
+	(($(grep -c . "$OUT/relay.out") <= 4)) || fail "$(<"$OUT/relay.out")"
+}
+
+@test "a header that is still awaited when the relay ends: the drain waits for it, no longer" {
+	believe
+	bg half client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 ' "touch:$OUT/sent" gone
+	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
+	signal relay TERM
+	wait_until 10 eval '! listens proxy "$RELAY_PORT"'
+	signal relay TERM
+	run -0 wait_exit relay
+	run -0 wait_exit half
+	assert_line_in relay.out ' refused .* drained$'
+
+	believe
+	peer server server listen 8000 who recv:hello eof close
+	bg late client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 ' "touch:$OUT/half" "await:$OUT/go" \
+		'send:192.0.2.20 198.51.100.2 1234 8000\r\nhello' fin eof
+	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
+	signal relay TERM
+	wait_until 10 eval '! listens proxy "$RELAY_PORT"'
+	touch "$OUT/go"
+	run -0 wait_exit late
+	run -0 wait_exit relay
+	assert_line_in relay.out ' close 1 .* done$'
+}
+
+@test "--accept-proxy and --send-proxy say what they cannot take" {
+	run -2 tproxy-relay --accept-proxy 192.0.2.1/24 3129
+	assert_output --partial '--accept-proxy 192.0.2.1/24: '
+	run -2 tproxy-relay --accept-proxy '' 3129
+	run -2 tproxy-relay --send-proxy 3 3129
+	assert_output 'tproxy-relay: --send-proxy 3: must be one of 1|2'
+}
+
+# ---------------------------------------------------------------- said
+
+@test "nginx is told the client and its destination, in both versions and families" {
+	local version
+	cat >"$OUT/nginx.conf" <<-END
+		user root root; daemon off; master_process off; pid $OUT/nginx.pid; error_log $OUT/nginx.log;
+		events { }
+		http {
+			access_log off;
+			client_body_temp_path $OUT/tmp; proxy_temp_path $OUT/tmp; fastcgi_temp_path $OUT/tmp;
+			uwsgi_temp_path $OUT/tmp; scgi_temp_path $OUT/tmp;
+			server {
+				listen *:8000 proxy_protocol;
+				listen [::]:8000 ipv6only=on proxy_protocol;
+				return 200 "\$proxy_protocol_addr \$proxy_protocol_port \$proxy_protocol_server_addr \$proxy_protocol_server_port \$remote_addr\n";
+			}
+		}
+	END
+	bg nginx server nginx -p "$OUT" -c "$OUT/nginx.conf" -e "$OUT/nginx.log"
+	wait_listen server 8000
+	intercept 8000
+	for version in 1 2; do
+		relay --source own --send-proxy "$version"
+		run -0 on client curl -sS --max-time 10 --local-port "4000$version" "http://$V4:8000/"
+		assert_output "192.0.2.2 4000$version 198.51.100.2 8000 198.51.100.1"
+		run -0 on client curl -sS --max-time 10 --local-port "4010$version" "http://[$V6]:8000/"
+		assert_output "2001:db8:1::2 4010$version 2001:db8:2::2 8000 2001:db8:2::1"
+		stop relay
+		# The header is no byte of the client's.
+		assert_line_in relay.out " close 1 .* $(printf 'GET / HTTP/1.1\r\nHost: %s:8000\r\nUser-Agent: %s\r\nAccept: */*\r\n\r\n' \
+			"$V4" "$(curl --version | sed -n 's/^curl \([0-9.]*\).*/curl\/\1/p')" | wc -c) [0-9]+ [0-9.]+ done$"
+	done
+}
+
+@test "HAProxy takes the header of version 2 with its UNIQUE_ID, which is the record's" {
+	local id
+	cat >"$OUT/haproxy.cfg" <<-'END'
+		defaults
+			mode http
+			timeout connect 5s
+			timeout client 5s
+			timeout server 5s
+		frontend strict
+			bind :8000 accept-proxy
+			bind :::8000 v6only accept-proxy
+			http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_unique_id]"
+	END
+	bg haproxy server haproxy -db -f "$OUT/haproxy.cfg"
+	wait_listen server 8000
+	intercept 8000
+	relay --send-proxy 2 -o id,event,unique_id
+	run -0 on client curl -sS --max-time 10 --local-port 40001 "http://$V4:8000/"
+	assert_output --regexp '^192\.0\.2\.2 40001 198\.51\.100\.2 8000 [0-9a-f]{16}-1$'
+	id=${output##* }
+	run -0 on client curl -sS --max-time 10 --local-port 40002 "http://[$V6]:8000/"
+	assert_output "2001:db8:1::2 40002 2001:db8:2::2 8000 ${id%-1}-2"
+	stop relay
+	assert_line_in relay.out "^1 open $id$"
+	assert_line_in relay.out "^1 close $id$"
+	assert_line_in relay.out "^2 close ${id%-1}-2$"
+	relay --send-proxy 1 -o id,event,unique_id
+	run -0 on client curl -sS --max-time 10 --local-port 40003 "http://$V4:8000/"
+	assert_output '192.0.2.2 40003 198.51.100.2 8000 '
+	stop relay
+	assert_line_in relay.out "^1 close -$"
+}
+
+@test "a connection that nobody redirected was going where it had connected to" {
+	bg relay proxy tproxy-relay --upstream "$V4:8000" --upstream "[$V6]:8000" --source own --send-proxy 1 "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	peer server server listen 8000 "recv:PROXY TCP4 192.0.2.2 192.0.2.1 40001 $RELAY_PORT\\r\\n" eof close
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$P4" "$RELAY_PORT" fin eof
+	run -0 wait_exit server
+	stop relay
+}
+
+@test "the header leaves in one write with what the client has said, and at once when it is silent" {
+	intercept 8000
+	bg relay proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -D -f -xx -s 200 -e trace=sendto -o "$OUT/calls" tproxy-relay --send-proxy 1 "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	# The data is there before the server answers: its SYN is held up until the client has spoken.
+	on server nft -f - <<-'END'
+		table inet hold {
+			chain input {
+				type filter hook input priority 0
+				tcp dport 8000 drop
+			}
+		}
+	END
+	peer server server listen 8000 'recv:PROXY TCP4 192.0.2.2 198.51.100.2 40001 8000\r\nhello' send:x eof close
+	bg client client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 send:hello "touch:$OUT/spoken" recv:x fin eof
+	wait_until 10 test -e "$OUT/spoken"
+	on server nft delete table inet hold
+	run -0 wait_exit client
+	run -0 wait_exit server
+	hex() { printf '%b' "$1" | od -An -v -tx1 | tr -d '\n' | sed 's/ /\\\\x/g'; }
+	assert_line_in calls "\"$(hex 'PROXY TCP4 192.0.2.2 198.51.100.2 40001 8000\r\nhello')\""
+	peer server server listen 8000 'recv:PROXY TCP4 192.0.2.2 198.51.100.2 40002 8000\r\n' send:220 recv:x eof close
+	run -0 on client "$PEER" -b 192.0.2.2:40002 connect "$V4" 8000 recv:220 send:x fin eof
+	run -0 wait_exit server
+	stop relay
+}
+
+# client -> first relay (proxy, TPROXY) -> second relay (server) -> bystander, where the client was going
+@test "relay to relay: the second knows the client and its destination, and both records the same id" {
+	local id local
+	intercept 8000 --iif toclient
+	bg second server tproxy-relay --accept-proxy 198.51.100.1,2001:db8:2::1 --source own --upstream-mark 0 \
+		-o event,client,origdst,origdst_by,upstream,unique_id,reason '*:3130'
+	wait_listen server 3130
+	relay --upstream 198.51.100.2:3130 --upstream '[2001:db8:2::2]:3130' --source own --send-proxy 2 -o event,unique_id
+	peer far bystander serve 8000 echo
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect 203.0.113.2 8000 send:hello recv:hello fin eof
+	run -0 on client "$PEER" -b '[2001:db8:1::2]:40002' connect 2001:db8:3::2 8000 send:hello recv:hello fin eof
+	stop relay
+	stop second
+	id=$(awk '/^close/ { print $2; exit }' "$OUT/relay.out")
+	assert_line_in second.out "^close 192\.0\.2\.2:40001 203\.0\.113\.2:8000 proxy-protocol 203\.0\.113\.2:8000 $id done$"
+	assert_line_in second.out "^close \[2001:db8:1::2\]:40002 \[2001:db8:3::2\]:8000 proxy-protocol \[2001:db8:3::2\]:8000 ${id%-1}-2 done$"
+}
+
+@test "a UNIQUE_ID that came is passed on, and told in hexadecimal if it is no word" {
+	believe --source own --send-proxy 2 -o event,unique_id
+	peer server server listen 8000 skip:28 'recv:\x05\0\x04a b\x01' skip:7 recv:hello eof close
+	run -0 say "$SIGNATURE\\x21\\x11\\0\\x13${ENDS_4}\\x05\\0\\x04a b\\x01hello" fin eof
+	run -0 wait_exit server
+	stop relay
+	assert_line_in relay.out '^close 0x61206201$'
+}
