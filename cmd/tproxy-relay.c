@@ -18,6 +18,7 @@
 #include "inetd.h"
 #include "options.h"
 #include "privilege.h"
+#include "takeover.h"
 #include "worker.h"
 
 struct config {
@@ -146,7 +147,7 @@ static const struct option_spec options[] = {
 	OPTION_HEADING("Operation:"),
 	OPTION("inetd", 0, NULL, "fd 0 is an accepted client: relay it, and end", option_flag,
 	       struct config, inetd),
-	OPTION("takeover", 0, NULL, "join endpoints that another relay serves", option_flag,
+	OPTION("takeover", 0, NULL, "take over endpoints that another relay serves", option_flag,
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
 	       struct config, control),
@@ -418,7 +419,7 @@ static int open_listeners(struct listeners *listeners, const struct config *conf
 	if (listeners_open(listeners, &how, why) == 0)
 		return 0;
 	if (why->err == EADDRINUSE && first && !config->takeover)
-		report_hint(why, "--takeover joins a relay that serves it already");
+		report_hint(why, "--takeover takes over from a relay that serves it already");
 	return -1;
 }
 
@@ -433,22 +434,58 @@ static void tell_left_out(const struct listeners *listeners)
 				      strerror(listeners->at[i].lack.err));
 }
 
-/* Every thread gets listeners of its own. */
-static int open_for_all(struct relay *relay, struct listeners *first, const struct config *config,
-			struct failure *why)
+/*
+ * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
+ * kernel's setting that decides what becomes of its queue.
+ */
+static void take_over(const struct listeners *wanted, const struct config *config,
+		      struct listeners *found)
 {
-	if (open_listeners(first, config, true, why) < 0)
-		return -1;
-	tell_left_out(first);
-	listeners_prune(first);
-	for (unsigned i = 1; i < relay->count; i++) {
+	struct transparent_listen_options how = listen_options(config, false);
+	struct failure why;
+	char text[1024];
+
+	if (takeover_find(wanted, program.name, &how, found, &why) == 0)
+		return;
+	report_text(&why, text, sizeof(text));
+	if (takeover_migrates())
+		report_verbose(1, "%s: joined instead", text);
+	else
+		report_warning("%s: joined instead: connections that it has not accepted when it "
+			       "ends are reset, unless net.ipv4.tcp_migrate_req=1",
+			       text);
+}
+
+/* Every thread gets listeners of its own, but for those taken over where there are too few. */
+static int open_shares(struct relay *relay, const struct listeners *wanted,
+		       const struct listeners *found, const struct config *config,
+		       struct failure *why)
+{
+	for (unsigned i = 0; i < relay->count; i++) {
 		struct listeners *own = &relay->workers[i].listeners;
 
-		if (listeners_copy(own, first, why) < 0 ||
-		    open_listeners(own, config, false, why) < 0)
+		if (takeover_share(own, wanted, found, i, relay->count, &relay->shared_listeners,
+				   why) < 0 ||
+		    open_listeners(own, config, i == 0, why) < 0)
 			return -1;
+		if (i == 0)
+			tell_left_out(own);
+		listeners_prune(own);
 	}
 	return 0;
+}
+
+static int open_for_all(struct relay *relay, const struct listeners *wanted,
+			const struct config *config, struct failure *why)
+{
+	struct listeners found = { 0 };
+	int result;
+
+	if (config->takeover)
+		take_over(wanted, config, &found);
+	result = open_shares(relay, wanted, &found, config, why);
+	listeners_close(&found);
+	return result;
 }
 
 /* None that is passed on may slip by: -4 and -6 choose for all. */
@@ -469,10 +506,11 @@ static int check_families(const struct listeners *l, const struct config *config
 }
 
 /* Inherited listeners are shared. */
-static int adopt_for_all(struct relay *relay, struct listeners *first, const struct config *config,
-			 int inherited, struct failure *why)
+static int adopt_for_all(struct relay *relay, const struct config *config, int inherited,
+			 struct failure *why)
 {
 	struct transparent_listen_options how = listen_options(config, false);
+	struct listeners *first = &relay->workers[0].listeners;
 
 	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0 ||
 	    check_families(first, config, why) < 0)
@@ -533,14 +571,12 @@ static int give_client(struct relay *relay, struct failure *why)
 	return transparent_probe(&relay->only->client, &relay->settings.connect, why);
 }
 
-static int give_listeners(struct relay *relay, struct listeners *first, const struct config *config,
-			  int inherited, struct failure *why)
+static int give_listeners(struct relay *relay, const struct listeners *wanted,
+			  const struct config *config, int inherited, struct failure *why)
 {
-	int result = inherited ? adopt_for_all(relay, first, config, inherited, why)
-			       : open_for_all(relay, first, config, why);
+	int result = inherited ? adopt_for_all(relay, config, inherited, why)
+			       : open_for_all(relay, wanted, config, why);
 
-	relay->workers[0].listeners = *first;
-	*first = (struct listeners){ 0 };
 	if (result < 0 || note_listeners(relay, why) < 0)
 		return -1;
 	return check_fit(relay, config, why);
@@ -619,7 +655,8 @@ static void tell_ready(const struct relay *relay)
 	struct failure why;
 
 	for (size_t i = 0; i < l->count; i++)
-		report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
+		if (i == 0 || !endpoint_equal(&l->at[i].at, &l->at[i - 1].at))
+			report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
 	if (handover_notify("READY=1", &why) < 0)
 		report_failure(&why, STATUS_DONE);
 }
@@ -638,8 +675,8 @@ static int open_records(struct relay *relay, const struct config *config, struct
 	return config->log != RELAY_LOG_OFF && !relay->records ? -1 : 0;
 }
 
-static int set_up(struct relay *relay, const struct config *config, struct listeners *listeners,
-		  int inherited, struct failure *why)
+static int set_up(struct relay *relay, const struct config *config,
+		  const struct listeners *listeners, int inherited, struct failure *why)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
 	int result;
@@ -718,7 +755,7 @@ static void note_loop(struct relay *relay, const struct config *config, struct p
 	policy_add_leg(&relay->policy, leg);
 }
 
-static int serve(const struct config *config, struct listeners *listeners, int inherited,
+static int serve(const struct config *config, const struct listeners *listeners, int inherited,
 		 const struct transparent_connection *client)
 {
 	struct relay relay = { .only = client };

@@ -334,7 +334,6 @@ void doctor_sysctl_migrate_req(struct examination *x)
 			"when one of them ends, the connections that wait in its queue are "
 			"reset rather than given to the others",
 			"sysctl -w net.ipv4.tcp_migrate_req=1",
-			"net.ipv4.tcp_migrate_req=0, and %u processes share the listener",
-			processes);
-	examination_ok(x, "net.ipv4.tcp_migrate_req=0, and no takeover is under way");
+			"net.ipv4.tcp_migrate_req=0, and %u processes listen there", processes);
+	examination_ok(x, "net.ipv4.tcp_migrate_req=0, and one process alone has sockets there");
 }

@@ -8,15 +8,15 @@
 #include "listeners.h"
 #include "sockdiag.h"
 
-static int append(struct listeners *l, const struct endpoint *at, bool optional,
-		  struct failure *why)
+int listeners_append(struct listeners *l, const struct endpoint *at, int fd, bool optional,
+		     struct failure *why)
 {
 	struct listener *grown = realloc(l->at, (l->count + 1) * sizeof(*grown));
 
 	if (!grown)
 		return report_fail(why, errno, "malloc", "list of listeners");
 	l->at = grown;
-	l->at[l->count++] = (struct listener){ .at = *at, .fd = -1, .optional = optional };
+	l->at[l->count++] = (struct listener){ .at = *at, .fd = fd, .optional = optional };
 	return 0;
 }
 
@@ -37,7 +37,7 @@ static int add_wanted(struct listeners *l, const struct endpoint_list *found,
 		if (has_endpoint(l, at)) {
 			return report_refuse(why, "stands for an endpoint that is given already");
 		} else if (options_wants_family(common, at->family)) {
-			if (append(l, at, found->count > 1, why) < 0)
+			if (listeners_append(l, at, -1, found->count > 1, why) < 0)
 				return -1;
 		} else if (found->count == 1) {
 			return report_refuse(why, "is an %s address, which %s excludes",
@@ -149,7 +149,7 @@ int listeners_open(struct listeners *l, const struct transparent_listen_options 
 	if (!why)
 		why = &local;
 	for (size_t i = 0; i < l->count; i++) {
-		if (open_one(&l->at[i], protocol, options, why) == 0)
+		if (l->at[i].fd >= 0 || open_one(&l->at[i], protocol, options, why) == 0)
 			continue;
 		close_all(l);
 		return -1;
@@ -178,9 +178,8 @@ int listeners_adopt(struct listeners *l, int fd, int count,
 
 	for (int i = 0; i < count; i++) {
 		if (transparent_adopt(fd + i, options, &at, why) < 0 ||
-		    append(l, &at, false, why) < 0)
+		    listeners_append(l, &at, fd + i, false, why) < 0)
 			return -1;
-		l->at[l->count - 1].fd = fd + i;
 	}
 	return 0;
 }
@@ -188,7 +187,7 @@ int listeners_adopt(struct listeners *l, int fd, int count,
 int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why)
 {
 	for (size_t i = 0; i < from->count; i++)
-		if (append(to, &from->at[i].at, false, why) < 0)
+		if (listeners_append(to, &from->at[i].at, -1, false, why) < 0)
 			return -1;
 	return 0;
 }

@@ -36,12 +36,16 @@ struct listeners {
 int listeners_add(struct listeners *l, const char *operand, enum endpoint_bare bare,
 		  const struct options_common *common, struct failure *why);
 
+/* Add one endpoint: open as fd, which the list takes over, or not open yet (-1). -1 with *why. */
+int listeners_append(struct listeners *l, const struct endpoint *at, int fd, bool optional,
+		     struct failure *why);
+
 /* After the last operand: -1 with *why when only one family is there and neither -4 nor -6 said so. */
 int listeners_check(const struct listeners *l, const struct options_common *common,
 		    struct failure *why);
 
 /*
- * Open all. One that this machine has no family or no loopback address for is left out, if optional:
+ * Open all that are not open yet. One that this machine has no family or no loopback address for is left out, if optional:
  * fd -1, and listener->lack says why, for the command to print. Returns 0, or -1 with *why, which
  * names the owner on EADDRINUSE; then nothing is left open.
  */

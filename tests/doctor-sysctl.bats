@@ -169,13 +169,18 @@ old_connection() {
 	healthy
 }
 
-# A handover from one relay to the next, without its queue.
-@test "tcp_migrate_req=0 is told of when two processes share the listener" {
+# A handover from one relay to the next, without its queue: a relay that duplicates the other's sockets
+# has it, one that may not do that joins with sockets of its own.
+@test "tcp_migrate_req=0 is told of when two processes listen there" {
 	patient
 	healthy
-	bg second proxy tproxy-relay --takeover --log events 3129
+	bg heir proxy tproxy-relay --takeover -v 3129
+	wait_line heir.err listening
+	healthy
+	stop heir
+	bg second proxy setpriv --bounding-set=-all,+net_raw tproxy-relay --takeover --log events 3129
 	wait_until 10 has_two_owners
-	finds warn migrate-req 'tcp_migrate_req=0, and 2 processes share the listener'
+	finds warn migrate-req 'tcp_migrate_req=0, and 2 processes listen there'
 	mend migrate-req
 	healthy
 }

@@ -17,7 +17,7 @@ complete -c tproxy-relay -l idle-timeout -x -d 'without a byte either way (2h5m)
 complete -c tproxy-relay -l half-closed-timeout -x -d 'since the last byte, once a side has ended (1m)'
 complete -c tproxy-relay -l drain-timeout -x -d 'for connections to finish after SIGTERM (30s)'
 complete -c tproxy-relay -l inetd -d 'fd 0 is an accepted client: relay it, and end'
-complete -c tproxy-relay -l takeover -d 'join endpoints that another relay serves'
+complete -c tproxy-relay -l takeover -d 'take over endpoints that another relay serves'
 complete -c tproxy-relay -l control -r -F -d 'answer `connections\', `counters\', `drain\' there'
 complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'become NAME once the listeners are open; with the capabilities still needed'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
