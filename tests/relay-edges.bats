@@ -266,3 +266,102 @@ passing() { on proxy timeout --foreground $((10 * PATIENCE)) python3 -c "$PASSIN
 		'listen(AF_INET, ("127.0.0.1", 3129))'
 	assert_output --regexp '^tproxy-relay: 127\.0\.0\.1:3129: setsockopt\(IP_TRANSPARENT\): Operation not permitted; .*CAP_NET'
 }
+
+# ---------------------------------------------------------------- resets
+
+# A connection that was there before, and must be there after whatever happens to others.
+neighbour() {
+	peer echo server serve 8099 echo
+	bg neighbour client "$PEER" connect "$V4" 8099 send:a recv:a "touch:$OUT/there" "await:$OUT/over" send:b recv:b fin eof
+	wait_until 10 test -e "$OUT/there"
+}
+
+neighbour_is_well() {
+	touch "$OUT/over"
+	run -0 wait_exit neighbour
+}
+
+# meeting REASON CLIENT_SCRIPT / SERVER_SCRIPT: one connection, both of whose scripts must come true.
+# F in a script is a file by which one side tells the other that a point is reached.
+meeting() {
+	local reason=$1 file=$OUT/meeting.$((++MEETINGS)) port=$((8000 + MEETINGS)) host client=() server=()
+	shift
+	while [[ $1 != / ]]; do
+		client+=("${1/:F/:$file}")
+		shift
+	done
+	server=("${@:2}")
+	host=$V4
+	((MEETINGS % 2)) || host=$V6
+	peer server server listen $port "${server[@]/:F/:$file}"
+	run -0 on client "$PEER" connect "$host" $port "${client[@]}"
+	run -0 wait_exit server
+	wait_line relay.out " (close|refused) [0-9]+ .*:$port .* $reason\$"
+}
+
+@test "a reset from either side, in every state, resets the other side, and nobody else" {
+	local before
+	MEETINGS=0
+	relay --control "$OUT/control"
+	neighbour
+	before=$(descriptors relay)
+	# open
+	meeting client-reset send:x await:F rst / recv:x touch:F gone
+	meeting upstream-reset send:x gone / recv:x rst
+	# with nothing said yet
+	meeting client-reset await:F rst / touch:F gone
+	meeting upstream-reset gone / rst
+	# half-closed by the other side, and by the one that resets
+	meeting client-reset recv:y eof await:F rst / send:y fin touch:F gone
+	meeting client-reset send:x fin await:F rst / recv:x eof touch:F gone
+	meeting upstream-reset send:x fin gone / recv:x eof rst
+	meeting upstream-reset recv:y eof touch:F gone / send:y fin await:F rst
+	# while the relay holds what the other side does not read
+	meeting client-reset fill touch:F rst / await:F gone
+	meeting upstream-reset await:F gone / fill touch:F rst
+	# while the relay holds what this side does not read
+	meeting client-reset await:F rst / fill touch:F gone
+	meeting upstream-reset fill touch:F gone / await:F rst
+	# while both sides hold back
+	meeting client-reset fill touch:F await:F.2 rst / fill await:F touch:F.2 gone
+	assert_equal "$(counter connections)" 1
+	# Pipes are kept for later, two descriptors each.
+	(($(descriptors relay) <= before + 16))
+	neighbour_is_well
+	stop relay
+	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 1
+}
+
+@test "a reset that comes while the client waits to be accepted, or while the upstream is silent" {
+	peer server server serve 8000 who echo
+	relay --max 1 --control "$OUT/control" --connect-timeout 60s
+	neighbour
+	# In the queue of the listener: the upstream never hears of it.
+	on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 send:x rst
+	on client "$PEER" -b 192.0.2.2:40002 connect "$V4" 8000 send:x fin rst
+	wait_until 10 eval '[[ $(counter paused-max) -gt 0 ]]'
+	neighbour_is_well
+	wait_until 10 eval '[[ $(counter client-gone) == 2 ]]'
+	# It has sent data and FIN already.
+	on server nft add table inet silence
+	on server nft add chain inet silence input '{ type filter hook input priority 0; }'
+	on server nft add rule inet silence input tcp dport 8000 drop
+	on client "$PEER" connect "$V4" 8000 send:x fin rst
+	wait_until 10 eval '[[ $(counter client-gone) == 3 ]]'
+	assert_equal "$(counter connections)" 0
+	stop relay
+	assert_equal "$(cat "$OUT/server.out")" ""
+}
+
+@test "a reset during the drain ends the relay" {
+	relay --drain-timeout 1h
+	peer server server listen 8000 recv:x "touch:$OUT/open" gone
+	bg client client "$PEER" connect "$V4" 8000 send:x "await:$OUT/go" rst
+	wait_until 10 test -e "$OUT/open"
+	signal relay TERM
+	wait_until 10 eval '! listens proxy $RELAY_PORT'
+	touch "$OUT/go"
+	run -0 wait_exit relay
+	run -0 wait_exit server
+	assert_line_in relay.out ' client-reset$'
+}
