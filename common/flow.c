@@ -574,6 +574,9 @@ static int settle_clash(struct flow_host *host, struct flow *f, const struct end
 
 	if (how.source != SOURCE_CLIENT)
 		return -1;
+	if (policy_occupies(host->policy, &f->client))
+		report_hint(why,
+			    "an own listener on any address has that port: listen on loopback");
 	if (host->reopen && why->err == EADDRNOTAVAIL)
 		verdict = reopen_clear(host->reopen, &f->client, to, why);
 	if (verdict == REOPEN_CLEARED && ask_upstream(host, f, to, &how, why) == 0)

@@ -120,6 +120,17 @@ bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
 	return false;
 }
 
+bool policy_occupies(const struct policy *p, const struct endpoint *client)
+{
+	for (size_t i = 0; i < p->listeners.count; i++) {
+		const struct endpoint *l = &p->listeners.at[i];
+
+		if (l->family == client->family && l->port == client->port && endpoint_is_any(l))
+			return true;
+	}
+	return false;
+}
+
 const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
 				       const struct endpoint *origdst)
 {

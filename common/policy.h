@@ -73,6 +73,10 @@ bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);
 /* Has an upstream leg of ours come back as this connection, by its own ends? */
 bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c);
 
+/* Is it an own listener on any address that keeps this port from every client? bind(2) then says
+ * EADDRINUSE, whatever the client's address. */
+bool policy_occupies(const struct policy *p, const struct endpoint *client);
+
 /*
  * Remember an upstream leg, whose ends are filled in, until policy_remove_leg(), which leaves one that
  * was not noted alone. Needed only where the ends differ from those of the accepted socket: where they

@@ -365,3 +365,212 @@ meeting() {
 	run -0 wait_exit server
 	assert_line_in relay.out ' client-reset$'
 }
+
+# ---------------------------------------------------------------- writes, ports, stalls
+
+@test "hundreds of writes of one byte, each way" {
+	local text
+	printf -v text '%0300d' 0
+	relay
+	peer server server listen 8000 "bytes:$text" "recv:$text" "bytes:$text" eof close
+	run -0 on client "$PEER" connect "$V4" 8000 "recv:$text" "bytes:$text" "recv:$text" fin eof
+	run -0 wait_exit server
+	stop relay
+	assert_line_in relay.out ' 300 600 [0-9.]+ done$'
+}
+
+@test "a client port that is the listener's: no matter on loopback, a clash that says so on any address" {
+	peer server server serve 8000 who recv:x send:y close
+	relay
+	run -0 on client "$PEER" -b "192.0.2.2:$RELAY_PORT" connect "$V4" 8000 send:x recv:y eof
+	run -0 on client "$PEER" -b "[2001:db8:1::2]:$RELAY_PORT" connect "$V6" 8000 send:x recv:y eof
+	stop relay
+	assert_line_in server.out "^192\\.0\\.2\\.2 $RELAY_PORT\$"
+	assert_line_in server.out "^2001:db8:1::2 $RELAY_PORT\$"
+	bg relay proxy tproxy-relay "*:$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
+	run -0 on client "$PEER" -b "192.0.2.2:$RELAY_PORT" connect "$V4" 8000 gone
+	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y eof
+	stop relay
+	assert_line_in relay.out ' refused .* clash$'
+	assert_line_in relay.err "192\.0\.2\.2:$RELAY_PORT: bind: .*; an own listener on any address has that port"
+}
+
+anonymous() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of relay)/status"; }
+
+# What the proxy's sockets hold, in bytes: received and not read, to be sent and not acknowledged.
+socket_memory() {
+	on proxy ss -Htnm state established |
+		awk 'match($0, /skmem:\(r[0-9]+/) { r += substr($0, RSTART + 8, RLENGTH - 8) }
+			match($0, /,w[0-9]+/) { w += substr($0, RSTART + 2, RLENGTH - 2) }
+			END { print r + w }'
+}
+
+@test "connections that stall, in either direction: memory is bounded and stays where it was" {
+	local before after held
+	# To what the buffers of sockets may grow (bytes: least, first, most).
+	on proxy sysctl -qw net.ipv4.tcp_rmem='4096 131072 262144' net.ipv4.tcp_wmem='4096 16384 262144'
+	relay
+	neighbour
+	before=$(anonymous)
+	peer up server serve 8001 "await:$OUT/never"
+	peer down server serve 8002 fill "await:$OUT/never"
+	bg crowd client python3 -c "
+import socket, time
+crowd = [socket.create_connection(('$V4', port)) for port in (8001, 8002) for _ in range(10)]
+quiet = 0
+while True:
+    sent = 0
+    for s in crowd[:10]:
+        s.setblocking(False)
+        try:
+            sent += s.send(bytes(65536))
+        except BlockingIOError:
+            pass
+    quiet = 0 if sent else quiet + 1
+    if quiet == 20:
+        print('stalled', flush=True)
+    time.sleep(0.02 if quiet else 0)"
+	wait_line crowd.out stalled
+	after=$(anonymous)
+	held=$(socket_memory)
+	# At most 64 KiB for each, where its bytes are copied (a sanitizer's allocator takes twice that):
+	# pipes and sockets are the kernel's memory.
+	((after - before <= 20 * 128)) || fail "$before KiB before, $after KiB with 20 stalled"
+	# One full buffer at each side of the relay.
+	((held > 20 * 65536 && held <= 20 * 2 * 262144 * 3 / 2)) || fail "$held bytes in sockets"
+	# As it is a second later.
+	sleep 1
+	(($(anonymous) <= after + 64 && $(socket_memory) <= held + held / 8))
+	neighbour_is_well
+	signal relay TERM
+	stop relay
+}
+
+# ---------------------------------------------------------------- what the kernel refuses
+
+# A transfer each way that is bulk, and what it must be.
+bulk_arrives() {
+	local file
+	file=$(random_file 30M)
+	peer sink server listen 8000 "keep:$OUT/up" close
+	run -0 on client "$PEER" connect "$V4" 8000 "file:$file" fin eof
+	run -0 wait_exit sink
+	cmp "$file" "$OUT/up"
+	peer source server listen 8001 "file:$file" fin eof
+	run -0 on client "$PEER" connect "$V6" 8001 "keep:$OUT/down" close
+	run -0 wait_exit source
+	cmp "$file" "$OUT/down"
+	rm "$OUT/up" "$OUT/down"
+}
+
+pipes_of() { find "/proc/$(pid_of "$1")/fd" -lname 'pipe:*' | wc -l; }
+
+# relay_as PROGRAM...: unprivileged toward the kernel's limits, as an ordinary user of this number.
+relay_as() {
+	local user=() keep=-all,+net_admin,+net_raw
+	((EUID)) || user=(setpriv --reuid=64999 --regid=64999 --clear-groups --inh-caps=$keep --ambient-caps=$keep)
+	bg relay proxy ${user[@]+"${user[@]}"} "$@"
+	wait_listen proxy "$RELAY_PORT"
+}
+
+# Pipes of 1 MiB as that user, until the kernel gives no more; they stay open.
+HOARD='
+import fcntl, os, time
+held = []
+try:
+    while True:
+        held += os.pipe()
+        fcntl.fcntl(held[-1], 1031, 1 << 20)
+except PermissionError:
+    print("refused after", len(held) // 2 - 1, flush=True)
+time.sleep(600)'
+
+@test "pipes that the kernel refuses to one who has enough of them: bulk is copied, and arrives" {
+	local before
+	relay_as tproxy-relay "$RELAY_PORT"
+	before=$(pipes_of relay)
+	bulk_arrives
+	(($(pipes_of relay) > before)) # spliced, otherwise this shows nothing
+	stop relay
+	relay_as bash -c 'python3 -c "$0" & exec tproxy-relay "$@"' "$HOARD" "$RELAY_PORT"
+	wait_line relay.out '^refused after [0-9]+$'
+	before=$(pipes_of relay)
+	bulk_arrives
+	assert_equal "$(pipes_of relay)" "$before"
+	stop relay
+	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
+}
+
+# ---------------------------------------------------------------- the limit on descriptors
+
+# MANY ADDRESS PORT COUNT: fill up with COUNT connections, each answered; 20 more, which are not, until
+# 20 of the others end; then end all.
+MANY='
+import select, socket, sys
+address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def open_some(n):
+    some = [socket.create_connection((address, port), 60) for _ in range(n)]
+    for s in some:
+        s.sendall(b"x")
+    return some
+def answered(sockets, seconds):
+    wait, got = select.poll(), 0
+    for s in sockets:
+        wait.register(s, select.POLLIN)
+    while got < len(sockets):
+        events = wait.poll(seconds * 1000)
+        if not events:
+            break
+        for fd, _ in events:
+            wait.unregister(fd)
+        got += len(events)
+    return got
+held = []
+while len(held) < count:
+    some = open_some(min(500, count - len(held)))
+    assert answered(some, 60) == len(some)
+    held += some
+print("full", flush=True)
+more = open_some(20)
+print("beyond it", answered(more, 0.5), flush=True)
+for s in held[:20]:
+    s.close()
+print("after that", answered(more, 60), flush=True)'
+
+# A server of many: says one byte to each.
+TELL='
+import socket
+listener = socket.socket()
+listener.bind(("", 8000))
+listener.listen(4096)
+held = []
+while True:
+    s = listener.accept()[0]
+    s.send(b"y")
+    held.append(s)'
+
+@test "as many connections as 20,000 descriptors allow: the next ones wait, none is lost" {
+	local most used
+	bg server server python3 -c "$TELL"
+	wait_listen server 8000
+	bg relay proxy prlimit --nofile=20000 tproxy-relay "$RELAY_PORT" --max 10000 --log off --control "$OUT/control"
+	wait_listen proxy "$RELAY_PORT"
+	most=$(sed -n 's/.*open files.* allows \([0-9]*\) connections.*/\1/p' "$OUT/relay.err")
+	((most > 9500))
+	neighbour
+	bg many client python3 -c "$MANY" "$V4" 8000 $((most - 1))
+	poll 30 has_line "$OUT/many.out" full || fail "only $(counter connections) of $most connections"
+	wait_line many.out '^beyond it 0$'
+	used=$(descriptors relay)
+	((used > 19500)) || fail "only $used descriptors"
+	run -0 wait_exit many
+	assert_line_in many.out '^after that 20$'
+	((1 <= $(counter paused-max)))
+	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
+	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y rst
+	assert_equal "$(counter refused)" 0
+	neighbour_is_well
+	stop relay
+}
