@@ -470,7 +470,7 @@ pipes_of() { find "/proc/$(pid_of "$1")/fd" -lname 'pipe:*' | wc -l; }
 # relay_as PROGRAM...: unprivileged toward the kernel's limits, as an ordinary user of this number.
 relay_as() {
 	local user=() keep=-all,+net_admin,+net_raw
-	((EUID)) || user=(setpriv --reuid=64999 --regid=64999 --clear-groups --inh-caps=$keep --ambient-caps=$keep)
+	((EUID)) || user=(setpriv --reuid=64999 --regid=64999 --clear-groups --inh-caps="$keep" --ambient-caps="$keep")
 	bg relay proxy ${user[@]+"${user[@]}"} "$@"
 	wait_listen proxy "$RELAY_PORT"
 }
@@ -505,10 +505,10 @@ time.sleep(600)'
 
 # ---------------------------------------------------------------- the limit on descriptors
 
-# MANY ADDRESS PORT COUNT: fill up with COUNT connections, each answered; 20 more, which are not, until
-# 20 of the others end; then end all.
+# MANY ADDRESS PORT COUNT FILE: fill up with COUNT connections, each answered; 20 more, which are not;
+# once the file is there end 20, which lets those in; then end all.
 MANY='
-import select, socket, sys
+import os, select, socket, sys, time
 address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def open_some(n):
     some = [socket.create_connection((address, port), 60) for _ in range(n)]
@@ -535,6 +535,8 @@ while len(held) < count:
 print("full", flush=True)
 more = open_some(20)
 print("beyond it", answered(more, 0.5), flush=True)
+while not os.path.exists(sys.argv[4]):
+    time.sleep(0.01)
 for s in held[:20]:
     s.close()
 print("after that", answered(more, 60), flush=True)'
@@ -560,12 +562,13 @@ while True:
 	most=$(sed -n 's/.*open files.* allows \([0-9]*\) connections.*/\1/p' "$OUT/relay.err")
 	((most > 9500))
 	neighbour
-	bg many client python3 -c "$MANY" "$V4" 8000 $((most - 1))
+	bg many client python3 -c "$MANY" "$V4" 8000 $((most - 1)) "$OUT/counted"
 	poll 30 has_line "$OUT/many.out" full || fail "only $(counter connections) of $most connections"
 	wait_line many.out '^beyond it 0$'
 	used=$(descriptors relay)
-	((used > 19500)) || fail "only $used descriptors"
-	run -0 wait_exit many
+	((used >= 2 * most)) || fail "only $used descriptors of $most connections"
+	touch "$OUT/counted"
+	run -0 wait_exit many 30
 	assert_line_in many.out '^after that 20$'
 	((1 <= $(counter paused-max)))
 	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
