@@ -124,7 +124,7 @@ function place(name,    i) {
 
 # The order of rows: workloads, and in each its metrics.
 function order(    w, m, i, j, n, nw, nm, ws, ms) {
-	nw = split("bulk1 bulk8 trip1 trip50 trip1000 new open10 open100 open1000 open9000", ws, " ")
+	nw = split("bulk1 bulk8 wire8 trip1 trip50 trip1000 new open10 open100 open1000 open9000", ws, " ")
 	nm = split("rate relay machine p50 p99 memory", ms, " ")
 	for (i = 1; i <= nw; i++)
 		for (j = 1; j <= nm; j++)
@@ -145,6 +145,7 @@ function columns(    i, j, n, list) {
 
 function title(w) {
 	if (w ~ /^bulk/) return "bulk, " substr(w, 5) (w == "bulk1" ? " flow" : " flows")
+	if (w ~ /^wire/) return "bulk, 1500 bytes"
 	if (w ~ /^trip/) return "round trips, " substr(w, 5)
 	if (w == "new") return "new connections"
 	return "new, " substr(w, 5) " open"

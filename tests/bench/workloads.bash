@@ -4,6 +4,7 @@
 # The workloads: what is done through a contender, and what is counted. Each appends to raw.csv.
 #
 #	bulk1 bulk8		iperf3 with that many flows
+#	wire8			the same in packets of 1500 bytes, as on a wire, instead of veth's 64K
 #	trip1 trip50 trip1000	round trips: wrk over that many keep-alive connections
 #	new			wrk with 50 clients and a connection for each request
 #	open			the same while 10, 100, 1000, 9000 others are open and idle, each of
@@ -11,7 +12,7 @@
 #
 # `relay` is CPU of the contender's processes, `machine` that of the whole machine.
 
-WORKLOADS=(bulk1 bulk8 trip1 trip50 trip1000 new open)
+WORKLOADS=(bulk1 bulk8 wire8 trip1 trip50 trip1000 new open)
 
 # How many connections a contender is made to hold; others have nothing new to say (forward has no
 # process, haproxy-tuned is haproxy until there is bulk) or cannot (socat: two processes each).
@@ -97,6 +98,20 @@ bulk() {
 	progress "$(printf %.2f "$(quotient "$bytes / 1e9" "$seconds")")"
 }
 
+# offload on|off: on all interfaces of the way.
+offload() {
+	local port
+	for port in client:toproxy proxy:toclient proxy:toserver server:toproxy; do
+		on "${port%:*}" ethtool -K "${port#*:}" tso "$1" gso "$1" gro "$1"
+	done
+}
+
+wire() {
+	offload off
+	bulk "$@"
+	offload "$offloads"
+}
+
 # ---------------------------------------------------------------- requests
 
 # Requests, seconds, median, 99th percentile (microseconds) and errors, out of what wrk prints.
@@ -167,6 +182,7 @@ open_many() {
 workload_run() {
 	case $1 in
 	bulk*) bulk "$1" "$2" "${1#bulk}" ;;
+	wire*) wire "$1" "$2" "${1#wire}" ;;
 	trip*) web "$1" "$2" "${1#trip}" request ;;
 	new) web "$1" "$2" 50 conn -H 'Connection: close' ;;
 	open) open_many "$2" ;;
