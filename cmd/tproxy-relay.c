@@ -744,29 +744,27 @@ static int tell_end(const struct relay *relay)
 }
 
 /* A leg of another relay that has come back counts as one of ours. */
-static void note_loop(struct relay *relay, const struct config *config, struct policy_leg *leg)
+static void note_loop(struct relay *relay, struct policy_leg *leg)
 {
 	const struct transparent_connection *c = relay->only;
 
-	if (!inetd_is_loop(c->fd, &config->upstream_mark))
-		return;
 	leg->local = c->client;
 	leg->peer = c->origin == ORIGIN_NONE ? c->local : c->origdst;
 	policy_add_leg(&relay->policy, leg);
 }
 
 static int serve(const struct config *config, const struct listeners *listeners, int inherited,
-		 const struct transparent_connection *client)
+		 const struct inetd_client *client)
 {
-	struct relay relay = { .only = client };
+	struct relay relay = { .only = client ? &client->connection : NULL };
 	struct policy_leg loop = { 0 };
 	struct control *control = NULL;
 	struct failure why;
 	int result, status;
 
 	configure(&relay, config);
-	if (client)
-		note_loop(&relay, config, &loop);
+	if (client && client->loops)
+		note_loop(&relay, &loop);
 	result = set_up(&relay, config, listeners, inherited, &why);
 	if (result == 0 && config->control) {
 		control = control_new(&relay, config->control, config->takeover, &why);
@@ -775,7 +773,7 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	if (result == 0)
 		result = drop_privileges(config, &why);
 	if (result < 0 && client)
-		transparent_reset(client->fd);
+		transparent_reset(client->connection.fd);
 	if (result == 0 && !client)
 		tell_ready(&relay);
 	if (result == 0)
@@ -791,15 +789,14 @@ static int serve(const struct config *config, const struct listeners *listeners,
 }
 
 /* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were passed. */
-static int inherit(const struct config *config, struct transparent_connection *client,
-		   int *inherited)
+static int inherit(const struct config *config, struct inetd_client *client, int *inherited)
 {
 	const struct transparent_listen_options how = { .ack_delay = ACK_DELAY };
 	struct failure why = { 0 };
 	int status;
 
 	if (config->inetd) {
-		status = inetd_take(&how, client, &why);
+		status = inetd_take(&how, &config->upstream_mark, client, &why);
 		return status == STATUS_DONE ? OPTIONS_GO_ON : report_failure(&why, status);
 	}
 	*inherited = handover_take_listeners(&why);
@@ -834,7 +831,7 @@ int main(int argc, char **argv)
 	};
 	struct options_rest rest;
 	struct listeners listeners = { 0 };
-	struct transparent_connection client = { .fd = -1 };
+	struct inetd_client client;
 	struct failure why;
 	int status, inherited = 0;
 

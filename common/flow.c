@@ -432,6 +432,9 @@ static enum way_result introduce(struct flow_host *host, struct flow *f)
 	};
 	uint8_t text[PROXYPROTO_WRITTEN_MAX];
 
+	/* Nagle's algorithm would keep the client's first data until the header is acknowledged. */
+	if (!way_is_full(&f->way[FLOW_UP]))
+		be_prompt(f);
 	if (!endpoint_is_set(&header.destination))
 		header.destination = local_end(f->side[FLOW_CLIENT].fd);
 	header.has_addresses = header.destination.family == header.source.family;

@@ -88,42 +88,6 @@ static int take_said(struct transparent_connection *c, struct failure *why)
 	return 0;
 }
 
-/* ---- taking it ---- */
-
-/* No duplicate of ours may keep it open, or hear what is for others. */
-static int leave_standard(struct failure *why)
-{
-	bool client[] = { true, inetd_is_client(STDOUT_FILENO), inetd_is_client(STDERR_FILENO) };
-
-	for (int fd = 2; fd >= 0; fd--)
-		if (client[fd] && put_null(fd) < 0)
-			return report_fail(why, errno, "open", "/dev/null");
-	return 0;
-}
-
-int inetd_take(const struct transparent_listen_options *options, struct transparent_connection *out,
-	       struct failure *why)
-{
-	int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-
-	if (fd < 0 && errno != EBADF) {
-		report_fail(why, errno, "dup", "fd 0");
-		return STATUS_REFUSED;
-	}
-	if (transparent_take(fd, options, out, why) < 0) {
-		int status = why->err ? STATUS_REFUSED : STATUS_USAGE;
-
-		if (fd >= 0)
-			close(fd);
-		report_about(why, "--inetd: fd 0");
-		return status;
-	}
-	if (take_said(out, why) == 0 && leave_standard(why) == 0)
-		return STATUS_DONE;
-	transparent_reset(fd);
-	return STATUS_REFUSED;
-}
-
 /* ---- loops ---- */
 
 /* The same program, whatever it was started as. */
@@ -139,37 +103,65 @@ static bool is_ours(uint32_t inode)
 	return ours;
 }
 
-/* The socket of this host, if any, that has the connection's ends the other way round. */
-static bool find_other_end(int fd, struct sockdiag_socket *other)
+/* The socket of this host, if any, that has made the connection. */
+static bool find_other_end(const struct transparent_connection *c, struct sockdiag_socket *other)
 {
-	union endpoint_sockaddr address;
-	socklen_t length = sizeof(address);
-	struct endpoint local, peer;
+	const struct endpoint *to = c->origin == ORIGIN_NONE ? &c->local : &c->origdst;
 	struct failure why;
-	struct sockdiag *diag;
-	bool found;
+	struct sockdiag *diag = sockdiag_open(&why);
+	bool found = diag &&
+		     sockdiag_lookup(diag, IPPROTO_TCP, to, &c->client, 0, other, &why) == 1 &&
+		     endpoint_equal(&other->local, &c->client) && endpoint_equal(&other->peer, to);
 
-	if (getsockname(fd, &address.sa, &length) < 0)
-		return false;
-	local = endpoint_from_sockaddr(&address, length);
-	length = sizeof(address);
-	if (getpeername(fd, &address.sa, &length) < 0)
-		return false;
-	peer = endpoint_from_sockaddr(&address, length);
-	diag = sockdiag_open(&why);
-	found = diag && sockdiag_lookup(diag, IPPROTO_TCP, &local, &peer, 0, other, &why) == 1 &&
-		endpoint_equal(&other->local, &peer) && endpoint_equal(&other->peer, &local);
 	sockdiag_close(diag);
 	return found;
 }
 
-bool inetd_is_loop(int fd, const struct mark *mark)
+static bool is_leg(const struct transparent_connection *c, const struct mark *legs)
 {
 	struct sockdiag_socket other;
 
-	if (!find_other_end(fd, &other))
+	if (!find_other_end(c, &other))
 		return false;
-	if (other.has_mark && mark->value)
-		return (other.mark & mark->mask) == (mark->value & mark->mask);
+	if (other.has_mark && legs->value)
+		return (other.mark & legs->mask) == (legs->value & legs->mask);
 	return other.inode && is_ours(other.inode);
+}
+
+/* ---- taking it ---- */
+
+/* No duplicate of ours may keep it open, or hear what is for others. */
+static int leave_standard(struct failure *why)
+{
+	bool client[] = { true, inetd_is_client(STDOUT_FILENO), inetd_is_client(STDERR_FILENO) };
+
+	for (int fd = 2; fd >= 0; fd--)
+		if (client[fd] && put_null(fd) < 0)
+			return report_fail(why, errno, "open", "/dev/null");
+	return 0;
+}
+
+int inetd_take(const struct transparent_listen_options *options, const struct mark *legs,
+	       struct inetd_client *out, struct failure *why)
+{
+	struct transparent_connection *c = &out->connection;
+	int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+	if (fd < 0 && errno != EBADF) {
+		report_fail(why, errno, "dup", "fd 0");
+		return STATUS_REFUSED;
+	}
+	if (transparent_take(fd, options, c, why) < 0) {
+		int status = why->err ? STATUS_REFUSED : STATUS_USAGE;
+
+		if (fd >= 0)
+			close(fd);
+		report_about(why, "--inetd: fd 0");
+		return status;
+	}
+	out->loops = is_leg(c, legs);
+	if (take_said(c, why) == 0 && leave_standard(why) == 0)
+		return STATUS_DONE;
+	transparent_reset(fd);
+	return STATUS_REFUSED;
 }

@@ -17,19 +17,19 @@
 /* Is that descriptor the same socket as fd 0? */
 bool inetd_is_client(int fd);
 
-/*
- * Take the connection, as from a listener with those options: *out is as transparent_accept() would have it, and the client's places among
- * fd 0, 1 and 2 are /dev/null's, so that closing out->fd ends it. Returns STATUS_DONE; or with *why
- * STATUS_USAGE when fd 0 is none, and STATUS_REFUSED when its ends cannot be known.
- */
-int inetd_take(const struct transparent_listen_options *options, struct transparent_connection *out,
-	       struct failure *why);
+struct inetd_client {
+	struct transparent_connection connection; /* as transparent_accept() would have it */
+	bool loops; /* its other end is on this host: an upstream leg that has come back */
+};
 
 /*
- * Is the other end of that connection, if it is on this host, an upstream leg of this or another relay
- * that has come back? It is if it has that mark; without CAP_NET_ADMIN, which it takes to see marks, if
- * a process of the same name holds it.
+ * Take the connection, as from a listener with those options. The client's places among fd 0, 1 and 2
+ * are /dev/null's then, so that closing the connection's descriptor ends it. An upstream leg of this or
+ * another relay is known by the mark; without CAP_NET_ADMIN, which it takes to see marks, by being held
+ * by a process of the same name. Returns STATUS_DONE; or with *why STATUS_USAGE when fd 0 is no
+ * connection, and STATUS_REFUSED when its ends cannot be known.
  */
-bool inetd_is_loop(int fd, const struct mark *mark);
+int inetd_take(const struct transparent_listen_options *options, const struct mark *legs,
+	       struct inetd_client *out, struct failure *why);
 
 #endif

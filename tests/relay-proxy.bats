@@ -408,10 +408,12 @@ for s in held:
 }
 
 @test "the header leaves in one write with what the client has said, and at once when it is silent" {
+	local listening
 	intercept 8000
 	bg relay proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
-		strace -D -f -xx -s 200 -e trace=sendto -o "$OUT/calls" tproxy-relay --send-proxy 1 "$RELAY_PORT"
+		strace -D -f -xx -s 200 -e trace=sendto,setsockopt -o "$OUT/calls" tproxy-relay --send-proxy 1 "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
+	listening=$(grep -c TCP_NODELAY "$OUT/calls")
 	# The data is there before the server answers: its SYN is held up until the client has spoken.
 	on server nft -f - <<-'END'
 		table inet hold {
@@ -429,9 +431,12 @@ for s in held:
 	run -0 wait_exit server
 	hex() { printf '%b' "$1" | od -An -v -tx1 | tr -d '\n' | sed 's/ /\\\\x/g'; }
 	assert_line_in calls "\"$(hex 'PROXY TCP4 192.0.2.2 198.51.100.2 40001 8000\r\nhello')\""
+	assert_equal "$(grep -c TCP_NODELAY "$OUT/calls")" "$listening"
+	# Alone it must not keep what follows waiting until it is acknowledged (Nagle's algorithm).
 	peer server server listen 8000 'recv:PROXY TCP4 192.0.2.2 198.51.100.2 40002 8000\r\n' send:220 recv:x eof close
 	run -0 on client "$PEER" -b 192.0.2.2:40002 connect "$V4" 8000 recv:220 send:x fin eof
 	run -0 wait_exit server
+	wait_until 5 eval '[[ $(grep -c TCP_NODELAY "$OUT/calls") == $((listening + 1)) ]]'
 	stop relay
 }
 
