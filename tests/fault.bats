@@ -3,10 +3,10 @@
 #
 # Every system call and every allocation of ours fails once, in turn: nothing crashes, nothing is
 # silent, and what could not be done is not half-done. The programs are those of `make fault`. Here every
-# fifth call is tried, by `make soak` every one.
+# fifth call is tried (and each allocation of the relay), by `make soak` every one.
 
 bats_require_minimum_version 1.5.0
-load lib/lab
+load lib/relay
 
 setup() {
 	[[ -x $TPROXY_BIN/fault/tproxy-setup ]] || fail "no $TPROXY_BIN/fault: run make fault"
@@ -88,17 +88,26 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 	done
 }
 
+# carry: 1 MB each way over one connection, so that it is copied, held and spliced. Its status is
+# curl's; what arrived whole must be what was sent.
+carry() {
+	on client curl --fail-early -s -f --max-time $((5 * PATIENCE)) -T "$BODY" -o "$OUT/put" http://198.51.100.2/up \
+		--next -s -f --max-time $((5 * PATIENCE)) -o "$OUT/back" http://198.51.100.2/body &&
+		cmp "$BODY" "$WWW/up" && cmp "$BODY" "$OUT/back"
+}
+
 # A connection through a relay whose call number $1 of group $2 fails, and then one more: that must
 # work, unless the relay ended and said why. Sets FIRED, empty when the first needs fewer calls.
 relay_with_fault() {
-	local who status=0
+	local status=0 carried=0
 	rm -f "$OUT/fired" "$OUT/relay.status"
 	bg relay proxy env TPROXY_FAULT="$2:$1" TPROXY_FAULT_LOG="$OUT/fired" "$FAULT/tproxy-relay" 3129
 	wait_until 10 relay_is_decided
-	who=$(on client curl -s --max-time 5 http://198.51.100.2/who) || who=failed
-	[[ $who =~ ^192\.0\.2\.2\ [0-9]+$ || $who == failed ]] || fail "$2:$1: the client got '$who'"
+	[[ -e $OUT/relay.status ]] || carry &>"$OUT/cmp" || carried=$?
+	[[ ! -s $OUT/cmp ]] || fail "$2:$1: other bytes than were sent: $(cat "$OUT/cmp")"
+	((carried != 28)) || fail "$2:$1: it hangs"
 	FIRED=$([[ ! -e $OUT/fired ]] || cat "$OUT/fired")
-	if [[ ! $FIRED ]] || on client curl -s -o "$OUT/second" --max-time 5 http://198.51.100.2/who; then
+	if [[ ! $FIRED ]] || carry; then
 		stop relay || status=$?
 	else
 		wait_exit relay || status=$?
@@ -113,8 +122,11 @@ relay_is_decided() { [[ -e $OUT/relay.status ]] || { listens proxy 127.0.0.1:312
 relay_sweep() {
 	local n
 	start_nginx
+	BODY=$(random_file 1M)
+	ln -s "$BODY" "$WWW/body"
+	: >"$OUT/cmp"
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	for ((n = 1; n < 500; n += ${TPROXY_FAULT_STEP:-5})); do
+	for ((n = 1; n < 500; n += $2)); do
 		relay_with_fault $n "$1"
 		[[ $FIRED ]] || break
 	done
@@ -122,9 +134,59 @@ relay_sweep() {
 }
 
 @test "relay: any one call fails: it says so or lives, and never shows its own address" {
-	relay_sweep call
+	relay_sweep call "${TPROXY_FAULT_STEP:-5}"
 }
 
-@test "relay: any one allocation fails: it says so or lives" {
-	relay_sweep memory
+@test "relay: any one allocation fails: it says so or lives, and what arrives whole is what was sent" {
+	relay_sweep memory 1 # most are at the start: each of a connection's life is among the others
+}
+
+# fault_relay VARIABLE=VALUE...: a relay with those, and a connection through it that lasts until
+# $OUT/over is there.
+fault_relay() {
+	rm -f "$OUT/opened" "$OUT/there" "$OUT/over"
+	bg relay proxy env "$@" "$FAULT/tproxy-relay" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	bg neighbour client "$PEER" connect "$V4" 8000 "await:$OUT/opened" send:a recv:a "touch:$OUT/there" "await:$OUT/over" send:b recv:b fin eof
+	wait_line relay.out ' open ' # what comes earlier would take memory
+	touch "$OUT/opened"
+	wait_until 10 test -e "$OUT/there"
+}
+
+@test "relay: no memory from some moment on: who needs some is reset, who needs none goes on" {
+	local calls
+	intercept 80,8000-8100
+	peer echo server serve 8000 echo
+	peer deaf server serve 8001 "await:$OUT/never"
+	fault_relay TPROXY_FAULT_COUNT="$OUT/count"
+	touch "$OUT/over"
+	run -0 wait_exit neighbour
+	stop relay
+	calls=$(sed -n 's/^memory //p' "$OUT/count")
+	fault_relay TPROXY_FAULT="memory:$((calls + 1))+"
+	# What its server does not read has nowhere to go.
+	run -1 on client "$PEER" connect "$V4" 8001 fill
+	assert_output --regexp 'fill: .*(Connection reset|Broken pipe)'
+	run -0 on client "$PEER" connect "$V4" 8000 "await:$OUT/opened" fin eof
+	touch "$OUT/over"
+	run -0 wait_exit neighbour
+	stop relay
+	assert_equal "$(grep -c ' memory$' "$OUT/relay.out")" 1
+	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
+}
+
+@test "relay: pipes that cannot be had, or not of that size: bulk is copied, and arrives" {
+	local fault
+	start_nginx
+	BODY=$(random_file 1M)
+	ln -s "$BODY" "$WWW/body"
+	intercept 80
+	for fault in pipe2:1+:ENFILE pipe2:1+:EMFILE; do
+		bg relay proxy env TPROXY_FAULT=$fault TPROXY_FAULT_LOG="$OUT/fired" "$FAULT/tproxy-relay" "$RELAY_PORT"
+		wait_listen proxy "$RELAY_PORT"
+		carry
+		stop relay
+		assert_line_in fired "^${fault%%:*} 1\$"
+		rm "$OUT/fired"
+	done
 }
