@@ -14,8 +14,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "control.h"
+#include "figures.h"
 #include "handover.h"
 #include "inetd.h"
+#include "metrics.h"
 #include "options.h"
 #include "privilege.h"
 #include "takeover.h"
@@ -33,7 +35,7 @@ struct config {
 	struct cidr_list accept_proxy;
 	int send_proxy; /* index among 1|2, or -1 */
 	bool takeover, inetd;
-	const char *control, *columns;
+	const char *control, *columns, *metrics;
 	struct privilege_user user;
 	int log;
 };
@@ -151,6 +153,8 @@ static const struct option_spec options[] = {
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
 	       struct config, control),
+	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
+	       option_text, struct config, metrics),
 	OPTION("user", 0, "NAME[:GROUP]",
 	       "become NAME once the listeners are open; with the\ncapabilities still needed",
 	       privilege_option_user, struct config, user),
@@ -164,9 +168,9 @@ static const struct option_spec options[] = {
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "inetd", "threads" }, { "inetd", "max" },  { "inetd", "takeover" },
-	{ "inetd", "control" }, { "inetd", "ipv4" }, { "inetd", "ipv6" },
-	{ NULL, NULL },
+	{ "inetd", "threads" },	     { "inetd", "max" },  { "inetd", "takeover" },
+	{ "inetd", "control" },	     { "inetd", "ipv4" }, { "inetd", "ipv6" },
+	{ "inetd", "metrics-file" }, { NULL, NULL },
 };
 
 static const struct options_program program = {
@@ -617,35 +621,44 @@ static void tell_trouble(enum reason reason, const struct failure *why)
 			       reason_name(reason));
 }
 
-static void tell_summary(const struct relay *relay)
+/* Reasons that nobody had are left out. */
+static void tell_figures(struct figures *f, void *context)
 {
-	char line[1024];
+	char line[2048];
 	int used = 0;
 
-	report_error("%llu connections now (at most %llu), %u of %u threads accept",
-		     (unsigned long long)relay->live, (unsigned long long)relay->max,
-		     relay->count - relay->paused, relay->count);
-	for (unsigned i = 0; i < TALLY_COUNT && used < (int)sizeof(line); i++) {
-		uint64_t n = relay_count(relay, i);
-
-		if (n || i < TALLY_REASONS)
+	report_error("%llu connections now (at most %llu), %llu of %llu threads accept",
+		     (unsigned long long)f->at[FIGURE_CONNECTIONS],
+		     (unsigned long long)f->at[FIGURE_MAX],
+		     (unsigned long long)f->at[FIGURE_ACCEPTING],
+		     (unsigned long long)f->at[FIGURE_THREADS]);
+	for (unsigned i = FIGURE_RECORDS_LOST; i < FIGURE_COUNT && used < (int)sizeof(line); i++)
+		if (f->at[i] || i < FIGURE_TALLY + TALLY_REASONS)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
-					 tally_name(i), (unsigned long long)n);
-	}
+					 figures_name(i), (unsigned long long)f->at[i]);
 	report_error("counters:%s", line);
-	if (relay->records && record_stream_lost(relay->records))
-		report_error("%llu records lost: their reader is too slow",
-			     (unsigned long long)record_stream_lost(relay->records));
 }
 
 static void handle_signal(struct loop *loop, int signo, void *context)
 {
+	static struct figures figures;
 	struct relay *relay = context;
 
 	if (signo == SIGUSR1)
-		tell_summary(relay);
+		figures_collect(&figures, relay, tell_figures, NULL);
 	else
 		relay_end(relay, relay->phase == RELAY_SERVING ? RELAY_DRAINING : RELAY_ENDING);
+}
+
+static void tell_metrics(const char *path, const struct failure *why)
+{
+	char text[1024];
+
+	if (why)
+		report_warning("%s; trying again every %d seconds, and saying no more of it",
+			       report_text(why, text, sizeof(text)), METRICS_SECONDS);
+	else
+		report_verbose(1, "--metrics-file %s: written again", path);
 }
 
 static void tell_ready(const struct relay *relay)
@@ -759,6 +772,7 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	struct relay relay = { .only = client ? &client->connection : NULL };
 	struct policy_leg loop = { 0 };
 	struct control *control = NULL;
+	struct metrics *metrics = NULL;
 	struct failure why;
 	int result, status;
 
@@ -772,6 +786,10 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	}
 	if (result == 0)
 		result = drop_privileges(config, &why);
+	if (result == 0 && config->metrics) {
+		metrics = metrics_new(&relay, config->metrics, tell_metrics, &why);
+		result = metrics ? 0 : -1;
+	}
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
 	if (result == 0 && !client)
@@ -779,6 +797,7 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	if (result == 0)
 		result = relay_run(&relay, &why);
 	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;
+	metrics_free(metrics);
 	relay_free(&relay);
 	control_free(control);
 	record_stream_free(relay.records, 1000);

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "control.h"
+#include "figures.h"
 
 #define CLIENTS_MAX 16
 #define COMMAND_MAX 128
@@ -18,6 +19,7 @@ struct client {
 	struct control *control;
 	struct loop_source source;
 	struct relay_tour tour;
+	struct figures figures;
 	bool touring, ended;
 	char command[COMMAND_MAX];
 	size_t length;
@@ -160,17 +162,21 @@ static void answer_counter(struct client *cl, const char *name, uint64_t count)
 	answer(cl, &r);
 }
 
+static void end_counters(struct figures *f, void *context)
+{
+	struct client *cl = context;
+
+	cl->touring = false;
+	for (unsigned i = 0; i < FIGURE_COUNT; i++)
+		if (figures_name(i))
+			answer_counter(cl, figures_name(i), f->at[i]);
+	answer_end(cl);
+	serve_commands(cl);
+}
+
 static void command_counters(struct client *cl)
 {
-	struct relay *relay = cl->control->relay;
-
-	answer_counter(cl, "connections", relay->live);
-	for (unsigned i = 0; i < TALLY_COUNT; i++)
-		if (i != TALLY_REASONS + REASON_NONE)
-			answer_counter(cl, tally_name(i), relay_count(relay, i));
-	if (relay->records)
-		answer_counter(cl, "records-lost", record_stream_lost(relay->records));
-	answer_end(cl);
+	cl->touring = figures_collect(&cl->figures, cl->control->relay, end_counters, cl);
 }
 
 static void command_drain(struct client *cl)

@@ -29,9 +29,6 @@ struct tally {
 	_Atomic uint64_t at[TALLY_COUNT];
 };
 
-/* `accepted`, `bytes-up`, ..., and the reasons' names. */
-const char *tally_name(unsigned which);
-
 /* Add; only by the thread that owns it. */
 static inline void tally_add(struct tally *t, unsigned which, uint64_t n)
 {

@@ -196,6 +196,30 @@ static void handle_output(struct loop *loop, struct loop_source *source, uint32_
 	write_output(worker_of(loop));
 }
 
+/* ---- nothing left to do ---- */
+
+static void wake_all(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		loop_wake(relay->workers[i].host.loop);
+}
+
+/* It has nothing to do any more, but stays, for tours and signals, until that is true of all. */
+static void be_over(struct worker *w)
+{
+	if (w->over)
+		return;
+	w->over = true;
+	if (--w->relay->busy == 0)
+		wake_all(w->relay);
+}
+
+static void end_if_over(struct worker *w)
+{
+	if ((w->draining || w->relay->only) && !w->host.flows.used && !w->arrivals.used)
+		be_over(w);
+}
+
 /* ---- accepting ---- */
 
 static void watch_listeners(struct worker *w, bool on)
@@ -340,19 +364,12 @@ static void admit(struct worker *w, const struct transparent_connection *c,
 
 /* ---- PROXY headers ---- */
 
-/* Is nothing left to wait for? */
-static bool is_over(const struct worker *w)
-{
-	return (w->draining || w->relay->only) && !w->host.flows.used && !w->arrivals.used;
-}
-
 static void release_arrival(struct loop *loop, struct loop_garbage *garbage)
 {
 	struct worker *w = worker_of(loop);
 
 	slab_put(&w->arrivals, CONTAINER_OF(garbage, struct arrival, garbage));
-	if (is_over(w))
-		loop_stop(loop);
+	end_if_over(w);
 }
 
 static void refuse_header(struct worker *w, struct arrival *a, const char *trouble)
@@ -500,8 +517,7 @@ static void flow_released(struct flow_host *host)
 	struct worker *w = (struct worker *)host;
 
 	leave(w);
-	if (is_over(w))
-		loop_stop(host->loop);
+	end_if_over(w);
 }
 
 /* ---- the end ---- */
@@ -517,8 +533,7 @@ static void reset_flows(struct worker *w)
 		refuse(w, &a->connection, a->listener, REASON_DRAINED);
 		loop_discard(w->host.loop, &a->garbage, release_arrival);
 	}
-	if (is_over(w))
-		loop_stop(w->host.loop);
+	end_if_over(w);
 }
 
 static void handle_deadline(struct loop *loop, struct loop_timer *timer)
@@ -548,10 +563,8 @@ static void drain(struct worker *w)
 	w->paused = false;
 	loop_disarm(w->host.loop, &w->retry);
 	close_listeners(w);
-	if (is_over(w))
-		loop_stop(w->host.loop);
-	else
-		loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
+	loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
+	end_if_over(w);
 }
 
 void relay_end(struct relay *relay, enum relay_phase phase)
@@ -559,8 +572,7 @@ void relay_end(struct relay *relay, enum relay_phase phase)
 	if (relay->phase >= (int)phase)
 		return;
 	relay->phase = phase;
-	for (unsigned i = 0; i < relay->count; i++)
-		loop_wake(relay->workers[i].host.loop);
+	wake_all(relay);
 }
 
 /* ---- tours ---- */
@@ -615,8 +627,7 @@ static void serve_only(struct worker *w)
 	w->began = true;
 	enter(w);
 	welcome(w, w->relay->only, 0);
-	if (is_over(w))
-		loop_stop(w->host.loop);
+	end_if_over(w);
 }
 
 static void handle_wake(struct loop *loop, void *context)
@@ -630,6 +641,8 @@ static void handle_wake(struct loop *loop, void *context)
 		drain(w);
 	if (w->relay->phase == RELAY_ENDING)
 		reset_flows(w);
+	if (!w->relay->busy)
+		loop_stop(loop);
 	resume(w);
 	if (w->index == 0 && w->relay->records)
 		write_output(w);
@@ -674,7 +687,7 @@ int relay_init(struct relay *relay, unsigned workers, struct failure *why)
 	relay->workers = calloc(workers, sizeof(*relay->workers));
 	if (!relay->workers)
 		return report_fail(why, errno, "malloc", "%u workers", workers);
-	relay->count = workers;
+	relay->count = relay->busy = workers;
 	for (unsigned i = 0; i < workers; i++)
 		if (init_worker(&relay->workers[i], relay, why) < 0)
 			return -1;
@@ -697,20 +710,23 @@ static void free_worker(struct worker *w)
 	pthread_mutex_destroy(&w->lock);
 }
 
-/* Tours that were still under way when the relay ended. */
-static void end_tours(struct worker *w)
+/* Tours that were still under way when the relay ended go on, where no worker runs any more. */
+static void end_tours(struct relay *relay)
 {
-	for (struct relay_tour *t = w->tours, *next; t; t = next) {
-		next = t->next;
-		t->done(t->context);
+	for (unsigned i = 0; i < relay->count; i++) {
+		while (relay->workers[i].tours) {
+			struct relay_tour *t = relay->workers[i].tours;
+
+			relay->workers[i].tours = t->next;
+			while (t->at < relay->count)
+				t->visit(&relay->workers[t->at++], t->context);
+			t->done(t->context);
+		}
 	}
-	w->tours = NULL;
 }
 
 void relay_free(struct relay *relay)
 {
-	for (unsigned i = 0; i < relay->count; i++)
-		end_tours(&relay->workers[i]);
 	for (unsigned i = 0; i < relay->count; i++)
 		free_worker(&relay->workers[i]);
 	free(relay->workers);
@@ -735,8 +751,10 @@ static void *run_worker(void *context)
 	struct worker *w = context;
 
 	w->result = loop_run(w->host.loop, &w->why);
-	if (w->result < 0)
+	if (w->result < 0) {
 		relay_end(w->relay, RELAY_ENDING);
+		be_over(w);
+	}
 	return NULL;
 }
 
@@ -766,11 +784,14 @@ int relay_run(struct relay *relay, struct failure *why)
 	if (error) {
 		report_fail(why, error, "pthread_create", "worker %u", --started);
 		relay_end(relay, RELAY_ENDING);
+		for (unsigned i = started; i < relay->count; i++)
+			be_over(&relay->workers[i]);
 	}
 	if (relay->only)
 		loop_wake(relay->workers[0].host.loop);
 	run_worker(&relay->workers[0]);
 	for (unsigned i = 1; i < started; i++)
 		pthread_join(relay->workers[i].thread, NULL);
+	end_tours(relay);
 	return error ? -1 : result_of(relay, why);
 }

@@ -53,6 +53,7 @@ struct relay {
 	_Atomic uint64_t live; /* connections, also those being accepted */
 	_Atomic uint64_t next_id;
 	_Atomic unsigned paused; /* workers that do not accept now */
+	_Atomic unsigned busy;	 /* workers that still have something to do */
 	_Atomic int phase;	 /* enum relay_phase */
 };
 
@@ -73,7 +74,7 @@ struct worker {
 	uint32_t accepted_at; /* loop_turn() of the last accept */
 	unsigned burst;	      /* how many accepts that turn was good for */
 	_Atomic bool paused;
-	bool draining, wrote, began;
+	bool draining, over, wrote, began;
 	pthread_mutex_t lock; /* guards tours */
 	struct relay_tour *tours;
 	struct failure why; /* how its loop failed, if it did */
@@ -102,7 +103,7 @@ uint64_t relay_count(const struct relay *relay, unsigned which);
 /*
  * A function that visits each worker in that worker's own thread, one after the other, and at last
  * calls done in worker 0's. It belongs to the caller again when done is called. If the relay ends
- * first, done is called by relay_free().
+ * first, relay_run() does the rest before it returns.
  */
 struct relay_tour {
 	void (*visit)(struct worker *worker, void *context);

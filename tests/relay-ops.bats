@@ -105,6 +105,144 @@ status_of() {
 	assert_output --regexp 'tproxy-relay: --user root: setgroups: Operation not permitted; .*CAP_SETGID'
 }
 
+# ---------------------------------------------------------------- numbers
+
+# metric NAME: its value in the file, the name with its labels.
+metric() {
+	awk -v name="tproxy_relay_$1" '$1 == name { print $2; found = 1 } END { exit !found }' "$OUT/relay.prom"
+}
+
+# accepted_by_parsers: Prometheus' own text parser and linter, and OpenMetrics' reference parser.
+accepted_by_parsers() {
+	promtool check metrics <"$OUT/relay.prom"
+	/usr/bin/python3 - "$OUT/relay.prom" <<-END
+		import sys
+		from prometheus_client.openmetrics.parser import text_string_to_metric_families
+		families = list(text_string_to_metric_families(open(sys.argv[1]).read()))
+		assert len(families) > 10, families
+		assert all(f.documentation for f in families), families
+	END
+}
+
+@test "--metrics-file: what parsers of both formats accept, and what SIGUSR1 and the control socket say" {
+	start_nginx
+	relay --threads 2 --metrics-file "$OUT/relay.prom" --control "$OUT/control" --deny-dst "$V4:8000"
+	run -0 accepted_by_parsers
+	assert_output ""
+	assert_equal "$(metric accepted_total)" 0
+	assert_equal "$(stat -c '%a %F' "$OUT/relay.prom")" '644 regular file'
+	assert_equal "$(metric "build_info{version=\"$(tproxy-relay --version | grep -oE '[0-9.]+$')\"}")" 1
+	for _ in 1 2 3; do
+		run -0 on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+	done
+	run -0 on client "$PEER" connect "$V4" 8000 gone
+	run -0 on client "$PEER" connect "$V6" 8001 gone
+	wait_until 10 eval '[[ $(counter closed) == 3 && $(counter refused) == 2 ]]'
+	# The same numbers everywhere.
+	ask counters >"$OUT/counters"
+	signal relay USR1
+	wait_line relay.err '^tproxy-relay: counters: records-lost=0 accepted=5 opened=3 refused=2 closed=3 .* denied=1 upstream-refused=1 done=3$'
+	run -0 stop relay
+	run -0 accepted_by_parsers
+	for one in accepted:accepted_total=5 opened:opened_total=3 refused:refused_total=2 closed:closed_total=3 \
+		'denied:finished_total{reason="denied"}=1' 'done:finished_total{reason="done"}=3' \
+		'upstream-refused:finished_total{reason="upstream-refused"}=1' \
+		'loop:finished_total{reason="loop"}=0' records-lost:records_lost_total=0 \
+		'paused-max:pauses_total{cause="max"}=0' connections:connections=0; do
+		local metric=${one#*:}
+		assert_equal "$(metric "${metric%=*}")" "${metric##*=}"
+		assert_line_in counters "\"check\":\"${one%%:*}\",\"count\":${metric##*=}}"
+	done
+	assert_line_in counters "\"check\":\"bytes-down\",\"count\":$(metric 'bytes_total{direction="down"}')}"
+	(($(metric 'bytes_total{direction="up"}') > 100 && $(metric 'bytes_total{direction="down"}') > 300))
+	# Every reason of the manual is there, and no other.
+	diff <(sed -n 's/.*reason="\(.*\)"} .*/\1/p' "$OUT/relay.prom" | sort) \
+		<(sed -n '/^.Sh RECORDS/,/^.Sh CONTROL/s/^\.It Sy //p' "$TOP/man/tproxy-relay.8" | tr -s ', ' '\n' | sort -u)
+	run ! compgen -G "$OUT/relay.prom.*"
+}
+
+@test "the metrics file is replaced while connections last, and never a part of it is seen" {
+	relay --metrics-file "$OUT/relay.prom"
+	peer server server serve 8000 echo
+	bg client client "$PEER" connect "$V4" 8000 send:12345 recv:12345 "await:$OUT/go" fin eof
+	local first
+	first=$(stat -c %i "$OUT/relay.prom")
+	# A reader that is always there.
+	bg reader proxy bash -c "
+		while [[ ! -e $OUT/go ]]; do
+			[[ \$(tail -n 1 '$OUT/relay.prom') == '# EOF' ]] || echo torn
+			sleep 0.01
+		done"
+	wait_until 20 eval '[[ $(metric connections) == 1 ]]'
+	assert_equal "$(metric 'bytes_total{direction="up"}')" 5
+	assert_equal "$(metric 'bytes_total{direction="down"}')" 5
+	assert_equal "$(metric closed_total)" 0
+	assert_not_equal "$(stat -c %i "$OUT/relay.prom")" "$first"
+	touch "$OUT/go"
+	run -0 wait_exit client
+	run -0 wait_exit reader
+	assert_equal "$(cat "$OUT/reader.out")" ""
+	run -0 stop relay
+	assert_equal "$(metric closed_total)" 1
+	assert_equal "$(metric 'bytes_total{direction="up"}')" 5
+}
+
+@test "a metrics file that cannot be written is told of once, and again when it can be" {
+	start_nginx
+	relay --metrics-file "$OUT/missing/relay.prom" -v
+	assert_line_in relay.err "^tproxy-relay: warning: --metrics-file $OUT/missing/relay\.prom: open: No such file or directory; "
+	run -0 on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+	mkdir "$OUT/missing"
+	wait_line relay.err "^tproxy-relay: --metrics-file $OUT/missing/relay\.prom: written again"
+	run -0 on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+	run -0 stop relay
+	assert_equal "$(grep -c warning "$OUT/relay.err")" 1
+	assert_equal "$(tail -n 1 "$OUT/missing/relay.prom")" '# EOF'
+	# What a rename would replace without a word.
+	mkfifo "$OUT/fifo"
+	for path in "$OUT/fifo" "$OUT/missing" /dev/null; do
+		run -3 on proxy tproxy-relay --metrics-file "$path" 3130
+		assert_output "tproxy-relay: --metrics-file $path: exists and is not a regular file"
+	done
+}
+
+@test "in a takeover the metrics file is the new relay's at once" {
+	relay --metrics-file "$OUT/relay.prom"
+	peer server server serve 8000 echo
+	bg client client "$PEER" connect "$V4" 8000 send:1 recv:1 "await:$OUT/go" fin eof
+	wait_line relay.out ' open '
+	bg new proxy tproxy-relay --takeover -v "$RELAY_PORT" --metrics-file "$OUT/relay.prom"
+	wait_line new.err 'listening on \[::1\]'
+	signal relay TERM
+	touch "$OUT/go"
+	run -0 wait_exit client
+	run -0 wait_exit relay
+	assert_equal "$(metric accepted_total)" 0
+	run -0 stop new
+}
+
+# ---------------------------------------------------------------- the end
+
+@test "while one thread of eight drains, the relay answers, and a second SIGTERM ends it at once" {
+	relay --threads 8 --drain-timeout 1h --control "$OUT/control"
+	peer server server listen 8000 recv:x send:y gone
+	bg client client "$PEER" connect "$V4" 8000 send:x recv:y "touch:$OUT/open" gone
+	wait_until 10 test -e "$OUT/open"
+	signal relay TERM
+	wait_until 10 eval '! listens proxy $RELAY_PORT'
+	assert_equal "$(counter connections)" 1
+	assert_equal "$(counter bytes-up)" 1
+	run -0 ask connections
+	assert_line --index 0 --partial '"state":"open"'
+	signal relay USR1
+	wait_line relay.err '1 connections now .*, 0 of 8 threads accept'
+	signal relay TERM
+	run -0 wait_exit relay
+	run -0 wait_exit client
+	run -0 wait_exit server
+	assert_line_in relay.out ' drained$'
+}
+
 # ---------------------------------------------------------------- start
 
 @test "a descriptor limit that cannot be read is what is complained of; one that cannot be raised is kept" {
