@@ -107,6 +107,27 @@ teardown() { lab_down; }
 	assert_line_in relay.out ' 3 3 [0-9.]+ done$'
 }
 
+# ends_wait N: so many of the relay's sockets hold an end of data that it has not read.
+ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1)); }
+
+@test "urgent data that arrives in one piece with the end of data takes nothing with it" {
+	relay
+	peer server server listen 8000 recv:aXb eof await:"$OUT/go" send:c urgent:Y last:d
+	signal relay STOP # the kernel accepts: all of it is there before the relay looks
+	peer client client connect "$V4" 8000 send:a urgent:X last:b recv:cYd eof
+	wait_until 10 ends_wait 1
+	signal relay CONT
+	wait_until 10 eval '[[ $(on server ss -Htn state close-wait) ]]'
+	signal relay STOP
+	touch "$OUT/go"
+	run -0 wait_exit server
+	wait_until 10 eval '[[ ! $(on proxy ss -Htn state fin-wait-2) ]]'
+	signal relay CONT
+	run -0 wait_exit client
+	stop relay
+	assert_line_in relay.out ' 3 3 [0-9.]+ done$'
+}
+
 # ---------------------------------------------------------------- half-close and reset
 
 @test "half-close by the client: the server goes on sending" {
