@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <linux/rtnetlink.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -12,11 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include "transparent.h"
 
 /* Version of the canonical text and of the rules made from it: whichever changes, it goes up, and
  * `up` replaces what an older version installed. */
 #define TEXT_VERSION 1
+
+/* Where nft looks for control groups (libnftables has the path built in). */
+#define CGROUP_ROOT "/sys/fs/cgroup"
 
 /* The rule that all traffic meets next has this preference (RT_TABLE_MAIN's). */
 #define MAIN_PREFERENCE 32766
@@ -184,28 +189,74 @@ static bool valid_path(const char *path)
 static int add_path(struct intercept_groups *groups, const char *path, struct failure *why)
 {
 	if (!valid_path(path))
-		return report_refuse(why, "not a path below /sys/fs/cgroup");
+		return report_refuse(why, "not a path below " CGROUP_ROOT);
 	if (groups->count == INTERCEPT_GROUPS_MAX)
 		return report_refuse(why, "at most %d of them", INTERCEPT_GROUPS_MAX);
 	strcpy(groups->at[groups->count++], path);
 	return 0;
 }
 
+/* Groups of version 2 are at the root, or in a hybrid layout below `unified`. Sets *is_hybrid; NULL
+ * when there are none. */
+static const char *group_root(bool *is_hybrid)
+{
+	static const char *const roots[] = { CGROUP_ROOT, CGROUP_ROOT "/" INTERCEPT_HYBRID };
+	struct statfs fs;
+
+	for (int i = 0; i < 2; i++) {
+		*is_hybrid = i;
+		if (!statfs(roots[i], &fs) && fs.f_type == CGROUP2_SUPER_MAGIC)
+			return roots[i];
+	}
+	return NULL;
+}
+
+/* The path without `dir` and the slashes in front, if it is below it. */
+static const char *without(const char *path, const char *dir)
+{
+	size_t length = strlen(dir);
+	bool below = !strncmp(path, dir, length) && (path[length] == '/' || !path[length]);
+
+	path += below ? length : 0;
+	return path + strspn(path, "/");
+}
+
+/* The group's own path, given as /proc/PID/cgroup shows it or as a shell finds it. */
+static const char *group_name(const char *text, bool is_hybrid)
+{
+	text = without(text, CGROUP_ROOT);
+	return is_hybrid ? without(text, INTERCEPT_HYBRID) : text;
+}
+
 int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why)
 {
-	static const char root[] = "/sys/fs/cgroup/";
-	char path[sizeof(root) + INTERCEPT_PATH_MAX], *end;
+	bool is_hybrid;
+	const char *root = group_root(&is_hybrid), *name = group_name(text, is_hybrid);
+	char path[sizeof(CGROUP_ROOT) + sizeof(INTERCEPT_HYBRID) + INTERCEPT_PATH_MAX], *end;
 	struct stat st;
 
-	if (!strncmp(text, root, sizeof(root) - 1))
-		text += sizeof(root) - 1;
-	text += strspn(text, "/");
-	snprintf(path, sizeof(path), "%s%s", root, text);
-	for (end = path + strlen(path); end > path + sizeof(root) && end[-1] == '/'; end--)
+	if (!root)
+		return report_refuse(why,
+				     "no control groups of version 2 are mounted at " CGROUP_ROOT);
+	/* See intercept_group_level(). */
+	if (!*name || (!is_hybrid && without(name, INTERCEPT_HYBRID) != name))
+		return report_refuse(why, "the control group `%s` cannot be matched",
+				     *name ? name : "/");
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	for (end = path + strlen(path); end > path + sizeof(CGROUP_ROOT) && end[-1] == '/'; end--)
 		end[-1] = '\0';
 	if (stat(path, &st) || !S_ISDIR(st.st_mode))
 		return report_refuse(why, "no such control group: %s", path);
-	return add_path(groups, path + sizeof(root) - 1, why);
+	return add_path(groups, path + sizeof(CGROUP_ROOT), why);
+}
+
+unsigned intercept_group_level(const char *path)
+{
+	unsigned level = 1;
+
+	for (const char *c = without(path, INTERCEPT_HYBRID); *c; c++)
+		level += *c == '/';
+	return level;
 }
 
 /* --- contradictions --------------------------------------------------------------------------- */

@@ -66,7 +66,10 @@ struct intercept_ids {
 	unsigned count;
 };
 
-/* Control groups (version 2), as paths below their root. */
+/* Where version 2 is when version 1 is in use, too (systemd's hybrid layout), below /sys/fs/cgroup. */
+#define INTERCEPT_HYBRID "unified"
+
+/* Control groups (version 2), as nft names them: paths below /sys/fs/cgroup. */
 struct intercept_groups {
 	char at[INTERCEPT_GROUPS_MAX][INTERCEPT_PATH_MAX];
 	unsigned count;
@@ -119,10 +122,13 @@ int intercept_set_to(struct intercept *spec, const char *text, struct failure *w
 int intercept_add_device(struct intercept *spec, const char *text, struct failure *why);
 int intercept_add_not_mark(struct intercept *spec, const char *text, struct failure *why);
 
-/* A user's (group: a group's) name or number into one of a specification's lists; a control group that
- * must exist, as a path below /sys/fs/cgroup. The same returns. */
+/* A user's (group: a group's) name or number into one of a specification's lists; a control group of
+ * version 2 that must exist, by its own path or by that of its directory. The same returns. */
 int intercept_add_id(struct intercept_ids *ids, bool group, const char *text, struct failure *why);
 int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why);
+
+/* How deep below its hierarchy's root a stored group is: what is below it is in it. */
+unsigned intercept_group_level(const char *path);
 
 /*
  * Bring it into its canonical form (lists sorted and merged, families narrowed to those that the

@@ -552,14 +552,9 @@ static void put_ids(FILE *out, const char *key, const struct intercept_ids *ids,
 	fprintf(out, " } %sreturn\n", wanted ? "" : "counter name excluded ");
 }
 
-/* A path is matched at its own depth: what is below it is in it. */
 static void put_group_match(FILE *out, const char *path)
 {
-	unsigned level = 1;
-
-	for (const char *c = path; *c; c++)
-		level += *c == '/';
-	fprintf(out, "\t\tsocket cgroupv2 level %u \"%s\" ", level, path);
+	fprintf(out, "\t\tsocket cgroupv2 level %u \"%s\" ", intercept_group_level(path), path);
 }
 
 static void put_owners(FILE *out, const struct intercept *spec)

@@ -22,6 +22,13 @@ setup() {
 
 teardown() {
 	lab_down
+	[[ ! ${GROUP-} ]] || groups_down
+}
+
+# Processes of the lab are gone by now, so the groups are empty.
+groups_down() {
+	unshare --mount sh -c 'mount -t cgroup2 none /sys/fs/cgroup && cd /sys/fs/cgroup &&
+		rmdir "$1/inner" "$1" "$1.other"' sh "$GROUP"
 }
 
 # receiver NAME HOST SOCAT-ADDRESS: writes what it hears into NAME.out
@@ -184,6 +191,89 @@ COUNT=0
 	goes proxy TCP $S4 passed
 	on proxy tproxy-setup up -q --to 3129 --local --port 80 --not-uid 0
 	goes proxy TCP $S6 passed
+}
+
+# Control groups are the whole machine's: these are made for one test and removed after it. A mount
+# namespace of its own shows them as LAYOUT says: version 2 alone, or systemd's hybrid one.
+in_layout() {
+	local at=/sys/fs/cgroup
+	[[ $1 == pure ]] || at+=/unified
+	on proxy unshare --mount sh -ec 'mount -t tmpfs none /sys/fs/cgroup; mkdir -p "$1"
+		mount -t cgroup2 none "$1"; shift; exec "$@"' sh $at "${@:2}"
+}
+
+# The same, from within GROUP.
+in_group() {
+	in_layout pure sh -ec 'echo $$ >"/sys/fs/cgroup/$1/cgroup.procs"; shift; exec "$@"' sh "$@"
+}
+
+groups_up() {
+	root_only "control groups are root's"
+	GROUP=tproxy-test-$$
+	in_layout pure mkdir -p /sys/fs/cgroup/$GROUP/inner /sys/fs/cgroup/$GROUP.other ||
+		skip "control groups of version 2 cannot be mounted here"
+	on proxy nft 'add table ip probe; add chain ip probe c { type filter hook output priority 0; }'
+	in_layout pure nft "add rule ip probe c socket cgroupv2 level 1 \"$GROUP\"" ||
+		skip "this kernel cannot match control groups (CONFIG_NFT_SOCKET, CONFIG_CGROUPS)"
+	on proxy nft delete table ip probe
+}
+
+# grouped GROUP PROTOCOL ADDRESS taken|passed
+grouped() {
+	local word=word$((COUNT += 1))
+	in_group "$1" timeout --foreground 5 \
+		bash -c 'echo "$2" | socat -u - "$0:$1:80"' "$2" "$3" $word 2>/dev/null || :
+	poll 5 heard_by "$4" $word || fail "$1 -> $2 $3: not $4 ($(grep -lx $word "$OUT"/*.heard))"
+}
+
+@test "--cgroup and --not-cgroup: a control group's connections, and those of what is below it" {
+	groups_up
+	start_listener
+	start_servers
+	for layout in pure hybrid; do
+		in_layout $layout tproxy-setup up -q --to 3129 --local --port 80 -t -u --cgroup $GROUP
+		for to in $S4 $S6; do
+			for protocol in TCP UDP; do
+				grouped $GROUP $protocol $to taken
+				grouped $GROUP/inner $protocol $to taken
+				grouped $GROUP.other $protocol $to passed
+				goes proxy $protocol $to passed
+				goes client $protocol $to taken
+			done
+		done
+		in_layout $layout tproxy-setup up -q --to 3129 --local --port 80 -t -u --not-cgroup /$GROUP/inner/
+		for to in $S4 $S6; do
+			grouped $GROUP/inner TCP $to passed
+			grouped $GROUP/inner UDP $to passed
+			grouped $GROUP TCP $to taken
+			grouped $GROUP.other UDP $to taken
+		done
+	done
+}
+
+@test "--cgroup: one that is not there is refused; one that was made anew is drift that up mends" {
+	groups_up
+	for layout in pure hybrid; do
+		while IFS='|' read -r path expected; do
+			run -2 in_layout $layout tproxy-setup up --to 3129 --local --cgroup $path
+			assert_output --partial "--cgroup $path: $expected"
+		done <<-END
+			no/such/group|no such control group: /sys/fs/cgroup
+			/|the control group \`/\` cannot be matched
+			/sys/fs/cgroup|the control group \`/\` cannot be matched
+		END
+		in_layout $layout tproxy-setup up -q --to 3129 --local --cgroup /sys/fs/cgroup/$GROUP
+		in_layout $layout tproxy-setup status
+		in_layout pure rmdir /sys/fs/cgroup/$GROUP/inner /sys/fs/cgroup/$GROUP
+		in_layout pure mkdir -p /sys/fs/cgroup/$GROUP/inner
+		run -1 in_layout $layout tproxy-setup status -H -o check,state,fix
+		assert_line --regexp '^chain:local +changed'
+		in_layout $layout tproxy-setup up -q --to 3129 --local --cgroup $GROUP
+		in_layout $layout tproxy-setup status --to 3129 --local --cgroup $GROUP
+	done
+	run -2 on proxy unshare --mount sh -c 'mount -t tmpfs none /sys/fs/cgroup
+		exec tproxy-setup up --to 3129 --local --cgroup a'
+	assert_output --partial "no control groups of version 2 are mounted at /sys/fs/cgroup"
 }
 
 @test "local connections that were established before stay as they are; new ones survive a replacement" {
