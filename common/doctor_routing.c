@@ -127,31 +127,26 @@ void doctor_routing_conflicts(struct examination *x)
 void doctor_routing_networkd(struct examination *x)
 {
 	struct networkd_state state;
-	bool rules, routes;
 
 	networkd_look(&state);
 	if (!state.pid) {
 		examination_ok(x, "systemd-networkd does not run here");
 		return;
 	}
-	rules = state.removes_rules;
-	routes = state.removes_routes;
-	if (rules || routes)
+	if (state.removes_rules)
 		examination_report(
 			x, DOCTOR_WARN,
-			"when it starts or is restarted, it removes every rule and route that it "
-			"did "
-			"not make, and interception ends: packets are rejected or lost",
-			"mkdir -p /etc/systemd/networkd.conf.d && printf "
-			"'[Network]\\nManageForeignRoutingPolicyRules=no\\nManageForeignRoutes="
-			"no\\n' "
-			">/etc/systemd/networkd.conf.d/tproxy-tools.conf && systemctl restart "
-			"systemd-networkd",
-			"systemd-networkd (pid %ld) runs with%s%s (%s)", state.pid,
-			rules ? " ManageForeignRoutingPolicyRules=yes" : "",
-			routes ? " ManageForeignRoutes=yes" : "", state.source);
-	examination_ok(x, "systemd-networkd (pid %ld) leaves foreign rules and routes alone (%s)",
-		       state.pid, state.source);
+			"whenever it configures an interface it removes every routing rule that it "
+			"did not make: intercepted packets are no longer delivered here, and lost",
+			"mkdir -p /etc/systemd/networkd.conf.d && { echo '[Network]'; "
+			"echo ManageForeignRoutingPolicyRules=no; } "
+			">/etc/systemd/networkd.conf.d/tproxy-tools.conf && "
+			"systemctl restart systemd-networkd",
+			"systemd-networkd (pid %ld) runs with ManageForeignRoutingPolicyRules=yes "
+			"(%s)",
+			state.pid, state.source);
+	examination_ok(x, "systemd-networkd (pid %ld) leaves foreign rules alone (%s)", state.pid,
+		       state.source);
 }
 
 /* --- the kernel's word on delivery ------------------------------------------------------------ */

@@ -20,9 +20,9 @@ struct found {
 	struct route *route;
 	const struct intercept *spec;
 	bool alone, no_memory;
-	bool remains; /* look for what is left of connections, not for connections */
 	struct sockdiag_socket *at;
 	size_t count;
+	long living; /* of those; the others are in TIME_WAIT */
 };
 
 /* Is it an address of this host by the routes that unmarked packets meet? */
@@ -42,12 +42,13 @@ static bool carries(const struct sockdiag_socket *s, const struct mark *mark)
 static bool belongs(const struct found *f, const struct sockdiag_socket *s)
 {
 	const struct intercept *spec = f->spec;
+	bool remains = s->state == TCP_TIME_WAIT;
 
-	if (s->transparent != SOCKDIAG_YES && !f->remains)
+	if (s->transparent != SOCKDIAG_YES && !remains)
 		return false;
 	if (!intercept_matches(spec, &s->peer, &s->local) &&
 	    !intercept_matches(spec, &s->local, &s->peer) &&
-	    !(f->alone && (spec->divert_only || f->remains || carries(s, &spec->upstream_mark))))
+	    !(f->alone && (spec->divert_only || remains || carries(s, &spec->upstream_mark))))
 		return false;
 	return !is_own_address(f->route, &s->local);
 }
@@ -67,19 +68,22 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	}
 	f->at = grown;
 	f->at[f->count++] = *s;
+	f->living += s->state != TCP_TIME_WAIT;
 	return 0;
 }
 
+/* How many could not be; what is in TIME_WAIT counts when there is nothing else. */
 static long destroy_all(struct sockdiag *diag, const struct found *f, struct failure *why)
 {
 	struct failure reason = { 0 };
 	long kept = 0;
 
-	for (size_t i = 0; i < f->count; i++)
-		if (sockdiag_destroy(diag, &f->at[i], &reason) && reason.err != ENOENT) {
-			*why = reason;
-			kept++;
-		}
+	for (size_t i = 0; i < f->count; i++) {
+		if (!sockdiag_destroy(diag, &f->at[i], &reason) || reason.err == ENOENT)
+			continue;
+		*why = reason;
+		kept += !f->living || f->at[i].state != TCP_TIME_WAIT;
+	}
 	return kept;
 }
 
@@ -88,47 +92,33 @@ static long destroy_all(struct sockdiag *diag, const struct found *f, struct fai
 static int find(struct sockdiag *diag, struct found *f, struct failure *why)
 {
 	const struct sockdiag_filter tcp = { .protocol = IPPROTO_TCP,
-					     .states = f->remains ? 1U << TCP_TIME_WAIT : LIVING };
+					     .states = LIVING | 1U << TCP_TIME_WAIT,
+					     .mixed = true };
 	const struct sockdiag_filter udp = { .protocol = IPPROTO_UDP,
 					     .states = 1U << TCP_ESTABLISHED };
 
 	if ((f->spec->tcp && sockdiag_dump(diag, &tcp, visit, f, why) < 0) ||
-	    (f->spec->udp && !f->remains && sockdiag_dump(diag, &udp, visit, f, why) < 0))
+	    (f->spec->udp && sockdiag_dump(diag, &udp, visit, f, why) < 0))
 		return -1;
 	return f->no_memory ? report_fail(why, ENOMEM, "realloc", "sockets") : 0;
-}
-
-/* Find what *f asks for and, if wanted, end it. Returns how many there were, or -1 with *why. */
-static long sweep(struct found *f, bool destroy, long *kept, struct failure *why)
-{
-	struct sockdiag *diag = sockdiag_open(why);
-	long result = -1;
-
-	*kept = 0;
-	if (!diag)
-		return -1;
-	if (!find(diag, f, why))
-		result = (long)f->count;
-	if (result > 0 && destroy)
-		*kept = destroy_all(diag, f, why);
-	free(f->at);
-	sockdiag_close(diag);
-	return result;
 }
 
 long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
 		   long *kept, struct failure *why)
 {
 	struct found f = { .route = route, .spec = spec, .alone = alone };
+	struct sockdiag *diag = sockdiag_open(why);
+	long result = -1;
 
-	return sweep(&f, destroy, kept, why);
-}
-
-int drain_remains(struct route *route, const struct intercept *spec, bool alone,
-		  struct failure *why)
-{
-	struct found f = { .route = route, .spec = spec, .alone = alone, .remains = true };
-	long kept;
-
-	return sweep(&f, true, &kept, why) < 0 || kept ? -1 : 0;
+	*kept = 0;
+	if (!diag)
+		return -1;
+	if (!find(diag, &f, why)) {
+		result = f.living;
+		if (destroy || !f.living)
+			*kept = destroy_all(diag, &f, why);
+	}
+	free(f.at);
+	sockdiag_close(diag);
+	return result;
 }

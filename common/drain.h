@@ -19,20 +19,18 @@
 #include "report.h"
 #include "route.h"
 
-/* How many such connections (sockets) there are now; with `destroy`, each is ended with a reset to its
+/*
+ * How many such connections (sockets) there are now; with `destroy`, each is ended with a reset to its
  * peer. alone: no other instance is installed. Returns the number, or -1 with *why. *kept: how many
- * could not be ended, the last reason is in *why. */
+ * could not be ended (with their reset, or in TIME_WAIT), the last reason is in *why.
+ *
+ * When none is left, or with `destroy`, what they leave in TIME_WAIT with an address that is not this
+ * host's goes, too. Without interception a forwarded packet of a client that uses its port again meets
+ * it in the kernel's early demultiplexing and is dropped (ip_forward() takes no packet that has a
+ * socket): for a minute such clients would wait in vain. The kernel does not tell which of them were
+ * transparent; an address that is not ours says it.
+ */
 long drain_sockets(struct route *route, const struct intercept *spec, bool alone, bool destroy,
 		   long *kept, struct failure *why);
-
-/*
- * Remove what relayed connections leave in TIME_WAIT with an address that is not this host's. Without
- * interception a forwarded packet of a client that uses its port again meets it in the kernel's early
- * demultiplexing and is dropped (ip_forward() takes no packet that has a socket): for a minute such
- * clients would wait in vain. The kernel does not tell which of them were transparent; an address that
- * is not ours says it. 0, or -1 with *why.
- */
-int drain_remains(struct route *route, const struct intercept *spec, bool alone,
-		  struct failure *why);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 #include "drain.h"
+#include "recipient.h"
 #include "rulebook.h"
 
 /* How long another process may hold the lock before we give up. */
@@ -376,20 +377,78 @@ static int remove_old_routing(struct change *c, const struct intercept *old,
 	return 0;
 }
 
-static int load_rules(struct change *c, const struct intercept *spec, struct failure *why)
+static int load_text(struct change *c, char *text, struct failure *why)
 {
-	char *text = c->saved ? rulebook_replacement(spec, c->saved, why)
-			      : rulebook_text(spec, why);
 	int err = text ? ruleset_load(c->kernel->rules, text, why) : -1;
 
 	free(text);
-	if (err)
-		return -1;
-	c->loaded = true;
-	return ruleset_seal(c->kernel->rules, spec, why);
+	c->loaded |= !err;
+	return err;
 }
 
-/* Read back the routing; the rules were, when they were sealed. */
+/* Is the list the same as the installed one, whose sets are intact? */
+static bool is_same_list(const struct intercept *old, const struct intercept *spec,
+			 enum intercept_list_id id)
+{
+	struct intercept_digest digest = intercept_digest_of(spec, id);
+
+	return intercept_digest_equal(&digest, &old->digest[id]) && old->ipv4 == spec->ipv4 &&
+	       old->ipv6 == spec->ipv6;
+}
+
+/* The sets of those lists, before the rules; none is no transaction. */
+static int load_lists(struct change *c, const struct intercept *spec,
+		      const bool which[INTERCEPT_LISTS], struct failure *why)
+{
+	bool any = false;
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		any |= which[id] &&
+		       (intercept_lists[id].is_ports ? intercept_ports(spec, id)->count
+						     : intercept_cidrs(spec, id)->count);
+	return any ? load_text(c, rulebook_lists(spec, which, why), why) : 0;
+}
+
+static int load_new(struct change *c, const struct intercept *spec, struct failure *why)
+{
+	bool all[INTERCEPT_LISTS];
+
+	memset(all, true, sizeof(all));
+	return load_lists(c, spec, all, why) ? -1 : load_text(c, rulebook_rules(spec, why), why);
+}
+
+static int load_change(struct change *c, const struct intercept *spec, const struct intercept *old,
+		       struct failure *why)
+{
+	struct intercept named = *spec;
+	bool others[INTERCEPT_LISTS];
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		others[id] = !is_same_list(old, spec, id);
+		named.twin[id] = old->twin[id] != others[id];
+	}
+	return load_lists(c, &named, others, why)
+		       ? -1
+		       : load_text(c, rulebook_change(&named, c->saved, why), why);
+}
+
+/* An instance in its normal state is changed where it is. One that is ending gets a new table, which
+ * tells the `down` that waits for it; so does one without interception, whose `down` cannot be told
+ * otherwise, and one that is not as it was put in place. */
+static int load_rules(struct change *c, const struct intercept *spec,
+		      const struct instance_view *view, struct failure *why)
+{
+	bool changeable = ruleset_intact(&view->rules) && !view->rules.spec.divert_only &&
+			  !spec->divert_only;
+
+	if (!c->saved)
+		return load_new(c, spec, why);
+	if (changeable && !load_change(c, spec, &view->rules.spec, why))
+		return 0;
+	return load_text(c, rulebook_replacement(spec, c->saved, why), why);
+}
+
+/* Read back the routing; the rules are, when they are sealed. */
 static int verify(struct instance *kernel, const struct intercept *spec, struct failure *why)
 {
 	struct instance_view view = { 0 };
@@ -406,11 +465,12 @@ static int verify(struct instance *kernel, const struct intercept *spec, struct 
 static int apply(struct change *c, const struct intercept *spec, const struct instance_view *view,
 		 struct failure *why)
 {
-	if (add_routing(c, view, why) || load_rules(c, spec, why))
+	if (add_routing(c, view, why) || load_rules(c, spec, view, why))
 		return -1;
 	if (view->rules.readable && remove_old_routing(c, &view->rules.spec, spec, why))
 		return -1;
-	return verify(c->kernel, spec, why);
+	/* Last, because it also gives up the lock. */
+	return verify(c->kernel, spec, why) ? -1 : ruleset_seal(c->kernel->rules, spec, why);
 }
 
 /* With the lock held: look again, since it may have changed, and act. */
@@ -550,15 +610,31 @@ static int remove_routing(struct instance *kernel, const struct instance_view *v
 	return 0;
 }
 
-/* Phase 1. view is what was there. */
-static int end_locked(struct instance *kernel, const char *name, uint64_t drain_ms,
-		      struct instance_view *view, struct failure *why)
+/* Phase 1. */
+static int end_locked(struct instance *kernel, const struct instance_view *view, uint64_t drain_ms,
+		      struct failure *why)
 {
-	if (instance_look(kernel, name, NULL, true, view, why))
-		return -1;
 	if (!view->rules.readable || view->rules.spec.divert_only || view->rules.ending)
 		return 0;
 	return ruleset_end_interception(kernel->rules, &view->rules.spec, drain_ms, why);
+}
+
+/* How many sockets could take a connection of this specification, or -1 with *why. */
+static long count_recipients(const struct intercept *spec, struct failure *why)
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	struct recipient_state state;
+	long count = 0;
+
+	for (int i = 0; i < 2; i++) {
+		if (spec->tcp && recipient_look(IPPROTO_TCP, to[i], &state, why))
+			return -1;
+		count += spec->tcp ? state.count : 0;
+		if (spec->udp && recipient_look(IPPROTO_UDP, to[i], &state, why))
+			return -1;
+		count += spec->udp ? state.count : 0;
+	}
+	return count;
 }
 
 static uint64_t now_ms(void)
@@ -602,8 +678,6 @@ static int drain(struct instance *kernel, const struct intercept *spec, uint64_t
 			break;
 		nanosleep(&pause, NULL);
 	}
-	if (drain_remains(kernel->route, spec, !n.count, &removal->kept_why))
-		removal->kept++;
 	return 0;
 }
 
@@ -619,12 +693,13 @@ static int remove_locked(struct instance *kernel, const char *name, const struct
 		goto out;
 	}
 	removal->found |= view.rules.present;
-	if (!err && view.rules.present)
-		err = ruleset_remove(kernel->rules, name, why);
+	/* The table goes last: should anything fail before, it still says what is to be removed. */
 	if (!err && view.rules.readable)
 		err = remove_routing(kernel, &view, why);
 	else if (!err)
 		err = remove_orphans(kernel, name, &removal->found, why);
+	if (!err && view.rules.present)
+		err = ruleset_remove(kernel->rules, name, why);
 out:
 	instance_view_free(&view);
 	return err;
@@ -666,16 +741,29 @@ static int is_drained(struct instance *kernel, const struct intercept *spec,
 		      struct instance_removal *removal, struct failure *why)
 {
 	struct neighbours n;
-	long left, kept;
+	long left;
 
 	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
 		return -1;
-	left = drain_sockets(kernel->route, spec, !n.count, false, &kept, why);
-	if (left)
-		return left < 0 ? -1 : 0;
-	if (drain_remains(kernel->route, spec, !n.count, &removal->kept_why))
-		removal->kept++;
-	return 1;
+	left = drain_sockets(kernel->route, spec, !n.count, false, &removal->kept,
+			     &removal->kept_why);
+	if (left < 0)
+		*why = removal->kept_why;
+	return left < 0 ? -1 : !left;
+}
+
+/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use. The
+ * same returns. */
+static int is_idle(struct instance *kernel, const struct instance_view *view,
+		   struct instance_removal *removal, struct failure *why)
+{
+	const struct intercept *spec = &view->rules.spec;
+	long recipients;
+
+	if (!view->rules.readable || spec->divert_only)
+		return 0;
+	recipients = count_recipients(spec, why);
+	return recipients ? recipients < 0 ? -1 : 0 : is_drained(kernel, spec, removal, why);
 }
 
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
@@ -704,7 +792,7 @@ int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
 {
 	struct instance_view view = { 0 };
 	bool anything;
-	int err;
+	int err, idle;
 
 	*removal = (struct instance_removal){ 0 };
 	if (anything_there(kernel, name, &anything, why))
@@ -713,12 +801,16 @@ int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
 		return 0;
 	if (ruleset_lock(kernel->rules, LOCK_MS, why))
 		return -1;
-	err = end_locked(kernel, name, drain_ms, &view, why);
-	if (!err)
-		err = drain_and_remove(kernel, name, &view, drain_ms, hurry, removal, why);
+	err = instance_look(kernel, name, NULL, true, &view, why);
+	idle = err ? -1 : is_idle(kernel, &view, removal, why);
+	if (idle > 0)
+		err = remove_locked(kernel, name, &view, removal, why);
+	else if (!idle)
+		err = end_locked(kernel, &view, drain_ms, why) ||
+		      drain_and_remove(kernel, name, &view, drain_ms, hurry, removal, why);
 	ruleset_unlock(kernel->rules);
 	instance_view_free(&view);
-	return err;
+	return err || idle < 0 ? -1 : 0;
 }
 
 int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, struct failure *why)
@@ -728,7 +820,9 @@ int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, s
 
 	if (ruleset_lock(kernel->rules, LOCK_MS, why))
 		return -1;
-	err = end_locked(kernel, name, drain_ms, &view, why);
+	err = instance_look(kernel, name, NULL, true, &view, why);
+	if (!err)
+		err = end_locked(kernel, &view, drain_ms, why);
 	ruleset_unlock(kernel->rules);
 	instance_view_free(&view);
 	return err;

@@ -259,6 +259,15 @@ unsigned intercept_group_level(const char *path)
 	return level;
 }
 
+uint64_t intercept_group_number(const char *path)
+{
+	char full[sizeof(CGROUP_ROOT) + INTERCEPT_PATH_MAX];
+	struct stat st;
+
+	snprintf(full, sizeof(full), CGROUP_ROOT "/%s", path);
+	return stat(full, &st) ? 0 : st.st_ino;
+}
+
 /* --- contradictions --------------------------------------------------------------------------- */
 
 static bool has_family(const struct cidr_list *list, sa_family_t family)

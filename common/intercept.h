@@ -83,8 +83,9 @@ struct intercept {
 	struct port_list port, not_port;		 /* an empty port: all */
 	struct cidr_list src, dst, not_src, not_dst;	 /* empty src, dst: all */
 	struct intercept_digest digest[INTERCEPT_LISTS]; /* of what intercept_parse() read */
-	char device[INTERCEPT_DEVICES_MAX][IFNAMSIZ];	 /* `eth0`, `eth*` */
-	unsigned devices;				 /* 0: all */
+	bool twin[INTERCEPT_LISTS]; /* the list's set has its second name in the kernel */
+	char device[INTERCEPT_DEVICES_MAX][IFNAMSIZ]; /* `eth0`, `eth*` */
+	unsigned devices;			      /* 0: all */
 	struct mark not_mark[INTERCEPT_MARKS_MAX];
 	unsigned not_marks;
 	bool include_own, divert_only;
@@ -129,6 +130,9 @@ int intercept_add_group(struct intercept_groups *groups, const char *text, struc
 
 /* How deep below its hierarchy's root a stored group is: what is below it is in it. */
 unsigned intercept_group_level(const char *path);
+
+/* The number by which the kernel's rules know it; 0 if it is not there. */
+uint64_t intercept_group_number(const char *path);
 
 /*
  * Bring it into its canonical form (lists sorted and merged, families narrowed to those that the

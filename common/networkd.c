@@ -63,12 +63,9 @@ static void read_setting(struct networkd_state *state, const char *path, char *l
 	value[strcspn(value, " \t\r\n")] = '\0';
 	yes = !strcasecmp(value, "yes") || !strcasecmp(value, "true") || !strcasecmp(value, "on") ||
 	      !strcasecmp(value, "y") || !strcasecmp(value, "t") || !strcmp(value, "1") || !*value;
-	if (!strcmp(line, "ManageForeignRoutingPolicyRules"))
-		state->removes_rules = yes;
-	else if (!strcmp(line, "ManageForeignRoutes"))
-		state->removes_routes = yes;
-	else
+	if (strcmp(line, "ManageForeignRoutingPolicyRules"))
 		return;
+	state->removes_rules = yes;
 	snprintf(state->source, sizeof(state->source), "%s", path);
 }
 
@@ -168,7 +165,6 @@ void networkd_look(struct networkd_state *state)
 	*state = (struct networkd_state){
 		.pid = find_process(),
 		.removes_rules = true,
-		.removes_routes = true,
 		.source = "the default",
 	};
 	if (!state->pid)

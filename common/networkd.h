@@ -2,8 +2,10 @@
 /*
  * networkd - is systemd-networkd at work here, and does it remove what others set up?
  *
- * networkd.conf(5): at its start it removes rules and routes that it did not make, unless
- * ManageForeignRoutingPolicyRules= and ManageForeignRoutes= say no.
+ * Whenever it configures an interface (at its start, when one appears, by `networkctl reconfigure`) it
+ * removes all routing rules that it did not make and that do not have the kernel's protocol tag, unless
+ * networkd.conf(5) has ManageForeignRoutingPolicyRules=no; tried with version 252. ManageForeignRoutes=
+ * is no concern of ours: it leaves routes on lo alone, also where it manages lo.
  */
 #ifndef TPROXY_NETWORKD_H
 #define TPROXY_NETWORKD_H
@@ -12,7 +14,7 @@
 
 struct networkd_state {
 	long pid; /* 0: it does not run in this network namespace */
-	bool removes_rules, removes_routes;
+	bool removes_rules;
 	char source[160]; /* the file that says so, or `the default` */
 };
 

@@ -131,6 +131,21 @@ static bool has_elements(const struct intercept *spec, enum intercept_list_id id
 	return false;
 }
 
+/* `port`, `src4`; the second name is for the set that is to take the place of an installed one. */
+struct set_name {
+	char text[24];
+};
+
+static struct set_name name_of_set(const struct intercept *spec, enum intercept_list_id id,
+				   const struct family *f)
+{
+	struct set_name name;
+
+	snprintf(name.text, sizeof(name.text), "%s%s%s", intercept_lists[id].name,
+		 f ? f->suffix : "", spec->twin[id] ? RULEBOOK_TWIN : "");
+	return name;
+}
+
 static void put_port_set(FILE *out, const struct intercept *spec, enum intercept_list_id id)
 {
 	const struct port_list *list = intercept_ports(spec, id);
@@ -138,7 +153,7 @@ static void put_port_set(FILE *out, const struct intercept *spec, enum intercept
 	if (!list->count)
 		return;
 	fprintf(out, "\tset %s {\n\t\ttype inet_service; flags interval\n\t\telements = { ",
-		intercept_lists[id].name);
+		name_of_set(spec, id, NULL).text);
 	for (size_t i = 0; i < list->count; i++) {
 		fprintf(out, "%s%u", i ? ", " : "", list->at[i].first);
 		if (list->at[i].last != list->at[i].first)
@@ -156,8 +171,8 @@ static void put_cidr_set(FILE *out, const struct intercept *spec, enum intercept
 
 	if (!has_elements(spec, id, f))
 		return;
-	fprintf(out, "\tset %s%s {\n\t\ttype %s; flags interval\n\t\telements = { ",
-		intercept_lists[id].name, f->suffix, f->type);
+	fprintf(out, "\tset %s {\n\t\ttype %s; flags interval\n\t\telements = { ",
+		name_of_set(spec, id, f).text, f->type);
 	for (size_t i = 0; i < list->count; i++)
 		if (list->at[i].family == f->family) {
 			fprintf(out, "%s%s", comma, endpoint_format_cidr(&list->at[i], text));
@@ -191,14 +206,17 @@ static void put_lease(FILE *out, const struct intercept *spec)
 		(unsigned long long)spec->confirm_ms, (unsigned long long)spec->confirm_ms);
 }
 
+static void put_list(FILE *out, const struct intercept *spec, enum intercept_list_id id)
+{
+	if (intercept_lists[id].is_ports)
+		put_port_set(out, spec, id);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		put_cidr_set(out, spec, id, &families[i]);
+}
+
+/* Those that are not lists. */
 static void put_sets(FILE *out, const struct intercept *spec)
 {
-	for (int id = 0; id < INTERCEPT_LISTS; id++) {
-		if (intercept_lists[id].is_ports)
-			put_port_set(out, spec, id);
-		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
-			put_cidr_set(out, spec, id, &families[i]);
-	}
 	if (spec->confirm_ms)
 		put_lease(out, spec);
 	if (!spec->tcp || spec->divert_only)
@@ -306,28 +324,30 @@ static const char *field_of(enum intercept_list_id id, enum direction direction)
 static void put_must(FILE *out, const struct intercept *spec, enum intercept_list_id id,
 		     enum direction direction)
 {
-	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
+	const char *field = field_of(id, direction);
 
 	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
-		fprintf(out, "\t\t%s %s != @%s return\n", l4(spec), field, name);
+		fprintf(out, "\t\t%s %s != @%s return\n", l4(spec), field,
+			name_of_set(spec, id, NULL).text);
 	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 		if (has_elements(spec, id, &families[i]))
-			fprintf(out, "\t\t%s %s != @%s%s return\n", families[i].ip, field, name,
-				families[i].suffix);
+			fprintf(out, "\t\t%s %s != @%s return\n", families[i].ip, field,
+				name_of_set(spec, id, &families[i]).text);
 }
 
 /* Return if the packet is in the list. */
 static void put_must_not(FILE *out, const struct intercept *spec, enum intercept_list_id id,
 			 enum direction direction, const char *count)
 {
-	const char *field = field_of(id, direction), *name = intercept_lists[id].name;
+	const char *field = field_of(id, direction);
 
 	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
-		fprintf(out, "\t\t%s %s @%s %sreturn\n", l4(spec), field, name, count);
+		fprintf(out, "\t\t%s %s @%s %sreturn\n", l4(spec), field,
+			name_of_set(spec, id, NULL).text, count);
 	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
 		if (has_elements(spec, id, &families[i]))
-			fprintf(out, "\t\t%s %s @%s%s %sreturn\n", families[i].ip, field, name,
-				families[i].suffix, count);
+			fprintf(out, "\t\t%s %s @%s %sreturn\n", families[i].ip, field,
+				name_of_set(spec, id, &families[i]).text, count);
 }
 
 static void put_predicate(FILE *out, const struct intercept *spec, enum direction direction)
@@ -653,8 +673,8 @@ static void put_zone_rules(FILE *out, const struct intercept *spec, const char *
 			   const char *match, const char *mark, const char *zone)
 {
 	if (spec->port.count)
-		fprintf(out, "\t\t%s %s != @port %s%s %u return\n", l4(spec), port, match, zone,
-			spec->ct_zone);
+		fprintf(out, "\t\t%s %s != @%s %s%s %u return\n", l4(spec), port,
+			name_of_set(spec, LIST_PORT, NULL).text, match, zone, spec->ct_zone);
 	fprintf(out, "\t\t%s", match);
 	put_mark_match(out, mark, &spec->upstream_mark);
 	fprintf(out, " %s %u\n\t}\n", zone, spec->ct_zone);
@@ -685,7 +705,8 @@ static void put_zones(FILE *out, const struct intercept *spec)
 
 /* --- transactions ----------------------------------------------------------------------------- */
 
-static void put_table(FILE *out, const struct intercept *spec)
+/* All but the lists. */
+static void put_contents(FILE *out, const struct intercept *spec)
 {
 	char text[INTERCEPT_TEXT_MAX];
 
@@ -709,6 +730,25 @@ static void put_table(FILE *out, const struct intercept *spec)
 	}
 }
 
+static void put_head(FILE *out, const struct intercept *spec)
+{
+	fprintf(out, "table inet " RULEBOOK_PREFIX "%s {\n", spec->name);
+}
+
+/* nft 1.0.6 has no `destroy`: make sure that there is one to delete. */
+static void put_whole(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"table inet " RULEBOOK_PREFIX "%s\n"
+		"delete table inet " RULEBOOK_PREFIX "%s\n",
+		spec->name, spec->name);
+	put_head(out, spec);
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		put_list(out, spec, id);
+	put_contents(out, spec);
+	fputs("}\n", out);
+}
+
 /* Close the memory stream that filled *text. */
 static char *finish(FILE *out, char **text, struct failure *why)
 {
@@ -726,14 +766,37 @@ char *rulebook_text(const struct intercept *spec, struct failure *why)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
+	if (out)
+		put_whole(out, spec);
+	return finish(out, &text, why);
+}
+
+char *rulebook_lists(const struct intercept *spec, const bool which[INTERCEPT_LISTS],
+		     struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
 	if (out) {
-		/* nft 1.0.6 has no `destroy`: make sure that there is one to delete. */
-		fprintf(out,
-			"table inet " RULEBOOK_PREFIX "%s\n"
-			"delete table inet " RULEBOOK_PREFIX "%s\n"
-			"table inet " RULEBOOK_PREFIX "%s {\n",
-			spec->name, spec->name, spec->name);
-		put_table(out, spec);
+		put_head(out, spec);
+		for (int id = 0; id < INTERCEPT_LISTS; id++)
+			if (which[id])
+				put_list(out, spec, id);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+char *rulebook_rules(const struct intercept *spec, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		put_head(out, spec);
+		put_contents(out, spec);
 		fputs("}\n", out);
 	}
 	return finish(out, &text, why);
@@ -781,6 +844,85 @@ char *rulebook_replacement(const struct intercept *spec, const char *listing, st
 				set, (int)length, elements);
 	}
 	free(text);
+	return finish(out, &result, why);
+}
+/* Sets that remember flows under way. */
+static bool remembers(const char *set)
+{
+	static const char *const names[] = { "passing", "taken", "mine" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strncmp(set, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+/* `KIND NAME {`, as a line of nft's listing and of our own text begins. */
+static bool has_object(const char *text, const char *kind, const char *name)
+{
+	char head[96];
+
+	snprintf(head, sizeof(head), "\n\t%s %s {", kind, name);
+	return strstr(text, head);
+}
+
+static bool is_list_of(const struct intercept *spec, const char *set)
+{
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count &&
+		    !strcmp(set, name_of_set(spec, id, NULL).text))
+			return true;
+		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+			if (has_elements(spec, id, &families[i]) &&
+			    !strcmp(set, name_of_set(spec, id, &families[i]).text))
+				return true;
+	}
+	return false;
+}
+
+/* Does the changed instance have it, too? */
+static bool stays(const struct intercept *spec, const char *kind, const char *name,
+		  const char *rules)
+{
+	if (!strcmp(kind, "set") && !remembers(name))
+		return is_list_of(spec, name);
+	return has_object(rules, kind, name);
+}
+
+/* `VERB KIND TABLE NAME` for each object of the kind in the listing, unless it stays in `rules` (NULL:
+ * for each). */
+static void put_for_each(FILE *out, const struct intercept *spec, const char *verb,
+			 const char *kind, const char *listing, const char *rules)
+{
+	char head[16], name[64];
+
+	snprintf(head, sizeof(head), "\n\t%s ", kind);
+	for (const char *at = listing; (at = strstr(at, head));) {
+		at += strlen(head);
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, " \n"), at);
+		if (!rules || !stays(spec, kind, name, rules))
+			fprintf(out, "%s %s inet " RULEBOOK_PREFIX "%s %s\n", verb, kind,
+				spec->name, name);
+	}
+}
+
+char *rulebook_change(const struct intercept *spec, const char *listing, struct failure *why)
+{
+	char *rules = rulebook_rules(spec, why), *result = NULL;
+	size_t size;
+	FILE *out;
+
+	if (!rules)
+		return NULL;
+	out = open_memstream(&result, &size);
+	if (out) {
+		put_for_each(out, spec, "flush", "chain", listing, NULL);
+		put_for_each(out, spec, "delete", "chain", listing, rules);
+		put_for_each(out, spec, "delete", "set", listing, rules);
+		put_for_each(out, spec, "delete", "counter", listing, rules);
+		fputs(rules, out);
+	}
+	free(rules);
 	return finish(out, &result, why);
 }
 

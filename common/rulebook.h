@@ -26,6 +26,7 @@
 #ifndef TPROXY_RULEBOOK_H
 #define TPROXY_RULEBOOK_H
 
+#include <stdbool.h>
 #include "intercept.h"
 #include "report.h"
 
@@ -38,6 +39,9 @@
 #define RULEBOOK_SEAL	"seal"
 #define RULEBOOK_ENDING "ending"
 
+/* What the second name of a list's set ends with. */
+#define RULEBOOK_TWIN "_"
+
 /* The set of protocols that are intercepted while a lease runs; elements without a timeout: for good. */
 #define RULEBOOK_LEASE "armed"
 
@@ -47,8 +51,27 @@
  */
 char *rulebook_text(const struct intercept *spec, struct failure *why);
 
-/* The same, with what the instance to be replaced remembers of flows under way; `listing` is its table
- * as nft lists it. */
+/*
+ * The same in two transactions, where there is no instance: first the sets of the lists in `which`, then
+ * the rules. Kernels show a range in a new set some microseconds after they have switched to the rules
+ * that came with it (nft_set_commit_update() comes after the generation): meanwhile every packet would
+ * miss the set.
+ */
+char *rulebook_lists(const struct intercept *spec, const bool which[INTERCEPT_LISTS],
+		     struct failure *why);
+char *rulebook_rules(const struct intercept *spec, struct failure *why);
+
+/*
+ * The second transaction where there is one, `listing` as nft lists its table. Its chains keep their
+ * places at the hooks and get other rules: a packet meets, in each chain, either the old ones or the new
+ * ones. (With another table, one that is between two chains when the generation changes could meet
+ * neither.) What it remembers of flows under way stays, as do counters, and sets of lists that are the
+ * same; for others the specification names the set's twin.
+ */
+char *rulebook_change(const struct intercept *spec, const char *listing, struct failure *why);
+
+/* As rulebook_text(), with what the instance to be replaced remembers of flows under way. Works whatever
+ * somebody did to the table. */
 char *rulebook_replacement(const struct intercept *spec, const char *listing, struct failure *why);
 
 /*

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "netlink.h"
 #include "rulebook.h"
+#include "rulescan.h"
 
 #define LOCK_TABLE    "tproxy-lock"
 #define LOCK_POLL_MS  20
@@ -21,7 +22,8 @@
 
 struct ruleset {
 	struct nft_ctx *nft;
-	bool locked; /* its socket owns the lock's table */
+	struct netlink *netlink; /* for what libnftables cannot say */
+	bool locked;		 /* its socket owns the lock's table */
 };
 
 static struct nft_ctx *open_context(struct failure *why)
@@ -39,20 +41,15 @@ static struct nft_ctx *open_context(struct failure *why)
 
 /* Ask the kernel for the generation of its rule set: everybody with the right to use nf_tables may.
  * libnftables, when it is refused, prints a line of its own to stderr. */
-static int probe(struct failure *why)
+static int probe(struct netlink *channel, struct failure *why)
 {
-	struct netlink *channel = netlink_open(NETLINK_NETFILTER, why);
 	const struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
-	struct nl_msg *message;
+	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
 	int err;
 
-	if (!channel)
-		return -1;
-	message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
 	if (message)
 		nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO);
 	err = netlink_ask(channel, message, NULL, NULL);
-	netlink_close(channel);
 	if (!err)
 		return 0;
 	report_fail(why, -err, "nft", "rules of this network namespace");
@@ -63,19 +60,18 @@ static int probe(struct failure *why)
 
 struct ruleset *ruleset_open(struct failure *why)
 {
-	struct ruleset *rules;
+	struct ruleset *rules = calloc(1, sizeof(*rules));
 
-	if (probe(why))
-		return NULL;
-	rules = calloc(1, sizeof(*rules));
 	if (!rules) {
 		report_fail(why, ENOMEM, "calloc", "libnftables");
 		return NULL;
 	}
-	rules->nft = open_context(why);
+	rules->netlink = netlink_open(NETLINK_NETFILTER, why);
+	if (rules->netlink && !probe(rules->netlink, why))
+		rules->nft = open_context(why);
 	if (rules->nft)
 		return rules;
-	free(rules);
+	ruleset_close(rules);
 	return NULL;
 }
 
@@ -84,7 +80,9 @@ void ruleset_close(struct ruleset *rules)
 	if (!rules)
 		return;
 	ruleset_unlock(rules);
-	nft_ctx_free(rules->nft);
+	if (rules->nft)
+		nft_ctx_free(rules->nft);
+	netlink_close(rules->netlink);
 	free(rules);
 }
 
@@ -153,6 +151,24 @@ static int command(struct nft_ctx *nft, const char *text, const char *what, stru
 	return condense(nft_ctx_get_error_buffer(nft), what, why);
 }
 
+/* The last transaction under the lock, if it is held, also releases it: the kernel makes whoever closes
+ * its socket wait for all processors after each that deletes something. */
+static int last_command(struct ruleset *rules, const char *text, const char *what,
+			struct failure *why)
+{
+	char *both;
+	int err;
+
+	if (!rules->locked)
+		return command(rules->nft, text, what, why);
+	if (asprintf(&both, "%sdelete table inet " LOCK_TABLE "\n", text) < 0)
+		return report_fail(why, ENOMEM, "asprintf", "%s", what);
+	err = command(rules->nft, both, what, why);
+	rules->locked = err;
+	free(both);
+	return err;
+}
+
 int ruleset_check(struct ruleset *rules, const char *text, struct failure *why)
 {
 	int err;
@@ -202,15 +218,6 @@ static json_t *listing_objects(struct ruleset *rules, const char *text, unsigned
 	return list;
 }
 
-/* Numbers, so that no name of a protocol has to be looked up, and none can change. */
-static json_t *listing_json(struct ruleset *rules, const char *text, bool contents,
-			    struct failure *why)
-{
-	return listing_objects(rules, text,
-			       NFT_CTX_OUTPUT_NUMERIC_ALL | (contents ? 0 : NFT_CTX_OUTPUT_TERSE),
-			       why);
-}
-
 /* --- digests of what was read back ------------------------------------------------------------ */
 
 /* One part as read back: its name and the digest of all that does not move by itself. */
@@ -228,45 +235,24 @@ struct reading {
 	char spec[INTERCEPT_TEXT_MAX];
 	char seal[RULESET_PARTS_MAX * 80];
 	bool odd_elements[INTERCEPT_LISTS];
-	bool starved; /* for want of memory a digest is wrong */
 };
 
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-	for (; *text; text++)
-		hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
-static struct digest *digest_named(struct reading *r, const char *kind, const char *name)
+/* Add an object to its part's digest, rules in their order. */
+static void digest_add(struct reading *r, const char *kind, const char *name, uint64_t hash)
 {
 	char full[sizeof(r->digest->name)];
+	struct digest *digest = r->digest;
 
 	snprintf(full, sizeof(full), "%s%s%s", kind, *name ? "." : "", name);
-	for (unsigned i = 0; i < r->digests; i++)
-		if (!strcmp(r->digest[i].name, full))
-			return &r->digest[i];
-	if (r->digests == RULESET_PARTS_MAX)
-		return NULL;
-	strcpy(r->digest[r->digests].name, full);
-	r->digest[r->digests].hash = UINT64_C(0xcbf29ce484222325);
-	return &r->digest[r->digests++];
-}
-
-/* Add an object to its part's digest, without handles, counts and elements. */
-static void digest_add(struct reading *r, const char *kind, const char *name, json_t *object)
-{
-	static const char *const moving[] = { "handle", "packets", "bytes", "elem", "index" };
-	struct digest *digest = digest_named(r, kind, name);
-	char *text;
-
-	for (size_t i = 0; i < sizeof(moving) / sizeof(*moving); i++)
-		json_object_del(object, moving[i]);
-	text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
-	r->starved |= !text;
-	if (digest && text)
-		digest->hash = hash_text(digest->hash, text);
-	free(text);
+	while (digest < r->digest + r->digests && strcmp(digest->name, full))
+		digest++;
+	if (digest == r->digest + RULESET_PARTS_MAX)
+		return;
+	if (digest == r->digest + r->digests) {
+		r->digests++;
+		strcpy(digest->name, full);
+	}
+	digest->hash = (digest->hash ^ hash) * UINT64_C(0x100000001b3);
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -288,47 +274,73 @@ static void append(char *buf, size_t size, const char *text)
 	snprintf(buf + used, size - used, "%s", text);
 }
 
-static void read_rule(struct reading *r, json_t *rule)
+static void read_rule(struct reading *r, const struct rulescan_object *rule)
 {
-	const char *chain = text_of(rule, "chain");
-
-	if (!strcmp(chain, RULEBOOK_SEAL)) {
-		append(r->seal, sizeof(r->seal), text_of(rule, "comment"));
+	if (!strcmp(rule->name, RULEBOOK_SEAL)) {
+		append(r->seal, sizeof(r->seal), rule->comment);
 		return;
 	}
-	if (!strcmp(chain, RULEBOOK_SPEC))
-		append(r->spec, sizeof(r->spec), text_of(rule, "comment"));
-	digest_add(r, "chain", chain, rule);
+	if (!strcmp(rule->name, RULEBOOK_SPEC))
+		append(r->spec, sizeof(r->spec), rule->comment);
+	digest_add(r, "chain", rule->name, rule->digest);
 }
 
-static void read_chain(struct reading *r, json_t *chain)
+static void read_chain(struct reading *r, const struct rulescan_object *chain)
 {
-	const char *name = text_of(chain, "name");
-
-	if (!strcmp(name, RULEBOOK_ENDING))
+	if (!strcmp(chain->name, RULEBOOK_ENDING))
 		r->state->ending = true;
-	else if (strcmp(name, RULEBOOK_SEAL))
-		digest_add(r, "chain", name, chain);
+	else if (strcmp(chain->name, RULEBOOK_SEAL))
+		digest_add(r, "chain", chain->name, chain->digest);
 }
 
-static void read_counter(struct reading *r, json_t *counter)
+/* The sets of `down` come and go with it. */
+static void read_set(struct reading *r, const struct rulescan_object *set)
+{
+	if (strncmp(set->name, "fresh", 5))
+		digest_add(r, "set", set->name, set->digest);
+}
+
+static void read_counter(struct reading *r, const struct rulescan_object *counter)
 {
 	struct ruleset_state *state = r->state;
 
 	if (state->counters < RULESET_COUNTERS_MAX) {
 		struct ruleset_counter *c = &state->counter[state->counters++];
 
-		snprintf(c->name, sizeof(c->name), "%s", text_of(counter, "name"));
-		c->packets = number_of(counter, "packets");
-		c->bytes = number_of(counter, "bytes");
+		snprintf(c->name, sizeof(c->name), "%s", counter->name);
+		c->packets = counter->packets;
+		c->bytes = counter->bytes;
 	}
-	digest_add(r, "counters", "", counter);
+	digest_add(r, "counters", "", counter->digest);
 }
 
-/* --- sets ------------------------------------------------------------------------------------- */
+static void read_object(const struct rulescan_object *object, void *context)
+{
+	static void (*const readers[])(struct reading * r, const struct rulescan_object *object) = {
+		[RULESCAN_CHAIN] = read_chain,
+		[RULESCAN_SET] = read_set,
+		[RULESCAN_COUNTER] = read_counter,
+		[RULESCAN_RULE] = read_rule,
+	};
 
-/* Which list a set of ours holds; INTERCEPT_LISTS for another set. */
-static int list_of_set(const char *name)
+	readers[object->kind](context, object);
+}
+
+static void forget(void *context)
+{
+	struct reading *r = context;
+
+	r->digests = 0;
+	memset(r->digest, 0, sizeof(r->digest));
+	r->spec[0] = r->seal[0] = '\0';
+	r->state->ending = false;
+	r->state->counters = 0;
+}
+
+/* --- sets' elements --------------------------------------------------------------------------- */
+
+/* Which list a set of ours holds; INTERCEPT_LISTS for another set. is_twin may be NULL. */
+static int list_of_set(const char *name, bool *is_twin)
 {
 	for (int id = 0; id < INTERCEPT_LISTS; id++) {
 		size_t length = strlen(intercept_lists[id].name);
@@ -336,8 +348,12 @@ static int list_of_set(const char *name)
 
 		if (strncmp(name, intercept_lists[id].name, length))
 			continue;
-		if (intercept_lists[id].is_ports ? !*rest
-						 : !strcmp(rest, "4") || !strcmp(rest, "6"))
+		if (!intercept_lists[id].is_ports && *rest != '4' && *rest != '6')
+			continue;
+		rest += !intercept_lists[id].is_ports;
+		if (is_twin)
+			*is_twin = *rest;
+		if (!*rest || !strcmp(rest, RULEBOOK_TWIN))
 			return id;
 	}
 	return INTERCEPT_LISTS;
@@ -380,24 +396,64 @@ static void read_lease(struct ruleset_state *state, const json_t *set)
 	state->lease_seconds = number_of(element, "expires");
 }
 
-static void read_set(struct reading *r, json_t *set)
+static void read_elements(struct reading *r, const char *name, json_t *elements)
 {
-	const char *name = text_of(set, "name");
-	int id = list_of_set(name);
-	size_t i;
+	int id = list_of_set(name, NULL);
 	json_t *element;
+	size_t i;
 
-	if (id < INTERCEPT_LISTS)
-		json_array_foreach(json_object_get(set, "elem"), i,
-				   element) if (!(intercept_lists[id].is_ports
-							  ? add_port(&r->state->spec, id, element)
-							  : add_cidr(&r->state->spec, id, element)))
-			r->odd_elements[id] = true;
-	if (!strcmp(name, RULEBOOK_LEASE))
-		read_lease(r->state, set);
-	/* Those of `down` come and go with it. */
-	if (strncmp(name, "fresh", 5))
-		digest_add(r, "set", name, set);
+	json_array_foreach(elements, i,
+			   element) if (!(intercept_lists[id].is_ports
+						  ? add_port(&r->state->spec, id, element)
+						  : add_cidr(&r->state->spec, id, element)))
+		r->odd_elements[id] = true;
+}
+
+/* One set with its elements. Numbers, so that no name of a protocol has to be looked up, and none can
+ * change. One that went meanwhile has none. */
+static int read_contents_of(struct ruleset *rules, struct reading *r, const char *table,
+			    const char *name, struct failure *why)
+{
+	char text[RULEBOOK_TABLE_MAX + 64];
+	json_t *list, *object;
+	size_t i;
+
+	snprintf(text, sizeof(text), "list set inet " RULEBOOK_PREFIX "%s %s", table, name);
+	list = listing_objects(rules, text, NFT_CTX_OUTPUT_NUMERIC_ALL, why);
+	if (!list)
+		return why->err == ENOENT ? 0 : -1;
+	json_array_foreach(list, i, object)
+	{
+		json_t *set = json_object_get(object, "set");
+
+		if (!set)
+			continue;
+		if (!strcmp(name, RULEBOOK_LEASE))
+			read_lease(r->state, set);
+		else
+			read_elements(r, name, json_object_get(set, "elem"));
+	}
+	json_decref(list);
+	return 0;
+}
+
+/* Of the sets that hold what was asked for; those that remember flows may be large, and move. */
+static int read_contents(struct ruleset *rules, struct reading *r, const char *table,
+			 struct failure *why)
+{
+	for (unsigned i = 0; i < r->digests; i++) {
+		const char *name = r->digest[i].name + strlen("set.");
+		struct failure reason = { 0 };
+
+		if (strncmp(r->digest[i].name, "set.", 4) ||
+		    (strcmp(name, RULEBOOK_LEASE) && list_of_set(name, NULL) == INTERCEPT_LISTS))
+			continue;
+		if (read_contents_of(rules, r, table, name, &reason)) {
+			*why = reason;
+			return -1;
+		}
+	}
+	return 0;
 }
 
 /* --- comparing with the seal ------------------------------------------------------------------ */
@@ -466,7 +522,7 @@ static void compare_contents(struct reading *r)
 			continue;
 		for (unsigned i = 0; i < state->parts; i++)
 			if (!strncmp(state->part[i].name, "set:", 4) &&
-			    list_of_set(state->part[i].name + 4) == id &&
+			    list_of_set(state->part[i].name + 4, NULL) == id &&
 			    state->part[i].verdict == PART_PRESENT)
 				state->part[i].verdict = PART_CHANGED;
 	}
@@ -474,65 +530,44 @@ static void compare_contents(struct reading *r)
 
 /* --- reading back ----------------------------------------------------------------------------- */
 
-static void read_object(struct reading *r, json_t *object)
+/* Which names the lists' sets have: not part of the text, but known by them. */
+static void read_twins(struct reading *r)
 {
-	static const struct {
-		const char *kind;
-		void (*read)(struct reading *r, json_t *object);
-	} kinds[] = {
-		{ "chain", read_chain },
-		{ "rule", read_rule },
-		{ "counter", read_counter },
-	};
-	json_t *table = json_object_get(object, "table");
+	bool is_twin = false;
 
-	if (table)
-		r->state->handle = number_of(table, "handle");
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
-		if (json_object_get(object, kinds[i].kind))
-			kinds[i].read(r, json_object_get(object, kinds[i].kind));
+	for (unsigned i = 0; i < r->digests; i++) {
+		int id = strncmp(r->digest[i].name, "set.", 4)
+				 ? INTERCEPT_LISTS
+				 : list_of_set(r->digest[i].name + 4, &is_twin);
+
+		if (id < INTERCEPT_LISTS)
+			r->state->spec.twin[id] = is_twin;
+	}
 }
 
-static void read_table(struct reading *r, json_t *list)
+/* A rule knows a control group by its number: one that was made anew has another. */
+static void add_groups(struct reading *r, const struct intercept_groups *groups)
 {
-	struct ruleset_state *state = r->state;
-	json_t *object;
-	size_t i;
-
-	state->present = true;
-	json_array_foreach(list, i, object) read_object(r, object);
-	/* The lists of the specification are filled from the sets: its text comes first. */
-	state->readable = !intercept_parse(r->spec, &state->spec, NULL);
-	json_array_foreach(list, i, object) if (json_object_get(object, "set"))
-		read_set(r, json_object_get(object, "set"));
+	for (unsigned i = 0; i < groups->count; i++)
+		digest_add(r, "chain", "local", intercept_group_number(groups->at[i]));
 }
 
-static json_t *list_table(struct ruleset *rules, const char *name, bool contents,
-			  struct failure *why)
-{
-	char text[RULEBOOK_TABLE_MAX + 32];
-
-	snprintf(text, sizeof(text), "list table inet " RULEBOOK_PREFIX "%s", name);
-	return listing_json(rules, text, contents, why);
-}
-
-static int read_back(struct ruleset *rules, const char *name, bool contents, struct reading *r,
+static int read_back(struct ruleset *rules, const char *name, struct reading *r,
 		     struct failure *why)
 {
-	struct failure reason = { 0 };
-	json_t *list;
+	char table[RULEBOOK_TABLE_MAX];
 
 	intercept_init(&r->state->spec);
-	list = list_table(rules, name, contents, &reason);
-	if (!list && reason.err == ENOENT)
-		return 0;
-	if (!list) {
-		*why = reason;
+	snprintf(table, sizeof(table), RULEBOOK_PREFIX "%s", name);
+	if (rulescan_table(rules->netlink, table, &r->state->handle, read_object, forget, r, why))
 		return -1;
-	}
-	read_table(r, list);
-	json_decref(list);
-	return r->starved ? report_fail(why, ENOMEM, "json_dumps", "reading rules") : 0;
+	r->state->present = r->state->handle;
+	if (r->state->present)
+		r->state->readable = !intercept_parse(r->spec, &r->state->spec, NULL);
+	read_twins(r);
+	add_groups(r, &r->state->spec.cgroup);
+	add_groups(r, &r->state->spec.not_cgroup);
+	return 0;
 }
 
 int ruleset_read(struct ruleset *rules, const char *name, bool contents,
@@ -545,7 +580,9 @@ int ruleset_read(struct ruleset *rules, const char *name, bool contents,
 	if (!r)
 		return report_fail(why, ENOMEM, "calloc", "reading rules");
 	r->state = state;
-	err = read_back(rules, name, contents, r, why);
+	err = read_back(rules, name, r, why);
+	if (!err && contents)
+		err = read_contents(rules, r, name, why);
 	if (!err && state->present) {
 		compare_seal(r);
 		if (contents)
@@ -591,14 +628,14 @@ int ruleset_seal(struct ruleset *rules, const struct intercept *spec, struct fai
 	if (!r)
 		return report_fail(why, ENOMEM, "calloc", "sealing rules");
 	r->state = &state;
-	err = read_back(rules, spec->name, false, r, why);
+	err = read_back(rules, spec->name, r, why);
 	if (!err && (!state.readable || strcmp(r->spec, intercept_text(spec, asked))))
 		err = report_refuse(why, "what was installed does not read back as it was written; "
 					 "is another program changing the rules?");
 	if (!err) {
 		write_seal(r, r->seal, sizeof(r->seal));
 		text = rulebook_notes(spec->name, RULEBOOK_SEAL, r->seal, why);
-		err = text ? command(rules->nft, text, "sealing the rules", why) : -1;
+		err = text ? last_command(rules, text, "sealing the rules", why) : -1;
 	}
 	free(text);
 	ruleset_state_free(&state);
@@ -634,7 +671,7 @@ int ruleset_remove(struct ruleset *rules, const char *name, struct failure *why)
 	snprintf(text, sizeof(text),
 		 "table inet " RULEBOOK_PREFIX "%s\ndelete table inet " RULEBOOK_PREFIX "%s\n",
 		 name, name);
-	return command(rules->nft, text, "removing the rules", why);
+	return last_command(rules, text, "removing the rules", why);
 }
 
 char *ruleset_save(struct ruleset *rules, const char *name, struct failure *why)

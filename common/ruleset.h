@@ -70,7 +70,8 @@ void ruleset_state_free(struct ruleset_state *state);
 /* Is every part as it was sealed? */
 bool ruleset_intact(const struct ruleset_state *state);
 
-/* Read back what was just loaded, see that it is this specification, and store digests of its parts. */
+/* Read back what was just loaded, see that it is this specification, and store digests of its parts;
+ * the lock, if it is held, is released in the same transaction. */
 int ruleset_seal(struct ruleset *rules, const struct intercept *spec, struct failure *why);
 
 /* Phase 1 of removal: take no new connection, leave what is relayed already alone. One transaction.
@@ -81,7 +82,7 @@ int ruleset_end_interception(struct ruleset *rules, const struct intercept *spec
 /* Keep for good what is on probation. */
 int ruleset_confirm(struct ruleset *rules, const char *name, struct failure *why);
 
-/* Remove the instance's table; none is success. */
+/* Remove the instance's table; none is success. The lock, if it is held, is released with it. */
 int ruleset_remove(struct ruleset *rules, const char *name, struct failure *why);
 
 /* The whole table as text that ruleset_restore() puts back, counters and all; NULL with why->err 0

@@ -133,22 +133,39 @@ static void take_socket(struct nlmsghdr *message, void *context)
 	struct answer *answer = context;
 	struct sockdiag_socket s;
 
-	if (message->nlmsg_type == SOCK_DIAG_BY_FAMILY && !answer->verdict &&
-	    parse_socket(message, answer->protocol, &s))
+	if ((message->nlmsg_type == SOCK_DIAG_BY_FAMILY ||
+	     message->nlmsg_type == TCPDIAG_GETSOCK) &&
+	    !answer->verdict && parse_socket(message, answer->protocol, &s))
 		answer->verdict = answer->visit(&s, answer->context);
+}
+
+static int send_request(struct sockdiag *diag, int type, int flags, const void *request,
+			size_t size, struct answer *answer)
+{
+	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
+
+	if (message && nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO)) {
+		nlmsg_free(message);
+		message = NULL;
+	}
+	return netlink_ask(diag->netlink, message, take_socket, answer);
 }
 
 /* Send one request and hand on the sockets it is answered with. Returns 0 or -errno. */
 static int ask(struct sockdiag *diag, int type, int flags, const struct inet_diag_req_v2 *request,
 	       struct answer *answer)
 {
-	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
+	return send_request(diag, type, flags, request, sizeof(*request), answer);
+}
 
-	if (message && nlmsg_append(message, (void *)request, sizeof(*request), NLMSG_ALIGNTO)) {
-		nlmsg_free(message);
-		message = NULL;
-	}
-	return netlink_ask(diag->netlink, message, take_socket, answer);
+/* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds on a
+ * machine with much memory, however few they are. Only the older request has both families in one
+ * (inet_diag_dump_compat(): AF_UNSPEC). */
+static int ask_mixed(struct sockdiag *diag, unsigned states, struct answer *answer)
+{
+	const struct inet_diag_req request = { .idiag_family = AF_INET, .idiag_states = states };
+
+	return send_request(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request), answer);
 }
 
 int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
@@ -157,6 +174,9 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 	static const int families[] = { AF_INET, AF_INET6 };
 	struct answer answer = { filter->protocol, visit, context, 0 };
 
+	if (filter->mixed && filter->protocol == IPPROTO_TCP &&
+	    !ask_mixed(diag, filter->states, &answer))
+		return answer.verdict;
 	for (size_t i = 0; i < 2 && !answer.verdict; i++) {
 		struct inet_diag_req_v2 request = {
 			.sdiag_family = families[i],

@@ -46,6 +46,7 @@ struct sockdiag_filter {
 	int family;	 /* AF_UNSPEC: both */
 	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
 	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
+	bool mixed;	 /* TCP, both families: in any order, for half the price */
 };
 
 /* An open channel to the network namespace it was opened in. */

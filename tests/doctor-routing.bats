@@ -99,7 +99,7 @@ teardown() {
 	assert_equal "$(on proxy ip route show table 100)" "10.1.0.0/16 via 198.51.100.2 dev toserver "
 }
 
-# Its process name and its settings are what counts; what it does to foreign rules is done by hand.
+# For settings its process name is what counts; what it does with them is in the test after these.
 start_networkd() {
 	mkdir -p "$OUT/bin"
 	cp -n "$(type -P sleep)" "$OUT/bin/systemd-networkd"
@@ -115,29 +115,73 @@ doctor_with_networkd_conf() {
 		exec tproxy-setup doctor -q -H -o severity,check,evidence' sh "$1"
 }
 
-@test "systemd-networkd removes foreign rules: it is told of, and the loss is found" {
-	patient
-	start_networkd proxy
-	finds warn networkd 'systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes ManageForeignRoutes=yes'
-	assert_regex "$(fix_of networkd)" 'ManageForeignRoutingPolicyRules=no.*ManageForeignRoutes=no.*systemctl restart systemd-networkd'
-	on proxy ip rule del pref 100
-	on proxy ip -6 rule del pref 100
-	fails
-	finds fail routing 'our rule is missing in `ip rule`'
-	mend routing
-	works
-	works "$WEB6"
-}
-
-@test "systemd-networkd that leaves foreign rules alone, or runs elsewhere, is no complaint" {
+@test "systemd-networkd: it is told of, unless it leaves foreign rules alone, or runs elsewhere" {
 	patient
 	start_networkd client
 	healthy
 	start_networkd proxy
-	run doctor_with_networkd_conf '[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes = false\n'
-	assert_line --regexp '^ok +networkd .*leaves foreign rules and routes alone \(/etc/systemd/networkd.conf.d/a.conf\)'
 	run doctor_with_networkd_conf '[Network]\nManageForeignRoutes=no\n[Other]\nManageForeignRoutingPolicyRules=no\n'
-	assert_line --regexp '^warn +networkd .*runs with ManageForeignRoutingPolicyRules=yes \('
+	assert_line --regexp '^warn +networkd .*systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes \(the default\)'
+	run doctor_with_networkd_conf '[Network]\nManageForeignRoutingPolicyRules = false\n'
+	assert_line --regexp '^ok +networkd .*leaves foreign rules alone \(/etc/systemd/networkd.conf.d/a.conf\)'
+}
+
+# The real one, with directories of its own. It takes a read-only /sys for a container's, where it does
+# not wait for udev. It is to configure interface NAME, which comes later.
+real_networkd() {
+	bg networkd proxy unshare --mount bash -ec '
+		mount -t sysfs -o ro none /sys
+		mount -t tmpfs none /run
+		mkdir -p /run/systemd/{netif/{links,leases,lldp},network} /run/dbus
+		chown -R systemd-network: /run/systemd/netif
+		mkdir -p "$2"
+		mount --bind "$2" /etc/systemd
+		mkdir -p /etc/systemd/network
+		printf "[Match]\nName=%s\n[Network]\nLinkLocalAddressing=no\n" "$1" >/etc/systemd/network/a.network
+		SYSTEMD_LOG_LEVEL=debug exec /lib/systemd/systemd-networkd' sh "$1" "$OUT/etc"
+	wait_line networkd.err '^Enumeration completed'
+}
+
+has_rules() {
+	(($(on proxy sh -c 'ip rule; ip -6 rule' | grep -c 'proto 116') == $1))
+}
+
+# new_interface NAME: and networkd has configured it.
+new_interface() {
+	on proxy ip link add "$1" type veth peer name "$1-peer"
+	on proxy ip link set "$1-peer" up
+	wait_line networkd.err "^$1: State changed: configuring -> configured"
+}
+
+@test "systemd-networkd itself removes our rules when it configures an interface, until it is told not to" {
+	root_only "it changes to a user of its own"
+	[[ -x /lib/systemd/systemd-networkd ]] || skip "no systemd-networkd"
+	patient
+	works
+	real_networkd later0
+	finds warn networkd 'systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes'
+	has_rules 2
+	new_interface later0
+	wait_until 10 has_rules 0
+	fails
+	finds fail routing 'our rule is missing in `ip rule`'
+	refute_output --partial "route is missing"
+	mend routing
+	works
+	works "$WEB6"
+	stop networkd
+	# What the doctor prints, but for the restart.
+	real_networkd later1
+	command=$(fix_of networkd)
+	assert_regex "$command" ' && systemctl restart systemd-networkd$'
+	on proxy nsenter --mount="/proc/$(pid_of networkd)/ns/mnt" bash -c "${command% && systemctl*}"
+	stop networkd
+	real_networkd later1
+	new_interface later1
+	has_rules 2
+	works
+	run on proxy nsenter --mount="/proc/$(pid_of networkd)/ns/mnt" tproxy-setup doctor -q -H -o severity,check,evidence
+	assert_line --regexp '^ok +networkd '
 }
 
 # The server has a way of its own to the client's network, as with two gateways on one segment:

@@ -54,6 +54,7 @@ is_before_or_done() {
 
 @test "up that replaces: each call fails in turn, and the old instance is as it was" {
 	prepare() {
+		on proxy tproxy-setup down -q
 		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
 	}
 	prepare
@@ -63,6 +64,7 @@ is_before_or_done() {
 
 @test "up that replaces: every seventh allocation fails in turn" {
 	prepare() {
+		on proxy tproxy-setup down -q
 		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
 	}
 	prepare
