@@ -57,12 +57,18 @@ relayed_all() {
 	refute_line_in relay.out ' refused '
 }
 
-@test "forty in a row: plain" {
+# forty [ADDRESS ADDRESS6]: in the circumstances that the test has made, all forty; the server sees them
+# come from there (the client).
+forty() {
 	intercept 80
 	relay
 	transfers
-	came_from 192.0.2.2 2001:db8:1::2
+	came_from "${1-192.0.2.2}" "${2-2001:db8:1::2}"
 	relayed_all
+}
+
+@test "forty in a row: plain" {
+	forty
 }
 
 @test "forty in a row: with a firewall that drops ct state invalid" {
@@ -73,11 +79,7 @@ relayed_all() {
 			chain output { type filter hook output priority 0; ct state invalid drop; }
 		}
 	END
-	intercept 80
-	relay
-	transfers
-	came_from 192.0.2.2 2001:db8:1::2
-	relayed_all
+	forty
 }
 
 @test "forty in a row: with the upstream leg masqueraded" {
@@ -89,11 +91,7 @@ relayed_all() {
 			}
 		}
 	END
-	intercept 80
-	relay
-	transfers
-	came_from 198.51.100.1 2001:db8:2::1
-	relayed_all
+	forty 198.51.100.1 2001:db8:2::1
 }
 
 @test "forty in a row: with 1 % of all packets lost" {
@@ -105,20 +103,12 @@ relayed_all() {
 			}
 		}
 	END
-	intercept 80
-	relay
-	transfers
-	came_from 192.0.2.2 2001:db8:1::2
-	relayed_all
+	forty
 }
 
 @test "forty in a row: with SYN cookies forced" {
 	on proxy sysctl -qw net.ipv4.tcp_syncookies=2
-	intercept 80
-	relay
-	transfers
-	came_from 192.0.2.2 2001:db8:1::2
-	relayed_all
+	forty
 }
 
 @test "forty in a row: with up of another instance in the middle" {
