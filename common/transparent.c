@@ -491,6 +491,16 @@ int transparent_probe(const struct endpoint *client,
 	return 0;
 }
 
+/* What the kernel means by it: it tells routes apart by their errors (fib_props). */
+static int explain_connect(struct failure *why)
+{
+	if (why->err == EINVAL)
+		report_detail(why, "a blackhole route leads there");
+	if (why->err == EACCES)
+		report_detail(why, "a prohibit route leads there, or a security module forbids it");
+	return -1;
+}
+
 /* One attempt with exactly that source. */
 static int connect_from(const struct endpoint *source, const struct endpoint *to,
 			const struct transparent_connect_options *options, bool data_waits,
@@ -522,6 +532,9 @@ static int connect_from(const struct endpoint *source, const struct endpoint *to
 	length = endpoint_to_sockaddr(to, &address);
 	if (connect(fd, &address.sa, length) == 0 || errno == EINPROGRESS)
 		return fd;
+	close_quietly(fd);
+	fail_at(why, call, subject);
+	return explain_connect(why);
 fail:
 	close_quietly(fd);
 	return fail_at(why, call, subject);

@@ -366,6 +366,33 @@ meeting() {
 	assert_line_in relay.out ' client-reset$'
 }
 
+# ---------------------------------------------------------------- upstreams that cannot be reached
+
+@test "routes that lead nowhere: refused at once, each in words" {
+	local host
+	relay -v --connect-timeout 60s
+	neighbour
+	on proxy ip route add blackhole 198.51.100.71
+	on proxy ip route add prohibit 198.51.100.72
+	on proxy ip route add unreachable 198.51.100.73
+	on proxy ip -6 route add blackhole 2001:db8:2::71
+	on proxy ip -6 route add prohibit 2001:db8:2::72
+	on proxy ip -6 route add unreachable 2001:db8:2::73
+	SECONDS=0
+	for host in 198.51.100. 2001:db8:2::; do
+		run -0 on client "$PEER" connect "${host}71" 8000 gone
+		run -0 on client "$PEER" connect "${host}72" 8000 gone
+		run -0 on client "$PEER" connect "${host}73" 8000 gone
+	done
+	((SECONDS < 30))
+	neighbour_is_well
+	stop relay
+	assert_equal "$(grep -c ' refused .* upstream-unreachable$' "$OUT/relay.out")" 6
+	assert_equal "$(grep -c '71\]*:8000: connect: a blackhole route leads there: ' "$OUT/relay.err")" 2
+	assert_equal "$(grep -c '72\]*:8000: connect: a prohibit route leads there, ' "$OUT/relay.err")" 2
+	assert_equal "$(grep -c '73\]*:8000: connect: No route to host ' "$OUT/relay.err")" 2
+}
+
 # ---------------------------------------------------------------- writes, ports, stalls
 
 @test "hundreds of writes of one byte, each way" {
