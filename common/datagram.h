@@ -22,7 +22,7 @@
 
 /*
  * Open a UDP socket at the endpoint, non-blocking, that tells of each datagram what struct datagram
- * holds. Of the options backlog, alone and notsent_lowat mean nothing here. It joins an endpoint that is
+ * holds. Of the options backlog, alone and ack_delay mean nothing here. It joins an endpoint that is
  * in use only with reuseport; later sockets of the same user may join it, as those of flows do.
  * Returns the descriptor, or -1 with *why.
  */

@@ -103,10 +103,6 @@ static int set_inherited(int fd, int family, const struct transparent_listen_opt
 	*call = "setsockopt(TCP_NODELAY)";
 	if (set_int(fd, SOL_TCP, TCP_NODELAY, 1) < 0)
 		return -1;
-	*call = "setsockopt(TCP_NOTSENT_LOWAT)";
-	if (options->notsent_lowat > 0 &&
-	    set_int(fd, SOL_TCP, TCP_NOTSENT_LOWAT, options->notsent_lowat) < 0)
-		return -1;
 	*call = "setsockopt(SO_OOBINLINE)";
 	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
 		return -1;

@@ -43,7 +43,6 @@ struct transparent_listen_options {
 		*mark;	    /* SO_MARK of the listener (inherited by what it accepts), or NULL */
 	const char *device; /* SO_BINDTODEVICE, or NULL */
 	bool ingress;	    /* let transparent_ingress() tell where accepted connections came in */
-	int notsent_lowat;  /* TCP_NOTSENT_LOWAT of what is accepted, in bytes; 0: the system's */
 	/* For so many microseconds the ACK of what an accepted socket receives may wait for data that
 	 * carries it, from its first segment on; 0: the system's. Without effect before Linux 6.15
 	 * (TCP_DELACK_MAX_US), and where two of its clock ticks are longer: then it could be 40 ms. */
