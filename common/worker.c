@@ -687,7 +687,8 @@ int relay_init(struct relay *relay, unsigned workers, struct failure *why)
 	relay->workers = calloc(workers, sizeof(*relay->workers));
 	if (!relay->workers)
 		return report_fail(why, errno, "malloc", "%u workers", workers);
-	relay->count = relay->busy = workers;
+	relay->count = workers;
+	relay->busy = workers;
 	for (unsigned i = 0; i < workers; i++)
 		if (init_worker(&relay->workers[i], relay, why) < 0)
 			return -1;
