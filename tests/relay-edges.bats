@@ -173,6 +173,22 @@ again() {
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 5
 }
 
+@test "a router's other routes, however many come and go, do not wake the relay" {
+	local before
+	woken() { awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$(pid_of relay)/status"; }
+	relay
+	before=$(woken)
+	printf "route add 198.18.%d.%d via $V4\n" $(for i in {0..999}; do echo $((i / 250)) $((i % 250)); done) >"$OUT/routes"
+	on proxy ip -batch "$OUT/routes"
+	sed -i s/add/del/ "$OUT/routes"
+	on proxy ip -batch "$OUT/routes"
+	# One that it must know of.
+	on proxy ip addr add 203.0.113.130/32 dev lo
+	wait_until 10 eval '(($(woken) > before))'
+	(($(woken) - before < 10)) || fail "woken $(($(woken) - before)) times"
+	stop relay
+}
+
 @test "--upstream on this host: refused at the start, unless policy routing keeps its answers here" {
 	peer service proxy serve 9000 who recv:x send:y eof close
 	run -3 on proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
