@@ -442,7 +442,7 @@ for s in held:
 
 # client -> first relay (proxy, TPROXY) -> second relay (server) -> bystander, where the client was going
 @test "relay to relay: the second knows the client and its destination, and both records the same id" {
-	local id local
+	local id
 	intercept 8000 --iif toclient
 	bg second server tproxy-relay --accept-proxy 198.51.100.1,2001:db8:2::1 --source own --upstream-mark 0 \
 		-o event,client,origdst,origdst_by,upstream,unique_id,reason '*:3130'
