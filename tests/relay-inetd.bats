@@ -237,9 +237,9 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 
 @test "what needs listeners contradicts --inetd, and both are named" {
 	local option
-	for option in '--threads 2' '--max 5' --takeover "--control $OUT/control" -4 -6; do
+	for option in '--threads 2' '--max 5' --takeover "--control $OUT/control" "--metrics-file $OUT/metrics" -4 -6; do
 		run -2 tproxy-relay --inetd $option
-		assert_output --regexp '^tproxy-relay: --inetd and --[a-z0-9]+ contradict each other; see'
+		assert_output --regexp '^tproxy-relay: --inetd and --[a-z0-9-]+ contradict each other; see'
 	done
 	run -2 tproxy-relay 3129 --inetd
 	assert_output --regexp '^tproxy-relay: --inetd and the ENDPOINT 3129 contradict each other: '

@@ -221,7 +221,7 @@ refusals() {
 	touch "$OUT/over"
 	run -0 wait_exit steady
 	signal relay USR1
-	wait_line relay.err "counters: accepted=$((count + 1)) .* proxy-header=$count"
+	wait_line relay.err "counters: .*accepted=$((count + 1)) .* proxy-header=$count"
 	stop relay
 	assert_equal "$(grep -c ' refused - tcp 192\.0\.2\.2:[0-9]* - none .* proxy-header$' "$OUT/relay.out")" "$count"
 	assert_line_in relay.out ' close 1 tcp 192\.0\.2\.20:1 198\.51\.100\.2:8001 proxy-protocol .* 2 2 [0-9.]+ done$'
