@@ -15,7 +15,7 @@ bench: $(BENCH_NEEDS) ## compare tproxy-relay with other relays (15 minutes)
 bench-quick: $(BENCH_NEEDS) ## the same in 3 minutes: fewer workloads, fewer rounds
 	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(BENCH)
 
-bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-lab) ## tproxy-setup up and down beside a script of ip and nft
+bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/knock) ## tproxy-setup up and down beside a script of ip and nft
 	$(Q)TPROXY_BIN=$(abspath $(O)) tests/bench/setup
 
 .PHONY: bench bench-quick bench-setup

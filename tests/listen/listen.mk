@@ -2,6 +2,8 @@
 #
 # make soak, make bench-listen: tproxy-listen over very many connections. SOAK=N: so many.
 
+CHECK_NEEDS += $(O)/tests/knock
+
 $(O)/tests/knock: tests/listen/knock.c $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) mkdir -p $(@D)
