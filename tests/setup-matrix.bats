@@ -126,6 +126,65 @@ COUNT=0
 	goes proxy TCP $S4 passed
 }
 
+# Conversations, by who answers: for TCP a command for each connection, for UDP a connected socket for
+# each flow, to which divert must lead all but the first datagram. Servers answer with `passed`.
+start_conversations() {
+	local host
+	bg taken-tcp proxy tproxy-listen 3129 -- sh -c 'n=0; while read -r word; do echo $((n += 1)) flow; done'
+	bg taken-udp proxy "$TOP/tests/lib/flows" 3129
+	wait_listen proxy '[::1]:3129'
+	wait_listen proxy '[::1]:3129' udp
+	for host in server bystander; do
+		bg passed-$host $host tproxy-listen -t -u --redirect --allow-direct '*:80' -- \
+			python3 -c 'import socket; s = socket.socket(fileno=0)
+while s.recv(100): s.send(b"passed")'
+		wait_listen $host '[::]:80' udp
+	done
+}
+
+# converses HOST PROTOCOL ADDRESS taken|passed: three words and their answers. A connected socket hears
+# nobody but the address and port that it sent to.
+converses() {
+	local expected=$'1 flow\n2 flow\n3 flow'
+	[[ $2 == TCP ]] || expected=${expected/flow/listener}
+	[[ $4 == taken ]] || expected=$'passed\npassed\npassed'
+	run on "$1" timeout --foreground 10 python3 -c '
+import socket, sys
+host = sys.argv[2].strip("[]")
+s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                  socket.SOCK_DGRAM if sys.argv[1] == "UDP" else socket.SOCK_STREAM)
+s.settimeout(5)
+s.connect((host, 80))
+for n in range(3):
+    s.send(b"word\n")
+    print(s.recv(100).decode().strip())' "$2" "$3"
+	assert_output "$expected" || fail "$*"
+}
+
+@test "conversations, forwarded: each has a connected socket, the bystander's go by" {
+	start_conversations
+	on proxy tproxy-setup up -q --to 3129 --port 80 -t -u --src 192.0.2.0/24,2001:db8:1::/48
+	for to in $S4 $S6; do
+		for protocol in TCP UDP; do
+			converses client $protocol $to taken
+			converses bystander $protocol $to passed
+		done
+	done
+}
+
+@test "conversations, local: each has a connected socket, those with the bystander go by" {
+	start_conversations
+	on proxy tproxy-setup up -q --to 3129 --local --port 80 -t -u --dst 198.51.100.0/24,2001:db8:2::/48
+	for protocol in TCP UDP; do
+		for to in $S4 $S6; do
+			converses proxy $protocol $to taken
+		done
+		for to in $B4 $B6; do
+			converses proxy $protocol $to passed
+		done
+	done
+}
+
 @test "--local with conntrack in use" {
 	start_listener
 	start_servers
