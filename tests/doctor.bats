@@ -54,6 +54,14 @@ teardown() {
 	assert_equal "${#lines[@]}" 29
 }
 
+@test "the man page lists every check, in the order in which they are made, and no other" {
+	patient
+	on proxy tproxy-setup doctor -q --json | jq -r .check | uniq >"$OUT/made"
+	# The list that begins after these words.
+	sed -n '/^The checks, in the order/,/^\.El/s/^\.It Cm //p' "$TOP/man/tproxy-setup.8" >"$OUT/listed"
+	diff "$OUT/listed" "$OUT/made"
+}
+
 @test "a failure: exit 1, the reason and the command on stderr, unless -q" {
 	patient
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
