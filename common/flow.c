@@ -29,7 +29,8 @@
 #include <unistd.h>
 #include "flow.h"
 
-#define READS_PER_EVENT 4		      /* then others have their turn */
+#define READS_PER_EVENT 4    /* then others have their turn */
+#define TAKEN_MS	1000 /* for another thread to end what its client has reset */
 #define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a way is no longer bulk */
 
 static_assert(sizeof(struct flow) <= 176, "an idle connection is small");
@@ -563,9 +564,15 @@ static uint64_t quiet_ms(const struct flow_host *host, const struct flow *f)
 	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
 }
 
-static bool has_patience(const struct flow_host *host, const struct flow *f)
+/* Is it worth while to wait until the client's port is free, and not too late yet? */
+static bool may_wait(const struct flow_host *host, const struct flow *f,
+		     enum reopen_verdict verdict)
 {
-	return quiet_ms(host, f) < host->settings->connect_timeout;
+	uint64_t waited = quiet_ms(host, f);
+
+	if (verdict == REOPEN_BARRED || waited >= host->settings->connect_timeout)
+		return false;
+	return verdict == REOPEN_ENDING || waited < TAKEN_MS;
 }
 
 /* The client's port cannot be used: what else may be done about it? */
@@ -573,7 +580,7 @@ static int settle_clash(struct flow_host *host, struct flow *f, const struct end
 			struct failure *why)
 {
 	struct transparent_connect_options how = host->settings->connect;
-	enum reopen_verdict verdict = REOPEN_TAKEN;
+	enum reopen_verdict verdict = REOPEN_BARRED;
 
 	if (how.source != SOURCE_CLIENT)
 		return -1;
@@ -587,7 +594,7 @@ static int settle_clash(struct flow_host *host, struct flow *f, const struct end
 	if (reason_of_failure(why) != REASON_CLASH)
 		return -1;
 	if (!host->settings->new_port)
-		return verdict == REOPEN_ENDING && has_patience(host, f) ? 0 : -1;
+		return may_wait(host, f, verdict) ? 0 : -1;
 	how.source = SOURCE_CLIENT_ADDR;
 	return ask_upstream(host, f, to, &how, why);
 }

@@ -51,7 +51,7 @@ static enum reopen_verdict take_away(struct reopen *r, const struct sockdiag_soc
 		return REOPEN_CLEARED;
 	report_detail(why, "the last connection from the client's port is in TIME_WAIT here");
 	report_hint(why, "%s", refusal.hint);
-	return REOPEN_TAKEN;
+	return REOPEN_BARRED;
 }
 
 static enum reopen_verdict judge(struct reopen *r, const struct endpoint *local,
@@ -61,7 +61,7 @@ static enum reopen_verdict judge(struct reopen *r, const struct endpoint *local,
 	int found = sockdiag_lookup(r->diag, IPPROTO_TCP, peer, local, 0, &s, NULL);
 
 	if (found < 0)
-		return REOPEN_TAKEN;
+		return REOPEN_BARRED;
 	if (found == 0)
 		return REOPEN_CLEARED; /* it has gone meanwhile */
 	if (s.state == TCP_TIME_WAIT)

@@ -8,6 +8,10 @@
  * EADDRNOTAVAIL for a minute (tcp_twsk_unique()). But a TIME_WAIT guards its own host's port, and
  * whether that may be used again is for the client's kernel to say, which has just said so. Without a
  * relay its SYN would have reached the server. So the relay takes the TIME_WAIT away.
+ *
+ * A leg that is held is most likely that of a connection which the client has reset a moment ago, and
+ * which another thread, or the relay that this one replaces, is about to end: the client's own end of
+ * it is gone, or this connection would not be.
  */
 #ifndef TPROXY_REOPEN_H
 #define TPROXY_REOPEN_H
@@ -17,7 +21,8 @@
 
 /* What is in the way of a connection. */
 enum reopen_verdict {
-	REOPEN_TAKEN,  /* a socket that lives: somebody uses that port */
+	REOPEN_BARRED, /* a TIME_WAIT that may not be taken away, or it could not be found out */
+	REOPEN_TAKEN,  /* a socket that somebody holds; see below */
 	REOPEN_ENDING, /* the last connection, whose end is not acknowledged yet: a matter of time */
 	REOPEN_CLEARED, /* it was in TIME_WAIT; now there is nothing */
 };

@@ -122,6 +122,29 @@ again() {
 	assert_line_in relay.err 'connect: the server has not confirmed the end of the last connection from there: .*\(clash'
 }
 
+@test "a client resets and uses its port again at once, whichever thread gets it" {
+	peer echo server serve 8001 echo
+	bg relay proxy tproxy-listen --pass "$RELAY_PORT" -- tproxy-relay --threads 2
+	wait_listen proxy "$RELAY_PORT"
+	# The threads share the listeners: the new connection may be accepted before the other one ends the
+	# old one.
+	run -0 on client python3 -c "
+import socket, struct
+for i in range(30):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(('192.0.2.2', 40001))
+    s.connect(('$V4', 8001))
+    s.settimeout(30)
+    s.sendall(b'x')
+    assert s.recv(1) == b'x'
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    s.close()"
+	stop relay
+	refute_line_in relay.out ' refused '
+	assert_equal "$(grep -c ' client-reset$' "$OUT/relay.out")" 30
+}
+
 # ---------------------------------------------------------------- an upstream on this very host
 
 @test "an upstream on the proxy itself is refused at once, with the reason; with --source own it is not" {
