@@ -190,3 +190,35 @@ fault_relay() {
 		rm "$OUT/fired"
 	done
 }
+
+# count_memory CMD...: how many allocations a relay makes until it has ended, with CMD in between.
+count_memory() {
+	rm -f "$OUT/count"
+	bg relay proxy env TPROXY_FAULT_COUNT="$OUT/count" "$FAULT/tproxy-relay" "${proxied[@]}"
+	wait_listen proxy "$RELAY_PORT"
+	"$@"
+	stop relay
+	sed -n 's/^memory //p' "$OUT/count"
+}
+
+@test "relay: any one allocation of a connection with PROXY headers fails: it is reset, the next one is carried" {
+	local first last n
+	local proxied=(--accept-proxy 192.0.2.2 --send-proxy 2 --source own "*:$RELAY_PORT")
+	local id='\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40\x05\0\x02id'
+	peer server server serve 8000 'recv:\r\n\r\n\0\r\nQUIT\n' skip:17 'recv:\0\x02id' skip:7 recv:hello send:world
+	say() { on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" "send:${id}hello" "$@"; }
+	first=$(count_memory :)
+	last=$(count_memory say recv:world eof)
+	((last > first + 2)) || fail "$first allocations without a connection, $last with one"
+	for ((n = first; n < last; n++)); do
+		bg relay proxy env TPROXY_FAULT="memory:$((n + 1))" TPROXY_FAULT_LOG="$OUT/fired" \
+			"$FAULT/tproxy-relay" "${proxied[@]}"
+		wait_listen proxy "$RELAY_PORT"
+		run -0 say gone
+		run -0 say recv:world eof
+		stop relay
+		assert_equal "$(grep -c ' refused .* memory$\| close .* memory$' "$OUT/relay.out")" 1
+		assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 1
+	done
+	assert_equal "$(grep -c . "$OUT/fired")" $((last - first))
+}
