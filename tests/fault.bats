@@ -222,3 +222,37 @@ count_memory() {
 	done
 	assert_equal "$(grep -c . "$OUT/fired")" $((last - first))
 }
+
+@test "relay: a change of addresses that could not be read is read a moment later" {
+	on proxy tproxy-setup up -q --port 9000 --to "$RELAY_PORT" --include-own
+	# The first two questions are those at the start, one for each family.
+	bg relay proxy env TPROXY_FAULT=nl_send_auto:3:ENOBUFS TPROXY_FAULT_LOG="$OUT/fired" \
+		"$FAULT/tproxy-relay" "$RELAY_PORT" --connect-timeout 1s
+	wait_listen proxy "$RELAY_PORT"
+	on proxy ip addr add 203.0.113.130/32 dev lo
+	wait_line fired 'nl_send_auto 3'
+	refused_for_its_source() {
+		on client "$PEER" connect 203.0.113.130 9000 gone
+		has_line "$OUT/relay.out" ' refused .* source$'
+	}
+	wait_until 10 refused_for_its_source
+	stop relay
+}
+
+@test "relay: what is in the way of a client's port cannot be found out: a clash, and others go on" {
+	local host
+	for host in client proxy server; do
+		on "$host" sysctl -qw net.ipv4.tcp_timestamps=0
+	done
+	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
+	intercept 8000
+	peer server server serve 8000 recv:x send:y eof close
+	bg relay proxy env TPROXY_FAULT=nl_send_auto:3+:ENOBUFS "$FAULT/tproxy-relay" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 send:x recv:y fin eof
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 gone
+	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y fin eof
+	stop relay
+	assert_equal "$(grep -c ' refused .* clash$' "$OUT/relay.out")" 1
+	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
+}

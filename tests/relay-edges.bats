@@ -672,3 +672,29 @@ while True:
 	neighbour_is_well
 	stop relay
 }
+
+# ---------------------------------------------------------------- clients on the proxy itself
+
+@test "clients on the proxy itself: their port is their own, their address can be kept, in both families" {
+	local host
+	peer server server serve 9000 who recv:x send:y close
+	on proxy tproxy-setup up -q --name own --local --port 9000 --to "$RELAY_PORT"
+	relay
+	for host in "$V4" "$V6"; do
+		run -0 on proxy "$PEER" connect "$host" 9000 gone
+	done
+	stop relay
+	assert_equal "$(grep -c ' refused .* clash$' "$OUT/relay.out")" 2
+	relay --on-clash new-port
+	for host in "$V4" "$V6"; do
+		run -0 on proxy "$PEER" connect "$host" 9000 send:x recv:y eof
+	done
+	# Nobody else's port is changed.
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 9000 send:x recv:y eof
+	stop relay
+	assert_equal "$(grep -c ' addr 1 1 .* done$' "$OUT/relay.out")" 2
+	assert_equal "$(grep -c ' addr+port 1 1 .* done$' "$OUT/relay.out")" 1
+	assert_line_in server.out '^198\.51\.100\.1 [0-9]+$'
+	assert_line_in server.out '^2001:db8:2::1 [0-9]+$'
+	assert_line_in server.out '^192\.0\.2\.2 40001$'
+}
