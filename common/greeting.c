@@ -52,8 +52,10 @@ int greeting_await(struct loop *loop, struct greeting *g, int fd, greeting_handl
 	};
 	if (look(loop, g))
 		return 0;
-	if (loop_watch(loop, &g->source, EPOLLIN) < 0)
+	if (loop_watch(loop, &g->source, EPOLLIN) < 0) {
+		greeting_end(loop, g);
 		return -1;
+	}
 	loop_arm(loop, &g->timer, PROXYPROTO_TIME_MS);
 	return 0;
 }

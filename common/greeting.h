@@ -36,7 +36,7 @@ struct greeting {
  */
 int greeting_await(struct loop *loop, struct greeting *g, int fd, greeting_handler *done);
 
-/* Wait no longer; done is not called. */
+/* Wait no longer; done is not called. Again, it does nothing: source.dead tells that it is over. */
 void greeting_end(struct loop *loop, struct greeting *g);
 
 #endif

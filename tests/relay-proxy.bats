@@ -231,7 +231,7 @@ refusals() {
 
 @test "hundreds of slow headers cost no time, are seen waiting, and are reset after three seconds" {
 	local before after
-	believe
+	believe --threads 2
 	peer server server serve 8000 echo
 	bg slow client python3 -c '
 import select, socket, sys
