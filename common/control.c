@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "control.h"
 #include "figures.h"
+#include "journal.h"
 
 #define CLIENTS_MAX 16
 #define COMMAND_MAX 128
@@ -131,7 +132,7 @@ static void answer_connection(const struct record *r, void *context)
 
 static void visit_worker(struct worker *w, void *context)
 {
-	worker_list(w, answer_connection, context);
+	journal_list(w, answer_connection, context);
 }
 
 static void serve_commands(struct client *cl);

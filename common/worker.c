@@ -14,28 +14,19 @@
  * workers that are paused. A worker first says that it is paused and then looks at the limit once
  * more, so that the last release before cannot be missed.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "journal.h"
 #include "worker.h"
 
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 #define ACCEPTS_MAX 16
 #define RETRY_MS    1000
-
-/* A connection that has been accepted and whose PROXY header has not come yet. */
-struct arrival {
-	struct greeting greeting;
-	struct loop_garbage garbage;
-	struct transparent_connection connection;
-	unsigned listener;
-};
 
 static struct worker *worker_of(struct loop *loop)
 {
@@ -49,151 +40,6 @@ uint64_t relay_count(const struct relay *relay, unsigned which)
 	for (unsigned i = 0; i < relay->count; i++)
 		sum += tally_read(&relay->workers[i].tally, which);
 	return sum;
-}
-
-/* ---- records ---- */
-
-/* What is known of a connection from the beginning. */
-static void describe(const struct worker *w, const char *event, const struct endpoint *client,
-		     const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
-		     struct record *out)
-{
-	record_begin(out, "connection");
-	record_text(out, RECORD_EVENT, event);
-	record_text(out, RECORD_PROTO, "tcp");
-	record_endpoint(out, RECORD_CLIENT, client);
-	record_endpoint(out, RECORD_ORIGDST, origdst);
-	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
-	if (at < w->listeners.count)
-		record_endpoint(out, RECORD_LISTENER, &w->listeners.at[at].at);
-}
-
-/* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
-static const char *unique_id(struct worker *w, const struct flow *f)
-{
-	uint8_t id[PROXYPROTO_ID_MAX];
-	size_t length = flow_unique_id(&w->host, f, id);
-	bool word = true;
-
-	for (size_t i = 0; i < length; i++)
-		word = word && isgraph(id[i]);
-	if (word) {
-		memcpy(w->unique_id, id, length);
-		w->unique_id[length] = '\0';
-		return w->unique_id;
-	}
-	strcpy(w->unique_id, "0x");
-	for (size_t i = 0; i < length; i++)
-		sprintf(w->unique_id + 2 + 2 * i, "%02x", id[i]);
-	return w->unique_id;
-}
-
-static void describe_flow(struct worker *w, const struct flow *f, const char *event,
-			  struct record *out)
-{
-	describe(w, event, &f->client, &f->origdst, f->origin, f->listener, out);
-	record_number(out, RECORD_ID, f->id);
-	record_text(out, RECORD_UNIQUE_ID, unique_id(w, f));
-	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
-	if (f->side[FLOW_UPSTREAM].fd >= 0) {
-		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
-		record_endpoint(out, RECORD_UPSTREAM_LOCAL, flow_upstream_local(f));
-		record_endpoint(out, RECORD_UPSTREAM, flow_upstream(f));
-		record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
-	}
-	record_number(out, RECORD_BYTES_UP, f->way[FLOW_UP].bytes);
-	record_number(out, RECORD_BYTES_DOWN, f->way[FLOW_DOWN].bytes);
-	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
-}
-
-static void write_record(struct worker *w, struct record *r)
-{
-	record_time_now(r);
-	record_stream_put(w->relay->records, r);
-	w->wrote = true;
-}
-
-static bool is_logged(const struct relay *relay, enum reason reason)
-{
-	if (!relay->records || relay->log == RELAY_LOG_OFF)
-		return false;
-	return relay->log == RELAY_LOG_EVENTS || (reason != REASON_NONE && reason != REASON_DONE);
-}
-
-static void write_flow(struct worker *w, const struct flow *f, const char *event)
-{
-	struct record r;
-
-	if (!is_logged(w->relay, f->reason))
-		return;
-	describe_flow(w, f, event, &r);
-	record_text(&r, RECORD_REASON, reason_name(f->reason));
-	write_record(w, &r);
-}
-
-/* The record of a connection that never became a flow. */
-static void write_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
-			  enum reason reason)
-{
-	struct record r;
-
-	if (!is_logged(w->relay, reason))
-		return;
-	describe(w, "refused", &c->client, &c->origdst, c->origin, at, &r);
-	record_text(&r, RECORD_REASON, reason_name(reason));
-	write_record(w, &r);
-}
-
-void worker_list(struct worker *w, void (*put)(const struct record *r, void *context),
-		 void *context)
-{
-	struct record r;
-
-	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
-	     f = slab_next(&w->host.flows, f)) {
-		if (f->state == FLOW_CLOSED)
-			continue;
-		describe_flow(w, f, NULL, &r);
-		record_text(&r, RECORD_STATE, flow_state_name(f));
-		put(&r, context);
-	}
-	for (const struct arrival *a = slab_next(&w->arrivals, NULL); a;
-	     a = slab_next(&w->arrivals, a)) {
-		const struct transparent_connection *c = &a->connection;
-
-		if (a->greeting.source.dead)
-			continue;
-		describe(w, NULL, &c->client, &c->origdst, c->origin, a->listener, &r);
-		record_text(&r, RECORD_STATE, "greeting");
-		put(&r, context);
-	}
-}
-
-/* Once a turn. What the reader does not take now, worker 0 writes when it does. */
-static void flush_records(struct loop *loop)
-{
-	struct worker *w = worker_of(loop);
-
-	if (w->wrote && record_stream_flush(w->relay->records))
-		loop_wake(w->relay->workers[0].host.loop);
-	w->wrote = false;
-}
-
-static void write_output(struct worker *w)
-{
-	bool left = record_stream_flush(w->relay->records);
-
-	if (!left) {
-		loop_forget(w->host.loop, &w->output);
-		return;
-	}
-	w->output.fd = record_stream_fd(w->relay->records);
-	loop_watch(w->host.loop, &w->output, EPOLLOUT);
-}
-
-static void handle_output(struct loop *loop, struct loop_source *source, uint32_t events)
-{
-	write_output(worker_of(loop));
 }
 
 /* ---- nothing left to do ---- */
@@ -327,7 +173,7 @@ static void refuse(struct worker *w, const struct transparent_connection *c, uns
 {
 	tally_add(&w->tally, TALLY_REFUSED, 1);
 	tally_add(&w->tally, TALLY_REASONS + reason, 1);
-	write_refusal(w, c, at, reason);
+	journal_refusal(w, c, at, reason);
 	transparent_reset(c->fd);
 	leave(w);
 }
@@ -492,7 +338,7 @@ static void flow_opened(struct flow_host *host, struct flow *f)
 	struct worker *w = (struct worker *)host;
 
 	tally_add(&w->tally, TALLY_OPENED, 1);
-	write_flow(w, f, "open");
+	journal_flow(w, f, "open");
 }
 
 static void flow_finished(struct flow_host *host, struct flow *f)
@@ -504,7 +350,7 @@ static void flow_finished(struct flow_host *host, struct flow *f)
 	tally_add(&w->tally, TALLY_REASONS + f->reason, 1);
 	tally_add(&w->tally, TALLY_BYTES_UP, f->way[FLOW_UP].bytes);
 	tally_add(&w->tally, TALLY_BYTES_DOWN, f->way[FLOW_DOWN].bytes);
-	write_flow(w, f, opened ? "close" : "refused");
+	journal_flow(w, f, opened ? "close" : "refused");
 }
 
 static void flow_failed(struct flow_host *host, struct flow *f, const struct failure *why)
@@ -645,7 +491,7 @@ static void handle_wake(struct loop *loop, void *context)
 		loop_stop(loop);
 	resume(w);
 	if (w->index == 0 && w->relay->records)
-		write_output(w);
+		journal_write(w);
 }
 
 static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
@@ -667,7 +513,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->host.spare = give_spare;
 	w->retry.alarm = handle_retry;
 	w->deadline.alarm = handle_deadline;
-	w->output = (struct loop_source){ .handler = handle_output, .fd = -1 };
+	w->output = (struct loop_source){ .handler = journal_handle_output, .fd = -1 };
 	w->host.tools.pipes.limit = relay->pipes / relay->count;
 	w->host.tools.buffer = malloc(WAY_BUFFER);
 	if (!w->host.tools.buffer)
@@ -678,7 +524,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	if (!hold_spare(w))
 		return report_fail(why, errno, "dup", "worker %u", w->index);
 	loop_on_wake(w->host.loop, handle_wake, w);
-	loop_on_turn(w->host.loop, flush_records);
+	loop_on_turn(w->host.loop, journal_flush);
 	return 0;
 }
 

@@ -57,6 +57,14 @@ struct relay {
 	_Atomic int phase;	 /* enum relay_phase */
 };
 
+/* A connection that has been accepted and whose PROXY header has not come yet. */
+struct arrival {
+	struct greeting greeting;
+	struct loop_garbage garbage;
+	struct transparent_connection connection;
+	unsigned listener;
+};
+
 struct worker {
 	struct flow_host host; /* first: it is what flows find as the loop's context */
 	struct relay *relay;
@@ -113,9 +121,5 @@ struct relay_tour {
 	struct relay_tour *next;
 };
 void relay_travel(struct relay *relay, struct relay_tour *tour);
-
-/* Call put with a record of each connection, with its state; by the worker's own thread. */
-void worker_list(struct worker *worker, void (*put)(const struct record *r, void *context),
-		 void *context);
 
 #endif
