@@ -332,6 +332,21 @@ passing() { on proxy timeout --foreground $((10 * PATIENCE)) python3 -c "$PASSIN
 	assert_output --regexp '^tproxy-relay: 127\.0\.0\.1:3129: setsockopt\(IP_TRANSPARENT\): Operation not permitted; .*CAP_NET'
 }
 
+@test "a passed listener of both families carries both, each with the client's own address" {
+	bg relay proxy python3 -c "$PASSING" 'create_server(("::", 3129), family=AF_INET6, dualstack_ipv6=True)'
+	wait_listen proxy 3129
+	peer server server serve 8000 who send:x close
+	run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 recv:x eof
+	run -0 on client "$PEER" -b '[2001:db8:1::2]:40002' connect "$V6" 8000 recv:x eof
+	# And knows those that nobody redirected.
+	run -0 on client "$PEER" connect 192.0.2.1 3129 gone
+	stop relay
+	assert_line_in server.out '^192\.0\.2\.2 40001$'
+	assert_line_in server.out '^2001:db8:1::2 40002$'
+	assert_line_in relay.out ' open 1 tcp 192\.0\.2\.2:40001 198\.51\.100\.2:8000 tproxy '
+	assert_line_in relay.out ' refused - tcp 192\.0\.2\.2:[0-9]+ - none .* direct$'
+}
+
 # ---------------------------------------------------------------- resets
 
 # A connection that was there before, and must be there after whatever happens to others.
