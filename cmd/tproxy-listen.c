@@ -76,14 +76,35 @@ static const struct option_spec options[] = {
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "reply", "hold" },	     { "reply", "echo" },      { "reply", "discard" },
-	{ "reply", "reset" },	     { "hold", "echo" },       { "hold", "discard" },
-	{ "hold", "reset" },	     { "echo", "discard" },    { "echo", "reset" },
-	{ "discard", "reset" },	     { "pass", "log" },	       { "pass", "allow-direct" },
-	{ "pass", "drain-timeout" }, { "pass", "max" },	       { "pass", "max-per-client" },
-	{ "pass", "accept-proxy" },  { "pass", "count" },      { "pass", "timeout" },
-	{ "columns", "json" },	     { "datagrams", "reply" }, { "datagrams", "echo" },
-	{ "datagrams", "pass" },     { "datagrams", "log" },   { 0 },
+	{ "reply", "hold" },
+	{ "reply", "echo" },
+	{ "reply", "discard" },
+	{ "reply", "reset" },
+	{ "hold", "echo" },
+	{ "hold", "discard" },
+	{ "hold", "reset" },
+	{ "echo", "discard" },
+	{ "echo", "reset" },
+	{ "discard", "reset" },
+	{ "pass", "log" },
+	{ "pass", "allow-direct" },
+	{ "pass", "drain-timeout" },
+	{ "pass", "max" },
+	{ "pass", "max-per-client" },
+	{ "pass", "accept-proxy" },
+	{ "pass", "count" },
+	{ "pass", "timeout" },
+	{ "columns", "json" },
+	{ "datagrams", "reply" },
+	{ "datagrams", "echo" },
+	{ "datagrams", "pass" },
+	{ "datagrams", "log" },
+	{ "datagrams", "max" },
+	{ "datagrams", "max-per-client" },
+	{ "pass", "ready-fd" },
+	{ "pass", "columns" },
+	{ "pass", "json" },
+	{ 0 },
 };
 
 static const struct options_program program = {
@@ -149,15 +170,32 @@ static int check_command(const struct options_rest *rest)
 	return OPTIONS_GO_ON;
 }
 
+/* Options that shape records, where none are written. */
+static int check_output(const struct config *config, const struct options_rest *rest)
+{
+	if (!rest->wrapped || config->log || config->pass)
+		return OPTIONS_GO_ON;
+	if (config->columns || config->common.json)
+		return options_misuse(&program,
+				      "--%s: with a CMD there are records only with --log",
+				      config->columns ? "columns" : "json");
+	return OPTIONS_GO_ON;
+}
+
 static int check_ready_fd(const struct config *config, const struct options_rest *rest)
 {
+	int flags = fcntl((int)config->ready_fd, F_GETFL);
+
 	if (!options_given(&program, rest, "ready-fd"))
 		return OPTIONS_GO_ON;
 	if (config->ready_fd <= 2)
 		return options_misuse(&program, "--ready-fd %u: is a standard descriptor",
 				      config->ready_fd);
-	if (fcntl((int)config->ready_fd, F_GETFL) < 0)
+	if (flags < 0)
 		return options_misuse(&program, "--ready-fd %u: is not open", config->ready_fd);
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return options_misuse(&program, "--ready-fd %u: is not open for writing",
+				      config->ready_fd);
 	return OPTIONS_GO_ON;
 }
 
@@ -287,6 +325,10 @@ static int prepare_records(struct service *s)
 	s->wants_socket = run;
 	if (run && !config->log)
 		return OPTIONS_GO_ON;
+	if (!s->has_output) {
+		report_error("standard output is closed: there is nowhere to write records to");
+		return STATUS_REFUSED;
+	}
 	s->wants_iif = config->common.json || has_column(&chosen, RECORD_IIF);
 	s->wants_socket |= config->common.json || has_column(&chosen, RECORD_COOKIE) ||
 			   has_column(&chosen, RECORD_MARK);
@@ -305,11 +347,14 @@ static int prepare(struct service *s, const struct options_rest *rest)
 	if (status == OPTIONS_GO_ON)
 		status = check_protocols(s->config, rest);
 	if (status == OPTIONS_GO_ON)
+		status = check_output(s->config, rest);
+	if (status == OPTIONS_GO_ON)
 		status = check_ready_fd(s->config, rest);
 	if (status == OPTIONS_GO_ON)
 		status = take_endpoints(s, rest);
 	if (status == OPTIONS_GO_ON)
 		status = prepare_reply(s);
+	s->has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON && rest->wrapped &&
@@ -406,22 +451,30 @@ struct passed {
 	size_t count;
 };
 
-static void add_passed(struct passed *p, const struct listeners *l, const char *v4, const char *v6)
+static int add_passed(struct passed *p, const struct listeners *l, int family, const char *name,
+		      struct failure *why)
 {
-	for (size_t i = 0; i < l->count && p->count < HANDOVER_MAX; i++) {
-		if (l->at[i].fd < 0)
+	for (size_t i = 0; i < l->count; i++) {
+		if (l->at[i].fd < 0 || l->at[i].at.family != family)
 			continue;
-		p->names[p->count] = l->at[i].at.family == AF_INET ? v4 : v6;
+		if (p->count == HANDOVER_MAX)
+			return report_refuse(why, "--pass: more than %d listeners cannot be passed",
+					     HANDOVER_MAX);
+		p->names[p->count] = name;
 		p->fds[p->count++] = l->at[i].fd;
 	}
+	return 0;
 }
 
 static int pass_listeners(struct service *s, struct failure *why)
 {
 	struct passed p = { .count = 0 };
 
-	add_passed(&p, &s->listeners, "tcp4", "tcp6");
-	add_passed(&p, &s->udp, "udp4", "udp6");
+	if (add_passed(&p, &s->listeners, AF_INET, "tcp4", why) < 0 ||
+	    add_passed(&p, &s->listeners, AF_INET6, "tcp6", why) < 0 ||
+	    add_passed(&p, &s->udp, AF_INET, "udp4", why) < 0 ||
+	    add_passed(&p, &s->udp, AF_INET6, "udp6", why) < 0)
+		return -1;
 	return handover_become(&s->command, p.fds, p.names, p.count, why);
 }
 
@@ -473,6 +526,7 @@ static int set_up(struct service *s, struct failure *why)
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, it would never come */
 	loop_block_signals(signals);
 	if (s->action != ACTION_RUN)
 		raise_descriptor_limit();
@@ -497,12 +551,12 @@ static int set_up(struct service *s, struct failure *why)
 
 static void tear_down(struct service *s)
 {
-	uint64_t lost = s->stream ? record_stream_lost(s->stream) : 0;
+	uint64_t lost = record_stream_free(s->stream, LAST_RECORDS);
 
-	record_stream_free(s->stream, LAST_RECORDS);
 	if (lost)
-		report_warning("%llu records were lost: their reader was too slow",
-			       (unsigned long long)lost);
+		report_warning("%llu records were lost: %s", (unsigned long long)lost,
+			       s->told_unwritable ? "they could not be written"
+						  : "their reader was too slow");
 	loop_free(s->loop);
 	listeners_close(&s->listeners);
 	listeners_close(&s->udp);
@@ -520,7 +574,7 @@ static int verdict(const struct service *s)
 {
 	uint64_t wanted = s->config->count ? s->config->count : 1;
 
-	return s->config->timeout && s->accepted < wanted ? STATUS_NO : STATUS_DONE;
+	return s->timed_out && s->accepted < wanted ? STATUS_NO : STATUS_DONE;
 }
 
 static int run(struct service *s, const struct options_rest *rest)
@@ -529,6 +583,8 @@ static int run(struct service *s, const struct options_rest *rest)
 
 	if (open_listeners(s, rest, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
+	if (s->command.path && handover_check(&s->command, &why) < 0)
+		return report_failure(&why, handover_exit_status(&why));
 	if (s->config->pass) {
 		pass_listeners(s, &why);
 		return report_failure(&why, STATUS_CANNOT_RUN);

@@ -756,6 +756,13 @@ static int tell_end(const struct relay *relay)
 	return reason == REASON_DONE ? STATUS_DONE : STATUS_NO;
 }
 
+static void tell_lost(uint64_t records)
+{
+	if (records)
+		report_warning("%llu records were lost: they could not be written, or not fast enough",
+			       (unsigned long long)records);
+}
+
 /* A leg of another relay that has come back counts as one of ours. */
 static void note_loop(struct relay *relay, struct policy_leg *leg)
 {
@@ -800,7 +807,7 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	metrics_free(metrics);
 	relay_free(&relay);
 	control_free(control);
-	record_stream_free(relay.records, 1000);
+	tell_lost(record_stream_free(relay.records, 1000));
 	locals_free(relay.policy.locals);
 	policy_free(&relay.policy);
 	reopen_free(relay.reopen);

@@ -50,5 +50,5 @@ void children_signal(const struct children *children, int signo)
 {
 	for (size_t i = 0; i < CHILDREN_SLOTS; i++)
 		for (const struct child *child = children->slots[i]; child; child = child->next)
-			kill(child->pid, signo);
+			kill(-child->pid, signo);
 }

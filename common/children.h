@@ -29,7 +29,7 @@ typedef void children_ended(struct child *child, int status, void *context);
 /* Collect all that have ended (on SIGCHLD), also processes that are not in the table: no zombies. */
 void children_reap(struct children *children, children_ended *ended, void *context);
 
-/* Send all of them a signal. */
+/* Send all of them a signal, and whoever is in the process groups that they lead. */
 void children_signal(const struct children *children, int signo);
 
 #endif

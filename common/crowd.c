@@ -49,7 +49,8 @@ static struct endpoint who_is(const struct endpoint *client)
 	struct endpoint who = *client;
 
 	who.port = 0;
-	if (who.family == AF_INET6)
+	/* All neighbours share fe80::/64, so there it is the address that tells them apart. */
+	if (who.family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&who.addr.v6))
 		memset(&who.addr.v6.s6_addr[8], 0, 8);
 	return who;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "handover.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -26,7 +27,7 @@ static const char *const private_variables[] = {
 	"TCP6REMOTEIP",	 "TCP6REMOTEPORT",    "TCP6REMOTEHOST", "TCP6REMOTEINFO", "TCP6LOCALIP",
 	"TCP6LOCALPORT", "TCP6LOCALHOST",     "TCP6INTERFACE",	"TPROXY_CLIENT",  "TPROXY_ORIGDST",
 	"TPROXY_MARK",	 "TPROXY_COOKIE",     "LISTEN_FDS",	"LISTEN_PID",	  "LISTEN_FDNAMES",
-	"NOTIFY_SOCKET", "TPROXY_ORIGDST_BY",
+	"NOTIFY_SOCKET", "TPROXY_ORIGDST_BY", "LISTEN_PIDFDID",
 };
 #define PRIVATE_VARIABLES (sizeof(private_variables) / sizeof(*private_variables))
 
@@ -131,6 +132,56 @@ int handover_find(struct handover_command *command, char **argv, struct failure 
 	return report_detail(why, "%s", err == ENOENT ? "command not found" : strerror(err));
 }
 
+/* The interpreter that a script's first line names. */
+static int check_interpreter(char *line, const char *script, struct failure *why)
+{
+	char *path = line + strspn(line, " \t");
+	int err;
+
+	path[strcspn(path, " \t\n")] = '\0';
+	err = check_executable(path);
+	if (!err)
+		return 0;
+	report_fail(why, err, "", "%s", script);
+	return report_detail(why, "its interpreter %s: %s", path, strerror(err));
+}
+
+/* Text is what execve(2) takes for no program at all; a shell would, guessing that it is for itself. */
+static bool is_text(const char *at, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (!isprint((unsigned char)at[i]) && !isspace((unsigned char)at[i]))
+			return false;
+	return length > 0;
+}
+
+static int fail_to_run(struct failure *why, int err, const char *path, const char *words)
+{
+	report_fail(why, err, "", "%s", path);
+	return report_detail(why, "%s", words);
+}
+
+int handover_check(const struct handover_command *command, struct failure *why)
+{
+	char start[256] = "";
+	ssize_t length;
+	int fd, err = check_executable(command->path);
+
+	if (err)
+		return fail_to_run(why, err, command->path, strerror(err));
+	fd = open(command->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0; /* a program may be executable and not readable */
+	length = read(fd, start, sizeof(start) - 1);
+	close(fd);
+	if (length > 2 && !strncmp(start, "#!", 2))
+		return check_interpreter(start + 2, command->path, why);
+	if (length > 0 && is_text(start, (size_t)length))
+		return fail_to_run(why, ENOEXEC, command->path,
+				   "is text, and its first line does not begin with #!");
+	return 0;
+}
+
 void handover_free(struct handover_command *command)
 {
 	free(command->path);
@@ -207,8 +258,11 @@ static int prepare_spawn(posix_spawnattr_t *attributes, posix_spawn_file_actions
 	if (!err)
 		err = posix_spawnattr_setsigdefault(attributes, &all);
 	if (!err)
-		err = posix_spawnattr_setflags(attributes,
-					       POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+		err = posix_spawnattr_setpgroup(attributes, 0);
+	if (!err)
+		err = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
+								   POSIX_SPAWN_SETSIGDEF |
+								   POSIX_SPAWN_SETPGROUP);
 	return err;
 }
 

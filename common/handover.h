@@ -39,6 +39,9 @@ struct handover_command {
 int handover_find(struct handover_command *command, char **argv, struct failure *why);
 void handover_free(struct handover_command *command);
 
+/* Can it be executed by who we are now, after privileges were given up? Returns as handover_find(). */
+int handover_check(const struct handover_command *command, struct failure *why);
+
 /* STATUS_NOT_FOUND or STATUS_CANNOT_RUN, as a shell would tell them apart. */
 int handover_exit_status(const struct failure *why);
 
@@ -54,7 +57,8 @@ struct handover_peer {
 };
 
 /*
- * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default. The
+ * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default, in a
+ * process group of its own (its number is the pid), so that what it starts can be ended with it. The
  * cost does not grow with this process's memory (posix_spawn(3), by vfork). fd stays the caller's.
  * Returns the child's pid, or -1 with *why.
  */

@@ -89,12 +89,10 @@ static bool is_lack(const struct failure *why)
 	return why->err == EAFNOSUPPORT || why->err == EADDRNOTAVAIL;
 }
 
-/* Binding tells nothing: a transparent socket may have any address. What cannot be found out (no
- * descriptor, no memory) is no lack: opening will say so. */
+/* Binding tells nothing: a transparent socket may have any address. */
 static bool is_elsewhere(const struct listener *one)
 {
-	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at) &&
-	       errno == EADDRNOTAVAIL;
+	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at);
 }
 
 static int open_one(struct listener *one, int protocol,
@@ -120,6 +118,9 @@ static int open_one(struct listener *one, int protocol,
 			      sockdiag_describe_listener(protocol, &one->at, owner));
 	if (why->err == ENODEV)
 		report_detail(why, "interface %s", options->device);
+	if (why->err == EINVAL && one->at.family == AF_INET6 && !one->at.scope &&
+	    IN6_IS_ADDR_LINKLOCAL(&one->at.addr.v6))
+		report_hint(why, "a link-local address needs its interface: fe80::1%%eth0");
 	return -1;
 }
 

@@ -109,14 +109,9 @@ bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c)
 
 bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
 {
-	for (size_t i = 0; i < p->listeners.count; i++) {
-		const struct endpoint *l = &p->listeners.at[i];
-
-		if (l->port != e->port || l->family != e->family)
-			continue;
-		if (endpoint_same_address(l, e) || (endpoint_is_any(l) && transparent_is_local(e)))
+	for (size_t i = 0; i < p->listeners.count; i++)
+		if (transparent_is_at(&p->listeners.at[i], e))
 			return true;
-	}
 	return false;
 }
 

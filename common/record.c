@@ -497,6 +497,9 @@ struct record_stream {
 	int fd; /* what is written to: ours with TRANSPORT_OWN, else the caller's */
 	enum transport transport;
 	bool json, broken;
+	bool torn;   /* the last line was written in part */
+	bool told;   /* trouble was asked for */
+	int trouble; /* errno of the first write that failed while there was a reader */
 	struct record_columns columns;
 	uint64_t lost;	   /* in all */
 	uint64_t unsaid;   /* lost since the last `lost` record */
@@ -580,6 +583,8 @@ void record_stream_put(struct record_stream *s, const struct record *r)
 
 	pthread_mutex_lock(&s->lock);
 	if (!s->broken) {
+		if (s->torn && enqueue(s, "\n", 1))
+			s->torn = false;
 		enqueue_lost(s);
 		if (!enqueue(s, buf, length)) {
 			s->lost++;
@@ -615,11 +620,40 @@ static ssize_t write_piece(struct record_stream *s, size_t length)
 	return write(s->fd, at, length);
 }
 
-/* Nobody reads any more (EPIPE), or nothing can be written (EBADF, ENOSPC, EIO): give up quietly. */
-static void give_up(struct record_stream *s)
+/* The records in a piece of the queue; an empty line is none. */
+static uint64_t count_records(const char *at, const char *end)
 {
-	s->broken = true;
+	uint64_t records = 0;
+	const char *newline;
+
+	for (; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1)
+		records += newline > at;
+	return records;
+}
+
+/* What is queued cannot be written. */
+static void drop_queue(struct record_stream *s)
+{
+	uint64_t records = count_records(s->queue + s->start, s->queue + s->end);
+
+	s->lost += records;
+	s->unsaid += records;
+	s->torn |= s->start && s->queue[s->start - 1] != '\n';
 	s->start = s->end = 0;
+}
+
+/* Nobody reads any more: give up quietly. A full disk may have room again, so then the records are lost
+ * that had none. */
+static void fail_to_write(struct record_stream *s, int err)
+{
+	if (err == EPIPE || err == EBADF) {
+		s->broken = true;
+		s->start = s->end = 0;
+		return;
+	}
+	drop_queue(s);
+	if (!s->trouble)
+		s->trouble = err;
 }
 
 bool record_stream_flush(struct record_stream *s)
@@ -636,8 +670,10 @@ bool record_stream_flush(struct record_stream *s)
 			continue;
 		else if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
 			break;
-		else
-			give_up(s);
+		else {
+			fail_to_write(s, n < 0 ? errno : EIO);
+			break;
+		}
 	}
 	more = s->start < s->end;
 	pthread_mutex_unlock(&s->lock);
@@ -659,6 +695,17 @@ uint64_t record_stream_lost(struct record_stream *s)
 	return lost;
 }
 
+int record_stream_trouble(struct record_stream *s)
+{
+	int err;
+
+	pthread_mutex_lock(&s->lock);
+	err = s->told ? 0 : s->trouble;
+	s->told |= err != 0;
+	pthread_mutex_unlock(&s->lock);
+	return err;
+}
+
 bool record_stream_broken(struct record_stream *s)
 {
 	bool broken;
@@ -677,20 +724,23 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void record_stream_free(struct record_stream *s, int ms)
+uint64_t record_stream_free(struct record_stream *s, int ms)
 {
 	int64_t deadline = now_ms() + ms, left;
+	uint64_t lost;
 
 	if (!s)
-		return;
+		return 0;
 	enqueue_lost(s);
 	while (record_stream_flush(s) && (left = deadline - now_ms()) > 0) {
 		struct pollfd p = { .fd = s->fd, .events = POLLOUT };
 
 		poll(&p, 1, (int)left);
 	}
+	lost = s->lost + count_records(s->queue + s->start, s->queue + s->end);
 	if (s->transport == TRANSPORT_OWN)
 		close(s->fd);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+	return lost;
 }

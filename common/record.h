@@ -154,7 +154,12 @@ int record_stream_fd(const struct record_stream *s);
 uint64_t record_stream_lost(struct record_stream *s);
 bool record_stream_broken(struct record_stream *s);
 
-/* Write what is left, waiting at most ms milliseconds for the reader, and free. NULL is fine. */
-void record_stream_free(struct record_stream *s, int ms);
+/* Why records could not be written though there is a reader (ENOSPC, EIO): an errno value, the first
+ * time that it is asked after such a failure; else 0. Those records are lost, later ones are tried. */
+int record_stream_trouble(struct record_stream *s);
+
+/* Write what is left, waiting at most ms milliseconds for the reader, and free. NULL is fine. Returns how
+ * many records were lost in all; those that a vanished reader did not take are not. */
+uint64_t record_stream_free(struct record_stream *s, int ms);
 
 #endif

@@ -296,12 +296,20 @@ bool transparent_is_local(const struct endpoint *e)
 	length = endpoint_to_sockaddr(&probe, &address);
 	fd = socket(e->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
+		return true;
 	/* Without IP_TRANSPARENT bind() takes addresses of this host only. With ip_nonlocal_bind it
-	 * takes all; then foreign ones pass for ours, which refuses more, never less. */
-	local = bind(fd, &address.sa, length) == 0;
+	 * takes all; then, too, foreign ones pass for ours. */
+	local = bind(fd, &address.sa, length) == 0 || errno != EADDRNOTAVAIL;
 	close(fd);
 	return local;
+}
+
+bool transparent_is_at(const struct endpoint *listener, const struct endpoint *e)
+{
+	if (listener->port != e->port || listener->family != e->family)
+		return false;
+	return endpoint_same_address(listener, e) ||
+	       (endpoint_is_any(listener) && transparent_is_local(e));
 }
 
 /* Can a connection whose local end this is have been addressed to the listener itself? */

@@ -106,9 +106,15 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
  * options.ingress on its listener. */
 unsigned transparent_ingress(int fd);
 
-/* Does this host itself have that address (also by a local route to a whole prefix)? When it does not,
- * errno is EADDRNOTAVAIL; any other errno: it could not be found out. */
+/*
+ * Does this host itself have that address (also by a local route to a whole prefix)? Where it cannot be
+ * found out (no descriptor left) the answer is yes: to take a foreign address for ours refuses more,
+ * never less.
+ */
 bool transparent_is_local(const struct endpoint *e);
+
+/* Would a connection to e, redirected by nobody, come to that listener? */
+bool transparent_is_at(const struct endpoint *listener, const struct endpoint *e);
 
 /* Whose address the upstream leg carries. */
 enum transparent_source { SOURCE_CLIENT, SOURCE_CLIENT_ADDR, SOURCE_OWN, SOURCE_ADDR };

@@ -49,15 +49,24 @@ send() {
 }
 
 @test "the header is taken off, and not a byte more" {
-	listen 3129 -- sh -c 'read -r x; echo "$x $TCPREMOTEIP $TCPLOCALIP $TPROXY_ORIGDST_BY"'
+	listen --log 3129 -- sh -c 'read -r x; echo "$x $TCPREMOTEIP $TCPLOCALIP $TPROXY_ORIGDST_BY"'
 	run send 'PROXY TCP4 203.0.113.7 198.51.100.9 1234 80\r\nhello\n'
 	assert_output 'hello 203.0.113.7 198.51.100.9 proxy-protocol'
 }
 
 @test "only listed peers may say who they are: from others it is payload" {
-	listen 3129 --allow-direct -- sh -c 'read -r x y; echo "$x $TCPREMOTEIP $TPROXY_ORIGDST_BY"'
+	listen --log 3129 --allow-direct -- sh -c 'read -r x y; echo "$x $TCPREMOTEIP $TPROXY_ORIGDST_BY"'
 	run send 'PROXY TCP4 203.0.113.7 198.51.100.9 1234 80\r\n' 203.0.113.1 bystander
 	assert_output 'PROXY 203.0.113.2 none'
+}
+
+@test "a header that leads to the listener itself is a direct connection" {
+	bg listen proxy tproxy-listen --accept-proxy 192.0.2.2 --log -o event,reason '*:3130' -- echo hello
+	wait_listen proxy '[::]:3130'
+	run on client bash -c 'exec 3<>/dev/tcp/192.0.2.1/3130
+		printf "PROXY TCP4 192.0.2.2 192.0.2.1 4000 3130\r\n" >&3; timeout 5 cat <&3'
+	refute_output --partial hello
+	wait_line listen.out '^refused direct$'
 }
 
 @test "a header that comes byte by byte is waited for" {

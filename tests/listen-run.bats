@@ -145,6 +145,46 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_equal "$(cat "$OUT/listen.out")" ""
 }
 
+@test "a command that only this user, or nobody, can execute is known before the first connection" {
+	mkdir "$OUT/bin"
+	printf '#!/nonexistent/sh\n' >"$OUT/bin/script"
+	printf 'echo hello\n' >"$OUT/bin/text"
+	chmod 755 "$OUT"/bin/*
+	run -127 on proxy tproxy-listen 3129 -- "$OUT/bin/script"
+	assert_output --partial '/bin/script: its interpreter /nonexistent/sh'
+	run -126 on proxy tproxy-listen 3129 -- "$OUT/bin/text"
+	assert_output --partial '/bin/text: is text, and its first line does not begin with #!'
+}
+
+@test "--user: a command that this user may not execute" {
+	root_only "needs a second user id"
+	mkdir -m 700 "$OUT/bin"
+	cp /bin/true "$OUT/bin/own"
+	run -126 on proxy tproxy-listen --user nobody 3129 -- "$OUT/bin/own"
+	assert_output --partial '/bin/own: Permission denied'
+}
+
+@test "started with SIGCHLD ignored, it hears of its children's end nevertheless" {
+	listen python3 -c 'import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "hello"])'
+	for _ in 1 2; do
+		run connect_from client 198.51.100.2:80
+		assert_output hello
+	done
+	run stop listen
+	assert_success
+}
+
+@test "what a command has started ends with it when it is ended" {
+	listen tproxy-listen --drain-timeout 0 3129 -- sh -c 'sleep 1234 & echo started; wait'
+	bg client client socat -u TCP:198.51.100.2:80 -
+	wait_line client.out started
+	stop listen
+	run on proxy sh -c 'ss -Htnp state connected exclude time-wait | grep :80'
+	assert_failure
+}
+
 @test "-c N: so many commands at a time, the others wait; no zombie stays" {
 	listen tproxy-listen -c 2 3129 -- sh -c 'echo started >&2; read -r x; echo "got $x"'
 	local n
@@ -295,6 +335,14 @@ for fd in (3, 4):
 	assert_line --index 2 "('192.0.2.2', 40001) ('198.51.100.2', 80)"
 	assert_line --index 3 "4 ('::1', 3129) True"
 	assert_line --index 4 "('2001:db8:1::2', 40002) ('2001:db8:2::2', 80)"
+}
+
+@test "--pass: tcp4 before tcp6, in whatever order they were typed" {
+	run -0 on proxy tproxy-listen -t -u --pass '[::1]:3129' 127.0.0.1:3129 -- sh -c 'echo "$LISTEN_FDNAMES"'
+	assert_output tcp4:tcp6:udp4:udp6
+	# shellcheck disable=SC2046 # words
+	run -126 on proxy tproxy-listen -t -u --pass $(seq 4001 4040) -- true
+	assert_output --partial 'more than 128 listeners'
 }
 
 @test "--pass to a program written for systemd's socket activation: gunicorn" {

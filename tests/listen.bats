@@ -247,6 +247,12 @@ teardown() {
 		"-o nonsense 3129" "nonsense"
 		"--ready-fd 1 3129" "--ready-fd 1"
 		"--ready-fd 77 3129" "--ready-fd 77"
+		"--pass --ready-fd 3 3129 -- true" "--ready-fd"
+		"--json 3129 -- true" "--log"
+		"-u --datagrams -C 3 3129" "--max-per-client"
+		"-C 0 3129" "--max-per-client 0"
+		"--count 0 3129" "--count 0"
+		"--backlog 0 3129" "--backlog 0"
 		"--reply \\q 3129" "\\q"
 		"3129 --" "--"
 	)
@@ -410,7 +416,7 @@ for i in range(2000):
 import socket, time
 s = [socket.create_connection(("198.51.100.2", 80)) for i in range(40)]
 time.sleep(60)'
-	wait_line listen.err 'accept: Too many open files'
+	wait_line listen.err 'Too many open files: clients wait'
 	local pid before after
 	pid=$(pid_of listen)
 	before=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
@@ -421,6 +427,66 @@ time.sleep(60)'
 	wait_until 5 on client sh -c '! ss -Htn "dport = :80" | grep -q ESTAB'
 	run connect_from client 198.51.100.2:80 sourceport=40001
 	wait_line listen.out :40001
+}
+
+@test "out of descriptors: a direct connection is not taken for an intercepted one" {
+	bg listen proxy prlimit --nofile=24:24 tproxy-listen --hold 0 -o client,origdst_by '*:3129'
+	wait_listen proxy '[::]:3129'
+	bg clients client python3 -c '
+import socket, time
+s = [socket.create_connection(("192.0.2.1", 3129)) for i in range(40)]
+time.sleep(60)'
+	wait_line listen.err 'Too many open files'
+	run awk '{ print $2 }' "$OUT/listen.out"
+	assert_equal "$(sort -u <<<"$output")" none
+}
+
+@test "a full disk: said at once, counted, and the service goes on" {
+	tproxy_to 80 3129
+	bg listen proxy sh -c 'exec tproxy-listen --reply hello 3129 >/dev/full'
+	wait_listen proxy '[::1]:3129'
+	for _ in 1 2 3; do
+		run connect_from client 198.51.100.2:80
+		assert_output hello
+	done
+	assert_line_in listen.err 'records: No space left on device'
+	run stop listen
+	assert_success
+	assert_line_in listen.err '3 records were lost: they could not be written'
+}
+
+@test "records that a stopped reader has not taken at the end are counted" {
+	tproxy_to 80 3129
+	bg listen proxy bash -c 'exec tproxy-listen 3129 > >(exec sleep 1000)'
+	wait_listen proxy '[::1]:3129'
+	on client python3 -c '
+import socket
+for n in range(1100):
+    socket.create_connection(("198.51.100.2", 80)).close()'
+	run stop listen
+	assert_success
+	assert_line_in listen.err '[0-9]+ records were lost'
+}
+
+@test "a link-local address without its interface: said what it needs" {
+	run -3 on proxy tproxy-listen -6 '[fe80::1]:3129'
+	assert_output --partial 'a link-local address needs its interface'
+}
+
+@test "no standard output, no records: said, not ignored" {
+	run -3 on proxy sh -c 'exec tproxy-listen 3129 >&-'
+	assert_output --partial 'standard output is closed'
+}
+
+@test "--reply to a client that does not read ends after two seconds" {
+	tproxy_to 80 3129
+	bg listen proxy sh -c 'exec tproxy-listen --log -o event,reason --reply "$(head -c 120000 /dev/zero | tr "\\0" x)" 3129'
+	wait_listen proxy 127.0.0.1:3129
+	bg client client python3 -c '
+import socket, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+s.connect(("198.51.100.2", 80)); time.sleep(60)'
+	wait_line listen.out '^close failed$'
 }
 
 @test "SIGHUP is no end; SIGTERM is, with status 0" {

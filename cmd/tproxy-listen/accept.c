@@ -59,6 +59,22 @@ void accept_refuse_header(struct connection *c, const char *why)
 	service_end_if_idle(s);
 }
 
+/* A header that leads to a listener of ours is as good as a direct connection: whoever connects on to
+ * there would connect to itself. */
+static void believe(struct caller *caller, const struct service *s,
+		    const struct proxyproto_header *header)
+{
+	caller->client = header->source;
+	caller->origdst = header->destination;
+	caller->origin = ORIGIN_PROXY;
+	for (size_t i = 0; i < s->listeners.count; i++) {
+		if (!transparent_is_at(&s->listeners.at[i].at, &header->destination))
+			continue;
+		caller->origdst = (struct endpoint){ 0 };
+		caller->origin = ORIGIN_NONE;
+	}
+}
+
 static void handle_header(struct loop *loop, struct greeting *greeting,
 			  const struct proxyproto_header *header, const char *trouble)
 {
@@ -68,11 +84,8 @@ static void handle_header(struct loop *loop, struct greeting *greeting,
 	if (!header) {
 		accept_refuse_header(c, trouble);
 	} else {
-		if (header->has_addresses) {
-			c->caller.client = header->source;
-			c->caller.origdst = header->destination;
-			c->caller.origin = ORIGIN_PROXY;
-		}
+		if (header->has_addresses)
+			believe(&c->caller, s, header);
 		admit(s, &c->caller, stop_waiting(c));
 		service_end_if_idle(s);
 	}

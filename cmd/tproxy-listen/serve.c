@@ -9,7 +9,7 @@
 
 /* Bytes a turn of one connection. */
 #define MOVE_SIZE 16384
-/* Milliseconds that a client has to take the reply and close. */
+/* Milliseconds that a client has to take the reply, and then to close. */
 #define LINGER_TIME 2000
 
 /* The reason of the end that recv() or send() has met. */
@@ -123,9 +123,13 @@ static void handle_connection(struct loop *loop, struct loop_source *source, uin
 	service_flush(loop_context(loop));
 }
 
+/* All is done, unless it is a client that does not take its --reply. */
 static void handle_deadline(struct loop *loop, struct loop_timer *timer)
 {
-	service_finish(CONTAINER(timer, struct connection, timer), "done");
+	struct connection *c = CONTAINER(timer, struct connection, timer);
+	bool stuck = c->service->action == ACTION_REPLY && c->phase != PHASE_LINGERING;
+
+	service_finish(c, stuck ? "failed" : "done");
 	service_flush(loop_context(loop));
 }
 
@@ -141,16 +145,20 @@ static uint32_t events_of(enum action action)
 	}
 }
 
-static bool start_serving(struct connection *c)
+static bool start_serving(struct connection *c, struct failure *why)
 {
 	struct service *s = c->service;
 
 	c->source.handler = handle_connection;
 	c->timer.alarm = handle_deadline;
-	if (loop_watch(s->loop, &c->source, events_of(s->action)) < 0)
+	if (loop_watch(s->loop, &c->source, events_of(s->action)) < 0) {
+		report_fail(why, errno, "epoll_ctl", "connection");
 		return false;
+	}
 	if (s->action == ACTION_HOLD && s->config->hold)
 		loop_arm(s->loop, &c->timer, s->config->hold);
+	if (s->action == ACTION_REPLY)
+		loop_arm(s->loop, &c->timer, LINGER_TIME);
 	return true;
 }
 
@@ -200,10 +208,10 @@ static bool keep(struct service *s, const struct caller *caller, int fd)
 	bool run = s->action == ACTION_RUN;
 	struct connection *c = service_new_connection(s, caller, fd,
 						      run ? PHASE_RUN : PHASE_SERVED);
-	struct failure why = { .detail = "out of memory" };
+	struct failure why = { .err = ENOMEM, .call = "malloc" };
 	char text[512];
 
-	if (c && (run ? serve_command(c, &why) : start_serving(c))) {
+	if (c && (run ? serve_command(c, &why) : start_serving(c, &why))) {
 		s->open++;
 		service_put_event(s, "open", caller, run ? c->child.pid : 0, NULL);
 		if (run)
@@ -213,6 +221,9 @@ static bool keep(struct service *s, const struct caller *caller, int fd)
 	if (c)
 		slab_put(&s->connections, c);
 	report_warning("connection refused: %s", report_text(&why, text, sizeof(text)));
+	errno = why.err;
+	if (errno == EAGAIN || errno == ENOMEM)
+		service_pause(s); /* the next ones wait */
 	return false;
 }
 

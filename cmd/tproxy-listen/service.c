@@ -86,10 +86,17 @@ static void lose_reader(struct service *s)
 void service_flush(struct service *s)
 {
 	bool more;
+	int trouble;
 
 	if (!s->stream)
 		return;
 	more = record_stream_flush(s->stream);
+	trouble = record_stream_trouble(s->stream);
+	if (trouble) {
+		report_warning("records: %s: they are lost until they can be written again",
+			       strerror(trouble));
+		s->told_unwritable = true;
+	}
 	if (record_stream_broken(s->stream))
 		lose_reader(s);
 	else if (s->output.watched) /* a regular file is not: it takes everything at once */
@@ -165,7 +172,12 @@ void service_resume(struct loop *loop, struct loop_timer *timer)
  * would find it again and again. */
 void service_pause(struct service *s)
 {
-	report_verbose(1, "accept: %s: paused", strerror(errno));
+	if (!s->told_shortage)
+		report_warning("%s: clients wait (further shortages are told with -v)",
+			       strerror(errno));
+	else
+		report_verbose(1, "%s: clients wait", strerror(errno));
+	s->told_shortage = true;
 	service_poll_listeners(s, false);
 	loop_arm(s->loop, &s->pause, SHORTAGE_PAUSE);
 }
@@ -337,6 +349,7 @@ void service_time_out(struct loop *loop, struct loop_timer *timer)
 {
 	struct service *s = loop_context(loop);
 
+	s->timed_out = s->stage == STAGE_SERVING;
 	service_advance(s, STAGE_DRAINING);
 	service_flush(s);
 }

@@ -115,6 +115,9 @@ struct service {
 	uint64_t seen;	   /* in all */
 	uint64_t accepted; /* of them, those that were not refused */
 	uint64_t direct;   /* refused because nobody redirected them */
+	bool timed_out;	   /* --timeout is over */
+	bool told_shortage, told_unwritable;
+	bool has_output; /* standard output was open */
 	struct loop_timer pause, timeout, patience;
 };
 

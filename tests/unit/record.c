@@ -2,9 +2,11 @@
 #include "check.h"
 #include "record.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -184,6 +186,35 @@ static void test_gone_reader(void)
 	close(fds[1]);
 }
 
+/* A disk that has room for a line and a half: what is lost is counted, and later lines are whole. A limit
+ * of file size is such a disk. */
+static void test_full_disk(void)
+{
+	char name[] = "/tmp/record-XXXXXX", buf[256];
+	int file = mkstemp(name), again = open(name, O_RDONLY);
+	struct record_stream *s = stream(file, false);
+	struct rlimit limit;
+
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+	CHECK(setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 20, limit.rlim_max }) == 0);
+	for (uint64_t id = 1; id <= 3; id++)
+		put(s, id);
+	CHECK(!record_stream_flush(s));
+	CHECK(record_stream_trouble(s) == EFBIG);
+	CHECK(record_stream_trouble(s) == 0);
+	CHECK(!record_stream_broken(s));
+	CHECK(record_stream_lost(s) == 2);
+	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	put(s, 4);
+	CHECK(record_stream_free(s, 100) == 2);
+	read_all(again, buf, sizeof(buf));
+	CHECK_TEXT(buf, "connection 1\nconnect\nconnection 4\n");
+	close(file);
+	close(again);
+	unlink(name);
+}
+
 static void stream_to(int write_fd, int read_fd)
 {
 	struct record_stream *s = stream(write_fd, false);
@@ -221,6 +252,7 @@ int main(void)
 	test_json_is_cut_whole();
 	test_slow_reader();
 	test_gone_reader();
+	test_full_disk();
 	test_sockets_and_files();
 	return check_done();
 }
