@@ -41,7 +41,8 @@ void reopen_free(struct reopen *r)
 	free(r);
 }
 
-/* Take a TIME_WAIT away. ENOENT: it went by itself. */
+/* Take a TIME_WAIT away. ENOENT: it went by itself. A kernel may not know how to
+ * (CONFIG_INET_DIAG_DESTROY): then timestamps are all that helps. */
 static enum reopen_verdict take_away(struct reopen *r, const struct sockdiag_socket *s,
 				     struct failure *why)
 {
@@ -50,7 +51,9 @@ static enum reopen_verdict take_away(struct reopen *r, const struct sockdiag_soc
 	if (sockdiag_destroy(r->diag, s, &refusal) == 0 || refusal.err == ENOENT)
 		return REOPEN_CLEARED;
 	report_detail(why, "the last connection from the client's port is in TIME_WAIT here");
-	report_hint(why, "%s", refusal.hint);
+	report_hint(why, "%s",
+		    refusal.hint[0] ? refusal.hint
+				    : "net.ipv4.tcp_timestamps=1 here and there helps");
 	return REOPEN_BARRED;
 }
 
