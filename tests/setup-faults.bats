@@ -7,6 +7,7 @@
 
 bats_require_minimum_version 1.5.0
 load lib/lab
+load lib/setup
 
 setup() {
 	lab_up
@@ -15,14 +16,6 @@ setup() {
 
 teardown() {
 	lab_down
-}
-
-snapshot() {
-	on proxy nft list ruleset
-	on proxy ip -4 rule
-	on proxy ip -6 rule
-	on proxy ip -4 route show table all
-	on proxy ip -6 route show table all
 }
 
 # each_fault KIND STEP ERROR CHECK COMMAND...: COMMAND with one call of that kind failing, a STEP further

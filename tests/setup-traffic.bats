@@ -11,6 +11,7 @@
 
 bats_require_minimum_version 1.5.0
 load lib/lab
+load lib/setup
 
 setup() {
 	lab_up
@@ -323,28 +324,6 @@ counter() {
 	done
 }
 
-# A connection that sends a line now and then: `say NAME WORD` writes, `heard NAME` is what came back.
-open_line() {
-	local name=$1 to=$2
-	mkfifo "$OUT/$name.in"
-	bg "$name" client bash -c 'exec socat -T60 - "$0" <>"$1"' "TCP:$to" "$OUT/$name.in"
-}
-
-say() {
-	echo "$2" >"$OUT/$1.in"
-}
-
-heard() {
-	grep -qx "$2" "$OUT/$1.out"
-}
-
-start_echo() {
-	bg echo4 server socat TCP4-LISTEN:80,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
-	bg echo6 server socat TCP6-LISTEN:80,ipv6-v6only,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
-	wait_listen server 0.0.0.0:80
-	wait_listen server '[::]:80'
-}
-
 @test "flows older than up: reset by default, left alone with --midstream pass" {
 	start_listener
 	start_echo
@@ -369,10 +348,37 @@ start_echo() {
 	done
 }
 
-start_relay() {
-	bg relay proxy tproxy-relay --log events --drain-timeout 60s 3129
-	wait_listen proxy 127.0.0.1:3129
-	wait_listen proxy '[::1]:3129'
+@test "flows orphaned by a killed relay are reset, in both --midstream modes: nothing passes it" {
+	start_echo
+	on server nft -f - <<-'END'
+		table inet t {
+			counter said { }
+			chain c { type filter hook input priority 0; tcp dport 80 tcp flags & psh == psh counter name said; }
+		}
+	END
+	said() { on server nft -j list counter inet t said | jq '.nftables[1].counter.packets'; }
+	for mode in reset pass; do
+		start_relay
+		on proxy tproxy-setup up -q --to 3129 --port 80 --midstream $mode
+		# No reset of the dying relay reaches the client: it goes on speaking.
+		on client nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp sport 80 tcp flags & (fin | rst) != 0 drop'
+		open_line $mode "$S4:80"
+		say $mode one
+		wait_until 10 heard $mode one
+		before=$(said)
+		signal relay KILL
+		run wait_exit relay
+		say $mode two
+		wait_until 10 eval '(($(counter no-listener) > 0))'
+		assert_equal "$(said)" "$before"
+		# And now a reset is let through.
+		on client nft delete table ip t
+		say $mode three
+		run wait_exit $mode 15
+		refute_line_in $mode.out 'two|three'
+		assert_equal "$(said)" "$before"
+		on proxy tproxy-setup down -q
+	done
 }
 
 @test "down --drain: relayed connections go on, new ones pass, and all is gone when they end" {
@@ -444,6 +450,34 @@ start_relay() {
 		# Nothing hangs on the server either.
 		wait_until 10 eval '[ -z "$(on server ss -Htn state established)" ]'
 	done
+}
+
+# crowd: many connections through the relay at once, each checking every byte.
+start_crowd() {
+	bg echo server "$TOP/tests/lib/peer" serve 80 echo
+	wait_listen server 80
+	start_relay
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	bg crowd client "$TOP/tests/lib/crowd" $S4 80 60 1
+	wait_until 10 eval '(($(on proxy ss -Htn state established "( sport = :80 )" | wc -l) > 20))'
+}
+
+@test "down --drain under load: every relayed connection finishes, with every byte" {
+	start_crowd
+	on proxy tproxy-setup down -q --drain 60s
+	wait_exit crowd 60
+	assert_line_in crowd.out '^60$'
+}
+
+@test "down under load: every relayed connection is reset, at both ends, none hangs" {
+	start_crowd
+	run on proxy tproxy-setup down
+	assert_output --regexp '^tproxy-setup: default: [0-9]+ connections were reset$'
+	# A crowd that hung would wait a minute for each of its sockets.
+	run wait_exit crowd 20
+	assert_equal "$status" 1
+	wait_until 10 eval '[ -z "$(on server ss -Htn state established)" ]'
+	wait_until 10 eval '[ -z "$(on client ss -Htn state established)" ]'
 }
 
 @test "down leaves no TIME-WAIT in the way of a client that uses its port again" {

@@ -6,6 +6,7 @@
 
 bats_require_minimum_version 1.5.0
 load lib/lab
+load lib/setup
 
 setup() {
 	lab_up
@@ -13,17 +14,6 @@ setup() {
 
 teardown() {
 	lab_down
-}
-
-# All that tproxy-setup could change, as text.
-snapshot() {
-	on proxy nft list ruleset
-	echo "== rules"
-	on proxy ip -4 rule
-	on proxy ip -6 rule
-	echo "== routes"
-	on proxy ip -4 route show table all
-	on proxy ip -6 route show table all
 }
 
 setup_on() {
@@ -511,6 +501,49 @@ drift() {
 	run on server tproxy-setup down --netns nonesuch
 	assert_equal "$status" 3
 	assert_output --partial "nonesuch"
+}
+
+@test "--netns by name, as ip netns has it" {
+	in_named() {
+		on client unshare --mount sh -ec 'mount -t tmpfs none /run; mkdir /run/netns; touch /run/netns/web
+			mount --bind "/proc/$1/ns/net" /run/netns/web; shift; exec "$@"' sh "$LAB_server" "$@"
+	}
+	in_named tproxy-setup up -q --netns web --to 3129
+	on server tproxy-setup status
+	run -1 on client tproxy-setup status
+	in_named tproxy-setup status --netns web
+	in_named tproxy-setup down --netns web
+	run -1 on server tproxy-setup status
+}
+
+@test "overlapping prefixes and ports are merged: the same specification, the same sets" {
+	setup_on up -q --to 3129 --port 80,80-90,85-100 --src 10.1.0.0/16,10.0.0.0/8,10.2.3.4 --dst 192.0.2.0/25,192.0.2.128/25
+	run on proxy nft list table inet tproxy_default
+	assert_line --regexp 'elements = \{ 10.0.0.0/8 \}'
+	assert_line --regexp 'elements = \{ 192.0.2.0/24 \}'
+	assert_line --regexp 'elements = \{ 80-100 \}'
+	run setup_on up -v --to 3129 --port 80-100 --src 10.0.0.0/8 --dst 192.0.2.0/24
+	assert_line "tproxy-setup: default: already in place"
+}
+
+@test "a table that nft has saved and loaded again is as it was put in place" {
+	while read -r spec; do
+		setup_on up -q --to 3129 $spec
+		{
+			echo 'table inet tproxy_default; delete table inet tproxy_default'
+			on proxy nft list table inet tproxy_default
+		} >"$OUT/saved"
+		on proxy nft -f - <"$OUT/saved"
+		run setup_on status --to 3129 $spec
+		assert_success
+		setup_on down
+	done <<-'END'
+		-p 80
+		-p 80,443,8000-8100 --src 192.0.2.0/24,2001:db8:1::/48 --not-dst 198.51.100.7 --not-port 8080 --not-mark 0x40/0xf0
+		-t -u --local --uid 0 --not-gid 1 --iif wg* --iif toclient --no-listener drop
+		--midstream pass --conntrack zone-snat --include-own --mark 0x1000/0xf000 --upstream-mark 0x2000/0xf000
+		-6 --conntrack zone -p 53 -u
+	END
 }
 
 @test "plan --format nft is what up loads; ip is what it routes: fed to nft and sh they give the same" {
