@@ -20,6 +20,7 @@
 #include "metrics.h"
 #include "options.h"
 #include "privilege.h"
+#include "sandbox.h"
 #include "takeover.h"
 #include "worker.h"
 
@@ -35,6 +36,7 @@ struct config {
 	struct cidr_list accept_proxy;
 	int send_proxy; /* index among 1|2, or -1 */
 	bool takeover, inetd;
+	bool no_sandbox;
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
 	int log;
@@ -158,6 +160,7 @@ static const struct option_spec options[] = {
 	OPTION("user", 0, "NAME[:GROUP]",
 	       "become NAME once the listeners are open; with the\ncapabilities still needed",
 	       privilege_option_user, struct config, user),
+	OPTION("no-sandbox", 0, NULL, "do without seccomp", option_flag, struct config, no_sandbox),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
 	       struct config, log),
 	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
@@ -632,11 +635,14 @@ static void tell_figures(struct figures *f, void *context)
 		     (unsigned long long)f->at[FIGURE_MAX],
 		     (unsigned long long)f->at[FIGURE_ACCEPTING],
 		     (unsigned long long)f->at[FIGURE_THREADS]);
-	for (unsigned i = FIGURE_RECORDS_LOST; i < FIGURE_COUNT && used < (int)sizeof(line); i++)
+	for (unsigned i = FIGURE_TALLY; i < FIGURE_COUNT && used < (int)sizeof(line); i++)
 		if (f->at[i] || i < FIGURE_TALLY + TALLY_REASONS)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
 					 figures_name(i), (unsigned long long)f->at[i]);
 	report_error("counters:%s", line);
+	if (f->at[FIGURE_RECORDS_LOST])
+		report_error("%llu records lost: their reader is too slow",
+			     (unsigned long long)f->at[FIGURE_RECORDS_LOST]);
 }
 
 static void handle_signal(struct loop *loop, int signo, void *context)
@@ -717,6 +723,13 @@ static int set_up(struct relay *relay, const struct config *config,
 	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
 }
 
+/* What a relay needs that runs: the control socket's path is removed at the end. */
+static unsigned needed_calls(const struct config *config)
+{
+	return SANDBOX_SOCKETS | (config->control ? SANDBOX_REMOVE : 0) |
+	       (config->metrics ? SANDBOX_WRITE : 0);
+}
+
 static void configure(struct relay *relay, const struct config *config)
 {
 	relay->settings.connect = config->connect;
@@ -728,6 +741,8 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->drain_timeout = config->drain_timeout;
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
+	relay->ready = config->inetd ? NULL : tell_ready;
+	relay->sandbox = config->no_sandbox ? 0 : needed_calls(config);
 	relay->settings.send_proxy = config->send_proxy + 1;
 	if (getrandom(&relay->settings.unique_ids, sizeof(relay->settings.unique_ids), 0) < 0)
 		relay->settings.unique_ids = (uint64_t)getpid();
@@ -799,8 +814,6 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	}
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
-	if (result == 0 && !client)
-		tell_ready(&relay);
 	if (result == 0)
 		result = relay_run(&relay, &why);
 	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;

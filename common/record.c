@@ -230,12 +230,12 @@ static void put_format(struct line *l, const char *format, ...)
 static void put_time(struct line *l, uint64_t microseconds)
 {
 	time_t seconds = (time_t)(microseconds / 1000000);
-	char date[32];
-	struct tm tm;
+	struct tm t;
 
-	gmtime_r(&seconds, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	put_format(l, "%s.%06uZ", date, (unsigned)(microseconds % 1000000));
+	/* strftime(3) would look at /etc/localtime each time. */
+	gmtime_r(&seconds, &t);
+	put_format(l, "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", t.tm_year + 1900, t.tm_mon + 1,
+		   t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (unsigned)(microseconds % 1000000));
 }
 
 static void put_number(struct line *l, enum kind kind, uint64_t n)

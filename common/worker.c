@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "journal.h"
+#include "sandbox.h"
 #include "worker.h"
 
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
@@ -535,6 +536,7 @@ int relay_init(struct relay *relay, unsigned workers, struct failure *why)
 		return report_fail(why, errno, "malloc", "%u workers", workers);
 	relay->count = workers;
 	relay->busy = workers;
+	pthread_mutex_init(&relay->gate, NULL);
 	for (unsigned i = 0; i < workers; i++)
 		if (init_worker(&relay->workers[i], relay, why) < 0)
 			return -1;
@@ -576,6 +578,8 @@ void relay_free(struct relay *relay)
 {
 	for (unsigned i = 0; i < relay->count; i++)
 		free_worker(&relay->workers[i]);
+	if (relay->workers)
+		pthread_mutex_destroy(&relay->gate);
 	free(relay->workers);
 	relay->workers = NULL;
 	relay->count = 0;
@@ -593,15 +597,22 @@ static int start_listening(struct worker *w, struct failure *why)
 	return 0;
 }
 
+static void serve(struct worker *w)
+{
+	w->result = loop_run(w->host.loop, &w->why);
+	if (w->result == 0)
+		return;
+	relay_end(w->relay, RELAY_ENDING);
+	be_over(w);
+}
+
 static void *run_worker(void *context)
 {
 	struct worker *w = context;
 
-	w->result = loop_run(w->host.loop, &w->why);
-	if (w->result < 0) {
-		relay_end(w->relay, RELAY_ENDING);
-		be_over(w);
-	}
+	pthread_mutex_lock(&w->relay->gate);
+	pthread_mutex_unlock(&w->relay->gate);
+	serve(w);
 	return NULL;
 }
 
@@ -617,28 +628,43 @@ static int result_of(const struct relay *relay, struct failure *why)
 	return 0;
 }
 
+/* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
+static int prepare(struct relay *relay, unsigned *started, struct failure *why)
+{
+	for (*started = 1; *started < relay->count; ++*started) {
+		struct worker *w = &relay->workers[*started];
+		int error = pthread_create(&w->thread, NULL, run_worker, w);
+
+		if (error)
+			return report_fail(why, error, "pthread_create", "worker %u", w->index);
+	}
+	if (relay->sandbox && sandbox_enter(relay->sandbox, why) < 0)
+		return -1;
+	if (relay->ready)
+		relay->ready(relay);
+	return 0;
+}
+
 int relay_run(struct relay *relay, struct failure *why)
 {
-	unsigned started = 1;
-	int error = 0;
+	unsigned started;
+	int result;
 
 	for (unsigned i = 0; i < relay->count; i++)
 		if (start_listening(&relay->workers[i], why) < 0)
 			return -1;
-	for (; !error && started < relay->count; started++)
-		error = pthread_create(&relay->workers[started].thread, NULL, run_worker,
-				       &relay->workers[started]);
-	if (error) {
-		report_fail(why, error, "pthread_create", "worker %u", --started);
+	pthread_mutex_lock(&relay->gate);
+	result = prepare(relay, &started, why);
+	pthread_mutex_unlock(&relay->gate);
+	if (result < 0)
 		relay_end(relay, RELAY_ENDING);
-		for (unsigned i = started; i < relay->count; i++)
-			be_over(&relay->workers[i]);
-	}
+	for (unsigned i = started; i < relay->count; i++)
+		be_over(&relay->workers[i]);
 	if (relay->only)
 		loop_wake(relay->workers[0].host.loop);
-	run_worker(&relay->workers[0]);
+	serve(&relay->workers[0]);
 	for (unsigned i = 1; i < started; i++)
 		pthread_join(relay->workers[i].thread, NULL);
 	end_tours(relay);
-	return error ? -1 : result_of(relay, why);
+	return result < 0 ? -1 : result_of(relay, why);
 }

@@ -45,11 +45,15 @@ struct relay {
 	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
 	const struct transparent_connection *only;
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
+	unsigned sandbox; /* enum sandbox_need: entered before anything is served; 0: none */
+	/* All is set up, and serving begins. May be NULL. */
+	void (*ready)(const struct relay *relay);
 	/* Something that the person at the terminal should know of a connection; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
 
 	struct worker *workers;
 	unsigned count;
+	pthread_mutex_t gate;  /* held until serving may begin */
 	_Atomic uint64_t live; /* connections, also those being accepted */
 	_Atomic uint64_t next_id;
 	_Atomic unsigned paused; /* workers that do not accept now */

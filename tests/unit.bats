@@ -24,6 +24,7 @@ unit_test() {
 @test "match: CIDR[:PORTS]" { unit_test match; }
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
 
+@test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
 
 @test "every unit test is run by this file" {
