@@ -667,17 +667,47 @@ static void tell_metrics(const char *path, const struct failure *why)
 		report_verbose(1, "--metrics-file %s: written again", path);
 }
 
+static void notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void notify(const char *format, ...)
+{
+	struct failure why;
+	char text[64];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (handover_notify(text, &why) < 0)
+		report_failure(&why, STATUS_DONE);
+}
+
+/* A service manager that waits for the old relay's end is to watch the new one. */
 static void tell_ready(const struct relay *relay)
 {
 	const struct listeners *l = &relay->workers[0].listeners;
+	bool took_over = l->count && takeover_successor(l->at[0].fd) == getpid();
 	char text[ENDPOINT_TEXT_MAX];
-	struct failure why;
 
 	for (size_t i = 0; i < l->count; i++)
 		if (i == 0 || !endpoint_equal(&l->at[i].at, &l->at[i - 1].at))
 			report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
-	if (handover_notify("READY=1", &why) < 0)
-		report_failure(&why, STATUS_DONE);
+	if (took_over)
+		notify("MAINPID=%d\nREADY=1", (int)getpid());
+	else
+		notify("READY=1");
+}
+
+/* Where another relay goes on the service does not stop. */
+static void tell_stopping(const struct relay *relay)
+{
+	const struct listeners *l = &relay->workers[0].listeners;
+	pid_t successor = l->count ? takeover_successor(l->at[0].fd) : 0;
+
+	if (successor && successor != getpid())
+		report_verbose(1, "taken over by pid %d", (int)successor);
+	else
+		notify("STOPPING=1");
 }
 
 /* ---- the story ---- */
@@ -742,6 +772,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
 	relay->ready = config->inetd ? NULL : tell_ready;
+	relay->stopping = config->inetd ? NULL : tell_stopping;
 	relay->sandbox = config->no_sandbox ? 0 : needed_calls(config);
 	relay->settings.send_proxy = config->send_proxy + 1;
 	if (getrandom(&relay->settings.unique_ids, sizeof(relay->settings.unique_ids), 0) < 0)

@@ -119,6 +119,7 @@ static const int sanitizer_calls[] = {
 	SCMP_SYS(arch_prctl),
 	SCMP_SYS(process_vm_readv),
 	SCMP_SYS(tgkill),
+	SCMP_SYS(getdents),
 	SCMP_SYS(dup),
 	SCMP_SYS(getppid),
 };

@@ -55,7 +55,10 @@ static int take(const struct search *search, const struct sockdiag_owner *owner)
 	if (fd < 0)
 		return report_fail(search->why, errno, "pidfd_getfd", "listeners of %s (pid %d)",
 				   owner->name, (int)owner->pid);
-	if (listeners_adopt(search->found, fd, 1, search->options, search->why) == 0)
+	if (fcntl(fd, F_SETOWN, getpid()) < 0)
+		report_fail(search->why, errno, "fcntl(F_SETOWN)", "listener of %s (pid %d)",
+			    owner->name, (int)owner->pid);
+	else if (listeners_adopt(search->found, fd, 1, search->options, search->why) == 0)
 		return 0;
 	close(fd);
 	return -1;
@@ -156,6 +159,13 @@ int takeover_share(struct listeners *own, const struct listeners *wanted,
 				return -1;
 	}
 	return 0;
+}
+
+pid_t takeover_successor(int fd)
+{
+	int pid = fcntl(fd, F_GETOWN);
+
+	return pid > 0 ? pid : 0;
 }
 
 bool takeover_migrates(void)

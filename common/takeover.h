@@ -14,6 +14,7 @@
 #define TPROXY_TAKEOVER_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include "listeners.h"
 #include "report.h"
 
@@ -34,6 +35,13 @@ int takeover_find(const struct listeners *wanted, const char *program,
 int takeover_share(struct listeners *own, const struct listeners *wanted,
 		   const struct listeners *found, unsigned index, unsigned count, bool *shared,
 		   struct failure *why);
+
+/*
+ * Which process has taken that socket over, of those that live: one that has duplicated it (this one, too),
+ * or 0. Says the description's owner (F_SETOWN), which a listening socket has no other use for: nobody
+ * sets O_ASYNC on it.
+ */
+pid_t takeover_successor(int fd);
 
 /* net.ipv4.tcp_migrate_req: the queue of a socket that is closed goes to others of its group. */
 bool takeover_migrates(void);

@@ -404,6 +404,8 @@ static void close_listeners(struct worker *w)
 
 static void drain(struct worker *w)
 {
+	if (w->index == 0 && w->relay->stopping)
+		w->relay->stopping(w->relay);
 	w->draining = true;
 	if (w->paused)
 		w->relay->paused--;

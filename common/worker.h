@@ -48,6 +48,8 @@ struct relay {
 	unsigned sandbox; /* enum sandbox_need: entered before anything is served; 0: none */
 	/* All is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
+	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
+	void (*stopping)(const struct relay *relay);
 	/* Something that the person at the terminal should know of a connection; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
 

@@ -93,7 +93,9 @@ status_of() {
 }
 
 @test "an unknown --user is misuse that names it, before anything is opened" {
-	run -2 on proxy strace -f -e trace=socket,bind -o "$OUT/calls" tproxy-relay --user nosuch "$RELAY_PORT"
+	# LeakSanitizer, in a sanitizer build, cannot work while it is traced.
+	run -2 on proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -f -e trace=socket,bind -o "$OUT/calls" tproxy-relay --user nosuch "$RELAY_PORT"
 	assert_output --regexp '^tproxy-relay: --user nosuch: no such user: nosuch'
 	run ! grep -E 'bind\(|AF_INET' "$OUT/calls"
 	run -2 on proxy tproxy-relay --user root:nosuch "$RELAY_PORT"
@@ -279,6 +281,35 @@ accepted_by_parsers() {
 	run -0 wait_exit client
 	run -0 wait_exit server
 	assert_line_in relay.out ' drained$'
+}
+
+# ---------------------------------------------------------------- a service manager
+
+@test "NOTIFY_SOCKET: ready, stopping; after a takeover the new one's pid, and no word of the old one's end" {
+	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
+	wait_until 10 test -S "$OUT/notify"
+	bg old proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -v "$RELAY_PORT"
+	wait_line notified '^READY=1$'
+	assert listens proxy "$RELAY_PORT"
+	bg new proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay --takeover "$RELAY_PORT"
+	wait_line notified "MAINPID=$(pid_of new)\$"
+	run -0 stop old
+	assert_line_in old.err "taken over by pid $(pid_of new)"
+	refute_line_in notified STOPPING
+	run -0 stop new
+	wait_line notified 'STOPPING=1$'
+	assert_equal "$(tr -d '\n' <"$OUT/notified")" "READY=1MAINPID=$(pid_of new)READY=1STOPPING=1"
+	# The one that should have taken over has ended: then it is the old one's end after all.
+	rm "$OUT/notified"
+	bg notify proxy socat -u UNIX-RECV:"$OUT/notify2" CREATE:"$OUT/notified"
+	wait_until 10 test -S "$OUT/notify2"
+	bg old proxy env NOTIFY_SOCKET="$OUT/notify2" tproxy-relay "$RELAY_PORT"
+	wait_line notified READY=1
+	bg new proxy tproxy-relay --takeover -v "$RELAY_PORT"
+	wait_line new.err 'listening on \[::1\]'
+	run -0 stop new
+	run -0 stop old
+	wait_line notified STOPPING=1
 }
 
 # ---------------------------------------------------------------- start
