@@ -136,19 +136,22 @@ struct caller {
 };
 
 struct connection {
-	union { /* PHASE_HEADER: the greeting, which begins with its source */
-		struct loop_source source;
-		struct greeting greeting;
-	};
-	union { /* one after the other: it has a deadline or a child, and is garbage at last */
-		struct loop_timer timer;
-		struct child child;
-		struct loop_garbage garbage;
+	union {
+		struct greeting greeting; /* PHASE_HEADER; it begins with its source */
+		struct {
+			struct loop_source source;
+			union { /* it has a deadline or a child, and is garbage at last */
+				struct loop_timer timer;
+				struct child child;
+				struct loop_garbage garbage;
+			};
+			uint64_t bytes_up, bytes_down, packets_up, packets_down;
+		};
 	};
 	struct service *service;
 	struct connection *next; /* flow: in its list */
 	struct caller caller;
-	uint64_t opened_us, bytes_up, bytes_down, packets_up, packets_down;
+	uint64_t opened_us;
 	enum phase phase;
 };
 
