@@ -95,48 +95,44 @@ static void come_in(struct journey *j, struct walk_packet *packet, enum journey_
 	pass(j, before + 2, "input", LONG_MIN, LONG_MAX, packet);
 }
 
+/* The first packet of a connection, or one in a later `state`; which way it comes in or goes out is for
+ * the caller to add. */
+static struct walk_packet from_client(const struct examination_flow *flow, const char *state)
+{
+	return (struct walk_packet){
+		.protocol = flow->protocol,
+		.source = flow->client,
+		.destination = flow->destination,
+		.state = *state ? state : "new",
+		.syn = !*state,
+		.ack = *state,
+	};
+}
+
+/* What is answered to it. */
+static struct walk_packet from_server(const struct examination_flow *flow, const char *state)
+{
+	return (struct walk_packet){
+		.protocol = flow->protocol,
+		.source = flow->destination,
+		.destination = flow->client,
+		.state = *state ? state : "established",
+		.syn = !*state,
+		.ack = true,
+	};
+}
+
 static void travel(struct journey *j, const struct examination_flow *flow, const char *state)
 {
-	const char *later = *state ? state : "established";
 	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
-	struct walk_packet request = {
-		.protocol = flow->protocol,
-		.source = flow->client,
-		.destination = flow->destination,
-		.iif = flow->device->name,
-		.state = *state ? state : "new",
-		.syn = !*state,
-		.ack = *state,
-	};
-	struct walk_packet onward = {
-		.protocol = flow->protocol,
-		.source = flow->client,
-		.destination = flow->destination,
-		.oif = upstream,
-		.mark = j->x->spec->upstream_mark.value,
-		.state = *state ? state : "new",
-		.syn = !*state,
-		.ack = *state,
-	};
-	struct walk_packet answer = {
-		.protocol = flow->protocol,
-		.source = flow->destination,
-		.destination = flow->client,
-		.iif = upstream,
-		.state = later,
-		.syn = !*state,
-		.ack = true,
-	};
-	struct walk_packet reply = {
-		.protocol = flow->protocol,
-		.source = flow->destination,
-		.destination = flow->client,
-		.oif = flow->device->name,
-		.state = later,
-		.syn = !*state,
-		.ack = true,
-	};
+	struct walk_packet request = from_client(flow, state), onward = request;
+	struct walk_packet answer = from_server(flow, state), reply = answer;
 
+	request.iif = flow->device->name;
+	onward.oif = upstream;
+	onward.mark = j->x->spec->upstream_mark.value;
+	answer.iif = upstream;
+	reply.oif = flow->device->name;
 	/* Our rules in output have marked what comes in by lo, and its source is this host. */
 	if (flow->own) {
 		request.mark = j->x->spec->mark.value;

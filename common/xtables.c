@@ -473,29 +473,38 @@ static void add_protocol(json_t *out, unsigned protocol, bool inverted)
 							       : json_sprintf("%u", protocol)));
 }
 
-static void add_head(json_t *out, const struct legacy *l, const char *entry)
+/* What both families' entries begin with. */
+struct head {
+	const void *source, *source_mask, *destination, *destination_mask;
+	const char *iif, *oif;
+	unsigned protocol, inverted; /* the bits IPT_INV_*, which are IP6T_INV_*, too */
+};
+
+static struct head head_of(const struct legacy *l, const char *entry)
 {
 	if (l->family->domain == AF_INET) {
 		const struct ipt_ip *ip = &((const struct ipt_entry *)entry)->ip;
 
-		add_address(out, l->family, "saddr", &ip->src, &ip->smsk,
-			    ip->invflags & IPT_INV_SRCIP);
-		add_address(out, l->family, "daddr", &ip->dst, &ip->dmsk,
-			    ip->invflags & IPT_INV_DSTIP);
-		add_interface(out, "iifname", ip->iniface, ip->invflags & IPT_INV_VIA_IN);
-		add_interface(out, "oifname", ip->outiface, ip->invflags & IPT_INV_VIA_OUT);
-		add_protocol(out, ip->proto, ip->invflags & IPT_INV_PROTO);
-	} else {
-		const struct ip6t_ip6 *ip = &((const struct ip6t_entry *)entry)->ipv6;
-
-		add_address(out, l->family, "saddr", &ip->src, &ip->smsk,
-			    ip->invflags & IP6T_INV_SRCIP);
-		add_address(out, l->family, "daddr", &ip->dst, &ip->dmsk,
-			    ip->invflags & IP6T_INV_DSTIP);
-		add_interface(out, "iifname", ip->iniface, ip->invflags & IP6T_INV_VIA_IN);
-		add_interface(out, "oifname", ip->outiface, ip->invflags & IP6T_INV_VIA_OUT);
-		add_protocol(out, ip->proto, ip->invflags & IP6T_INV_PROTO);
+		return (struct head){ &ip->src,	   &ip->smsk,	 &ip->dst,  &ip->dmsk,
+				      ip->iniface, ip->outiface, ip->proto, ip->invflags };
 	}
+
+	const struct ip6t_ip6 *ip = &((const struct ip6t_entry *)entry)->ipv6;
+
+	return (struct head){ &ip->src,	   &ip->smsk,	 &ip->dst,  &ip->dmsk,
+			      ip->iniface, ip->outiface, ip->proto, ip->invflags };
+}
+
+static void add_head(json_t *out, const struct legacy *l, const char *entry)
+{
+	struct head h = head_of(l, entry);
+
+	add_address(out, l->family, "saddr", h.source, h.source_mask, h.inverted & IPT_INV_SRCIP);
+	add_address(out, l->family, "daddr", h.destination, h.destination_mask,
+		    h.inverted & IPT_INV_DSTIP);
+	add_interface(out, "iifname", h.iif, h.inverted & IPT_INV_VIA_IN);
+	add_interface(out, "oifname", h.oif, h.inverted & IPT_INV_VIA_OUT);
+	add_protocol(out, h.protocol, h.inverted & IPT_INV_PROTO);
 }
 
 /* User chains begin with an entry whose target is called ERROR and holds the chain's name. */
