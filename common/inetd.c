@@ -37,8 +37,8 @@ static int refuse_variable(const char *name, const char *problem, struct failure
 	const char *value = getenv(name);
 
 	report_refuse(why, "%s", problem);
-	return report_about(why, "TPROXY_ORIGDST_BY=proxy-protocol: %s%s%s", name, value ? "=" : "",
-			    value ? value : "");
+	return report_about(why, "TPROXY_ORIGDST_BY=%s: %s%s%s", getenv("TPROXY_ORIGDST_BY"), name,
+			    value ? "=" : "", value ? value : "");
 }
 
 static int take_end(const char *name, struct endpoint *out, struct failure *why)
@@ -63,26 +63,29 @@ static bool is_meant(int fd)
 
 /*
  * Where somebody says that there was a header, the kernel does not know the ends: then what is said
- * must be about this socket, or nothing is known. Where the kernel cannot tell a connection to this
+ * must be about this socket, or nothing is known. A header that led to the reader's own listener named no
+ * destination (`none'), but the client all the same. Where the kernel cannot tell a connection to this
  * host's own address from one that was redirected, who knows the listener can.
  */
 static int take_said(struct transparent_connection *c, struct failure *why)
 {
 	const char *by = getenv("TPROXY_ORIGDST_BY");
+	bool meant = is_meant(c->fd);
 
 	if (!by)
 		return 0;
-	if (strcmp(by, transparent_origin_name(ORIGIN_TPROXY)) == 0 && c->origin == ORIGIN_NONE &&
-	    is_meant(c->fd)) {
+	if (meant && take_end("TPROXY_CLIENT", &c->client, why) < 0)
+		return -1;
+	if (meant && strcmp(by, transparent_origin_name(ORIGIN_TPROXY)) == 0 &&
+	    c->origin == ORIGIN_NONE) {
 		c->origin = ORIGIN_TPROXY;
 		c->origdst = c->local;
 	}
 	if (strcmp(by, transparent_origin_name(ORIGIN_PROXY)) != 0)
 		return 0;
-	if (!is_meant(c->fd))
+	if (!meant)
 		return refuse_variable("TPROXY_COOKIE", "is not that of the socket on fd 0", why);
-	if (take_end("TPROXY_CLIENT", &c->client, why) < 0 ||
-	    take_end("TPROXY_ORIGDST", &c->origdst, why) < 0)
+	if (take_end("TPROXY_ORIGDST", &c->origdst, why) < 0)
 		return -1;
 	c->origin = ORIGIN_PROXY;
 	return 0;

@@ -141,6 +141,14 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	run -0 wait_exit server
 	assert_line_in server.out '^2001:db8:1::20 1234$'
 	stop listen
+	# A header that leads to the listener itself: no destination, but still the client.
+	listen --redirect --allow-direct --accept-proxy 192.0.2.2 "$RELAY_PORT" -- tproxy-relay --inetd --upstream "$V4:8000"
+	peer server server listen 8000 who recv:hello eof close
+	run -0 on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" \
+		"send:PROXY TCP4 192.0.2.20 192.0.2.1 1235 $RELAY_PORT\\r\\nhello" fin eof
+	run -0 wait_exit server
+	assert_line_in server.out '^192.0.2.20 1235$'
+	stop listen
 }
 
 @test "--accept-proxy reads the header itself" {
@@ -266,11 +274,11 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 
 @test "no loops: to the listener that we came from, by an own leg, and rules apply" {
 	on proxy tproxy-setup up -q --divert-only
-	listen --redirect --accept-proxy 192.0.2.2 "$RELAY_PORT" -- tproxy-relay --inetd --source own --deny-dst '*:22'
+	listen --redirect --allow-direct "$RELAY_PORT" -- tproxy-relay --inetd --accept-proxy 192.0.2.2 --source own --deny-dst '*:22'
 	run -0 on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" "send:PROXY TCP4 192.0.2.20 198.51.100.1 1 $RELAY_PORT\\r\\n" gone
-	wait_line listen.err '^tproxy-relay: warning: 192\.0\.2\.20:1: refused: loop$'
+	wait_line listen.err '^tproxy-relay: warning: 192\.0\.2\.2:[0-9]+: refused: loop$'
 	run -0 on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" 'send:PROXY TCP4 192.0.2.20 198.51.100.2 1 22\r\n' gone
-	wait_line listen.err '^tproxy-relay: warning: 192\.0\.2\.20:1: refused: denied$'
+	wait_line listen.err '^tproxy-relay: warning: 192\.0\.2\.2:[0-9]+: refused: denied$'
 	stop listen
 	# The relay's leg to the server comes back to the listener, and so to another process.
 	on proxy nft -f - <<-END
