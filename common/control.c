@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "control.h"
+#include "container.h"
 #include "figures.h"
 #include "journal.h"
 
@@ -38,8 +39,6 @@ struct control {
 	dev_t device;
 	ino_t inode;
 };
-
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static struct loop *loop_of(const struct control *c)
 {

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "container.h"
 #include "flow.h"
 
 #define READS_PER_EVENT 4    /* then others have their turn */
@@ -39,8 +40,6 @@ static_assert(REASON_COUNT <= 64, "struct flow has six bits for a reason");
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_alarm(struct loop *loop, struct loop_timer *timer);
-
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 const struct endpoint *flow_upstream_local(const struct flow *f)
 {

@@ -2,8 +2,7 @@
 #include "greeting.h"
 
 #include <stddef.h>
-
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#include "container.h"
 
 void greeting_end(struct loop *loop, struct greeting *g)
 {

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "container.h"
 #include "route.h"
 
 #define RETRY_MS 1000
@@ -31,8 +32,6 @@ struct locals {
 	pthread_rwlock_t lock;	/* guards own */
 	struct cidr_list own;	/* merged */
 };
-
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* Read the whole list. What was known stays when that fails. */
 static int refresh(struct locals *l, struct failure *why)

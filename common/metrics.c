@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "container.h"
 #include "figures.h"
 
 #define FAREWELL_SECONDS 1 /* then a writer that hangs is left behind */
@@ -43,8 +44,6 @@ struct metrics {
 	dev_t device; /* of the file last written */
 	ino_t inode;
 };
-
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* ---- the file ---- */
 

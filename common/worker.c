@@ -20,11 +20,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "container.h"
 #include "journal.h"
 #include "sandbox.h"
 #include "worker.h"
-
-#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 #define ACCEPTS_MAX 16
 #define RETRY_MS    1000
@@ -215,7 +214,7 @@ static void release_arrival(struct loop *loop, struct loop_garbage *garbage)
 {
 	struct worker *w = worker_of(loop);
 
-	slab_put(&w->arrivals, CONTAINER_OF(garbage, struct arrival, garbage));
+	slab_put(&w->arrivals, container_of(garbage, struct arrival, garbage));
 	end_if_over(w);
 }
 
@@ -233,7 +232,7 @@ static void refuse_header(struct worker *w, struct arrival *a, const char *troub
 static void handle_header(struct loop *loop, struct greeting *greeting,
 			  const struct proxyproto_header *header, const char *trouble)
 {
-	struct arrival *a = CONTAINER_OF(greeting, struct arrival, greeting);
+	struct arrival *a = container_of(greeting, struct arrival, greeting);
 	struct worker *w = worker_of(loop);
 
 	if (!header) {

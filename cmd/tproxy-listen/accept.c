@@ -78,7 +78,7 @@ static void believe(struct caller *caller, const struct service *s,
 static void handle_header(struct loop *loop, struct greeting *greeting,
 			  const struct proxyproto_header *header, const char *trouble)
 {
-	struct connection *c = CONTAINER(greeting, struct connection, greeting);
+	struct connection *c = container_of(greeting, struct connection, greeting);
 	struct service *s = loop_context(loop);
 
 	if (!header) {

@@ -60,14 +60,14 @@ static struct connection *find_flow(struct service *s, const struct datagram *d)
 
 static void flow_is_idle(struct loop *loop, struct loop_timer *timer)
 {
-	service_finish(CONTAINER(timer, struct connection, timer), "idle");
+	service_finish(container_of(timer, struct connection, timer), "idle");
 	service_flush(loop_context(loop));
 }
 
 /* Answer on the flow's own socket; what the client's host refuses (ICMP) is its affair. */
 static void answer_datagrams(struct loop *loop, struct loop_source *source, uint32_t events)
 {
-	struct connection *c = CONTAINER(source, struct connection, source);
+	struct connection *c = container_of(source, struct connection, source);
 	struct service *s = loop_context(loop);
 	char payload[DATAGRAM_MAX];
 	ssize_t come, sent;

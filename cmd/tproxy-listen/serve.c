@@ -114,7 +114,7 @@ static void serve(struct connection *c)
 
 static void handle_connection(struct loop *loop, struct loop_source *source, uint32_t events)
 {
-	struct connection *c = CONTAINER(source, struct connection, source);
+	struct connection *c = container_of(source, struct connection, source);
 
 	if (events & EPOLLERR)
 		service_finish(c, "reset");
@@ -126,7 +126,7 @@ static void handle_connection(struct loop *loop, struct loop_source *source, uin
 /* All is done, unless it is a client that does not take its --reply. */
 static void handle_deadline(struct loop *loop, struct loop_timer *timer)
 {
-	struct connection *c = CONTAINER(timer, struct connection, timer);
+	struct connection *c = container_of(timer, struct connection, timer);
 	bool stuck = c->service->action == ACTION_REPLY && c->phase != PHASE_LINGERING;
 
 	service_finish(c, stuck ? "failed" : "done");
@@ -190,7 +190,7 @@ bool serve_command(struct connection *c, struct failure *why)
 
 void serve_child_ended(struct child *child, int status, void *context)
 {
-	struct connection *c = CONTAINER(child, struct connection, child);
+	struct connection *c = container_of(child, struct connection, child);
 
 	if (WIFSIGNALED(status))
 		report_verbose(1, "%s (pid %d): signal %d", c->service->command.path,

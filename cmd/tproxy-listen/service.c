@@ -220,7 +220,7 @@ void service_end_if_idle(struct service *s)
 
 void service_release(struct loop *loop, struct loop_garbage *garbage)
 {
-	struct connection *c = CONTAINER(garbage, struct connection, garbage);
+	struct connection *c = container_of(garbage, struct connection, garbage);
 
 	slab_put(&c->service->connections, c);
 }

@@ -35,6 +35,7 @@
 #include <stdint.h>
 #include "children.h"
 #include "conntrack.h"
+#include "container.h"
 #include "crowd.h"
 #include "endpoint.h"
 #include "greeting.h"
@@ -154,9 +155,6 @@ struct connection {
 	uint64_t opened_us;
 	enum phase phase;
 };
-
-/* The structure that a member is embedded in. */
-#define CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* ---- service.c ---- */
 

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "relay.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/resource.h>
+#include "handover.h"
+#include "takeover.h"
+
+/* As many pipes of that size a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
+#define PIPES_MAX 64
+
+/*
+ * Two descriptors a connection; besides them those of the listeners, a few a thread, some of our own,
+ * and a small part of all for pipes.
+ */
+static uint64_t affordable(struct relay *relay, uint64_t threads, size_t listeners, uint64_t limit)
+{
+	uint64_t own = 32 + threads * (listeners + 5);
+
+	relay->pipes = limit / 32 < PIPES_MAX ? (unsigned)limit / 32 : PIPES_MAX;
+	own += 2 * relay->pipes;
+	return limit > own + 2 ? (limit - own) / 2 : 1;
+}
+
+/* How many files may be open: what we may have, or what we have if that may not be changed. */
+static int raise_limit(uint64_t *files, struct failure *why)
+{
+	struct rlimit had, wanted;
+
+	if (getrlimit(RLIMIT_NOFILE, &had) < 0)
+		return report_fail(why, errno, "getrlimit", "open files");
+	wanted = (struct rlimit){ had.rlim_max, had.rlim_max };
+	*files = setrlimit(RLIMIT_NOFILE, &wanted) < 0 ? had.rlim_cur : had.rlim_max;
+	return 0;
+}
+
+int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
+		       struct failure *why)
+{
+	uint64_t files, most;
+
+	if (raise_limit(&files, why) < 0)
+		return -1;
+	most = affordable(relay, config->threads, listeners, files);
+	relay->max = config->max ? config->max : most;
+	if (relay->max > most) {
+		report_warning("--max %llu: the limit on open files (ulimit -n) allows %llu "
+			       "connections at once",
+			       (unsigned long long)relay->max, (unsigned long long)most);
+		relay->max = most;
+	}
+	return 0;
+}
+
+/* May we have transparent sockets? */
+static bool may_intercept(void)
+{
+	const struct transparent_connect_options how = { .source = SOURCE_CLIENT };
+	const struct endpoint any = { .family = AF_INET };
+
+	return transparent_probe(&any, &how, NULL) == 0;
+}
+
+/* Where nothing need be intercepted and nothing is spoofed, no privilege is needed. */
+static struct transparent_listen_options listen_options(const struct config *config, bool alone)
+{
+	return (struct transparent_listen_options){
+		.reuseport = true,
+		.alone = alone,
+		.ack_delay = ACK_DELAY,
+		.redirect = config_has_upstream(config) && config->connect.source == SOURCE_OWN &&
+			    !may_intercept(),
+	};
+}
+
+static int open_listeners(struct listeners *listeners, const struct config *config, bool first,
+			  struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, first && !config->takeover);
+
+	if (listeners_open(listeners, &how, why) == 0)
+		return 0;
+	if (why->err == EADDRINUSE && first && !config->takeover)
+		report_hint(why, "--takeover takes over from a relay that serves it already");
+	return -1;
+}
+
+static void tell_left_out(const struct listeners *listeners)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < listeners->count; i++)
+		if (listeners->at[i].fd < 0)
+			report_notice("%s: left out: %s",
+				      endpoint_format(&listeners->at[i].at, text),
+				      strerror(listeners->at[i].lack.err));
+}
+
+/*
+ * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
+ * kernel's setting that decides what becomes of its queue.
+ */
+static void take_over(const struct listeners *wanted, const struct config *config,
+		      struct listeners *found)
+{
+	struct transparent_listen_options how = listen_options(config, false);
+	struct failure why;
+	char text[1024];
+
+	if (takeover_find(wanted, relay_program.name, &how, found, &why) == 0)
+		return;
+	report_text(&why, text, sizeof(text));
+	if (takeover_migrates())
+		report_verbose(1, "%s: joined instead", text);
+	else
+		report_warning("%s: joined instead: connections that it has not accepted when it "
+			       "ends are reset, unless net.ipv4.tcp_migrate_req=1",
+			       text);
+}
+
+/* Every thread gets listeners of its own, but for those taken over where there are too few. */
+static int open_shares(struct relay *relay, const struct listeners *wanted,
+		       const struct listeners *found, const struct config *config,
+		       struct failure *why)
+{
+	for (unsigned i = 0; i < relay->count; i++) {
+		struct listeners *own = &relay->workers[i].listeners;
+
+		if (takeover_share(own, wanted, found, i, relay->count, &relay->shared_listeners,
+				   why) < 0 ||
+		    open_listeners(own, config, i == 0, why) < 0)
+			return -1;
+		if (i == 0)
+			tell_left_out(own);
+		listeners_prune(own);
+	}
+	return 0;
+}
+
+static int open_for_all(struct relay *relay, const struct listeners *wanted,
+			const struct config *config, struct failure *why)
+{
+	struct listeners found = { 0 };
+	int result;
+
+	if (config->takeover)
+		take_over(wanted, config, &found);
+	result = open_shares(relay, wanted, &found, config, why);
+	listeners_close(&found);
+	return result;
+}
+
+/* None that is passed on may slip by: -4 and -6 choose for all. */
+static int check_families(const struct listeners *l, const struct config *config,
+			  struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < l->count; i++) {
+		if (options_wants_family(&config->common, l->at[i].at.family))
+			continue;
+		report_refuse(why, "listens at %s, and only IPv%c is served",
+			      endpoint_format(&l->at[i].at, text),
+			      l->at[i].at.family == AF_INET ? '6' : '4');
+		return report_about(why, "inherited descriptor %d", l->at[i].fd);
+	}
+	return 0;
+}
+
+/* Inherited listeners are shared. */
+static int adopt_for_all(struct relay *relay, const struct config *config, int inherited,
+			 struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, false);
+	struct listeners *first = &relay->workers[0].listeners;
+
+	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0 ||
+	    check_families(first, config, why) < 0)
+		return -1;
+	relay->shared_listeners = relay->count > 1;
+	for (unsigned i = 1; i < relay->count; i++)
+		if (listeners_share(&relay->workers[i].listeners, first, why) < 0)
+			return -1;
+	return 0;
+}
+
+/* The policy knows every endpoint of ours. */
+static int note_listeners(struct relay *relay, struct failure *why)
+{
+	const struct listeners *own = &relay->workers[0].listeners;
+
+	for (size_t i = 0; i < own->count; i++)
+		if (endpoint_list_add(&relay->policy.listeners, &own->at[i].at, why) < 0)
+			return -1;
+	return 0;
+}
+
+/* What would fail for every connection is said at once. */
+static int check_fit(struct relay *relay, const struct config *config, struct failure *why)
+{
+	const struct listeners *own = &relay->workers[0].listeners;
+	const struct endpoint anybody = { 0 };
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		const struct endpoint *e = &config->upstream[i];
+
+		if (policy_is_own_listener(&relay->policy, e))
+			report_refuse(why, "is an own listener: each connection would come back");
+		else if (policy_check_answers(&relay->policy, &anybody, e, why) == 0)
+			continue;
+		return report_about(why, "--upstream %s", endpoint_format(e, text));
+	}
+	for (size_t i = 0; i < own->count; i++)
+		if (transparent_probe(&own->at[i].at, &relay->settings.connect, why) < 0)
+			return -1;
+	return 0;
+}
+
+/*
+ * --inetd: no listener is ours; if the connection has an end of this host, that is where somebody
+ * listens who would hand us the next one.
+ */
+int sockets_give_client(struct relay *relay, struct failure *why)
+{
+	struct endpoint listener = relay->only->local;
+
+	if (transparent_is_local(&listener)) {
+		memset(&listener.addr, 0, sizeof(listener.addr));
+		if (endpoint_list_add(&relay->policy.listeners, &listener, why) < 0)
+			return -1;
+	}
+	return transparent_probe(&relay->only->client, &relay->settings.connect, why);
+}
+
+int sockets_give_listeners(struct relay *relay, const struct listeners *wanted,
+			   const struct config *config, int inherited, struct failure *why)
+{
+	int result = inherited ? adopt_for_all(relay, config, inherited, why)
+			       : open_for_all(relay, wanted, config, why);
+
+	if (result < 0 || note_listeners(relay, why) < 0)
+		return -1;
+	return check_fit(relay, config, why);
+}
+
+/*
+ * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW or
+ * CAP_NET_ADMIN), a client's port below 1024, and removing a TIME_WAIT that is in the way of a client's
+ * port (CAP_NET_ADMIN, see reopen.h). All others are given up, also by root.
+ */
+int sockets_drop_privileges(const struct config *config, struct failure *why)
+{
+	bool keeps_port = config->connect.source == SOURCE_CLIENT;
+	bool admin = privilege_has(CAP_NET_ADMIN) && (keeps_port || !privilege_has(CAP_NET_RAW));
+	int keep[2];
+	size_t count = 0;
+
+	if (config->connect.source != SOURCE_OWN || config->upstream_mark.value)
+		keep[count++] = admin ? CAP_NET_ADMIN : CAP_NET_RAW;
+	if (keeps_port)
+		keep[count++] = CAP_NET_BIND_SERVICE;
+	return privilege_drop(&config->user, keep, count, why);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "relay.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "handover.h"
+#include "takeover.h"
+
+/* The first of each kind is a warning, the rest is for those who asked (-v): the counters have all. */
+void tell_trouble(enum reason reason, const struct failure *why)
+{
+	static atomic_bool told[REASON_COUNT];
+	char text[1024];
+
+	report_text(why, text, sizeof(text));
+	if (atomic_exchange(&told[reason], true))
+		report_verbose(1, "%s (%s)", text, reason_name(reason));
+	else
+		report_warning("%s (%s; more of this kind only with -v)", text,
+			       reason_name(reason));
+}
+
+/* Reasons that nobody had are left out. */
+void tell_figures(struct figures *f, void *context)
+{
+	char line[2048];
+	int used = 0;
+
+	report_error("%llu connections now (at most %llu), %llu of %llu threads accept",
+		     (unsigned long long)f->at[FIGURE_CONNECTIONS],
+		     (unsigned long long)f->at[FIGURE_MAX],
+		     (unsigned long long)f->at[FIGURE_ACCEPTING],
+		     (unsigned long long)f->at[FIGURE_THREADS]);
+	for (unsigned i = FIGURE_TALLY; i < FIGURE_COUNT && used < (int)sizeof(line); i++)
+		if (f->at[i] || i < FIGURE_TALLY + TALLY_REASONS)
+			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
+					 figures_name(i), (unsigned long long)f->at[i]);
+	report_error("counters:%s", line);
+	if (f->at[FIGURE_RECORDS_LOST])
+		report_error("%llu records lost: their reader is too slow",
+			     (unsigned long long)f->at[FIGURE_RECORDS_LOST]);
+}
+
+void tell_metrics(const char *path, const struct failure *why)
+{
+	char text[1024];
+
+	if (why)
+		report_warning("%s; trying again every %d seconds, and saying no more of it",
+			       report_text(why, text, sizeof(text)), METRICS_SECONDS);
+	else
+		report_verbose(1, "--metrics-file %s: written again", path);
+}
+
+static void notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void notify(const char *format, ...)
+{
+	struct failure why;
+	char text[64];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (handover_notify(text, &why) < 0)
+		report_failure(&why, STATUS_DONE);
+}
+
+/* A service manager that waits for the old relay's end is to watch the new one. */
+void tell_ready(const struct relay *relay)
+{
+	const struct listeners *l = &relay->workers[0].listeners;
+	bool took_over = l->count && takeover_successor(l->at[0].fd) == getpid();
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < l->count; i++)
+		if (i == 0 || !endpoint_equal(&l->at[i].at, &l->at[i - 1].at))
+			report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
+	if (took_over)
+		notify("MAINPID=%d\nREADY=1", (int)getpid());
+	else
+		notify("READY=1");
+}
+
+/* Where another relay goes on the service does not stop. */
+void tell_stopping(const struct relay *relay)
+{
+	const struct listeners *l = &relay->workers[0].listeners;
+	pid_t successor = l->count ? takeover_successor(l->at[0].fd) : 0;
+
+	if (successor && successor != getpid())
+		report_verbose(1, "taken over by pid %d", (int)successor);
+	else
+		notify("STOPPING=1");
+}
+
+/* --inetd: what became of the connection, for who cares (-v) or ought to (it was refused). */
+int tell_end(const struct relay *relay)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	enum reason reason = REASON_NONE;
+
+	for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
+		if (relay_count(relay, TALLY_REASONS + (unsigned)i))
+			reason = (enum reason)i;
+	endpoint_format(&relay->only->client, client);
+	if (relay_count(relay, TALLY_REFUSED))
+		report_warning("%s: refused: %s", client, reason_name(reason));
+	else
+		report_verbose(1, "%s: %s", client, reason_name(reason));
+	return reason == REASON_DONE ? STATUS_DONE : STATUS_NO;
+}
+
+void tell_lost(uint64_t records)
+{
+	if (records)
+		report_warning(
+			"%llu records were lost: they could not be written, or not fast enough",
+			(unsigned long long)records);
+}
