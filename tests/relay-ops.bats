@@ -201,6 +201,53 @@ accepted_by_parsers() {
 	run ! compgen -G "$OUT/relay.prom.*"
 }
 
+@test "each reason to refuse a connection has its counter" {
+	start_nginx
+	relay --connect-timeout 1s --deny-dst "$V4:8001" --metrics-file "$OUT/relay.prom" --control "$OUT/control"
+	on server nft -f - <<-END
+		table inet t { chain input { type filter hook input priority 0; tcp dport 8003 drop; }; }
+	END
+	on proxy ip route add unreachable 203.0.113.77
+	run -0 on proxy "$PEER" connect 127.0.0.1 "$RELAY_PORT" gone # direct: nobody redirected it
+	run -0 on client "$PEER" connect "$V4" 8001 gone
+	run -0 on client "$PEER" connect "$V4" 8002 gone
+	run -0 on client "$PEER" connect "$V4" 8003 gone
+	run -0 on client "$PEER" connect 203.0.113.77 80 gone
+	for one in direct denied upstream-refused upstream-timeout upstream-unreachable; do
+		assert_equal "$one $(counter "$one")" "$one 1"
+	done
+	run -0 stop relay
+	for one in direct denied upstream-refused upstream-timeout upstream-unreachable; do
+		assert_equal "$one $(metric "finished_total{reason=\"$one\"}")" "$one 1"
+	done
+	assert_equal "$(metric refused_total)" 5
+	assert_equal "$(metric opened_total)" 0
+	# A port that somebody has, and no descriptor for the upstream socket, twice.
+	relay --metrics-file "$OUT/relay.prom"
+	bg taken proxy python3 -c "
+import socket, time
+s = socket.socket()
+s.setsockopt(socket.SOL_IP, 19, 1)
+s.bind(('192.0.2.2', 40000))
+print('bound', flush=True)
+time.sleep(600)"
+	wait_line taken.out bound
+	run on client curl -sS --max-time 10 --local-port 40000 "http://$V4/who"
+	wait_line relay.out ' clash$'
+	run -0 stop relay
+	assert_equal "$(metric 'finished_total{reason="clash"}')" 1
+	bg relay proxy env TPROXY_FAULT=connect:1:EMFILE,connect:2:EMFILE,connect:3:ENOMEM "$TPROXY_BIN/fault/tproxy-relay" \
+		--metrics-file "$OUT/relay.prom" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	run on client curl -sS --max-time 10 "http://$V4/who"
+	run on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 stop relay
+	assert_equal "$(metric 'finished_total{reason="descriptors"}')" 1
+	assert_equal "$(metric 'finished_total{reason="memory"}')" 1
+	assert_equal "$(metric 'finished_total{reason="done"}')" 1
+}
+
 @test "the metrics file is replaced while connections last, and never a part of it is seen" {
 	relay --metrics-file "$OUT/relay.prom"
 	peer server server serve 8000 echo
