@@ -81,7 +81,7 @@ static int write_draft(struct metrics *m, const char *text, size_t length, struc
 
 static int replace(struct metrics *m, const char *text, size_t length, struct failure *why)
 {
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (write_draft(m, text, length, &st, why) < 0) {
 		unlink(m->draft);

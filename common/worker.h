@@ -45,7 +45,7 @@ struct relay {
 	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
 	const struct transparent_connection *only;
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
-	unsigned sandbox; /* enum sandbox_need: entered before anything is served; 0: none */
+	unsigned sandbox;      /* enum sandbox_need: entered before anything is served; 0: none */
 	/* All is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
 	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
