@@ -52,7 +52,7 @@ static void close_quietly(int fd)
 	errno = saved;
 }
 
-static int fail_at(struct failure *why, const char *call, const struct endpoint *at)
+int transparent_fail(struct failure *why, const char *call, const struct endpoint *at)
 {
 	char text[ENDPOINT_TEXT_MAX];
 	int saved = errno;
@@ -68,7 +68,7 @@ static int set_int(int fd, int level, int name, int value)
 }
 
 /* Both names set the same flag; the level must be the socket's. */
-static int set_transparent(int fd, int family)
+int transparent_set(int fd, int family)
 {
 	return family == AF_INET6 ? set_int(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
 				  : set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
@@ -89,7 +89,7 @@ static bool is_transparent(int fd, int family)
  * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
  * as they would be without us, and a mark of 0 needs no call (and no privilege).
  */
-static int set_mark(int fd, const struct mark *mark)
+int transparent_set_mark(int fd, const struct mark *mark)
 {
 	if (!mark || !mark->value)
 		return 0;
@@ -128,13 +128,9 @@ static void set_ack_delay(int fd, const struct transparent_listen_options *optio
 		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
 }
 
-/* Everything between socket() and bind(); on failure *call says what was refused. */
-static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
-			    const char **call)
+int transparent_prepare(int fd, int family, const struct transparent_listen_options *options,
+			const char **call)
 {
-	*call = "setsockopt(SO_REUSEADDR)";
-	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
-		return -1;
 	*call = "setsockopt(SO_REUSEPORT)";
 	if (options->reuseport && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return -1;
@@ -142,14 +138,26 @@ static int prepare_listener(int fd, int family, const struct transparent_listen_
 	if (family == AF_INET6 && set_int(fd, SOL_IPV6, IPV6_V6ONLY, 1) < 0)
 		return -1;
 	*call = "setsockopt(IP_TRANSPARENT)";
-	if (!options->redirect && set_transparent(fd, family) < 0)
+	if (!options->redirect && transparent_set(fd, family) < 0)
 		return -1;
 	*call = "setsockopt(SO_MARK)";
-	if (set_mark(fd, options->mark) < 0)
+	if (transparent_set_mark(fd, options->mark) < 0)
 		return -1;
 	*call = "setsockopt(SO_BINDTODEVICE)";
 	if (options->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->device,
 					  strlen(options->device) + 1) < 0)
+		return -1;
+	return 0;
+}
+
+/* Everything between socket() and bind(); on failure *call says what was refused. */
+static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
+			    const char **call)
+{
+	*call = "setsockopt(SO_REUSEADDR)";
+	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
+		return -1;
+	if (transparent_prepare(fd, family, options, call) < 0)
 		return -1;
 	return set_inherited(fd, family, options, call);
 }
@@ -178,7 +186,7 @@ static int check_alone(const struct endpoint *at, const struct transparent_liste
 fail:
 	if (fd >= 0)
 		close_quietly(fd);
-	return fail_at(why, call, at);
+	return transparent_fail(why, call, at);
 }
 
 int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
@@ -193,7 +201,7 @@ int transparent_listen(const struct endpoint *at, const struct transparent_liste
 		return -1;
 	fd = socket(at->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return fail_at(why, call, at);
+		return transparent_fail(why, call, at);
 	if (prepare_listener(fd, at->family, options, &call) < 0)
 		goto fail;
 	call = "bind";
@@ -206,7 +214,7 @@ int transparent_listen(const struct endpoint *at, const struct transparent_liste
 	return fd;
 fail:
 	close_quietly(fd);
-	return fail_at(why, call, at);
+	return transparent_fail(why, call, at);
 }
 
 static int get_int(int fd, int name)
@@ -261,13 +269,13 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 		return report_about(why, "inherited descriptor %d", fd);
 	}
 	*at = local_end(fd);
-	if (!options->redirect && !is_transparent(fd, family) && set_transparent(fd, family) < 0)
-		return fail_at(why, call, at);
+	if (!options->redirect && !is_transparent(fd, family) && transparent_set(fd, family) < 0)
+		return transparent_fail(why, call, at);
 	if (set_inherited(fd, family, options, &call) < 0)
-		return fail_at(why, call, at);
+		return transparent_fail(why, call, at);
 	set_ack_delay(fd, options);
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-		return fail_at(why, "fcntl", at);
+		return transparent_fail(why, "fcntl", at);
 	return 0;
 }
 
@@ -380,7 +388,7 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 	out->origin = origin_of(fd, &out->local, NULL, &out->origdst);
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
 	    set_inherited(fd, out->local.family, options, &call) < 0)
-		return fail_at(why, call, &out->client);
+		return transparent_fail(why, call, &out->client);
 	set_ack_delay(fd, options);
 	return 0;
 }
@@ -464,12 +472,12 @@ static int prepare_upstream(int fd, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
 	*call = "setsockopt(SO_MARK)";
-	if (set_mark(fd, options->mark) < 0)
+	if (transparent_set_mark(fd, options->mark) < 0)
 		return -1;
 	if (!endpoint_is_set(source))
 		return 0;
 	*call = "setsockopt(IP_TRANSPARENT)";
-	if (set_transparent(fd, source->family) < 0)
+	if (transparent_set(fd, source->family) < 0)
 		return -1;
 	/* One client port may go to many servers: bind() then asks that all sharers have
 	 * SO_REUSEADDR. Any port: chosen at connect, per destination rather than in total. */
@@ -517,7 +525,7 @@ static int connect_from(const struct endpoint *source, const struct endpoint *to
 	int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
-		return fail_at(why, call, to);
+		return transparent_fail(why, call, to);
 	if (prepare_upstream(fd, source, options, &call) < 0)
 		goto fail;
 	if (endpoint_is_set(source)) {
@@ -537,11 +545,11 @@ static int connect_from(const struct endpoint *source, const struct endpoint *to
 	if (connect(fd, &address.sa, length) == 0 || errno == EINPROGRESS)
 		return fd;
 	close_quietly(fd);
-	fail_at(why, call, subject);
+	transparent_fail(why, call, subject);
 	return explain_connect(why);
 fail:
 	close_quietly(fd);
-	return fail_at(why, call, subject);
+	return transparent_fail(why, call, subject);
 }
 
 int transparent_connect(const struct endpoint *client, const struct endpoint *to,
@@ -555,7 +563,7 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 	*kept = kept_of(&source, options);
 	if (endpoint_is_set(&source) && source.family != to->family) {
 		errno = EAFNOSUPPORT;
-		fail_at(why, "bind", &source);
+		transparent_fail(why, "bind", &source);
 		return report_detail(why, "%s is of the other address family",
 				     endpoint_format(to, text));
 	}

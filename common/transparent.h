@@ -50,6 +50,21 @@ struct transparent_listen_options {
 };
 
 /*
+ * Prepare any socket of that family to be bound as a listener, TCP or UDP: SO_REUSEPORT, V6ONLY,
+ * IP_TRANSPARENT, SO_MARK and SO_BINDTODEVICE as the options say. Returns 0, or -1 with errno and the
+ * refused call.
+ */
+int transparent_prepare(int fd, int family, const struct transparent_listen_options *options,
+			const char **call);
+
+/* Let a socket have foreign addresses; give it a mark (NULL or 0: none). 0, or -1 with errno. */
+int transparent_set(int fd, int family);
+int transparent_set_mark(int fd, const struct mark *mark);
+
+/* Fill *why with errno, the call and the endpoint that it was about. Returns -1; errno is kept. */
+int transparent_fail(struct failure *why, const char *call, const struct endpoint *at);
+
+/*
  * Open a listening TCP socket at the endpoint: non-blocking, close-on-exec, one family (V6ONLY),
  * SO_REUSEADDR, TCP_NODELAY (inherited by what is accepted).
  * Returns the descriptor, or -1 with *why; EADDRINUSE names no owner yet: see
