@@ -3,15 +3,12 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#ifndef IPV6_TRANSPARENT
-#define IPV6_TRANSPARENT 75
-#endif
 #ifndef IP_RECVORIGDSTADDR
 #define IP_RECVORIGDSTADDR 20
 #endif
@@ -27,30 +24,25 @@
  * where that address is. */
 #define FORWARD_HOPS 1
 
-/* How long a datagram may take by way of lo; it normally is there before send() returns. */
-#define FORWARD_WAIT_MS 20
-/* Datagrams of one flow that may come while its socket is made. */
+/* So long it is remembered what was sent round. What comes back is read before as much is sent again as
+ * the listener's queue and the memory can hold. */
+#define ROUND_MS 2000
+/* Datagrams of one flow that may come while its socket is made; and datagrams of any. */
 #define BACKLOG_MAX 16
+#define CAUGHT_MAX  1024
 
+/* The failure of errno; the descriptor, if there is one, is closed. */
 static int fail_at(struct failure *why, int fd, const char *call, const struct endpoint *at)
 {
-	char text[ENDPOINT_TEXT_MAX];
-	int err = errno;
-
+	transparent_fail(why, call, at);
 	if (fd >= 0)
 		close(fd);
-	return report_fail(why, err, call, "%s", endpoint_format(at, text));
+	return -1;
 }
 
 static int set(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-static int set_transparent(int fd, int family)
-{
-	return family == AF_INET6 ? set(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
-				  : set(fd, SOL_IP, IP_TRANSPARENT, 1);
 }
 
 /* Have the kernel tell destination, interface and mark of each datagram. */
@@ -67,29 +59,6 @@ static int want_details(int fd, int family)
 	return set(fd, SOL_SOCKET, SO_RCVMARK, 1);
 }
 
-static int prepare(int fd, int family, const struct transparent_listen_options *options,
-		   const char **call)
-{
-	*call = "setsockopt(SO_REUSEPORT)";
-	if (options->reuseport && set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
-		return -1;
-	*call = "setsockopt(IPV6_V6ONLY)";
-	if (family == AF_INET6 && set(fd, SOL_IPV6, IPV6_V6ONLY, 1) < 0)
-		return -1;
-	*call = "setsockopt(IP_TRANSPARENT)";
-	if (!options->redirect && set_transparent(fd, family) < 0)
-		return -1;
-	*call = "setsockopt(SO_MARK)";
-	if (options->mark && set(fd, SOL_SOCKET, SO_MARK, (int)options->mark->value) < 0)
-		return -1;
-	*call = "setsockopt(SO_BINDTODEVICE)";
-	if (options->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->device,
-					  (socklen_t)strlen(options->device) + 1) < 0)
-		return -1;
-	*call = "setsockopt(IP_RECVORIGDSTADDR)";
-	return want_details(fd, family);
-}
-
 int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		    struct failure *why)
 {
@@ -98,8 +67,10 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 	socklen_t length = endpoint_to_sockaddr(at, &address);
 	const char *call = "socket";
 
-	if (fd < 0 || prepare(fd, at->family, options, &call) < 0)
+	if (fd < 0 || transparent_prepare(fd, at->family, options, &call) < 0)
 		return fail_at(why, fd, call, at);
+	if (want_details(fd, at->family) < 0)
+		return fail_at(why, fd, "setsockopt(IP_RECVORIGDSTADDR)", at);
 	if (bind(fd, &address.sa, length) < 0)
 		return fail_at(why, fd, "bind", at);
 	/* The sockets of direct flows are bound to the same port. Said only now, it lets them in but
@@ -140,7 +111,7 @@ static void judge(struct datagram *d, const struct endpoint *listener)
 	d->origdst = d->local;
 }
 
-static int receive(int fd, void *buf, size_t room, struct datagram *out)
+static int receive(int fd, void *buf, size_t room, int flags, struct datagram *out)
 {
 	union endpoint_sockaddr address;
 	union {
@@ -156,7 +127,7 @@ static int receive(int fd, void *buf, size_t room, struct datagram *out)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
-	ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT);
+	ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT | flags);
 
 	if (length < 0)
 		return -1;
@@ -167,15 +138,41 @@ static int receive(int fd, void *buf, size_t room, struct datagram *out)
 	return 1;
 }
 
-bool datagram_came_back(const struct datagram *d)
+static uint64_t now_ms(void)
 {
-	return d->hops == FORWARD_HOPS && !transparent_is_local(&d->client);
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Where it is going and what it says: the client's end is what NAT may have changed. */
+static uint64_t fingerprint(const struct recent *sent, const struct datagram *d,
+			    const unsigned char *payload)
+{
+	uint64_t h = endpoint_hash(&d->local, recent_seed(sent)) ^ d->length, word;
+
+	for (size_t i = 0; i < d->length; i += sizeof(word)) {
+		size_t left = d->length - i;
+
+		word = 0;
+		memcpy(&word, payload + i, left < sizeof(word) ? left : sizeof(word));
+		h = (h ^ word) * 0xff51afd7ed558ccdULL;
+		h ^= h >> 32;
+	}
+	return h;
+}
+
+bool datagram_came_back(struct recent *sent, const struct datagram *d, const void *payload)
+{
+	return d->hops == FORWARD_HOPS &&
+	       recent_take(sent, fingerprint(sent, d, payload), now_ms());
 }
 
 int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t room,
 		     struct datagram *out)
 {
-	if (receive(fd, buf, room, out) < 0)
+	if (receive(fd, buf, room, 0, out) < 0)
 		return -1;
 	judge(out, listener);
 	return 1;
@@ -193,7 +190,7 @@ static int open_pair(const struct endpoint *from, const char **call)
 	if (fd < 0)
 		return -1;
 	*call = "setsockopt(IP_TRANSPARENT)";
-	if (set_transparent(fd, from->family) < 0)
+	if (transparent_set(fd, from->family) < 0)
 		goto fail;
 	*call = "setsockopt(SO_REUSEPORT)";
 	if (set(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0 ||
@@ -230,19 +227,23 @@ static int keep_on_lo(int fd, const struct datagram *d)
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"));
 }
 
-int datagram_forward(const struct datagram *d, const void *payload, struct failure *why)
+int datagram_forward(struct recent *sent, const struct datagram *d, const void *payload,
+		     struct failure *why)
 {
+	const struct mark mark = { d->mark, ~0u };
 	const char *call;
 	int fd = open_pair(&d->client, &call);
+	uint64_t now = now_ms();
 
 	if (fd < 0)
 		return fail_at(why, fd, call, &d->client);
-	if (set(fd, SOL_SOCKET, SO_MARK, (int)d->mark) < 0)
+	if (transparent_set_mark(fd, &mark) < 0)
 		return fail_at(why, fd, "setsockopt(SO_MARK)", &d->client);
 	if (keep_on_lo(fd, d) < 0)
 		return fail_at(why, fd, "setsockopt(SO_BINDTODEVICE)", &d->client);
 	if (connect_to(fd, &d->local) < 0)
 		return fail_at(why, fd, "connect", &d->local);
+	recent_note(sent, fingerprint(sent, d, payload), now, now + ROUND_MS);
 	if (send(fd, payload, d->length, MSG_NOSIGNAL) < 0)
 		return fail_at(why, fd, "send", &d->local);
 	close(fd);
@@ -269,22 +270,25 @@ static void keep(struct backlog *backlog, const struct datagram *d, const void *
 	backlog->at[backlog->count++].payload = copy;
 }
 
-static void forward_all(struct backlog *backlog)
+static void forward_all(struct recent *sent, struct backlog *backlog)
 {
 	for (size_t i = 0; i < backlog->count; i++) {
-		datagram_forward(&backlog->at[i].d, backlog->at[i].payload, NULL);
+		datagram_forward(sent, &backlog->at[i].d, backlog->at[i].payload, NULL);
 		free(backlog->at[i].payload);
 	}
 }
 
-/* Empty the socket of what it has caught before it was connected. */
-static void drain(int fd, const struct datagram *first, struct backlog *backlog,
+/* Empty the socket of what it has caught before it was connected. False: there is no end of it, and a
+ * socket that may hold somebody else's datagram is of no use. */
+static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 		  datagram_stray *stray, void *context)
 {
 	char payload[DATAGRAM_MAX];
 	struct datagram d;
 
-	while (receive(fd, payload, sizeof(payload), &d) > 0) {
+	for (int i = 0; i < CAUGHT_MAX; i++) {
+		if (receive(fd, payload, sizeof(payload), 0, &d) < 0)
+			return true;
 		d.local = first->local;
 		d.origdst = first->origdst;
 		d.origin = first->origin;
@@ -293,37 +297,37 @@ static void drain(int fd, const struct datagram *first, struct backlog *backlog,
 		else
 			stray(&d, payload, context);
 	}
+	return false;
 }
 
-static bool has_arrived(int fd)
+bool datagram_has_arrived(struct recent *sent, int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char payload[DATAGRAM_MAX];
+	struct datagram d;
 
-	return poll(&p, 1, FORWARD_WAIT_MS) == 1 && (p.revents & POLLIN);
+	return receive(fd, payload, sizeof(payload), MSG_PEEK, &d) > 0 &&
+	       datagram_came_back(sent, &d, payload);
 }
 
-int datagram_open_flow(const struct datagram *d, const void *payload, datagram_stray *stray,
-		       void *context, struct failure *why)
+int datagram_open_flow(struct recent *sent, const struct datagram *d, const void *payload,
+		       datagram_stray *stray, void *context, struct failure *why)
 {
 	struct backlog backlog = { .count = 0 };
 	const char *call;
 	int fd = open_pair(&d->local, &call);
-	bool sent;
+	bool whole, gone;
 
 	if (fd < 0)
 		return fail_at(why, fd, call, &d->local);
 	if (connect_to(fd, &d->client) < 0)
 		return fail_at(why, fd, "connect", &d->client);
-	drain(fd, d, &backlog, stray, context);
-	sent = datagram_forward(d, payload, why) == 0;
-	forward_all(&backlog);
-	if (sent && has_arrived(fd))
+	whole = drain(fd, d, &backlog, stray, context);
+	if (!whole)
+		report_refuse(why, "datagrams come faster than a socket is made for them");
+	gone = whole && datagram_forward(sent, d, payload, why) == 0;
+	forward_all(sent, &backlog);
+	if (gone)
 		return fd;
 	close(fd);
-	if (sent) {
-		report_refuse(why, "the first datagram did not come back by way of lo");
-		report_hint(why,
-			    "a firewall or rp_filter may have dropped it there, or NAT changed it");
-	}
 	return -1;
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "endpoint.h"
+#include "recent.h"
 #include "report.h"
 #include "transparent.h"
 
@@ -57,21 +58,32 @@ int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t 
  *
  * The first datagram was taken from the listener already. It is sent once more, by way of lo, from the
  * client's address and with the packet's mark, which routes it to here again; so whoever gets the
- * socket reads the flow from its beginning. Returns the descriptor (non-blocking), or -1 with *why.
+ * socket reads the flow from its beginning. Returns the descriptor (non-blocking), or -1 with *why;
+ * errno EMFILE, ENFILE, ENOBUFS or ENOMEM in why->err: there may be room later.
+ *
+ * `sent` remembers what was sent round and has not been seen again.
  */
 typedef void datagram_stray(const struct datagram *stray, const void *payload, void *context);
-int datagram_open_flow(const struct datagram *d, const void *payload, datagram_stray *stray,
-		       void *context, struct failure *why);
+int datagram_open_flow(struct recent *sent, const struct datagram *d, const void *payload,
+		       datagram_stray *stray, void *context, struct failure *why);
+
+/*
+ * Is the first datagram the next to be read from the flow's socket? It normally is before
+ * datagram_open_flow() returns; on a busy machine the kernel may bring it later, and a firewall or
+ * rp_filter never. To be asked until it is true, once.
+ */
+bool datagram_has_arrived(struct recent *sent, int fd);
 
 /* Send a datagram of the flow, that the listener has got nevertheless, to its socket in the same way.
  * Returns 0, or -1 with *why. */
-int datagram_forward(const struct datagram *d, const void *payload, struct failure *why);
+int datagram_forward(struct recent *sent, const struct datagram *d, const void *payload,
+		     struct failure *why);
 
 /*
  * Has datagram_open_flow() or datagram_forward() sent this one, and NAT or a closed socket made it miss
- * the flow? A sender on lo that is not this host is nobody else. Whoever answers flows must not forward it
- * or open a flow for it: that would go on for ever.
+ * the flow? Whoever answers flows must not forward it or open a flow for it: that would go on for ever.
+ * It is known by its hops, destination and contents, once for each time that it was sent.
  */
-bool datagram_came_back(const struct datagram *d);
+bool datagram_came_back(struct recent *sent, const struct datagram *d, const void *payload);
 
 #endif

@@ -134,6 +134,8 @@ void accept_pending(struct loop *loop, struct loop_source *source, uint32_t even
 
 	for (int i = 0; i < SERVICE_BATCH && service_may_accept(s); i++) {
 		if (transparent_accept(source->fd, &listener->at, &new) < 0) {
+			if ((errno == EMFILE || errno == ENFILE) && flows_make_room(s))
+				continue;
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 			    errno == ENOMEM)
 				service_pause(s);

@@ -4,13 +4,18 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include "datagram.h"
 
-/* A flow ends after so many milliseconds without a datagram. So deep may strays, met while a flow's socket
- * is opened, open sockets for flows themselves. */
-#define FLOW_IDLE      30000
+/* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so many;
+ * its first datagram may take so many by way of lo (the loop's clock is a coarse one). */
+#define FLOW_IDLE    30000
+#define REFUSAL_TIME 30000
+#define OPENING_TIME 250
+/* So many flows may wait for their first datagram: that is normally there at once, so that where many wait
+ * it will not come. And so deep may strays, met while a flow's socket is opened, open sockets for flows
+ * themselves. */
+#define OPENING_MAX    256
 #define FLOW_DEPTH_MAX 2
 #define FLOW_SLOTS     4096 /* a power of two */
 
@@ -19,38 +24,109 @@ int flows_init(struct service *s, struct failure *why)
 	s->flows = calloc(FLOW_SLOTS, sizeof(*s->flows));
 	if (!s->flows)
 		return report_fail(why, ENOMEM, "malloc", "flows");
+	if (!(s->refused = recent_new(why)) || !(s->sent = recent_new(why)))
+		return -1;
 	s->conntrack = conntrack_open(NULL);
-	if (getrandom(&s->flow_seed, sizeof(s->flow_seed), GRND_NONBLOCK) < 0)
-		s->flow_seed = (uintptr_t)s->flows; /* guessable, and still a hash */
 	return 0;
 }
 
 void flows_free(struct service *s)
 {
+	if (s->failed_flows > 1)
+		report_warning("%llu flows were refused because they could not be opened",
+			       (unsigned long long)s->failed_flows);
 	conntrack_close(s->conntrack);
+	recent_free(s->refused);
+	recent_free(s->sent);
 	free(s->flows);
 }
 
-static struct connection **flow_slot(struct service *s, const struct endpoint *client,
-				     const struct endpoint *local)
+static uint64_t flow_hash(const struct service *s, const struct endpoint *client,
+			  const struct endpoint *local)
 {
-	uint64_t hash = endpoint_hash(local, endpoint_hash(client, s->flow_seed));
+	return endpoint_hash(local, endpoint_hash(client, recent_seed(s->refused)));
+}
 
-	return &s->flows[hash & (FLOW_SLOTS - 1)];
+static struct connection **flow_slot(struct service *s, const struct caller *caller)
+{
+	return &s->flows[flow_hash(s, &caller->client, &caller->local) & (FLOW_SLOTS - 1)];
+}
+
+/* ---- the order in which flows were heard of ---- */
+
+static void order_remove(struct service *s, struct connection *c)
+{
+	*(c->older ? &c->older->newer : &s->oldest) = c->newer;
+	*(c->newer ? &c->newer->older : &s->newest) = c->older;
+	c->older = c->newer = NULL;
+}
+
+static void order_append(struct service *s, struct connection *c)
+{
+	c->older = s->newest;
+	*(s->newest ? &s->newest->newer : &s->oldest) = c;
+	s->newest = c;
+}
+
+/* It is not idle. */
+static void touch_flow(struct connection *c)
+{
+	order_remove(c->service, c);
+	order_append(c->service, c);
+	loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
+}
+
+static void enter_flow(struct connection *c)
+{
+	struct connection **slot = flow_slot(c->service, &c->caller);
+
+	c->next = *slot;
+	*slot = c;
+	order_append(c->service, c);
 }
 
 void flows_forget(struct connection *c)
 {
-	struct connection **at = flow_slot(c->service, &c->caller.client, &c->caller.local);
+	struct service *s = c->service;
+	struct connection **at = flow_slot(s, &c->caller);
 
 	while (*at != c)
 		at = &(*at)->next;
 	*at = c->next;
+	order_remove(s, c);
+	s->opening -= c->phase == PHASE_OPENING;
+}
+
+/* The flow that was idle the longest, of those that nothing but a place is lost with; or NULL. One that
+ * a command serves is not among them. */
+static struct connection *find_idle_flow(const struct service *s)
+{
+	struct connection *c = s->oldest;
+
+	while (c && c->phase != PHASE_SERVED)
+		c = c->phase == PHASE_RUN ? NULL : c->newer;
+	return c;
+}
+
+bool flows_make_room(struct service *s)
+{
+	struct connection *c = find_idle_flow(s);
+
+	if (!c)
+		return false;
+	if (!s->told_room)
+		report_notice("%zu connections and flows at a time are all that there is room for: "
+			      "the flows that were idle the longest end",
+			      s->open);
+	s->told_room = true;
+	service_finish(c, "displaced");
+	return true;
 }
 
 static struct connection *find_flow(struct service *s, const struct datagram *d)
 {
-	struct connection *c = *flow_slot(s, &d->client, &d->local);
+	size_t slot = flow_hash(s, &d->client, &d->local) & (FLOW_SLOTS - 1);
+	struct connection *c = s->flows[slot];
 
 	while (c && !(endpoint_equal(&c->caller.client, &d->client) &&
 		      endpoint_equal(&c->caller.local, &d->local)))
@@ -84,37 +160,7 @@ static void answer_datagrams(struct loop *loop, struct loop_source *source, uint
 		c->packets_down += sent >= 0;
 		c->bytes_down += sent > 0 ? (uint64_t)sent : 0;
 	}
-	loop_arm(loop, &c->timer, FLOW_IDLE);
-}
-
-static void take_stray(const struct datagram *stray, const void *payload, void *context);
-
-/* Give the flow a socket, and that to whoever answers. */
-static bool open_flow(struct connection *c, const struct datagram *d, const void *payload,
-		      struct failure *why)
-{
-	struct service *s = c->service;
-
-	c->source.fd = datagram_open_flow(d, payload, take_stray, c, why);
-	if (c->source.fd < 0)
-		return false;
-	service_read_socket(s, c->source.fd, &c->caller);
-	if (s->action == ACTION_RUN)
-		return serve_command(c, why);
-	c->source.handler = answer_datagrams;
-	return loop_watch(s->loop, &c->source, EPOLLIN) == 0 ||
-	       report_fail(why, errno, "epoll_ctl", "flow") == 0;
-}
-
-/* A refused flow is remembered while it goes on, or each of its datagrams would be a record. */
-static void refuse_flow(struct connection *c, const char *reason)
-{
-	struct service *s = c->service;
-
-	c->phase = PHASE_REFUSED;
-	c->source.fd = -1;
-	service_put_event(s, "refused", &c->caller, 0, reason);
-	loop_arm(s->loop, &c->timer, FLOW_IDLE);
+	touch_flow(c);
 }
 
 bool flows_need_sockets(const struct service *s)
@@ -122,27 +168,179 @@ bool flows_need_sockets(const struct service *s)
 	return s->action == ACTION_RUN || s->action == ACTION_REPLY || s->action == ACTION_ECHO;
 }
 
-/* Give it a socket if it needs one, and say that it is there. */
-static void accept_flow(struct connection *c, const struct datagram *d, const void *payload)
+/* ---- how a flow begins ---- */
+
+/* Each datagram of a refused flow would be a record, were it not remembered for a while. */
+static void remember_refusal(struct service *s, const struct caller *caller)
+{
+	uint64_t now = loop_now(s->loop);
+
+	recent_note(s->refused, flow_hash(s, &caller->client, &caller->local), now,
+		    now + REFUSAL_TIME);
+}
+
+static void refuse_flow(struct service *s, const struct caller *caller, const char *reason)
+{
+	remember_refusal(s, caller);
+	service_put_event(s, "refused", caller, 0, reason);
+}
+
+static bool is_shortage(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM || err == EAGAIN;
+}
+
+/* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again; anything
+ * else is told once, and would be so with its next datagram, too. */
+static void fail_flow(struct connection *c, const struct failure *why)
+{
+	struct service *s = c->service;
+	char text[512];
+
+	report_text(why, text, sizeof(text));
+	if (is_shortage(why->err)) {
+		errno = why->err;
+		service_pause(s);
+	} else {
+		if (!s->failed_flows++)
+			report_warning("flow refused (further ones are told with -v): %s", text);
+		else
+			report_verbose(1, "flow refused: %s", text);
+		remember_refusal(s, &c->caller);
+	}
+	service_finish(c, "resources");
+}
+
+static void fail_lost_flow(struct connection *c)
+{
+	struct failure why;
+
+	report_refuse(&why, "the first datagram did not come back by way of lo");
+	report_hint(&why, "a firewall or rp_filter may have dropped it there, or NAT changed it");
+	fail_flow(c, &why);
+}
+
+static bool start_answering(struct connection *c, struct failure *why)
+{
+	struct service *s = c->service;
+
+	c->source.handler = answer_datagrams;
+	c->timer.alarm = flow_is_idle;
+	if (loop_watch(s->loop, &c->source, EPOLLIN) < 0)
+		return report_fail(why, errno, "epoll_ctl", "flow") == 0;
+	loop_arm(s->loop, &c->timer, FLOW_IDLE);
+	return true;
+}
+
+/* All is there: have it answered. (Epoll must not watch what a child is to get.) */
+static void serve_flow(struct connection *c)
 {
 	struct service *s = c->service;
 	struct failure why = { 0 };
-	char text[512];
+	bool run = s->action == ACTION_RUN;
 
-	if (flows_need_sockets(s) && !open_flow(c, d, payload, &why)) {
-		report_warning("flow refused: %s", report_text(&why, text, sizeof(text)));
-		loop_close(s->loop, &c->source);
-		if (s->crowd)
-			crowd_leave(s->crowd, &c->caller.client);
-		c->timer = (struct loop_timer){ .alarm = flow_is_idle };
-		c->source.dead = false;
-		refuse_flow(c, "resources");
+	loop_forget(s->loop, &c->source);
+	loop_disarm(s->loop, &c->timer);
+	if (s->stage != STAGE_SERVING) {
+		service_finish(c, "stopped");
 		return;
 	}
+	if (!(run ? serve_command(c, &why) : start_answering(c, &why))) {
+		fail_flow(c, &why);
+		return;
+	}
+	c->phase = run ? PHASE_RUN : PHASE_SERVED;
+	s->opening--;
 	s->accepted++;
-	service_put_event(s, "open", &c->caller, c->phase == PHASE_RUN ? c->child.pid : 0, NULL);
-	if (c->phase == PHASE_RUN)
+	service_put_event(s, "open", &c->caller, run ? c->child.pid : 0, NULL);
+	if (run)
 		loop_close(s->loop, &c->source);
+}
+
+/* One flow less is opening: what waited for that can go on. */
+static void end_turn(struct service *s)
+{
+	if (service_has_enough(s))
+		service_advance(s, STAGE_FINISHING);
+	if (!s->pause.prev)
+		service_resume(s->loop, &s->pause);
+	service_flush(s);
+}
+
+static void first_has_come(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct connection *c = CONTAINER(source, struct connection, source);
+	struct service *s = loop_context(loop);
+
+	if (!datagram_has_arrived(s->sent, source->fd))
+		return;
+	serve_flow(c);
+	end_turn(s);
+}
+
+static void first_is_lost(struct loop *loop, struct loop_timer *timer)
+{
+	fail_lost_flow(CONTAINER(timer, struct connection, timer));
+	end_turn(loop_context(loop));
+}
+
+static void take_stray(const struct datagram *stray, const void *payload, void *context);
+
+/* A flow that can be had again at any time gives up its descriptor, if there is none left. */
+static int open_socket(struct connection *c, const struct datagram *d, const void *payload,
+		       struct failure *why)
+{
+	struct service *s = c->service;
+	int fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
+
+	if (fd < 0 && is_shortage(why->err) && flows_make_room(s))
+		fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
+	return fd;
+}
+
+/* Give the flow a socket, and that, as soon as the first datagram is there, to whoever answers. */
+static void open_flow(struct connection *c, const struct datagram *d, const void *payload)
+{
+	struct service *s = c->service;
+	struct failure why = { 0 };
+
+	s->opening++;
+	c->source.fd = open_socket(c, d, payload, &why);
+	if (c->source.fd < 0) {
+		fail_flow(c, &why);
+		return;
+	}
+	service_read_socket(s, c->source.fd, &c->caller);
+	if (datagram_has_arrived(s->sent, c->source.fd)) {
+		serve_flow(c);
+		return;
+	}
+	/* Edges: others that come before it are not read. */
+	c->source.handler = first_has_come;
+	c->timer.alarm = first_is_lost;
+	if (s->opening > OPENING_MAX || loop_watch(s->loop, &c->source, EPOLLIN | EPOLLET) < 0)
+		fail_lost_flow(c);
+	else
+		loop_arm(s->loop, &c->timer, OPENING_TIME);
+}
+
+/* A flow that is only recorded; its datagrams come to the listener. */
+static void count_datagram(struct connection *c, const struct datagram *d)
+{
+	c->packets_up++;
+	c->bytes_up += d->length;
+	touch_flow(c);
+}
+
+static void record_flow(struct connection *c, const struct datagram *d)
+{
+	struct service *s = c->service;
+
+	c->phase = PHASE_SERVED;
+	c->timer.alarm = flow_is_idle;
+	s->accepted++;
+	service_put_event(s, "open", &c->caller, 0, NULL);
+	count_datagram(c, d);
 }
 
 /* Only conntrack knows where a REDIRECTed datagram was going; when it may not be asked, nobody does. */
@@ -186,42 +384,35 @@ static const char *find_objection(struct service *s, const struct caller *caller
 	return service_is_crowded(s, caller) ? "per-client" : NULL;
 }
 
-static struct connection *begin_flow(struct service *s, const struct listener *listener,
-				     const struct datagram *d, const void *payload)
+static void begin_flow(struct service *s, const struct listener *listener, const struct datagram *d,
+		       const void *payload)
 {
-	struct connection **slot = flow_slot(s, &d->client, &d->local), *c;
+	struct connection *c;
 	struct caller caller;
 	const char *objection;
 
 	describe_flow(s, &caller, listener, d);
-	c = service_new_connection(s, &caller, -1,
-				   s->action == ACTION_RUN ? PHASE_RUN : PHASE_SERVED);
-	if (!c)
-		return NULL;
-	c->next = *slot;
-	*slot = c;
-	c->timer.alarm = flow_is_idle;
-	s->open++;
 	objection = find_objection(s, &caller);
-	if (objection)
-		refuse_flow(c, objection);
-	else
-		accept_flow(c, d, payload);
-	return c;
-}
-
-/* One more datagram of a flow that the listener has got. */
-static void continue_flow(struct connection *c, const struct datagram *d, const void *payload)
-{
-	if (c->phase == PHASE_REFUSED) {
-		loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
-	} else if (flows_need_sockets(c->service)) {
-		datagram_forward(d, payload, NULL); /* it was on its way here already */
-	} else {
-		c->packets_up++;
-		c->bytes_up += d->length;
-		loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
+	if (objection) {
+		refuse_flow(s, &caller, objection);
+		return;
 	}
+	if (service_is_full(s))
+		flows_make_room(s);
+	c = service_new_connection(s, &caller, -1, PHASE_OPENING);
+	if (!c) {
+		if (s->crowd)
+			crowd_leave(s->crowd, &caller.client);
+		service_put_event(s, "refused", &caller, 0, "resources");
+		service_pause(s);
+		return;
+	}
+	enter_flow(c);
+	s->open++;
+	if (flows_need_sockets(s))
+		open_flow(c, d, payload);
+	else
+		record_flow(c, d);
 }
 
 static void put_datagram(struct service *s, const struct listener *listener,
@@ -238,12 +429,26 @@ static void put_datagram(struct service *s, const struct listener *listener,
 	s->accepted++;
 }
 
+/* One more datagram of a flow that the listener has got. */
+static void continue_flow(struct connection *c, const struct datagram *d, const void *payload)
+{
+	if (flows_need_sockets(c->service)) /* it was on its way here already */
+		datagram_forward(c->service->sent, d, payload, NULL);
+	else
+		count_datagram(c, d);
+}
+
+static bool was_refused(const struct service *s, const struct datagram *d)
+{
+	return recent_knows(s->refused, flow_hash(s, &d->client, &d->local), loop_now(s->loop));
+}
+
 static void welcome_datagram(struct service *s, const struct listener *listener,
 			     const struct datagram *d, const void *payload)
 {
 	struct connection *c;
 
-	if (flows_need_sockets(s) && datagram_came_back(d))
+	if (flows_need_sockets(s) && datagram_came_back(s->sent, d, payload))
 		return;
 	if (s->config->datagrams) {
 		put_datagram(s, listener, d);
@@ -252,9 +457,14 @@ static void welcome_datagram(struct service *s, const struct listener *listener,
 	c = find_flow(s, d);
 	if (c)
 		continue_flow(c, d, payload);
-	else if ((c = begin_flow(s, listener, d, payload)) && c->phase == PHASE_SERVED &&
-		 !flows_need_sockets(s))
-		continue_flow(c, d, payload);
+	else if (!was_refused(s, d))
+		begin_flow(s, listener, d, payload);
+}
+
+/* What is being opened may be the last that --count asks for. */
+static bool is_spoken_for(const struct service *s)
+{
+	return s->config->count && s->accepted + s->opening >= s->config->count;
 }
 
 /* Somebody else's datagram, caught by the socket of a flow before that was connected. Each may open a
@@ -264,11 +474,28 @@ static void take_stray(const struct datagram *stray, const void *payload, void *
 	struct connection *c = context;
 	struct service *s = c->service;
 
-	if (service_has_enough(s) || s->flow_depth >= FLOW_DEPTH_MAX)
+	if (is_spoken_for(s) || s->flow_depth >= FLOW_DEPTH_MAX ||
+	    (service_is_full(s) && !find_idle_flow(s)))
 		return;
 	s->flow_depth++;
 	welcome_datagram(s, c->caller.listener, stray, payload);
 	s->flow_depth--;
+}
+
+/* Whether the next datagram may be taken; if not, the listeners are not polled until it may. */
+static bool may_take(struct service *s)
+{
+	if (s->stage == STAGE_SERVING && is_spoken_for(s)) {
+		for (size_t i = 0; i < s->udp.count; i++)
+			if (s->udp_sources[i].fd >= 0)
+				loop_watch(s->loop, &s->udp_sources[i], 0);
+		return false;
+	}
+	if (s->pause.prev) /* a shortage, met in this batch */
+		return false;
+	/* It may be of a flow that is there; only a new one has another make room. */
+	return service_is_full(s) && find_idle_flow(s) ? s->stage == STAGE_SERVING
+						       : service_may_accept(s);
 }
 
 void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)
@@ -278,7 +505,7 @@ void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)
 	char payload[DATAGRAM_MAX];
 	struct datagram d;
 
-	for (int i = 0; i < SERVICE_BATCH && service_may_accept(s); i++) {
+	for (int i = 0; i < SERVICE_BATCH && may_take(s); i++) {
 		if (datagram_receive(source->fd, &listener->at, payload, sizeof(payload), &d) < 0)
 			break;
 		welcome_datagram(s, listener, &d, payload);

@@ -113,7 +113,7 @@ void service_handle_output(struct loop *loop, struct loop_source *source, uint32
 		service_flush(s);
 }
 
-static bool is_full(const struct service *s)
+bool service_is_full(const struct service *s)
 {
 	return s->config->max && s->open >= s->config->max;
 }
@@ -153,7 +153,7 @@ bool service_may_accept(struct service *s)
 {
 	if (s->stage != STAGE_SERVING)
 		return false;
-	if (is_full(s)) {
+	if (service_is_full(s) && !flows_make_room(s)) {
 		service_poll_listeners(s, false);
 		return false;
 	}
@@ -164,7 +164,7 @@ void service_resume(struct loop *loop, struct loop_timer *timer)
 {
 	struct service *s = loop_context(loop);
 
-	if (s->stage == STAGE_SERVING && !is_full(s))
+	if (s->stage == STAGE_SERVING && !service_is_full(s))
 		service_poll_listeners(s, true);
 }
 
@@ -225,10 +225,9 @@ void service_release(struct loop *loop, struct loop_garbage *garbage)
 	slab_put(&c->service->connections, c);
 }
 
-/* caller NULL: one that was never counted among its client's. */
 static void leave(struct service *s, const struct caller *caller)
 {
-	if (s->crowd && caller)
+	if (s->crowd)
 		crowd_leave(s->crowd, &caller->client);
 	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
 		service_poll_listeners(s, true);
@@ -256,7 +255,9 @@ void service_finish(struct connection *c, const char *reason)
 {
 	struct service *s = c->service;
 
-	if (c->phase != PHASE_REFUSED)
+	if (c->phase == PHASE_OPENING)
+		service_put_event(s, "refused", &c->caller, 0, reason);
+	else
 		put_close(c, reason);
 	if (c->phase != PHASE_RUN)
 		loop_disarm(s->loop, &c->timer);
@@ -264,7 +265,7 @@ void service_finish(struct connection *c, const char *reason)
 		flows_forget(c);
 	loop_close(s->loop, &c->source);
 	loop_discard(s->loop, &c->garbage, service_release);
-	leave(s, c->phase == PHASE_REFUSED ? NULL : &c->caller);
+	leave(s, &c->caller);
 }
 
 static void finish_all(struct service *s, const char *reason)

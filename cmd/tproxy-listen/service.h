@@ -14,10 +14,17 @@
  *
  * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
  * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered it
- * gets a socket of its own, and then the listener sees no more of it.
+ * gets a socket of its own, and then the listener sees no more of it:
+ *
+ *   OPENING -> SERVED or RUN -> closed            (its first datagram was sent to its socket, and is there)
+ *   OPENING -> refused                            (it did not come, or there is no socket for it)
+ *   SERVED -> closed                              (flows that are only recorded)
+ *
+ * Flows that no CMD serves hold nothing that cannot be had again with the next datagram, so at a limit the
+ * one that was idle the longest makes room, also for a TCP connection. What is refused takes no place.
  *
  * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the kernel
- * what it cannot send yet. At a limit nobody is refused: the listeners are not polled until there is
+ * what it cannot send yet. At any other limit nobody is refused: the listeners are not polled until there is
  * room, and clients wait in the backlog.
  *
  * Records must not stop the service, so they go through record_stream; the service must not outlive
@@ -45,6 +52,7 @@
 #include "options.h"
 #include "privilege.h"
 #include "quantity.h"
+#include "recent.h"
 #include "record.h"
 #include "report.h"
 #include "slab.h"
@@ -101,8 +109,12 @@ struct service {
 	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
 	struct conntrack
 		*conntrack; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
-	uint64_t flow_seed;
+	struct connection *oldest, *newest; /* flows, by when they were last heard of */
+	struct recent *refused, *sent;	    /* flows; datagrams that went round by way of lo */
+	size_t opening;			    /* flows that wait for their first datagram */
+	uint64_t failed_flows;		    /* that could not be opened */
 	int flow_depth;
+	bool told_room;
 	struct record_stream *stream; /* NULL: no records are wanted */
 	struct loop_source output;
 	bool wants_iif, wants_socket; /* fields that cost a system call */
@@ -122,7 +134,7 @@ struct service {
 	struct loop_timer pause, timeout, patience;
 };
 
-enum phase { PHASE_HEADER, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN, PHASE_REFUSED };
+enum phase { PHASE_HEADER, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
 
 /* What a record says of a connection. */
 struct caller {
@@ -150,7 +162,8 @@ struct connection {
 		};
 	};
 	struct service *service;
-	struct connection *next; /* flow: in its list */
+	struct connection *next;	  /* flow: in its list */
+	struct connection *older, *newer; /* flow: in the order of last datagrams */
 	struct caller caller;
 	uint64_t opened_us;
 	enum phase phase;
@@ -168,9 +181,11 @@ void service_put_event(struct service *s, const char *event, const struct caller
 		       const char *reason);
 void service_flush(struct service *s);
 
-/* --count is reached. May the next one be accepted? If not, what is to be done about it is done. */
+/* --count is reached. May the next one be accepted? If not, what is to be done about it is done. There
+ * are as many as --max allows. */
 bool service_has_enough(const struct service *s);
 bool service_may_accept(struct service *s);
+bool service_is_full(const struct service *s);
 
 /* Poll the listeners, or let clients wait; let them wait for a while, after errno said that memory or
  * descriptors are short. */
@@ -223,6 +238,9 @@ loop_handler flows_take;
 /* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its own? */
 void flows_forget(struct connection *c);
 bool flows_need_sockets(const struct service *s);
+
+/* End the flow that was idle the longest, if there is one that can be had again; false: there is none. */
+bool flows_make_room(struct service *s);
 
 /* ---- serve.c ---- */
 
