@@ -270,3 +270,184 @@ print(os.environ["LISTEN_FDNAMES"], *[socket.socket(fileno=fd).type.name for fd 
 	run -3 on proxy tproxy-listen -u 3129
 	assert_output --partial "tproxy-listen (pid $(pid_of first)) listens there"
 }
+
+# flows HOST ADDRESS PORT COUNT [answered]: so many flows, a datagram `x` each, from ports 20000 on; prints how
+# many were answered.
+flows() {
+	on "$1" timeout --foreground 20 python3 -c '
+import socket, sys
+to, count, answered = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), 0
+for port in range(20000, 20000 + count):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", port))
+    s.connect(to)
+    s.settimeout(3)
+    try:
+        s.send(b"x")
+        answered += len(sys.argv) > 4 and s.recv(9) == b"x"
+    except OSError:
+        pass
+print(answered)' "${@:2}"
+}
+
+# records FILE REGEXP: how many lines match.
+records() {
+	grep -Ec -- "$2" "$OUT/$1" || :
+}
+
+@test "refused flows take no place: TCP and other clients are served meanwhile" {
+	tproxy_to 80 3129
+	bg listen proxy tproxy-listen -t -u --log -c 2 -o event,proto,client,reason '*:3129' -- echo served
+	wait_listen proxy 3129 udp
+	wait_listen proxy '[::]:3129'
+	flows client 192.0.2.1 3129 30
+	wait_line listen.out '^refused udp 192.0.2.2:20029 direct$'
+	run connect_from bystander 198.51.100.2:80
+	assert_output served
+	stop listen
+	listen -C 1 -c 2 --echo --log -o event,client,reason 3129
+	flows client 198.51.100.2 5300 12 >"$OUT/none"
+	wait_line listen.out '^refused 192.0.2.2:20011 per-client$'
+	run flows bystander 198.51.100.2 5300 1 answered
+	assert_output 1
+	assert_equal "$(records listen.out '^refused .* per-client$')" 11
+}
+
+@test "at the limit the flow that was idle the longest makes room, for TCP, too" {
+	tproxy_to 80 3129
+	listen -t -c 3 --echo --log -o event,proto,client,reason 3129
+	wait_listen proxy '[::1]:3129'
+	run flows client 198.51.100.2 5300 4 answered
+	assert_output 4
+	run ask 198.51.100.2 20001 again # 20000 has made room already, and now 20002 is the oldest
+	assert_output again
+	run on bystander sh -c 'echo hello | timeout 10 socat -t 5 - TCP:198.51.100.2:80'
+	assert_output hello
+	stop listen
+	assert_equal "$(awk '/displaced/ { print $2, $3 }' "$OUT/listen.out")" \
+		$'udp 192.0.2.2:20000\nudp 192.0.2.2:20002'
+	assert_equal "$(records listen.err 'idle the longest')" 1
+}
+
+@test "without descriptors left flows make room, and all are answered" {
+	tproxy_to 80 3129
+	bg listen proxy prlimit --nofile=24:24 tproxy-listen -t -u --echo --log -o event,reason 3129
+	wait_listen proxy 127.0.0.1:3129 udp
+	wait_listen proxy '[::1]:3129'
+	run flows client 198.51.100.2 5300 40 answered
+	assert_output 40
+	run on bystander sh -c 'echo hello | timeout 10 socat -t 5 - TCP:198.51.100.2:80'
+	assert_output hello
+	refute_line_in listen.out '^refused'
+	stop listen
+}
+
+# lose_on_lo: what goes round by way of lo does not arrive; find_on_lo: it does again.
+lose_on_lo() {
+	on proxy nft 'add table inet lose; add chain inet lose in { type filter hook input priority 0; };
+		add rule inet lose in iif lo udp dport 5300 drop'
+}
+find_on_lo() {
+	on proxy nft delete table inet lose
+}
+
+@test "first datagrams that are lost on lo delay nobody, are told once, and each flow recorded" {
+	tproxy_to 80 3129
+	lose_on_lo
+	listen -t --echo -o event,proto,reason 3129
+	wait_listen proxy '[::1]:3129'
+	flows client 198.51.100.2 5300 400
+	run on bystander timeout --foreground 10 python3 -c '
+import socket, time
+began = time.monotonic()
+s = socket.create_connection(("198.51.100.2", 80))
+s.send(b"hello"); s.recv(9)
+print("at once" if time.monotonic() - began < 2 else "late")' # 400 times 20 ms would be 8 s
+	assert_output 'at once'
+	wait_until 10 eval '(($(records listen.out "^refused udp resources$") == 400))'
+	stop listen
+	assert_equal "$(records listen.err 'did not come back by way of lo')" 1
+	assert_line_in listen.err '400 flows were refused because they could not be opened'
+}
+
+@test "--count counts what is served: a lost flow is not, and of two at once one is" {
+	listen --count 1 --echo --log -o event,client,reason 3129
+	lose_on_lo
+	tell 198.51.100.2 40001 one
+	tell 198.51.100.2 40002 two # waits for what becomes of the first
+	wait_line listen.out '^refused 192.0.2.2:40001 resources$'
+	wait_line listen.out '^refused 192.0.2.2:40002 resources$'
+	find_on_lo
+	run ask 198.51.100.2 40003 three
+	assert_output three
+	tell 198.51.100.2 40004 four
+	stop listen
+	assert_equal "$(records listen.out '^open')" 1
+	assert_equal "$(records listen.out ':40004')" 0
+}
+
+@test "datagrams that arrive with their last hop are answered like any other" {
+	listen --echo 3129
+	run on client timeout --foreground 20 python3 -c '
+import socket
+for family, to in (socket.AF_INET, "198.51.100.2"), (socket.AF_INET6, "2001:db8:2::2"):
+    for n in range(2): # the same once more, from another port
+        s = socket.socket(family, socket.SOCK_DGRAM)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+        s.connect((to, 5300)); s.settimeout(3)
+        s.send(b"probe"); print(s.recv(99).decode())'
+	assert_output $'probe\nprobe\nprobe\nprobe'
+}
+
+@test "datagrams without contents, and the longest, come back whole" {
+	listen --echo --log -o event,bytes_up,packets_up 3129
+	run on client timeout --foreground 20 python3 -c '
+import socket
+for size in 0, 65507:
+    for to in "198.51.100.2", "2001:db8:2::2":
+        s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect((to, 5300)); s.settimeout(5)
+        sent = bytes(n % 251 for n in range(size))
+        for n in range(2):
+            s.send(sent)
+            print(size, s.recv(70000) == sent)'
+	assert_output "$(printf '%s True\n' 0 0 0 0 65507 65507 65507 65507)"
+	stop listen
+	assert_equal "$(records listen.out '^close 0 2$') $(records listen.out '^close 131014 2$')" '2 2'
+}
+
+@test "--takeover: the next one shares the endpoint, and gets all when the first has ended" {
+	listen --echo 3129
+	bg next proxy tproxy-listen -u --takeover --echo -o event,client 3129
+	wait_until 10 eval '(($(on proxy ss -Hnlu "src 127.0.0.1:3129" | wc -l) == 2))'
+	stop listen
+	run flows client 198.51.100.2 5300 20 answered
+	assert_output 20
+	assert_equal "$(records next.out '^open')" 20
+}
+
+# memory_of NAME: the KiB that it has in memory.
+memory_of() {
+	awk '/VmRSS/ { print $2 }' "/proc/$(pid_of "$1")/status"
+}
+
+@test "thousands of flows: little memory, each has its end, and SIGTERM is obeyed at once" {
+	local before after
+	listen --log -o event,client,reason 3129
+	before=$(memory_of listen)
+	on client timeout --foreground 20 python3 -c '
+import socket, time
+for port in range(10000, 13000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", port)); s.sendto(b"x", ("198.51.100.2", 5300)); s.close()
+    if port % 100 == 0: time.sleep(0.005) # its queue is not what is tested
+'
+	wait_until 10 eval '(($(records listen.out "^open") == 3000))'
+	after=$(memory_of listen)
+	assert [ $((after - before)) -lt 6000 ]
+	signal listen TERM
+	run wait_exit listen 2
+	assert_success
+	assert_equal "$(records listen.out '^close .* stopped$')" 3000
+}

@@ -143,6 +143,8 @@ void accept_pending(struct loop *loop, struct loop_source *source, uint32_t even
 				continue;
 			break;
 		}
+		if (service_is_full(s))
+			flows_make_room(s);
 		welcome(s, listener, &new);
 	}
 	service_flush(s);

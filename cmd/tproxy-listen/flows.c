@@ -108,6 +108,11 @@ static struct connection *find_idle_flow(const struct service *s)
 	return c;
 }
 
+bool flows_can_make_room(const struct service *s)
+{
+	return find_idle_flow(s) != NULL;
+}
+
 bool flows_make_room(struct service *s)
 {
 	struct connection *c = find_idle_flow(s);
@@ -298,6 +303,13 @@ static int open_socket(struct connection *c, const struct datagram *d, const voi
 	return fd;
 }
 
+/* Flows that wait hold places that others could have; where lo is shut they are refused at once. */
+static bool may_wait(const struct service *s)
+{
+	return s->opening <= OPENING_MAX &&
+	       (!s->config->max || s->opening <= (s->config->max + 1) / 2);
+}
+
 /* Give the flow a socket, and that, as soon as the first datagram is there, to whoever answers. */
 static void open_flow(struct connection *c, const struct datagram *d, const void *payload)
 {
@@ -318,7 +330,7 @@ static void open_flow(struct connection *c, const struct datagram *d, const void
 	/* Edges: others that come before it are not read. */
 	c->source.handler = first_has_come;
 	c->timer.alarm = first_is_lost;
-	if (s->opening > OPENING_MAX || loop_watch(s->loop, &c->source, EPOLLIN | EPOLLET) < 0)
+	if (!may_wait(s) || loop_watch(s->loop, &c->source, EPOLLIN | EPOLLET) < 0)
 		fail_lost_flow(c);
 	else
 		loop_arm(s->loop, &c->timer, OPENING_TIME);
@@ -475,7 +487,7 @@ static void take_stray(const struct datagram *stray, const void *payload, void *
 	struct service *s = c->service;
 
 	if (is_spoken_for(s) || s->flow_depth >= FLOW_DEPTH_MAX ||
-	    (service_is_full(s) && !find_idle_flow(s)))
+	    (service_is_full(s) && !flows_can_make_room(s)))
 		return;
 	s->flow_depth++;
 	welcome_datagram(s, c->caller.listener, stray, payload);
@@ -491,11 +503,8 @@ static bool may_take(struct service *s)
 				loop_watch(s->loop, &s->udp_sources[i], 0);
 		return false;
 	}
-	if (s->pause.prev) /* a shortage, met in this batch */
-		return false;
-	/* It may be of a flow that is there; only a new one has another make room. */
-	return service_is_full(s) && find_idle_flow(s) ? s->stage == STAGE_SERVING
-						       : service_may_accept(s);
+	/* Not in the rest of a batch that has met a shortage. */
+	return !s->pause.prev && service_may_accept(s);
 }
 
 void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)

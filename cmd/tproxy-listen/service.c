@@ -153,7 +153,7 @@ bool service_may_accept(struct service *s)
 {
 	if (s->stage != STAGE_SERVING)
 		return false;
-	if (service_is_full(s) && !flows_make_room(s)) {
+	if (service_is_full(s) && !flows_can_make_room(s)) {
 		service_poll_listeners(s, false);
 		return false;
 	}

@@ -239,7 +239,9 @@ loop_handler flows_take;
 void flows_forget(struct connection *c);
 bool flows_need_sockets(const struct service *s);
 
-/* End the flow that was idle the longest, if there is one that can be had again; false: there is none. */
+/* Is there a flow that can be had again at any time? End the one of these that was idle the longest;
+ * false: there is none. At the limit that is due before another connection is counted. */
+bool flows_can_make_room(const struct service *s);
 bool flows_make_room(struct service *s);
 
 /* ---- serve.c ---- */
