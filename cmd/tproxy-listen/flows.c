@@ -274,7 +274,7 @@ static void end_turn(struct service *s)
 
 static void first_has_come(struct loop *loop, struct loop_source *source, uint32_t events)
 {
-	struct connection *c = CONTAINER(source, struct connection, source);
+	struct connection *c = container_of(source, struct connection, source);
 	struct service *s = loop_context(loop);
 
 	if (!datagram_has_arrived(s->sent, source->fd))
@@ -285,7 +285,7 @@ static void first_has_come(struct loop *loop, struct loop_source *source, uint32
 
 static void first_is_lost(struct loop *loop, struct loop_timer *timer)
 {
-	fail_lost_flow(CONTAINER(timer, struct connection, timer));
+	fail_lost_flow(container_of(timer, struct connection, timer));
 	end_turn(loop_context(loop));
 }
 
