@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "control.h"
 #include "container.h"
+#include "control.h"
 #include "figures.h"
 #include "journal.h"
 
