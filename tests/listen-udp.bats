@@ -225,6 +225,17 @@ s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
 	assert_equal "${#lines[@]}" 2
 }
 
+@test "a client on this very host, whose port is its own, is recorded and not answered" {
+	on proxy tproxy-setup up -q -u --local --name local5304 --port 5304 --to 3131
+	bg own proxy tproxy-listen -u --echo -o event,client,origdst,reason 3131
+	wait_listen proxy 127.0.0.1:3131 udp
+	bg client proxy python3 -c '
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 40001)); s.sendto(b"hello", ("198.51.100.2", 5304)); time.sleep(60)'
+	wait_line own.out '^refused 198.51.100.1:40001 198.51.100.2:5304 resources$'
+}
+
 @test "--allow-direct: direct flows are answered on their own port, beside the listener" {
 	bg listen proxy tproxy-listen -u --allow-direct '*:3129' -- \
 		python3 -c 'import socket; s = socket.socket(fileno=0); s.send(s.recv(99).upper())'
