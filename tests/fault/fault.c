@@ -47,6 +47,7 @@
 
 #define FAULT_STATUS 125
 #define FAULTS_MAX   16
+#define HIGH_FD	     900
 #define COUNTERS_MAX 128
 
 enum group { GROUP_CALL, GROUP_MEMORY };
@@ -114,12 +115,40 @@ static void parse(char *entry)
 		give_up(entry);
 }
 
+/*
+ * What is written to is open from the start, because a sandbox may forbid it later; under a high number,
+ * which nobody expects to be free or counts on.
+ */
+struct output {
+	const char *variable;
+	int fd;
+};
+
+static struct output events = { "TPROXY_FAULT_LOG", -1 }, counts = { "TPROXY_FAULT_COUNT", -1 };
+
+static void open_output(struct output *o)
+{
+	const char *path = getenv(o->variable);
+	int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND,
+				     0666)
+		      : -1;
+
+	if (!path)
+		return;
+	o->fd = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (o->fd < 0)
+		give_up(path);
+	syscall(SYS_close, fd);
+}
+
 __attribute__((constructor)) static void fault_start(void)
 {
 	const char *text = getenv("TPROXY_FAULT");
 	static char copy[1024];
 	char *rest = copy, *entry;
 
+	open_output(&events);
+	open_output(&counts);
 	if (!text)
 		return;
 	if (strlen(text) >= sizeof(copy))
@@ -131,23 +160,19 @@ __attribute__((constructor)) static void fault_start(void)
 		give_up(entry);
 }
 
-static void append(const char *path, const char *name, unsigned long n)
+static void append(const struct output *to, const char *name, unsigned long n)
 {
 	char line[80];
 	int length = snprintf(line, sizeof(line), "%s %lu\n", name, n);
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 
-	if (fd < 0 || write(fd, line, (size_t)length) != length)
+	if (to->fd >= 0 && syscall(SYS_write, to->fd, line, (size_t)length) != length)
 		_exit(FAULT_STATUS);
-	close(fd);
 }
 
 __attribute__((destructor)) static void fault_end(void)
 {
-	const char *path = getenv("TPROXY_FAULT_COUNT");
-
-	for (size_t i = 0; path && i < COUNTERS_MAX && counters[i].name; i++)
-		append(path, counters[i].name, counters[i].calls);
+	for (size_t i = 0; counts.fd >= 0 && i < COUNTERS_MAX && counters[i].name; i++)
+		append(&counts, counters[i].name, counters[i].calls);
 }
 
 /* Count a call; returns which one it is. Slots are claimed by comparing pointers of literals. */
@@ -164,10 +189,7 @@ static unsigned long count(const char *name)
 
 static void happen(const struct fault *f, const char *name, unsigned long n, int usual)
 {
-	const char *log = getenv("TPROXY_FAULT_LOG");
-
-	if (log)
-		append(log, name, n);
+	append(&events, name, n);
 	if (f->signal)
 		raise(f->signal);
 	if (f->exec)
@@ -234,30 +256,14 @@ static bool due(const char *name, enum group group)
 		return due(#name, GROUP_CALL) ? -1 : __real_##name(first, second, third); \
 	}
 
-/* libseccomp: a negative errno value. A filter of ours does not forbid what is told here. */
-#define FAULT_FILTER(name, parameters)                      \
-	int __real_##name parameters __attribute__((weak)); \
-	int __wrap_##name parameters;                       \
-	int __wrap_##name parameters                        \
-	{                                                   \
-		if (due(#name, GROUP_CALL))                 \
-			return -errno;                      \
-		let_append(filter);                         \
-		return __real_##name(filter);               \
+/* libseccomp: a negative errno value. */
+#define FAULT_FILTER(name, parameters, arguments)                                 \
+	int __real_##name parameters __attribute__((weak));                       \
+	int __wrap_##name parameters;                                             \
+	int __wrap_##name parameters                                              \
+	{                                                                         \
+		return due(#name, GROUP_CALL) ? -errno : __real_##name arguments; \
 	}
-
-int seccomp_rule_add(void *filter, uint32_t action, int call, unsigned conditions, ...)
-	__attribute__((weak));
-
-static void let_append(void *filter)
-{
-	static const char *const outputs[] = { "TPROXY_FAULT_LOG", "TPROXY_FAULT_COUNT" };
-
-	for (size_t i = 0; i < sizeof(outputs) / sizeof(*outputs); i++)
-		if (getenv(outputs[i]) &&
-		    seccomp_rule_add(filter, 0x7fff0000 /* SCMP_ACT_ALLOW */, SYS_openat, 0) < 0)
-			give_up(outputs[i]);
-}
 
 struct nft_ctx;
 struct nlmsghdr;
@@ -336,7 +342,7 @@ FAULT_INT(capng_change_id, (int uid, int gid, int flags), (uid, gid, flags))
 FAULT_INT(nft_run_cmd_from_buffer, (struct nft_ctx * nft, const char *text), (nft, text))
 FAULT_INT(nft_ctx_buffer_output, (struct nft_ctx * nft), (nft))
 FAULT_INT(nft_ctx_buffer_error, (struct nft_ctx * nft), (nft))
-FAULT_FILTER(seccomp_load, (void *filter))
+FAULT_FILTER(seccomp_load, (void *filter), (filter))
 FAULT_NUMBER(pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *p),
 	     (t, a, f, p))
 FAULT_NUMBER(posix_spawn,
