@@ -121,6 +121,7 @@ static const int sanitizer_calls[] = {
 	SCMP_SYS(kill),
 	SCMP_SYS(arch_prctl),
 	SCMP_SYS(process_vm_readv),
+	SCMP_SYS(ioctl),
 	SCMP_SYS(tgkill),
 	SCMP_SYS(getdents),
 	SCMP_SYS(dup),

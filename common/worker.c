@@ -604,6 +604,7 @@ static void serve(struct worker *w)
 	if (w->result == 0)
 		return;
 	relay_end(w->relay, RELAY_ENDING);
+	reset_flows(w); /* nobody else will: a client must not take the end of this process for FIN */
 	be_over(w);
 }
 
