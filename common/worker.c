@@ -604,7 +604,8 @@ static void serve(struct worker *w)
 	if (w->result == 0)
 		return;
 	relay_end(w->relay, RELAY_ENDING);
-	reset_flows(w); /* nobody else will: a client must not take the end of this process for FIN */
+	/* Nobody else will, and a client must not take the end of this process for FIN. */
+	reset_flows(w);
 	be_over(w);
 }
 
