@@ -585,7 +585,8 @@ relay_as() {
 # Pipes of 1 MiB as that user, until the kernel gives no more, and many small ones, so that it stays so
 # when others of that user close theirs.
 HOARD='
-import fcntl, os, time
+import fcntl, os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 held = []
 try:
     while True:
@@ -618,7 +619,8 @@ time.sleep(600)'
 # MANY ADDRESS PORT COUNT FILE: fill up with COUNT connections, each answered; 20 more, which are not;
 # once the file is there end 20, which lets those in; then end all.
 MANY='
-import os, select, socket, sys, time
+import os, resource, select, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def open_some(n):
     some = [socket.create_connection((address, port), 60) for _ in range(n)]
@@ -653,7 +655,8 @@ print("after that", answered(more, 60), flush=True)'
 
 # A server of many: says one byte to each.
 TELL='
-import socket
+import resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 listener = socket.socket()
 listener.bind(("", 8000))
 listener.listen(4096)

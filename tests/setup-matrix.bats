@@ -380,7 +380,7 @@ grouped() {
 		up --to 3129 --not-cgroup /|--not-cgroup
 		up --to 3129 --local --uid nobody-of-that-name|--uid nobody-of-that-name
 		up --to 3129 --local --gid nobody-of-that-name|no such group
-		up --to 3129 --local --cgroup no/such/group|no such control group
+		up --to 3129 --local --cgroup no/such/group|--cgroup no/such/group: no 
 		up --divert-only -u|--divert-only and --udp
 		up --divert-only --local|--divert-only and --local
 		plan --format iptables --to 3129 -u|--udp
