@@ -363,7 +363,16 @@ neighbour_is_well() {
 
 # meeting REASON CLIENT_SCRIPT / SERVER_SCRIPT: one connection, both of whose scripts must come true.
 # F in a script is a file by which one side tells the other that a point is reached.
+# Where a receive queue is full ("fill") the reset was not seen once in some twenty runs. The likely cause,
+# not proven: a segment was dropped there, so the reset is not the next byte, is answered by a challenge ACK
+# (RFC 5961), and that finds no socket any more. So such a meeting may be held a second time.
 meeting() {
+	hold_meeting "$@" && return
+	[[ $* == *fill* ]] || fail "not reset: $*"
+	hold_meeting "$@" || fail "twice not reset: $*"
+}
+
+hold_meeting() {
 	local reason=$1 file=$OUT/meeting.$((++MEETINGS)) port=$((8000 + MEETINGS)) host client=() server=()
 	shift
 	while [[ $1 != / ]]; do
@@ -374,8 +383,9 @@ meeting() {
 	host=$V4
 	((MEETINGS % 2)) || host=$V6
 	peer server server listen $port "${server[@]/:F/:$file}"
-	run -0 on client "$PEER" connect "$host" $port "${client[@]}"
-	run -0 wait_exit server
+	run -0 on client "$PEER" connect "$host" $port "${client[@]}" || return 1
+	run wait_exit server
+	((status == 0)) || return 1
 	wait_line relay.out " (close|refused) [0-9]+ .*:$port .* $reason\$"
 }
 
