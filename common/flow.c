@@ -150,10 +150,19 @@ void flow_finish(struct flow_host *host, struct flow *f, enum reason reason)
 	loop_discard(host->loop, &f->garbage, release);
 }
 
-/* What an error of an established socket means; errno values are those of tcp_reset() and timers. */
+/*
+ * Did an established connection get a reset? Without and with a FIN before it; one that answers a SYN is
+ * ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
+ */
+static bool is_reset(int error)
+{
+	return error == ECONNRESET || error == EPIPE;
+}
+
+/* What an error of an established socket means: reset, or given up by a timer. */
 static enum reason loss_of(enum flow_end side, int error)
 {
-	bool reset = error == ECONNRESET || error == EPIPE;
+	bool reset = is_reset(error);
 
 	if (side == FLOW_CLIENT)
 		return reset ? REASON_CLIENT_RESET : REASON_CLIENT_LOST;
@@ -356,7 +365,6 @@ static enum reason reason_of_answer(int error)
 {
 	switch (error) {
 	case ECONNREFUSED:
-	case ECONNRESET:
 		return REASON_UPSTREAM_REFUSED;
 	case ETIMEDOUT:
 		return REASON_UPSTREAM_TIMEOUT;
@@ -442,6 +450,13 @@ static enum way_result introduce(struct flow_host *host, struct flow *f)
 	return way_preface(&f->way[FLOW_UP], text, proxyproto_write(&header, text));
 }
 
+static void set_open(struct flow_host *host, struct flow *f)
+{
+	f->state = FLOW_OPEN;
+	f->was_open = true;
+	host->opened(host, f);
+}
+
 static void serve_connect(struct flow_host *host, struct flow *f, uint32_t events)
 {
 	unsigned how = f->hushed ? CARRY_READ | CARRY_ALL : 0;
@@ -452,15 +467,19 @@ static void serve_connect(struct flow_host *host, struct flow *f, uint32_t event
 		how |= CARRY_FIN;
 	if (events & (EPOLLERR | EPOLLHUP))
 		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	/* It was made, and reset before we saw that. */
+	if (is_reset(error)) {
+		set_open(host, f);
+		lose_receiver(host, f, FLOW_UP, error);
+		return;
+	}
 	if (error) {
 		flow_finish(host, f, reason_of_answer(error));
 		return;
 	}
 	if (!(events & (EPOLLOUT | READING)))
 		return;
-	f->state = FLOW_OPEN;
-	f->was_open = true;
-	host->opened(host, f);
+	set_open(host, f);
 	if (host->settings->send_proxy && introduce(host, f) == WAY_NO_MEMORY) {
 		flow_finish(host, f, REASON_MEMORY);
 		return;

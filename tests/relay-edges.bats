@@ -443,6 +443,41 @@ hold_meeting() {
 	assert_equal "$(cat "$OUT/server.out")" ""
 }
 
+# SYNs toward the server: dropped until they are let through.
+hold_syns() { on proxy nft 'table inet held { chain out { type filter hook output priority 0; tcp flags & (syn | ack) == syn drop; }; }'; }
+syn_sent() { [[ $(on proxy ss -Htn state syn-sent) ]]; }
+release_syns() { on proxy nft delete table inet held; }
+
+# quick_reset PORT STEPS CLIENT_SCRIPT...: while the relay sleeps, its connect() succeeds and the server
+# does STEPS, the last of which is a reset.
+quick_reset() {
+	local port=$1 host=$V4
+	((port % 2)) || host=$V6
+	hold_syns
+	peer server server listen "$port" $2
+	bg client client "$PEER" connect "$host" "$port" "${@:3}"
+	wait_until 10 syn_sent
+	signal relay STOP
+	release_syns
+	run -0 wait_exit server
+	signal relay CONT
+	run -0 wait_exit client
+	wait_line relay.out " close [0-9]+ .*:$port .* upstream-reset\$"
+}
+
+@test "a server that resets before the relay has seen that it answered: open, then closed, with its words" {
+	relay
+	neighbour
+	quick_reset 8001 "rst" gone
+	quick_reset 8002 "rst" gone
+	quick_reset 8003 "send:bye rst" recv:bye gone
+	quick_reset 8004 "send:bye fin rst" recv:bye gone
+	neighbour_is_well
+	stop relay
+	assert_equal "$(grep -c ' open ' "$OUT/relay.out")" 5
+	assert_equal "$(grep -c ' refused ' "$OUT/relay.out")" 0
+}
+
 @test "a reset during the drain ends the relay" {
 	relay --drain-timeout 1h
 	peer server server listen 8000 recv:x "touch:$OUT/open" gone
