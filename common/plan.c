@@ -207,6 +207,10 @@ static void put_last_stage(FILE *out, const struct tools *t, const struct interc
 		fprintf(out, " -m mark --mark %s -j RETURN\n",
 			quantity_format_mark(&spec->not_mark[i], mark));
 	}
+	/* What put_bare_resets() of the rulebook is for. */
+	put_append(out, t, spec, "end");
+	fprintf(out, " -p tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG RST -m length --length %d -j RETURN\n",
+		t->family == AF_INET ? 40 : 60);
 	if (fits_answers(spec)) {
 		put_append(out, t, spec, "end");
 		fputs(" -m conntrack --ctdir REPLY -j RETURN\n", out);

@@ -25,6 +25,11 @@
 #define SYN	"tcp flags & (syn | ack) == syn"
 #define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
 
+/* Nothing but a reset: no ACK, no options, no data. So a host answers a segment that has no socket there
+ * (RFC 9293, 3.10.7.1); one that ends its own connection acknowledges. */
+#define BARE_RESET_4 "ip length 40 tcp flags == rst"
+#define BARE_RESET_6 "ip6 length 20 tcp flags == rst"
+
 /* One address family's words in nft. */
 struct family {
 	const char *nfproto, *ip, *type, *suffix;
@@ -444,6 +449,17 @@ static void put_answers(FILE *out, const struct intercept *spec)
 	}
 }
 
+/* When the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2), the
+ * server's next segment finds no socket here, and is forwarded to the client. The client's answer alone
+ * can end that connection; a listener would swallow it, and the server would hang. It has no byte. */
+static void put_bare_resets(FILE *out, const struct intercept *spec)
+{
+	if (spec->ipv4)
+		fputs("\t\t" BARE_RESET_4 " return\n", out);
+	if (spec->ipv6)
+		fputs("\t\t" BARE_RESET_6 " return\n", out);
+}
+
 /* Only flows whose SYN was seen are taken: what ran before is left alone. */
 static void put_midstream_pass(FILE *out, const struct intercept *spec)
 {
@@ -503,6 +519,8 @@ static void put_take(FILE *out, const struct intercept *spec, bool ending)
 	put_own(out, spec);
 	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
 	put_not_marks(out, spec);
+	if (spec->tcp)
+		put_bare_resets(out, spec);
 	if (spec->midstream == MIDSTREAM_RESET || spec->udp)
 		put_answers(out, spec);
 	if (ending && spec->tcp)

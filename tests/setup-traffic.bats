@@ -381,6 +381,51 @@ counter() {
 	done
 }
 
+# segment ADDRESS FLAGS REST: a lone one to port 80, without a checksum; REST is options or data.
+segment() {
+	on client python3 - "$@" <<-'END'
+		import socket, struct, sys
+		to, flags, rest = sys.argv[1].strip("[]"), int(sys.argv[2], 0), sys.argv[3].encode()
+		words = 8 if rest.startswith(b"\1") else 5
+		header = struct.pack("!HHIIBBHHH", 40000, 80, 1, 0, words << 4, flags, 0, 0, 0)
+		family = socket.AF_INET6 if ":" in to else socket.AF_INET
+		socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP).sendto(header + rest, (to, 0))
+	END
+}
+
+# A client's answer to a segment of its server that found no socket here; see rulebook.c.
+@test "of what has no socket only bare resets pass: nothing that acknowledges, and not one byte" {
+	local plan to
+	local fin=0x01 syn=0x02 rst=0x04 psh=0x08 ack=0x10
+	start_listener
+	on server nft 'table inet seen { counter bare { }; counter other { }; chain c {
+		type filter hook prerouting priority -400; tcp sport != 40000 return
+		tcp dport 80 tcp flags == rst counter name bare return; tcp dport 80 counter name other; }; }'
+	seen() { on server nft -j list counter inet seen "$1" | jq '.nftables[1].counter.packets'; }
+	for plan in "" "--conntrack zone" "--format iptables"; do
+		on proxy tproxy-setup down -q
+		if [[ $plan == *iptables ]]; then
+			on proxy tproxy-setup plan --to 3129 --port 80 $plan | on proxy sh
+		else
+			on proxy tproxy-setup up -q --to 3129 --port 80 $plan
+		fi
+		for to in $S4 $S6; do
+			on server nft reset counters >/dev/null
+			segment "$to" $((rst | ack)) ''
+			segment "$to" $((rst | fin)) ''
+			segment "$to" $((rst | psh)) ''
+			segment "$to" $rst x
+			segment "$to" $rst $'\1\1\1\1\1\1\1\1\1\1\1\1'
+			segment "$to" $ack x
+			segment "$to" $fin ''
+			# It comes last, so that the others would be there by then.
+			segment "$to" $rst ''
+			wait_until 10 eval '(($(seen bare) > 0))'
+			assert_equal "$(seen bare) $(seen other)" "1 0"
+		done
+	done
+}
+
 @test "down --drain: relayed connections go on, new ones pass, and all is gone when they end" {
 	start_echo
 	start_relay
