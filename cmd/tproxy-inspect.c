@@ -467,16 +467,6 @@ static int get_option(int fd, int level, int name)
 	return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
 }
 
-static struct endpoint get_end(int fd, int (*which)(int, struct sockaddr *, socklen_t *))
-{
-	union endpoint_sockaddr address;
-	socklen_t length = sizeof(address);
-
-	if (which(fd, &address.sa, &length) < 0)
-		return (struct endpoint){ 0 };
-	return endpoint_from_sockaddr(&address, length);
-}
-
 /* What the calls on a socket tell of it. */
 struct socket_view {
 	int family, protocol, state;
@@ -501,8 +491,8 @@ static int view_socket(const struct target *t, struct socket_view *v, struct fai
 		report_refuse(why, "is no TCP or UDP socket");
 		return report_about(why, "fd %d", t->number);
 	}
-	v->local = get_end(t->fd, getsockname);
-	v->peer = get_end(t->fd, getpeername);
+	v->local = endpoint_local_of(t->fd);
+	v->peer = endpoint_peer_of(t->fd);
 	v->transparent = get_option(t->fd, v6 ? SOL_IPV6 : SOL_IP,
 				    v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT) == 1;
 	v->state = endpoint_is_set(&v->peer) ? TCP_ESTABLISHED : TCP_CLOSE;

@@ -437,6 +437,26 @@ socklen_t endpoint_to_sockaddr(const struct endpoint *e, union endpoint_sockaddr
 	return 0;
 }
 
+static struct endpoint end_of(int fd, int (*which)(int, struct sockaddr *, socklen_t *))
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	if (which(fd, &address.sa, &length) < 0)
+		return (struct endpoint){ 0 };
+	return endpoint_from_sockaddr(&address, length);
+}
+
+struct endpoint endpoint_local_of(int fd)
+{
+	return end_of(fd, getsockname);
+}
+
+struct endpoint endpoint_peer_of(int fd)
+{
+	return end_of(fd, getpeername);
+}
+
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->family == b->family && a->scope == b->scope &&

@@ -115,6 +115,10 @@ const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MA
 struct endpoint endpoint_from_sockaddr(const void *sa, socklen_t length);
 socklen_t endpoint_to_sockaddr(const struct endpoint *e, union endpoint_sockaddr *out);
 
+/* A socket's own end, and the other one; unset where there is none, or it is no socket of our families. */
+struct endpoint endpoint_local_of(int fd);
+struct endpoint endpoint_peer_of(int fd);
+
 /* Same address and port (and scope); same address whatever the port; total order for sorting. */
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);

@@ -403,16 +403,6 @@ static void serve_early(struct flow_host *host, struct flow *f, uint32_t events)
 
 /* ---- the PROXY header for the upstream ---- */
 
-static struct endpoint local_end(int fd)
-{
-	union endpoint_sockaddr address;
-	socklen_t length = sizeof(address);
-
-	if (getsockname(fd, &address.sa, &length) < 0)
-		return (struct endpoint){ 0 };
-	return endpoint_from_sockaddr(&address, length);
-}
-
 size_t flow_unique_id(const struct flow_host *host, const struct flow *f,
 		      uint8_t id[PROXYPROTO_ID_MAX])
 {
@@ -444,7 +434,7 @@ static enum way_result introduce(struct flow_host *host, struct flow *f)
 	if (!way_is_full(&f->way[FLOW_UP]))
 		be_prompt(f);
 	if (!endpoint_is_set(&header.destination))
-		header.destination = local_end(f->side[FLOW_CLIENT].fd);
+		header.destination = endpoint_local_of(f->side[FLOW_CLIENT].fd);
 	header.has_addresses = header.destination.family == header.source.family;
 	header.id_length = flow_unique_id(host, f, header.id);
 	return way_preface(&f->way[FLOW_UP], text, proxyproto_write(&header, text));
@@ -559,7 +549,7 @@ static int note_leg(struct flow_host *host, struct flow *f, const struct endpoin
 	leg->peer = *to;
 	leg->local = f->client;
 	if (f->kept != KEPT_ADDR_PORT)
-		leg->local = local_end(f->side[FLOW_UPSTREAM].fd);
+		leg->local = endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
 	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }
 

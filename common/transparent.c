@@ -225,17 +225,6 @@ static int get_int(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 ? -1 : value;
 }
 
-/* Which endpoint a socket has here; unset when it has none or it is no socket of our families. */
-static struct endpoint local_end(int fd)
-{
-	union endpoint_sockaddr address;
-	socklen_t length = sizeof(address);
-
-	if (getsockname(fd, &address.sa, &length) < 0)
-		return (struct endpoint){ 0 };
-	return endpoint_from_sockaddr(&address, length);
-}
-
 /* What the descriptor is, if it is not a TCP socket of IPv4 or IPv6; else NULL. */
 static const char *unfit_socket(int fd)
 {
@@ -268,7 +257,7 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 		report_refuse(why, "%s", unfit);
 		return report_about(why, "inherited descriptor %d", fd);
 	}
-	*at = local_end(fd);
+	*at = endpoint_local_of(fd);
 	if (!options->redirect && !is_transparent(fd, family) && transparent_set(fd, family) < 0)
 		return transparent_fail(why, call, at);
 	if (set_inherited(fd, family, options, &call) < 0)
@@ -347,7 +336,7 @@ static enum transparent_origin origin_of(int fd, const struct endpoint *local,
 enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
 					    struct endpoint *origdst)
 {
-	struct endpoint local = local_end(fd);
+	struct endpoint local = endpoint_local_of(fd);
 
 	*origdst = (struct endpoint){ 0 };
 	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, origdst) : ORIGIN_NONE;
@@ -364,7 +353,7 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 		return -1;
 	/* After a reset that came before accept, getpeername fails but accept4 still knows. */
 	out->client = endpoint_from_sockaddr(&address, length);
-	out->local = local_end(out->fd);
+	out->local = endpoint_local_of(out->fd);
 	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
 	return out->fd;
 }
@@ -384,7 +373,7 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 	if (getpeername(fd, &address.sa, &length) < 0)
 		return report_fail(why, errno, "getpeername", "fd %d", fd);
 	out->client = endpoint_from_sockaddr(&address, length);
-	out->local = local_end(fd);
+	out->local = endpoint_local_of(fd);
 	out->origin = origin_of(fd, &out->local, NULL, &out->origdst);
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
 	    set_inherited(fd, out->local.family, options, &call) < 0)

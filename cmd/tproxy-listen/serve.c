@@ -166,8 +166,6 @@ bool serve_command(struct connection *c, struct failure *why)
 {
 	struct service *s = c->service;
 	const struct caller *caller = &c->caller;
-	union endpoint_sockaddr address = { 0 };
-	socklen_t length = sizeof(address);
 	struct handover_peer peer = {
 		.protocol = caller->protocol,
 		.client = caller->client,
@@ -179,8 +177,8 @@ bool serve_command(struct connection *c, struct failure *why)
 	};
 	pid_t pid;
 
-	if (!endpoint_is_set(&peer.local) && getsockname(c->source.fd, &address.sa, &length) == 0)
-		peer.local = endpoint_from_sockaddr(&address, length);
+	if (!endpoint_is_set(&peer.local))
+		peer.local = endpoint_local_of(c->source.fd);
 	pid = handover_spawn(&s->command, &peer, c->source.fd, why);
 	if (pid < 0)
 		return false;
