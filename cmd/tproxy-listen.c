@@ -184,13 +184,14 @@ static int check_output(const struct config *config, const struct options_rest *
 
 static int check_ready_fd(const struct config *config, const struct options_rest *rest)
 {
-	int flags = fcntl((int)config->ready_fd, F_GETFL);
+	int flags;
 
 	if (!options_given(&program, rest, "ready-fd"))
 		return OPTIONS_GO_ON;
 	if (config->ready_fd <= 2)
 		return options_misuse(&program, "--ready-fd %u: is a standard descriptor",
 				      config->ready_fd);
+	flags = fcntl((int)config->ready_fd, F_GETFL);
 	if (flags < 0)
 		return options_misuse(&program, "--ready-fd %u: is not open", config->ready_fd);
 	if ((flags & O_ACCMODE) == O_RDONLY)
@@ -313,7 +314,7 @@ static bool has_column(const struct record_columns *chosen, enum record_field fi
 }
 
 /* Records go to stdout without CMD, or with --log. */
-static int prepare_records(struct service *s)
+static int prepare_records(struct service *s, bool has_output)
 {
 	const struct config *config = s->config;
 	struct record_columns chosen;
@@ -325,7 +326,7 @@ static int prepare_records(struct service *s)
 	s->wants_socket = run;
 	if (run && !config->log)
 		return OPTIONS_GO_ON;
-	if (!s->has_output) {
+	if (!has_output) {
 		report_error("standard output is closed: there is nowhere to write records to");
 		return STATUS_REFUSED;
 	}
@@ -339,6 +340,8 @@ static int prepare_records(struct service *s)
 /* All that can be said before anything is opened. */
 static int prepare(struct service *s, const struct options_rest *rest)
 {
+	/* handover_guard_descriptors() puts something there. */
+	bool has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	struct failure why = { 0 };
 	int status = check_command(rest);
 
@@ -354,14 +357,13 @@ static int prepare(struct service *s, const struct options_rest *rest)
 		status = take_endpoints(s, rest);
 	if (status == OPTIONS_GO_ON)
 		status = prepare_reply(s);
-	s->has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON && rest->wrapped &&
 	    handover_find(&s->command, rest->wrapped, &why) < 0)
 		status = report_failure(&why, handover_exit_status(&why));
 	if (status == OPTIONS_GO_ON && !s->config->pass)
-		status = prepare_records(s);
+		status = prepare_records(s, has_output);
 	return status;
 }
 
@@ -375,13 +377,10 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 			report_hint(why, "--takeover shares it");
 		return -1;
 	}
-	for (size_t i = 0; i < l->count; i++) {
-		if (l->at[i].fd < 0)
-			report_notice("%s: left out: %s", endpoint_format(&l->at[i].at, text),
-				      strerror(l->at[i].lack.err));
-		else
+	listeners_tell_left_out(l);
+	for (size_t i = 0; i < l->count; i++)
+		if (l->at[i].fd >= 0)
 			report_verbose(1, "listening at %s", endpoint_format(&l->at[i].at, text));
-	}
 	return 0;
 }
 

@@ -162,6 +162,16 @@ int listeners_open(struct listeners *l, const struct transparent_listen_options 
 	return 0;
 }
 
+void listeners_tell_left_out(const struct listeners *l)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < l->count; i++)
+		if (l->at[i].fd < 0)
+			report_notice("%s: left out: %s", endpoint_format(&l->at[i].at, text),
+				      strerror(l->at[i].lack.err));
+}
+
 void listeners_prune(struct listeners *l)
 {
 	size_t kept = 0;

@@ -46,11 +46,14 @@ int listeners_check(const struct listeners *l, const struct options_common *comm
 
 /*
  * Open all that are not open yet. One that this machine has no family or no loopback address for is left out, if optional:
- * fd -1, and listener->lack says why, for the command to print. Returns 0, or -1 with *why, which
+ * fd -1, and listener->lack says why: listeners_tell_left_out(). Returns 0, or -1 with *why, which
  * names the owner on EADDRINUSE; then nothing is left open.
  */
 int listeners_open(struct listeners *l, const struct transparent_listen_options *options,
 		   struct failure *why);
+
+/* Say on standard error which were left out, and why. */
+void listeners_tell_left_out(const struct listeners *l);
 
 /* Forget those that were left out. */
 void listeners_prune(struct listeners *l);

@@ -130,7 +130,6 @@ struct service {
 	uint64_t direct;   /* refused because nobody redirected them */
 	bool timed_out;	   /* --timeout is over */
 	bool told_shortage, told_unwritable;
-	bool has_output; /* standard output was open */
 	struct loop_timer pause, timeout, patience;
 };
 

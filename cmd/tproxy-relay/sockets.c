@@ -87,17 +87,6 @@ static int open_listeners(struct listeners *listeners, const struct config *conf
 	return -1;
 }
 
-static void tell_left_out(const struct listeners *listeners)
-{
-	char text[ENDPOINT_TEXT_MAX];
-
-	for (size_t i = 0; i < listeners->count; i++)
-		if (listeners->at[i].fd < 0)
-			report_notice("%s: left out: %s",
-				      endpoint_format(&listeners->at[i].at, text),
-				      strerror(listeners->at[i].lack.err));
-}
-
 /*
  * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
  * kernel's setting that decides what becomes of its queue.
@@ -133,7 +122,7 @@ static int open_shares(struct relay *relay, const struct listeners *wanted,
 		    open_listeners(own, config, i == 0, why) < 0)
 			return -1;
 		if (i == 0)
-			tell_left_out(own);
+			listeners_tell_left_out(own);
 		listeners_prune(own);
 	}
 	return 0;
