@@ -116,24 +116,8 @@ for s in held: s.settimeout(10); s.recv(1)'
 }
 
 @test "HAProxy's headers are understood: version 1, and 2 with checksum and unique id" {
-	cat >"$OUT/haproxy.cfg" <<-'END'
-		defaults
-			mode tcp
-			timeout connect 5s
-			timeout client 5s
-			timeout server 5s
-		listen one
-			bind :8001
-			server proxy 192.0.2.1:3129 send-proxy
-		listen two
-			bind :8002
-			unique-id-format %[uuid()]
-			server proxy 192.0.2.1:3129 send-proxy-v2 proxy-v2-options crc32c,unique-id
-	END
 	listen --log 3129 -- sh -c 'echo "$TCPREMOTEIP $TCPLOCALIP $TCPLOCALPORT $TPROXY_ORIGDST_BY"'
-	bg haproxy client haproxy -db -f "$OUT/haproxy.cfg"
-	wait_listen client 8001
-	wait_listen client 8002
+	start_haproxy 192.0.2.1:3129 '%[uuid()]'
 	run connect_from bystander 192.0.2.2:8001
 	assert_output '203.0.113.2 192.0.2.2 8001 proxy-protocol'
 	run connect_from bystander 192.0.2.2:8002

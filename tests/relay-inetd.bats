@@ -103,14 +103,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 }
 
 @test "REDIRECT is known by conntrack; a direct connection is refused, or goes to --upstream" {
-	on proxy nft -f - <<-END
-		table inet taken {
-			chain prerouting {
-				type nat hook prerouting priority -100
-				tcp dport 8000 redirect to :$RELAY_PORT
-			}
-		}
-	END
+	redirect_to 8000 "$RELAY_PORT"
 	listen --redirect --allow-direct "$RELAY_PORT" -- tproxy-relay --inetd --source own
 	peer server server listen 8000 recv:x send:y close
 	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y eof
@@ -281,14 +274,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	wait_line listen.err '^tproxy-relay: warning: 192\.0\.2\.2:[0-9]+: refused: denied$'
 	stop listen
 	# The relay's leg to the server comes back to the listener, and so to another process.
-	on proxy nft -f - <<-END
-		table ip back {
-			chain output {
-				type nat hook output priority -100
-				tcp dport 8000 redirect to :$RELAY_PORT
-			}
-		}
-	END
+	redirect_own 8000 "$RELAY_PORT"
 	# A leg's mark is seen with CAP_NET_ADMIN only; its owner is by whoever may look into it.
 	for without in '' -net_admin; do
 		listen --max 20 --log --redirect --accept-proxy 192.0.2.2 "$RELAY_PORT" -- \

@@ -100,25 +100,9 @@ refusals() {
 }
 
 @test "HAProxy's headers are understood, and curl's" {
-	cat >"$OUT/haproxy.cfg" <<-END
-		defaults
-			mode tcp
-			timeout connect 5s
-			timeout client 5s
-			timeout server 5s
-		listen one
-			bind :8001
-			server proxy $P4:$RELAY_PORT send-proxy
-		listen two
-			bind :8002
-			unique-id-format some-%[src]
-			server proxy $P4:$RELAY_PORT send-proxy-v2 proxy-v2-options crc32c,unique-id
-	END
 	start_nginx
 	believe --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
-	bg haproxy client haproxy -db -f "$OUT/haproxy.cfg"
-	wait_listen client 8001
-	wait_listen client 8002
+	start_haproxy "$P4:$RELAY_PORT" 'some-%[src]'
 	run -0 on bystander curl -sS --max-time 10 --local-port 40001 http://192.0.2.2:8001/who
 	assert_output '203.0.113.2 40001'
 	run -0 on bystander curl -sS --max-time 10 --local-port 40002 http://192.0.2.2:8002/who
@@ -283,14 +267,7 @@ for s in held:
 @test "a leg that comes back as a header's destination is a loop, however often it is sent round" {
 	believe --source own --upstream-mark 0
 	# The relay's own connections to the server's port 8000 come back to its listener.
-	on proxy nft -f - <<-END
-		table ip back {
-			chain output {
-				type nat hook output priority -100
-				tcp dport 8000 redirect to :$RELAY_PORT
-			}
-		}
-	END
+	redirect_own 8000 "$RELAY_PORT"
 	run -0 say "$V1_4" gone
 	wait_line relay.out ' refused .* loop$'
 	assert_equal "$(refusals loop)" 1

@@ -41,6 +41,8 @@
 #	wait_listen HOST PORT [udp]	until somebody listens on the port there (PORT, or ADDRESS:PORT)
 #	wait_line FILE REGEXP		until a line of the file ($OUT/FILE) matches (extended regular expression)
 #	start_nginx			a web server on host server, see its own comment
+#	start_haproxy			one that sends PROXY headers, on host client, likewise
+#	redirect_to, redirect_own	netfilter REDIRECT on proxy, likewise
 #	random_file SIZE		path of a file of random bytes (100M, 64K); made once for the whole run
 #	sum_of FILE			its checksum
 #	probe_nft, probe_route		a change on proxy that its monitors see, as often as it is made: a monitor
@@ -285,6 +287,46 @@ start_nginx() {
 	for port; do
 		wait_listen server "$port"
 	done
+}
+
+# redirect_to PORT LISTENER [PROTOCOL]: what proxy forwards to that port goes to the listener by netfilter's
+# REDIRECT: the connection's local end becomes the proxy's own address.
+redirect_to() { redirect prerouting dstnat "$@"; }
+
+# redirect_own PORT LISTENER: the same for what proxy opens itself.
+redirect_own() { redirect output -100 "$@"; }
+
+redirect() {
+	on proxy nft -f - <<-END
+		table inet redirect_$1_$3 {
+			chain $1 {
+				type nat hook $1 priority $2
+				${5:-tcp} dport $3 redirect to :$4
+			}
+		}
+	END
+}
+
+# start_haproxy TARGET UNIQUE_ID: on client, its ports 8001 and 8002 go to TARGET, with PROXY headers
+# of version 1, and of version 2 with a checksum and that unique id.
+start_haproxy() {
+	cat >"$OUT/haproxy.cfg" <<-END
+		defaults
+			mode tcp
+			timeout connect 5s
+			timeout client 5s
+			timeout server 5s
+		listen one
+			bind :8001
+			server proxy $1 send-proxy
+		listen two
+			bind :8002
+			unique-id-format $2
+			server proxy $1 send-proxy-v2 proxy-v2-options crc32c,unique-id
+	END
+	bg haproxy client haproxy -db -f "$OUT/haproxy.cfg"
+	wait_listen client 8001
+	wait_listen client 8002
 }
 
 # random_file SIZE: path of a file of that size, random, the same for all tests of the run.

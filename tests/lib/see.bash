@@ -8,19 +8,6 @@ tproxy_to() {
 	on proxy tproxy-setup up -q --name "see$1" --port "$1" --to "$2"
 }
 
-# redirect_to PORT LISTENER [PROTOCOL]: the same with netfilter's REDIRECT: the connection's local end
-# becomes the proxy's own address.
-redirect_to() {
-	on proxy nft -f - <<-END
-		table inet see_redirect_$1 {
-			chain prerouting {
-				type nat hook prerouting priority dstnat
-				${3:-tcp} dport $1 redirect to :$2
-			}
-		}
-	END
-}
-
 # connect_from HOST ADDRESS:PORT [SOCAT_OPTION...]: send nothing, print what comes until the end.
 connect_from() {
 	on "$1" timeout --foreground 10 socat -u "TCP:$2,connect-timeout=5${3:+,$3}" - </dev/null
