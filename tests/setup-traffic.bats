@@ -396,7 +396,7 @@ segment() {
 # A client's answer to a segment of its server that found no socket here; see rulebook.c.
 @test "of what has no socket only bare resets pass: nothing that acknowledges, and not one byte" {
 	local plan to
-	local fin=0x01 syn=0x02 rst=0x04 psh=0x08 ack=0x10
+	local fin=0x01 rst=0x04 psh=0x08 ack=0x10
 	start_listener
 	on server nft 'table inet seen { counter bare { }; counter other { }; chain c {
 		type filter hook prerouting priority -400; tcp sport != 40000 return
