@@ -209,7 +209,8 @@ static void put_last_stage(FILE *out, const struct tools *t, const struct interc
 	}
 	/* What put_bare_resets() of the rulebook is for. */
 	put_append(out, t, spec, "end");
-	fprintf(out, " -p tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG RST -m length --length %d -j RETURN\n",
+	fprintf(out,
+		" -p tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG RST -m length --length %d -j RETURN\n",
 		t->family == AF_INET ? 40 : 60);
 	if (fits_answers(spec)) {
 		put_append(out, t, spec, "end");
