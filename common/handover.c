@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "quantity.h"
+
+/* Enough for system calls. */
+#define CHILD_STACK 8192
 
 /* Variables of one connection, or of this process alone: no child may take an inherited one for its
  * own. TCP6* and *HOST, *INFO are other UCSPI servers' (ucspi-tcp6, tcpserver). */
@@ -242,28 +246,73 @@ static void describe_peer(struct variables *v, const struct handover_peer *peer)
 	set_variable(v, "TPROXY_COOKIE=0x%llx", (unsigned long long)peer->cookie);
 }
 
-/* All signals as by default and none blocked: what this process ignores is not the child's affair. */
-static int prepare_spawn(posix_spawnattr_t *attributes, posix_spawn_file_actions_t *actions, int fd)
+/* ---- starting a child ----
+ *
+ * As posix_spawn(3) does it, but for the handlers: glibc asks for, or sets, each of the 64 signals again
+ * in every child, while we wait. Which of them are not as by default is known after the first time.
+ */
+
+static void find_changed_signals(struct handover_command *command)
 {
-	sigset_t none, all;
+	struct sigaction now;
+
+	sigemptyset(&command->changed);
+	for (int s = 1; s < NSIG; s++)
+		if (sigaction(s, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+			sigaddset(&command->changed, s);
+	command->knows_signals = true;
+}
+
+struct start {
+	const struct handover_command *command;
+	int fd;
+	int err; /* why there was no execve() */
+};
+
+/*
+ * What the child does: system calls alone, for its memory is the parent's, which stands still. All signals
+ * as by default and none blocked: what this process ignores is not the child's affair. Instrumentation
+ * by sanitizers would take the borrowed stack for the parent's.
+ */
+__attribute__((no_sanitize("address"))) static int child_main(void *context)
+{
+	struct start *start = context;
+	const struct handover_command *command = start->command;
+	const struct sigaction standard = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		if (sigismember(&command->changed, s))
+			sigaction(s, &standard, NULL);
+	sigemptyset(&none);
+	if (setpgid(0, 0) == 0 && dup2(start->fd, STDIN_FILENO) >= 0 &&
+	    dup2(start->fd, STDOUT_FILENO) >= 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+		execve(command->path, command->argv, command->environment);
+	start->err = errno;
+	_exit(STATUS_CANNOT_RUN);
+}
+
+/* The pid, or -1 with errno. No handler of ours may run in the child, so all signals wait meanwhile. */
+static pid_t start_child(struct handover_command *command, int fd)
+{
+	struct start start = { .command = command, .fd = fd };
+	_Alignas(16) char stack[CHILD_STACK];
+	sigset_t all, before;
+	pid_t pid;
 	int err;
 
-	sigemptyset(&none);
+	if (!command->knows_signals)
+		find_changed_signals(command);
 	sigfillset(&all);
-	err = posix_spawn_file_actions_adddup2(actions, fd, STDIN_FILENO);
-	if (!err)
-		err = posix_spawn_file_actions_adddup2(actions, fd, STDOUT_FILENO);
-	if (!err)
-		err = posix_spawnattr_setsigmask(attributes, &none);
-	if (!err)
-		err = posix_spawnattr_setsigdefault(attributes, &all);
-	if (!err)
-		err = posix_spawnattr_setpgroup(attributes, 0);
-	if (!err)
-		err = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
-								   POSIX_SPAWN_SETSIGDEF |
-								   POSIX_SPAWN_SETPGROUP);
-	return err;
+	if (sigprocmask(SIG_SETMASK, &all, &before) < 0)
+		return -1;
+	pid = clone(child_main, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+	err = pid < 0 ? errno : start.err;
+	if (pid >= 0 && err)
+		waitpid(pid, NULL, 0);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = err;
+	return err ? -1 : pid;
 }
 
 static int set_blocking(int fd)
@@ -276,11 +325,8 @@ static int set_blocking(int fd)
 pid_t handover_spawn(struct handover_command *command, const struct handover_peer *peer, int fd,
 		     struct failure *why)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
 	struct variables own;
-	pid_t pid = -1;
-	int err;
+	pid_t pid;
 
 	if (set_blocking(fd) < 0)
 		return report_fail(why, errno, "fcntl", "connection");
@@ -288,16 +334,11 @@ pid_t handover_spawn(struct handover_command *command, const struct handover_pee
 	for (size_t i = 0; i < own.count; i++)
 		command->environment[command->inherited + i] = own.text[i];
 	command->environment[command->inherited + own.count] = NULL;
-	posix_spawn_file_actions_init(&actions); /* glibc's cannot fail */
-	posix_spawnattr_init(&attributes);
-	err = prepare_spawn(&attributes, &actions, fd);
-	if (!err)
-		err = posix_spawn(&pid, command->path, &actions, &attributes, command->argv,
-				  command->environment);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
+	pid = start_child(command, fd);
+	if (pid < 0)
+		report_fail(why, errno, "clone or execve", "%s", command->path);
 	command->environment[command->inherited] = NULL;
-	return err ? report_fail(why, err, "posix_spawn", "%s", command->path) : pid;
+	return pid;
 }
 
 /* Put the descriptors to 3, 4, ...: first out of the way of each other, then into place. */

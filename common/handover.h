@@ -9,6 +9,8 @@
 #ifndef TPROXY_HANDOVER_H
 #define TPROXY_HANDOVER_H
 
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "endpoint.h"
@@ -30,6 +32,8 @@ struct handover_command {
 	char **argv; /* borrowed */
 	char **environment;
 	size_t inherited; /* entries of the environment that are the same for every run */
+	bool knows_signals;
+	sigset_t changed; /* signals that are ignored or handled here, once that is known */
 };
 
 /*
@@ -59,7 +63,8 @@ struct handover_peer {
 /*
  * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default, in a
  * process group of its own (its number is the pid), so that what it starts can be ended with it. The
- * cost does not grow with this process's memory (posix_spawn(3), by vfork). fd stays the caller's.
+ * cost does not grow with this process's memory, which the child borrows until it has become the command
+ * (as with vfork(2)). Signals may not change their handlers after the first. fd stays the caller's.
  * Returns the child's pid, or -1 with *why.
  */
 pid_t handover_spawn(struct handover_command *command, const struct handover_peer *peer, int fd,

@@ -334,6 +334,8 @@ FAULT_INT(rename, (const char *from, const char *to), (from, to))
 FAULT_INT(pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
 FAULT_INT(pidfd_getfd, (int pidfd, int fd, unsigned flags), (pidfd, fd, flags))
 FAULT_SIZE(getrandom, (void *p, size_t n, unsigned flags), (p, n, flags))
+FAULT_INT(clone, (int (*main)(void *), void *stack, int flags, void *context),
+	  (main, stack, flags, context))
 FAULT_INT(fork, (void), ())
 FAULT_INT(waitpid, (pid_t pid, int *status, int flags), (pid, status, flags))
 FAULT_INT(execvp, (const char *file, char *const *arguments), (file, arguments))
@@ -345,16 +347,6 @@ FAULT_INT(nft_ctx_buffer_error, (struct nft_ctx * nft), (nft))
 FAULT_FILTER(seccomp_load, (void *filter), (filter))
 FAULT_NUMBER(pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*f)(void *), void *p),
 	     (t, a, f, p))
-FAULT_NUMBER(posix_spawn,
-	     (pid_t * pid, const char *path, const posix_spawn_file_actions_t *files,
-	      const posix_spawnattr_t *attributes, char *const *arguments,
-	      char *const *environment),
-	     (pid, path, files, attributes, arguments, environment))
-FAULT_NUMBER(posix_spawnp,
-	     (pid_t * pid, const char *path, const posix_spawn_file_actions_t *files,
-	      const posix_spawnattr_t *attributes, char *const *arguments,
-	      char *const *environment),
-	     (pid, path, files, attributes, arguments, environment))
 FAULT_NETLINK(nl_connect, (struct nl_sock * nl, int protocol), (nl, protocol))
 FAULT_NETLINK(nl_send_auto, (struct nl_sock * nl, struct nl_msg *m), (nl, m))
 FAULT_NETLINK(nl_send_sync, (struct nl_sock * nl, struct nl_msg *m), (nl, m))
