@@ -19,8 +19,8 @@
 #include <unistd.h>
 #include "quantity.h"
 
-/* Enough for system calls. */
-#define CHILD_STACK 8192
+/* Enough for system calls, whose symbols the dynamic linker may have to resolve, all registers saved. */
+#define CHILD_STACK 32768
 
 /* Variables of one connection, or of this process alone: no child may take an inherited one for its
  * own. TCP6* and *HOST, *INFO are other UCSPI servers' (ucspi-tcp6, tcpserver). */
