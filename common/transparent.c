@@ -384,9 +384,9 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 
 /*
  * IP_PKTOPTIONS on a TCP socket answers with control messages as recvmsg() would, among them
- * IP_PKTINFO with the interface of the segment that completed the handshake.
+ * IP_PKTINFO with the interface of the segment that completed the handshake. What is not there leaves *info as it is.
  */
-static unsigned ingress_v4(int fd)
+static void get_packet_info(int fd, int level, int options, int type, void *info, size_t size)
 {
 	union {
 		char bytes[256];
@@ -395,36 +395,24 @@ static unsigned ingress_v4(int fd)
 	socklen_t length = sizeof(buffer);
 	struct msghdr message = { .msg_control = &buffer };
 
-	if (getsockopt(fd, SOL_IP, IP_PKTOPTIONS, &buffer, &length) < 0)
-		return 0;
+	if (getsockopt(fd, level, options, &buffer, &length) < 0)
+		return;
 	message.msg_controllen = length;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
-		if (c->cmsg_level == SOL_IP && c->cmsg_type == IP_PKTINFO)
-			return (unsigned)((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
-	return 0;
-}
-
-static unsigned ingress_v6(int fd)
-{
-	union {
-		char bytes[256];
-		struct cmsghdr align;
-	} buffer;
-	socklen_t length = sizeof(buffer);
-	struct msghdr message = { .msg_control = &buffer };
-
-	if (getsockopt(fd, SOL_IPV6, IPV6_2292PKTOPTIONS, &buffer, &length) < 0)
-		return 0;
-	message.msg_controllen = length;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
-		if (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_PKTINFO)
-			return ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
-	return 0;
+		if (c->cmsg_level == level && c->cmsg_type == type && c->cmsg_len >= CMSG_LEN(size))
+			memcpy(info, CMSG_DATA(c), size);
 }
 
 unsigned transparent_ingress(int fd)
 {
-	return get_int(fd, SO_DOMAIN) == AF_INET6 ? ingress_v6(fd) : ingress_v4(fd);
+	struct in_pktinfo v4 = { 0 };
+	struct in6_pktinfo v6 = { 0 };
+
+	if (get_int(fd, SO_DOMAIN) == AF_INET6)
+		get_packet_info(fd, SOL_IPV6, IPV6_2292PKTOPTIONS, IPV6_PKTINFO, &v6, sizeof(v6));
+	else
+		get_packet_info(fd, SOL_IP, IP_PKTOPTIONS, IP_PKTINFO, &v4, sizeof(v4));
+	return v6.ipi6_ifindex ? v6.ipi6_ifindex : (unsigned)v4.ipi_ifindex;
 }
 
 struct endpoint transparent_source_of(const struct endpoint *client,
