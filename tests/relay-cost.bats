@@ -24,13 +24,16 @@ setup() {
 	# LeakSanitizer, in a sanitizer build, cannot work while it is traced.
 	bg relay proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
 		strace -D -f -o "$OUT/calls" tproxy-relay --log off "$RELAY_PORT"
-	wait_listen proxy "$RELAY_PORT"
+	wait_until 10 is_idle
 	closed=$(grep -c ' close(' "$OUT/calls")
 	served=0
 	fetch 1
 }
 
 teardown() { lab_down; }
+
+# It listens before it is done with starting; strace shows a call when it begins.
+is_idle() { [[ $(tail -n 1 "$OUT/calls") == *' epoll_wait('* ]]; }
 
 # fetch N [REQUESTS]: N connections more, one after the other, or REQUESTS on each and N at once; until
 # the relay has closed both of its sockets for each.
