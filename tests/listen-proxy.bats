@@ -117,7 +117,7 @@ for s in held: s.settimeout(10); s.recv(1)'
 
 @test "HAProxy's headers are understood: version 1, and 2 with checksum and unique id" {
 	listen --log 3129 -- sh -c 'echo "$TCPREMOTEIP $TCPLOCALIP $TCPLOCALPORT $TPROXY_ORIGDST_BY"'
-	start_haproxy 192.0.2.1:3129 '%[uuid()]'
+	start_header_sender 192.0.2.1:3129 '%[uuid()]'
 	run connect_from bystander 192.0.2.2:8001
 	assert_output '203.0.113.2 192.0.2.2 8001 proxy-protocol'
 	run connect_from bystander 192.0.2.2:8002

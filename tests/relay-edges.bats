@@ -361,6 +361,9 @@ neighbour_is_well() {
 	run -0 wait_exit neighbour
 }
 
+# host_for PORT: the server's address that goes with it, of the two families in turn.
+host_for() { (($1 % 2)) && echo "$V4" || echo "$V6"; }
+
 # meeting REASON CLIENT_SCRIPT / SERVER_SCRIPT: one connection, both of whose scripts must come true.
 # F in a script is a file by which one side tells the other that a point is reached.
 meeting() {
@@ -371,8 +374,7 @@ meeting() {
 		shift
 	done
 	server=("${@:2}")
-	host=$V4
-	((MEETINGS % 2)) || host=$V6
+	host=$(host_for $port)
 	peer server server listen $port "${server[@]/:F/:$file}"
 	run -0 on client "$PEER" connect "$host" $port "${client[@]}"
 	run -0 wait_exit server
@@ -435,8 +437,8 @@ meeting() {
 
 # lost_reset PORT: the relay's reset toward the server is lost, and the server speaks again.
 lost_reset() {
-	local port=$1 host=$V4
-	((port % 2)) || host=$V6
+	local port=$1 host
+	host=$(host_for "$port")
 	peer server server listen "$port" recv:x "touch:$OUT/open" "await:$OUT/lost$port" send:y gone
 	run -0 on client "$PEER" connect "$host" "$port" send:x "await:$OUT/open" rst
 	wait_line relay.out " close [0-9]+ .*:$port .* client-reset\$"
@@ -469,8 +471,8 @@ release_syns() { on proxy nft delete table inet held; }
 # quick_reset PORT STEPS CLIENT_SCRIPT...: while the relay sleeps, its connect() succeeds and the server
 # does STEPS, the last of which is a reset.
 quick_reset() {
-	local port=$1 host=$V4
-	((port % 2)) || host=$V6
+	local port=$1 host
+	host=$(host_for "$port")
 	hold_syns
 	peer server server listen "$port" $2
 	bg client client "$PEER" connect "$host" "$port" "${@:3}"

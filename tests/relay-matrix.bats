@@ -161,7 +161,7 @@ forty() {
 		}
 	END
 	counted() {
-		on server nft list counter inet count "$1" | sed -n 's/.*packets \([0-9]*\) .*/\1/p'
+		packets_of server count "$1"
 	}
 	for host in "$V4" "[$V6]"; do
 		bg "up$((++n))" client curl -sS --max-time 60 --limit-rate 1M -T "$(random_file 30M)" "http://$host/up"

@@ -102,7 +102,7 @@ refusals() {
 @test "HAProxy's headers are understood, and curl's" {
 	start_nginx
 	believe --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
-	start_haproxy "$P4:$RELAY_PORT" 'some-%[src]'
+	start_header_sender "$P4:$RELAY_PORT" 'some-%[src]'
 	run -0 on bystander curl -sS --max-time 10 --local-port 40001 http://192.0.2.2:8001/who
 	assert_output '203.0.113.2 40001'
 	run -0 on bystander curl -sS --max-time 10 --local-port 40002 http://192.0.2.2:8002/who

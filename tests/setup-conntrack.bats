@@ -45,7 +45,7 @@ add_masquerade() {
 }
 
 invalid() {
-	on proxy nft -j list counter inet firewall invalid | jq '.nftables[1].counter.packets'
+	packets_of proxy firewall invalid
 }
 
 # Bodies both ways, several times, with what the server saw.
@@ -108,7 +108,7 @@ decided() {
 		}
 	END
 	fresh() {
-		on proxy nft -j list counter inet watch fresh | jq '.nftables[1].counter.packets'
+		packets_of proxy watch fresh
 	}
 	on proxy tproxy-setup up -q --to 3129 --port 80 --conntrack off
 	run on client curl -sS --max-time 5 -o /dev/null http://198.51.100.2/who

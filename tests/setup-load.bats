@@ -32,7 +32,7 @@ teardown() {
 }
 
 leaked() {
-	on server nft -j list counter inet watch leaked | jq '.nftables[1].counter.packets'
+	packets_of server watch leaked
 }
 
 # replace_under_load HOST SERVER SPEC...: with N in place of a word %, another one each time; UPS is how

@@ -356,7 +356,7 @@ counter() {
 			chain c { type filter hook input priority 0; tcp dport 80 tcp flags & psh == psh counter name said; }
 		}
 	END
-	said() { on server nft -j list counter inet t said | jq '.nftables[1].counter.packets'; }
+	said() { packets_of server t said; }
 	for mode in reset pass; do
 		start_relay
 		on proxy tproxy-setup up -q --to 3129 --port 80 --midstream $mode
@@ -401,7 +401,7 @@ segment() {
 	on server nft 'table inet seen { counter bare { }; counter other { }; chain c {
 		type filter hook prerouting priority -400; tcp sport != 40000 return
 		tcp dport 80 tcp flags == rst counter name bare return; tcp dport 80 counter name other; }; }'
-	seen() { on server nft -j list counter inet seen "$1" | jq '.nftables[1].counter.packets'; }
+	seen() { packets_of server seen "$1"; }
 	for plan in "" "--conntrack zone" "--format iptables"; do
 		on proxy tproxy-setup down -q
 		if [[ $plan == *iptables ]]; then
@@ -611,20 +611,12 @@ start_crowd() {
 
 @test "--divert-only serves a proxy that listens by itself and spoofs its clients' addresses" {
 	start_nginx
-	cat >"$OUT/haproxy.cfg" <<-END
-		defaults
-			mode tcp
-			timeout connect 5s
-			timeout client 5s
-			timeout server 5s
+	start_haproxy proxy <<-END
 		listen web
 			bind 192.0.2.1:8000
-			bind 2001:db8:1::1@8000
 			source 0.0.0.0 usesrc clientip
 			server s 198.51.100.2:80
 	END
-	sed -i '/2001/d' "$OUT/haproxy.cfg"
-	bg haproxy proxy haproxy -f "$OUT/haproxy.cfg"
 	wait_listen proxy 192.0.2.1:8000
 	run on client curl -sS --max-time 2 http://192.0.2.1:8000/who
 	refute_output --regexp '^192\.0\.2\.2 '

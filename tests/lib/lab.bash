@@ -41,7 +41,8 @@
 #	wait_listen HOST PORT [udp]	until somebody listens on the port there (PORT, or ADDRESS:PORT)
 #	wait_line FILE REGEXP		until a line of the file ($OUT/FILE) matches (extended regular expression)
 #	start_nginx			a web server on host server, see its own comment
-#	start_haproxy			one that sends PROXY headers, on host client, likewise
+#	start_haproxy, start_header_sender	HAProxy, and one that sends PROXY headers, likewise
+#	packets_of			a counter of nftables, likewise
 #	redirect_to, redirect_own	netfilter REDIRECT on proxy, likewise
 #	random_file SIZE		path of a file of random bytes (100M, 64K); made once for the whole run
 #	sum_of FILE			its checksum
@@ -307,15 +308,24 @@ redirect() {
 	END
 }
 
-# start_haproxy TARGET UNIQUE_ID: on client, its ports 8001 and 8002 go to TARGET, with PROXY headers
-# of version 1, and of version 2 with a checksum and that unique id.
+# packets_of HOST TABLE COUNTER: what a named counter in an inet table of nftables has counted there.
+packets_of() {
+	on "$1" nft -j list counter inet "$2" "$3" | jq '.nftables[1].counter.packets'
+}
+
+# start_haproxy HOST: with the sections that come on standard input.
 start_haproxy() {
-	cat >"$OUT/haproxy.cfg" <<-END
-		defaults
-			mode tcp
-			timeout connect 5s
-			timeout client 5s
-			timeout server 5s
+	{
+		printf '%s\n' defaults 'mode tcp' 'timeout connect 5s' 'timeout client 5s' 'timeout server 5s'
+		cat
+	} >"$OUT/haproxy.cfg"
+	bg haproxy "$1" haproxy -db -f "$OUT/haproxy.cfg"
+}
+
+# start_header_sender TARGET UNIQUE_ID: on client, its ports 8001 and 8002 go to TARGET, with PROXY headers
+# of version 1, and of version 2 with a checksum and that unique id.
+start_header_sender() {
+	start_haproxy client <<-END
 		listen one
 			bind :8001
 			server proxy $1 send-proxy
@@ -324,7 +334,6 @@ start_haproxy() {
 			unique-id-format $2
 			server proxy $1 send-proxy-v2 proxy-v2-options crc32c,unique-id
 	END
-	bg haproxy client haproxy -db -f "$OUT/haproxy.cfg"
 	wait_listen client 8001
 	wait_listen client 8002
 }
