@@ -29,7 +29,7 @@ LIBS_ALL := $(sort $(foreach p,$(PROGRAMS),$(LIBS_$(p))))
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	    -Wwrite-strings -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
 HARDEN   := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
-override CPPFLAGS += -D_GNU_SOURCE -DTPROXY_VERSION='"$(VERSION)"' -Icommon
+override CPPFLAGS += -D_GNU_SOURCE -DTPROXY_VERSION='"$(VERSION)"' -Icommon -Icmd
 override CFLAGS   += -std=gnu11 $(WARNINGS) $(HARDEN) $(if $(WERROR),-Werror)
 override LDFLAGS  += -pie -Wl,-z,relro,-z,now
 ifneq ($(SANITIZE),)
@@ -44,18 +44,17 @@ AS_USER  := $(if $(ROOTED),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --ini
 Q := $(if $(V),,@)
 say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
+# One archive holds every object but the programs' main files, so that programs, unit tests, fuzzers and
+# fault tests link the same way.
 LIB     := $(O)/libtproxy.a
-LIBOBJS := $(patsubst common/%.c,$(O)/common/%.o,$(wildcard common/*.c))
+MODULES := $(wildcard common/*/*.c cmd/*/*.c cmd/*/*/*.c)
+HEADERS := $(wildcard common/*/*.h cmd/*/*.h cmd/*/*/*.h)
+LIBOBJS := $(MODULES:%.c=$(O)/%.o)
 BINS    := $(addprefix $(O)/,$(PROGRAMS))
 
 all: $(BINS) $(addprefix $(O)/,$(SCRIPTS)) ## build the programs (V=1 shows commands, O=DIR elsewhere)
 
-$(O)/common/%.o: common/%.c Makefile | have-libraries
-	$(call say,CC,$<)
-	$(Q)$(AS_USER) mkdir -p $(@D)
-	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(shell $(PKGCONF) --cflags $(LIBS_ALL)) -MMD -MP -c -o $@ $<
-
-$(O)/cmd/%.o: cmd/%.c Makefile | have-libraries
+$(O)/%.o: %.c Makefile | have-libraries
 	$(call say,CC,$<)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(shell $(PKGCONF) --cflags $(LIBS_ALL)) -MMD -MP -c -o $@ $<
@@ -65,13 +64,9 @@ $(LIB): $(LIBOBJS)
 	$(Q)$(AS_USER) rm -f $@
 	$(Q)$(AS_USER) $(AR) rcs $@ $^
 
-# A program is cmd/PROGRAM.c and what is in cmd/PROGRAM/, if it has such a folder.
-program_objects = $(addprefix $(O)/,$(addsuffix .o,$(basename cmd/$1.c $(wildcard cmd/$1/*.c))))
-
-.SECONDEXPANSION:
-$(BINS): $(O)/%: $$(call program_objects,$$*) $(LIB)
+$(BINS): $(O)/%: $(O)/cmd/%.o $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
+	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_$*)) -pthread
 
 $(addprefix $(O)/,$(SCRIPTS)): $(O)/%: cmd/% Makefile
 	$(call say,SED,$@)
@@ -134,24 +129,24 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
-LINT_C  := $(wildcard common/*.c cmd/*.c cmd/*/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
+LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
 lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
-	$(Q)clang-format --dry-run -Werror $(LINT_C) $(wildcard common/*.h cmd/*/*.h tests/*/*.h)
+	$(Q)clang-format --dry-run -Werror $(LINT_C) $(HEADERS) $(wildcard tests/*/*.h)
 	$(Q)mandoc -T lint -W warning man/*.[1-8]
 	$(Q)for f in completions/zsh/*; do zsh -n $$f || exit; done
 	$(Q)for f in completions/fish/*; do fish --no-execute $$f || exit; done
 
-$(O)/lint/%.c: %.c .clang-tidy $(wildcard common/*.h cmd/*/*.h tests/*/*.h)
+$(O)/lint/%.c: %.c .clang-tidy $(HEADERS) $(wildcard tests/*/*.h)
 	$(call say,LINT,$<)
 	$(Q)cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr \
 		--suppress=missingIncludeSystem --suppress=ctuuninitvar --error-exitcode=1 \
 		'-Djson_array_foreach(a,i,v)=for(i=0;(v=json_array_get(a,i));i++)' \
 		'-Djson_object_foreach(o,k,v)=for(k=0;(v=json_object_get(o,k));)' \
-		-D_GNU_SOURCE -Icommon $<
+		-D_GNU_SOURCE -Icommon -Icmd $<
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(CPPFLAGS) -std=gnu11 -Itests/unit -Itests/fuzz \
 		$(shell $(PKGCONF) --cflags $(LIBS_ALL)) 2>&1 | { ! grep -vE '^[0-9]+ warnings? generated|^Suppressed|^Use -header-filter'; }
 	$(Q)mkdir -p $(@D) && touch $@
@@ -199,4 +194,4 @@ help: ## this list
 .PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
--include $(wildcard $(O)/common/*.d $(O)/cmd/*.d $(O)/cmd/*/*.d)
+-include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)

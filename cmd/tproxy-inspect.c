@@ -5,6 +5,16 @@
  * Reads the kernel's own lists and changes nothing. Where an answer needs a privilege that is missing
  * it says so, rather than give a wrong one.
  */
+#include "base/endpoint.h"
+#include "base/match.h"
+#include "base/options.h"
+#include "base/record.h"
+#include "base/report.h"
+#include "net/conntrack.h"
+#include "net/netns.h"
+#include "net/sockdiag.h"
+#include "net/tcpinfo.h"
+#include "socket/transparent.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -15,16 +25,6 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "conntrack.h"
-#include "endpoint.h"
-#include "match.h"
-#include "netns.h"
-#include "options.h"
-#include "record.h"
-#include "report.h"
-#include "sockdiag.h"
-#include "tcpinfo.h"
-#include "transparent.h"
 
 enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST };
 #define SOCKETS (1 << COMMAND_SOCKETS)
@@ -314,18 +314,18 @@ static int run_sockets(const struct config *config, const struct options_rest *r
 /* ---- what is needed to find original destinations ---- */
 
 /* Channels to the kernel, opened once for many questions. conntrack is opened when it is needed. */
-struct oracle {
+struct lookup {
 	struct sockdiag *diag;
 	struct conntrack *conntrack;
 };
 
-static int open_oracle(struct oracle *o, struct failure *why)
+static int open_lookup(struct lookup *o, struct failure *why)
 {
-	*o = (struct oracle){ .diag = sockdiag_open(why) };
+	*o = (struct lookup){ .diag = sockdiag_open(why) };
 	return o->diag ? 0 : -1;
 }
 
-static void close_oracle(struct oracle *o)
+static void close_lookup(struct lookup *o)
 {
 	sockdiag_close(o->diag);
 	conntrack_close(o->conntrack);
@@ -357,7 +357,7 @@ static int match_listener(const struct sockdiag_socket *s, void *context)
  * inherits IP_TRANSPARENT from its listener, so only one with the same flag can have accepted it; and
  * one on any address accepts what is addressed to this host, unless it is intercepted.
  */
-static int is_direct(struct oracle *o, const struct endpoint *local, bool transparent,
+static int is_direct(struct lookup *o, const struct endpoint *local, bool transparent,
 		     struct failure *why)
 {
 	struct sockdiag_filter filter = { AF_UNSPEC, IPPROTO_TCP, 1u << TCP_LISTEN };
@@ -375,7 +375,7 @@ static int is_direct(struct oracle *o, const struct endpoint *local, bool transp
 
 /* conntrack's word: 1 with *origdst when the connection was redirected to local, 0 when it was not, -1
  * with *why when conntrack cannot be asked. */
-static int ask_conntrack(struct oracle *o, const struct endpoint *local,
+static int ask_conntrack(struct lookup *o, const struct endpoint *local,
 			 const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
 {
 	int known;
@@ -510,15 +510,15 @@ static int view_socket(const struct target *t, struct socket_view *v, struct fai
 static int find_origin(const struct target *t, struct socket_view *v, struct failure *why)
 {
 	struct endpoint elsewhere = { .family = v->local.family };
-	struct oracle o;
+	struct lookup o;
 	int direct;
 
 	if (v->protocol != IPPROTO_TCP || !endpoint_is_set(&v->peer) || v->opener == OPENER_HERE)
 		return 0;
-	if (open_oracle(&o, why) < 0)
+	if (open_lookup(&o, why) < 0)
 		return -1;
 	direct = is_direct(&o, &v->local, v->transparent, why);
-	close_oracle(&o);
+	close_lookup(&o);
 	if (direct < 0)
 		return -1;
 	v->origin = transparent_origdst(t->fd, direct ? NULL : &elsewhere, &v->origdst);
@@ -599,7 +599,7 @@ struct question {
  * A local end that is foreign to this host, or at which no listener of the same kind is, came by
  * TPROXY. Only what is addressed to this host can have been redirected, and needs conntrack.
  */
-static int answer_socket(struct oracle *o, struct question *q, const struct sockdiag_socket *s,
+static int answer_socket(struct lookup *o, struct question *q, const struct sockdiag_socket *s,
 			 struct failure *why)
 {
 	int direct, redirected;
@@ -623,7 +623,7 @@ static int answer_socket(struct oracle *o, struct question *q, const struct sock
 }
 
 /* The same without a socket: it may be closed already, or in another network namespace. */
-static int answer_conntrack(struct oracle *o, struct question *q, struct failure *why)
+static int answer_conntrack(struct lookup *o, struct question *q, struct failure *why)
 {
 	int redirected = ask_conntrack(o, &q->local, &q->peer, &q->origdst, why);
 
@@ -632,7 +632,7 @@ static int answer_conntrack(struct oracle *o, struct question *q, struct failure
 	return redirected;
 }
 
-static int answer(struct oracle *o, struct question *q, struct failure *why)
+static int answer(struct lookup *o, struct question *q, struct failure *why)
 {
 	struct sockdiag_socket s;
 	int found = sockdiag_lookup(o->diag, IPPROTO_TCP, &q->peer, &q->local, 0, &s, why);
@@ -660,7 +660,7 @@ static int parse_pair(const char *local, const char *peer, struct question *q, s
 }
 
 /* Ask and print. One record comes for every question, so that pipelines keep their lines. */
-static int answer_one(struct oracle *o, struct record_table *table, struct question *q)
+static int answer_one(struct lookup *o, struct record_table *table, struct question *q)
 {
 	struct failure why = { 0 };
 	struct record r;
@@ -681,7 +681,7 @@ static int answer_one(struct oracle *o, struct record_table *table, struct quest
 	return found ? STATUS_DONE : STATUS_NO;
 }
 
-static int answer_pair(struct oracle *o, struct record_table *table, char **pair)
+static int answer_pair(struct lookup *o, struct record_table *table, char **pair)
 {
 	struct failure why = { 0 };
 	struct question q;
@@ -695,7 +695,7 @@ static int answer_pair(struct oracle *o, struct record_table *table, char **pair
 	return status;
 }
 
-static int answer_line(struct oracle *o, struct record_table *table, char *line, unsigned number)
+static int answer_line(struct lookup *o, struct record_table *table, char *line, unsigned number)
 {
 	static const char blanks[] = " \t\r\n";
 	char *rest = NULL, *local = strtok_r(line, blanks, &rest);
@@ -717,7 +717,7 @@ static int answer_line(struct oracle *o, struct record_table *table, char *line,
 }
 
 /* The status of many answers is the gravest. */
-static int answer_stdin(struct oracle *o, struct record_table *table)
+static int answer_stdin(struct lookup *o, struct record_table *table)
 {
 	char *line = NULL;
 	size_t room = 0;
@@ -738,7 +738,7 @@ static int run_origdst(const struct config *config, const struct options_rest *r
 	bool from_stdin = rest->count == 1 && !strcmp(rest->operands[0], "-");
 	struct record_table table;
 	struct failure why = { 0 };
-	struct oracle o;
+	struct lookup o;
 	int status;
 
 	if (!from_stdin && rest->count != 2)
@@ -748,10 +748,10 @@ static int run_origdst(const struct config *config, const struct options_rest *r
 	if (record_table_init(&table, &config->style, origdst_columns,
 			      sizeof(origdst_columns) / sizeof(*origdst_columns), &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
-	if (open_oracle(&o, &why) < 0)
+	if (open_lookup(&o, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	status = from_stdin ? answer_stdin(&o, &table) : answer_pair(&o, &table, rest->operands);
-	close_oracle(&o);
+	close_lookup(&o);
 	return status;
 }
 

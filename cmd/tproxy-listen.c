@@ -3,6 +3,7 @@
  * tproxy-listen - open transparent listeners; say where every connection was going; hand it, or the
  * listener, to another program.
  */
+#include "tproxy-listen/service.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include "tproxy-listen/service.h"
 
 /* A command per connection is a process: more of them at once must be asked for. */
 #define MAX_CHILDREN 1000
@@ -340,7 +340,7 @@ static int prepare_records(struct service *s, bool has_output)
 /* All that can be said before anything is opened. */
 static int prepare(struct service *s, const struct options_rest *rest)
 {
-	/* handover_guard_descriptors() puts something there. */
+	/* descriptors_guard() puts something there. */
 	bool has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	struct failure why = { 0 };
 	int status = check_command(rest);
@@ -357,11 +357,11 @@ static int prepare(struct service *s, const struct options_rest *rest)
 		status = take_endpoints(s, rest);
 	if (status == OPTIONS_GO_ON)
 		status = prepare_reply(s);
-	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
+	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON && rest->wrapped &&
-	    handover_find(&s->command, rest->wrapped, &why) < 0)
-		status = report_failure(&why, handover_exit_status(&why));
+	    command_find(&s->command, rest->wrapped, &why) < 0)
+		status = report_failure(&why, command_exit_status(&why));
 	if (status == OPTIONS_GO_ON && !s->config->pass)
 		status = prepare_records(s, has_output);
 	return status;
@@ -431,7 +431,7 @@ static void announce(const struct config *config)
 {
 	struct failure why = { 0 };
 
-	if (handover_notify("READY=1", &why) < 0) {
+	if (notify_send("READY=1", &why) < 0) {
 		char text[512];
 
 		report_warning("%s", report_text(&why, text, sizeof(text)));
@@ -445,8 +445,8 @@ static void announce(const struct config *config)
 
 /* Descriptors and their names, as --pass hands them over. */
 struct passed {
-	const char *names[HANDOVER_MAX];
-	int fds[HANDOVER_MAX];
+	const char *names[LISTEN_FDS_MAX];
+	int fds[LISTEN_FDS_MAX];
 	size_t count;
 };
 
@@ -456,9 +456,9 @@ static int add_passed(struct passed *p, const struct listeners *l, int family, c
 	for (size_t i = 0; i < l->count; i++) {
 		if (l->at[i].fd < 0 || l->at[i].at.family != family)
 			continue;
-		if (p->count == HANDOVER_MAX)
+		if (p->count == LISTEN_FDS_MAX)
 			return report_refuse(why, "--pass: more than %d listeners cannot be passed",
-					     HANDOVER_MAX);
+					     LISTEN_FDS_MAX);
 		p->names[p->count] = name;
 		p->fds[p->count++] = l->at[i].fd;
 	}
@@ -474,7 +474,7 @@ static int pass_listeners(struct service *s, struct failure *why)
 	    add_passed(&p, &s->udp, AF_INET, "udp4", why) < 0 ||
 	    add_passed(&p, &s->udp, AF_INET6, "udp6", why) < 0)
 		return -1;
-	return handover_become(&s->command, p.fds, p.names, p.count, why);
+	return listen_fds_become(&s->command, p.fds, p.names, p.count, why);
 }
 
 static const int signals[] = { SIGTERM, SIGINT, SIGCHLD, 0 };
@@ -532,12 +532,12 @@ static int set_up(struct service *s, struct failure *why)
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
 	s->timeout.alarm = service_time_out;
-	s->patience.alarm = service_lose_patience;
+	s->drain.alarm = service_drain_expired;
 	s->output = (struct loop_source){ .handler = service_handle_output, .fd = -1 };
 	if (!(s->loop = loop_new(s, why)) ||
 	    loop_signals(s->loop, signals, service_handle_signal, s, why) < 0)
 		return -1;
-	if (config->max_per_client && !(s->crowd = crowd_new(why)))
+	if (config->max_per_client && !(s->clients = client_count_new(why)))
 		return -1;
 	if (s->stream) {
 		s->output.fd = record_stream_fd(s->stream);
@@ -560,8 +560,8 @@ static void tear_down(struct service *s)
 	listeners_close(&s->listeners);
 	listeners_close(&s->udp);
 	slab_free(&s->connections);
-	crowd_free(s->crowd);
-	handover_free(&s->command);
+	client_count_free(s->clients);
+	command_free(&s->command);
 	free(s->sources);
 	free(s->udp_sources);
 	flows_free(s);
@@ -582,8 +582,8 @@ static int run(struct service *s, const struct options_rest *rest)
 
 	if (open_listeners(s, rest, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
-	if (s->command.path && handover_check(&s->command, &why) < 0)
-		return report_failure(&why, handover_exit_status(&why));
+	if (s->command.path && command_check(&s->command, &why) < 0)
+		return report_failure(&why, command_exit_status(&why));
 	if (s->config->pass) {
 		pass_listeners(s, &why);
 		return report_failure(&why, STATUS_CANNOT_RUN);

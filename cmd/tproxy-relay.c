@@ -3,21 +3,21 @@
  * tproxy-relay - carry each intercepted connection on to where it was going, with the client's own
  * address as source.
  */
+#include "base/options.h"
+#include "process/command.h"
+#include "process/privilege.h"
+#include "process/sandbox.h"
+#include "tproxy-relay/config.h"
+#include "tproxy-relay/control.h"
+#include "tproxy-relay/inetd.h"
+#include "tproxy-relay/metrics.h"
+#include "tproxy-relay/stats.h"
+#include "tproxy-relay/worker.h"
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
-#include "control.h"
-#include "figures.h"
-#include "handover.h"
-#include "inetd.h"
-#include "metrics.h"
-#include "options.h"
-#include "privilege.h"
-#include "sandbox.h"
-#include "tproxy-relay/relay.h"
-#include "worker.h"
 
 /* ---- options of this program's own kinds ---- */
 
@@ -184,11 +184,11 @@ static const enum record_field columns[] = {
 
 static void handle_signal(struct loop *loop, int signo, void *context)
 {
-	static struct figures figures;
+	static struct stats stats;
 	struct relay *relay = context;
 
 	if (signo == SIGUSR1)
-		figures_collect(&figures, relay, tell_figures, NULL);
+		stats_collect(&stats, relay, tell_stats, NULL);
 	else
 		relay_end(relay, relay->phase == RELAY_SERVING ? RELAY_DRAINING : RELAY_ENDING);
 }
@@ -219,9 +219,10 @@ static int set_up(struct relay *relay, const struct config *config,
 	if (sockets_settle_max(relay, config, inherited ? (size_t)inherited : listeners->count,
 			       why) < 0)
 		return -1;
-	if (config->connect.source == SOURCE_CLIENT && !(relay->reopen = reopen_new(why)))
+	if (config->connect.source == SOURCE_CLIENT && !(relay->timewait = timewait_new(why)))
 		return -1;
-	if (config->connect.source != SOURCE_OWN && !(relay->policy.locals = locals_new(why)))
+	if (config->connect.source != SOURCE_OWN &&
+	    !(relay->policy.local_addrs = local_addrs_new(why)))
 		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0)
 		return -1;
@@ -229,8 +230,8 @@ static int set_up(struct relay *relay, const struct config *config,
 			     : sockets_give_listeners(relay, listeners, config, inherited, why);
 	if (result < 0)
 		return -1;
-	if (relay->policy.locals &&
-	    locals_watch(relay->policy.locals, relay->workers[0].host.loop, why) < 0)
+	if (relay->policy.local_addrs &&
+	    local_addrs_watch(relay->policy.local_addrs, relay->workers[0].host.loop, why) < 0)
 		return -1;
 	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
 }
@@ -310,9 +311,9 @@ static int serve(const struct config *config, const struct listeners *listeners,
 	relay_free(&relay);
 	control_free(control);
 	tell_lost(record_stream_free(relay.records, 1000));
-	locals_free(relay.policy.locals);
+	local_addrs_free(relay.policy.local_addrs);
 	policy_free(&relay.policy);
-	reopen_free(relay.reopen);
+	timewait_free(relay.timewait);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }
 
@@ -327,7 +328,7 @@ static int inherit(const struct config *config, struct inetd_client *client, int
 		status = inetd_take(&how, &config->upstream_mark, client, &why);
 		return status == STATUS_DONE ? OPTIONS_GO_ON : report_failure(&why, status);
 	}
-	*inherited = handover_take_listeners(&why);
+	*inherited = listen_fds_take(&why);
 	if (*inherited < 0)
 		return report_failure(&why, STATUS_USAGE);
 	if (*inherited == 0)
@@ -374,7 +375,7 @@ int main(int argc, char **argv)
 		status = arguments_read_endpoints(&listeners, &config, &rest);
 	if (status == OPTIONS_GO_ON && !rest.count)
 		status = inherit(&config, &client, &inherited);
-	if (status == OPTIONS_GO_ON && handover_guard_descriptors(&why) < 0)
+	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON)
 		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);

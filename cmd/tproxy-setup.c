@@ -3,23 +3,23 @@
  * tproxy-setup - put the kernel in the state in which it hands other hosts' connections to a local
  * listener; say what is there; take it away again.
  */
+#include "base/options.h"
+#include "base/record.h"
+#include "base/report.h"
+#include "intercept/instance.h"
+#include "intercept/intercept.h"
+#include "intercept/nft_text.h"
+#include "net/listening.h"
+#include "net/netns.h"
+#include "net/sockdiag.h"
+#include "tproxy-setup/doctor/doctor.h"
+#include "tproxy-setup/plan.h"
+#include "tproxy-setup/supervise.h"
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "doctor.h"
-#include "instance.h"
-#include "intercept.h"
-#include "netns.h"
-#include "options.h"
-#include "plan.h"
-#include "recipient.h"
-#include "record.h"
-#include "report.h"
-#include "rulebook.h"
-#include "sockdiag.h"
-#include "supervise.h"
 
 enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM };
 
@@ -217,16 +217,16 @@ static void warn_about_devices(const struct intercept *spec)
 /* "It silently does nothing" is what users meet most. */
 static void warn_about(int protocol, const struct endpoint *to, const char *meanwhile)
 {
-	struct recipient_state state;
+	struct listening_state state;
 	char text[ENDPOINT_TEXT_MAX];
 
-	if (!endpoint_is_set(to) || recipient_look(protocol, to, &state, NULL))
+	if (!endpoint_is_set(to) || listening_look(protocol, to, &state, NULL))
 		return;
 	endpoint_format(to, text);
 	if (!state.count)
 		report_notice("%s: nobody listens there yet%s; connections %s", text,
 			      protocol == IPPROTO_UDP ? " (UDP)" : "", meanwhile);
-	else if (state.opaque)
+	else if (state.nontransparent)
 		report_warning("%s: the listener is not transparent (IP_TRANSPARENT); connections "
 			       "%s",
 			       text, meanwhile);
@@ -345,7 +345,7 @@ static int down(struct instance *kernel, struct setup *setup, struct failure *wh
 
 	if (!setup->all)
 		return down_one(kernel, setup, setup->spec.name, why);
-	if (ruleset_each(kernel->rules, add_name, &names, why))
+	if (nft_each(kernel->rules, add_name, &names, why))
 		return -1;
 	for (size_t i = 0; !err && i < names.count; i++)
 		err = down_one(kernel, setup, names.at[i], why);
@@ -360,7 +360,7 @@ static int down(struct instance *kernel, struct setup *setup, struct failure *wh
 
 static int confirm(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	enum ruleset_lease lease;
+	enum nft_lease lease;
 
 	if (instance_confirm(kernel, setup->spec.name, &lease, why))
 		return -1;
@@ -400,7 +400,7 @@ static void put_part(struct status *s, const char *part, const char *state, cons
 	record_table_put(&s->table, &r);
 }
 
-static void put_counter(struct status *s, const struct ruleset_counter *counter)
+static void put_counter(struct status *s, const struct nft_counter *counter)
 {
 	struct record r;
 
@@ -432,21 +432,21 @@ static void put_routing(struct status *s, const struct instance_routing *r)
 		 evidence);
 }
 
-static void put_rules(struct status *s, const struct ruleset_state *rules)
+static void put_rules(struct status *s, const struct nft_state *rules)
 {
 	static const char *const words[] = {
 		[PART_PRESENT] = "present",
 		[PART_MISSING] = "missing",
 		[PART_CHANGED] = "changed",
 	};
-	char table[RULEBOOK_TABLE_MAX + 8];
+	char table[NFT_TEXT_TABLE_MAX + 8];
 
-	snprintf(table, sizeof(table), "inet " RULEBOOK_PREFIX "%s", s->name);
+	snprintf(table, sizeof(table), "inet " NFT_TEXT_PREFIX "%s", s->name);
 	put_part(s, "table", "present", table);
 	if (!rules->readable)
 		put_part(s, "spec", "changed", "what was asked for cannot be read any more");
-	if (!rules->sealed)
-		put_part(s, "seal", "missing", "not put in place by `up`, or not to its end");
+	if (!rules->checksummed)
+		put_part(s, "checksum", "missing", "not put in place by `up`, or not to its end");
 	if (rules->ending)
 		put_part(s, "intercept", "missing", "`down` has begun: only draining");
 	for (unsigned i = 0; i < rules->parts; i++)
@@ -462,7 +462,7 @@ static void put_conntrack(struct status *s, struct instance *kernel, const struc
 	char evidence[128], text[200];
 
 	if (spec->divert_only || spec->conntrack != CONNTRACK_AUTO ||
-	    ruleset_conntrack_need(kernel->rules, &need, evidence, NULL))
+	    nft_conntrack_need(kernel->rules, &need, evidence, NULL))
 		return;
 	snprintf(text, sizeof(text), "auto: %s%s",
 		 evidence[0] ? "connection tracking in " : "no connection tracking in use",
@@ -473,23 +473,23 @@ static void put_conntrack(struct status *s, struct instance *kernel, const struc
 /* Who would get the connections. It is not ours to install, and its absence no drift. */
 static void put_listener(struct status *s, int protocol, const struct endpoint *to)
 {
-	struct recipient_state state;
+	struct listening_state state;
 	struct record r;
 	char where[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX], text[200];
 
-	if (!endpoint_is_set(to) || recipient_look(protocol, to, &state, NULL))
+	if (!endpoint_is_set(to) || listening_look(protocol, to, &state, NULL))
 		return;
 	endpoint_format(to, where);
 	snprintf(text, sizeof(text), "%s: %s%s", where,
 		 state.count ? sockdiag_describe_listener(protocol, to, owner) : "nobody listens",
-		 state.opaque ? ", not transparent" : "");
+		 state.nontransparent ? ", not transparent" : "");
 	record_begin(&r, "part");
 	record_text(&r, RECORD_INSTANCE, s->name);
 	record_text(&r, RECORD_CHECK, protocol == IPPROTO_UDP ? "listener:udp" : "listener:tcp");
 	record_text(&r, RECORD_STATE,
-		    !state.count   ? "missing"
-		    : state.opaque ? "changed"
-				   : "present");
+		    !state.count	   ? "missing"
+		    : state.nontransparent ? "changed"
+					   : "present");
 	record_text(&r, RECORD_EVIDENCE, text);
 	record_table_put(&s->table, &r);
 }
@@ -506,7 +506,7 @@ static void put_listeners(struct status *s, const struct intercept *spec)
 	}
 }
 
-static void put_lease(struct status *s, const struct ruleset_state *rules)
+static void put_lease(struct status *s, const struct nft_state *rules)
 {
 	char text[120];
 
@@ -598,7 +598,7 @@ static int status(struct instance *kernel, struct setup *setup, struct failure *
 
 static int print_nft(const struct intercept *spec, struct failure *why)
 {
-	char *text = rulebook_text(spec, why);
+	char *text = nft_text_install(spec, why);
 
 	if (!text)
 		return -1;
@@ -649,7 +649,7 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 
 /* --- run -------------------------------------------------------------------------------------- */
 
-/* The keeper opens channels of its own for each thing it does: those of a process that it was forked
+/* The supervisor opens channels of its own for each thing it does: those of a process that it was forked
  * from would be shared with it. */
 static int keep(int (*act)(struct instance *kernel, struct setup *setup, struct failure *why),
 		struct setup *setup)
@@ -670,7 +670,7 @@ static int ready(void *context)
 {
 	struct setup *setup = context;
 	struct failure why;
-	int result = recipient_ready(&setup->spec, &why);
+	int result = listening_ready(&setup->spec, &why);
 
 	if (result < 0)
 		report_failure(&why, STATUS_WRAPPER);
@@ -702,14 +702,14 @@ static int remove_all(void *context, const volatile sig_atomic_t *hurry)
 
 static int check_run(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	struct ruleset_state state;
+	struct nft_state state;
 	char *text;
 	int err;
 
 	if (decide(kernel, setup, why) ||
-	    ruleset_read(kernel->rules, setup->spec.name, false, &state, why))
+	    nft_read(kernel->rules, setup->spec.name, false, &state, why))
 		return -1;
-	ruleset_state_free(&state);
+	nft_state_free(&state);
 	if (state.present) {
 		report_refuse(why,
 			      "instance `%s` is installed already, and would be removed when "
@@ -718,8 +718,8 @@ static int check_run(struct instance *kernel, struct setup *setup, struct failur
 		return report_hint(why, "tproxy-setup down --name %s, or another --name",
 				   setup->spec.name);
 	}
-	text = rulebook_text(&setup->spec, why);
-	err = text ? ruleset_check(kernel->rules, text, why) : -1;
+	text = nft_text_install(&setup->spec, why);
+	err = text ? nft_check(kernel->rules, text, why) : -1;
 	free(text);
 	return err;
 }
@@ -767,10 +767,10 @@ static void put_finding(const struct doctor_finding *finding, void *context)
 static int doctor_spec(struct instance *kernel, struct setup *setup, bool *installed,
 		       struct failure *why)
 {
-	struct ruleset_state state;
+	struct nft_state state;
 	int err;
 
-	err = ruleset_read(kernel->rules, setup->spec.name, true, &state, why);
+	err = nft_read(kernel->rules, setup->spec.name, true, &state, why);
 	*installed = !err && state.present && state.readable;
 	if (!err && !setup->has_spec && *installed) {
 		struct intercept typed = setup->spec;
@@ -778,7 +778,7 @@ static int doctor_spec(struct instance *kernel, struct setup *setup, bool *insta
 		setup->spec = state.spec;
 		state.spec = typed;
 	}
-	ruleset_state_free(&state);
+	nft_state_free(&state);
 	return err;
 }
 

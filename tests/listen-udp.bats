@@ -336,7 +336,7 @@ records() {
 	run on bystander sh -c 'echo hello | timeout 10 socat -t 5 - TCP:198.51.100.2:80'
 	assert_output hello
 	stop listen
-	assert_equal "$(awk '/displaced/ { print $2, $3 }' "$OUT/listen.out")" \
+	assert_equal "$(awk '/evicted/ { print $2, $3 }' "$OUT/listen.out")" \
 		$'udp 192.0.2.2:20000\nudp 192.0.2.2:20002'
 	assert_equal "$(records listen.err 'idle the longest')" 1
 }

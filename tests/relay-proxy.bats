@@ -231,7 +231,7 @@ for s in held:
     except ConnectionResetError:
         pass'
 	wait_line slow.out sent
-	wait_until 10 eval '[[ $(ask connections | grep -c "\"state\":\"greeting\"") == 300 ]]'
+	wait_until 10 eval '[[ $(ask connections | grep -c "\"state\":\"proxy-header\"") == 300 ]]'
 	before=$(cpu_ticks relay)
 	run -0 say "${V1_4}hello" recv:hello fin eof
 	after=$(cpu_ticks relay)

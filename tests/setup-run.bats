@@ -172,11 +172,11 @@ run_relay() {
 	wait_until 10 gone "$command"
 }
 
-@test "SIGKILL of the keeper: it is replaced, and the rules still go with the command" {
+@test "SIGKILL of the supervisor: it is replaced, and the rules still go with the command" {
 	run_relay
-	keeper=$(on proxy pgrep -P "$(pid_of run)" tproxy-setup)
-	kill -KILL "$keeper"
-	wait_until 10 gone "$keeper"
+	supervisor=$(on proxy pgrep -P "$(pid_of run)" tproxy-setup)
+	kill -KILL "$supervisor"
+	wait_until 10 gone "$supervisor"
 	wait_until 10 eval 'on proxy pgrep -P $(pid_of run) tproxy-setup'
 	assert installed
 	run stop run

@@ -344,7 +344,7 @@ drift() {
 	drift set:src6 changed nft flush set inet tproxy_default src6
 	drift counters changed nft add counter inet tproxy_default extra
 	drift chain:spec changed nft flush chain inet tproxy_default spec
-	drift seal missing nft flush chain inet tproxy_default seal
+	drift checksum missing nft flush chain inet tproxy_default checksum
 }
 
 @test "a mended part leaves the others: another program's flush costs only what it flushed" {
@@ -558,9 +558,9 @@ drift() {
 	on proxy nft delete table inet tproxy_default
 	setup_on down
 	setup_on up -q $spec
-	# The seal is what up adds after reading back.
-	on proxy nft delete chain inet tproxy_default seal 2>/dev/null ||
-		on proxy nft 'flush chain inet tproxy_default seal; delete chain inet tproxy_default seal'
+	# The checksum is what up adds after reading back.
+	on proxy nft delete chain inet tproxy_default checksum 2>/dev/null ||
+		on proxy nft 'flush chain inet tproxy_default checksum; delete chain inet tproxy_default checksum'
 	snapshot | diff "$OUT/planned" -
 }
 

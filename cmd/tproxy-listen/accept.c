@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "service.h"
+#include "tproxy-listen/service.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -41,7 +41,7 @@ static int stop_waiting(struct connection *c)
 	struct service *s = c->service;
 	int fd = c->source.fd;
 
-	greeting_end(s->loop, &c->greeting);
+	proxyproto_wait_end(s->loop, &c->wait);
 	loop_discard(s->loop, &c->garbage, service_release);
 	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
 		service_poll_listeners(s, true);
@@ -61,8 +61,8 @@ void accept_refuse_header(struct connection *c, const char *why)
 
 /* A header that leads to a listener of ours is as good as a direct connection: whoever connects on to
  * there would connect to itself. */
-static void believe(struct caller *caller, const struct service *s,
-		    const struct proxyproto_header *header)
+static void apply_proxy_header(struct caller *caller, const struct service *s,
+			       const struct proxyproto_header *header)
 {
 	caller->client = header->source;
 	caller->origdst = header->destination;
@@ -75,17 +75,17 @@ static void believe(struct caller *caller, const struct service *s,
 	}
 }
 
-static void handle_header(struct loop *loop, struct greeting *greeting,
+static void handle_header(struct loop *loop, struct proxyproto_wait *wait,
 			  const struct proxyproto_header *header, const char *trouble)
 {
-	struct connection *c = container_of(greeting, struct connection, greeting);
+	struct connection *c = container_of(wait, struct connection, wait);
 	struct service *s = loop_context(loop);
 
 	if (!header) {
 		accept_refuse_header(c, trouble);
 	} else {
 		if (header->has_addresses)
-			believe(&c->caller, s, header);
+			apply_proxy_header(&c->caller, s, header);
 		admit(s, &c->caller, stop_waiting(c));
 		service_end_if_idle(s);
 	}
@@ -98,15 +98,15 @@ static void await_header(struct service *s, const struct caller *caller, int fd)
 
 	if (c) {
 		s->open++;
-		if (greeting_await(s->loop, &c->greeting, fd, handle_header) == 0)
+		if (proxyproto_wait_await(s->loop, &c->wait, fd, handle_header) == 0)
 			return;
 		stop_waiting(c);
 	}
 	service_refuse(s, caller, fd, "resources");
 }
 
-static void welcome(struct service *s, const struct listener *listener,
-		    const struct transparent_connection *new)
+static void on_accept(struct service *s, const struct listener *listener,
+		      const struct transparent_connection *new)
 {
 	struct caller caller = {
 		.id = ++s->seen,
@@ -145,7 +145,7 @@ void accept_pending(struct loop *loop, struct loop_source *source, uint32_t even
 		}
 		if (service_is_full(s))
 			flows_make_room(s);
-		welcome(s, listener, &new);
+		on_accept(s, listener, &new);
 	}
 	service_flush(s);
 }

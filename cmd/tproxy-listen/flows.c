@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "service.h"
+#include "tproxy-listen/service.h"
 
+#include "socket/datagram.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include "datagram.h"
 
 /* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so many;
  * its first datagram may take so many by way of lo (the loop's clock is a coarse one). */
@@ -124,7 +124,7 @@ bool flows_make_room(struct service *s)
 			      "the flows that were idle the longest end",
 			      s->open);
 	s->told_room = true;
-	service_finish(c, "displaced");
+	service_finish(c, "evicted");
 	return true;
 }
 
@@ -413,8 +413,8 @@ static void begin_flow(struct service *s, const struct listener *listener, const
 		flows_make_room(s);
 	c = service_new_connection(s, &caller, -1, PHASE_OPENING);
 	if (!c) {
-		if (s->crowd)
-			crowd_leave(s->crowd, &caller.client);
+		if (s->clients)
+			client_count_leave(s->clients, &caller.client);
 		service_put_event(s, "refused", &caller, 0, "resources");
 		service_pause(s);
 		return;
@@ -455,8 +455,8 @@ static bool was_refused(const struct service *s, const struct datagram *d)
 	return recent_knows(s->refused, flow_hash(s, &d->client, &d->local), loop_now(s->loop));
 }
 
-static void welcome_datagram(struct service *s, const struct listener *listener,
-			     const struct datagram *d, const void *payload)
+static void on_datagram(struct service *s, const struct listener *listener,
+			const struct datagram *d, const void *payload)
 {
 	struct connection *c;
 
@@ -490,7 +490,7 @@ static void take_stray(const struct datagram *stray, const void *payload, void *
 	    (service_is_full(s) && !flows_can_make_room(s)))
 		return;
 	s->flow_depth++;
-	welcome_datagram(s, c->caller.listener, stray, payload);
+	on_datagram(s, c->caller.listener, stray, payload);
 	s->flow_depth--;
 }
 
@@ -517,7 +517,7 @@ void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)
 	for (int i = 0; i < SERVICE_BATCH && may_take(s); i++) {
 		if (datagram_receive(source->fd, &listener->at, payload, sizeof(payload), &d) < 0)
 			break;
-		welcome_datagram(s, listener, &d, payload);
+		on_datagram(s, listener, &d, payload);
 		if (service_has_enough(s))
 			service_advance(s, STAGE_FINISHING);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "service.h"
+#include "tproxy-listen/service.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -166,7 +166,7 @@ bool serve_command(struct connection *c, struct failure *why)
 {
 	struct service *s = c->service;
 	const struct caller *caller = &c->caller;
-	struct handover_peer peer = {
+	struct command_peer peer = {
 		.protocol = caller->protocol,
 		.client = caller->client,
 		.local = caller->origdst,
@@ -179,7 +179,7 @@ bool serve_command(struct connection *c, struct failure *why)
 
 	if (!endpoint_is_set(&peer.local))
 		peer.local = endpoint_local_of(c->source.fd);
-	pid = handover_spawn(&s->command, &peer, c->source.fd, why);
+	pid = command_spawn(&s->command, &peer, c->source.fd, why);
 	if (pid < 0)
 		return false;
 	children_add(&s->children, &c->child, pid);
@@ -238,6 +238,6 @@ void serve_act(struct service *s, const struct caller *caller, int fd)
 		else
 			close(fd);
 	}
-	if (s->crowd)
-		crowd_leave(s->crowd, &caller->client);
+	if (s->clients)
+		client_count_leave(s->clients, &caller->client);
 }

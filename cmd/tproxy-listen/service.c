@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "service.h"
+#include "tproxy-listen/service.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -196,12 +196,12 @@ void service_read_socket(struct service *s, int fd, struct caller *c)
 /* Over the client's limit, or no memory to count. */
 bool service_is_crowded(struct service *s, const struct caller *caller)
 {
-	uint32_t now = s->crowd ? crowd_enter(s->crowd, &caller->client) : 0;
+	uint32_t now = s->clients ? client_count_enter(s->clients, &caller->client) : 0;
 
-	if (now <= s->config->max_per_client || !s->crowd)
+	if (now <= s->config->max_per_client || !s->clients)
 		return false;
 	if (now != UINT32_MAX)
-		crowd_leave(s->crowd, &caller->client);
+		client_count_leave(s->clients, &caller->client);
 	return true;
 }
 
@@ -227,8 +227,8 @@ void service_release(struct loop *loop, struct loop_garbage *garbage)
 
 static void leave(struct service *s, const struct caller *caller)
 {
-	if (s->crowd)
-		crowd_leave(s->crowd, &caller->client);
+	if (s->clients)
+		client_count_leave(s->clients, &caller->client);
 	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
 		service_poll_listeners(s, true);
 	service_end_if_idle(s);
@@ -308,7 +308,7 @@ static void enter_stage(struct service *s)
 		break;
 	case STAGE_DRAINING:
 		if (run)
-			loop_arm(s->loop, &s->patience, s->config->drain);
+			loop_arm(s->loop, &s->drain, s->config->drain);
 		else
 			finish_all(s, "stopped");
 		break;
@@ -317,7 +317,7 @@ static void enter_stage(struct service *s)
 			report_notice("%zu connections are still served: ending them",
 				      s->children.count);
 		children_signal(&s->children, SIGTERM);
-		loop_arm(s->loop, &s->patience, KILL_TIME);
+		loop_arm(s->loop, &s->drain, KILL_TIME);
 		break;
 	case STAGE_KILLING:
 		children_signal(&s->children, SIGKILL);
@@ -339,7 +339,7 @@ void service_advance(struct service *s, enum stage stage)
 	service_end_if_idle(s);
 }
 
-void service_lose_patience(struct loop *loop, struct loop_timer *timer)
+void service_drain_expired(struct loop *loop, struct loop_timer *timer)
 {
 	struct service *s = loop_context(loop);
 

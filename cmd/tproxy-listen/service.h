@@ -36,27 +36,27 @@
 #ifndef TPROXY_LISTEN_SERVICE_H
 #define TPROXY_LISTEN_SERVICE_H
 
+#include "base/container.h"
+#include "base/endpoint.h"
+#include "base/options.h"
+#include "base/quantity.h"
+#include "base/recent.h"
+#include "base/record.h"
+#include "base/report.h"
+#include "base/slab.h"
+#include "net/conntrack.h"
+#include "process/command.h"
+#include "process/loop.h"
+#include "process/privilege.h"
+#include "socket/listeners.h"
+#include "socket/proxyproto_wait.h"
+#include "socket/transparent.h"
+#include "tproxy-listen/children.h"
+#include "tproxy-listen/client_count.h"
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "children.h"
-#include "conntrack.h"
-#include "container.h"
-#include "crowd.h"
-#include "endpoint.h"
-#include "greeting.h"
-#include "handover.h"
-#include "listeners.h"
-#include "loop.h"
-#include "options.h"
-#include "privilege.h"
-#include "quantity.h"
-#include "recent.h"
-#include "record.h"
-#include "report.h"
-#include "slab.h"
-#include "transparent.h"
 
 /* One listener's turn: so many connections or datagrams, then the others and the timers. */
 #define SERVICE_BATCH 64
@@ -120,9 +120,9 @@ struct service {
 	bool wants_iif, wants_socket; /* fields that cost a system call */
 	char *reply;
 	size_t reply_length;
-	struct handover_command command;
+	struct command command;
 	struct children children;
-	struct crowd *crowd;
+	struct client_count *clients;
 	struct slab connections;
 	size_t open;	   /* connections that have not ended */
 	uint64_t seen;	   /* in all */
@@ -130,7 +130,7 @@ struct service {
 	uint64_t direct;   /* refused because nobody redirected them */
 	bool timed_out;	   /* --timeout is over */
 	bool told_shortage, told_unwritable;
-	struct loop_timer pause, timeout, patience;
+	struct loop_timer pause, timeout, drain;
 };
 
 enum phase { PHASE_HEADER, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
@@ -149,7 +149,7 @@ struct caller {
 
 struct connection {
 	union {
-		struct greeting greeting; /* PHASE_HEADER; it begins with its source */
+		struct proxyproto_wait wait; /* PHASE_HEADER; it begins with its source */
 		struct {
 			struct loop_source source;
 			union { /* it has a deadline or a child, and is garbage at last */
@@ -216,7 +216,7 @@ void service_end_if_idle(struct service *s);
 
 /* What the loop calls. */
 loop_handler service_handle_output;
-loop_alarm service_resume, service_time_out, service_lose_patience;
+loop_alarm service_resume, service_time_out, service_drain_expired;
 void service_handle_signal(struct loop *loop, int signo, void *context);
 
 /* ---- accept.c ---- */

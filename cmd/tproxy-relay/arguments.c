@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "relay.h"
+#include "tproxy-relay/config.h"
 
 #include <string.h>
 

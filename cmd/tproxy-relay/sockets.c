@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "relay.h"
+#include "tproxy-relay/config.h"
 
+#include "process/command.h"
+#include "socket/takeover.h"
 #include <errno.h>
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/resource.h>
-#include "handover.h"
-#include "takeover.h"
 
 /* As many pipes of that size a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
 #define PIPES_MAX 64
@@ -165,7 +165,7 @@ static int adopt_for_all(struct relay *relay, const struct config *config, int i
 	struct transparent_listen_options how = listen_options(config, false);
 	struct listeners *first = &relay->workers[0].listeners;
 
-	if (listeners_adopt(first, HANDOVER_FIRST_FD, inherited, &how, why) < 0 ||
+	if (listeners_adopt(first, LISTEN_FDS_FIRST, inherited, &how, why) < 0 ||
 	    check_families(first, config, why) < 0)
 		return -1;
 	relay->shared_listeners = relay->count > 1;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "relay.h"
+#include "tproxy-relay/config.h"
 
+#include "process/command.h"
+#include "socket/takeover.h"
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
-#include "handover.h"
-#include "takeover.h"
 
 /* The first of each kind is a warning, the rest is for those who asked (-v): the counters have all. */
 void tell_trouble(enum reason reason, const struct failure *why)
@@ -23,24 +23,24 @@ void tell_trouble(enum reason reason, const struct failure *why)
 }
 
 /* Reasons that nobody had are left out. */
-void tell_figures(struct figures *f, void *context)
+void tell_stats(struct stats *f, void *context)
 {
 	char line[2048];
 	int used = 0;
 
 	report_error("%llu connections now (at most %llu), %llu of %llu threads accept",
-		     (unsigned long long)f->at[FIGURE_CONNECTIONS],
-		     (unsigned long long)f->at[FIGURE_MAX],
-		     (unsigned long long)f->at[FIGURE_ACCEPTING],
-		     (unsigned long long)f->at[FIGURE_THREADS]);
-	for (unsigned i = FIGURE_TALLY; i < FIGURE_COUNT && used < (int)sizeof(line); i++)
-		if (f->at[i] || i < FIGURE_TALLY + TALLY_REASONS)
+		     (unsigned long long)f->at[STATS_CONNECTIONS],
+		     (unsigned long long)f->at[STATS_MAX],
+		     (unsigned long long)f->at[STATS_ACCEPTING],
+		     (unsigned long long)f->at[STATS_THREADS]);
+	for (unsigned i = STATS_COUNTER; i < STATS_COUNT && used < (int)sizeof(line); i++)
+		if (f->at[i] || i < STATS_COUNTER + COUNTER_REASONS)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
-					 figures_name(i), (unsigned long long)f->at[i]);
+					 stats_name(i), (unsigned long long)f->at[i]);
 	report_error("counters:%s", line);
-	if (f->at[FIGURE_RECORDS_LOST])
+	if (f->at[STATS_RECORDS_LOST])
 		report_error("%llu records lost: their reader is too slow",
-			     (unsigned long long)f->at[FIGURE_RECORDS_LOST]);
+			     (unsigned long long)f->at[STATS_RECORDS_LOST]);
 }
 
 void tell_metrics(const char *path, const struct failure *why)
@@ -65,7 +65,7 @@ static void notify(const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	if (handover_notify(text, &why) < 0)
+	if (notify_send(text, &why) < 0)
 		report_failure(&why, STATUS_DONE);
 }
 
@@ -104,10 +104,10 @@ int tell_end(const struct relay *relay)
 	enum reason reason = REASON_NONE;
 
 	for (int i = REASON_NONE + 1; i < REASON_COUNT; i++)
-		if (relay_count(relay, TALLY_REASONS + (unsigned)i))
+		if (relay_count(relay, COUNTER_REASONS + (unsigned)i))
 			reason = (enum reason)i;
 	endpoint_format(&relay->only->client, client);
-	if (relay_count(relay, TALLY_REFUSED))
+	if (relay_count(relay, COUNTER_REFUSED))
 		report_warning("%s: refused: %s", client, reason_name(reason));
 	else
 		report_verbose(1, "%s: %s", client, reason_name(reason));

@@ -8,6 +8,8 @@
  * them fetches PATH over HTTP/1.1 and then stays open, idle. The number is printed once all have
  * their answer. They end with the program, at the end of stdin.
  */
+#include "base/endpoint.h"
+#include "base/report.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +17,9 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
-#include "endpoint.h"
-#include "report.h"
 
-#define PATIENCE 10 /* seconds for one connect, send or recv */
-#define BATCH	 32 /* how many are opened at once */
+#define TIMEOUT 10 /* seconds for one connect, send or recv */
+#define BATCH	32 /* how many are opened at once */
 
 struct hold {
 	struct endpoint server;
@@ -31,15 +31,15 @@ struct hold {
 /* A connected socket, or -1. */
 static int hold_connect(const struct hold *h, struct failure *why)
 {
-	const struct timeval patience = { .tv_sec = PATIENCE };
+	const struct timeval timeout = { .tv_sec = TIMEOUT };
 	union endpoint_sockaddr sa;
 	socklen_t length = endpoint_to_sockaddr(&h->server, &sa);
 	int fd = socket(sa.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return report_fail(why, errno, "socket", "connection %zu", h->count + 1);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	if (connect(fd, &sa.sa, length) == 0)
 		return fd;
 	report_fail(why, errno, "connect", "%s: connection %zu", h->where, h->count + 1);

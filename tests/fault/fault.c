@@ -28,6 +28,7 @@
 #include <fcntl.h>
 #include <netlink/errno.h>
 #include <netlink/netlink.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -42,7 +43,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <poll.h>
 #include <unistd.h>
 
 #define FAULT_STATUS 125

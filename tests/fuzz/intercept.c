@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The specification's canonical text comes back from the kernel, where others may have written too:
  * any bytes are read safely, and what is accepted prints as the text it was read from. */
+#include "intercept/intercept.h"
 #include "fuzz.h"
-#include "intercept.h"
 
 static void reads_back(const char *text)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* CIDR[:PORTS] as typed: any bytes are read safely, and what is accepted can be asked. */
+#include "base/match.h"
 #include "fuzz.h"
-#include "match.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

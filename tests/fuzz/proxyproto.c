@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A PROXY header comes from the network: any bytes are read safely; no beginning of a header is refused,
  * and what is accepted is the same when it is written and read again. */
+#include "socket/proxyproto.h"
 #include "fuzz.h"
-#include "proxyproto.h"
 
 static void reads_back(const struct proxyproto_header *header)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Every word that a user types: endpoints, prefixes, ports, marks, durations, sizes, columns. What is
  * accepted must read back from its printed form as the same value. */
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include "base/record.h"
 #include "fuzz.h"
-#include "endpoint.h"
-#include "quantity.h"
-#include "record.h"
 
 static void endpoints(const char *text)
 {

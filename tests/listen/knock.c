@@ -6,6 +6,9 @@
  *						to its end. Prints `COUNT MILLISECONDS`.
  *	knock ADDRESS:PORT COUNT hold		open COUNT, print `COUNT 0`, keep them until stdin ends
  */
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include "base/report.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,11 +20,8 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
-#include "endpoint.h"
-#include "quantity.h"
-#include "report.h"
 
-#define PATIENCE    60 /* seconds for one connect or read */
+#define TIMEOUT	    60 /* seconds for one connect or read */
 #define WORKERS_MAX 256
 
 static struct endpoint server;
@@ -35,14 +35,14 @@ static _Noreturn void die(const struct failure *why)
 
 static int knock(void)
 {
-	const struct timeval patience = { .tv_sec = PATIENCE };
+	const struct timeval timeout = { .tv_sec = TIMEOUT };
 	union endpoint_sockaddr sa;
 	socklen_t length = endpoint_to_sockaddr(&server, &sa);
 	int fd = socket(sa.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct failure why;
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
 	    connect(fd, &sa.sa, length) < 0) {
 		report_fail(&why, errno, "connect", "server");
 		die(&why);

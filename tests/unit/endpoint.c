@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/endpoint.h"
 #include "check.h"
-#include "endpoint.h"
 
 #include <arpa/inet.h>
 

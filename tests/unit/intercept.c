@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "intercept/intercept.h"
 #include "check.h"
-#include "intercept.h"
 
 /* A validated specification from words as on the command line; only what the checks need. */
 static struct intercept spec_of(const char *port, const char *not_port, const char *dst,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/match.h"
 #include "check.h"
-#include "match.h"
 
 static bool holds(const struct match_list *list, const char *text)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/options.h"
+#include "base/endpoint.h"
+#include "base/quantity.h"
 #include "check.h"
-#include "endpoint.h"
-#include "options.h"
-#include "quantity.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "socket/proxyproto.h"
 #include "check.h"
-#include "proxyproto.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>

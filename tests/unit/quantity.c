@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/quantity.h"
 #include "check.h"
-#include "quantity.h"
 
 static struct failure why;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/record.h"
 #include "check.h"
-#include "record.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "process/sandbox.h"
+#include "check.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,8 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "check.h"
-#include "sandbox.h"
 
 #define SOCKETS SANDBOX_SOCKETS
 #define ALL	(SANDBOX_SOCKETS | SANDBOX_REMOVE | SANDBOX_WRITE)

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-relay/conn_log.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What is known of a connection from the beginning. */
+static void describe(const struct worker *w, const char *event, const struct endpoint *client,
+		     const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
+		     struct record *out)
+{
+	record_begin(out, "connection");
+	record_text(out, RECORD_EVENT, event);
+	record_text(out, RECORD_PROTO, "tcp");
+	record_endpoint(out, RECORD_CLIENT, client);
+	record_endpoint(out, RECORD_ORIGDST, origdst);
+	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
+	if (at < w->listeners.count)
+		record_endpoint(out, RECORD_LISTENER, &w->listeners.at[at].at);
+}
+
+/* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
+static const char *unique_id(struct worker *w, const struct flow *f)
+{
+	uint8_t id[PROXYPROTO_ID_MAX];
+	size_t length = flow_unique_id(&w->host, f, id);
+	bool word = true;
+
+	for (size_t i = 0; i < length; i++)
+		word = word && isgraph(id[i]);
+	if (word) {
+		memcpy(w->unique_id, id, length);
+		w->unique_id[length] = '\0';
+		return w->unique_id;
+	}
+	strcpy(w->unique_id, "0x");
+	for (size_t i = 0; i < length; i++)
+		sprintf(w->unique_id + 2 + 2 * i, "%02x", id[i]);
+	return w->unique_id;
+}
+
+static void describe_flow(struct worker *w, const struct flow *f, const char *event,
+			  struct record *out)
+{
+	describe(w, event, &f->client, &f->origdst, f->origin, f->listener, out);
+	record_number(out, RECORD_ID, f->id);
+	record_text(out, RECORD_UNIQUE_ID, unique_id(w, f));
+	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
+	if (f->side[FLOW_UPSTREAM].fd >= 0) {
+		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
+		record_endpoint(out, RECORD_UPSTREAM_LOCAL, flow_upstream_local(f));
+		record_endpoint(out, RECORD_UPSTREAM, flow_upstream(f));
+		record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
+	}
+	record_number(out, RECORD_BYTES_UP, f->pump[FLOW_UP].bytes);
+	record_number(out, RECORD_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
+	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
+}
+
+static void write_record(struct worker *w, struct record *r)
+{
+	record_time_now(r);
+	record_stream_put(w->relay->records, r);
+	w->wrote = true;
+}
+
+static bool is_logged(const struct relay *relay, enum reason reason)
+{
+	if (!relay->records || relay->log == RELAY_LOG_OFF)
+		return false;
+	return relay->log == RELAY_LOG_EVENTS || (reason != REASON_NONE && reason != REASON_DONE);
+}
+
+void conn_log_flow(struct worker *w, const struct flow *f, const char *event)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, f->reason))
+		return;
+	describe_flow(w, f, event, &r);
+	record_text(&r, RECORD_REASON, reason_name(f->reason));
+	write_record(w, &r);
+}
+
+void conn_log_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+		      enum reason reason)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, reason))
+		return;
+	describe(w, "refused", &c->client, &c->origdst, c->origin, at, &r);
+	record_text(&r, RECORD_REASON, reason_name(reason));
+	write_record(w, &r);
+}
+
+void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *context),
+		   void *context)
+{
+	struct record r;
+
+	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
+	     f = slab_next(&w->host.flows, f)) {
+		if (f->state == FLOW_CLOSED)
+			continue;
+		describe_flow(w, f, NULL, &r);
+		record_text(&r, RECORD_STATE, flow_state_name(f));
+		put(&r, context);
+	}
+	for (const struct pending *a = slab_next(&w->pendings, NULL); a;
+	     a = slab_next(&w->pendings, a)) {
+		const struct transparent_connection *c = &a->connection;
+
+		if (a->wait.source.dead)
+			continue;
+		describe(w, NULL, &c->client, &c->origdst, c->origin, a->listener, &r);
+		record_text(&r, RECORD_STATE, "proxy-header");
+		put(&r, context);
+	}
+}
+
+void conn_log_flush(struct loop *loop)
+{
+	struct worker *w = loop_context(loop);
+
+	if (w->wrote && record_stream_flush(w->relay->records))
+		loop_wake(w->relay->workers[0].host.loop);
+	w->wrote = false;
+}
+
+void conn_log_write(struct worker *w)
+{
+	bool left = record_stream_flush(w->relay->records);
+
+	if (!left) {
+		loop_forget(w->host.loop, &w->output);
+		return;
+	}
+	w->output.fd = record_stream_fd(w->relay->records);
+	loop_watch(w->host.loop, &w->output, EPOLLOUT);
+}
+
+void conn_log_handle_output(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	conn_log_write(loop_context(loop));
+}

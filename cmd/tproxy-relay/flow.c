@@ -1,0 +1,695 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Both directions are the same code: direction W reads from side W and writes to side !W. What is read is
+ * sent on within the same turn; while a direction holds something that its receiver did not take, it reads
+ * nothing. An idle connection so costs one struct flow, a stalled one a buffer or a pipe more.
+ *
+ * Epoll is told once what may happen to a socket, and then edge-triggered: an exchange of small data
+ * needs no other epoll_ctl(), and none of its sockets is looked at twice. That is right because a
+ * short read has emptied the socket at that moment, and whatever comes later is a new edge. What came
+ * before is known from the event: EPOLLRDHUP and EPOLLPRI are asked for, and with either of them a
+ * way is read until it is empty. Wherever an edge would be lost - data comes in quantities, a receiver
+ * takes no more - the side is level-triggered; wanted_events() derives all of that from the state.
+ *
+ * FIN travels on only when everything before it has been delivered. It leaves with the last data
+ * where epoll has announced it (EPOLLRDHUP): then the data is sent with MSG_MORE, and the shutdown
+ * that follows pushes both out as one segment. A reset travels as a reset, after what was received
+ * before it has been passed on as far as the other side takes it.
+ */
+#include "tproxy-relay/flow.h"
+#include "base/container.h"
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READS_PER_EVENT 4    /* then others have their turn */
+#define TAKEN_MS	1000 /* for another thread to end what its client has reset */
+#define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a direction is no longer bulk */
+
+static_assert(sizeof(struct flow) <= 176, "an idle connection is small");
+static_assert(REASON_COUNT <= 64, "struct flow has six bits for a reason");
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
+static void handle_alarm(struct loop *loop, struct loop_timer *timer);
+
+const struct endpoint *flow_upstream_local(const struct flow *f)
+{
+	return f->extra && f->extra->leg.noted ? &f->extra->leg.local : &f->client;
+}
+
+const struct endpoint *flow_upstream(const struct flow *f)
+{
+	return f->extra && f->extra->leg.noted ? &f->extra->leg.peer : &f->origdst;
+}
+
+uint64_t flow_cookie(const struct flow *f, enum flow_end end)
+{
+	uint64_t cookie = 0;
+	socklen_t size = sizeof(cookie);
+
+	if (f->side[end].fd < 0 ||
+	    getsockopt(f->side[end].fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0)
+		return 0;
+	return cookie;
+}
+
+/* For its port: there is no upstream socket yet. */
+static bool is_waiting(const struct flow *f)
+{
+	return f->state == FLOW_CONNECTING && f->side[FLOW_UPSTREAM].fd < 0;
+}
+
+static bool is_half_closed(const struct flow *f)
+{
+	return f->pump[FLOW_UP].ended || f->pump[FLOW_DOWN].ended;
+}
+
+const char *flow_state_name(const struct flow *f)
+{
+	if (f->state == FLOW_CONNECTING)
+		return "connecting";
+	if (f->state == FLOW_OPEN)
+		return is_half_closed(f) ? "half-closed" : "open";
+	return "closed";
+}
+
+/* ---- what to wait for ---- */
+
+#define READING (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
+
+/* The one place that derives the epoll mask of a side from the state. */
+static uint32_t wanted_events(const struct flow *f, enum flow_end side)
+{
+	const struct pump *in = &f->pump[side], *out = &f->pump[!side];
+	bool reads = !in->ended && !pump_is_full(in);
+	bool writes = pump_is_full(out);
+
+	/* EPOLLOUT tells of the connect, and costs nothing afterwards. */
+	if (f->state == FLOW_CONNECTING || (!pump_is_heavy(in) && !writes))
+		return READING | EPOLLET | (side == FLOW_UPSTREAM ? EPOLLOUT : 0);
+	return (reads ? READING : 0) | (writes ? EPOLLOUT : 0);
+}
+
+static int watch(struct flow_ops *host, struct flow *f)
+{
+	for (int side = 0; side < (is_waiting(f) ? 1 : 2); side++)
+		if (loop_watch(host->loop, &f->side[side], wanted_events(f, side)) < 0)
+			return -1;
+	return 0;
+}
+
+/* ---- the end ---- */
+
+static void release(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct flow *f = container_of(garbage, struct flow, garbage);
+	struct flow_ops *host = loop_context(loop);
+
+	slab_put(&host->flows, f);
+	if (host->released)
+		host->released(host);
+}
+
+/* A reset (or a socket that never was connected) needs no goodbye; see transparent_reset(). */
+static void close_side(struct flow_ops *host, struct flow *f, enum flow_end side, bool orderly)
+{
+	struct loop_source *s = &f->side[side];
+
+	if (s->fd >= 0 && !orderly) {
+		transparent_reset(s->fd);
+		s->fd = -1;
+	}
+	loop_close(host->loop, s);
+}
+
+void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason)
+{
+	if (f->state == FLOW_CLOSED)
+		return;
+	f->state = FLOW_CLOSED;
+	f->reason = (uint8_t)reason & 63;
+	loop_disarm(host->loop, &f->timer);
+	host->finished(host, f);
+	for (int side = 0; side < 2; side++) {
+		close_side(host, f, side, reason == REASON_DONE);
+		pump_drop(&f->pump[side], &host->tools);
+	}
+	if (f->extra)
+		policy_remove_leg(host->policy, &f->extra->leg);
+	free(f->extra);
+	f->extra = NULL;
+	loop_discard(host->loop, &f->garbage, release);
+}
+
+/*
+ * Did an established connection get a reset? Without and with a FIN before it; one that answers a SYN is
+ * ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
+ */
+static bool is_reset(int error)
+{
+	return error == ECONNRESET || error == EPIPE;
+}
+
+/* What an error of an established socket means: reset, or given up by a timer. */
+static enum reason loss_of(enum flow_end side, int error)
+{
+	bool reset = is_reset(error);
+
+	if (side == FLOW_CLIENT)
+		return reset ? REASON_CLIENT_RESET : REASON_CLIENT_LOST;
+	return reset ? REASON_UPSTREAM_RESET : REASON_UPSTREAM_LOST;
+}
+
+/* ---- carrying ---- */
+
+/* Did the flow go on, or was that its end? */
+enum step { STEP_ON, STEP_OVER };
+
+static enum step finish(struct flow_ops *host, struct flow *f, enum reason reason)
+{
+	flow_finish(host, f, reason);
+	return STEP_OVER;
+}
+
+/*
+ * The receiver of this direction has failed. What it had sent before that may still wait in its receive
+ * queue: pass that on first, as the network would have.
+ */
+static enum step lose_receiver(struct flow_ops *host, struct flow *f, int dir, int error)
+{
+	struct pump *back = &f->pump[!dir];
+	enum pump_result result = PUMP_ON;
+
+	while (!back->ended && !pump_is_full(back) && result <= PUMP_SHORT)
+		result = pump_pull(back, f->side[!dir].fd, f->side[dir].fd, &host->tools, false);
+	return finish(host, f, loss_of(!dir, error));
+}
+
+static enum step handle_result(struct flow_ops *host, struct flow *f, int dir,
+			       enum pump_result result)
+{
+	switch (result) {
+	case PUMP_ENDED:
+		f->pump[dir].ended = true;
+		pump_rest(&f->pump[dir]);
+		break;
+	case PUMP_FROM_FAILED:
+		return finish(host, f, loss_of(dir, errno));
+	case PUMP_TO_FAILED:
+		return lose_receiver(host, f, dir, errno);
+	case PUMP_NO_MEMORY:
+		return finish(host, f, REASON_MEMORY);
+	case PUMP_ON:
+	case PUMP_SHORT:
+	case PUMP_EMPTY:
+	case PUMP_FULL:
+		break;
+	}
+	return STEP_ON;
+}
+
+/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the last. */
+static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
+{
+	f->pump[dir].shut = true;
+	if (f->pump[!dir].shut)
+		return finish(host, f, REASON_DONE);
+	if (shutdown(f->side[!dir].fd, SHUT_WR) < 0)
+		return lose_receiver(host, f, dir, errno == ENOTCONN ? ECONNRESET : errno);
+	loop_arm(host->loop, &f->timer, host->settings->half_closed_timeout);
+	return STEP_ON;
+}
+
+/* How far a direction is to be carried, beyond sending what is held. */
+enum {
+	CARRY_READ = 1, /* there is something to read */
+	CARRY_ALL = 2,	/* also if that was a short read: FIN or urgent data is there already */
+	CARRY_FIN = 4,	/* FIN is: the last data may wait for it */
+};
+
+static bool goes_on(const struct pump *w, enum pump_result result, unsigned how)
+{
+	return result == PUMP_ON || (result == PUMP_SHORT && how & CARRY_ALL && !pump_is_heavy(w));
+}
+
+static enum step carry(struct flow_ops *host, struct flow *f, int dir, unsigned how)
+{
+	struct pump *w = &f->pump[dir];
+	int from = f->side[dir].fd, to = f->side[!dir].fd;
+	uint32_t now = loop_tick(host->loop);
+	enum pump_result result = pump_push(w, to, &host->tools, how & CARRY_FIN);
+
+	if (now - f->active > REST_TICKS)
+		pump_rest(w);
+	f->active = now;
+	for (int n = 0; how & CARRY_READ && !w->ended && goes_on(w, result, how); n++) {
+		if (n >= READS_PER_EVENT && pump_is_heavy(w))
+			break; /* level-triggered: there will be an event */
+		result = pump_pull(w, from, to, &host->tools, how & CARRY_FIN);
+	}
+	if (handle_result(host, f, dir, result) == STEP_OVER)
+		return STEP_OVER;
+	if (w->ended && !pump_is_full(w) && !w->shut)
+		return shut_direction(host, f, dir);
+	return STEP_ON;
+}
+
+/*
+ * FIN was in the queue when epoll looked, and so was all that comes before it: a read that does not
+ * fill its buffer takes the last of it. Only urgent data splits a read. (EPOLLHUP alone says that both
+ * directions have ended; a reset raises EPOLLERR as well.)
+ */
+static bool has_fin(uint32_t events)
+{
+	return (events & (EPOLLRDHUP | EPOLLPRI | EPOLLERR)) == EPOLLRDHUP;
+}
+
+/* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept back. */
+static unsigned reading(uint32_t events)
+{
+	bool failed = events & (EPOLLERR | EPOLLHUP);
+
+	if (!(events & READING) && !failed)
+		return 0;
+	if (has_fin(events))
+		return CARRY_READ | CARRY_ALL | CARRY_FIN;
+	return events & EPOLLPRI || failed ? CARRY_READ | CARRY_ALL : CARRY_READ;
+}
+
+/*
+ * Urgent data is passed on in its place; the mark is not. Client sockets have SO_OOBINLINE from their
+ * listener; the rare upstream that sends any gets it when epoll tells.
+ */
+static void take_urgent(struct flow *f, enum flow_end side)
+{
+	int on = 1;
+
+	setsockopt(f->side[side].fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+}
+
+/*
+ * The first data of a connection leaves at once anyway, and the last with its FIN. In between Nagle's
+ * algorithm could keep it back; many connections never get there.
+ */
+static void set_nodelay(struct flow *f)
+{
+	int on = 1;
+
+	f->nodelay = true;
+	setsockopt(f->side[FLOW_UPSTREAM].fd, SOL_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/*
+ * An error of a side that is not read from any more, or not now: nothing else would notice it, and
+ * epoll would report it for ever.
+ */
+static enum step check_error(struct flow_ops *host, struct flow *f, enum flow_end side)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	getsockopt(f->side[side].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	return error ? finish(host, f, loss_of(side, error)) : STEP_ON;
+}
+
+static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uint32_t events)
+{
+	bool failed = events & (EPOLLERR | EPOLLHUP);
+	enum step step = STEP_ON;
+
+	if (events & EPOLLPRI)
+		take_urgent(f, side);
+	if (side == FLOW_CLIENT && !f->nodelay && f->pump[FLOW_UP].bytes && !(events & EPOLLRDHUP))
+		set_nodelay(f);
+	if (reading(events) && !pump_is_full(&f->pump[side]))
+		step = carry(host, f, side, reading(events));
+	/* While its receiver was full, edges of the other side went unanswered: read all there is. */
+	if (step != STEP_OVER && (events & EPOLLOUT || failed) && pump_is_full(&f->pump[!side]))
+		step = carry(host, f, !side, CARRY_READ | CARRY_ALL);
+	if (step != STEP_OVER && failed && (f->pump[side].ended || pump_is_full(&f->pump[side])))
+		step = check_error(host, f, side);
+	if (step != STEP_OVER && watch(host, f) < 0)
+		flow_finish(host, f, REASON_MEMORY);
+}
+
+/* ---- connecting ---- */
+
+/* What kept us from asking the upstream at all: the failed call tells ours from the network's. */
+static enum reason reason_of_failure(const struct failure *why)
+{
+	bool clash = why->err == EADDRINUSE || why->err == EADDRNOTAVAIL;
+
+	switch (why->err) {
+	case EMFILE:
+	case ENFILE:
+		return REASON_DESCRIPTORS;
+	case ENOMEM:
+	case ENOBUFS:
+		return REASON_MEMORY;
+	}
+	if (clash)
+		return REASON_CLASH;
+	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
+}
+
+/* What the upstream, or somebody on the way to it, said. */
+static enum reason reason_of_answer(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		return REASON_UPSTREAM_REFUSED;
+	case ETIMEDOUT:
+		return REASON_UPSTREAM_TIMEOUT;
+	default: /* ENETUNREACH, EHOSTUNREACH, EACCES and what else ICMP has to say */
+		return REASON_UPSTREAM_UNREACHABLE;
+	}
+}
+
+/* Data that comes before the upstream answers goes out with the handshake's last segment. */
+static void take_early(struct flow_ops *host, struct flow *f)
+{
+	enum pump_result result = pump_take(&f->pump[FLOW_UP], f->side[FLOW_CLIENT].fd,
+					    &host->tools);
+
+	if (result == PUMP_FROM_FAILED)
+		flow_finish(host, f, REASON_CLIENT_GONE);
+	else
+		handle_result(host, f, FLOW_UP, result);
+}
+
+static void serve_early(struct flow_ops *host, struct flow *f, uint32_t events)
+{
+	struct pump *up = &f->pump[FLOW_UP];
+
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		flow_finish(host, f, REASON_CLIENT_GONE);
+		return;
+	}
+	if (pump_is_full(up) || up->ended)
+		f->unread = true;
+	else
+		take_early(host, f);
+	if (events & (EPOLLRDHUP | EPOLLPRI) || pump_is_heavy(up))
+		f->unread = true;
+	up->last = has_fin(events);
+}
+
+/* ---- the PROXY header for the upstream ---- */
+
+size_t flow_unique_id(const struct flow_ops *host, const struct flow *f,
+		      uint8_t id[PROXYPROTO_ID_MAX])
+{
+	if (f->extra && f->extra->id_length) {
+		memcpy(id, f->extra->id, f->extra->id_length);
+		return f->extra->id_length;
+	}
+	if (host->settings->send_proxy < 2)
+		return 0;
+	return (size_t)snprintf((char *)id, PROXYPROTO_ID_MAX, "%016" PRIx64 "-%" PRIu64,
+				host->settings->unique_ids, f->id);
+}
+
+/*
+ * The header is the first thing that the upstream matches. What the client has said already follows in
+ * the same write. A connection that nobody redirected was going to its own local end.
+ */
+static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
+{
+	struct proxyproto_header header = {
+		.version = host->settings->send_proxy,
+		.protocol = IPPROTO_TCP,
+		.source = f->client,
+		.destination = f->origdst,
+	};
+	uint8_t text[PROXYPROTO_WRITTEN_MAX];
+
+	/* Nagle's algorithm would keep the client's first data until the header is acknowledged. */
+	if (!pump_is_full(&f->pump[FLOW_UP]))
+		set_nodelay(f);
+	if (!endpoint_is_set(&header.destination))
+		header.destination = endpoint_local_of(f->side[FLOW_CLIENT].fd);
+	header.has_addresses = header.destination.family == header.source.family;
+	header.id_length = flow_unique_id(host, f, header.id);
+	return pump_preface(&f->pump[FLOW_UP], text, proxyproto_write(&header, text));
+}
+
+static void set_open(struct flow_ops *host, struct flow *f)
+{
+	f->state = FLOW_OPEN;
+	f->was_open = true;
+	host->opened(host, f);
+}
+
+static void serve_connect(struct flow_ops *host, struct flow *f, uint32_t events)
+{
+	unsigned how = f->unread ? CARRY_READ | CARRY_ALL : 0;
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	if (f->pump[FLOW_UP].last)
+		how |= CARRY_FIN;
+	if (events & (EPOLLERR | EPOLLHUP))
+		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	/* It was made, and reset before we saw that. */
+	if (is_reset(error)) {
+		set_open(host, f);
+		lose_receiver(host, f, FLOW_UP, error);
+		return;
+	}
+	if (error) {
+		flow_finish(host, f, reason_of_answer(error));
+		return;
+	}
+	if (!(events & (EPOLLOUT | READING)))
+		return;
+	set_open(host, f);
+	if (host->settings->send_proxy && send_proxy_header(host, f) == PUMP_NO_MEMORY) {
+		flow_finish(host, f, REASON_MEMORY);
+		return;
+	}
+	if (carry(host, f, FLOW_UP, how) == STEP_OVER)
+		return;
+	serve(host, f, FLOW_UPSTREAM, events);
+}
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct flow *f = container_of(source, struct flow, side[FLOW_CLIENT]);
+
+	if (f->state == FLOW_CONNECTING)
+		serve_early(loop_context(loop), f, events);
+	else
+		serve(loop_context(loop), f, FLOW_CLIENT, events);
+}
+
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct flow *f = container_of(source, struct flow, side[FLOW_UPSTREAM]);
+
+	if (f->state == FLOW_CONNECTING)
+		serve_connect(loop_context(loop), f, events);
+	else
+		serve(loop_context(loop), f, FLOW_UPSTREAM, events);
+}
+
+/* ---- the beginning ---- */
+
+/* What came with the PROXY header and is to be kept. -1: no memory. */
+static int keep_id(struct flow *f, const struct proxyproto_header *header)
+{
+	f->extra = calloc(1, sizeof(*f->extra) + header->id_length);
+	if (!f->extra)
+		return -1;
+	f->extra->id_length = header->id_length;
+	memcpy(f->extra->id, header->id, header->id_length);
+	return 0;
+}
+
+static struct flow *make(struct flow_ops *host, const struct transparent_connection *c,
+			 const struct proxyproto_header *header)
+{
+	struct flow *f = slab_get(&host->flows);
+
+	if (!f)
+		return NULL;
+	if (header && header->id_length && keep_id(f, header) < 0) {
+		slab_put(&host->flows, f);
+		return NULL;
+	}
+	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = c->fd };
+	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
+	f->timer.alarm = handle_alarm;
+	f->client = c->client;
+	f->origdst = c->origdst;
+	f->origin = (uint8_t)c->origin & 7;
+	f->opened_us = loop_now_us(host->loop);
+	f->active = loop_tick(host->loop);
+	f->state = FLOW_CONNECTING;
+	return f;
+}
+
+/* Where the upstream leg's ends are not those of the accepted socket: note them. */
+static int note_leg(struct flow_ops *host, struct flow *f, const struct endpoint *to)
+{
+	struct policy_leg *leg;
+
+	if (is_waiting(f) || (f->origin == ORIGIN_TPROXY && f->kept == KEPT_ADDR_PORT &&
+			      endpoint_equal(to, &f->origdst)))
+		return 0;
+	if (!f->extra && !(f->extra = calloc(1, sizeof(*f->extra))))
+		return -1;
+	leg = &f->extra->leg;
+	leg->peer = *to;
+	leg->local = f->client;
+	if (f->kept != KEPT_ADDR_PORT)
+		leg->local = endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
+	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
+}
+
+/* One attempt to connect. Returns 0, or -1 with *why. */
+static int ask_upstream(struct flow_ops *host, struct flow *f, const struct endpoint *to,
+			const struct transparent_connect_options *how, struct failure *why)
+{
+	bool data_waits = pump_is_full(&f->pump[FLOW_UP]) || host->settings->send_proxy;
+	enum transparent_kept kept;
+	int fd = transparent_connect(&f->client, to, how, data_waits, &kept, why);
+
+	f->side[FLOW_UPSTREAM].fd = fd;
+	f->kept = fd < 0 ? KEPT_NO : (uint8_t)kept & 3;
+	return fd < 0 ? -1 : 0;
+}
+
+/* How long ago the last byte was, or the beginning. */
+static uint64_t quiet_ms(const struct flow_ops *host, const struct flow *f)
+{
+	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
+}
+
+/* Is it worth while to wait until the client's port is free, and not too late yet? */
+static bool may_wait(const struct flow_ops *host, const struct flow *f,
+		     enum timewait_verdict verdict)
+{
+	uint64_t waited = quiet_ms(host, f);
+
+	if (verdict == TIMEWAIT_BARRED || waited >= host->settings->connect_timeout)
+		return false;
+	return verdict == TIMEWAIT_ENDING || waited < TAKEN_MS;
+}
+
+/* The client's port cannot be used: what else may be done about it? */
+static int settle_clash(struct flow_ops *host, struct flow *f, const struct endpoint *to,
+			struct failure *why)
+{
+	struct transparent_connect_options how = host->settings->connect;
+	enum timewait_verdict verdict = TIMEWAIT_BARRED;
+
+	if (how.source != SOURCE_CLIENT)
+		return -1;
+	if (policy_occupies(host->policy, &f->client))
+		report_hint(why,
+			    "an own listener on any address has that port: listen on loopback");
+	if (host->timewait && why->err == EADDRNOTAVAIL)
+		verdict = timewait_clear(host->timewait, &f->client, to, why);
+	if (verdict == TIMEWAIT_CLEARED && ask_upstream(host, f, to, &how, why) == 0)
+		return 0;
+	if (reason_of_failure(why) != REASON_CLASH)
+		return -1;
+	if (!host->settings->new_port)
+		return may_wait(host, f, verdict) ? 0 : -1;
+	how.source = SOURCE_CLIENT_ADDR;
+	return ask_upstream(host, f, to, &how, why);
+}
+
+/* Connect, or wait for it. Returns 0, or -1 with *why and the flow finished. */
+static int begin_connect(struct flow_ops *host, struct flow *f, const struct endpoint *to,
+			 struct failure *why)
+{
+	const struct transparent_connect_options *how = &host->settings->connect;
+	int result = ask_upstream(host, f, to, how, why);
+
+	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
+		result = ask_upstream(host, f, to, how, why);
+	if (result < 0 && reason_of_failure(why) == REASON_CLASH)
+		result = settle_clash(host, f, to, why);
+	if (result < 0) {
+		flow_finish(host, f, reason_of_failure(why));
+		return -1;
+	}
+	if (note_leg(host, f, to) < 0 || watch(host, f) < 0) {
+		report_fail(why, errno, "epoll_ctl", "connection");
+		flow_finish(host, f, REASON_MEMORY);
+		return -1;
+	}
+	loop_arm(host->loop, &f->timer,
+		 is_waiting(f) ? LOOP_TICK_MS : host->settings->connect_timeout);
+	return 0;
+}
+
+struct flow *flow_start(struct flow_ops *host, const struct transparent_connection *c,
+			const struct proxyproto_header *header, const struct endpoint *to,
+			uint64_t id, unsigned listener, struct failure *why)
+{
+	struct flow *f = make(host, c, header);
+
+	if (!f) {
+		transparent_reset(c->fd);
+		report_fail(why, errno, "malloc", "connection");
+		return NULL;
+	}
+	f->id = id;
+	f->listener = (uint16_t)listener;
+	take_early(host, f);
+	if (f->state == FLOW_CONNECTING)
+		begin_connect(host, f, to, why);
+	return f;
+}
+
+/* ---- deadlines ---- */
+
+/* How long this state may last since f->active, and what its end is called. */
+static uint64_t timeout_of(const struct flow *f, const struct flow_settings *settings,
+			   enum reason *reason)
+{
+	if (f->state == FLOW_CONNECTING) {
+		*reason = REASON_UPSTREAM_TIMEOUT;
+		return settings->connect_timeout;
+	}
+	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
+	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
+}
+
+/* The client's port was not free yet; it is asked for once a tick, up to the connect timeout. */
+static void try_again(struct flow_ops *host, struct flow *f)
+{
+	const struct endpoint *to = policy_upstream(host->policy, &f->client, &f->origdst);
+	struct failure why = { 0 };
+
+	if (begin_connect(host, f, to, &why) < 0 && host->failed)
+		host->failed(host, f, &why);
+}
+
+/* Bytes do not move the alarm; it looks how long ago the last one was and comes again. */
+static void handle_alarm(struct loop *loop, struct loop_timer *timer)
+{
+	struct flow_ops *host = loop_context(loop);
+	struct flow *f = container_of(timer, struct flow, timer);
+	enum reason reason;
+	uint64_t most = timeout_of(f, host->settings, &reason);
+	uint64_t waited = quiet_ms(host, f);
+
+	if (is_waiting(f))
+		try_again(host, f);
+	else if (waited < most)
+		loop_arm(loop, &f->timer, most - waited);
+	else
+		flow_finish(host, f, reason);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-relay/policy.h"
+#include <stdlib.h>
+#include <sys/random.h>
+
+void policy_init(struct policy *p)
+{
+	*p = (struct policy){ 0 };
+	pthread_mutex_init(&p->lock, NULL);
+	/* Clients choose their ports: without a secret they could choose the buckets too. */
+	if (getrandom(&p->seed, sizeof(p->seed), GRND_NONBLOCK) < 0)
+		p->seed = (uintptr_t)p;
+}
+
+void policy_free(struct policy *p)
+{
+	free(p->buckets);
+	endpoint_list_free(&p->listeners);
+	pthread_mutex_destroy(&p->lock);
+}
+
+/* ---- own upstream legs ---- */
+
+static struct policy_leg **bucket_of(const struct policy *p, const struct endpoint *local,
+				     const struct endpoint *peer)
+{
+	uint64_t hash = endpoint_hash(peer, endpoint_hash(local, p->seed));
+
+	return &p->buckets[hash & (p->size - 1)];
+}
+
+/* Twice the buckets. On lack of memory the table stays as it is: slower, still right. */
+static void grow(struct policy *p)
+{
+	struct policy_leg **old = p->buckets, **grown;
+	size_t old_size = p->size;
+
+	grown = calloc(old_size ? old_size * 2 : 64, sizeof(*grown));
+	if (!grown)
+		return;
+	p->buckets = grown;
+	p->size = old_size ? old_size * 2 : 64;
+	for (size_t i = 0; i < old_size; i++) {
+		while (old[i]) {
+			struct policy_leg *leg = old[i];
+			struct policy_leg **bucket = bucket_of(p, &leg->local, &leg->peer);
+
+			old[i] = leg->next;
+			leg->next = *bucket;
+			*bucket = leg;
+		}
+	}
+	free(old);
+}
+
+int policy_add_leg(struct policy *p, struct policy_leg *leg)
+{
+	struct policy_leg **bucket;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->legs >= p->size)
+		grow(p);
+	leg->noted = p->size > 0;
+	if (leg->noted) {
+		bucket = bucket_of(p, &leg->local, &leg->peer);
+		leg->next = *bucket;
+		*bucket = leg;
+		p->legs++;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return leg->noted ? 0 : -1;
+}
+
+void policy_remove_leg(struct policy *p, struct policy_leg *leg)
+{
+	struct policy_leg **at;
+
+	if (!leg->noted)
+		return;
+	pthread_mutex_lock(&p->lock);
+	for (at = bucket_of(p, &leg->local, &leg->peer); *at != leg;)
+		at = &(*at)->next;
+	*at = leg->next;
+	p->legs--;
+	pthread_mutex_unlock(&p->lock);
+	leg->noted = false;
+}
+
+static bool has_leg(struct policy *p, const struct endpoint *local, const struct endpoint *peer)
+{
+	const struct policy_leg *leg;
+
+	if (!p->legs)
+		return false;
+	pthread_mutex_lock(&p->lock);
+	for (leg = *bucket_of(p, local, peer); leg; leg = leg->next)
+		if (endpoint_equal(&leg->local, local) && endpoint_equal(&leg->peer, peer))
+			break;
+	pthread_mutex_unlock(&p->lock);
+	return leg != NULL;
+}
+
+/* ---- judgement ---- */
+
+bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c)
+{
+	return has_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst);
+}
+
+bool policy_is_own_listener(const struct policy *p, const struct endpoint *e)
+{
+	for (size_t i = 0; i < p->listeners.count; i++)
+		if (transparent_is_at(&p->listeners.at[i], e))
+			return true;
+	return false;
+}
+
+bool policy_occupies(const struct policy *p, const struct endpoint *client)
+{
+	for (size_t i = 0; i < p->listeners.count; i++) {
+		const struct endpoint *l = &p->listeners.at[i];
+
+		if (l->family == client->family && l->port == client->port && endpoint_is_any(l))
+			return true;
+	}
+	return false;
+}
+
+const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
+				       const struct endpoint *origdst)
+{
+	bool v6 = client->family == AF_INET6;
+
+	if (endpoint_is_set(&p->upstream[v6]))
+		return &p->upstream[v6];
+	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : origdst;
+}
+
+/* Somebody who is nobody: of class E, and of the discard prefix (RFC 6666). */
+static struct endpoint any_client(int family)
+{
+	struct endpoint e = { .family = (sa_family_t)family };
+
+	if (family == AF_INET)
+		e.addr.v4.s_addr = htonl(0xf0000001);
+	else
+		e.addr.v6.s6_addr[0] = e.addr.v6.s6_addr[15] = 1;
+	return e;
+}
+
+/*
+ * What such a host sends to the client's address goes the way that leads to the client, who knows
+ * nothing of it, and never comes to our socket; unless policy routing keeps it here.
+ */
+int policy_check_answers(struct policy *p, const struct endpoint *client,
+			 const struct endpoint *upstream, struct failure *why)
+{
+	struct endpoint any = any_client(upstream->family), source;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!p->local_addrs || !local_addrs_has(p->local_addrs, upstream))
+		return 0;
+	/* A link-local address may be ours on one link and a neighbour's on another. */
+	if (upstream->scope && !transparent_is_local(upstream))
+		return 0;
+	source = transparent_source_of(endpoint_is_set(client) ? client : &any, p->connect);
+	if (source.family != upstream->family || local_addrs_has(p->local_addrs, &source) ||
+	    local_addrs_keep(p->local_addrs, upstream, &source))
+		return 0;
+	report_refuse(why, "is on this very host, whose answers to the client's address do not "
+			   "come back here: --source own");
+	return report_about(why, "%s", endpoint_format(upstream, text));
+}
+
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
+			 struct failure *why)
+{
+	const struct endpoint *to = policy_upstream(p, &c->client, &c->origdst);
+
+	if (!endpoint_is_set(to))
+		return REASON_DIRECT;
+	if (policy_is_own_leg(p, c) || policy_is_own_listener(p, to))
+		return REASON_LOOP;
+	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
+		return REASON_DENIED;
+	return policy_check_answers(p, &c->client, to, why) < 0 ? REASON_SOURCE : REASON_NONE;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * policy - may this connection be carried?
+ *
+ * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never one
+ * that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let it; and
+ * not to this very host where its answers would not come back here.
+ * Shared by all threads: the rules are set before they start, the table of legs is locked.
+ */
+#ifndef TPROXY_RELAY_POLICY_H
+#define TPROXY_RELAY_POLICY_H
+
+#include "base/endpoint.h"
+#include "base/match.h"
+#include "socket/transparent.h"
+#include "tproxy-relay/local_addrs.h"
+#include "tproxy-relay/reason.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* An upstream leg whose ends differ from those of the accepted connection; embed it. */
+struct policy_leg {
+	struct endpoint local, peer;
+	struct policy_leg *next;
+	bool noted;
+};
+
+struct policy {
+	const struct match_list *allow, *deny; /* borrowed; an empty allow list allows all */
+	struct endpoint
+		upstream[2]; /* --upstream: IPv4, IPv6; none set: the original destination */
+	struct endpoint_list listeners;			   /* where we listen */
+	const struct transparent_connect_options *connect; /* how upstream legs are made */
+	struct local_addrs
+		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one */
+
+	pthread_mutex_t lock; /* guards the table below */
+	struct policy_leg **buckets;
+	size_t size; /* of buckets, a power of two or 0 */
+	uint64_t seed;
+	_Atomic size_t legs;
+};
+
+void policy_init(struct policy *p);
+void policy_free(struct policy *p);
+
+/*
+ * Where a connection is to be carried: the --upstream of the client's family, else that of the
+ * other, else the original destination.
+ */
+const struct endpoint *policy_upstream(const struct policy *p, const struct endpoint *client,
+				       const struct endpoint *origdst);
+
+/*
+ * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or
+ * REASON_SOURCE with *why.
+ */
+enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
+			 struct failure *why);
+
+/*
+ * Are the answers of this upstream lost to us, because it is on this very host and the client's
+ * address is not? Then -1 with *why, else 0. A client that is not set stands for any.
+ */
+int policy_check_answers(struct policy *p, const struct endpoint *client,
+			 const struct endpoint *upstream, struct failure *why);
+
+/* Is it an endpoint on which we listen, also by an any address? */
+bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);
+
+/* Has an upstream leg of ours come back as this connection, by its own ends? */
+bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c);
+
+/* Is it an own listener on any address that keeps this port from every client? bind(2) then says
+ * EADDRINUSE, whatever the client's address. */
+bool policy_occupies(const struct policy *p, const struct endpoint *client);
+
+/*
+ * Remember an upstream leg, whose ends are filled in, until policy_remove_leg(), which leaves one that
+ * was not noted alone. Needed only where the ends differ from those of the accepted socket: where they
+ * are the same the kernel finds that socket for a packet that comes back, never the listener. Returns
+ * 0, or -1 for lack of memory.
+ */
+int policy_add_leg(struct policy *p, struct policy_leg *leg);
+void policy_remove_leg(struct policy *p, struct policy_leg *leg);
+
+#endif

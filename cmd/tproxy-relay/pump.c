@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Small data is read into one buffer that the whole thread shares and sent on at once; only what the
+ * receiver does not take is copied to the heap. Two reads in a row that fill the buffer make a pump
+ * bulk: then pages move from socket to socket through a pipe, which costs less than half. Below 16 KiB
+ * splicing gains nothing, so four small splices in a row, or a rest, lead back to copying.
+ *
+ * A pipe is borrowed for one call and given back empty; it stays with the pump only while the receiver
+ * takes no more. It is filled only when it is empty: then EAGAIN means that the socket is empty, never
+ * that the pipe is full. SPLICE_F_MORE is never set: it would cork the last bytes for 200 ms.
+ */
+#include "tproxy-relay/pump.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define SMALL_SPLICE  16384
+#define SMALL_SPLICES 3 /* in a row, after the first */
+
+struct pump_held {
+	size_t start, end;
+	size_t preface; /* so many bytes at the beginning of data are not the sender's */
+	char data[];
+};
+
+bool pump_is_heavy(const struct pump *w)
+{
+	return w->bulk || w->large;
+}
+
+bool pump_is_full(const struct pump *w)
+{
+	return w->held != NULL;
+}
+
+static bool is_transient(int error)
+{
+	return error == EAGAIN || error == EINTR;
+}
+
+/* ---- copying ---- */
+
+static enum pump_result hold(struct pump *w, const char *data, size_t length)
+{
+	struct pump_held *held = malloc(sizeof(*held) + length);
+
+	if (!held)
+		return PUMP_NO_MEMORY;
+	held->start = 0;
+	held->end = length;
+	held->preface = 0;
+	memcpy(held->data, data, length);
+	w->held = held;
+	return PUMP_FULL;
+}
+
+/* Send as much as the receiver takes; -1 when it has failed. */
+static ssize_t send_some(struct pump *w, int to, const char *data, size_t length, int flags)
+{
+	ssize_t sent = send(to, data, length, flags | MSG_NOSIGNAL);
+
+	if (sent > 0)
+		w->bytes += (uint64_t)sent;
+	return sent < 0 && is_transient(errno) ? 0 : sent;
+}
+
+/* How many of the bytes from there on belong to the preface. */
+static size_t preface_within(const struct pump_held *held, size_t from, size_t count)
+{
+	size_t left = from < held->preface ? held->preface - from : 0;
+
+	return left < count ? left : count;
+}
+
+static enum pump_result push_copy(struct pump *w, int to, bool more)
+{
+	struct pump_held *held = w->held;
+	ssize_t sent = send_some(w, to, held->data + held->start, held->end - held->start,
+				 more ? MSG_MORE : 0);
+
+	if (sent < 0)
+		return PUMP_TO_FAILED;
+	w->bytes -= preface_within(held, held->start, (size_t)sent);
+	held->start += (size_t)sent;
+	if (held->start < held->end)
+		return PUMP_FULL;
+	free(held);
+	w->held = NULL;
+	return PUMP_ON;
+}
+
+static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_tools *tools,
+				  bool last)
+{
+	ssize_t sent, got = recv(from, tools->buffer, PUMP_BUFFER, 0);
+	bool filled = got == PUMP_BUFFER;
+
+	if (got == 0)
+		return PUMP_ENDED;
+	if (got < 0)
+		return is_transient(errno) ? PUMP_EMPTY : PUMP_FROM_FAILED;
+	w->bulk = filled && w->large;
+	w->large = filled;
+	/* The shutdown that follows pushes out what MSG_MORE keeps back, FIN and all in one segment. */
+	sent = send_some(w, to, tools->buffer, (size_t)got, last && !filled ? MSG_MORE : 0);
+	if (sent < 0)
+		return PUMP_TO_FAILED;
+	if (sent < got)
+		return hold(w, tools->buffer + sent, (size_t)(got - sent));
+	if (filled)
+		return PUMP_ON;
+	return last ? PUMP_ENDED : PUMP_SHORT;
+}
+
+/* ---- splicing ---- */
+
+static enum pump_result drain_pipe(struct pump *w, struct pipe *pipe, int to)
+{
+	while (pipe->held) {
+		ssize_t moved = splice(pipe->from, NULL, to, NULL, pipe->held,
+				       SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+		if (moved < 0)
+			return is_transient(errno) ? PUMP_FULL : PUMP_TO_FAILED;
+		if (moved == 0)
+			return PUMP_FULL;
+		pipe->held -= (size_t)moved;
+		w->bytes += (uint64_t)moved;
+	}
+	return PUMP_ON;
+}
+
+static void keep_pipe(struct pump *w, struct pipe *pipe)
+{
+	w->pipe = pipe;
+	w->piped = true;
+}
+
+static void give_back(struct pump *w, struct pipe *pipe, struct pump_tools *tools)
+{
+	int saved = errno;
+
+	pipes_give(&tools->pipes, pipe);
+	w->pipe = NULL;
+	w->piped = false;
+	errno = saved;
+}
+
+static void note_splice(struct pump *w, size_t moved)
+{
+	if (moved >= SMALL_SPLICE)
+		w->small = 0;
+	else if (w->small < SMALL_SPLICES)
+		w->small++;
+	else
+		pump_rest(w);
+}
+
+static enum pump_result push_pipe(struct pump *w, int to, struct pump_tools *tools)
+{
+	enum pump_result result = drain_pipe(w, w->pipe, to);
+
+	if (result == PUMP_ON)
+		give_back(w, w->pipe, tools);
+	return result;
+}
+
+static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_tools *tools,
+				  struct pipe *pipe)
+{
+	ssize_t got = splice(from, NULL, pipe->to, NULL, PIPES_SIZE,
+			     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	enum pump_result result;
+
+	if (got <= 0) {
+		give_back(w, pipe, tools);
+		if (got == 0)
+			return PUMP_ENDED;
+		if (!is_transient(errno))
+			return PUMP_FROM_FAILED;
+		note_splice(w, 0); /* also where urgent data stops splice(): it takes a recv() */
+		return PUMP_EMPTY;
+	}
+	note_splice(w, (size_t)got);
+	pipe->held = (size_t)got;
+	result = drain_pipe(w, pipe, to);
+	if (result == PUMP_FULL)
+		keep_pipe(w, pipe);
+	else
+		give_back(w, pipe, tools);
+	return result == PUMP_ON ? PUMP_SHORT : result;
+}
+
+/* ---- either ---- */
+
+enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, bool more)
+{
+	if (!pump_is_full(w))
+		return PUMP_ON;
+	return w->piped ? push_pipe(w, to, tools) : push_copy(w, to, more);
+}
+
+enum pump_result pump_pull(struct pump *w, int from, int to, struct pump_tools *tools, bool last)
+{
+	struct pipe *pipe = w->bulk ? pipes_take(&tools->pipes) : NULL;
+
+	if (pipe)
+		return pull_pipe(w, from, to, tools, pipe);
+	return pull_copy(w, from, to, tools, last);
+}
+
+enum pump_result pump_take(struct pump *w, int from, struct pump_tools *tools)
+{
+	ssize_t got = recv(from, tools->buffer, PUMP_BUFFER, 0);
+
+	if (got == 0)
+		return PUMP_ENDED;
+	if (got < 0)
+		return is_transient(errno) ? PUMP_EMPTY : PUMP_FROM_FAILED;
+	w->large = got == PUMP_BUFFER;
+	return hold(w, tools->buffer, (size_t)got);
+}
+
+enum pump_result pump_preface(struct pump *w, const void *data, size_t length)
+{
+	size_t rest = w->held ? w->held->end : 0;
+	struct pump_held *held = realloc(w->held, sizeof(*held) + length + rest);
+
+	if (!held)
+		return PUMP_NO_MEMORY;
+	memmove(held->data + length, held->data, rest);
+	memcpy(held->data, data, length);
+	held->start = 0;
+	held->end = length + rest;
+	held->preface = length;
+	w->held = held;
+	return PUMP_FULL;
+}
+
+void pump_rest(struct pump *w)
+{
+	w->bulk = false;
+	w->large = false;
+	w->small = 0;
+}
+
+void pump_drop(struct pump *w, struct pump_tools *tools)
+{
+	if (w->piped)
+		give_back(w, w->pipe, tools);
+	else
+		free(w->held);
+	w->held = NULL;
+}

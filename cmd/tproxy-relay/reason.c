@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-relay/reason.h"
+
+const char *reason_name(enum reason reason)
+{
+	static const char *const names[REASON_COUNT] = {
+		[REASON_NONE] = "",
+		[REASON_DIRECT] = "direct",
+		[REASON_PROXY_HEADER] = "proxy-header",
+		[REASON_LOOP] = "loop",
+		[REASON_DENIED] = "denied",
+		[REASON_SOURCE] = "source",
+		[REASON_CLASH] = "clash",
+		[REASON_DESCRIPTORS] = "descriptors",
+		[REASON_MEMORY] = "memory",
+		[REASON_UPSTREAM_REFUSED] = "upstream-refused",
+		[REASON_UPSTREAM_UNREACHABLE] = "upstream-unreachable",
+		[REASON_UPSTREAM_TIMEOUT] = "upstream-timeout",
+		[REASON_CLIENT_GONE] = "client-gone",
+		[REASON_DONE] = "done",
+		[REASON_CLIENT_RESET] = "client-reset",
+		[REASON_UPSTREAM_RESET] = "upstream-reset",
+		[REASON_CLIENT_LOST] = "client-lost",
+		[REASON_UPSTREAM_LOST] = "upstream-lost",
+		[REASON_IDLE] = "idle",
+		[REASON_HALF_CLOSED] = "half-closed",
+		[REASON_DRAINED] = "drained",
+	};
+
+	return names[reason];
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * reason - why a relayed connection was refused, or why it ended: a closed list.
+ *
+ * The names are those of the `reason` field in records, of the counters and of tproxy-relay(8). An
+ * established connection that ends for a reason up to REASON_LAST_REFUSAL cannot exist, but for
+ * REASON_MEMORY.
+ */
+#ifndef TPROXY_RELAY_REASON_H
+#define TPROXY_RELAY_REASON_H
+
+enum reason {
+	REASON_NONE,
+	/* Refused by what we know before any packet is sent upstream. */
+	REASON_DIRECT,	     /* nobody redirected it here, and there is no --upstream */
+	REASON_PROXY_HEADER, /* no PROXY header, or a bad one, from a peer that must send one */
+	REASON_LOOP,	     /* to an own listener, or an own upstream leg that came back */
+	REASON_DENIED,	     /* --deny-dst, or not among --allow-dst */
+	REASON_SOURCE,	     /* the wanted source address cannot be used (with that upstream) */
+	REASON_CLASH,	     /* the client's port cannot be used as well */
+	REASON_DESCRIPTORS,  /* no descriptor left */
+	REASON_MEMORY,	     /* no memory left */
+	/* Refused by what became of the connect. */
+	REASON_UPSTREAM_REFUSED,
+	REASON_UPSTREAM_UNREACHABLE,
+	REASON_UPSTREAM_TIMEOUT,
+	REASON_CLIENT_GONE, /* reset by the client before the upstream answered */
+	REASON_LAST_REFUSAL = REASON_CLIENT_GONE,
+	/* Ended. */
+	REASON_DONE, /* both sides have ended, all is delivered */
+	REASON_CLIENT_RESET,
+	REASON_UPSTREAM_RESET,
+	REASON_CLIENT_LOST, /* the kernel gave up on reaching it */
+	REASON_UPSTREAM_LOST,
+	REASON_IDLE,
+	REASON_HALF_CLOSED,
+	REASON_DRAINED, /* still there when the relay ended */
+	REASON_COUNT
+};
+
+const char *reason_name(enum reason reason);
+
+#endif

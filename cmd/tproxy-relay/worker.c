@@ -1,0 +1,673 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Every worker has its own listeners on the same endpoints (SO_REUSEPORT: the kernel spreads
+ * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each). Nothing
+ * else is shared on the way of a connection but two counters.
+ *
+ * A connection is accepted only while a spare descriptor is held: when the last one goes to its client
+ * side, the spare makes room for its upstream, and nobody is refused for want of it.
+ *
+ * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the next
+ * connections wait in the kernel's queue, and nobody spins. Whoever releases a connection wakes the
+ * workers that are paused. A worker first says that it is paused and then looks at the limit once
+ * more, so that the last release before cannot be missed.
+ */
+#include "tproxy-relay/worker.h"
+#include "base/container.h"
+#include "process/sandbox.h"
+#include "tproxy-relay/conn_log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_MAX 16
+#define RETRY_MS    1000
+
+static struct worker *worker_of(struct loop *loop)
+{
+	return loop_context(loop);
+}
+
+uint64_t relay_count(const struct relay *relay, unsigned which)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < relay->count; i++)
+		sum += counters_read(&relay->workers[i].counters, which);
+	return sum;
+}
+
+/* ---- nothing left to do ---- */
+
+static void wake_all(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		loop_wake(relay->workers[i].host.loop);
+}
+
+/* It has nothing to do any more, but stays, for visits and signals, until that is true of all. */
+static void be_over(struct worker *w)
+{
+	if (w->over)
+		return;
+	w->over = true;
+	if (--w->relay->busy == 0)
+		wake_all(w->relay);
+}
+
+static void end_if_over(struct worker *w)
+{
+	if ((w->draining || w->relay->only) && !w->host.flows.used && !w->pendings.used)
+		be_over(w);
+}
+
+/* ---- accepting ---- */
+
+static void watch_listeners(struct worker *w, bool on)
+{
+	uint32_t shared = w->relay->shared_listeners ? EPOLLEXCLUSIVE : 0;
+
+	for (size_t i = 0; i < w->listeners.count; i++) {
+		struct loop_source *s = &w->sources[i];
+
+		/* Taken out of the set rather than muted: EPOLLEXCLUSIVE cannot be modified. */
+		if (s->fd < 0 || s->watched == on)
+			continue;
+		if (!on)
+			loop_forget(w->host.loop, s);
+		else if (loop_watch(w->host.loop, s, EPOLLIN | shared) < 0)
+			loop_arm(w->host.loop, &w->retry, RETRY_MS);
+	}
+}
+
+/* Hold a spare descriptor (again). False when there is none. */
+static bool hold_spare(struct worker *w)
+{
+	if (w->spare < 0)
+		w->spare = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	return w->spare >= 0;
+}
+
+static bool give_spare(struct flow_ops *host)
+{
+	struct worker *w = (struct worker *)host;
+
+	if (pipes_drop(&w->host.tools.pipes))
+		return true;
+	if (w->spare < 0)
+		return false;
+	close(w->spare);
+	w->spare = -1;
+	return true;
+}
+
+static void resume(struct worker *w)
+{
+	if (!w->paused || w->draining)
+		return;
+	if (!hold_spare(w)) {
+		loop_arm(w->host.loop, &w->retry, RETRY_MS);
+		return;
+	}
+	w->paused = false;
+	w->relay->paused--;
+	watch_listeners(w, true);
+}
+
+static void pause_accepting(struct worker *w, enum counters_name cause)
+{
+	counters_add(&w->counters, cause, 1);
+	if (w->paused || w->draining)
+		return;
+	w->paused = true;
+	w->relay->paused++;
+	watch_listeners(w, false);
+	if (cause == COUNTER_AT_LIMIT && w->relay->live < w->relay->max)
+		resume(w);
+	/* Somebody else may hold the descriptors or the memory, and release them unseen. */
+	if (cause == COUNTER_NO_DESCRIPTOR)
+		loop_arm(w->host.loop, &w->retry, RETRY_MS);
+}
+
+static void handle_retry(struct loop *loop, struct loop_timer *timer)
+{
+	struct worker *w = worker_of(loop);
+
+	resume(w);
+	if (!w->draining && !w->paused)
+		watch_listeners(w, true);
+}
+
+static void wake_paused(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		if (relay->workers[i].paused)
+			loop_wake(relay->workers[i].host.loop);
+}
+
+/* A connection is gone, and its descriptors with it. */
+static void leave(struct worker *w)
+{
+	w->relay->live--;
+	if (w->relay->paused) {
+		resume(w);
+		wake_paused(w->relay);
+	}
+}
+
+static bool enter(struct worker *w)
+{
+	if (w->relay->live++ < w->relay->max)
+		return true;
+	w->relay->live--;
+	return false;
+}
+
+static void refuse(struct worker *w, const struct transparent_connection *c, unsigned at,
+		   enum reason reason)
+{
+	counters_add(&w->counters, COUNTER_REFUSED, 1);
+	counters_add(&w->counters, COUNTER_REASONS + reason, 1);
+	conn_log_refusal(w, c, at, reason);
+	transparent_reset(c->fd);
+	leave(w);
+}
+
+/* It is known where the connection is going: judge it and send it on its way. */
+static void admit(struct worker *w, const struct transparent_connection *c,
+		  const struct proxyproto_header *header, unsigned at)
+{
+	struct relay *relay = w->relay;
+	struct failure why = { 0 };
+	enum reason reason = policy_judge(&relay->policy, c, &why);
+	struct flow *f;
+
+	if (reason != REASON_NONE) {
+		if (reason == REASON_SOURCE)
+			relay->trouble(reason, &why);
+		refuse(w, c, at, reason);
+		return;
+	}
+	f = flow_start(&w->host, c, header,
+		       policy_upstream(&relay->policy, &c->client, &c->origdst), ++relay->next_id,
+		       at, &why);
+	if (!f) {
+		refuse(w, c, at, REASON_MEMORY);
+		reason = REASON_MEMORY;
+	} else {
+		reason = f->reason;
+	}
+	if (reason != REASON_NONE && why.err)
+		relay->trouble(reason, &why);
+	if (!hold_spare(w))
+		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
+}
+
+/* ---- PROXY headers ---- */
+
+static void release_pending(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct worker *w = worker_of(loop);
+
+	slab_put(&w->pendings, container_of(garbage, struct pending, garbage));
+	end_if_over(w);
+}
+
+static void refuse_header(struct worker *w, struct pending *a, const char *trouble)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	struct failure why = { 0 };
+
+	report_refuse(&why, "PROXY header: %s", trouble);
+	report_about(&why, "%s", endpoint_format(&a->connection.client, client));
+	w->relay->trouble(REASON_PROXY_HEADER, &why);
+	refuse(w, &a->connection, a->listener, REASON_PROXY_HEADER);
+}
+
+static void handle_header(struct loop *loop, struct proxyproto_wait *wait,
+			  const struct proxyproto_header *header, const char *trouble)
+{
+	struct pending *a = container_of(wait, struct pending, wait);
+	struct worker *w = worker_of(loop);
+
+	if (!header) {
+		refuse_header(w, a, trouble);
+	} else {
+		if (header->has_addresses) {
+			a->connection.client = header->source;
+			a->connection.origdst = header->destination;
+			a->connection.origin = ORIGIN_PROXY;
+		}
+		admit(w, &a->connection, header, a->listener);
+	}
+	loop_discard(loop, &a->garbage, release_pending);
+}
+
+/* A loop is known by the connection's own ends already. */
+static void await_header(struct worker *w, const struct transparent_connection *c, unsigned at)
+{
+	struct pending *a;
+
+	if (policy_is_own_leg(&w->relay->policy, c)) {
+		refuse(w, c, at, REASON_LOOP);
+		return;
+	}
+	a = slab_get(&w->pendings);
+	if (!a) {
+		refuse(w, c, at, REASON_MEMORY);
+		return;
+	}
+	a->connection = *c;
+	a->listener = at;
+	if (proxyproto_wait_await(w->host.loop, &a->wait, c->fd, handle_header) == 0)
+		return;
+	refuse(w, c, at, REASON_MEMORY);
+	loop_discard(w->host.loop, &a->garbage, release_pending);
+}
+
+/* ---- from the listeners ---- */
+
+static void on_accept(struct worker *w, const struct transparent_connection *c, unsigned at)
+{
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	if (endpoint_in_cidrs(&c->client, w->relay->accept_proxy))
+		await_header(w, c, at);
+	else
+		admit(w, c, NULL, at);
+}
+
+static bool lacks_resources(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Take one connection. False when there is none, or none can be taken now. */
+static bool accept_one(struct worker *w, unsigned at)
+{
+	struct transparent_connection c;
+	int error;
+
+	if (!hold_spare(w)) {
+		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
+		return false;
+	}
+	if (!enter(w)) {
+		pause_accepting(w, COUNTER_AT_LIMIT);
+		return false;
+	}
+	if (transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, &c) >= 0) {
+		on_accept(w, &c, at);
+		return true;
+	}
+	error = errno;
+	leave(w);
+	if (lacks_resources(error) && pipes_drop(&w->host.tools.pipes))
+		return true;
+	if (lacks_resources(error))
+		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
+	/* Anything else but EAGAIN is the fate of that one connection (accept(2)). */
+	return error != EAGAIN && !lacks_resources(error);
+}
+
+static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct worker *w = worker_of(loop);
+	unsigned at = (unsigned)(source - w->sources);
+
+	/* An accept that finds nobody is a call wasted: more than one is tried only where somebody was
+	 * waiting in the turn before as well. */
+	bool busy = loop_turn(loop) == w->accepted_at + 1;
+
+	w->accepted_at = loop_turn(loop);
+	w->burst = busy ? 2 * w->burst : 1;
+	if (w->burst > ACCEPTS_MAX)
+		w->burst = ACCEPTS_MAX;
+	for (unsigned n = 0; n < w->burst && source->watched && accept_one(w, at);)
+		n++;
+}
+
+/* ---- what flows tell their host ---- */
+
+static void flow_opened(struct flow_ops *host, struct flow *f)
+{
+	struct worker *w = (struct worker *)host;
+
+	counters_add(&w->counters, COUNTER_OPENED, 1);
+	conn_log_flow(w, f, "open");
+}
+
+static void flow_finished(struct flow_ops *host, struct flow *f)
+{
+	struct worker *w = (struct worker *)host;
+	bool opened = f->was_open;
+
+	counters_add(&w->counters, opened ? COUNTER_CLOSED : COUNTER_REFUSED, 1);
+	counters_add(&w->counters, COUNTER_REASONS + f->reason, 1);
+	counters_add(&w->counters, COUNTER_BYTES_UP, f->pump[FLOW_UP].bytes);
+	counters_add(&w->counters, COUNTER_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
+	conn_log_flow(w, f, opened ? "close" : "refused");
+}
+
+static void flow_failed(struct flow_ops *host, struct flow *f, const struct failure *why)
+{
+	((struct worker *)host)->relay->trouble(f->reason, why);
+}
+
+static void flow_released(struct flow_ops *host)
+{
+	struct worker *w = (struct worker *)host;
+
+	leave(w);
+	end_if_over(w);
+}
+
+/* ---- the end ---- */
+
+static void reset_flows(struct worker *w)
+{
+	for (struct flow *f = slab_next(&w->host.flows, NULL); f; f = slab_next(&w->host.flows, f))
+		flow_finish(&w->host, f, REASON_DRAINED);
+	for (struct pending *a = slab_next(&w->pendings, NULL); a; a = slab_next(&w->pendings, a)) {
+		if (a->wait.source.dead)
+			continue;
+		proxyproto_wait_end(w->host.loop, &a->wait);
+		refuse(w, &a->connection, a->listener, REASON_DRAINED);
+		loop_discard(w->host.loop, &a->garbage, release_pending);
+	}
+	end_if_over(w);
+}
+
+static void handle_deadline(struct loop *loop, struct loop_timer *timer)
+{
+	reset_flows(worker_of(loop));
+}
+
+/* Close the listeners; who has been let into their queues by then is served. */
+static void close_listeners(struct worker *w)
+{
+	for (unsigned i = 0; i < w->listeners.count; i++) {
+		while (w->sources[i].fd >= 0 && accept_one(w, i))
+			;
+		/* A duplicate may live on in another worker: then closing alone does not take it out
+		 * of the poll set. */
+		loop_forget(w->host.loop, &w->sources[i]);
+		loop_close(w->host.loop, &w->sources[i]);
+		w->listeners.at[i].fd = -1;
+	}
+}
+
+static void drain(struct worker *w)
+{
+	if (w->index == 0 && w->relay->stopping)
+		w->relay->stopping(w->relay);
+	w->draining = true;
+	if (w->paused)
+		w->relay->paused--;
+	w->paused = false;
+	loop_disarm(w->host.loop, &w->retry);
+	close_listeners(w);
+	loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
+	end_if_over(w);
+}
+
+void relay_end(struct relay *relay, enum relay_phase phase)
+{
+	if (relay->phase >= (int)phase)
+		return;
+	relay->phase = phase;
+	wake_all(relay);
+}
+
+/* ---- visits ---- */
+
+static void pass_visit(struct worker *w, struct relay_visit *visit)
+{
+	pthread_mutex_lock(&w->lock);
+	visit->next = w->visits;
+	w->visits = visit;
+	pthread_mutex_unlock(&w->lock);
+	loop_wake(w->host.loop);
+}
+
+void relay_for_each_worker(struct relay *relay, struct relay_visit *visit)
+{
+	visit->at = 0;
+	pass_visit(&relay->workers[0], visit);
+}
+
+static void take_visit(struct worker *w, struct relay_visit *visit)
+{
+	struct relay *relay = w->relay;
+
+	if (visit->at == relay->count) {
+		visit->done(visit->context);
+		return;
+	}
+	visit->visit(w, visit->context);
+	visit->at++;
+	pass_visit(&relay->workers[visit->at % relay->count], visit);
+}
+
+static void take_visits(struct worker *w)
+{
+	struct relay_visit *visits, *next;
+
+	pthread_mutex_lock(&w->lock);
+	visits = w->visits;
+	w->visits = NULL;
+	pthread_mutex_unlock(&w->lock);
+	for (; visits; visits = next) {
+		next = visits->next;
+		take_visit(w, visits);
+	}
+}
+
+/* ---- life ---- */
+
+/* The one connection that there is. */
+static void serve_only(struct worker *w)
+{
+	w->began = true;
+	enter(w);
+	on_accept(w, w->relay->only, 0);
+	end_if_over(w);
+}
+
+static void handle_wake(struct loop *loop, void *context)
+{
+	struct worker *w = context;
+
+	take_visits(w);
+	if (w->relay->only && !w->began)
+		serve_only(w);
+	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
+		drain(w);
+	if (w->relay->phase == RELAY_ENDING)
+		reset_flows(w);
+	if (!w->relay->busy)
+		loop_stop(loop);
+	resume(w);
+	if (w->index == 0 && w->relay->records)
+		conn_log_write(w);
+}
+
+static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
+{
+	w->relay = relay;
+	w->index = (unsigned)(w - relay->workers);
+	pthread_mutex_init(&w->lock, NULL);
+	w->spare = -1;
+	w->burst = 1;
+	slab_init(&w->host.flows, sizeof(struct flow));
+	slab_init(&w->pendings, sizeof(struct pending));
+	w->host.settings = &relay->settings;
+	w->host.policy = &relay->policy;
+	w->host.timewait = relay->timewait;
+	w->host.opened = flow_opened;
+	w->host.finished = flow_finished;
+	w->host.failed = flow_failed;
+	w->host.released = flow_released;
+	w->host.spare = give_spare;
+	w->retry.alarm = handle_retry;
+	w->deadline.alarm = handle_deadline;
+	w->output = (struct loop_source){ .handler = conn_log_handle_output, .fd = -1 };
+	w->host.tools.pipes.limit = relay->pipes / relay->count;
+	w->host.tools.buffer = malloc(PUMP_BUFFER);
+	if (!w->host.tools.buffer)
+		return report_fail(why, errno, "malloc", "worker %u", w->index);
+	w->host.loop = loop_new(w, why);
+	if (!w->host.loop)
+		return -1;
+	if (!hold_spare(w))
+		return report_fail(why, errno, "dup", "worker %u", w->index);
+	loop_on_wake(w->host.loop, handle_wake, w);
+	loop_on_turn(w->host.loop, conn_log_flush);
+	return 0;
+}
+
+int relay_init(struct relay *relay, unsigned workers, struct failure *why)
+{
+	relay->workers = calloc(workers, sizeof(*relay->workers));
+	if (!relay->workers)
+		return report_fail(why, errno, "malloc", "%u workers", workers);
+	relay->count = workers;
+	relay->busy = workers;
+	pthread_mutex_init(&relay->gate, NULL);
+	for (unsigned i = 0; i < workers; i++)
+		if (init_worker(&relay->workers[i], relay, why) < 0)
+			return -1;
+	return 0;
+}
+
+static void free_worker(struct worker *w)
+{
+	if (!w->relay)
+		return;
+	if (w->spare >= 0)
+		close(w->spare);
+	loop_free(w->host.loop);
+	slab_free(&w->host.flows);
+	slab_free(&w->pendings);
+	listeners_close(&w->listeners);
+	free(w->sources);
+	pipes_drop(&w->host.tools.pipes);
+	free(w->host.tools.buffer);
+	pthread_mutex_destroy(&w->lock);
+}
+
+/* Visits that were still under way when the relay ended go on, where no worker runs any more. */
+static void end_visits(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++) {
+		while (relay->workers[i].visits) {
+			struct relay_visit *t = relay->workers[i].visits;
+
+			relay->workers[i].visits = t->next;
+			while (t->at < relay->count)
+				t->visit(&relay->workers[t->at++], t->context);
+			t->done(t->context);
+		}
+	}
+}
+
+void relay_free(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		free_worker(&relay->workers[i]);
+	if (relay->workers)
+		pthread_mutex_destroy(&relay->gate);
+	free(relay->workers);
+	relay->workers = NULL;
+	relay->count = 0;
+}
+
+static int start_listening(struct worker *w, struct failure *why)
+{
+	w->sources = calloc(w->listeners.count, sizeof(*w->sources));
+	if (!w->sources)
+		return report_fail(why, errno, "malloc", "worker %u", w->index);
+	for (size_t i = 0; i < w->listeners.count; i++)
+		w->sources[i] = (struct loop_source){ .handler = handle_listener,
+						      .fd = w->listeners.at[i].fd };
+	watch_listeners(w, true);
+	return 0;
+}
+
+static void serve(struct worker *w)
+{
+	w->result = loop_run(w->host.loop, &w->why);
+	if (w->result == 0)
+		return;
+	relay_end(w->relay, RELAY_ENDING);
+	/* Nobody else will, and a client must not take the end of this process for FIN. */
+	reset_flows(w);
+	be_over(w);
+}
+
+static void *run_worker(void *context)
+{
+	struct worker *w = context;
+
+	pthread_mutex_lock(&w->relay->gate);
+	pthread_mutex_unlock(&w->relay->gate);
+	serve(w);
+	return NULL;
+}
+
+/* The first failure of any worker is the relay's. */
+static int result_of(const struct relay *relay, struct failure *why)
+{
+	for (unsigned i = 0; i < relay->count; i++) {
+		if (relay->workers[i].result == 0)
+			continue;
+		*why = relay->workers[i].why;
+		return -1;
+	}
+	return 0;
+}
+
+/* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
+static int prepare(struct relay *relay, unsigned *started, struct failure *why)
+{
+	for (*started = 1; *started < relay->count; ++*started) {
+		struct worker *w = &relay->workers[*started];
+		int error = pthread_create(&w->thread, NULL, run_worker, w);
+
+		if (error)
+			return report_fail(why, error, "pthread_create", "worker %u", w->index);
+	}
+	if (relay->sandbox && sandbox_enter(relay->sandbox, why) < 0)
+		return -1;
+	if (relay->ready)
+		relay->ready(relay);
+	return 0;
+}
+
+int relay_run(struct relay *relay, struct failure *why)
+{
+	unsigned started;
+	int result;
+
+	for (unsigned i = 0; i < relay->count; i++)
+		if (start_listening(&relay->workers[i], why) < 0)
+			return -1;
+	pthread_mutex_lock(&relay->gate);
+	result = prepare(relay, &started, why);
+	pthread_mutex_unlock(&relay->gate);
+	if (result < 0)
+		relay_end(relay, RELAY_ENDING);
+	for (unsigned i = started; i < relay->count; i++)
+		be_over(&relay->workers[i]);
+	if (relay->only)
+		loop_wake(relay->workers[0].host.loop);
+	serve(&relay->workers[0]);
+	for (unsigned i = 1; i < started; i++)
+		pthread_join(relay->workers[i].thread, NULL);
+	end_visits(relay);
+	return result < 0 ? -1 : result_of(relay, why);
+}

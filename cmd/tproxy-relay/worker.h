@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * worker - one thread of a relay: its listeners, its loop, its flows; and what all of them share.
+ *
+ * Accepts what may be accepted, has the policy judge it, starts a flow for it, writes its records and
+ * counts it. Stops accepting at a limit, and ends in an orderly way.
+ */
+#ifndef TPROXY_RELAY_WORKER_H
+#define TPROXY_RELAY_WORKER_H
+
+#include "base/record.h"
+#include "process/loop.h"
+#include "socket/listeners.h"
+#include "socket/proxyproto_wait.h"
+#include "tproxy-relay/counters.h"
+#include "tproxy-relay/flow.h"
+#include "tproxy-relay/policy.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker;
+
+/* What of a relay's life goes into records; the words of --log, in this order. */
+enum relay_log { RELAY_LOG_EVENTS, RELAY_LOG_ERRORS, RELAY_LOG_OFF };
+
+/*
+ * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within drain_timeout)
+ * -> ENDING (all that is left is reset).
+ */
+enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
+
+/* What the workers of one process share. Set up before they start, but for the atomic fields. */
+struct relay {
+	struct flow_settings settings;
+	struct policy policy;
+	struct timewait *timewait; /* NULL: where no client's port is kept */
+	enum relay_log log;
+	struct record_stream *records; /* NULL: none */
+	uint64_t max;		       /* connections at once */
+	unsigned pipes;		       /* for bulk data, at once; shared out among the workers */
+	uint64_t drain_timeout;	       /* milliseconds */
+	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
+	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
+	const struct transparent_connection *only;
+	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
+	unsigned sandbox;      /* enum sandbox_need: entered before anything is served; 0: none */
+	/* All is set up, and serving begins. May be NULL. */
+	void (*ready)(const struct relay *relay);
+	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
+	void (*stopping)(const struct relay *relay);
+	/* Something that the person at the terminal should know of a connection; in any thread. */
+	void (*trouble)(enum reason reason, const struct failure *why);
+
+	struct worker *workers;
+	unsigned count;
+	pthread_mutex_t gate;  /* held until serving may begin */
+	_Atomic uint64_t live; /* connections, also those being accepted */
+	_Atomic uint64_t next_id;
+	_Atomic unsigned paused; /* workers that do not accept now */
+	_Atomic unsigned busy;	 /* workers that still have something to do */
+	_Atomic int phase;	 /* enum relay_phase */
+};
+
+/* A connection that has been accepted and whose PROXY header has not come yet. */
+struct pending {
+	struct proxyproto_wait wait;
+	struct loop_garbage garbage;
+	struct transparent_connection connection;
+	unsigned listener;
+};
+
+struct worker {
+	struct flow_ops host; /* first: it is what flows find as the loop's context */
+	struct relay *relay;
+	unsigned index;
+	pthread_t thread;
+	struct listeners listeners;
+	struct loop_source *sources; /* one a listener */
+	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
+	struct loop_timer deadline;  /* of draining */
+	struct loop_source output;   /* records that wait for their reader; worker 0 only */
+	struct slab pendings;	     /* whose PROXY header is awaited */
+	struct counters counters;
+	char unique_id[2 * PROXYPROTO_ID_MAX + 3]; /* of the record that is being made */
+	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
+	uint32_t accepted_at; /* loop_turn() of the last accept */
+	unsigned burst;	      /* how many accepts that turn was good for */
+	_Atomic bool paused;
+	bool draining, over, wrote, began;
+	pthread_mutex_t lock; /* guards visits */
+	struct relay_visit *visits;
+	struct failure why; /* how its loop failed, if it did */
+	int result;
+};
+
+/*
+ * Set up relay->count workers, each with a loop but without listeners: the caller fills
+ * workers[i].listeners. Returns 0, or -1 with *why. relay_free() in any case.
+ */
+int relay_init(struct relay *relay, unsigned workers, struct failure *why);
+void relay_free(struct relay *relay);
+
+/*
+ * Serve, until it has ended: worker 0 in this thread, the others in threads of their own. Signals that
+ * the program handles must be blocked before. Returns 0, or -1 with *why.
+ */
+int relay_run(struct relay *relay, struct failure *why);
+
+/* Go on to a later phase; an earlier one is ignored. From any thread. */
+void relay_end(struct relay *relay, enum relay_phase phase);
+
+/* The sum of one counter over all workers. From any thread. */
+uint64_t relay_count(const struct relay *relay, unsigned which);
+
+/*
+ * A function that visits each worker in that worker's own thread, one after the other, and at last
+ * calls done in worker 0's. It belongs to the caller again when done is called. If the relay ends
+ * first, relay_run() does the rest before it returns.
+ */
+struct relay_visit {
+	void (*visit)(struct worker *worker, void *context);
+	void (*done)(void *context);
+	void *context;
+	unsigned at;
+	struct relay_visit *next;
+};
+void relay_for_each_worker(struct relay *relay, struct relay_visit *visit);
+
+#endif

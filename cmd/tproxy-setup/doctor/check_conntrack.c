@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include "firewall/packet_path.h"
+#include "net/conntrack.h"
+#include <stdio.h>
+#include <string.h>
+
+/* --- the upstream leg's zone ------------------------------------------------------------------ */
+
+static const char *const modes[] = {
+	[CONNTRACK_AUTO] = "auto",
+	[CONNTRACK_ZONE] = "zone",
+	[CONNTRACK_ZONE_SNAT] = "zone-snat",
+	[CONNTRACK_OFF] = "off",
+};
+
+static void report_mode(struct doctor_context *x, enum intercept_conntrack need,
+			const char *evidence)
+{
+	struct intercept changed = *x->spec;
+	char fix[CONTEXT_FIX_MAX];
+	bool snat = need == CONNTRACK_ZONE_SNAT;
+
+	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : (int)need;
+	context_report(x, snat ? DOCTOR_FAIL : DOCTOR_WARN,
+		       snat ? "both legs of a relayed connection are one entry for connection "
+			      "tracking: the upstream leg is not translated, or its answers find "
+			      "no socket"
+			    : "both legs of a relayed connection are one entry for connection "
+			      "tracking, whose packets may become INVALID",
+		       context_up(&changed, fix), "%s in %s, but --conntrack %s is in effect",
+		       snat ? "source translation" : "connection tracking", evidence,
+		       modes[x->spec->zone]);
+}
+
+void check_conntrack_mode(struct doctor_context *x)
+{
+	enum intercept_conntrack need;
+	char evidence[128];
+
+	if (x->spec->divert_only || nft_conntrack_need(x->kernel->rules, &need, evidence, NULL)) {
+		context_ok(x, "no upstream leg of ours");
+		return;
+	}
+	if ((int)need != x->spec->zone && need != CONNTRACK_OFF &&
+	    !(need == CONNTRACK_ZONE && x->spec->zone == CONNTRACK_ZONE_SNAT))
+		report_mode(x, need, evidence);
+	context_ok(x, "%s%s; --conntrack %s is in effect",
+		   need == CONNTRACK_OFF ? "nobody uses connection tracking"
+					 : "connection tracking in ",
+		   evidence, modes[x->spec->zone]);
+}
+
+/* --- ct state invalid drop -------------------------------------------------------------------- */
+
+/* Rules that drop these packets whatever conntrack says of them. */
+struct droppers {
+	const json_t *rule[32];
+	unsigned count;
+};
+
+static void note_dropper(struct doctor_context *x, const struct packet_path_step *at, void *context)
+{
+	struct droppers *d = context;
+
+	if (at->step.event == RULE_EVAL_DROPPED && d->count < sizeof(d->rule) / sizeof(*d->rule))
+		d->rule[d->count++] = at->step.rule;
+}
+
+static void judge_invalid(struct doctor_context *x, const struct packet_path_step *at,
+			  void *context)
+{
+	const struct droppers *d = context;
+	struct intercept changed = *x->spec;
+	char place[400], fix[CONTEXT_FIX_MAX];
+
+	if (at->step.event != RULE_EVAL_DROPPED || !at->step.rule || x->findings)
+		return;
+	for (unsigned i = 0; i < d->count; i++)
+		if (d->rule[i] == at->step.rule)
+			return;
+	changed.conntrack = CONNTRACK_ZONE;
+	context_report(
+		x, at->step.certain ? DOCTOR_FAIL : DOCTOR_WARN,
+		"with the client's address and port kept, both legs are one connection for "
+		"connection tracking; sequence numbers of the two do not agree, and transfers "
+		"stall when INVALID packets are dropped",
+		context_up(&changed, fix),
+		"%s drops INVALID packets, and the upstream leg has no "
+		"conntrack zone of its own",
+		firewall_describe(x->firewall, at->step.chain, at->step.rule, place,
+				  sizeof(place)));
+}
+
+void check_conntrack_invalid(struct doctor_context *x)
+{
+	struct droppers droppers = { .count = 0 };
+
+	if (x->spec->zone == CONNTRACK_OFF && !x->spec->divert_only) {
+		packet_path_each(x, "", note_dropper, &droppers);
+		packet_path_each(x, "invalid", judge_invalid, &droppers);
+	}
+	context_ok(x, x->spec->zone == CONNTRACK_OFF
+			      ? "nobody drops INVALID packets of these connections"
+			      : "the upstream leg has a conntrack zone of its own");
+}
+
+/* --- flows that go on without us -------------------------------------------------------------- */
+
+static void describe_ports(const struct intercept *spec, char *buf, size_t size)
+{
+	char list[64];
+
+	intercept_list_text(spec, LIST_PORT, list, sizeof(list));
+	snprintf(buf, size,
+		 spec->port.count == 1 ? "conntrack -D -p tcp --dport %s" : "conntrack -D -p tcp",
+		 list);
+}
+
+void check_conntrack_flowtable(struct doctor_context *x)
+{
+	const json_t *table;
+	char fix[128];
+	size_t at = 0;
+
+	describe_ports(x->spec, fix, sizeof(fix));
+	while ((table = firewall_object(x->firewall, "flowtable", &at)))
+		context_report(x, DOCTOR_WARN,
+			       "connections that are in a flowtable are forwarded past every rule: "
+			       "those that were there before `up` bypass the proxy until they end",
+			       fix, "flowtable %s in table %s %s",
+			       json_string_value(json_object_get(table, "name")),
+			       json_string_value(json_object_get(table, "family")),
+			       json_string_value(json_object_get(table, "table")));
+	context_ok(x, "no flowtable");
+}
+
+struct older {
+	struct doctor_context *x;
+	unsigned count, seen;
+	struct endpoint client, destination;
+};
+
+/* A forwarded connection of the predicate: one without a socket here, of either side. */
+static int visit_flow(const struct endpoint *client, const struct endpoint *destination,
+		      void *context)
+{
+	struct older *older = context;
+	struct sockdiag_socket found;
+
+	older->seen++;
+	if (!intercept_matches(older->x->spec, client, destination) ||
+	    sockdiag_lookup(older->x->diag, IPPROTO_TCP, client, destination, 0, &found, NULL) ||
+	    sockdiag_lookup(older->x->diag, IPPROTO_TCP, destination, client, 0, &found, NULL))
+		return 0;
+	if (!older->count++) {
+		older->client = *client;
+		older->destination = *destination;
+	}
+	return 0;
+}
+
+static void report_older(struct doctor_context *x, const struct older *older)
+{
+	bool pass = x->spec->midstream == MIDSTREAM_PASS;
+	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], fix[CONTEXT_FIX_MAX];
+	struct intercept changed = *x->spec;
+
+	changed.midstream = pass ? MIDSTREAM_RESET : MIDSTREAM_PASS;
+	context_report(x, DOCTOR_WARN,
+		       pass ? "with --midstream pass they go on past the proxy until they end"
+			    : "their next packet is met with a reset, so that nothing bypasses the "
+			      "proxy; --midstream pass leaves them alone",
+		       context_up(&changed, fix),
+		       "%u established connections are forwarded that should be intercepted, as "
+		       "%s -> %s",
+		       older->count, endpoint_format(&older->client, client),
+		       endpoint_format(&older->destination, destination));
+}
+
+void check_conntrack_older(struct doctor_context *x)
+{
+	struct older older = { .x = x };
+	struct conntrack *channel = conntrack_open(NULL);
+
+	if (!channel || conntrack_each_established(channel, visit_flow, &older, NULL))
+		context_ok(x, "unknown: conntrack cannot be asked");
+	else if (older.count)
+		report_older(x, &older);
+	else if (!older.seen)
+		context_ok(x, "unknown: connection tracking knows no established connection");
+	context_ok(x, "no forwarded connection is older than the interception");
+	conntrack_close(channel);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include "firewall/packet_path.h"
+#include "firewall/xtables.h"
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PLACE_MAX 400
+
+/* `was dropped`, or what may be. */
+static enum doctor_severity severity_of(const struct rule_eval_step *step)
+{
+	return step->certain ? DOCTOR_FAIL : DOCTOR_WARN;
+}
+
+static const char *tool_of(const struct firewall_chain *chain)
+{
+	bool four = !strcmp(chain->family, "ip");
+
+	if (chain->legacy)
+		return four ? "iptables-legacy" : "ip6tables-legacy";
+	return four ? "iptables-nft" : "ip6tables-nft";
+}
+
+/* The command that lets packets with this mark past that base chain. */
+static void mend_by_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
+			   size_t size)
+{
+	const struct firewall_chain *base = step->base;
+
+	if (base->iptables)
+		snprintf(fix, size, "%s -t %s -I %s -m mark --mark 0x%x/0x%x -j ACCEPT",
+			 tool_of(base), base->table, base->name, mark->value, mark->mask);
+	else
+		snprintf(fix, size, "nft 'insert rule %s %s %s meta mark & 0x%x == 0x%x accept'",
+			 base->family, base->table, base->name, mark->mask, mark->value);
+}
+
+/* The command that removes that rule. */
+static void mend_by_delete(const struct rule_eval_step *step, char *fix, size_t size)
+{
+	const struct firewall_chain *c = step->chain;
+	unsigned position = 0;
+
+	while (position < c->rules && c->rule[position] != step->rule)
+		position++;
+	if (c->iptables)
+		snprintf(fix, size, "%s -t %s -D %s %u", tool_of(c), c->table, c->name,
+			 position + 1);
+	else
+		snprintf(fix, size, "nft delete rule %s %s %s handle %lld", c->family, c->table,
+			 c->name,
+			 (long long)json_integer_value(json_object_get(step->rule, "handle")));
+}
+
+static const char *place_of(struct doctor_context *x, const struct rule_eval_step *step,
+			    char buf[PLACE_MAX])
+{
+	return firewall_describe(x->firewall, step->chain, step->rule, buf, PLACE_MAX);
+}
+
+/* --- marks ------------------------------------------------------------------------------------ */
+
+static bool carries(uint32_t value, const struct mark *mark)
+{
+	return (value & mark->mask) == mark->value;
+}
+
+/* Marked before it came to our rules, with what they take as a sign that they have seen it. */
+static void judge_premark(struct doctor_context *x, const struct rule_eval_step *step)
+{
+	const struct intercept *spec = x->spec;
+	bool as_upstream = carries(step->mark, &spec->upstream_mark);
+	struct intercept changed = *spec;
+	struct mark *mark = as_upstream ? &changed.upstream_mark : &changed.mark;
+	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX], text[QUANTITY_MARK_MAX];
+
+	if (!as_upstream && !carries(step->mark, &spec->mark))
+		return;
+	while (carries(step->mark, mark) || intercept_marks_clash(mark, &spec->mark) ||
+	       intercept_marks_clash(mark, &spec->upstream_mark))
+		mark->value += mark->mask & -mark->mask;
+	context_report(x, severity_of(step),
+		       "our rules take packets with that mark for ones that they have seen, or "
+		       "for a relay's own, and let them pass by the proxy",
+		       context_up(&changed, fix),
+		       "%s sets mark 0x%x before our rules run; %s "
+		       "is our %s",
+		       place_of(x, step, place), step->mark,
+		       quantity_format_mark(as_upstream ? &spec->upstream_mark : &spec->mark, text),
+		       as_upstream ? "--upstream-mark" : "--mark");
+}
+
+static void judge_overwriting(struct doctor_context *x, const struct rule_eval_step *step)
+{
+	const struct mark *mark = &x->spec->mark;
+	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX];
+
+	/* What may be changed to something unknown shows as no change. */
+	if (!carries(step->before, mark) || (carries(step->mark, mark) && step->certain))
+		return;
+	mend_by_accept(step, mark, fix, sizeof(fix));
+	context_report(x, severity_of(step),
+		       "the mark is what routes an intercepted packet to the listener; a rule "
+		       "that sets all of it instead of its own bits sends the packet on to where "
+		       "it was going",
+		       fix, "%s overwrites mark 0x%x after our rules have run",
+		       place_of(x, step, place), step->before);
+}
+
+static void judge_mark(struct doctor_context *x, const struct packet_path_step *at, void *context)
+{
+	if (at->step.event != RULE_EVAL_MARKED)
+		return;
+	if (at->leg == PACKET_PATH_BEFORE)
+		judge_premark(x, &at->step);
+	else if (at->leg == PACKET_PATH_AFTER || at->leg == PACKET_PATH_ANSWER_AFTER)
+		judge_overwriting(x, &at->step);
+}
+
+void check_firewall_mark(struct doctor_context *x)
+{
+	packet_path_each(x, "", judge_mark, NULL);
+	context_ok(x, "no other rule touches the mark of these packets");
+}
+
+/* --- others that redirect --------------------------------------------------------------------- */
+
+static void judge_tproxy(struct doctor_context *x, const struct packet_path_step *at, void *context)
+{
+	const struct rule_eval_step *step = &at->step;
+	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX];
+
+	if ((step->event != RULE_EVAL_TPROXIED && step->event != RULE_EVAL_TRANSLATED) ||
+	    !step->rule)
+		return;
+	mend_by_delete(step, fix, sizeof(fix));
+	context_report(x, severity_of(step),
+		       "one packet has one destination: whichever of the two rules comes last "
+		       "wins, or the packet is lost between them",
+		       fix, "%s takes these packets, too", place_of(x, step, place));
+}
+
+static bool uses_tproxy(const json_t *rule)
+{
+	json_t *statement;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, statement)
+		if (json_object_get(statement, "tproxy"))
+			return true;
+	return false;
+}
+
+void check_firewall_tproxy(struct doctor_context *x)
+{
+	unsigned others = 0;
+
+	packet_path_each(x, "", judge_tproxy, NULL);
+	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(x->firewall, i);
+
+		for (size_t j = 0; j < c->rules; j++)
+			others += uses_tproxy(c->rule[j]);
+	}
+	context_ok(x,
+		   others ? "other programs' tproxy rules (%u) take other packets"
+			  : "nobody else uses tproxy (%u rules)",
+		   others);
+}
+
+/* --- drops ------------------------------------------------------------------------------------ */
+
+static void report_drop(struct doctor_context *x, const struct packet_path_step *at,
+			const char *why, const char *fix)
+{
+	char place[PLACE_MAX];
+
+	context_report(x, severity_of(&at->step), why, fix, "%s %s %s",
+		       place_of(x, &at->step, place), at->step.certain ? "drops" : "may drop",
+		       packet_path_leg_name(at->leg));
+}
+
+static void judge_prerouting(struct doctor_context *x, const struct packet_path_step *at,
+			     void *context)
+{
+	char fix[CONTEXT_FIX_MAX];
+
+	if (at->step.event != RULE_EVAL_DROPPED || !packet_path_is_prerouting(at->leg))
+		return;
+	mend_by_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	/* Before our rules there is no mark to let it past by. */
+	if ((at->leg == PACKET_PATH_BEFORE || at->leg == PACKET_PATH_ANSWER_BEFORE) &&
+	    at->step.rule)
+		mend_by_delete(&at->step, fix, sizeof(fix));
+	report_drop(x, at,
+		    "a reverse path filter that looks up the route with the mark finds our local "
+		    "route and takes it for none (firewalld: IPv6_rpfilter=no in firewalld.conf "
+		    "keeps it off)",
+		    fix);
+}
+
+void check_firewall_prerouting(struct doctor_context *x)
+{
+	packet_path_each(x, "", judge_prerouting, NULL);
+	context_ok(x, "no rule drops these packets before they are routed");
+}
+
+static void judge_input(struct doctor_context *x, const struct packet_path_step *at, void *context)
+{
+	char fix[CONTEXT_FIX_MAX];
+
+	if (at->step.event != RULE_EVAL_DROPPED ||
+	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
+		return;
+	mend_by_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	report_drop(x, at,
+		    "what tproxy delivers goes through INPUT with a destination that is not this "
+		    "host's; it can be told by its mark (to keep it: /etc/ufw/before.rules, "
+		    "/etc/nftables.conf, ...)",
+		    fix);
+}
+
+void check_firewall_input(struct doctor_context *x)
+{
+	packet_path_each(x, "", judge_input, NULL);
+	context_ok(x, "no INPUT rule drops what is delivered");
+}
+
+static void judge_output(struct doctor_context *x, const struct packet_path_step *at, void *context)
+{
+	const struct firewall_chain *base = at->step.base;
+	char fix[CONTEXT_FIX_MAX];
+
+	if (at->step.event != RULE_EVAL_DROPPED ||
+	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY))
+		return;
+	if (base->iptables)
+		snprintf(fix, sizeof(fix),
+			 "%s -t %s -I %s -m addrtype ! --src-type LOCAL -j ACCEPT", tool_of(base),
+			 base->table, base->name);
+	else
+		snprintf(fix, sizeof(fix),
+			 "nft 'insert rule %s %s %s fib saddr type != local accept'", base->family,
+			 base->table, base->name);
+	report_drop(
+		x, at,
+		"what a proxy sends in a client's or a server's name goes through OUTPUT with a "
+		"source that is not this host's",
+		fix);
+}
+
+void check_firewall_output(struct doctor_context *x)
+{
+	packet_path_each(x, "", judge_output, NULL);
+	context_ok(x, "no OUTPUT rule drops what the proxy sends");
+}
+
+void check_firewall_legacy(struct doctor_context *x)
+{
+	char names[128];
+	int count = xtables_legacy(names, sizeof(names));
+
+	if (count < 0)
+		context_ok(x, "unknown: /proc/net/ip_tables_names is for the machine's root alone");
+	else if (count)
+		context_ok(x,
+			   "iptables-legacy has rules that nft does not see, and they are looked "
+			   "into: tables %s",
+			   names);
+	else
+		context_ok(x, "not in use");
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- what this kernel was built with ---------------------------------------------------------- */
+
+/* A rule that needs it, in a table that is checked by the kernel and never put in place. */
+struct probe {
+	const char *rule, *module, *config;
+	bool ipv6; /* needed for IPv6 alone */
+	bool zone; /* needed for the upstream leg's conntrack zone */
+};
+
+static const struct probe probes[] = {
+	{ "meta l4proto tcp tproxy ip to 127.0.0.1:1", "nft_tproxy", "CONFIG_NFT_TPROXY", false,
+	  false },
+	{ "meta l4proto tcp tproxy ip6 to [::1]:1", "nf_tproxy_ipv6", "CONFIG_NF_TPROXY_IPV6", true,
+	  false },
+	{ "socket transparent 1 accept", "nft_socket", "CONFIG_NFT_SOCKET", false, false },
+	{ "tcp flags syn socket wildcard 1 return", "nft_socket with `wildcard` (Linux 5.10)",
+	  "CONFIG_NFT_SOCKET", false, false },
+	{ "fib daddr type local return", "nft_fib_inet", "CONFIG_NFT_FIB_INET", false, false },
+	{ "meta l4proto tcp reject with tcp reset", "nft_reject_inet", "CONFIG_NFT_REJECT_INET",
+	  false, false },
+	{ "ct zone set 7", "nft_ct with zones", "CONFIG_NFT_CT, CONFIG_NF_CONNTRACK_ZONES", false,
+	  true },
+};
+
+static void report_missing(struct doctor_context *x, const char *module, const char *config,
+			   const char *said)
+{
+	char fix[96];
+
+	snprintf(fix, sizeof(fix), "modprobe %.*s", (int)strcspn(module, " "), module);
+	context_report(x, DOCTOR_FAIL,
+		       "the rules cannot be loaded without it; if there is no such module, the "
+		       "kernel was built without it",
+		       fix, "this kernel has no %s (%s): %s", module, config, said);
+}
+
+static void try_probe(struct doctor_context *x, const struct probe *p)
+{
+	char text[256];
+	struct failure why;
+
+	snprintf(text, sizeof(text),
+		 "table inet tproxy-probe {\n\tchain c {\n"
+		 "\t\ttype filter hook prerouting priority -150; policy accept;\n\t\t%s\n\t}\n}\n",
+		 p->rule);
+	if (!nft_check(x->kernel->rules, text, &why))
+		return;
+	/* EPERM is a missing capability, not a missing module. */
+	if (why.err == EPERM)
+		context_report(x, DOCTOR_FAIL, "nothing can be installed without it",
+			       "sudo tproxy-setup doctor", "no CAP_NET_ADMIN: %s", p->rule);
+	else
+		report_missing(x, p->module, p->config, why.err ? strerror(why.err) : why.detail);
+}
+
+static int count_rule(const struct route_rule *rule, void *context)
+{
+	(void)rule;
+	++*(unsigned *)context;
+	return 0;
+}
+
+static void try_policy_routing(struct doctor_context *x, sa_family_t family)
+{
+	unsigned count = 0;
+	struct failure why = { 0 };
+
+	if (route_each_rule(x->kernel->route, family, count_rule, &count, &why) || !count)
+		report_missing(x, family == AF_INET ? "IPv4 policy routing" : "IPv6 policy routing",
+			       family == AF_INET ? "CONFIG_IP_MULTIPLE_TABLES"
+						 : "CONFIG_IPV6_MULTIPLE_TABLES",
+			       why.err ? strerror(why.err) : "there are no rules at all");
+}
+
+void check_kernel_support(struct doctor_context *x)
+{
+	const struct intercept *spec = x->spec;
+
+	for (size_t i = 0; i < sizeof(probes) / sizeof(*probes); i++)
+		if ((!probes[i].ipv6 || spec->ipv6) &&
+		    (!probes[i].zone || spec->zone != CONNTRACK_OFF))
+			try_probe(x, &probes[i]);
+	if (spec->ipv4)
+		try_policy_routing(x, AF_INET);
+	if (spec->ipv6)
+		try_policy_routing(x, AF_INET6);
+	context_ok(x, "nft_tproxy, nft_socket, nft_fib_inet and policy routing are there");
+}
+
+/* --- lo and the families ---------------------------------------------------------------------- */
+
+void check_kernel_loopback(struct doctor_context *x)
+{
+	char up[CONTEXT_FIX_MAX], fix[CONTEXT_FIX_MAX + 32];
+	struct link lo = { 0 };
+
+	if (link_find(if_nametoindex("lo"), &lo, NULL) != 1 || !lo.up) {
+		snprintf(fix, sizeof(fix), "ip link set lo up%s%s", x->installed ? " && " : "",
+			 x->installed ? context_up(x->spec, up) : "");
+		context_report(x, DOCTOR_FAIL,
+			       "the route that delivers intercepted packets goes by lo; that of "
+			       "IPv6 was deleted as lo went down, and does not come back with it",
+			       fix, "lo is down");
+	}
+	context_ok(x, "lo is up");
+}
+
+void check_kernel_ipv6(struct doctor_context *x)
+{
+	char up[CONTEXT_FIX_MAX], fix[CONTEXT_FIX_MAX + 64];
+
+	if (route_family_usable(AF_INET6)) {
+		context_ok(x, x->spec->ipv6 ? "IPv6 is usable on lo"
+					    : "IPv4 alone is to be intercepted");
+		return;
+	}
+	for (unsigned i = 0; i < x->devices; i++) {
+		struct intercept changed = *x->spec;
+
+		if (context_sysctl(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
+			continue;
+		/* One of both families: `up` leaves out the one that it cannot deliver. */
+		if (endpoint_is_loopback(&changed.to4)) {
+			changed.ipv6 = true;
+			changed.to6 = (struct endpoint){ .family = AF_INET6,
+							 .port = changed.to4.port,
+							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
+		}
+		snprintf(fix, sizeof(fix), "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s",
+			 context_up(&changed, up));
+		context_report(x, DOCTOR_FAIL,
+			       "IPv6 packets cannot be delivered to lo: those of clients pass by "
+			       "the proxy",
+			       fix, "net.ipv6.conf.lo.disable_ipv6=1, but IPv6 is in use on %s",
+			       x->device[i].name);
+		return;
+	}
+	context_ok(x, "no IPv6 on this host");
+}
+
+/* --- bridges ---------------------------------------------------------------------------------- */
+
+/* Packets come in by the bridge, whatever port they came in by. */
+static void report_port(struct doctor_context *x, const struct link *port,
+			const struct link *bridge)
+{
+	struct intercept changed = *x->spec;
+	char fix[CONTEXT_FIX_MAX];
+
+	for (unsigned i = 0; i < changed.devices; i++)
+		if (!strcmp(changed.device[i], port->name))
+			snprintf(changed.device[i], IFNAMSIZ, "%s", bridge->name);
+	context_report(x, DOCTOR_FAIL,
+		       "what comes in by a port is a frame of the bridge; the packets for this "
+		       "host come in by the bridge itself, and no rule for the port matches",
+		       context_up(&changed, fix), "--iif %s is a port of bridge %s", port->name,
+		       bridge->name);
+}
+
+/* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before the
+ * packet is routed (ip_rcv() orphans it), and prerouting is not run a second time (ip_sabotage_in). */
+static void check_bridge(struct doctor_context *x, const struct link *bridge)
+{
+	bool four = bridge->calls_iptables ||
+		    context_sysctl(0, "net/bridge/bridge-nf-call-iptables") > 0;
+	bool six = bridge->calls_ip6tables ||
+		   context_sysctl(0, "net/bridge/bridge-nf-call-ip6tables") > 0;
+	char fix[160];
+
+	four &= x->spec->ipv4;
+	six &= x->spec->ipv6;
+	if (!four && !six)
+		return;
+	snprintf(fix, sizeof(fix), "sysctl -w%s%s",
+		 four ? " net.bridge.bridge-nf-call-iptables=0" : "",
+		 six ? " net.bridge.bridge-nf-call-ip6tables=0" : "");
+	context_report(x, DOCTOR_FAIL,
+		       "br_netfilter (Docker and Kubernetes load it) runs the rules on frames of "
+		       "the bridge: the counters count, but the connections are lost; with it off, "
+		       "iptables no longer filters between containers of one bridge",
+		       fix, "%s is a bridge and%s%s", bridge->name,
+		       four ? " net.bridge.bridge-nf-call-iptables=1" : "",
+		       six ? " net.bridge.bridge-nf-call-ip6tables=1" : "");
+}
+
+void check_kernel_bridge(struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->devices; i++) {
+		const struct link *device = &x->device[i];
+		struct link master;
+
+		if (device->is_bridge)
+			check_bridge(x, device);
+		else if (x->spec->devices && device->master &&
+			 link_find(device->master, &master, NULL) == 1 && master.is_bridge)
+			report_port(x, device, &master);
+	}
+	context_ok(x, "no bridge in the way");
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include "socket/transparent.h"
+#include "tproxy-setup/networkd.h"
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- rules and routes of others --------------------------------------------------------------- */
+
+/* One family's rules against the specification's numbers. */
+struct scan {
+	struct doctor_context *x;
+	sa_family_t family;
+	uint32_t taken; /* bits: values of the mark's lowest 32 that others use */
+};
+
+static const char *ip_of(sa_family_t family)
+{
+	return family == AF_INET ? "ip" : "ip -6";
+}
+
+/* Another value under the same mask that no rule of others and no mark of ours has. */
+static struct mark free_mark(const struct intercept *spec, uint32_t taken)
+{
+	struct mark mark = spec->mark;
+
+	for (uint32_t value = 1; value < 32; value++) {
+		mark.value = value << __builtin_ctz(mark.mask);
+		if (!(mark.value & ~mark.mask) && !(taken >> value & 1) &&
+		    !intercept_marks_clash(&mark, &spec->mark) &&
+		    !intercept_marks_clash(&mark, &spec->upstream_mark))
+			break;
+	}
+	return mark;
+}
+
+static int note_mark(const struct route_rule *rule, void *context)
+{
+	struct scan *scan = context;
+	uint32_t value = (rule->mark.value & scan->x->spec->mark.mask) >>
+			 __builtin_ctz(scan->x->spec->mark.mask);
+
+	if (rule->mark.mask && value < 32)
+		scan->taken |= 1U << value;
+	return 0;
+}
+
+/* Does a rule for one mark catch packets that carry just the other? */
+static bool catches(const struct mark *a, const struct mark *b)
+{
+	return a->mask & b->mask && intercept_marks_clash(a, b);
+}
+
+static int judge_rule(const struct route_rule *rule, void *context)
+{
+	struct scan *scan = context;
+	const struct intercept *spec = scan->x->spec;
+	struct intercept changed = *spec;
+	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX], fix[CONTEXT_FIX_MAX];
+
+	if (rule->protocol == TRANSPARENT_PROTOCOL || rule->inverted ||
+	    !catches(&rule->mark, &spec->mark))
+		return 0;
+	changed.mark = free_mark(spec, scan->taken);
+	context_report(scan->x, DOCTOR_FAIL,
+		       "one mark cannot say two things: packets of one of the two go the "
+		       "other's way",
+		       context_up(&changed, fix),
+		       "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
+		       ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
+		       rule->table, quantity_format_mark(&spec->mark, ours));
+	return 0;
+}
+
+static void check_table(struct doctor_context *x, sa_family_t family)
+{
+	const struct route_plan plan = { family, x->spec->mark, x->spec->table, x->spec->pref };
+	struct route_state state;
+	struct intercept changed = *x->spec;
+	char conflict[160], fix[CONTEXT_FIX_MAX];
+
+	if (route_look(x->kernel->route, &plan, &state, conflict, NULL))
+		return;
+	if (conflict[0]) {
+		changed.table = route_free_table(x->kernel->route, x->spec->table);
+		context_report(x, DOCTOR_FAIL,
+			       "the table must hold our route alone; what is there is never "
+			       "touched",
+			       context_up(&changed, fix), "routing table %u: %s", x->spec->table,
+			       conflict);
+	}
+	if (x->installed && !(state.rule && state.route))
+		context_report(x, DOCTOR_FAIL,
+			       "intercepted packets are not delivered to this host; another "
+			       "program removed it (systemd-networkd removes foreign rules, an "
+			       "interface that goes down takes its routes along)",
+			       context_up(x->spec, fix), "our %s%s%s is missing in `%s %s`",
+			       state.rule ? "" : "rule", state.rule || state.route ? "" : " and ",
+			       state.route ? "" : "route", ip_of(family),
+			       state.rule ? "route show table all" : "rule");
+}
+
+void check_routing_conflicts(struct doctor_context *x)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+
+	for (int i = 0; i < 2; i++) {
+		struct scan scan = { x, families[i], 0 };
+
+		if (!(families[i] == AF_INET ? x->spec->ipv4 : x->spec->ipv6))
+			continue;
+		check_table(x, families[i]);
+		route_each_rule(x->kernel->route, families[i], note_mark, &scan, NULL);
+		route_each_rule(x->kernel->route, families[i], judge_rule, &scan, NULL);
+	}
+	context_ok(x, "table %u, preference %u and the mark are ours alone", x->spec->table,
+		   x->spec->pref);
+}
+
+/* --- systemd-networkd ------------------------------------------------------------------------- */
+
+void check_routing_networkd(struct doctor_context *x)
+{
+	struct networkd_state state;
+
+	networkd_look(&state);
+	if (!state.pid) {
+		context_ok(x, "systemd-networkd does not run here");
+		return;
+	}
+	if (state.removes_rules)
+		context_report(
+			x, DOCTOR_WARN,
+			"whenever it configures an interface it removes every routing rule that it "
+			"did not make: intercepted packets are no longer delivered here, and lost",
+			"mkdir -p /etc/systemd/networkd.conf.d && { echo '[Network]'; "
+			"echo ManageForeignRoutingPolicyRules=no; } "
+			">/etc/systemd/networkd.conf.d/tproxy-tools.conf && "
+			"systemctl restart systemd-networkd",
+			"systemd-networkd (pid %ld) runs with ManageForeignRoutingPolicyRules=yes "
+			"(%s)",
+			state.pid, state.source);
+	context_ok(x, "systemd-networkd (pid %ld) leaves foreign rules alone (%s)", state.pid,
+		   state.source);
+}
+
+/* --- the kernel's word on delivery ------------------------------------------------------------ */
+
+static void describe_question(const struct route_question *q, char buf[200])
+{
+	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
+	char device[IFNAMSIZ] = "this host";
+
+	if_indextoname(q->iif, device);
+	snprintf(buf, 200, "RTM_GETROUTE for %s -> %s, mark 0x%x, from %s",
+		 endpoint_format_address(&q->source, source),
+		 endpoint_format_address(&q->destination, destination), q->mark, device);
+}
+
+/* Which rule leads to that table before ours is asked. */
+struct culprit {
+	uint32_t table, pref_limit, pref;
+	bool found;
+};
+
+static int find_culprit(const struct route_rule *rule, void *context)
+{
+	struct culprit *c = context;
+
+	if (rule->table != c->table || rule->pref > c->pref_limit ||
+	    rule->protocol == TRANSPARENT_PROTOCOL)
+		return 0;
+	c->found = true;
+	c->pref = rule->pref;
+	return 1;
+}
+
+/* What stands before ours can be gone round by a lower preference; 0 is the local table's. */
+static void report_earlier_rule(struct doctor_context *x, const struct route_question *q,
+				const struct route_answer *answer, const struct culprit *c)
+{
+	struct intercept changed = *x->spec;
+	char asked[200], fix[CONTEXT_FIX_MAX];
+
+	changed.pref = c->pref > 1 ? c->pref - 1 : 1;
+	describe_question(q, asked);
+	context_report(x, DOCTOR_FAIL,
+		       "that rule is asked before ours, and intercepted packets are routed on "
+		       "instead of being delivered",
+		       context_up(&changed, fix),
+		       "%s: table %u, by the rule with preference %u, which is not ours", asked,
+		       answer->table, c->pref);
+}
+
+static void report_undelivered(struct doctor_context *x, const struct route_question *q,
+			       const struct route_answer *answer, const struct failure *why)
+{
+	char asked[200], fix[CONTEXT_FIX_MAX];
+
+	describe_question(q, asked);
+	if (why->err)
+		context_report(x, DOCTOR_FAIL,
+			       "the packet is dropped where it should be "
+			       "delivered to the listener",
+			       check_sysctl_mend_source(x, q->iif, fix), "%s: %s", asked,
+			       strerror(why->err));
+	else
+		context_report(x, DOCTOR_FAIL,
+			       "the packet is routed on where it should be "
+			       "delivered to the listener",
+			       context_up(x->spec, fix),
+			       "%s: type %d, table %u instead of `local` in table %u", asked,
+			       answer->type, answer->table, x->spec->table);
+}
+
+/* Is a packet with our mark delivered, in the way that this family's rules are now? Returns false when
+ * something was reported. */
+static bool check_delivery(struct doctor_context *x, const struct route_question *q)
+{
+	struct culprit c = { .pref_limit = x->spec->pref };
+	struct route_answer answer = { 0 };
+	struct failure why = { 0 };
+	int err = route_ask(x->kernel->route, q, &answer, &why);
+
+	if (!err && answer.type == RTN_LOCAL && answer.table == x->spec->table)
+		return true;
+	c.table = answer.table;
+	if (!err && answer.table != RT_TABLE_LOCAL)
+		route_each_rule(x->kernel->route, q->destination.family, find_culprit, &c, NULL);
+	if (c.found)
+		report_earlier_rule(x, q, &answer, &c);
+	else if (x->installed)
+		report_undelivered(x, q, &answer, &why);
+	return !c.found && !x->installed;
+}
+
+void check_routing_delivery(struct doctor_context *x)
+{
+	bool fine = true;
+
+	for (unsigned i = 0; fine && i < x->flows; i++) {
+		const struct context_flow *flow = &x->flow[i];
+		const struct route_question question = {
+			.source = flow->client,
+			.destination = flow->destination,
+			.mark = x->spec->mark.value,
+			/* What this host opens is routed to lo on its way out. */
+			.iif = flow->own ? 0 : flow->device->index,
+			.protocol = flow->protocol,
+		};
+
+		fine = check_delivery(x, &question);
+	}
+	if (!x->flows)
+		context_report(x, DOCTOR_WARN,
+			       "nothing is intercepted as long as there is no such interface "
+			       "with an address",
+			       "ip -brief address",
+			       "no interface by which intercepted packets "
+			       "could come in");
+	context_ok(x,
+		   x->installed ? "marked packets are delivered by table %u, says RTM_GETROUTE"
+				: "no rule stands before ours (table %u)",
+		   x->spec->table);
+}
+
+/* --- the servers' answers --------------------------------------------------------------------- */
+
+/* What comes back from the server to the client's address, by the interface of the upstream leg. */
+static bool check_answer(struct doctor_context *x, const struct context_flow *flow)
+{
+	const struct route_question question = {
+		.source = flow->destination,
+		.destination = flow->client,
+		.mark = x->spec->mark.value,
+		.iif = flow->upstream.index,
+		.protocol = flow->protocol,
+	};
+
+	return !flow->upstream.index || !x->installed || flow->own || check_delivery(x, &question);
+}
+
+/* Relayed connections that wait for a server's answer that does not come. */
+struct waiting {
+	struct doctor_context *x;
+	unsigned count, established;
+	struct sockdiag_socket first;
+};
+
+static bool is_spoofed(struct doctor_context *x, const struct endpoint *local)
+{
+	const struct route_question question = { .destination = *local };
+	struct route_answer answer;
+
+	return !route_ask(x->kernel->route, &question, &answer, NULL) && answer.type != RTN_LOCAL;
+}
+
+static int visit_upstream(const struct sockdiag_socket *s, void *context)
+{
+	struct waiting *w = context;
+
+	if (s->transparent != SOCKDIAG_YES || s->state != TCP_SYN_SENT || s->retransmits < 2 ||
+	    !is_spoofed(w->x, &s->local))
+		return 0;
+	if (!w->count++)
+		w->first = *s;
+	return 0;
+}
+
+static void report_waiting(struct doctor_context *x, const struct waiting *w)
+{
+	char server[ENDPOINT_TEXT_MAX], client[ENDPOINT_TEXT_MAX],
+		own[ENDPOINT_TEXT_MAX] = "THIS_HOST";
+	struct endpoint address = w->first.peer, source;
+	char fix[CONTEXT_FIX_MAX];
+
+	if (context_source_to(&address, &source))
+		endpoint_format_address(&source, own);
+	endpoint_format_address(&w->first.local, client);
+	snprintf(fix, sizeof(fix), "%s route add %s via %s  # on %s", ip_of(address.family), client,
+		 own, endpoint_format_address(&address, server));
+	context_report(x, DOCTOR_WARN,
+		       "the server answers to the client's address, and unless its way there is "
+		       "through this host, its answers bypass the proxy; or the server is down",
+		       fix,
+		       "%u connections as %s to %s are sent again and again, and no answer "
+		       "comes back",
+		       w->count, client, endpoint_format(&w->first.peer, server));
+}
+
+void check_routing_answers(struct doctor_context *x)
+{
+	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
+						.states = 1U << TCP_SYN_SENT };
+	struct waiting w = { .x = x };
+	bool fine = true;
+
+	for (unsigned i = 0; fine && i < x->flows; i++)
+		fine = check_answer(x, &x->flow[i]);
+	if (!sockdiag_dump(x->diag, &filter, visit_upstream, &w, NULL) && w.count)
+		report_waiting(x, &w);
+	context_ok(x, "answers to clients' addresses come back to this host");
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- effective values and what sets them ------------------------------------------------------ */
+
+/* net.ipv4.conf: most settings count when they are set for all interfaces or for this one; the kernel
+ * takes the greater value (IN_DEV_MAXCONF, IN_DEV_ORCONF). */
+static long effective(const char *device, const char *setting)
+{
+	long all = context_sysctl(0, "net/ipv4/conf/all/%s", setting);
+	long own = context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting);
+
+	return all > own ? all : own;
+}
+
+/* `sysctl -w net.ipv4.conf.all.x=0 ...` that grows. */
+struct mend {
+	char text[CONTEXT_FIX_MAX];
+};
+
+static void mend_add(struct mend *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void mend_add(struct mend *m, const char *format, ...)
+{
+	size_t used = strlen(m->text);
+	char setting[96];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(setting, sizeof(setting), format, ap);
+	va_end(ap);
+	if (!strstr(m->text, setting))
+		snprintf(m->text + used, sizeof(m->text) - used, "%s%s", used ? " " : "sysctl -w ",
+			 setting);
+}
+
+/* Set it for an interface. sysctl(8) wants a slash for a dot in it. */
+static void mend_device(struct mend *m, const char *device, const char *setting, int value)
+{
+	char name[IFNAMSIZ];
+
+	snprintf(name, sizeof(name), "%s", device);
+	for (char *dot = name; (dot = strchr(dot, '.'));)
+		*dot = '/';
+	mend_add(m, "net.ipv4.conf.%s.%s=%d", name, setting, value);
+}
+
+/* Switch off for all and for this interface, where it is on. */
+static void mend_off(struct mend *m, const char *device, const char *setting)
+{
+	if (context_sysctl(0, "net/ipv4/conf/all/%s", setting))
+		mend_device(m, "all", setting, 0);
+	if (context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting))
+		mend_device(m, device, setting, 0);
+}
+
+static void where_set(const char *device, const char *setting, char buf[120])
+{
+	snprintf(buf, 120, "net.ipv4.conf: all.%s=%ld, %s.%s=%ld", setting,
+		 context_sysctl(0, "net/ipv4/conf/all/%s", setting), device, setting,
+		 context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting));
+}
+
+/* --- source validation ------------------------------------------------------------------------ */
+
+/* The route back to the source of a marked packet is looked up with the mark, and that is our local
+ * route: the source seems to be this host's own, which is refused unless accept_local says otherwise
+ * (fib_validate_source()); a strict rp_filter then misses the interface in it. */
+static bool mark_breaks(const char *device)
+{
+	return effective(device, "src_valid_mark") &&
+	       !(effective(device, "accept_local") && effective(device, "rp_filter") != 1);
+}
+
+static bool kernel_refuses(struct doctor_context *x, const struct context_flow *flow, uint32_t mark)
+{
+	const struct route_question question = {
+		.source = flow->client,
+		.destination = flow->destination,
+		.mark = mark,
+		.iif = flow->device->index,
+		.protocol = flow->protocol,
+	};
+	struct route_answer answer;
+	struct failure why = { 0 };
+
+	return route_ask(x->kernel->route, &question, &answer, &why) &&
+	       (why.err == EINVAL || why.err == EXDEV);
+}
+
+static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
+{
+	struct mend mend = { "" };
+	char where[120];
+
+	mend_off(&mend, device, "src_valid_mark");
+	where_set(device, "src_valid_mark", where);
+	context_report(
+		x, DOCTOR_FAIL,
+		"intercepted packets are dropped as martians: their source is looked up with the "
+		"mark and found to be local; where src_valid_mark is needed (wg-quick sets it), "
+		"accept_local=1 mends it, too, unless rp_filter is 1",
+		mend.text, "%s%s", where,
+		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)"
+			: "");
+}
+
+/* Was that interface judged already, as that of an earlier flow? */
+static bool judged(const struct doctor_context *x, unsigned flow, bool upstream)
+{
+	unsigned index = upstream ? x->flow[flow].upstream.index : x->flow[flow].device->index;
+
+	for (unsigned i = 0; i <= flow; i++) {
+		if (x->flow[i].client.family != AF_INET || x->flow[i].own)
+			continue;
+		if ((i < flow || upstream) && x->flow[i].device->index == index)
+			return true;
+		if (i < flow && x->flow[i].upstream.index == index)
+			return true;
+	}
+	return false;
+}
+
+void check_sysctl_src_valid_mark(struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->flows; i++) {
+		const struct context_flow *flow = &x->flow[i];
+
+		/* IPv6 has no such check, and what goes by lo keeps its route. */
+		if (flow->client.family != AF_INET || flow->own)
+			continue;
+		if (!judged(x, i, false) && mark_breaks(flow->device->name))
+			report_src_valid_mark(x, flow->device->name,
+					      x->installed &&
+						      kernel_refuses(x, flow, x->spec->mark.value));
+		if (flow->upstream.index && !judged(x, i, true) && mark_breaks(flow->upstream.name))
+			report_src_valid_mark(x, flow->upstream.name, false);
+	}
+	context_ok(x, "src_valid_mark=0, or accept_local=1 without rp_filter=1, where packets "
+		      "come in");
+}
+
+const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
+				     char buf[CONTEXT_FIX_MAX])
+{
+	struct mend mend = { "" };
+	char device[IFNAMSIZ] = "all";
+
+	(void)x;
+	if_indextoname(iif, device);
+	if (mark_breaks(device))
+		mend_off(&mend, device, "src_valid_mark");
+	if (effective(device, "rp_filter") == 1)
+		mend_device(&mend, device, "rp_filter", 2);
+	snprintf(buf, CONTEXT_FIX_MAX, "%s", *mend.text ? mend.text : "ip route show table all");
+	return buf;
+}
+
+/* How often the reverse path filter dropped something in this network namespace. */
+static unsigned long count_filtered(void)
+{
+	char names[4096], values[4096], *name, *value, *rest_names = names, *rest_values = values;
+	FILE *in = fopen("/proc/net/netstat", "re");
+	unsigned long count = 0;
+
+	while (in && fgets(names, sizeof(names), in) && fgets(values, sizeof(values), in)) {
+		rest_names = names;
+		rest_values = values;
+		while ((name = strsep(&rest_names, " \n")) && (value = strsep(&rest_values, " \n")))
+			if (!strcmp(name, "IPReversePathFilter"))
+				sscanf(value, "%lu", &count);
+	}
+	if (in)
+		fclose(in);
+	return count;
+}
+
+static void report_rp_filter(struct doctor_context *x, enum doctor_severity severity,
+			     const char *device, const char *seen)
+{
+	struct mend mend = { "" };
+	char where[120];
+
+	mend_device(&mend, device, "rp_filter", 2);
+	where_set(device, "rp_filter", where);
+	context_report(x, severity,
+		       "the greater of the two values counts, and 1 drops packets whose way "
+		       "back is by another interface; 2 (loose) is enough against spoofing",
+		       mend.text, "%s; %s", where, seen);
+}
+
+void check_sysctl_rp_filter(struct doctor_context *x)
+{
+	unsigned long count = count_filtered();
+	const char *told = NULL;
+	char seen[200];
+
+	for (unsigned i = 0; i < x->flows; i++) {
+		const struct context_flow *flow = &x->flow[i];
+		const char *device = flow->device->name;
+		char client[ENDPOINT_TEXT_MAX];
+
+		if (flow->client.family != AF_INET || flow->own ||
+		    effective(device, "rp_filter") != 1 || (told && !strcmp(told, device)))
+			continue;
+		told = device;
+		endpoint_format_address(&flow->client, client);
+		if (kernel_refuses(x, flow, 0)) {
+			snprintf(seen, sizeof(seen),
+				 "RTM_GETROUTE refuses a packet from %s that came in there",
+				 client);
+			report_rp_filter(x, DOCTOR_FAIL, device, seen);
+		} else if (count) {
+			snprintf(seen, sizeof(seen),
+				 "it has dropped %lu packets (IPReversePathFilter)", count);
+			report_rp_filter(x, DOCTOR_WARN, device, seen);
+		}
+	}
+	context_ok(x, "no source of these packets is refused");
+}
+
+/* --- marks of sockets and answers ------------------------------------------------------------- */
+
+void check_sysctl_fwmark_accept(struct doctor_context *x)
+{
+	bool on = context_sysctl(0, "net/ipv4/tcp_fwmark_accept") == 1;
+	char mark[QUANTITY_MARK_MAX];
+
+	if (on && x->spec->tcp && !check_listener_all_marked(x))
+		context_report(
+			x, DOCTOR_FAIL,
+			"accepted sockets take the intercept mark, and what they send is routed "
+			"back to lo: clients never get an answer; a listener with a mark of its "
+			"own (tproxy-listen --listener-mark) keeps that",
+			"sysctl -w net.ipv4.tcp_fwmark_accept=0",
+			"net.ipv4.tcp_fwmark_accept=1, intercepted packets carry %s, and the "
+			"listener has no mark",
+			quantity_format_mark(&x->spec->mark, mark));
+	context_ok(x, on ? "net.ipv4.tcp_fwmark_accept=1, but the listener has its own mark"
+			 : "net.ipv4.tcp_fwmark_accept=0");
+}
+
+void check_sysctl_fwmark_reflect(struct doctor_context *x)
+{
+	struct mend mend = { "" };
+
+	if (x->spec->ipv4 && context_sysctl(0, "net/ipv4/fwmark_reflect") == 1)
+		mend_add(&mend, "net.ipv4.fwmark_reflect=0");
+	if (x->spec->ipv6 && context_sysctl(0, "net/ipv6/fwmark_reflect") == 1)
+		mend_add(&mend, "net.ipv6.fwmark_reflect=0");
+	if (*mend.text)
+		context_report(x, DOCTOR_FAIL,
+			       "resets and ICMP errors that the kernel sends carry the intercept "
+			       "mark and are routed back to lo: connections hang where they "
+			       "should end",
+			       mend.text, "fwmark_reflect=1");
+	context_ok(x, "net.ipv4.fwmark_reflect=0, net.ipv6.fwmark_reflect=0");
+}
+
+/* --- what is needed at times ------------------------------------------------------------------ */
+
+static bool wants_loopback(const struct intercept *spec)
+{
+	for (size_t i = 0; i < spec->dst.count; i++) {
+		const struct cidr *c = &spec->dst.at[i];
+
+		if (c->family == AF_INET && (ntohl(c->addr.v4.s_addr) >> 24) == IN_LOOPBACKNET)
+			return true;
+	}
+	return false;
+}
+
+void check_sysctl_route_localnet(struct doctor_context *x)
+{
+	struct mend mend = { "" };
+	char where[120] = "";
+
+	if (!wants_loopback(x->spec) || !x->spec->include_own) {
+		context_ok(x, "no destination in 127.0.0.0/8 is asked for");
+		return;
+	}
+	for (unsigned i = 0; i < x->devices; i++)
+		if (!effective(x->device[i].name, "route_localnet")) {
+			mend_device(&mend, x->device[i].name, "route_localnet", 1);
+			where_set(x->device[i].name, "route_localnet", where);
+		}
+	if (*mend.text)
+		context_report(x, DOCTOR_FAIL,
+			       "packets for 127.0.0.0/8 that come in by an interface are dropped "
+			       "as martians",
+			       mend.text, "--dst in 127.0.0.0/8; %s", where);
+	context_ok(x, "route_localnet=1 where packets come in");
+}
+
+void check_sysctl_forwarding(struct doctor_context *x)
+{
+	struct mend mend = { "" };
+
+	if (x->spec->ipv4 && !context_sysctl(1, "net/ipv4/ip_forward"))
+		mend_add(&mend, "net.ipv4.ip_forward=1");
+	if (x->spec->ipv6 && !context_sysctl(1, "net/ipv6/conf/all/forwarding"))
+		mend_add(&mend, "net.ipv6.conf.all.forwarding=1");
+	if (*mend.text)
+		context_report(x, DOCTOR_WARN,
+			       "interception works without it, but what is not intercepted goes "
+			       "nowhere: other ports, DNS, ICMP errors",
+			       mend.text, "this host does not forward: %s",
+			       strchr(mend.text, '.') && strstr(mend.text, "ipv4")
+				       ? "net.ipv4.ip_forward=0"
+				       : "net.ipv6.conf.all.forwarding=0");
+	context_ok(x, "this host forwards what is not intercepted");
+}
+
+void check_sysctl_migrate_req(struct doctor_context *x)
+{
+	unsigned processes = check_listener_processes(x);
+
+	if (context_sysctl(1, "net/ipv4/tcp_migrate_req")) {
+		context_ok(x, "net.ipv4.tcp_migrate_req=1");
+		return;
+	}
+	if (processes > 1)
+		context_report(x, DOCTOR_WARN,
+			       "when one of them ends, the connections that wait in its queue are "
+			       "reset rather than given to the others",
+			       "sysctl -w net.ipv4.tcp_migrate_req=1",
+			       "net.ipv4.tcp_migrate_req=0, and %u processes listen there",
+			       processes);
+	context_ok(x, "net.ipv4.tcp_migrate_req=0, and one process alone has sockets there");
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * checks - the doctor's checks, by what they look at. Each reports at least one finding.
+ */
+#ifndef TPROXY_SETUP_DOCTOR_CHECKS_H
+#define TPROXY_SETUP_DOCTOR_CHECKS_H
+
+#include "tproxy-setup/doctor/context.h"
+
+/* check_kernel.c: what this kernel was built with; lo and the families; bridges. */
+void check_kernel_support(struct doctor_context *x);
+void check_kernel_loopback(struct doctor_context *x);
+void check_kernel_ipv6(struct doctor_context *x);
+void check_kernel_bridge(struct doctor_context *x);
+
+/* check_sysctl.c: settings under net.ipv4 and net.ipv6 that decide over marked packets. */
+void check_sysctl_src_valid_mark(struct doctor_context *x);
+void check_sysctl_rp_filter(struct doctor_context *x);
+void check_sysctl_route_localnet(struct doctor_context *x);
+void check_sysctl_fwmark_accept(struct doctor_context *x);
+void check_sysctl_fwmark_reflect(struct doctor_context *x);
+void check_sysctl_forwarding(struct doctor_context *x);
+void check_sysctl_migrate_req(struct doctor_context *x);
+
+/* The command after which the kernel no longer refuses the source of marked packets that come in by
+ * that interface. Returns buf. */
+const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
+				     char buf[CONTEXT_FIX_MAX]);
+
+/* check_routing.c: policy routing of the intercepted packets and of the servers' answers. */
+void check_routing_conflicts(struct doctor_context *x);
+void check_routing_networkd(struct doctor_context *x);
+void check_routing_delivery(struct doctor_context *x);
+void check_routing_answers(struct doctor_context *x);
+
+/* check_listener.c: who would get the connections. */
+void check_listener_present(struct doctor_context *x);
+void check_listener_group(struct doctor_context *x);
+void check_listener_mark(struct doctor_context *x);
+
+/* Has every TCP listener that gets connections a mark of its own? How many processes share them? */
+bool check_listener_all_marked(const struct doctor_context *x);
+unsigned check_listener_processes(const struct doctor_context *x);
+
+/* check_firewall.c: what other programs' rules do to the packets on their way. */
+void check_firewall_legacy(struct doctor_context *x);
+void check_firewall_mark(struct doctor_context *x);
+void check_firewall_tproxy(struct doctor_context *x);
+void check_firewall_prerouting(struct doctor_context *x);
+void check_firewall_input(struct doctor_context *x);
+void check_firewall_output(struct doctor_context *x);
+
+/* check_conntrack.c: connection tracking, and flows that it knows. */
+void check_conntrack_mode(struct doctor_context *x);
+void check_conntrack_invalid(struct doctor_context *x);
+void check_conntrack_flowtable(struct doctor_context *x);
+void check_conntrack_older(struct doctor_context *x);
+
+#endif

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/context.h"
+
+#include "net/listening.h"
+#include <errno.h>
+#include <ifaddrs.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The port of examples when all ports are intercepted; the port that clients use in them. */
+#define EXAMPLE_PORT	    80
+#define EXAMPLE_CLIENT_PORT 40000
+
+/* Addresses that nobody has (RFC 5737, RFC 3849), when no interface has a network for an example. */
+#define EXAMPLE_IPV4 "203.0.113.77"
+#define EXAMPLE_IPV6 "2001:db8:ffff::77"
+
+/* --- reporting -------------------------------------------------------------------------------- */
+
+static void report(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		   const char *fix, const char *evidence, va_list ap)
+	__attribute__((format(printf, 5, 0)));
+static void report(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		   const char *fix, const char *evidence, va_list ap)
+{
+	char text[768];
+	const struct doctor_finding finding = { x->check, severity, text, why, fix };
+
+	vsnprintf(text, sizeof(text), evidence, ap);
+	x->findings++;
+	x->report(&finding, x->context);
+}
+
+void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		    const char *fix, const char *evidence, ...)
+{
+	va_list ap;
+
+	va_start(ap, evidence);
+	report(x, severity, why, fix, evidence, ap);
+	va_end(ap);
+}
+
+void context_ok(struct doctor_context *x, const char *evidence, ...)
+{
+	va_list ap;
+
+	if (x->findings)
+		return;
+	va_start(ap, evidence);
+	report(x, DOCTOR_OK, "", "", evidence, ap);
+	va_end(ap);
+}
+
+long context_sysctl(long otherwise, const char *path, ...)
+{
+	char full[160] = "/proc/sys/";
+	size_t used = strlen(full);
+	long value = otherwise;
+	va_list ap;
+	FILE *in;
+
+	va_start(ap, path);
+	vsnprintf(full + used, sizeof(full) - used, path, ap);
+	va_end(ap);
+	in = fopen(full, "re");
+	if (in && fscanf(in, "%ld", &value) != 1)
+		value = otherwise;
+	if (in)
+		fclose(in);
+	return value;
+}
+
+const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX])
+{
+	char options[CONTEXT_FIX_MAX - 32];
+
+	snprintf(buf, CONTEXT_FIX_MAX, "tproxy-setup up %s",
+		 intercept_options(spec, options, sizeof(options)));
+	return buf;
+}
+
+/* Connecting a UDP socket sends nothing. */
+bool context_source_to(const struct endpoint *destination, struct endpoint *out)
+{
+	union endpoint_sockaddr sa;
+	socklen_t length = endpoint_to_sockaddr(destination, &sa);
+	int fd = socket(destination->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool found = fd >= 0 && !connect(fd, &sa.sa, length);
+
+	length = sizeof(sa);
+	found = found && !getsockname(fd, &sa.sa, &length);
+	if (found)
+		*out = endpoint_from_sockaddr(&sa, length);
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/* --- interfaces and example flows ------------------------------------------------------------- */
+
+static bool is_ingress(const struct intercept *spec, const char *name)
+{
+	for (unsigned i = 0; i < spec->devices; i++) {
+		const char *pattern = spec->device[i];
+		size_t length = strcspn(pattern, "*");
+
+		if (pattern[length] ? !strncmp(pattern, name, length) : !strcmp(pattern, name))
+			return true;
+	}
+	return !spec->devices && strcmp(name, "lo");
+}
+
+static int add_device(const struct link *link, void *context)
+{
+	struct doctor_context *x = context;
+
+	if (!strcmp(link->name, "lo"))
+		x->lo = *link;
+	if (is_ingress(x->spec, link->name) && x->devices < CONTEXT_DEVICES_MAX)
+		x->device[x->devices++] = *link;
+	return 0;
+}
+
+/* What getifaddrs() gives has room for any address. */
+static struct endpoint address_of(const struct sockaddr *sa)
+{
+	return sa ? endpoint_from_sockaddr(sa, sizeof(struct sockaddr_in6))
+		  : (struct endpoint){ 0 };
+}
+
+static bool is_own_address(const struct ifaddrs *all, const struct endpoint *e)
+{
+	for (; all; all = all->ifa_next) {
+		struct endpoint own = address_of(all->ifa_addr);
+
+		if (own.family == e->family && endpoint_same_address(&own, e))
+			return true;
+	}
+	return false;
+}
+
+/* A host of the prefix that is not this one; false when there is none. */
+static bool host_in(const struct cidr *prefix, const struct ifaddrs *all, struct endpoint *out)
+{
+	uint8_t *last = (uint8_t *)&out->addr + (prefix->family == AF_INET ? 3 : 15);
+	unsigned whole = prefix->family == AF_INET ? 32 : 128;
+	uint8_t first;
+
+	*out = (struct endpoint){ .family = prefix->family };
+	memcpy(&out->addr, &prefix->addr, whole / 8);
+	if (prefix->length == whole)
+		return !is_own_address(all, out);
+	first = *last;
+	for (unsigned i = whole - prefix->length > 1 ? 1 : 0; i < 8; i++) {
+		*last = (uint8_t)(first + i);
+		if (endpoint_in_cidr(out, prefix) && !is_own_address(all, out))
+			return true;
+	}
+	return false;
+}
+
+/* The network that an interface's address is in, as a prefix. */
+static bool network_of(const struct ifaddrs *a, struct cidr *out)
+{
+	struct endpoint own = address_of(a->ifa_addr), mask = address_of(a->ifa_netmask);
+	uint8_t *at = (uint8_t *)&own.addr, *bits = (uint8_t *)&mask.addr;
+
+	if (!endpoint_is_set(&own) || mask.family != own.family || own.scope)
+		return false;
+	*out = (struct cidr){ .family = own.family };
+	for (unsigned i = 0; i < (own.family == AF_INET ? 4 : 16); i++) {
+		at[i] &= bits[i];
+		out->length = (uint8_t)(out->length + __builtin_popcount(bits[i]));
+	}
+	memcpy(&out->addr, &own.addr, own.family == AF_INET ? 4 : 16);
+	return true;
+}
+
+/* A neighbour on an interface that is (or is not, for !same) `device`. */
+static bool neighbour(const struct ifaddrs *all, const struct link *device, bool same,
+		      sa_family_t family, struct endpoint *out)
+{
+	for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
+		struct cidr network;
+
+		if (!a->ifa_addr || a->ifa_addr->sa_family != family ||
+		    !strcmp(a->ifa_name, "lo") || !strcmp(a->ifa_name, device->name) != same ||
+		    !network_of(a, &network))
+			continue;
+		if (host_in(&network, all, out))
+			return true;
+	}
+	return false;
+}
+
+/* Is the way back to that client by this interface? */
+static bool is_behind(struct doctor_context *x, const struct endpoint *client,
+		      const struct link *device)
+{
+	const struct route_question question = { .destination = *client };
+	struct route_answer answer;
+
+	return !route_ask(x->kernel->route, &question, &answer, NULL) &&
+	       answer.oif == device->index;
+}
+
+static bool choose_client(struct doctor_context *x, const struct ifaddrs *all,
+			  const struct link *device, sa_family_t family, struct endpoint *out)
+{
+	const struct cidr_list *src = &x->spec->src;
+
+	for (size_t i = 0; i < src->count && i < CONTEXT_DEVICES_MAX; i++)
+		if (src->at[i].family == family && host_in(&src->at[i], all, out) &&
+		    is_behind(x, out, device))
+			return true;
+	/* One that asked for that interface alone means these clients, wherever they are routed. */
+	for (size_t i = 0; x->spec->devices && i < src->count; i++)
+		if (src->at[i].family == family && host_in(&src->at[i], all, out))
+			return true;
+	return !src->count && neighbour(all, device, true, family, out);
+}
+
+static void choose_destination(struct doctor_context *x, const struct ifaddrs *all,
+			       const struct link *device, sa_family_t family, struct endpoint *out)
+{
+	const struct cidr_list *dst = &x->spec->dst;
+
+	for (size_t i = 0; i < dst->count; i++)
+		if (dst->at[i].family == family && host_in(&dst->at[i], all, out))
+			return;
+	if (!neighbour(all, device, false, family, out))
+		endpoint_parse_address(family == AF_INET ? EXAMPLE_IPV4 : EXAMPLE_IPV6, out, NULL);
+}
+
+/* The interface by which the upstream leg leaves. */
+static void find_upstream(struct doctor_context *x, struct context_flow *flow)
+{
+	const struct route_question question = {
+		.destination = flow->destination,
+		.mark = x->spec->upstream_mark.value,
+	};
+	struct route_answer answer;
+
+	flow->upstream = (struct link){ 0 };
+	if (route_ask(x->kernel->route, &question, &answer, NULL) || !answer.oif ||
+	    !if_indextoname(answer.oif, flow->upstream.name))
+		return;
+	flow->upstream.index = answer.oif;
+}
+
+static const uint8_t protocols[] = { IPPROTO_TCP, IPPROTO_UDP };
+
+bool context_wants(const struct doctor_context *x, int protocol)
+{
+	return protocol == IPPROTO_TCP ? x->spec->tcp : x->spec->udp;
+}
+
+/* Complete the flow that has its addresses, and add it once for each protocol. */
+static void add_flow(struct doctor_context *x, struct context_flow *flow)
+{
+	const struct intercept *spec = x->spec;
+	const struct endpoint *to = flow->client.family == AF_INET ? &spec->to4 : &spec->to6;
+
+	flow->client.port = EXAMPLE_CLIENT_PORT;
+	flow->destination.port = spec->port.count ? spec->port.at[0].first : EXAMPLE_PORT;
+	flow->to = endpoint_is_set(to) ? to : NULL;
+	find_upstream(x, flow);
+	for (size_t i = 0; i < sizeof(protocols); i++) {
+		flow->protocol = protocols[i];
+		if (context_wants(x, protocols[i]) && x->flows < CONTEXT_FLOWS_MAX)
+			x->flow[x->flows++] = *flow;
+	}
+}
+
+static void add_flow_of(struct doctor_context *x, const struct ifaddrs *all,
+			const struct link *device, sa_family_t family)
+{
+	struct context_flow flow = { .device = device };
+
+	if (!choose_client(x, all, device, family, &flow.client))
+		return;
+	choose_destination(x, all, device, family, &flow.destination);
+	add_flow(x, &flow);
+}
+
+/* What this host opens, from the address that it uses towards that destination. */
+static void add_own_flow(struct doctor_context *x, const struct ifaddrs *all, sa_family_t family)
+{
+	struct context_flow flow = { .own = true, .device = &x->lo };
+
+	choose_destination(x, all, &x->lo, family, &flow.destination);
+	flow.destination.port = EXAMPLE_PORT;
+	if (context_source_to(&flow.destination, &flow.client))
+		add_flow(x, &flow);
+}
+
+static void find_flows(struct doctor_context *x, const struct ifaddrs *all)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+
+	for (int f = 0; f < 2; f++) {
+		if (!(families[f] == AF_INET ? x->spec->ipv4 : x->spec->ipv6))
+			continue;
+		for (unsigned i = 0; i < x->devices; i++)
+			add_flow_of(x, all, &x->device[i], families[f]);
+		if (x->spec->local)
+			add_own_flow(x, all, families[f]);
+	}
+}
+
+/* --- listeners -------------------------------------------------------------------------------- */
+
+struct gathering {
+	struct doctor_context *x;
+	struct sockdiag_owners *owners;
+};
+
+static void describe_owner(struct context_listener *l, struct sockdiag_owners *owners)
+{
+	const struct sockdiag_owner *owner = owners ? sockdiag_owner(owners, l->socket.inode)
+						    : NULL;
+
+	if (owner) {
+		l->pid = owner->pid;
+		snprintf(l->program, sizeof(l->program), "%s", owner->name);
+		snprintf(l->owner, sizeof(l->owner), "%s (pid %ld)", owner->name, l->pid);
+	} else {
+		snprintf(l->owner, sizeof(l->owner), "a process of uid %u", l->socket.uid);
+	}
+}
+
+static int add_listener(const struct sockdiag_socket *s, void *context)
+{
+	struct gathering *g = context;
+	const struct endpoint *to[] = { &g->x->spec->to4, &g->x->spec->to6 };
+	struct context_listener *l = &g->x->listener[g->x->listeners];
+
+	if (g->x->listeners == CONTEXT_LISTENERS_MAX)
+		return 0;
+	*l = (struct context_listener){ .socket = *s };
+	for (int i = 0; i < 2; i++) {
+		if (!endpoint_is_set(to[i]) || s->local.port != to[i]->port)
+			continue;
+		if (listening_matches(s, to[i]))
+			l->matches = true;
+		else if (s->local.family == to[i]->family)
+			l->missed = *to[i];
+	}
+	if (!l->matches && !endpoint_is_set(&l->missed))
+		return 0;
+	describe_owner(l, g->owners);
+	g->x->listeners++;
+	return 0;
+}
+
+/* An unconnected UDP socket is in state CLOSE. */
+static int find_listeners(struct doctor_context *x, struct failure *why)
+{
+	struct gathering g = { x, sockdiag_owners_read(NULL) };
+	int err = 0;
+
+	x->diag = sockdiag_open(why);
+	for (size_t i = 0; x->diag && !err && i < sizeof(protocols); i++) {
+		const struct sockdiag_filter filter = {
+			.protocol = protocols[i],
+			.states = 1U << (protocols[i] == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
+		};
+
+		if (context_wants(x, protocols[i]))
+			err = sockdiag_dump(x->diag, &filter, add_listener, &g, why);
+	}
+	sockdiag_owners_free(g.owners);
+	return x->diag ? err : -1;
+}
+
+int context_open(struct doctor_context *x, struct failure *why)
+{
+	struct ifaddrs *all = NULL;
+
+	x->firewall = firewall_read(x->kernel->rules, why);
+	if (!x->firewall)
+		return -1;
+	if (getifaddrs(&all))
+		return report_fail(why, errno, "getifaddrs", "interfaces");
+	if (!link_each(add_device, x, why)) {
+		find_flows(x, all);
+		freeifaddrs(all);
+		return find_listeners(x, why);
+	}
+	freeifaddrs(all);
+	return -1;
+}
+
+void context_close(struct doctor_context *x)
+{
+	firewall_free(x->firewall);
+	sockdiag_close(x->diag);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * context - what the doctor's checks share: the specification, packets that it is about, and the
+ * one way to report.
+ *
+ * A check is a function over a context. It asks the kernel, and reports what it found by
+ * context_report(); if it has nothing to complain of, by context_ok(), which says what was
+ * looked at.
+ */
+#ifndef TPROXY_SETUP_DOCTOR_CONTEXT_H
+#define TPROXY_SETUP_DOCTOR_CONTEXT_H
+
+#include "base/endpoint.h"
+#include "firewall/firewall.h"
+#include "net/link.h"
+#include "net/sockdiag.h"
+#include "tproxy-setup/doctor/doctor.h"
+#include <net/if.h>
+#include <stdbool.h>
+
+/* Interfaces that are looked at, at most: one example of each kind is enough on a big router. */
+#define CONTEXT_DEVICES_MAX   32
+#define CONTEXT_FLOWS_MAX     (4 * CONTEXT_DEVICES_MAX + 4)
+#define CONTEXT_LISTENERS_MAX 64
+
+/* A connection that the specification is about: an example, of one protocol, family and interface. The
+ * addresses are of its prefixes, or of the networks of the interfaces where it has none. */
+struct context_flow {
+	uint8_t protocol;	   /* IPPROTO_TCP or IPPROTO_UDP */
+	bool own;		   /* opened by this host itself (--local): it comes in by lo */
+	const struct link *device; /* where it comes in */
+	struct link upstream;	   /* by which it goes on; no name: unknown */
+	struct endpoint client, destination;
+	const struct endpoint *to; /* the listener of this family; not set with divert_only */
+};
+
+/* A socket that listens at a port that the rules deliver to, at whatever address. */
+struct context_listener {
+	struct sockdiag_socket socket;
+	bool matches;		/* it is at the address that they deliver to */
+	struct endpoint missed; /* else: where they deliver to */
+	long pid;		/* 0: unknown */
+	char program[SOCKDIAG_NAME_MAX];
+	char owner[48]; /* `nginx (pid 123)`, `a process of uid 33` */
+};
+
+struct doctor_context {
+	struct instance *kernel;
+	const struct intercept *spec;
+	bool installed;
+	struct sockdiag *diag;
+	struct firewall *firewall; /* every rule that is not ours */
+	struct link lo;
+	struct link device[CONTEXT_DEVICES_MAX]; /* where packets come in */
+	unsigned devices;
+	struct context_flow flow[CONTEXT_FLOWS_MAX];
+	unsigned flows;
+	struct context_listener listener[CONTEXT_LISTENERS_MAX];
+	unsigned listeners;
+
+	/* Where findings go; `check` is the one that runs. */
+	const char *check;
+	unsigned findings;
+	doctor_listener *report;
+	void *context;
+};
+
+/* Open what the checks need and choose the flows. 0, or -1 with *why; close it in any case. */
+int context_open(struct doctor_context *x, struct failure *why);
+void context_close(struct doctor_context *x);
+
+/* Does the specification have that protocol (IPPROTO_TCP, IPPROTO_UDP)? */
+bool context_wants(const struct doctor_context *x, int protocol);
+
+/* Report a finding of the check that runs. `why` and `fix` are complete texts. */
+void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		    const char *fix, const char *evidence, ...)
+	__attribute__((format(printf, 5, 6)));
+void context_ok(struct doctor_context *x, const char *evidence, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Longest command that mends something, and its end. */
+#define CONTEXT_FIX_MAX 512
+
+/* `tproxy-setup up` with the options that make up the specification. Returns buf. */
+const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX]);
+
+/* The address that this host uses towards that one; false when it has no way there. */
+bool context_source_to(const struct endpoint *destination, struct endpoint *out);
+
+/* The number in /proc/sys/PATH, or `otherwise` when it cannot be read (the kernel lacks it). */
+long context_sysctl(long otherwise, const char *path, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

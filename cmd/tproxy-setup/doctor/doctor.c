@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/doctor.h"
+
+#include "tproxy-setup/doctor/checks.h"
+#include "tproxy-setup/doctor/context.h"
+
+/* Every check, in the order in which they are reported: what the packet meets first comes first. */
+static const struct {
+	const char *name;
+	void (*run)(struct doctor_context *x);
+} checks[] = {
+	{ "kernel", check_kernel_support },
+	{ "lo", check_kernel_loopback },
+	{ "ipv6", check_kernel_ipv6 },
+	{ "bridge", check_kernel_bridge },
+	{ "src-valid-mark", check_sysctl_src_valid_mark },
+	{ "rp-filter", check_sysctl_rp_filter },
+	{ "route-localnet", check_sysctl_route_localnet },
+	{ "fwmark-accept", check_sysctl_fwmark_accept },
+	{ "fwmark-reflect", check_sysctl_fwmark_reflect },
+	{ "forwarding", check_sysctl_forwarding },
+	{ "migrate-req", check_sysctl_migrate_req },
+	{ "routing", check_routing_conflicts },
+	{ "networkd", check_routing_networkd },
+	{ "delivery", check_routing_delivery },
+	{ "answers", check_routing_answers },
+	{ "listener", check_listener_present },
+	{ "listener-group", check_listener_group },
+	{ "listener-mark", check_listener_mark },
+	{ "iptables-legacy", check_firewall_legacy },
+	{ "mark", check_firewall_mark },
+	{ "tproxy", check_firewall_tproxy },
+	{ "prerouting", check_firewall_prerouting },
+	{ "input", check_firewall_input },
+	{ "output", check_firewall_output },
+	{ "conntrack", check_conntrack_mode },
+	{ "invalid-drop", check_conntrack_invalid },
+	{ "flowtable", check_conntrack_flowtable },
+	{ "older-flows", check_conntrack_older },
+};
+
+const char *doctor_severity_name(enum doctor_severity severity)
+{
+	static const char *const names[] = {
+		[DOCTOR_OK] = "ok",
+		[DOCTOR_WARN] = "warn",
+		[DOCTOR_FAIL] = "fail",
+	};
+
+	return names[severity];
+}
+
+int doctor_examine(struct instance *kernel, const struct intercept *spec, bool installed,
+		   doctor_listener *report, void *context, struct failure *why)
+{
+	struct doctor_context x = {
+		.kernel = kernel,
+		.spec = spec,
+		.installed = installed,
+		.report = report,
+		.context = context,
+	};
+	int err = context_open(&x, why);
+
+	for (size_t i = 0; !err && i < sizeof(checks) / sizeof(*checks); i++) {
+		x.check = checks[i].name;
+		x.findings = 0;
+		checks[i].run(&x);
+	}
+	context_close(&x);
+	return err;
+}

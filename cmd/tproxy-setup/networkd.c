@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/networkd.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+/* As the kernel cuts it (TASK_COMM_LEN). */
+#define PROGRAM "systemd-network"
+
+/* --- the process ------------------------------------------------------------------------------ */
+
+static bool is_networkd(const char *pid)
+{
+	char path[64], name[32] = "";
+	struct stat its, ours;
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
+	in = fopen(path, "re");
+	if (in && fgets(name, sizeof(name), in))
+		name[strcspn(name, "\n")] = '\0';
+	if (in)
+		fclose(in);
+	if (strcmp(name, PROGRAM))
+		return false;
+	/* One that may not be looked into is of another user namespace, and so of another network. */
+	snprintf(path, sizeof(path), "/proc/%.16s/ns/net", pid);
+	return !stat(path, &its) && !stat("/proc/self/ns/net", &ours) && its.st_ino == ours.st_ino;
+}
+
+static long find_process(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	long pid = 0;
+
+	while (proc && !pid && (entry = readdir(proc)))
+		if (isdigit((unsigned char)entry->d_name[0]) && is_networkd(entry->d_name))
+			pid = strtol(entry->d_name, NULL, 10);
+	if (proc)
+		closedir(proc);
+	return pid;
+}
+
+/* --- its configuration ------------------------------------------------------------------------ */
+
+static void read_setting(struct networkd_state *state, const char *path, char *line)
+{
+	char *value = strchr(line, '=');
+	bool yes;
+
+	if (!value)
+		return;
+	*value++ = '\0';
+	line += strspn(line, " \t");
+	line[strcspn(line, " \t")] = '\0';
+	value += strspn(value, " \t");
+	value[strcspn(value, " \t\r\n")] = '\0';
+	yes = !strcasecmp(value, "yes") || !strcasecmp(value, "true") || !strcasecmp(value, "on") ||
+	      !strcasecmp(value, "y") || !strcasecmp(value, "t") || !strcmp(value, "1") || !*value;
+	if (strcmp(line, "ManageForeignRoutingPolicyRules"))
+		return;
+	state->removes_rules = yes;
+	snprintf(state->source, sizeof(state->source), "%s", path);
+}
+
+static void read_file(struct networkd_state *state, const char *path)
+{
+	FILE *in = fopen(path, "re");
+	bool ours = false;
+	char line[512];
+
+	while (in && fgets(line, sizeof(line), in)) {
+		if (line[0] == '[')
+			ours = !strncmp(line, "[Network]", strlen("[Network]"));
+		else if (ours && line[0] != '#' && line[0] != ';')
+			read_setting(state, path, line);
+	}
+	if (in)
+		fclose(in);
+}
+
+static const char *const roots[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib" };
+#define ROOTS (sizeof(roots) / sizeof(*roots))
+
+/* Only the first of these is read. */
+static void read_main(struct networkd_state *state)
+{
+	char path[64];
+
+	for (size_t i = 0; i < ROOTS; i++) {
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/systemd/networkd.conf", roots[i]);
+		if (stat(path, &st))
+			continue;
+		read_file(state, path);
+		return;
+	}
+}
+
+/* A drop-in's name, and the most important directory that has one. */
+struct dropin {
+	char name[96];
+	size_t root;
+};
+
+struct dropins {
+	struct dropin at[64];
+	size_t count;
+};
+
+static void add_dropin(struct dropins *list, const char *name, size_t root)
+{
+	const char *dot = strrchr(name, '.');
+
+	if (!dot || strcmp(dot, ".conf") || strlen(name) >= sizeof(list->at->name) ||
+	    list->count == sizeof(list->at) / sizeof(*list->at))
+		return;
+	for (size_t i = 0; i < list->count; i++)
+		if (!strcmp(list->at[i].name, name))
+			return;
+	strcpy(list->at[list->count].name, name);
+	list->at[list->count++].root = root;
+}
+
+static int compare_dropins(const void *a, const void *b)
+{
+	return strcmp(((const struct dropin *)a)->name, ((const struct dropin *)b)->name);
+}
+
+/* systemd.conf: those of all directories in the order of their names; of one name, that of the more
+ * important directory. The last setting counts. */
+static void read_dropins(struct networkd_state *state)
+{
+	struct dropins list = { .count = 0 };
+	char path[192];
+
+	for (size_t i = 0; i < ROOTS; i++) {
+		struct dirent *entry;
+		DIR *dir;
+
+		snprintf(path, sizeof(path), "%s/systemd/networkd.conf.d", roots[i]);
+		dir = opendir(path);
+		while (dir && (entry = readdir(dir)))
+			add_dropin(&list, entry->d_name, i);
+		if (dir)
+			closedir(dir);
+	}
+	qsort(list.at, list.count, sizeof(*list.at), compare_dropins);
+	for (size_t i = 0; i < list.count; i++) {
+		snprintf(path, sizeof(path), "%s/systemd/networkd.conf.d/%s",
+			 roots[list.at[i].root], list.at[i].name);
+		read_file(state, path);
+	}
+}
+
+void networkd_look(struct networkd_state *state)
+{
+	*state = (struct networkd_state){
+		.pid = find_process(),
+		.removes_rules = true,
+		.source = "the default",
+	};
+	if (!state->pid)
+		return;
+	read_main(state);
+	read_dropins(state);
+}

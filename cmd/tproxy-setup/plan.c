@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/plan.h"
+
+#include "intercept/nft_text.h"
+#include "socket/transparent.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* xt_multiport takes so many ports; a range counts twice. */
+#define MULTIPORT_MAX 15
+
+/* Chains of iptables have names of up to 28 characters; ours are tproxy_NAME_STAGE. */
+#define CHAIN_MAX 28
+#define STAGE_MAX 4
+
+/* One address family's tools. */
+struct tools {
+	const char *iptables, *ip;
+	sa_family_t family;
+};
+static const struct tools tools[] = {
+	{ "iptables", "ip -4", AF_INET },
+	{ "ip6tables", "ip -6", AF_INET6 },
+};
+#define TOOLS (sizeof(tools) / sizeof(*tools))
+
+static bool wants(const struct intercept *spec, const struct tools *t)
+{
+	return t->family == AF_INET ? spec->ipv4 : spec->ipv6;
+}
+
+/* --- ip --------------------------------------------------------------------------------------- */
+
+void plan_ip(const struct intercept *spec, FILE *out)
+{
+	char mark[QUANTITY_MARK_MAX];
+
+	quantity_format_mark(&spec->mark, mark);
+	for (size_t i = 0; i < TOOLS; i++) {
+		if (!wants(spec, &tools[i]))
+			continue;
+		fprintf(out, "%s route add local default dev lo table %u proto %d\n", tools[i].ip,
+			spec->table, TRANSPARENT_PROTOCOL);
+		fprintf(out, "%s rule add pref %u fwmark %s lookup %u protocol %d\n", tools[i].ip,
+			spec->pref, mark, spec->table, TRANSPARENT_PROTOCOL);
+	}
+}
+
+/* --- iptables --------------------------------------------------------------------------------- */
+
+static int refuse(const char *option, const char *reason, struct failure *why)
+{
+	return report_refuse(why, "plan --format iptables: --%s: %s; use --format nft", option,
+			     reason);
+}
+
+static int check_iptables(const struct intercept *spec, struct failure *why)
+{
+	if (strlen(spec->name) + strlen("tproxy__") + STAGE_MAX > CHAIN_MAX)
+		return refuse("name", "too long for the name of a chain", why);
+	if (spec->udp)
+		return refuse("udp", "xt_socket would also take what is for unconnected sockets",
+			      why);
+	if (spec->local)
+		return refuse("local", "needs a set that the packets fill", why);
+	if (spec->no_listener == NO_LISTENER_PASS)
+		return refuse("no-listener pass", "xt_TPROXY drops when nobody listens", why);
+	if (spec->midstream == MIDSTREAM_PASS)
+		return refuse("midstream pass", "needs a set that the packets fill", why);
+	if (spec->include_own)
+		return refuse("include-own", "xt_socket cannot tell this host's own connections",
+			      why);
+	if (spec->conntrack == CONNTRACK_ZONE || spec->conntrack == CONNTRACK_ZONE_SNAT)
+		return refuse("conntrack", "the upstream leg cannot be told by its socket there",
+			      why);
+	return 0;
+}
+
+/* `iptables -t mangle -A tproxy_NAME_STAGE`; stage "" is the entry. */
+static void put_append(FILE *out, const struct tools *t, const struct intercept *spec,
+		       const char *stage)
+{
+	fprintf(out, "%s -t mangle -A tproxy_%s%s%s", t->iptables, spec->name, *stage ? "_" : "",
+		stage);
+}
+
+static void put_new_chain(FILE *out, const struct tools *t, const struct intercept *spec,
+			  const char *stage)
+{
+	fprintf(out, "%s -t mangle -N tproxy_%s%s%s\n", t->iptables, spec->name, *stage ? "_" : "",
+		stage);
+}
+
+static void put_mark_return(FILE *out, const struct tools *t, const struct intercept *spec,
+			    const struct mark *mark)
+{
+	char text[QUANTITY_MARK_MAX];
+
+	put_append(out, t, spec, "");
+	fprintf(out, " -m mark --mark %s -j RETURN\n", quantity_format_mark(mark, text));
+}
+
+/* The classic DIVERT chain: `-j MARK` leaves other programs' bits alone (--set-xmark VALUE/MASK). A
+ * pure SYN may reopen a connection that is in TIME_WAIT here. */
+static void put_divert(FILE *out, const struct tools *t, const struct intercept *spec)
+{
+	char mark[QUANTITY_MARK_MAX];
+
+	put_new_chain(out, t, spec, "div");
+	put_append(out, t, spec, "div");
+	fprintf(out, " -j MARK --set-xmark %s\n", quantity_format_mark(&spec->mark, mark));
+	put_append(out, t, spec, "div");
+	fputs(" -j ACCEPT\n", out);
+	fprintf(out,
+		"%s -t mangle -A PREROUTING -p tcp ! --tcp-flags SYN,ACK SYN -m socket "
+		"--transparent -j tproxy_%s_div\n",
+		t->iptables, spec->name);
+	fprintf(out, "%s -t mangle -A PREROUTING -p %s -m socket --transparent -j tproxy_%s_div\n",
+		t->iptables, t->family == AF_INET ? "icmp" : "ipv6-icmp", spec->name);
+}
+
+/* Rules of `stage` that match the list, several ports to a rule, each ended by `then`. */
+static void put_ports(FILE *out, const struct tools *t, const struct intercept *spec,
+		      enum intercept_list_id id, const char *stage, const char *then)
+{
+	const struct port_list *list = intercept_ports(spec, id);
+
+	for (size_t i = 0; i < list->count;) {
+		int room = MULTIPORT_MAX;
+
+		put_append(out, t, spec, stage);
+		fputs(" -p tcp -m multiport --dports ", out);
+		for (const char *comma = ""; i < list->count; i++, comma = ",") {
+			const struct port_range *r = &list->at[i];
+
+			room -= r->first == r->last ? 1 : 2;
+			if (room < 0)
+				break;
+			fprintf(out, r->first == r->last ? "%s%u" : "%s%u:%u", comma, r->first,
+				r->last);
+		}
+		fprintf(out, " %s\n", then);
+	}
+}
+
+static void put_cidrs(FILE *out, const struct tools *t, const struct intercept *spec,
+		      enum intercept_list_id id, const char *stage, const char *then)
+{
+	const struct cidr_list *list = intercept_cidrs(spec, id);
+	const char *option = id == LIST_SRC || id == LIST_NOT_SRC ? "-s" : "-d";
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < list->count; i++)
+		if (list->at[i].family == t->family) {
+			put_append(out, t, spec, stage);
+			fprintf(out, " %s %s %s\n", option,
+				endpoint_format_cidr(&list->at[i], text), then);
+		}
+}
+
+/* A chain that lets through to the next stage only what is in the list (everything if it is empty). */
+static void put_stage(FILE *out, const struct tools *t, const struct intercept *spec,
+		      enum intercept_list_id id, const char *stage, const char *next)
+{
+	char then[64];
+
+	put_new_chain(out, t, spec, stage);
+	snprintf(then, sizeof(then), "-g tproxy_%s_%s", spec->name, next);
+	if (!intercept_digest_of(spec, id).count) {
+		put_append(out, t, spec, stage);
+		fprintf(out, " %s\n", then);
+	} else if (intercept_lists[id].is_ports) {
+		put_ports(out, t, spec, id, stage, then);
+	} else {
+		put_cidrs(out, t, spec, id, stage, then);
+	}
+}
+
+/* Can a client's own port be in the list, so that answers to it fit the predicate, too? */
+static bool fits_answers(const struct intercept *spec)
+{
+	for (size_t i = 0; i < spec->port.count; i++)
+		if (spec->port.at[i].first != spec->port.at[i].last && spec->port.at[i].last > 1023)
+			return true;
+	return !spec->port.count;
+}
+
+static void put_last_stage(FILE *out, const struct tools *t, const struct intercept *spec)
+{
+	const struct endpoint *to = t->family == AF_INET ? &spec->to4 : &spec->to6;
+	char text[ENDPOINT_TEXT_MAX], mark[QUANTITY_MARK_MAX];
+
+	put_new_chain(out, t, spec, "end");
+	put_append(out, t, spec, "end");
+	fputs(" -m addrtype --dst-type LOCAL -j RETURN\n", out);
+	put_append(out, t, spec, "end");
+	fputs(t->family == AF_INET ? " -m addrtype --dst-type BROADCAST -j RETURN\n"
+				   : " -m addrtype --dst-type ANYCAST -j RETURN\n",
+	      out);
+	put_ports(out, t, spec, LIST_NOT_PORT, "end", "-j RETURN");
+	put_cidrs(out, t, spec, LIST_NOT_SRC, "end", "-j RETURN");
+	put_cidrs(out, t, spec, LIST_NOT_DST, "end", "-j RETURN");
+	for (unsigned i = 0; i < spec->not_marks; i++) {
+		put_append(out, t, spec, "end");
+		fprintf(out, " -m mark --mark %s -j RETURN\n",
+			quantity_format_mark(&spec->not_mark[i], mark));
+	}
+	/* What put_bare_resets() of nft_text is for. */
+	put_append(out, t, spec, "end");
+	fprintf(out,
+		" -p tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG RST -m length --length %d -j RETURN\n",
+		t->family == AF_INET ? 40 : 60);
+	if (fits_answers(spec)) {
+		put_append(out, t, spec, "end");
+		fputs(" -m conntrack --ctdir REPLY -j RETURN\n", out);
+	}
+	put_append(out, t, spec, "end");
+	fprintf(out, " -p tcp -j TPROXY --on-ip %s --on-port %u --tproxy-mark %s\n",
+		endpoint_format_address(to, text), to->port,
+		quantity_format_mark(&spec->mark, mark));
+}
+
+/* The chains from the last to the first: each jumps to one that is there already. */
+static void put_interception(FILE *out, const struct tools *t, const struct intercept *spec)
+{
+	put_last_stage(out, t, spec);
+	put_stage(out, t, spec, LIST_DST, "dst", "end");
+	put_stage(out, t, spec, LIST_SRC, "src", "dst");
+	put_stage(out, t, spec, LIST_PORT, "port", "src");
+	put_new_chain(out, t, spec, "");
+	put_mark_return(out, t, spec, &spec->mark);
+	put_mark_return(out, t, spec, &spec->upstream_mark);
+	for (unsigned i = 0; i < spec->devices; i++) {
+		size_t length = strcspn(spec->device[i], "*");
+
+		/* iptables' wildcard is +. */
+		put_append(out, t, spec, "");
+		fprintf(out, " -i '%.*s%s' -g tproxy_%s_port\n", (int)length, spec->device[i],
+			spec->device[i][length] ? "+" : "", spec->name);
+	}
+	if (!spec->devices) {
+		put_append(out, t, spec, "");
+		fprintf(out, " ! -i lo -g tproxy_%s_port\n", spec->name);
+	}
+	fprintf(out, "%s -t mangle -A PREROUTING -p tcp -j tproxy_%s\n", t->iptables, spec->name);
+}
+
+int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
+{
+	if (check_iptables(spec, why))
+		return -1;
+	fputs("set -e\n", out);
+	if (!spec->divert_only)
+		fputs("# When nobody listens, xt_TPROXY drops: --no-listener drop.\n", out);
+	if (!spec->divert_only && spec->conntrack == CONNTRACK_AUTO)
+		fputs("# Without a conntrack zone for the upstream leg: --conntrack off.\n", out);
+	plan_ip(spec, out);
+	for (size_t i = 0; i < TOOLS; i++) {
+		if (!wants(spec, &tools[i]))
+			continue;
+		put_divert(out, &tools[i], spec);
+		if (!spec->divert_only)
+			put_interception(out, &tools[i], spec);
+	}
+	return 0;
+}
+
+/* --- systemd ---------------------------------------------------------------------------------- */
+
+/* An argument as systemd reads it: quoted if need be, % and $ doubled (systemd.service(5)). */
+static void put_argument(FILE *out, const char *text)
+{
+	bool quoted = !*text || text[strcspn(text, " \t\"'\\;")];
+
+	fputs(quoted ? " \"" : " ", out);
+	for (; *text; text++) {
+		if (*text == '%' || *text == '$')
+			fputc(*text, out);
+		else if (*text == '"' || *text == '\\')
+			fputc('\\', out);
+		fputc(*text, out);
+	}
+	fputs(quoted ? "\"" : "", out);
+}
+
+/* What neither needs is taken away. The rest is for netlink, sockets and /proc. */
+static const char hardening[] = "NoNewPrivileges=yes\n"
+				"ProtectSystem=strict\n"
+				"ProtectHome=yes\n"
+				"PrivateTmp=yes\n"
+				"PrivateDevices=yes\n"
+				"ProtectClock=yes\n"
+				"ProtectHostname=yes\n"
+				"ProtectKernelLogs=yes\n"
+				"ProtectKernelTunables=yes\n"
+				"ProtectControlGroups=yes\n"
+				"RestrictNamespaces=yes\n"
+				"RestrictRealtime=yes\n"
+				"RestrictSUIDSGID=yes\n"
+				"RestrictAddressFamilies=AF_NETLINK AF_INET AF_INET6 AF_UNIX\n"
+				"LockPersonality=yes\n"
+				"MemoryDenyWriteExecute=yes\n"
+				"SystemCallArchitectures=native\n"
+				"SystemCallFilter=@system-service\n"
+				"UMask=0077\n";
+
+/* The rules live as long as the relay; the supervisor outlives the first signal, to drain. */
+static void put_run(FILE *out, const char *program, const char *options, char **command)
+{
+	fprintf(out, "Type=notify\nNotifyAccess=main\nExecStart=%s run -q %s --", program, options);
+	for (; *command; command++)
+		put_argument(out, *command);
+	fputs("\nKillMode=mixed\nTimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\n"
+	      "LimitNOFILE=1048576\n"
+	      "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SETUID "
+	      "CAP_SETGID\n",
+	      out);
+}
+
+static void put_up(FILE *out, const struct intercept *spec, const char *program,
+		   const char *options)
+{
+	fprintf(out,
+		"Type=oneshot\nRemainAfterExit=yes\n"
+		"ExecStart=%s up -q %s\nExecReload=%s up -q %s\n"
+		"ExecStop=%s down --name %s --drain 30s\nTimeoutStopSec=60\n"
+		"CapabilityBoundingSet=CAP_NET_ADMIN\n",
+		program, options, program, options, program, spec->name);
+}
+
+int plan_systemd(const struct intercept *spec, const char *program, char **command, FILE *out,
+		 struct failure *why)
+{
+	char options[8192];
+
+	intercept_options(spec, options, sizeof(options));
+	if (strstr(options, "..."))
+		return report_refuse(why, "plan --format systemd: a list is too long for a command "
+					  "line; use `nft` and `ip`");
+	fprintf(out,
+		"[Unit]\nDescription=Transparent interception (%s)\n"
+		"Documentation=man:tproxy-setup(8)\n"
+		"After=network.target nftables.service firewalld.service "
+		"ufw.service\n\n[Service]\n",
+		spec->name);
+	if (command)
+		put_run(out, program, options, command);
+	else
+		put_up(out, spec, program, options);
+	fprintf(out, "%s\n[Install]\nWantedBy=multi-user.target\n", hardening);
+	return 0;
+}
+
+/* --- json ------------------------------------------------------------------------------------- */
+
+static bool is_repeatable(const char *key)
+{
+	static const char *const keys[] = { "iif",     "not-mark", "uid",    "gid",
+					    "not-uid", "not-gid",  "cgroup", "not-cgroup" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+		if (!strcmp(key, keys[i]))
+			return true;
+	return false;
+}
+
+/* The canonical text's words as members; those that may be repeated as arrays. */
+static json_t *spec_json(const struct intercept *spec)
+{
+	char text[INTERCEPT_TEXT_MAX], *rest = text, *token;
+	json_t *object = json_object();
+
+	intercept_text(spec, text);
+	while ((token = strsep(&rest, " "))) {
+		char *value = strchr(token, '=');
+		json_t *list;
+
+		if (!value)
+			continue;
+		*value++ = '\0';
+		if (!strcmp(token, "v"))
+			continue;
+		list = json_object_get(object, token);
+		if (is_repeatable(token)) {
+			if (!list) {
+				list = json_array();
+				json_object_set_new(object, token, list);
+			}
+			json_array_append_new(list, json_string(value));
+		} else {
+			json_object_set_new(object, token, json_string(value));
+		}
+	}
+	return object;
+}
+
+static json_t *list_json(const struct intercept *spec, enum intercept_list_id id)
+{
+	json_t *list = json_array();
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; intercept_lists[id].is_ports && i < intercept_ports(spec, id)->count;
+	     i++) {
+		const struct port_range *r = &intercept_ports(spec, id)->at[i];
+
+		snprintf(text, sizeof(text), r->first == r->last ? "%u" : "%u-%u", r->first,
+			 r->last);
+		json_array_append_new(list, json_string(text));
+	}
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < intercept_cidrs(spec, id)->count;
+	     i++)
+		json_array_append_new(list, json_string(endpoint_format_cidr(
+						    &intercept_cidrs(spec, id)->at[i], text)));
+	return list;
+}
+
+static json_t *routing_json(const struct intercept *spec)
+{
+	json_t *list = json_array();
+	char mark[QUANTITY_MARK_MAX];
+
+	for (size_t i = 0; i < TOOLS; i++)
+		if (wants(spec, &tools[i]))
+			json_array_append_new(
+				list,
+				json_pack("{s:s,s:i,s:s,s:i,s:i}", "family",
+					  tools[i].family == AF_INET ? "ipv4" : "ipv6", "pref",
+					  (int)spec->pref, "mark",
+					  quantity_format_mark(&spec->mark, mark), "table",
+					  (int)spec->table, "protocol", TRANSPARENT_PROTOCOL));
+	return list;
+}
+
+int plan_json(const struct intercept *spec, FILE *out, struct failure *why)
+{
+	char *rules = nft_text_install(spec, why), *text;
+	json_t *object, *asked;
+
+	if (!rules)
+		return -1;
+	asked = spec_json(spec);
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		if (intercept_digest_of(spec, id).count)
+			json_object_set_new(asked, intercept_lists[id].name, list_json(spec, id));
+	object = json_pack("{s:i,s:s,s:s,s:o,s:o,s:s}", "v", 1, "type", "plan", "instance",
+			   spec->name, "spec", asked, "routing", routing_json(spec), "nft", rules);
+	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	if (text)
+		fprintf(out, "%s\n", text);
+	else
+		report_fail(why, ENOMEM, "json_dumps", "plan");
+	json_decref(object);
+	free(rules);
+	free(text);
+	return text ? 0 : -1;
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/supervise.h"
+
+#include "process/command.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* How often we look whether the command is ready. */
+#define READY_POLL_MS 20
+
+/* How long a command that is told to end, because the installation failed, may take. */
+#define GRACE_MS 5000
+
+/* Between wrapper and supervisor, one byte each. */
+enum word {
+	WORD_INSTALL = 'i', /* wrapper: install */
+	WORD_REMOVE = 'r',  /* wrapper: end it, then remove */
+	WORD_DONE = 'd',    /* supervisor: installed, or ended */
+	WORD_FAILED = 'f',  /* supervisor: could not */
+};
+
+/*
+ * The wrapper's way:
+ *
+ *   WAITING -> INSTALLED -> REMOVING -> (supervisor gone) GONE
+ *   WAITING -> GONE: the command ended before it was ready, or the installation failed
+ */
+enum phase { PHASE_WAITING, PHASE_INSTALLED, PHASE_REMOVING, PHASE_GONE };
+
+struct wrapper {
+	const struct supervise_work *work;
+	sigset_t signals, before;
+	int signal_fd, notify_fd;
+	pid_t command, supervisor;
+	int command_pidfd;
+	int supervisor_fd; /* wrapper's end of the socket */
+	enum phase phase;
+	int status; /* of the command; -1 while it runs */
+	bool told_ready, failed;
+	bool killing; /* the command was told to end for want of rules */
+};
+
+static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
+				 SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT };
+
+/* --- the supervisor ------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t hurry;
+
+static void on_hurry(int signo)
+{
+	(void)signo;
+	hurry = 1;
+}
+
+/* It outlives what a terminal or a service manager sends to the whole group; SIGTERM, which the
+ * wrapper sends when it is asked to end a second time, only makes it quick. */
+static void supervisor_signals(const struct wrapper *w)
+{
+	struct sigaction action = { .sa_handler = on_hurry };
+
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGTERM, &action, NULL);
+	sigprocmask(SIG_SETMASK, &w->before, NULL);
+}
+
+static void supervisor_says(int fd, enum word word)
+{
+	const char byte = (char)word;
+
+	/* A wrapper that is gone needs no answer. */
+	(void)!send(fd, &byte, 1, MSG_NOSIGNAL);
+}
+
+static int supervisor_hears(int fd)
+{
+	char byte;
+	ssize_t got;
+
+	do
+		got = recv(fd, &byte, 1, 0);
+	while (got < 0 && errno == EINTR);
+	return got == 1 ? byte : EOF;
+}
+
+static void tell_command(const struct wrapper *w, int signo)
+{
+	(void)!syscall(SYS_pidfd_send_signal, w->command_pidfd, signo, NULL, 0);
+}
+
+/* The wrapper is gone: the command goes, too. */
+static void end_orphan(const struct wrapper *w, int signo)
+{
+	report_verbose(1, "wrapper is gone; signal %d to the command", signo);
+	tell_command(w, signo);
+}
+
+static _Noreturn void supervisor_main(const struct wrapper *w, int fd, bool installed)
+{
+	const struct supervise_work *work = w->work;
+	bool orphan;
+	int word, err = 0;
+
+	setsid();
+	supervisor_signals(w);
+	while ((word = supervisor_hears(fd)) == WORD_INSTALL) {
+		installed = !work->install(work->context);
+		supervisor_says(fd, installed ? WORD_DONE : WORD_FAILED);
+	}
+	orphan = word == EOF;
+	if (installed)
+		supervisor_says(fd, work->end(work->context) ? WORD_FAILED : WORD_DONE);
+	else
+		supervisor_says(fd, WORD_DONE);
+	if (orphan)
+		end_orphan(w, SIGTERM);
+	if (installed)
+		err = work->remove(work->context, &hurry);
+	if (orphan)
+		end_orphan(w, SIGKILL);
+	_exit(err ? STATUS_WRAPPER : 0);
+}
+
+static int start_supervisor(struct wrapper *w, bool installed)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -1;
+	w->supervisor = fork();
+	if (w->supervisor < 0) {
+		close(pair[0]);
+		close(pair[1]);
+		return -1;
+	}
+	if (!w->supervisor) {
+		close(pair[0]);
+		close(w->signal_fd);
+		supervisor_main(w, pair[1], installed);
+	}
+	close(pair[1]);
+	w->supervisor_fd = pair[0];
+	return 0;
+}
+
+/* Say a word to the supervisor and wait for its answer. */
+static int ask_supervisor(struct wrapper *w, enum word word)
+{
+	supervisor_says(w->supervisor_fd, word);
+	return supervisor_hears(w->supervisor_fd) == WORD_DONE ? 0 : -1;
+}
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+/* LISTEN_FDS are meant for the process that is started: the command. */
+static void pass_listeners_on(pid_t wrapper)
+{
+	const char *pid = getenv("LISTEN_PID");
+	char own[16];
+
+	if (!pid || atol(pid) != wrapper)
+		return;
+	snprintf(own, sizeof(own), "%d", (int)getpid());
+	setenv("LISTEN_PID", own, 1);
+}
+
+static _Noreturn void become_command(char **argv, const struct wrapper *w, const char *notify,
+				     pid_t wrapper)
+{
+	int err;
+
+	pass_listeners_on(wrapper);
+	setenv("NOTIFY_SOCKET", notify, 1);
+	sigprocmask(SIG_SETMASK, &w->before, NULL);
+	execvp(*argv, argv);
+	err = errno;
+	report_error("%s: %s", *argv, strerror(err));
+	_exit(err == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN);
+}
+
+/* A socket in the abstract namespace, at an address that the kernel chooses: `@` and five digits. */
+static int open_notify(char address[32])
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t length = sizeof(sun);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -1;
+	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun.sun_family)) ||
+	    getsockname(fd, (struct sockaddr *)&sun, &length)) {
+		close(fd);
+		return -1;
+	}
+	length -= (socklen_t)offsetof(struct sockaddr_un, sun_path) + 1;
+	snprintf(address, 32, "@%.*s", (int)length, sun.sun_path + 1);
+	return fd;
+}
+
+static int start_command(struct wrapper *w, char **argv)
+{
+	char notify[32];
+	pid_t wrapper = getpid();
+
+	w->notify_fd = open_notify(notify);
+	if (w->notify_fd < 0)
+		return -1;
+	w->command = fork();
+	if (w->command < 0)
+		return -1;
+	if (!w->command)
+		become_command(argv, w, notify, wrapper);
+	w->command_pidfd = (int)syscall(SYS_pidfd_open, w->command, 0);
+	return w->command_pidfd < 0 ? -1 : 0;
+}
+
+/* --- the wrapper ------------------------------------------------------------------------------ */
+
+static int wait_status(int status)
+{
+	return WIFSIGNALED(status) ? STATUS_SIGNALLED + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void begin_removal(struct wrapper *w)
+{
+	if (w->phase == PHASE_WAITING || w->phase == PHASE_INSTALLED) {
+		w->phase = PHASE_REMOVING;
+		if (ask_supervisor(w, WORD_REMOVE))
+			w->failed = true;
+	} else if (w->phase == PHASE_REMOVING) {
+		kill(w->supervisor, SIGTERM);
+	}
+}
+
+static void supervisor_ended(struct wrapper *w, int status)
+{
+	close(w->supervisor_fd);
+	w->supervisor_fd = -1;
+	if (w->phase == PHASE_REMOVING && WIFEXITED(status)) {
+		w->failed |= WEXITSTATUS(status) != 0;
+		w->phase = PHASE_GONE;
+		return;
+	}
+	/* Somebody killed it; what it installed needs a supervisor. */
+	if (start_supervisor(w, w->phase != PHASE_WAITING)) {
+		report_error("fork: %s", strerror(errno));
+		w->failed = true;
+		w->phase = PHASE_GONE;
+	} else if (w->phase == PHASE_REMOVING && ask_supervisor(w, WORD_REMOVE)) {
+		w->failed = true;
+	}
+}
+
+static void reap(struct wrapper *w)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == w->command) {
+			w->status = wait_status(status);
+			if (w->phase != PHASE_REMOVING)
+				begin_removal(w);
+		} else if (pid == w->supervisor) {
+			supervisor_ended(w, status);
+		}
+	}
+}
+
+/* What a terminal sends goes to the command as well; only what was sent to this process is passed on.
+ * Interception ends first, so that no connection meets a command that takes no more. */
+static void forward(struct wrapper *w, const struct signalfd_siginfo *info)
+{
+	int signo = (int)info->ssi_signo;
+
+	if (signo == SIGTERM || signo == SIGINT)
+		begin_removal(w);
+	if (info->ssi_code != SI_KERNEL)
+		tell_command(w, signo);
+}
+
+static void read_signals(struct wrapper *w)
+{
+	struct signalfd_siginfo info;
+
+	while (read(w->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			reap(w);
+		else
+			forward(w, &info);
+	}
+}
+
+static void read_notify(struct wrapper *w)
+{
+	char text[256];
+	ssize_t got;
+
+	while ((got = recv(w->notify_fd, text, sizeof(text) - 1, 0)) >= 0) {
+		text[got] = '\0';
+		if (!strncmp(text, "READY=1", 7) || strstr(text, "\nREADY=1"))
+			w->told_ready = true;
+	}
+}
+
+static void install_when_ready(struct wrapper *w)
+{
+	int ready = w->told_ready ? 1 : w->work->ready(w->work->context);
+
+	if (!ready)
+		return;
+	if (ready > 0 && !ask_supervisor(w, WORD_INSTALL)) {
+		w->phase = PHASE_INSTALLED;
+		/* A service manager of our own learns that all is in place. */
+		notify_send("READY=1", NULL);
+		return;
+	}
+	w->failed = w->killing = true;
+	begin_removal(w);
+	tell_command(w, SIGTERM);
+}
+
+static void turn(struct wrapper *w)
+{
+	struct pollfd polled[] = {
+		{ .fd = w->signal_fd, .events = POLLIN },
+		{ .fd = w->notify_fd, .events = POLLIN },
+	};
+	int timeout = w->phase == PHASE_WAITING ? READY_POLL_MS : w->killing ? GRACE_MS : -1;
+
+	if (!poll(polled, 2, timeout) && w->killing)
+		tell_command(w, SIGKILL);
+	read_notify(w);
+	read_signals(w);
+	if (w->phase == PHASE_WAITING)
+		install_when_ready(w);
+}
+
+static int catch_signals(struct wrapper *w)
+{
+	sigemptyset(&w->signals);
+	sigaddset(&w->signals, SIGCHLD);
+	for (size_t i = 0; i < sizeof(forwarded) / sizeof(*forwarded); i++)
+		sigaddset(&w->signals, forwarded[i]);
+	sigprocmask(SIG_BLOCK, &w->signals, &w->before);
+	w->signal_fd = signalfd(-1, &w->signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return w->signal_fd < 0 ? -1 : 0;
+}
+
+int supervise_run(char **argv, const struct supervise_work *work)
+{
+	struct wrapper w = { .work = work,
+			     .signal_fd = -1,
+			     .notify_fd = -1,
+			     .command_pidfd = -1,
+			     .supervisor_fd = -1,
+			     .status = -1 };
+
+	if (catch_signals(&w) || start_command(&w, argv) || start_supervisor(&w, false)) {
+		report_error("cannot start %s: %s", *argv, strerror(errno));
+		if (w.command > 0)
+			kill(w.command, SIGKILL);
+		return STATUS_WRAPPER;
+	}
+	while (w.status < 0 || w.phase != PHASE_GONE)
+		turn(&w);
+	sigprocmask(SIG_SETMASK, &w.before, NULL);
+	return w.failed ? STATUS_WRAPPER : w.status;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * endpoint - where packets come from and go to, as values: address + port, CIDR, port ranges.
+ *
+ * The only parser and the only printer of addresses in the toolkit. Nothing here asks the DNS.
+ * IPv4-mapped IPv6 addresses are turned into IPv4 ones as they come in, so that one connection has
+ * one spelling (a listener of ours is always of one family: IPV6_V6ONLY).
+ */
+#ifndef TPROXY_BASE_ENDPOINT_H
+#define TPROXY_BASE_ENDPOINT_H
+
+#include "base/report.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* An address and a port. A zeroed one is no endpoint at all (family AF_UNSPEC). Port in host order. */
+struct endpoint {
+	sa_family_t family; /* AF_INET, AF_INET6, or AF_UNSPEC for none */
+	uint16_t port;
+	uint32_t scope; /* interface index of a link-local IPv6 address, else 0 */
+	union {
+		struct in_addr v4;
+		struct in6_addr v6;
+	} addr;
+};
+
+/* Any address that this toolkit takes from or gives to a socket call. */
+union endpoint_sockaddr {
+	struct sockaddr sa;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	struct sockaddr_storage storage;
+};
+
+/* An address prefix; bits past the length are zero. Family AF_UNSPEC matches nothing. */
+struct cidr {
+	sa_family_t family;
+	uint8_t length;
+	union {
+		struct in_addr v4;
+		struct in6_addr v6;
+	} addr;
+};
+
+/* Ports first..last, both included. */
+struct port_range {
+	uint16_t first, last;
+};
+
+/* Growing lists; zeroed ones are empty. The owner calls endpoint_*_free(). */
+struct endpoint_list {
+	struct endpoint *at;
+	size_t count;
+};
+struct cidr_list {
+	struct cidr *at;
+	size_t count;
+};
+struct port_list {
+	struct port_range *at;
+	size_t count;
+};
+
+/* `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255%0123456789abcde]:65535` and its end. */
+#define ENDPOINT_TEXT_MAX 80
+
+/* What a bare PORT means: loopback of both families, or any address of both families. */
+enum endpoint_bare { ENDPOINT_BARE_LOOPBACK, ENDPOINT_BARE_ANY };
+
+/*
+ * One endpoint with an explicit address: `192.0.2.1:80`, `[2001:db8::1]:80`, `[fe80::1%eth0]:80`.
+ * Port 0 is refused. Returns 0, or -1 with *why->detail saying what would be right.
+ */
+int endpoint_parse(const char *text, struct endpoint *out, struct failure *why);
+
+/*
+ * As endpoint_parse(), and also `PORT`, `*:PORT`, which stand for both families; appends one or two
+ * endpoints (IPv4 first) to *list. ENOMEM is reported like any failure.
+ */
+int endpoint_parse_listener(const char *text, enum endpoint_bare bare, struct endpoint_list *list,
+			    struct failure *why);
+
+/* A bare address, no port, no prefix; port of *out is 0. */
+int endpoint_parse_address(const char *text, struct endpoint *out, struct failure *why);
+
+/* `192.0.2.0/24`, `2001:db8::/32`, or an address (whole length). Host bits set are refused by name. */
+int endpoint_parse_cidr(const char *text, struct cidr *out, struct failure *why);
+
+/* `80,443,8000-8100`: appends, then sorts and merges the list. Ports 1..65535. */
+int endpoint_parse_ports(const char *text, struct port_list *list, struct failure *why);
+
+/* Append a copy; 0, or -1 with *why on lack of memory. */
+int endpoint_list_add(struct endpoint_list *list, const struct endpoint *e, struct failure *why);
+int endpoint_cidr_add(struct cidr_list *list, const struct cidr *c, struct failure *why);
+
+/* Sort by family, address, length; drop what another prefix covers and join adjacent halves. */
+void endpoint_cidr_merge(struct cidr_list *list);
+
+void endpoint_list_free(struct endpoint_list *list);
+void endpoint_cidr_free(struct cidr_list *list);
+void endpoint_ports_free(struct port_list *list);
+
+/* Text as endpoint_parse() reads it; `*:80` for an any address of IPv4, `[::]:80` of IPv6, `-` for
+ * none. Returns buf. */
+const char *endpoint_format(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX]);
+
+/* The address alone, with %scope where it has one. Returns buf. */
+const char *endpoint_format_address(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX]);
+const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MAX]);
+
+/* From and to socket addresses. An unknown family or a short length gives the empty endpoint. */
+struct endpoint endpoint_from_sockaddr(const void *sa, socklen_t length);
+socklen_t endpoint_to_sockaddr(const struct endpoint *e, union endpoint_sockaddr *out);
+
+/* A socket's own end, and the other one; unset where there is none, or it is no socket of our families. */
+struct endpoint endpoint_local_of(int fd);
+struct endpoint endpoint_peer_of(int fd);
+
+/* Same address and port (and scope); same address whatever the port; total order for sorting. */
+bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
+bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
+int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
+
+/* Is there an endpoint at all; is its address 0.0.0.0 or ::; is it 127/8 or ::1; is it a group's, or
+ * 255.255.255.255. */
+bool endpoint_is_set(const struct endpoint *e);
+bool endpoint_is_any(const struct endpoint *e);
+bool endpoint_is_loopback(const struct endpoint *e);
+bool endpoint_is_multicast(const struct endpoint *e);
+
+/* Does the prefix hold the address; does one of the list (an empty list holds nothing). */
+bool endpoint_in_cidr(const struct endpoint *e, const struct cidr *c);
+bool endpoint_in_cidrs(const struct endpoint *e, const struct cidr_list *list);
+/* The same for a list that endpoint_cidr_merge() has sorted: in a few steps, however long it is. */
+bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list);
+bool endpoint_port_in(uint16_t port, const struct port_list *list);
+
+/* A well-mixed hash of address and port, for tables keyed by endpoints; seed against collisions. */
+uint64_t endpoint_hash(const struct endpoint *e, uint64_t seed);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * match - CIDR[:PORTS], which selects endpoints.
+ */
+#ifndef TPROXY_BASE_MATCH_H
+#define TPROXY_BASE_MATCH_H
+
+#include "base/endpoint.h"
+#include "base/options.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct match {
+	struct cidr cidr;	/* AF_UNSPEC: any address */
+	struct port_list ports; /* empty: any port */
+};
+
+/* A zeroed one is empty. The owner calls match_list_free(). */
+struct match_list {
+	struct match *at;
+	size_t count;
+};
+
+/*
+ * Add `192.0.2.0/24`, `192.0.2.0/24:80,443`, `2001:db8::/32:80`, `[2001:db8::1]:80`, or
+ * `*:80` for any address. An IPv6 address with ports needs its /LENGTH or brackets. Returns 0, or -1 with *why saying what would be right.
+ */
+int match_list_add(struct match_list *list, const char *text, struct failure *why);
+void match_list_free(struct match_list *list);
+
+/* Is the endpoint one of those selected? An empty list selects nothing. */
+bool match_list_has(const struct match_list *list, const struct endpoint *e);
+
+/* Does one entry of the list select whatever `one` does? Of two that do so together it knows nothing,
+ * but for an `any address' in both families. */
+bool match_list_covers(const struct match_list *list, const struct match *one);
+
+/* For option tables; field: struct match_list, accumulates. */
+option_setter match_option;
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * options - one table says all about a program's options.
+ *
+ * From the table come getopt_long's tables, --help, what excludes what, and every usage error. A
+ * setter writes the parsed value into the program's own configuration struct; there is no switch.
+ */
+#ifndef TPROXY_BASE_OPTIONS_H
+#define TPROXY_BASE_OPTIONS_H
+
+#include "base/report.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct option_spec;
+
+/*
+ * Parses arg (NULL for a flag) into *field, which is the option's place in the configuration.
+ * Returns 0, or -1 with *why->detail; the caller puts `--name arg` in front of it.
+ */
+typedef int option_setter(void *field, const char *arg, const struct option_spec *self,
+			  struct failure *why);
+
+struct option_spec {
+	const char *name;   /* long name without dashes; NULL ends the table */
+	char letter;	    /* short option, or 0 */
+	const char *arg;    /* `PORT`, or the words of a choice (`reject|drop`); NULL: a flag */
+	const char *help;   /* what it does (its default in parentheses); \n breaks the line */
+	option_setter *set; /* NULL: a heading; then help is its text and name is "" */
+	size_t offset;	    /* of the field in the configuration */
+	unsigned commands;  /* bits of the commands that take it (1 << index); 0: all of them */
+};
+
+/* Rows of the table: an option whose value goes to config.member; the same for some commands only; a
+ * heading; the end. */
+#define OPTION(name, letter, arg, help, set, config, member) \
+	OPTION_OF(0, name, letter, arg, help, set, config, member)
+#define OPTION_OF(commands, name, letter, arg, help, set, config, member)        \
+	{                                                                        \
+		name, letter, arg, help, set, offsetof(config, member), commands \
+	}
+#define OPTION_HEADING(text)                  \
+	{                                     \
+		"", 0, NULL, text, NULL, 0, 0 \
+	}
+#define OPTION_END                              \
+	{                                       \
+		NULL, 0, NULL, NULL, NULL, 0, 0 \
+	}
+
+/* Two options that cannot be given together, by long name; ended by one with a NULL. */
+struct option_conflict {
+	const char *one, *other;
+};
+
+struct option_command {
+	const char *name; /* NULL ends the list */
+	const char *help;
+};
+
+struct options_program {
+	const char *name;		       /* `tproxy-setup` */
+	const char *summary;		       /* its one job, in one line */
+	const char *usage;		       /* the lines after `Usage:`, separated by \n */
+	const struct option_command *commands; /* NULL when the program has none */
+	int default_command; /* index of the one meant when none is given, or -1 */
+	const struct option_spec *options;
+	const struct option_conflict *conflicts; /* may be NULL */
+	const char *epilogue; /* end of --help: examples, where to read on; may be NULL */
+};
+
+/* What the command line held besides option values. Points into argv. */
+struct options_rest {
+	int command;	 /* index into commands, -1 when the program has none */
+	char **operands; /* before `--` */
+	int count;
+	char **wrapped;	   /* after `--`, NULL-terminated; NULL when there was no `--` */
+	uint64_t given[2]; /* options seen, by index in the table; see options_given() */
+};
+
+/* Options that all programs share. ipv4/ipv6 and tcp/udp are as typed; options_wants_*() apply the
+ * defaults. */
+struct options_common {
+	bool ipv4, ipv6, tcp, udp, json;
+};
+
+#define OPTIONS_COMMON(config, member)                                                            \
+	OPTION_HEADING("Common:"),                                                                \
+		OPTION("ipv4", '4', NULL, "IPv4 only (both)", option_flag, config, member.ipv4),  \
+		OPTION("ipv6", '6', NULL, "IPv6 only (both)", option_flag, config, member.ipv6),  \
+		OPTION("json", 'j', NULL, "records as JSON, one object per line", option_flag,    \
+		       config, member.json),                                                      \
+		OPTION("quiet", 'q', NULL, "no notices on stderr", option_quiet, config, member), \
+		OPTION("verbose", 'v', NULL, "more on stderr; may be repeated", option_verbose,   \
+		       config, member),                                                           \
+		OPTION("help", 0, NULL, "print this help and exit", option_help, config, member), \
+		OPTION("version", 0, NULL, "print the version and exit", option_help, config,     \
+		       member)
+
+/* -t for programs that know TCP alone, -t and -u for those that know UDP too. */
+#define OPTIONS_TCP(config, member) \
+	OPTION("tcp", 't', NULL, "TCP (the default)", option_flag, config, member.tcp)
+#define OPTIONS_TCP_UDP(config, member) \
+	OPTIONS_TCP(config, member),    \
+		OPTION("udp", 'u', NULL, "UDP; with -t both", option_flag, config, member.udp)
+
+/* Setters for common types; the field's type is given in each comment. */
+option_setter option_flag;     /* bool: true */
+option_setter option_text;     /* const char *: borrowed from argv */
+option_setter option_choice;   /* int: index of the word among self->arg's `a|b|c` */
+option_setter option_count;    /* uint64_t: 1 and above; 0 is refused */
+option_setter option_number;   /* uint32_t: any */
+option_setter option_duration; /* uint64_t: milliseconds */
+option_setter option_size;     /* uint64_t: bytes */
+option_setter option_mark;     /* struct mark */
+option_setter option_cidrs;    /* struct cidr_list: comma list, accumulates */
+option_setter option_ports;    /* struct port_list: accumulates */
+option_setter option_quiet, option_verbose, option_help;
+
+/* What options_parse() returns when the program should go on. */
+#define OPTIONS_GO_ON (-1)
+
+/*
+ * Read the command line. Returns OPTIONS_GO_ON, or the status to exit with at once: STATUS_DONE after
+ * --help or --version (printed), STATUS_USAGE after a message that names the offending word.
+ */
+int options_parse(const struct options_program *program, int argc, char **argv, void *config,
+		  struct options_rest *rest);
+
+/* Was the option of that long name on the command line? */
+bool options_given(const struct options_program *program, const struct options_rest *rest,
+		   const char *name);
+
+/* Print a usage error (with the pointer to --help) and return STATUS_USAGE. */
+int options_misuse(const struct options_program *program, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* The families and protocols meant, defaults applied (both families; TCP). */
+bool options_wants_family(const struct options_common *common, int family);
+bool options_wants_tcp(const struct options_common *common);
+bool options_wants_udp(const struct options_common *common);
+
+#endif

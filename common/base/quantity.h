@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * quantity - numbers as a user types them: counts, durations, sizes, marks.
+ *
+ * Every parser takes the whole string or nothing, knows its bounds, and says in *why what would be
+ * right (detail only; the caller knows which option it was). All return 0, or -1 with *why filled.
+ */
+#ifndef TPROXY_BASE_QUANTITY_H
+#define TPROXY_BASE_QUANTITY_H
+
+#include "base/report.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A packet mark under its mask: only the bits of mask are ours. value has no bit outside mask. */
+struct mark {
+	uint32_t value, mask;
+};
+
+/* A decimal or 0x-hexadecimal number from min to max, both included. */
+int quantity_number(const char *text, uint64_t min, uint64_t max, uint64_t *out,
+		    struct failure *why);
+
+/* `500ms`, `30s`, `5m`, `1h`, `2h5m`; a bare number is seconds. In milliseconds, at most 366 days. */
+int quantity_duration(const char *text, uint64_t *ms, struct failure *why);
+
+/* `64K`, `1M`, `1G` (powers of 1024) or plain bytes. */
+int quantity_size(const char *text, uint64_t *bytes, struct failure *why);
+
+/* `VALUE[/MASK]`, hexadecimal or decimal; without a mask all 32 bits count. */
+int quantity_mark(const char *text, struct mark *out, struct failure *why);
+
+/* Longest text that quantity_format_mark() writes, and its end. */
+#define QUANTITY_MARK_MAX 24
+
+/* `0x1/0xff`; `0x1` when the mask is all bits. Returns buf. */
+const char *quantity_format_mark(const struct mark *mark, char buf[QUANTITY_MARK_MAX]);
+
+/* Milliseconds as the shortest text that quantity_duration() reads back. Returns buf. */
+const char *quantity_format_duration(uint64_t ms, char buf[32]);
+
+#endif

@@ -1,0 +1,746 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * A record is a value per field; a line is made of it by printing the fields one after the other into
+ * a bounded buffer. Text is columns separated by blanks, so every byte of a value that would end a
+ * column (or a line) is written as \ooo, as /proc does; only prose in the last column keeps its
+ * blanks. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
+ *
+ * A stream must never block the service that writes to it. Its descriptor is shared with whoever
+ * started us, so its O_NONBLOCK flag is not ours to set: a pipe or terminal is opened once more
+ * through /proc (a file description of our own), a socket is written with MSG_DONTWAIT, a regular
+ * file never blocks for long. Where none of that works, poll() says when PIPE_BUF bytes fit.
+ */
+#include "base/record.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STREAM_QUEUE (256 * 1024)
+
+enum kind {
+	KIND_TEXT,
+	KIND_PROSE,
+	KIND_NUMBER,
+	KIND_ENDPOINT,
+	KIND_MARK,
+	KIND_COOKIE,
+	KIND_TIME,
+	KIND_DURATION,
+	KIND_YESNO,
+};
+
+static const struct field {
+	const char *name;
+	enum kind kind;
+	uint8_t width; /* of a column in a padded table */
+} fields[RECORD_FIELDS] = {
+	[RECORD_V] = { "v", KIND_NUMBER, 1 },
+	[RECORD_TYPE] = { "type", KIND_TEXT, 10 },
+	[RECORD_TIME] = { "time", KIND_TIME, 27 },
+	[RECORD_EVENT] = { "event", KIND_TEXT, 7 },
+	[RECORD_ID] = { "id", KIND_NUMBER, 4 },
+	[RECORD_INSTANCE] = { "instance", KIND_TEXT, 10 },
+	[RECORD_PROTO] = { "proto", KIND_TEXT, 5 },
+	[RECORD_CLIENT] = { "client", KIND_ENDPOINT, 22 },
+	[RECORD_ORIGDST] = { "origdst", KIND_ENDPOINT, 22 },
+	[RECORD_ORIGDST_BY] = { "origdst_by", KIND_TEXT, 10 },
+	[RECORD_LISTENER] = { "listener", KIND_ENDPOINT, 16 },
+	[RECORD_IIF] = { "iif", KIND_TEXT, 8 },
+	[RECORD_LOCAL] = { "local", KIND_ENDPOINT, 22 },
+	[RECORD_PEER] = { "peer", KIND_ENDPOINT, 22 },
+	[RECORD_MARK] = { "mark", KIND_MARK, 8 },
+	[RECORD_COOKIE] = { "cookie", KIND_COOKIE, 8 },
+	[RECORD_UPSTREAM_COOKIE] = { "upstream_cookie", KIND_COOKIE, 15 },
+	[RECORD_PID] = { "pid", KIND_NUMBER, 7 },
+	[RECORD_PROG] = { "prog", KIND_TEXT, 15 },
+	[RECORD_FD] = { "fd", KIND_NUMBER, 4 },
+	[RECORD_STATE] = { "state", KIND_TEXT, 10 },
+	[RECORD_UPSTREAM_LOCAL] = { "upstream_local", KIND_ENDPOINT, 22 },
+	[RECORD_UPSTREAM] = { "upstream", KIND_ENDPOINT, 22 },
+	[RECORD_SOURCE_KEPT] = { "source_kept", KIND_TEXT, 11 },
+	[RECORD_BYTES_UP] = { "bytes_up", KIND_NUMBER, 10 },
+	[RECORD_BYTES_DOWN] = { "bytes_down", KIND_NUMBER, 10 },
+	[RECORD_PACKETS_UP] = { "packets_up", KIND_NUMBER, 10 },
+	[RECORD_PACKETS_DOWN] = { "packets_down", KIND_NUMBER, 12 },
+	[RECORD_DURATION_MS] = { "duration_ms", KIND_DURATION, 11 },
+	[RECORD_REASON] = { "reason", KIND_TEXT, 10 },
+	[RECORD_TRANSPARENT] = { "transparent", KIND_YESNO, 11 },
+	[RECORD_CHECK] = { "check", KIND_TEXT, 20 },
+	[RECORD_SEVERITY] = { "severity", KIND_TEXT, 8 },
+	[RECORD_EVIDENCE] = { "evidence", KIND_PROSE, 30 },
+	[RECORD_FIX] = { "fix", KIND_PROSE, 30 },
+	[RECORD_STEP] = { "step", KIND_TEXT, 12 },
+	[RECORD_COUNT] = { "count", KIND_NUMBER, 10 },
+	[RECORD_BYTES] = { "bytes", KIND_NUMBER, 10 },
+	[RECORD_WHY] = { "why", KIND_PROSE, 30 },
+	[RECORD_UNIQUE_ID] = { "unique_id", KIND_TEXT, 19 },
+};
+
+static_assert(RECORD_FIELDS <= 64, "record.present has a bit per field");
+
+void record_begin(struct record *r, const char *type)
+{
+	r->present = 0;
+	record_number(r, RECORD_V, RECORD_SCHEMA);
+	record_text(r, RECORD_TYPE, type);
+}
+
+static void set_present(struct record *r, enum record_field f, bool present)
+{
+	if (present)
+		r->present |= 1ULL << f;
+	else
+		r->present &= ~(1ULL << f);
+}
+
+void record_text(struct record *r, enum record_field f, const char *text)
+{
+	assert(fields[f].kind == KIND_TEXT || fields[f].kind == KIND_PROSE ||
+	       fields[f].kind == KIND_YESNO);
+	r->value[f].text = text;
+	set_present(r, f, text && *text);
+}
+
+void record_number(struct record *r, enum record_field f, uint64_t number)
+{
+	assert(fields[f].kind == KIND_NUMBER || fields[f].kind == KIND_COOKIE);
+	r->value[f].number = number;
+	set_present(r, f, true);
+}
+
+void record_endpoint(struct record *r, enum record_field f, const struct endpoint *e)
+{
+	assert(fields[f].kind == KIND_ENDPOINT);
+	if (e)
+		r->value[f].endpoint = *e;
+	set_present(r, f, e && endpoint_is_set(e));
+}
+
+void record_mark(struct record *r, enum record_field f, const struct mark *mark)
+{
+	assert(fields[f].kind == KIND_MARK);
+	if (mark)
+		r->value[f].mark = *mark;
+	set_present(r, f, mark != NULL);
+}
+
+void record_time_now(struct record *r)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r->value[RECORD_TIME].number = (uint64_t)now.tv_sec * 1000000 +
+				       (uint64_t)now.tv_nsec / 1000;
+	set_present(r, RECORD_TIME, true);
+}
+
+void record_duration(struct record *r, uint64_t microseconds)
+{
+	r->value[RECORD_DURATION_MS].number = microseconds;
+	set_present(r, RECORD_DURATION_MS, true);
+}
+
+static bool is_present(const struct record *r, enum record_field f)
+{
+	return r->present >> f & 1;
+}
+
+static int field_by_name(const char *name, size_t length)
+{
+	for (int f = 0; f < RECORD_FIELDS; f++)
+		if (strlen(fields[f].name) == length && !memcmp(fields[f].name, name, length))
+			return f;
+	return -1;
+}
+
+static bool has_column(const struct record_columns *columns, int f)
+{
+	for (size_t i = 0; i < columns->count; i++)
+		if ((int)columns->at[i] == f)
+			return true;
+	return false;
+}
+
+int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why)
+{
+	const char *p = *text == '+' ? text + 1 : text;
+
+	if (*text != '+')
+		columns->count = 0;
+	for (;; p++) {
+		size_t length = strcspn(p, ",");
+		int f = field_by_name(p, length);
+
+		if (f < 0)
+			return report_refuse(why, "'%.*s' is no column; tproxy-tools(7) lists them",
+					     (int)length, p);
+		if (!has_column(columns, f))
+			columns->at[columns->count++] = (enum record_field)f;
+		p += length;
+		if (!*p)
+			return 0;
+	}
+}
+
+/* A bounded line in the making. What does not fit is cut. */
+struct line {
+	char *at;
+	size_t used, room;
+};
+
+static void put_byte(struct line *l, char c)
+{
+	if (l->used < l->room)
+		l->at[l->used++] = c;
+}
+
+static void put_text(struct line *l, const char *text)
+{
+	while (*text)
+		put_byte(l, *text++);
+}
+
+static void put_format(struct line *l, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+static void put_format(struct line *l, const char *format, ...)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	put_text(l, text);
+}
+
+static void put_time(struct line *l, uint64_t microseconds)
+{
+	time_t seconds = (time_t)(microseconds / 1000000);
+	struct tm t;
+
+	/* strftime(3) would look at /etc/localtime each time. */
+	gmtime_r(&seconds, &t);
+	put_format(l, "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", t.tm_year + 1900, t.tm_mon + 1,
+		   t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (unsigned)(microseconds % 1000000));
+}
+
+static void put_number(struct line *l, enum kind kind, uint64_t n)
+{
+	if (kind == KIND_DURATION)
+		put_format(l, "%" PRIu64 ".%03u", n / 1000, (unsigned)(n % 1000));
+	else
+		put_format(l, kind == KIND_COOKIE ? "0x%" PRIx64 : "%" PRIu64, n);
+}
+
+/* A value as one column: \ooo for what would break it up. */
+static void put_column(struct line *l, const char *text, bool keep_blanks)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		if (*p < ' ' || *p == 0x7f || *p == '\\' || (*p == ' ' && !keep_blanks))
+			put_format(l, "\\%03o", *p);
+		else
+			put_byte(l, (char)*p);
+	}
+}
+
+static void put_text_value(struct line *l, const struct record *r, enum record_field f, bool last)
+{
+	const union record_value *v = &r->value[f];
+	enum kind kind = fields[f].kind;
+	char buf[ENDPOINT_TEXT_MAX];
+
+	if (!is_present(r, f))
+		put_byte(l, '-');
+	else if (kind == KIND_ENDPOINT)
+		put_text(l, endpoint_format(&v->endpoint, buf));
+	else if (kind == KIND_MARK)
+		put_text(l, quantity_format_mark(&v->mark, buf));
+	else if (kind == KIND_TIME)
+		put_time(l, v->number);
+	else if (kind == KIND_NUMBER || kind == KIND_COOKIE || kind == KIND_DURATION)
+		put_number(l, kind, v->number);
+	else
+		put_column(l, v->text, last && kind == KIND_PROSE);
+}
+
+static size_t end_line(struct line *l)
+{
+	l->at[l->used++] = '\n';
+	return l->used;
+}
+
+static struct line new_line(char *buf)
+{
+	return (struct line){ .at = buf, .room = RECORD_LINE_MAX - 1 };
+}
+
+size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf)
+{
+	struct line l = new_line(buf);
+
+	for (size_t i = 0; i < columns->count; i++) {
+		if (i)
+			put_byte(&l, ' ');
+		put_text_value(&l, r, columns->at[i], i + 1 == columns->count);
+	}
+	return end_line(&l);
+}
+
+/* Length of the well-formed UTF-8 sequence at p (Unicode 15, table 3-7), 0 when there is none. */
+static size_t utf8_length(const unsigned char *p)
+{
+	unsigned low = 0x80, high = 0xbf;
+	size_t length;
+
+	if (*p < 0x80)
+		return 1;
+	if (*p < 0xc2 || *p > 0xf4)
+		return 0;
+	length = *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
+	if (*p == 0xe0)
+		low = 0xa0;
+	else if (*p == 0xed)
+		high = 0x9f;
+	else if (*p == 0xf0)
+		low = 0x90;
+	else if (*p == 0xf4)
+		high = 0x8f;
+	if (p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i < length; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return length;
+}
+
+/* A JSON string. It is cut, if it must be, between characters, and always ended: `reserve` bytes are
+ * kept for the quote and the closing brace. */
+static void put_json_string(struct line *l, const char *text)
+{
+	static const size_t reserve = 16;
+	const unsigned char *p = (const unsigned char *)text;
+
+	put_byte(l, '"');
+	while (*p && l->used + reserve < l->room) {
+		size_t length = utf8_length(p);
+
+		if (!length) {
+			put_text(l, "\\ufffd");
+			p++;
+		} else if (*p == '"' || *p == '\\') {
+			put_byte(l, '\\');
+			put_byte(l, (char)*p++);
+		} else if (*p < ' ') {
+			put_format(l, "\\u%04x", *p++);
+		} else {
+			while (length--)
+				put_byte(l, (char)*p++);
+		}
+	}
+	put_byte(l, '"');
+}
+
+static void put_json_endpoint(struct line *l, const struct endpoint *e)
+{
+	char buf[ENDPOINT_TEXT_MAX];
+
+	put_format(l, "{\"addr\":\"%s\"", endpoint_format_address(e, buf));
+	put_format(l, ",\"port\":%u}", e->port);
+}
+
+static void put_json_value(struct line *l, const struct record *r, enum record_field f)
+{
+	const union record_value *v = &r->value[f];
+	char buf[QUANTITY_MARK_MAX];
+
+	switch (fields[f].kind) {
+	case KIND_ENDPOINT:
+		put_json_endpoint(l, &v->endpoint);
+		break;
+	case KIND_MARK:
+		put_json_string(l, quantity_format_mark(&v->mark, buf));
+		break;
+	case KIND_TIME:
+		put_byte(l, '"');
+		put_time(l, v->number);
+		put_byte(l, '"');
+		break;
+	case KIND_COOKIE:
+		put_format(l, "\"0x%" PRIx64 "\"", v->number);
+		break;
+	case KIND_NUMBER:
+	case KIND_DURATION:
+		put_number(l, fields[f].kind, v->number);
+		break;
+	case KIND_YESNO:
+		put_text(l, strcmp(v->text, "yes") ? "false" : "true");
+		break;
+	case KIND_TEXT:
+	case KIND_PROSE:
+		put_json_string(l, v->text);
+		break;
+	}
+}
+
+/* Absent is absent; a flag that is neither yes nor no is unknown, and so absent too. */
+static bool json_has(const struct record *r, enum record_field f)
+{
+	if (!is_present(r, f))
+		return false;
+	return fields[f].kind != KIND_YESNO || !strcmp(r->value[f].text, "yes") ||
+	       !strcmp(r->value[f].text, "no");
+}
+
+/* The longest value of a field that cannot be cut: an endpoint with its key. What follows a string
+ * that filled the line is left out whole, so the line stays JSON. */
+#define JSON_FIELD_MAX 160
+
+size_t record_print_json(const struct record *r, char *buf)
+{
+	struct line l = new_line(buf);
+	char separator = '{';
+
+	for (int f = 0; f < RECORD_FIELDS; f++) {
+		if (!json_has(r, (enum record_field)f) || l.used + JSON_FIELD_MAX > l.room)
+			continue;
+		put_byte(&l, separator);
+		put_format(&l, "\"%s\":", fields[f].name);
+		put_json_value(&l, r, (enum record_field)f);
+		separator = ',';
+	}
+	put_byte(&l, '}');
+	return end_line(&l);
+}
+
+int record_table_init(struct record_table *t, const struct record_style *style,
+		      const enum record_field *defaults, size_t count, struct failure *why)
+{
+	*t = (struct record_table){ .json = style->json,
+				    .header_due = !style->no_header && !style->json };
+	memcpy(t->columns.at, defaults, count * sizeof(*defaults));
+	t->columns.count = count;
+	if (!style->columns || record_parse_columns(style->columns, &t->columns, why) == 0)
+		return 0;
+	return report_about(why, "--columns %s", style->columns);
+}
+
+/* Pad the column that began at `start` to its width. */
+static void pad(struct line *l, size_t start, enum record_field f)
+{
+	while (l->used - start < fields[f].width)
+		put_byte(l, ' ');
+}
+
+static void put_header(const struct record_table *t)
+{
+	char buf[RECORD_LINE_MAX];
+	struct line l = new_line(buf);
+
+	for (size_t i = 0; i < t->columns.count; i++) {
+		enum record_field f = t->columns.at[i];
+		size_t start = l.used;
+
+		for (const char *p = fields[f].name; *p; p++)
+			put_byte(&l, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
+		if (i + 1 == t->columns.count)
+			break;
+		pad(&l, start, f);
+		put_byte(&l, ' ');
+	}
+	fwrite(buf, 1, end_line(&l), stdout);
+}
+
+void record_table_put(struct record_table *t, const struct record *r)
+{
+	char buf[RECORD_LINE_MAX];
+	struct line l = new_line(buf);
+
+	if (t->json) {
+		fwrite(buf, 1, record_print_json(r, buf), stdout);
+		return;
+	}
+	if (t->header_due)
+		put_header(t);
+	t->header_due = false;
+	for (size_t i = 0; i < t->columns.count; i++) {
+		bool last = i + 1 == t->columns.count;
+		size_t start = l.used;
+
+		put_text_value(&l, r, t->columns.at[i], last);
+		if (last)
+			break;
+		pad(&l, start, t->columns.at[i]);
+		put_byte(&l, ' ');
+	}
+	fwrite(buf, 1, end_line(&l), stdout);
+}
+
+/* How a stream's descriptor is written without blocking; see the theory of operation. */
+enum transport { TRANSPORT_OWN, TRANSPORT_SOCKET, TRANSPORT_FILE, TRANSPORT_POLLED };
+
+struct record_stream {
+	pthread_mutex_t lock;
+	int fd; /* what is written to: ours with TRANSPORT_OWN, else the caller's */
+	enum transport transport;
+	bool json, broken;
+	bool torn;   /* the last line was written in part */
+	bool told;   /* trouble was asked for */
+	int trouble; /* errno of the first write that failed while there was a reader */
+	struct record_columns columns;
+	uint64_t lost;	   /* in all */
+	uint64_t unsaid;   /* lost since the last `lost` record */
+	size_t start, end; /* of what waits in queue */
+	char queue[STREAM_QUEUE];
+};
+
+static void choose_transport(struct record_stream *s, int fd)
+{
+	char path[32];
+	struct stat st;
+	int own;
+
+	s->fd = fd;
+	s->transport = TRANSPORT_POLLED;
+	if (fstat(fd, &st) < 0)
+		return;
+	if (S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)) {
+		s->transport = S_ISSOCK(st.st_mode) ? TRANSPORT_SOCKET : TRANSPORT_FILE;
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	if (own < 0)
+		return;
+	s->fd = own;
+	s->transport = TRANSPORT_OWN;
+}
+
+struct record_stream *record_stream_new(int fd, bool json, const struct record_columns *columns,
+					struct failure *why)
+{
+	struct record_stream *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		report_fail(why, ENOMEM, "malloc", "record queue");
+		return NULL;
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	s->json = json;
+	s->columns = *columns;
+	choose_transport(s, fd);
+	return s;
+}
+
+static bool enqueue(struct record_stream *s, const char *text, size_t length)
+{
+	if (s->end + length > sizeof(s->queue)) {
+		memmove(s->queue, s->queue + s->start, s->end - s->start);
+		s->end -= s->start;
+		s->start = 0;
+	}
+	if (s->end + length > sizeof(s->queue))
+		return false;
+	memcpy(s->queue + s->end, text, length);
+	s->end += length;
+	return true;
+}
+
+/* Say in the stream itself how much of it is missing. Text has no place for it: there the program
+ * reports record_stream_lost(). */
+static void enqueue_lost(struct record_stream *s)
+{
+	char buf[RECORD_LINE_MAX];
+	struct record r;
+
+	if (!s->unsaid || !s->json)
+		return;
+	record_begin(&r, "lost");
+	record_time_now(&r);
+	record_number(&r, RECORD_COUNT, s->unsaid);
+	if (enqueue(s, buf, record_print_json(&r, buf)))
+		s->unsaid = 0;
+}
+
+void record_stream_put(struct record_stream *s, const struct record *r)
+{
+	char buf[RECORD_LINE_MAX];
+	size_t length = s->json ? record_print_json(r, buf)
+				: record_print_text(r, &s->columns, buf);
+
+	pthread_mutex_lock(&s->lock);
+	if (!s->broken) {
+		if (s->torn && enqueue(s, "\n", 1))
+			s->torn = false;
+		enqueue_lost(s);
+		if (!enqueue(s, buf, length)) {
+			s->lost++;
+			s->unsaid++;
+		}
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* The next piece to write: whole lines of at most PIPE_BUF bytes, which a pipe takes as one. */
+static size_t next_piece(const struct record_stream *s)
+{
+	size_t length = s->end - s->start;
+	const char *cut;
+
+	if (length <= PIPE_BUF || s->transport == TRANSPORT_FILE)
+		return length;
+	cut = memrchr(s->queue + s->start, '\n', PIPE_BUF);
+	return cut ? (size_t)(cut - (s->queue + s->start)) + 1 : PIPE_BUF;
+}
+
+static ssize_t write_piece(struct record_stream *s, size_t length)
+{
+	const char *at = s->queue + s->start;
+	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+
+	if (s->transport == TRANSPORT_SOCKET)
+		return send(s->fd, at, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (s->transport == TRANSPORT_POLLED && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))) {
+		errno = p.revents & (POLLERR | POLLNVAL) ? EPIPE : EAGAIN;
+		return -1;
+	}
+	return write(s->fd, at, length);
+}
+
+/* The records in a piece of the queue; an empty line is none. */
+static uint64_t count_records(const char *at, const char *end)
+{
+	uint64_t records = 0;
+	const char *newline;
+
+	for (; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1)
+		records += newline > at;
+	return records;
+}
+
+/* What is queued cannot be written. */
+static void drop_queue(struct record_stream *s)
+{
+	uint64_t records = count_records(s->queue + s->start, s->queue + s->end);
+
+	s->lost += records;
+	s->unsaid += records;
+	s->torn |= s->start && s->queue[s->start - 1] != '\n';
+	s->start = s->end = 0;
+}
+
+/* Nobody reads any more: give up quietly. A full disk may have room again, so then the records are lost
+ * that had none. */
+static void fail_to_write(struct record_stream *s, int err)
+{
+	if (err == EPIPE || err == EBADF) {
+		s->broken = true;
+		s->start = s->end = 0;
+		return;
+	}
+	drop_queue(s);
+	if (!s->trouble)
+		s->trouble = err;
+}
+
+bool record_stream_flush(struct record_stream *s)
+{
+	bool more;
+
+	pthread_mutex_lock(&s->lock);
+	while (s->start < s->end) {
+		ssize_t n = write_piece(s, next_piece(s));
+
+		if (n > 0)
+			s->start += (size_t)n;
+		else if (n < 0 && errno == EINTR)
+			continue;
+		else if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
+			break;
+		else {
+			fail_to_write(s, n < 0 ? errno : EIO);
+			break;
+		}
+	}
+	more = s->start < s->end;
+	pthread_mutex_unlock(&s->lock);
+	return more;
+}
+
+int record_stream_fd(const struct record_stream *s)
+{
+	return s->fd;
+}
+
+uint64_t record_stream_lost(struct record_stream *s)
+{
+	uint64_t lost;
+
+	pthread_mutex_lock(&s->lock);
+	lost = s->lost;
+	pthread_mutex_unlock(&s->lock);
+	return lost;
+}
+
+int record_stream_trouble(struct record_stream *s)
+{
+	int err;
+
+	pthread_mutex_lock(&s->lock);
+	err = s->told ? 0 : s->trouble;
+	s->told |= err != 0;
+	pthread_mutex_unlock(&s->lock);
+	return err;
+}
+
+bool record_stream_broken(struct record_stream *s)
+{
+	bool broken;
+
+	pthread_mutex_lock(&s->lock);
+	broken = s->broken;
+	pthread_mutex_unlock(&s->lock);
+	return broken;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+uint64_t record_stream_free(struct record_stream *s, int ms)
+{
+	int64_t deadline = now_ms() + ms, left;
+	uint64_t lost;
+
+	if (!s)
+		return 0;
+	enqueue_lost(s);
+	while (record_stream_flush(s) && (left = deadline - now_ms()) > 0) {
+		struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+
+		poll(&p, 1, (int)left);
+	}
+	lost = s->lost + count_records(s->queue + s->start, s->queue + s->end);
+	if (s->transport == TRANSPORT_OWN)
+		close(s->fd);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	return lost;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * record - what goes to stdout: one record a line, as text columns or as NDJSON.
+ *
+ * The only place that knows the names of fields and both forms. A program fills a struct record and
+ * hands it to a writer; which columns, header or JSON is the writer's business. A field that was not
+ * set is `-` in text and absent in JSON. Every JSON record carries v (schema version) and type.
+ * tproxy-tools(7) documents each field once; a test compares it with this list.
+ */
+#ifndef TPROXY_BASE_RECORD_H
+#define TPROXY_BASE_RECORD_H
+
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include "base/report.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RECORD_SCHEMA 1
+
+/* In the order in which JSON prints them. Names are in record.c; the order may grow at its end. */
+enum record_field {
+	RECORD_V,	   /* number: schema version, set by the writer */
+	RECORD_TYPE,	   /* text: `connection`, `socket`, `part`, ... */
+	RECORD_TIME,	   /* time: RFC 3339 UTC with microseconds */
+	RECORD_EVENT,	   /* text: `open`, `close`, `refused`, ... */
+	RECORD_ID,	   /* number: of a connection within one process */
+	RECORD_INSTANCE,   /* text: --name of tproxy-setup */
+	RECORD_PROTO,	   /* text: `tcp`, `udp` */
+	RECORD_CLIENT,	   /* endpoint */
+	RECORD_ORIGDST,	   /* endpoint */
+	RECORD_ORIGDST_BY, /* text: `tproxy`, `redirect`, `conntrack`, `proxy-protocol`, `none` */
+	RECORD_LISTENER,   /* endpoint */
+	RECORD_IIF,	   /* text: interface name */
+	RECORD_LOCAL,	   /* endpoint: a socket's own end */
+	RECORD_PEER,	   /* endpoint: a socket's other end */
+	RECORD_MARK,	   /* mark */
+	RECORD_COOKIE,	   /* cookie: SO_COOKIE as 0x%x, a string in JSON (64 bits) */
+	RECORD_UPSTREAM_COOKIE, /* cookie */
+	RECORD_PID,		/* number */
+	RECORD_PROG,		/* text */
+	RECORD_FD,		/* number */
+	RECORD_STATE,		/* text */
+	RECORD_UPSTREAM_LOCAL,	/* endpoint */
+	RECORD_UPSTREAM,	/* endpoint */
+	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no` */
+	RECORD_BYTES_UP,	/* number: client to server */
+	RECORD_BYTES_DOWN,	/* number: server to client */
+	RECORD_PACKETS_UP,	/* number */
+	RECORD_PACKETS_DOWN,	/* number */
+	RECORD_DURATION_MS,	/* milliseconds with three decimals, from the monotonic clock */
+	RECORD_REASON,		/* text: why it ended or was refused; a closed list per program */
+	RECORD_TRANSPARENT,	/* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
+	RECORD_CHECK,	  /* text: what a status part, a doctor's check or a counter is called */
+	RECORD_SEVERITY,  /* text: `ok`, `warn`, `fail` */
+	RECORD_EVIDENCE,  /* prose */
+	RECORD_FIX,	  /* prose */
+	RECORD_STEP,	  /* text */
+	RECORD_COUNT,	  /* number: a counter's value */
+	RECORD_BYTES,	  /* number: bytes of a counter */
+	RECORD_WHY,	  /* prose: why a finding matters */
+	RECORD_UNIQUE_ID, /* text: UNIQUE_ID of a PROXY header */
+	RECORD_FIELDS
+};
+
+/* One record. Texts are borrowed until it is written. Zero it, or call record_begin(). */
+struct record {
+	uint64_t present; /* bit per field */
+	union record_value {
+		const char *text;
+		uint64_t number;
+		struct endpoint endpoint;
+		struct mark mark;
+	} value[RECORD_FIELDS];
+};
+
+/* Empty the record and give it its type (borrowed, normally a literal). */
+void record_begin(struct record *r, const char *type);
+
+/* Set a field. The kind must be the one of the list above (checked by assert). An endpoint that is
+ * not set and a NULL or empty text leave the field absent. */
+void record_text(struct record *r, enum record_field f, const char *text);
+void record_number(struct record *r, enum record_field f, uint64_t number);
+void record_endpoint(struct record *r, enum record_field f, const struct endpoint *e);
+void record_mark(struct record *r, enum record_field f, const struct mark *mark);
+
+/* RECORD_TIME := now (wall clock). Set duration with record_duration(), in microseconds. */
+void record_time_now(struct record *r);
+void record_duration(struct record *r, uint64_t microseconds);
+
+/* The columns of a text table: field numbers, and how many. */
+struct record_columns {
+	enum record_field at[RECORD_FIELDS];
+	size_t count;
+};
+
+/* `proto,client` replaces *columns, `+mark,cookie` adds to it; a column that is there already stays
+ * where it is. -1 with *why naming the bad column. */
+int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why);
+
+/* The options that shape a table, and their rows for an option table. */
+struct record_style {
+	const char *columns; /* -o as typed, or NULL */
+	bool no_header;	     /* -H */
+	bool json;	     /* -j, from options_common */
+};
+
+#define RECORD_TABLE_OPTIONS(config, member)                                                     \
+	OPTION("no-header", 'H', NULL, "no header line", option_flag, config, member.no_header), \
+		OPTION("columns", 'o', "COL,...",                                                \
+		       "these columns; +COL,... adds to the usual ones", option_text, config,    \
+		       member.columns)
+
+/* Longest line of one record, newline included; a longer one is cut in its prose fields. */
+#define RECORD_LINE_MAX 2048
+
+/* Print into buf (of RECORD_LINE_MAX) one line with newline; returns its length. Text: columns
+ * separated by blanks, values never empty and without blanks (prose only as last column). */
+size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf);
+size_t record_print_json(const struct record *r, char *buf);
+
+/*
+ * A writer for one-shot tools: blocking, through stdio, header first, padded columns. Errors show at
+ * report_close_stdout().
+ */
+struct record_table {
+	struct record_columns columns;
+	bool json, header_due;
+};
+int record_table_init(struct record_table *t, const struct record_style *style,
+		      const enum record_field *defaults, size_t count, struct failure *why);
+void record_table_put(struct record_table *t, const struct record *r);
+
+/*
+ * A writer for services: never blocks, never stops the service. Records go into a bounded queue that
+ * is written when the descriptor takes them; what does not fit is counted, and a JSON stream says so
+ * in a `lost` record as soon as there is room. The descriptor's flags are left alone.
+ * Safe to share between threads (one lock, held for a copy). SIGPIPE must be ignored by the program.
+ */
+struct record_stream;
+
+/* fd is borrowed. Returns NULL with *why on lack of memory. */
+struct record_stream *record_stream_new(int fd, bool json, const struct record_columns *columns,
+					struct failure *why);
+void record_stream_put(struct record_stream *s, const struct record *r);
+
+/* Write what the descriptor takes now. Returns true while something is left to write: then poll
+ * record_stream_fd() for POLLOUT and call again. A vanished reader (EPIPE) empties the queue. */
+bool record_stream_flush(struct record_stream *s);
+int record_stream_fd(const struct record_stream *s);
+
+/* Records lost so far; whether the reader is gone. */
+uint64_t record_stream_lost(struct record_stream *s);
+bool record_stream_broken(struct record_stream *s);
+
+/* Why records could not be written though there is a reader (ENOSPC, EIO): an errno value, the first
+ * time that it is asked after such a failure; else 0. Those records are lost, later ones are tried. */
+int record_stream_trouble(struct record_stream *s);
+
+/* Write what is left, waiting at most ms milliseconds for the reader, and free. NULL is fine. Returns how
+ * many records were lost in all; those that a vanished reader did not take are not. */
+uint64_t record_stream_free(struct record_stream *s, int ms);
+
+#endif

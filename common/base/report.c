@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/report.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <string.h>
+#include <unistd.h>
+
+#undef report_fail
+#undef report_refuse
+
+static const char *program = "tproxy";
+static int verbosity;
+static int output = STDERR_FILENO;
+
+/* What a refused call wants. The kernel takes CAP_NET_RAW or CAP_NET_ADMIN for IP_TRANSPARENT and
+ * SO_MARK (net/ipv4/ip_sockglue.c, net/core/sock.c), CAP_NET_BIND_SERVICE for ports below 1024. */
+static const struct {
+	const char *call, *hint;
+} needs[] = {
+	{ "setsockopt(IP_TRANSPARENT)", "needs CAP_NET_RAW or CAP_NET_ADMIN" },
+	{ "setsockopt(IPV6_TRANSPARENT)", "needs CAP_NET_RAW or CAP_NET_ADMIN" },
+	{ "setsockopt(SO_MARK)", "needs CAP_NET_RAW or CAP_NET_ADMIN" },
+	{ "setsockopt(SO_BINDTODEVICE)", "needs CAP_NET_RAW" },
+	{ "bind", "a port below 1024 needs CAP_NET_BIND_SERVICE" },
+	{ "RTM_", "needs CAP_NET_ADMIN" },
+	{ "nft", "needs CAP_NET_ADMIN" },
+	{ "SOCK_DESTROY", "needs CAP_NET_ADMIN" },
+	{ "IPCTNL_MSG_CT_GET", "needs CAP_NET_ADMIN" },
+	{ "setns", "needs CAP_SYS_ADMIN" },
+	{ "pidfd_getfd", "needs CAP_SYS_PTRACE" },
+	{ "setgroups", "needs CAP_SETGID and CAP_SETUID" },
+	{ "setresuid", "needs CAP_SETGID and CAP_SETUID" },
+};
+
+static const char *needed_capability(const char *call, int err)
+{
+	if (err != EPERM && err != EACCES)
+		return "";
+	for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++)
+		if (!strncmp(call, needs[i].call, strlen(needs[i].call)))
+			return needs[i].hint;
+	return "";
+}
+
+int report_fail(struct failure *why, int err, const char *call, const char *subject, ...)
+{
+	va_list ap;
+
+	if (!why)
+		return -1;
+	memset(why, 0, sizeof(*why));
+	why->err = err;
+	snprintf(why->call, sizeof(why->call), "%s", call);
+	snprintf(why->hint, sizeof(why->hint), "%s", needed_capability(call, err));
+	va_start(ap, subject);
+	vsnprintf(why->subject, sizeof(why->subject), subject, ap);
+	va_end(ap);
+	return -1;
+}
+
+int report_refuse(struct failure *why, const char *reason, ...)
+{
+	va_list ap;
+
+	if (!why)
+		return -1;
+	memset(why, 0, sizeof(*why));
+	va_start(ap, reason);
+	vsnprintf(why->detail, sizeof(why->detail), reason, ap);
+	va_end(ap);
+	return -1;
+}
+
+int report_about(struct failure *why, const char *subject, ...)
+{
+	va_list ap;
+
+	if (!why)
+		return -1;
+	va_start(ap, subject);
+	vsnprintf(why->subject, sizeof(why->subject), subject, ap);
+	va_end(ap);
+	return -1;
+}
+
+int report_detail(struct failure *why, const char *detail, ...)
+{
+	va_list ap;
+
+	if (!why)
+		return -1;
+	va_start(ap, detail);
+	vsnprintf(why->detail, sizeof(why->detail), detail, ap);
+	va_end(ap);
+	return -1;
+}
+
+int report_hint(struct failure *why, const char *hint, ...)
+{
+	va_list ap;
+
+	if (!why)
+		return -1;
+	va_start(ap, hint);
+	vsnprintf(why->hint, sizeof(why->hint), hint, ap);
+	va_end(ap);
+	return -1;
+}
+
+const char *report_text(const struct failure *why, char *buf, unsigned long size)
+{
+	bool call = why->call[0], detail = why->detail[0];
+
+	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", why->subject, why->subject[0] ? ": " : "",
+		 why->call, call && (detail || why->err) ? ": " : "", detail ? why->detail : "",
+		 detail && call && why->err ? ": " : "",
+		 why->err && (call || !detail) ? strerror(why->err) : "", why->hint[0] ? "; " : "",
+		 why->hint);
+	return buf;
+}
+
+void report_init(const char *name)
+{
+	static char page[1 << 16];
+
+	program = name;
+	/* A write that fails half-way through a page leaves a flag and no errno: let what a one-shot
+	 * tool prints fit, so that report_close_stdout() makes the write and learns why it failed. */
+	if (!isatty(STDOUT_FILENO))
+		setvbuf(stdout, page, _IOFBF,
+			sizeof(page)); /* glibc takes no size without a buffer */
+}
+
+const char *report_program(void)
+{
+	return program;
+}
+
+void report_set_verbosity(int level)
+{
+	verbosity = level;
+}
+
+int report_verbosity(void)
+{
+	return verbosity;
+}
+
+void report_to(int fd)
+{
+	output = fd;
+}
+
+/* One write(2) a line, so that lines of several threads and processes do not mix. */
+static void say(const char *label, const char *format, va_list ap)
+{
+	char line[1280];
+	size_t room = sizeof(line) - 1;
+	int saved = errno, used, more;
+
+	if (output < 0)
+		return;
+	used = snprintf(line, room, "%s: %s", program, label);
+	more = vsnprintf(line + used, room - (size_t)used, format, ap);
+	used += more < 0 ? 0 : more;
+	if ((size_t)used >= room)
+		used = (int)room - 1;
+	line[used++] = '\n';
+	/* Nobody is left to tell when stderr itself cannot be written. */
+	if (write(output, line, (size_t)used) < 0)
+		errno = saved;
+	errno = saved;
+}
+
+void report_error(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	say("", format, ap);
+	va_end(ap);
+}
+
+void report_warning(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	say("warning: ", format, ap);
+	va_end(ap);
+}
+
+void report_notice(const char *format, ...)
+{
+	va_list ap;
+
+	if (verbosity < 0)
+		return;
+	va_start(ap, format);
+	say("", format, ap);
+	va_end(ap);
+}
+
+void report_verbose(int level, const char *format, ...)
+{
+	va_list ap;
+
+	if (verbosity < level)
+		return;
+	va_start(ap, format);
+	say("", format, ap);
+	va_end(ap);
+}
+
+int report_failure(const struct failure *why, int status)
+{
+	char text[1024];
+
+	report_error("%s", report_text(why, text, sizeof(text)));
+	return status == STATUS_USAGE && why->err == ENOMEM ? STATUS_REFUSED : status;
+}
+
+int report_close_stdout(int status)
+{
+	bool failed = ferror(stdout) != 0;
+	int copy;
+
+	errno = 0;
+	failed |= fflush(stdout) != 0;
+	/* Some file systems tell only at close() that a write has failed. */
+	copy = failed ? -1 : dup(STDOUT_FILENO);
+	failed |= copy >= 0 && close(copy) < 0;
+	if (!failed)
+		return status;
+	failed = errno != EPIPE;
+	if (failed)
+		report_error("standard output: %s", errno ? strerror(errno) : "write error");
+	__fpurge(stdout); /* said once; exit() shall not try again */
+	clearerr(stdout);
+	return failed ? STATUS_REFUSED : status;
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "firewall/firewall.h"
+
+#include "firewall/xtables.h"
+#include "intercept/nft_text.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct firewall {
+	json_t *objects; /* array: table, chain, rule, set, map, flowtable */
+	char *text;	 /* the same as nft prints it, with handles */
+	struct firewall_chain *chain;
+	size_t chains;
+};
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+/* --- index ------------------------------------------------------------------------------------ */
+
+static bool is_ours(const json_t *object)
+{
+	return !strncmp(text_of(object, "table"), NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX));
+}
+
+static bool is_legacy(const json_t *object)
+{
+	return json_is_true(json_object_get(object, "legacy"));
+}
+
+/* The tables and base chains that iptables-nft makes, and calls so. */
+static bool looks_like_iptables(const json_t *chain)
+{
+	static const char *const tables[] = { "filter", "mangle", "nat", "raw", "security" };
+	const char *family = text_of(chain, "family");
+
+	if (strcmp(family, "ip") && strcmp(family, "ip6"))
+		return false;
+	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+		if (!strcmp(tables[i], text_of(chain, "table")))
+			return true;
+	return false;
+}
+
+static int index_chain(struct firewall *f, const json_t *chain)
+{
+	struct firewall_chain *grown = realloc(f->chain, (f->chains + 1) * sizeof(*grown));
+
+	if (!grown)
+		return -1;
+	f->chain = grown;
+	f->chain[f->chains++] = (struct firewall_chain){
+		.family = text_of(chain, "family"),
+		.table = text_of(chain, "table"),
+		.name = text_of(chain, "name"),
+		.hook = text_of(chain, "hook"),
+		.type = text_of(chain, "type"),
+		.policy = text_of(chain, "policy"),
+		.priority = (long)json_integer_value(json_object_get(chain, "prio")),
+		.iptables = looks_like_iptables(chain),
+		.legacy = is_legacy(chain),
+	};
+	return 0;
+}
+
+static struct firewall_chain *find(const struct firewall *f, const char *family, const char *table,
+				   const char *name, bool legacy)
+{
+	for (size_t i = 0; i < f->chains; i++) {
+		struct firewall_chain *c = &f->chain[i];
+
+		if (c->legacy == legacy && !strcmp(c->name, name) && !strcmp(c->table, table) &&
+		    !strcmp(c->family, family))
+			return c;
+	}
+	return NULL;
+}
+
+static int index_rule(struct firewall *f, const json_t *rule)
+{
+	struct firewall_chain *c = find(f, text_of(rule, "family"), text_of(rule, "table"),
+					text_of(rule, "chain"), is_legacy(rule));
+	const json_t **grown;
+
+	if (!c)
+		return 0;
+	if (!(c->rules & (c->rules - 1))) {
+		grown = realloc(c->rule, (c->rules ? 2 * c->rules : 1) * sizeof(*grown));
+		if (!grown)
+			return -1;
+		c->rule = grown;
+	}
+	c->rule[c->rules++] = rule;
+	return 0;
+}
+
+static int compare_priority(const void *a, const void *b)
+{
+	const struct firewall_chain *x = a, *y = b;
+
+	return (x->priority > y->priority) - (x->priority < y->priority);
+}
+
+static int index_all(struct firewall *f)
+{
+	json_t *object, *found;
+	size_t i;
+	int err = 0;
+
+	json_array_foreach(f->objects, i, object) {
+		found = json_object_get(object, "chain");
+		if (found && !is_ours(found))
+			err |= index_chain(f, found);
+	}
+	if (f->chains)
+		qsort(f->chain, f->chains, sizeof(*f->chain), compare_priority);
+	json_array_foreach(f->objects, i, object) {
+		found = json_object_get(object, "rule");
+		if (found && !is_ours(found))
+			err |= index_rule(f, found);
+	}
+	return err;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int read_all(struct firewall *f, struct nft *rules, struct failure *why)
+{
+	f->objects = nft_dump_json(rules, why);
+	if (!f->objects)
+		return -1;
+	f->text = nft_dump_text(rules, why);
+	return f->text ? 0 : -1;
+}
+
+struct firewall *firewall_read(struct nft *rules, struct failure *why)
+{
+	struct firewall *f = calloc(1, sizeof(*f));
+	int err;
+
+	if (!f) {
+		report_fail(why, ENOMEM, "calloc", "firewall");
+		return NULL;
+	}
+	err = read_all(f, rules, why);
+	if (!err)
+		xtables_decode(f->objects);
+	if (!err && index_all(f))
+		err = report_fail(why, ENOMEM, "malloc", "firewall");
+	if (!err)
+		return f;
+	firewall_free(f);
+	return NULL;
+}
+
+void firewall_free(struct firewall *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->chains; i++)
+		free(f->chain[i].rule);
+	free(f->chain);
+	free(f->text);
+	json_decref(f->objects);
+	free(f);
+}
+
+/* --- looking up ------------------------------------------------------------------------------- */
+
+static bool meets(const struct firewall_chain *c, sa_family_t family)
+{
+	return !strcmp(c->family, "inet") || !strcmp(c->family, family == AF_INET ? "ip" : "ip6");
+}
+
+const struct firewall_chain *firewall_at_hook(const struct firewall *f, const char *hook,
+					      sa_family_t family, unsigned at)
+{
+	for (size_t i = 0; i < f->chains; i++)
+		if (!strcmp(f->chain[i].hook, hook) && meets(&f->chain[i], family) && !at--)
+			return &f->chain[i];
+	return NULL;
+}
+
+const struct firewall_chain *firewall_target(const struct firewall *f,
+					     const struct firewall_chain *from, const char *name)
+{
+	return find(f, from->family, from->table, name, from->legacy);
+}
+
+const json_t *firewall_elements(const struct firewall *f, const struct firewall_chain *chain,
+				const char *name)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach(f->objects, i, object) {
+		json_t *set = json_object_get(object, "set");
+
+		if (!set)
+			set = json_object_get(object, "map");
+		if (set && !strcmp(text_of(set, "name"), name) &&
+		    !strcmp(text_of(set, "table"), chain->table) &&
+		    !strcmp(text_of(set, "family"), chain->family))
+			return json_object_get(set, "elem");
+	}
+	return NULL;
+}
+
+const json_t *firewall_object(const struct firewall *f, const char *kind, size_t *at)
+{
+	for (; *at < json_array_size(f->objects); ++*at) {
+		const json_t *found = json_object_get(json_array_get(f->objects, *at), kind);
+
+		if (found) {
+			++*at;
+			return found;
+		}
+	}
+	return NULL;
+}
+
+size_t firewall_chains(const struct firewall *f)
+{
+	return f->chains;
+}
+
+const struct firewall_chain *firewall_chain(const struct firewall *f, size_t at)
+{
+	return &f->chain[at];
+}
+
+/* --- describing ------------------------------------------------------------------------------- */
+
+/* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
+static const char *line_with(const char *from, const char *end, const char *start)
+{
+	while (from && from < end) {
+		const char *at = from + strspn(from, "\t ");
+
+		if (!strncmp(at, start, strlen(start)))
+			return at;
+		from = strchr(from, '\n');
+		from = from ? from + 1 : NULL;
+	}
+	return NULL;
+}
+
+/* In nft's listing: the rule of that handle. Its length without the handle is in *length. */
+static const char *find_line(const char *text, const struct firewall_chain *c, const char *handle,
+			     int *length)
+{
+	char start[256];
+	const char *all = text + strlen(text), *table, *chain, *end, *at;
+
+	snprintf(start, sizeof(start), "table %s %s {", c->family, c->table);
+	table = line_with(text, all, start);
+	snprintf(start, sizeof(start), "chain %s {", c->name);
+	chain = table ? line_with(table, all, start) : NULL;
+	end = chain ? strstr(chain, "\n\t}") : NULL;
+	at = end ? strstr(chain, handle) : NULL;
+	if (!at || at > end)
+		return NULL;
+	*length = (int)(at - chain);
+	while (at > chain && at[-1] != '\n')
+		at--;
+	*length -= (int)(at - chain);
+	*length -= (int)strspn(at, "\t ");
+	return at + strspn(at, "\t ");
+}
+
+const char *firewall_describe(const struct firewall *f, const struct firewall_chain *c,
+			      const json_t *rule, char *buf, size_t size)
+{
+	char handle[32], place[160];
+	const char *line = NULL;
+	int length = 0;
+
+	snprintf(place, sizeof(place), "%s %s, chain %s",
+		 c->legacy ? strcmp(c->family, "ip") ? "ip6tables-legacy" : "iptables-legacy"
+			   : c->family,
+		 c->table, c->name);
+	if (!rule) {
+		snprintf(buf, size, "%s: policy %s", place, c->policy);
+		return buf;
+	}
+	if (*text_of(rule, "text")) {
+		snprintf(buf, size, "%s: `%s`", place, text_of(rule, "text"));
+		return buf;
+	}
+	snprintf(handle, sizeof(handle), " # handle %lld\n",
+		 (long long)json_integer_value(json_object_get(rule, "handle")));
+	line = find_line(f->text, c, handle, &length);
+	snprintf(buf, size, "%s: `%.*s` (%.*s)", place, length, line ? line : "",
+		 (int)strlen(handle) - 4, handle + 3);
+	return buf;
+}

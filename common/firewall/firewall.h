@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * firewall - every packet filter rule of this network namespace, whoever made it, in nft's JSON words.
+ *
+ * What libnftables lists, with iptables-nft's extensions decoded, and iptables-legacy's tables, which
+ * nft does not see. Tables of our own instances are left out. See libnftables-json(5).
+ */
+#ifndef TPROXY_FIREWALL_FIREWALL_H
+#define TPROXY_FIREWALL_FIREWALL_H
+
+#include "base/report.h"
+#include "intercept/nft.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+
+/* A chain and its rules, in their order. Texts are borrowed from the firewall. */
+struct firewall_chain {
+	const char *family; /* `inet`, `ip`, `ip6` */
+	const char *table, *name;
+	const char *hook;   /* of a base chain: `prerouting`, `input`, ...; else "" */
+	const char *type;   /* of a base chain: `filter`, `nat`, `route` */
+	const char *policy; /* of a base chain: `accept`, `drop` */
+	long priority;
+	bool iptables; /* iptables manages it, */
+	bool legacy;   /* and it is iptables-legacy */
+	const json_t **rule;
+	size_t rules;
+};
+
+struct firewall;
+
+/* Read all of it. NULL with *why. */
+struct firewall *firewall_read(struct nft *rules, struct failure *why);
+void firewall_free(struct firewall *firewall);
+
+/* The base chains of a hook that a packet of that family meets, in the order in which the kernel runs
+ * them; NULL after the last. `at` counts from 0. */
+const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
+					      sa_family_t family, unsigned at);
+
+/* The chain that a rule of `from` jumps to, or NULL. */
+const struct firewall_chain *firewall_target(const struct firewall *firewall,
+					     const struct firewall_chain *from, const char *name);
+
+/* The elements of a named set or map of the chain's table (a JSON array), or NULL. */
+const json_t *firewall_elements(const struct firewall *firewall, const struct firewall_chain *chain,
+				const char *name);
+
+/* Any object of that kind (`flowtable`): the first whose index is at or above *at; NULL: no more. */
+const json_t *firewall_object(const struct firewall *firewall, const char *kind, size_t *at);
+
+/* How many chains there are, and the one at an index. */
+size_t firewall_chains(const struct firewall *firewall);
+const struct firewall_chain *firewall_chain(const struct firewall *firewall, size_t at);
+
+/* The rule as a person would write it, in nft's or iptables' words, with its place. Returns buf. */
+const char *firewall_describe(const struct firewall *firewall, const struct firewall_chain *chain,
+			      const json_t *rule, char *buf, size_t size);
+
+#endif

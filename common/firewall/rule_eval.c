@@ -1,0 +1,688 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * A rule is a list of statements; a match that is false ends it. Each match is true, false, or
+ * unknown. A rule all of whose matches are true acts as in the kernel. One with an unknown match may
+ * act or not: what it would do is reported as uncertain, the packet goes on to the next rule, and from
+ * there on nothing in this base chain is certain, because an accept or return may have ended it.
+ */
+#include "firewall/rule_eval.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Chains of chains of ...: nft allows 16 jumps. */
+#define DEPTH_MAX 16
+
+enum truth { FALSE, UNKNOWN, TRUE };
+
+static enum truth both(enum truth a, enum truth b)
+{
+	return a < b ? a : b;
+}
+
+static enum truth either(enum truth a, enum truth b)
+{
+	return a > b ? a : b;
+}
+
+static enum truth not(enum truth a) { return (enum truth)(TRUE - a); }
+
+static enum truth is(bool value)
+{
+	return value ? TRUE : FALSE;
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+/* What an expression comes to for this packet. ABSENT: the packet has no such header, and the kernel
+ * ends the rule. */
+struct value {
+	enum { VALUE_UNKNOWN, VALUE_ABSENT, VALUE_NUMBER, VALUE_TEXT, VALUE_ADDRESS } kind;
+	uint64_t number;
+	const char *text;
+	const struct endpoint *address;
+};
+
+static const struct value unknown = { .kind = VALUE_UNKNOWN };
+static const struct value absent = { .kind = VALUE_ABSENT };
+
+static struct value number(uint64_t n)
+{
+	return (struct value){ .kind = VALUE_NUMBER, .number = n };
+}
+
+static struct value text(const char *t)
+{
+	return t ? (struct value){ .kind = VALUE_TEXT, .text = t } : absent;
+}
+
+static struct value address(const struct endpoint *e)
+{
+	return (struct value){ .kind = VALUE_ADDRESS, .address = e };
+}
+
+/* One walk. */
+struct eval {
+	const struct firewall *firewall;
+	struct rule_eval_packet *packet;
+	rule_eval_visitor *visit;
+	void *context;
+	const struct firewall_chain *base;
+	bool certain; /* that the packet is here at all */
+	bool doubt;   /* that something uncertain has not ended its verdict */
+};
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *t = json_string_value(json_object_get(object, key));
+
+	return t ? t : "";
+}
+
+static const char *protocol_of(const struct rule_eval_packet *p)
+{
+	return p->protocol == IPPROTO_UDP ? "udp" : "tcp";
+}
+
+static struct value meta_of(const struct rule_eval_packet *p, const char *key)
+{
+	bool four = p->destination.family == AF_INET;
+
+	if (!strcmp(key, "mark"))
+		return number(p->mark);
+	if (!strcmp(key, "iif") || !strcmp(key, "iifname"))
+		return text(p->iif ? p->iif : "");
+	if (!strcmp(key, "oif") || !strcmp(key, "oifname"))
+		return text(p->oif ? p->oif : "");
+	if (!strcmp(key, "l4proto"))
+		return text(protocol_of(p));
+	if (!strcmp(key, "nfproto"))
+		return text(four ? "ipv4" : "ipv6");
+	if (!strcmp(key, "protocol"))
+		return text(four ? "ip" : "ip6");
+	if (!strcmp(key, "pkttype"))
+		return text("host");
+	return unknown;
+}
+
+static uint64_t tcp_flags(const struct rule_eval_packet *p)
+{
+	return (p->syn ? 2U : 0) | (p->ack ? 0x10U : 0);
+}
+
+static struct value ip_field(const struct rule_eval_packet *p, const char *field)
+{
+	if (!strcmp(field, "saddr"))
+		return address(&p->source);
+	if (!strcmp(field, "daddr"))
+		return address(&p->destination);
+	if (!strcmp(field, "protocol") || !strcmp(field, "nexthdr"))
+		return text(protocol_of(p));
+	return unknown;
+}
+
+static struct value port_field(const struct rule_eval_packet *p, const char *field)
+{
+	if (!strcmp(field, "sport"))
+		return number(p->source.port);
+	if (!strcmp(field, "dport"))
+		return number(p->destination.port);
+	if (!strcmp(field, "flags"))
+		return number(tcp_flags(p));
+	return unknown;
+}
+
+static struct value payload_of(const struct rule_eval_packet *p, const json_t *payload)
+{
+	const char *protocol = text_of(payload, "protocol"), *field = text_of(payload, "field");
+	const char *ours = p->destination.family == AF_INET ? "ip" : "ip6";
+
+	if (!strcmp(protocol, "ip") || !strcmp(protocol, "ip6"))
+		return strcmp(protocol, ours) ? absent : ip_field(p, field);
+	if (!strcmp(protocol, protocol_of(p)) || !strcmp(protocol, "th"))
+		return port_field(p, field);
+	if (!strcmp(protocol, "ether") || !*protocol)
+		return unknown;
+	return absent; /* the other one, icmp, icmpv6, ... */
+}
+
+static struct value ct_of(const struct rule_eval_packet *p, const char *key)
+{
+	if (!strcmp(key, "state"))
+		return text(p->state);
+	if (!strcmp(key, "direction"))
+		return text(strcmp(p->state, "new") ? "reply" : "original");
+	/* Nobody translated these packets: those that are would be told of as such. */
+	if (!strcmp(key, "status"))
+		return text("assured");
+	return unknown;
+}
+
+static bool has_flag(const json_t *fib, const char *flag)
+{
+	const json_t *flags = json_object_get(fib, "flags");
+	json_t *item;
+	size_t i;
+
+	if (json_is_string(flags))
+		return !strcmp(json_string_value(flags), flag);
+	json_array_foreach((json_t *)flags, i, item)
+		if (!strcmp(json_string_value(item), flag))
+			return true;
+	return false;
+}
+
+/* `fib saddr . mark . iif oif`: with our mark the lookup ends in our local route, which counts as
+ * missing (nft_fib wants a unicast route). */
+static struct value fib_of(const struct rule_eval_packet *p, const json_t *fib)
+{
+	bool saddr = has_flag(fib, "saddr");
+
+	/* The source of a packet on its verdict is another host's, also in output: a client's or a server's. */
+	if (!strcmp(text_of(fib, "result"), "type"))
+		return text(!saddr && p->local ? "local" : "unicast");
+	if (!saddr)
+		return unknown;
+	return number(!has_flag(fib, "mark") || p->source_routed);
+}
+
+static struct value evaluate(const struct rule_eval_packet *p, const json_t *expression);
+
+/* `meta mark & 0xff`, `tcp flags & (syn | ack)`. */
+static uint64_t flag_bits(const json_t *operand, bool *known)
+{
+	static const char *const names[] = { "fin", "syn", "rst", "psh", "ack", "urg" };
+	uint64_t bits = 0;
+	json_t *item;
+	size_t i;
+
+	*known = true;
+	if (json_is_integer(operand))
+		return (uint64_t)json_integer_value(operand);
+	if (json_is_array(operand)) {
+		json_array_foreach((json_t *)operand, i, item)
+			bits |= flag_bits(item, known);
+		return bits;
+	}
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (json_is_string(operand) && !strcmp(json_string_value(operand), names[i]))
+			return 1U << i;
+	*known = false;
+	return 0;
+}
+
+static struct value binary(const struct rule_eval_packet *p, char operation, const json_t *operands)
+{
+	struct value left = evaluate(p, json_array_get(operands, 0));
+	const json_t *second = json_array_get(operands, 1);
+	bool known;
+	uint64_t right = flag_bits(second, &known);
+
+	if (left.kind != VALUE_NUMBER || !known)
+		return left.kind == VALUE_ABSENT ? absent : unknown;
+	return number(operation == '&'	 ? left.number & right
+		      : operation == '|' ? left.number | right
+					 : left.number ^ right);
+}
+
+static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
+{
+	static const struct {
+		const char *key;
+		char operation;
+	} operations[] = { { "&", '&' }, { "|", '|' }, { "^", '^' } };
+	const json_t *found;
+
+	if (json_is_integer(e))
+		return number((uint64_t)json_integer_value(e));
+	if ((found = json_object_get(e, "meta")))
+		return meta_of(p, text_of(found, "key"));
+	if ((found = json_object_get(e, "payload")))
+		return payload_of(p, found);
+	if ((found = json_object_get(e, "ct")))
+		return ct_of(p, text_of(found, "key"));
+	if ((found = json_object_get(e, "fib")))
+		return fib_of(p, found);
+	if ((found = json_object_get(e, "socket")))
+		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
+										       : unknown;
+	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
+		if ((found = json_object_get(e, operations[i].key)))
+			return binary(p, operations[i].operation, found);
+	return unknown;
+}
+
+/* --- comparing -------------------------------------------------------------------------------- */
+
+static enum truth equals(const struct eval *w, const struct value *left, const json_t *right);
+
+static enum truth in_prefix(const struct value *left, const json_t *prefix)
+{
+	char buf[ENDPOINT_TEXT_MAX];
+	struct cidr cidr;
+
+	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
+		 (long long)json_integer_value(json_object_get(prefix, "len")));
+	if (left->kind != VALUE_ADDRESS || endpoint_parse_cidr(buf, &cidr, NULL))
+		return UNKNOWN;
+	return is(endpoint_in_cidr(left->address, &cidr));
+}
+
+static bool parse_bound(const json_t *bound, const struct value *left, struct endpoint *out)
+{
+	return json_is_string(bound) &&
+	       !endpoint_parse_address(json_string_value(bound), out, NULL) &&
+	       out->family == left->address->family;
+}
+
+static int compare_addresses(const struct endpoint *a, const struct endpoint *b)
+{
+	return memcmp(&a->addr, &b->addr, a->family == AF_INET ? 4 : 16);
+}
+
+static enum truth in_range(const struct value *left, const json_t *range)
+{
+	const json_t *first = json_array_get(range, 0), *last = json_array_get(range, 1);
+	struct endpoint low, high;
+
+	if (left->kind == VALUE_NUMBER && json_is_integer(first) && json_is_integer(last))
+		return is(left->number >= (uint64_t)json_integer_value(first) &&
+			  left->number <= (uint64_t)json_integer_value(last));
+	if (left->kind != VALUE_ADDRESS || !parse_bound(first, left, &low) ||
+	    !parse_bound(last, left, &high))
+		return UNKNOWN;
+	return is(compare_addresses(left->address, &low) >= 0 &&
+		  compare_addresses(left->address, &high) <= 0);
+}
+
+static enum truth in_list(const struct eval *w, const struct value *left, const json_t *list)
+{
+	enum truth result = FALSE;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, item)
+		result = either(result, equals(w, left, item));
+	return result;
+}
+
+/* A set's element may carry a timeout, a comment, a counter. */
+static const json_t *bare(const json_t *element)
+{
+	const json_t *inner = json_object_get(json_object_get(element, "elem"), "val");
+
+	return inner ? inner : element;
+}
+
+static enum truth equals_text(const struct eval *w, const struct value *left, const char *right)
+{
+	const json_t *elements;
+	struct endpoint e;
+	bool known;
+
+	if (*right == '@') {
+		elements = firewall_elements(w->firewall, w->base, right + 1);
+		return elements ? in_list(w, left, elements) : UNKNOWN;
+	}
+	if (left->kind == VALUE_TEXT) {
+		/* `eth*` */
+		return is(!fnmatch(right, left->text, 0));
+	}
+	if (left->kind == VALUE_ADDRESS)
+		return endpoint_parse_address(right, &e, NULL)
+			       ? UNKNOWN
+			       : is(endpoint_same_address(left->address, &e));
+	if (left->kind == VALUE_NUMBER) {
+		json_t *flag = json_string(right);
+		uint64_t bits = flag_bits(flag, &known);
+
+		json_decref(flag);
+		if (known)
+			return is(left->number == bits);
+		return *right >= '0' && *right <= '9' ? is(left->number == strtoull(right, NULL, 0))
+						      : UNKNOWN;
+	}
+	return UNKNOWN;
+}
+
+static enum truth equals(const struct eval *w, const struct value *left, const json_t *right)
+{
+	const json_t *inner;
+
+	right = bare(right);
+	if (left->kind == VALUE_UNKNOWN)
+		return UNKNOWN;
+	if (json_is_string(right))
+		return equals_text(w, left, json_string_value(right));
+	if (json_is_integer(right))
+		return left->kind == VALUE_NUMBER
+			       ? is(left->number == (uint64_t)json_integer_value(right))
+			       : UNKNOWN;
+	if (json_is_boolean(right))
+		return is(!!left->number == json_is_true(right));
+	if ((inner = json_object_get(right, "prefix")))
+		return in_prefix(left, inner);
+	if ((inner = json_object_get(right, "range")))
+		return in_range(left, inner);
+	if ((inner = json_object_get(right, "set")))
+		return in_list(w, left, inner);
+	if (json_is_array(right))
+		return in_list(w, left, right);
+	return UNKNOWN;
+}
+
+/* Flags given as a list or joined by |: `tcp flags & (syn | ack) == (syn | ack)`. */
+static enum truth equals_flags(const struct value *left, const json_t *right)
+{
+	const json_t *joined = json_object_get(right, "|");
+	bool known;
+	uint64_t bits = flag_bits(joined ? joined : right, &known);
+
+	return known ? is(left->number == bits) : UNKNOWN;
+}
+
+/* `iifname . tcp dport`: each part of one element must match. */
+static enum truth equals_concat(const struct eval *w, const json_t *parts, const json_t *right)
+{
+	const json_t *set = json_object_get(right, "set"), *elements = set;
+	enum truth result = FALSE;
+	json_t *element, *part;
+	size_t i, j;
+
+	if (json_is_string(right) && *json_string_value(right) == '@')
+		elements = firewall_elements(w->firewall, w->base, json_string_value(right) + 1);
+	if (!elements)
+		return UNKNOWN;
+	json_array_foreach((json_t *)elements, i, element) {
+		const json_t *values = json_object_get(bare(element), "concat");
+		enum truth all = values ? TRUE : UNKNOWN;
+
+		json_array_foreach((json_t *)parts, j, part) {
+			struct value left = evaluate(w->packet, part);
+
+			if (values)
+				all = both(all,
+					   left.kind == VALUE_ABSENT
+						   ? FALSE
+						   : equals(w, &left, json_array_get(values, j)));
+		}
+		result = either(result, all);
+	}
+	return result;
+}
+
+static enum truth ordered(const struct value *left, const char *op, const json_t *right)
+{
+	uint64_t bound = (uint64_t)json_integer_value(right);
+
+	if (left->kind != VALUE_NUMBER || !json_is_integer(right))
+		return UNKNOWN;
+	if (!strcmp(op, "<"))
+		return is(left->number < bound);
+	if (!strcmp(op, ">"))
+		return is(left->number > bound);
+	if (!strcmp(op, "<="))
+		return is(left->number <= bound);
+	return is(left->number >= bound);
+}
+
+static enum truth match(const struct eval *w, const json_t *m)
+{
+	const json_t *left = json_object_get(m, "left"), *right = json_object_get(m, "right");
+	const json_t *concat = json_object_get(left, "concat");
+	const char *op = text_of(m, "op");
+	struct value value = concat ? unknown : evaluate(w->packet, left);
+	enum truth result;
+
+	if (value.kind == VALUE_ABSENT)
+		return FALSE;
+	if (*op == '<' || *op == '>')
+		return ordered(&value, op, right);
+	if (concat)
+		result = equals_concat(w, concat, right);
+	else if (value.kind == VALUE_NUMBER && json_object_get(left, "&") &&
+		 (json_is_array(right) || json_object_get(right, "|")))
+		result = equals_flags(&value, right);
+	else
+		result = equals(w, &value, right);
+	return strcmp(op, "!=") ? result : not(result);
+}
+
+/* --- rules and chains ------------------------------------------------------------------------- */
+
+/* How a chain, or a rule of it, ended for the packet. */
+enum verdict { VERDICT_ON, VERDICT_RETURN, VERDICT_ACCEPT, VERDICT_DROP };
+
+static enum verdict rule_eval_chain(struct eval *w, const struct firewall_chain *chain,
+				    unsigned depth);
+
+static void tell(struct eval *w, enum rule_eval_event event, enum truth truth,
+		 const struct firewall_chain *chain, const json_t *rule, uint32_t mark)
+{
+	const struct rule_eval_step step = {
+		.event = event,
+		.certain = w->certain && truth == TRUE,
+		.base = w->base,
+		.chain = chain,
+		.rule = rule,
+		.mark = mark,
+		.before = w->packet->mark,
+	};
+
+	w->visit(&step, w->context);
+}
+
+/* An accept ends this base chain, a drop the packet; uncertain ones may not. */
+static enum verdict decide(struct eval *w, enum truth truth, enum verdict verdict)
+{
+	if (truth == TRUE)
+		return verdict;
+	w->certain = false;
+	w->doubt = true;
+	return VERDICT_ON;
+}
+
+static enum verdict follow(struct eval *w, const struct firewall_chain *chain, const char *name,
+			   bool jump, enum truth truth, unsigned depth)
+{
+	const struct firewall_chain *target = firewall_target(w->firewall, chain, name);
+	bool certain = w->certain, doubt = w->doubt;
+	enum verdict verdict;
+
+	if (!target || depth == DEPTH_MAX)
+		return VERDICT_ON;
+	if (truth != TRUE) {
+		/* What ended there may not have begun. */
+		w->certain = w->doubt = false;
+		verdict = rule_eval_chain(w, target, depth + 1);
+		w->doubt |= verdict != VERDICT_ON;
+		w->certain = certain && !w->doubt;
+		w->doubt |= doubt;
+		return VERDICT_ON;
+	}
+	verdict = rule_eval_chain(w, target, depth + 1);
+	if (verdict == VERDICT_ACCEPT || verdict == VERDICT_DROP)
+		return verdict;
+	return jump ? VERDICT_ON : VERDICT_RETURN;
+}
+
+static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *chain,
+				  const json_t *rule, const json_t *statement, enum truth truth,
+				  unsigned depth)
+{
+	const json_t *found;
+
+	if ((found = json_object_get(statement, "jump")))
+		return follow(w, chain, text_of(found, "target"), true, truth, depth);
+	if ((found = json_object_get(statement, "goto")))
+		return follow(w, chain, text_of(found, "target"), false, truth, depth);
+	if (json_object_get(statement, "accept"))
+		return decide(w, truth, VERDICT_ACCEPT);
+	if (json_object_get(statement, "return"))
+		return decide(w, truth, VERDICT_RETURN);
+	if (json_object_get(statement, "drop") || json_object_get(statement, "reject")) {
+		tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
+		return decide(w, truth, VERDICT_DROP);
+	}
+	return VERDICT_ON;
+}
+
+static enum verdict rule_eval_map(struct eval *w, const struct firewall_chain *chain,
+				  const json_t *rule, const json_t *map, enum truth truth,
+				  unsigned depth)
+{
+	const json_t *key = json_object_get(map, "key"), *data = json_object_get(map, "data");
+	const json_t *elements = json_object_get(data, "set");
+	struct value value = evaluate(w->packet, key);
+	json_t *element;
+	size_t i;
+
+	if (json_is_string(data) && *json_string_value(data) == '@')
+		elements = firewall_elements(w->firewall, w->base, json_string_value(data) + 1);
+	json_array_foreach((json_t *)elements, i, element) {
+		enum truth hit = value.kind == VALUE_ABSENT
+					 ? FALSE
+					 : equals(w, &value, json_array_get(element, 0));
+		enum verdict verdict;
+
+		if (hit == FALSE)
+			continue;
+		verdict = apply_verdict(w, chain, rule, json_array_get(element, 1),
+					both(truth, hit), depth);
+		if (verdict != VERDICT_ON || hit == TRUE)
+			return verdict;
+	}
+	return VERDICT_ON;
+}
+
+static void set_mark(struct eval *w, const struct firewall_chain *chain, const json_t *rule,
+		     const json_t *mangle, enum truth truth)
+{
+	const json_t *key = json_object_get(json_object_get(mangle, "key"), "meta");
+	struct value value;
+
+	if (strcmp(text_of(key, "key"), "mark"))
+		return;
+	value = evaluate(w->packet, json_object_get(mangle, "value"));
+	/* `ct mark`: nothing has been saved for a connection that begins. */
+	if (value.kind != VALUE_NUMBER) {
+		value = number(0);
+		truth = both(truth, UNKNOWN);
+	}
+	if (value.number != w->packet->mark)
+		tell(w, RULE_EVAL_MARKED, truth, chain, rule, (uint32_t)value.number);
+	if (truth == TRUE && w->certain)
+		w->packet->mark = (uint32_t)value.number;
+}
+
+/* An extension of iptables that could not be decoded. */
+static enum truth rule_eval_extension(struct eval *w, const struct firewall_chain *chain,
+				      const json_t *rule, const json_t *xt, enum truth truth)
+{
+	const char *name = text_of(xt, "name");
+
+	if (!strcmp(text_of(xt, "type"), "match"))
+		return both(truth, strcmp(name, "comment") ? UNKNOWN : TRUE);
+	if (!strcmp(name, "TPROXY"))
+		tell(w, RULE_EVAL_TPROXIED, truth, chain, rule, w->packet->mark);
+	else if (!strcmp(name, "REDIRECT") || !strcmp(name, "DNAT"))
+		tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
+	else if (!strcmp(name, "MARK") || !strcmp(name, "CONNMARK"))
+		tell(w, RULE_EVAL_MARKED, both(truth, UNKNOWN), chain, rule, w->packet->mark);
+	return truth;
+}
+
+/* Statements that match or not, by what is not known here. */
+static bool is_unknowable(const json_t *statement)
+{
+	static const char *const words[] = { "limit", "quota", "ct count", "meter", "xfrm", "osf" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (json_object_get(statement, words[i]))
+			return true;
+	return false;
+}
+
+static enum verdict rule_eval_rule(struct eval *w, const struct firewall_chain *chain,
+				   const json_t *rule, unsigned depth)
+{
+	const json_t *found;
+	enum truth truth = TRUE;
+	enum verdict verdict = VERDICT_ON;
+	json_t *statement;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, statement) {
+		if ((found = json_object_get(statement, "match")))
+			truth = both(truth, match(w, found));
+		else if (is_unknowable(statement))
+			truth = both(truth, UNKNOWN);
+		else if ((found = json_object_get(statement, "xt")))
+			truth = rule_eval_extension(w, chain, rule, found, truth);
+		else if ((found = json_object_get(statement, "mangle")))
+			set_mark(w, chain, rule, found, truth);
+		else if (json_object_get(statement, "tproxy"))
+			tell(w, RULE_EVAL_TPROXIED, truth, chain, rule, w->packet->mark);
+		else if (json_object_get(statement, "redirect") ||
+			 json_object_get(statement, "dnat"))
+			tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
+		else if ((found = json_object_get(statement, "vmap")))
+			verdict = rule_eval_map(w, chain, rule, found, truth, depth);
+		else
+			verdict = apply_verdict(w, chain, rule, statement, truth, depth);
+		if (truth == FALSE || verdict != VERDICT_ON)
+			return verdict;
+	}
+	return VERDICT_ON;
+}
+
+static enum verdict rule_eval_chain(struct eval *w, const struct firewall_chain *chain,
+				    unsigned depth)
+{
+	for (size_t i = 0; i < chain->rules; i++) {
+		enum verdict verdict = rule_eval_rule(w, chain, chain->rule[i], depth);
+
+		if (verdict != VERDICT_ON)
+			return verdict == VERDICT_RETURN && depth ? VERDICT_ON : verdict;
+	}
+	return VERDICT_ON;
+}
+
+/* Returns false when the packet is dropped for certain. */
+static bool rule_eval_base(struct eval *w)
+{
+	enum verdict verdict;
+
+	w->certain = true;
+	verdict = rule_eval_chain(w, w->base, 0);
+	if (verdict == VERDICT_DROP)
+		return !w->certain;
+	if (verdict == VERDICT_ACCEPT || strcmp(w->base->policy, "drop"))
+		return true;
+	tell(w, RULE_EVAL_DROPPED, TRUE, w->base, NULL, w->packet->mark);
+	return !w->certain;
+}
+
+bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from, long to,
+		    struct rule_eval_packet *packet, rule_eval_visitor *visit, void *context)
+{
+	struct eval w = {
+		.firewall = firewall, .packet = packet, .visit = visit, .context = context
+	};
+	sa_family_t family = packet->destination.family;
+
+	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
+		/* Connections that begin alone meet nat chains. */
+		if (w.base->priority < from || w.base->priority > to ||
+		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))
+			continue;
+		if (!rule_eval_base(&w))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rule_eval - a packet's way through the rules of a hook: who drops it, marks it, takes it.
+ *
+ * Evaluates rules as the kernel would, as far as what they look at is known: addresses, ports,
+ * interfaces, mark, connection state, routes. What is not known (a rate, a user, an extension) is
+ * neither true nor false; what follows from it is reported as uncertain.
+ */
+#ifndef TPROXY_FIREWALL_RULE_EVAL_H
+#define TPROXY_FIREWALL_RULE_EVAL_H
+
+#include "base/endpoint.h"
+#include "firewall/firewall.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A packet as the rules see it. */
+struct rule_eval_packet {
+	uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	struct endpoint source, destination;
+	const char *iif, *oif; /* interface names; NULL: none at this hook */
+	uint32_t mark;
+	const char *state;  /* conntrack's: `new`, `established`, `untracked`, `invalid` */
+	bool syn, ack;	    /* TCP flags */
+	bool local;	    /* its destination is an address of this host */
+	bool transparent;   /* it has (at INPUT) a transparent socket */
+	bool source_routed; /* a route lookup for its source, with its mark, finds an interface */
+};
+
+enum rule_eval_event {
+	RULE_EVAL_DROPPED,    /* drop, reject, or a chain's policy */
+	RULE_EVAL_MARKED,     /* the mark was changed */
+	RULE_EVAL_TPROXIED,   /* somebody's tproxy rule */
+	RULE_EVAL_TRANSLATED, /* a dnat or redirect */
+};
+
+struct rule_eval_step {
+	enum rule_eval_event event;
+	bool certain;			    /* all that led here is known */
+	const struct firewall_chain *base;  /* the base chain, */
+	const struct firewall_chain *chain; /* the chain in it, */
+	const json_t *rule;		    /* and the rule; NULL: the base chain's policy */
+	uint32_t mark, before;		    /* RULE_EVAL_MARKED: after and before */
+};
+typedef void rule_eval_visitor(const struct rule_eval_step *step, void *context);
+
+/*
+ * Send the packet through the base chains of the hook with priorities from..to, both included.
+ * Changes its mark as rules do. Returns true when it got through (for all that is certain).
+ */
+bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from, long to,
+		    struct rule_eval_packet *packet, rule_eval_visitor *visit, void *context);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * intercept - what is to be intercepted, as plain data.
+ *
+ * Everything a user can ask of tproxy-setup is one struct intercept. It knows its defaults, what
+ * contradicts itself, its one canonical text, and how it stands to another one. It knows nothing of
+ * netlink and nftables: route and nft turn it into kernel state.
+ *
+ * The canonical text is kept in the kernel, in our own nft table, and read back by later versions of
+ * this program. Long lists are in named sets there; the text holds their length and a digest, so that
+ * two specifications are equal exactly when their texts are.
+ */
+#ifndef TPROXY_INTERCEPT_INTERCEPT_H
+#define TPROXY_INTERCEPT_INTERCEPT_H
+
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include "base/report.h"
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define INTERCEPT_NAME_MAX    32
+#define INTERCEPT_DEVICES_MAX 16
+#define INTERCEPT_MARKS_MAX   8
+#define INTERCEPT_IDS_MAX     16
+#define INTERCEPT_GROUPS_MAX  4
+#define INTERCEPT_PATH_MAX    200
+
+/* Longest canonical text and its end: all scalars, devices and marks at their longest. */
+#define INTERCEPT_TEXT_MAX 4096
+
+/* What becomes of a packet of the predicate when nobody listens. */
+enum intercept_no_listener { NO_LISTENER_REJECT, NO_LISTENER_DROP, NO_LISTENER_PASS };
+
+/* Packets of the predicate that belong to no socket here: met with a reset, or left alone. */
+enum intercept_midstream { MIDSTREAM_RESET, MIDSTREAM_PASS };
+
+/* The upstream leg's conntrack zone: as asked, and (without auto) as installed. */
+enum intercept_conntrack { CONNTRACK_AUTO, CONNTRACK_ZONE, CONNTRACK_ZONE_SNAT, CONNTRACK_OFF };
+
+/* The words for the three, separated by |, as in --help. */
+#define INTERCEPT_NO_LISTENER_WORDS "reject|drop|pass"
+#define INTERCEPT_MIDSTREAM_WORDS   "reset|pass"
+#define INTERCEPT_CONNTRACK_WORDS   "auto|zone|zone-snat|off"
+
+/* The lists of a specification that are kept in named sets; see intercept_lists[]. */
+enum intercept_list_id {
+	LIST_PORT,
+	LIST_NOT_PORT,
+	LIST_SRC,
+	LIST_DST,
+	LIST_NOT_SRC,
+	LIST_NOT_DST,
+	INTERCEPT_LISTS
+};
+
+/* How a list is told apart in the canonical text without being in it. */
+struct intercept_digest {
+	uint64_t count, hash;
+};
+
+/* Users or groups, by number. */
+struct intercept_ids {
+	uint32_t at[INTERCEPT_IDS_MAX];
+	unsigned count;
+};
+
+/* Where version 2 is when version 1 is in use, too (systemd's hybrid layout), below /sys/fs/cgroup. */
+#define INTERCEPT_HYBRID "unified"
+
+/* Control groups (version 2), as nft names them: paths below /sys/fs/cgroup. */
+struct intercept_groups {
+	char at[INTERCEPT_GROUPS_MAX][INTERCEPT_PATH_MAX];
+	unsigned count;
+};
+
+struct intercept {
+	char name[INTERCEPT_NAME_MAX + 1];
+	bool ipv4, ipv6;
+	bool tcp, udp;		  /* at least one */
+	struct endpoint to4, to6; /* not set: this family is not intercepted (or divert_only) */
+	struct port_list port, not_port;		 /* an empty port: all */
+	struct cidr_list src, dst, not_src, not_dst;	 /* empty src, dst: all */
+	struct intercept_digest digest[INTERCEPT_LISTS]; /* of what intercept_parse() read */
+	bool alternate[INTERCEPT_LISTS]; /* the list's set has its second name in the kernel */
+	char device[INTERCEPT_DEVICES_MAX][IFNAMSIZ]; /* `eth0`, `eth*` */
+	unsigned devices;			      /* 0: all */
+	struct mark not_mark[INTERCEPT_MARKS_MAX];
+	unsigned not_marks;
+	bool include_own, divert_only;
+	bool local; /* also what this host itself opens, narrowed by the following */
+	struct intercept_ids uid, gid, not_uid, not_gid;
+	struct intercept_groups cgroup, not_cgroup;
+	int no_listener; /* enum intercept_no_listener */
+	int midstream;	 /* enum intercept_midstream */
+	int conntrack;	 /* enum intercept_conntrack, as asked */
+	int zone;	 /* enum intercept_conntrack without auto: what auto came to */
+	struct mark mark, upstream_mark;
+	uint32_t table, pref, ct_zone;
+	uint64_t
+		confirm_ms; /* 0: for good; else a lease that the kernel lets run out. Not in the text */
+};
+
+/* Where a list is in struct intercept, and what its option and its sets are called. */
+struct intercept_list {
+	const char *name; /* `not-src`; sets: not-src4, not-src6 */
+	bool is_ports;
+	size_t offset;
+};
+extern const struct intercept_list intercept_lists[INTERCEPT_LISTS];
+
+struct port_list *intercept_ports(const struct intercept *spec, enum intercept_list_id id);
+struct cidr_list *intercept_cidrs(const struct intercept *spec, enum intercept_list_id id);
+
+/* The shared defaults: name `default`, everything of TCP, marks, table, preference, zone. */
+void intercept_init(struct intercept *spec);
+void intercept_free(struct intercept *spec);
+
+/* Add to a specification what a user typed; 0, or -1 with *why saying what would be right. */
+int intercept_set_name(struct intercept *spec, const char *text, struct failure *why);
+int intercept_set_to(struct intercept *spec, const char *text, struct failure *why);
+int intercept_add_device(struct intercept *spec, const char *text, struct failure *why);
+int intercept_add_not_mark(struct intercept *spec, const char *text, struct failure *why);
+
+/* A user's (group: a group's) name or number into one of a specification's lists; a control group of
+ * version 2 that must exist, by its own path or by that of its directory. The same returns. */
+int intercept_add_id(struct intercept_ids *ids, bool group, const char *text, struct failure *why);
+int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why);
+
+/* How deep below its hierarchy's root a stored group is: what is below it is in it. */
+unsigned intercept_group_level(const char *path);
+
+/* The number by which the kernel's rules know it; 0 if it is not there. */
+uint64_t intercept_group_number(const char *path);
+
+/*
+ * Bring it into its canonical form (lists sorted and merged, families narrowed to those that the
+ * addresses leave) and find what contradicts itself. ipv4_only/ipv6_only: the options -4 and -6 as
+ * typed. Returns 0, or -1 with *why naming the options; then it is the user's mistake.
+ */
+int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, struct failure *why);
+
+/* The canonical text, always ended. Returns buf. */
+const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX]);
+
+/*
+ * The options that make up this specification, without those that are as by default: what to type
+ * after `tproxy-setup up`. The lists must be there; what does not fit is cut at `...`. Returns buf.
+ */
+const char *intercept_options(const struct intercept *spec, char *buf, size_t size);
+
+/*
+ * Read a canonical text, of this version or an older one. Lists stay empty; spec->digest tells what
+ * they should hold. Returns 0, or -1 with *why (a text of a newer version says so). *spec is to be
+ * freed in any case. Takes any bytes: the text comes from the kernel, where others may write too.
+ */
+int intercept_parse(const char *text, struct intercept *spec, struct failure *why);
+
+/* Count and hash of a list as it is; equality of two digests. */
+struct intercept_digest intercept_digest_of(const struct intercept *spec,
+					    enum intercept_list_id id);
+bool intercept_digest_equal(const struct intercept_digest *a, const struct intercept_digest *b);
+
+/* How a list reads for a person, shortened with `...` to fit. Returns buf. */
+const char *intercept_list_text(const struct intercept *spec, enum intercept_list_id id, char *buf,
+				size_t size);
+
+/*
+ * Write the words in which b differs from a, `port=80 (was 443) ...`, into buf, always ended.
+ * Returns how many there are.
+ */
+unsigned intercept_diff(const struct intercept *a, const struct intercept *b, char *buf,
+			size_t size);
+
+/* Can one packet be in the predicates of both? */
+bool intercept_overlaps(const struct intercept *a, const struct intercept *b);
+
+/* Is the packet of a connection client -> destination in the predicate (device, mark and protocol
+ * apart)? */
+bool intercept_matches(const struct intercept *spec, const struct endpoint *client,
+		       const struct endpoint *destination);
+
+/* Could a packet carry both marks at once? */
+bool intercept_marks_clash(const struct mark *a, const struct mark *b);
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * nft - an instance's netfilter rules in the kernel: check, load, read back, remove.
+ *
+ * The only user of libnftables; what the rules say is nft_text's business. What is read back is
+ * compared with digests that were taken right after loading and are kept in the table itself (its
+ * chain `checksum`): so a later change to any part shows, whatever nft's own spelling of a rule is.
+ */
+#ifndef TPROXY_INTERCEPT_NFT_H
+#define TPROXY_INTERCEPT_NFT_H
+
+#include "base/report.h"
+#include "intercept/intercept.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+/* libnftables, in the network namespace in which it was opened. */
+struct nft;
+struct nft *nft_open(struct failure *why);
+void nft_close(struct nft *rules);
+
+/* Would the kernel take this text (nothing changes); load it as one transaction. 0 or -1 with *why. */
+int nft_check(struct nft *rules, const char *text, struct failure *why);
+int nft_load(struct nft *rules, const char *text, struct failure *why);
+
+/* What became of a part of the rules since they were checksummed. */
+enum nft_verdict { PART_PRESENT, PART_MISSING, PART_CHANGED };
+
+struct nft_part {
+	char name[64]; /* `chain:divert`, `set:src4`, `counters` */
+	enum nft_verdict verdict;
+};
+
+#define NFT_PARTS_MAX	 48
+#define NFT_COUNTERS_MAX 8
+
+struct nft_counter {
+	char name[16];
+	uint64_t packets, bytes;
+};
+
+/* Interception on probation: for good (NONE), until it is confirmed, or over for want of that. */
+enum nft_lease { LEASE_NONE, LEASE_PENDING, LEASE_CONFIRMED, LEASE_EXPIRED };
+
+/* An instance as the kernel has it. */
+struct nft_state {
+	bool present;  /* there is a table of this name */
+	bool ending;   /* its interception was ended by `down` */
+	bool readable; /* spec could be read */
+	bool checksummed;
+	enum nft_lease lease;	/* only after nft_read() with contents */
+	uint64_t lease_seconds; /* that a pending one still has */
+	uint64_t handle;	/* of the table: a replaced one has another */
+	struct intercept spec;	/* lists only after nft_read() with contents */
+	struct nft_part part[NFT_PARTS_MAX];
+	unsigned parts;
+	struct nft_counter counter[NFT_COUNTERS_MAX];
+	unsigned counters;
+};
+
+/*
+ * Read the instance back and compare it with its checksums; contents: and the sets' elements with the
+ * specification's digests. Returns 0, also when there is none (!state->present), or -1 with *why.
+ * The caller frees the state in any case.
+ */
+int nft_read(struct nft *rules, const char *name, bool contents, struct nft_state *state,
+	     struct failure *why);
+void nft_state_free(struct nft_state *state);
+
+/* Is every part as it was checksummed? */
+bool nft_intact(const struct nft_state *state);
+
+/* Read back what was just loaded, see that it is this specification, and store digests of its parts;
+ * the lock, if it is held, is released in the same transaction. */
+int nft_checksum(struct nft *rules, const struct intercept *spec, struct failure *why);
+
+/* Phase 1 of removal: take no new connection, leave what is relayed already alone. One transaction.
+ * The flows that begin from then on pass, and are told from orphaned ones for at least `ms`. */
+int nft_end_interception(struct nft *rules, const struct intercept *spec, uint64_t ms,
+			 struct failure *why);
+
+/* Keep for good what is on probation. */
+int nft_confirm(struct nft *rules, const char *name, struct failure *why);
+
+/* Remove the instance's table; none is success. The lock, if it is held, is released with it. */
+int nft_remove(struct nft *rules, const char *name, struct failure *why);
+
+/* The whole table as text that nft_restore() puts back, counters and all; NULL with why->err 0
+ * when there is none. */
+char *nft_save(struct nft *rules, const char *name, struct failure *why);
+int nft_restore(struct nft *rules, const char *name, const char *saved, struct failure *why);
+
+/* The whole rule set of this network namespace, all programs': as text with handles, or as the array of
+ * libnftables-json(5), with elements (json_t; table objects may be missing). The caller frees it. NULL
+ * with *why. */
+char *nft_dump_text(struct nft *rules, struct failure *why);
+struct json_t *nft_dump_json(struct nft *rules, struct failure *why);
+
+/* Called with the name of each installed instance; a return other than 0 ends it. */
+typedef int nft_visitor(const char *name, void *context);
+int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failure *why);
+
+/*
+ * Does anything outside our own tables use connection tracking, and does it translate source
+ * addresses? What `--conntrack auto` comes to. `evidence` (may be NULL) gets the rule's place.
+ */
+int nft_conntrack_need(struct nft *rules, enum intercept_conntrack *need, char evidence[128],
+		       struct failure *why);
+
+/*
+ * The lock of all tproxy-setup processes in this network namespace: an nft table owned by this
+ * process's netlink socket, which the kernel removes with the process. Waits up to ms; then -1 with
+ * *why naming the holder. Held until nft_unlock() or nft_close().
+ */
+int nft_lock(struct nft *rules, uint64_t ms, struct failure *why);
+void nft_unlock(struct nft *rules);
+
+#endif

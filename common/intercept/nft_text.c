@@ -1,0 +1,995 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "intercept/nft_text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* nft takes comments of up to 128 characters (NFTNL_UDATA_COMMENT_MAXLEN). */
+#define NOTE_LENGTH 120
+
+/* How long the tuple of an intercepted SYN may wait for the rest of its handshake, with SYN cookies
+ * and --midstream pass; how many tuples are remembered. */
+#define TAKEN_SECONDS 15
+
+/* How long a flow that passes may be idle: RFC 5382's for established connections. */
+#define PASSING_SECONDS 7500
+
+#define TUPLES_MAX 65536
+
+/* Tuples that begin while an instance ends are kept this much longer than the drain takes. */
+#define FRESH_EXTRA_SECONDS 60
+
+#define NOT_SYN "tcp flags & (syn | ack) != syn"
+#define SYN	"tcp flags & (syn | ack) == syn"
+#define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
+
+/* Nothing but a reset: no ACK, no options, no data. So a host answers a segment that has no socket there
+ * (RFC 9293, 3.10.7.1); one that ends its own connection acknowledges. */
+#define BARE_RESET_4 "ip length 40 tcp flags == rst"
+#define BARE_RESET_6 "ip6 length 20 tcp flags == rst"
+
+/* One address family's words in nft. */
+struct family {
+	const char *nfproto, *ip, *type, *suffix;
+	sa_family_t family;
+};
+static const struct family families[] = {
+	{ "ipv4", "ip", "ipv4_addr", "4", AF_INET },
+	{ "ipv6", "ip6", "ipv6_addr", "6", AF_INET6 },
+};
+#define FAMILIES (sizeof(families) / sizeof(*families))
+
+static bool wants(const struct intercept *spec, const struct family *f)
+{
+	return f->family == AF_INET ? spec->ipv4 : spec->ipv6;
+}
+
+/* What names a port in a rule. */
+static const char *l4(const struct intercept *spec)
+{
+	return spec->tcp && spec->udp ? "th" : spec->udp ? "udp" : "tcp";
+}
+
+/* --- pieces ----------------------------------------------------------------------------------- */
+
+static void put_notes(FILE *out, const char *text)
+{
+	for (size_t length = strlen(text); length;) {
+		size_t piece = length < NOTE_LENGTH ? length : NOTE_LENGTH;
+
+		/* The kernel keeps every blank, but a person reads better what is cut at one. */
+		if (piece < length)
+			for (size_t i = piece; i > piece / 2; i--)
+				if (text[i - 1] == ' ') {
+					piece = i;
+					break;
+				}
+		fprintf(out, "\t\treturn comment \"%.*s\"\n", (int)piece, text);
+		text += piece;
+		length -= piece;
+	}
+}
+
+static void put_counters(FILE *out, const struct intercept *spec)
+{
+	fputs("\tcounter diverted { }\n\tcounter own-mark { }\n", out);
+	if (!spec->divert_only)
+		fputs("\tcounter intercepted { }\n\tcounter no-listener { }\n"
+		      "\tcounter excluded { }\n\tcounter local { }\n",
+		      out);
+}
+
+/* `meta mark & 0xff == 0x1`; without `& MASK` when all bits count. `key`: meta mark, socket mark. */
+static void put_mark_match(FILE *out, const char *key, const struct mark *mark)
+{
+	if (mark->mask == UINT32_MAX)
+		fprintf(out, "%s 0x%x", key, mark->value);
+	else
+		fprintf(out, "%s & 0x%x == 0x%x", key, mark->mask, mark->value);
+}
+
+/* Other programs' bits of the mark stay as they are. */
+static void put_mark_set(FILE *out, const struct mark *mark)
+{
+	if (mark->mask == UINT32_MAX)
+		fprintf(out, "meta mark set 0x%x", mark->value);
+	else
+		fprintf(out, "meta mark set meta mark & 0x%x | 0x%x", ~mark->mask, mark->value);
+}
+
+static void put_family_guard(FILE *out, const struct intercept *spec)
+{
+	if (spec->ipv4 != spec->ipv6)
+		fprintf(out, "\t\tmeta nfproto != %s return\n", spec->ipv4 ? "ipv4" : "ipv6");
+}
+
+static void put_protocol_guard(FILE *out, const struct intercept *spec)
+{
+	fprintf(out, "\t\tmeta l4proto != %s return\n",
+		spec->tcp && spec->udp ? "{ tcp, udp }" : l4(spec));
+}
+
+static void put_lease_guard(FILE *out, const struct intercept *spec)
+{
+	if (spec->confirm_ms)
+		fputs("\t\tmeta l4proto != @" NFT_TEXT_LEASE " return\n", out);
+}
+
+static void put_base_chain(FILE *out, const char *name, const char *hook, const char *priority)
+{
+	fprintf(out, "\tchain %s {\n\t\ttype filter hook %s priority %s; policy accept;\n", name,
+		hook, priority);
+}
+
+/* --- sets ------------------------------------------------------------------------------------- */
+
+static bool has_elements(const struct intercept *spec, enum intercept_list_id id,
+			 const struct family *f)
+{
+	const struct cidr_list *list = intercept_cidrs(spec, id);
+
+	for (size_t i = 0; wants(spec, f) && i < list->count; i++)
+		if (list->at[i].family == f->family)
+			return true;
+	return false;
+}
+
+/* `port`, `src4`; the second name is for the set that is to take the place of an installed one. */
+struct set_name {
+	char text[24];
+};
+
+static struct set_name name_of_set(const struct intercept *spec, enum intercept_list_id id,
+				   const struct family *f)
+{
+	struct set_name name;
+
+	snprintf(name.text, sizeof(name.text), "%s%s%s", intercept_lists[id].name,
+		 f ? f->suffix : "", spec->alternate[id] ? NFT_TEXT_ALTERNATE : "");
+	return name;
+}
+
+static void put_port_set(FILE *out, const struct intercept *spec, enum intercept_list_id id)
+{
+	const struct port_list *list = intercept_ports(spec, id);
+
+	if (!list->count)
+		return;
+	fprintf(out, "\tset %s {\n\t\ttype inet_service; flags interval\n\t\telements = { ",
+		name_of_set(spec, id, NULL).text);
+	for (size_t i = 0; i < list->count; i++) {
+		fprintf(out, "%s%u", i ? ", " : "", list->at[i].first);
+		if (list->at[i].last != list->at[i].first)
+			fprintf(out, "-%u", list->at[i].last);
+	}
+	fputs(" }\n\t}\n", out);
+}
+
+static void put_cidr_set(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+			 const struct family *f)
+{
+	const struct cidr_list *list = intercept_cidrs(spec, id);
+	const char *comma = "";
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!has_elements(spec, id, f))
+		return;
+	fprintf(out, "\tset %s {\n\t\ttype %s; flags interval\n\t\telements = { ",
+		name_of_set(spec, id, f).text, f->type);
+	for (size_t i = 0; i < list->count; i++)
+		if (list->at[i].family == f->family) {
+			fprintf(out, "%s%s", comma, endpoint_format_cidr(&list->at[i], text));
+			comma = ", ";
+		}
+	fputs(" }\n\t}\n", out);
+}
+
+static void put_tuple_set(FILE *out, const char *name, const struct family *f, unsigned seconds)
+{
+	fprintf(out,
+		"\tset %s%s {\n\t\ttype %s . inet_service . %s . inet_service\n"
+		"\t\tsize %d; flags dynamic,timeout; timeout %us\n\t}\n",
+		name, f->suffix, f->type, f->type, TUPLES_MAX, seconds);
+}
+
+static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *name,
+			   unsigned seconds)
+{
+	for (size_t i = 0; i < FAMILIES; i++)
+		if (wants(spec, &families[i]))
+			put_tuple_set(out, name, &families[i], seconds);
+}
+
+/* A lease that the kernel keeps: when its elements time out, nothing new is taken. */
+static void put_lease(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"\tset " NFT_TEXT_LEASE " {\n\t\ttype inet_proto; flags timeout\n"
+		"\t\telements = { tcp timeout %llums, udp timeout %llums }\n\t}\n",
+		(unsigned long long)spec->confirm_ms, (unsigned long long)spec->confirm_ms);
+}
+
+static void put_list(FILE *out, const struct intercept *spec, enum intercept_list_id id)
+{
+	if (intercept_lists[id].is_ports)
+		put_port_set(out, spec, id);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		put_cidr_set(out, spec, id, &families[i]);
+}
+
+/* Those that are not lists. */
+static void put_sets(FILE *out, const struct intercept *spec)
+{
+	if (spec->confirm_ms)
+		put_lease(out, spec);
+	if (!spec->tcp || spec->divert_only)
+		return;
+	if (spec->midstream == MIDSTREAM_PASS)
+		put_tuple_sets(out, spec, "taken", TAKEN_SECONDS);
+	else if (spec->zone == CONNTRACK_OFF)
+		put_tuple_sets(out, spec, "passing", PASSING_SECONDS);
+	if (spec->local)
+		put_tuple_sets(out, spec, "mine", PASSING_SECONDS);
+}
+
+/* --- divert ----------------------------------------------------------------------------------- */
+
+static void put_divert_rule(FILE *out, const struct intercept *spec, const char *match)
+{
+	fprintf(out, "\t\t%s socket transparent 1 ", match);
+	put_mark_set(out, &spec->mark);
+	fputs(" counter name diverted accept\n", out);
+}
+
+/* A wildcard listener of a transparent proxy would match forwarded flows that happen to have its
+ * port; only connections are wanted. (`socket wildcard 0` in the divert rule itself would break
+ * handshakes: the kernel cannot answer it for a request socket.) */
+static void put_divert_tcp(FILE *out, const struct intercept *spec)
+{
+	fputs("\t\t" NOT_SYN " socket wildcard 1 return\n", out);
+	put_divert_rule(out, spec, NOT_SYN);
+}
+
+/* `socket transparent` also matches unconnected UDP sockets: one that is bound to an original
+ * destination would get every client's datagrams. tproxy to a port where nobody listens matches
+ * connected sockets alone (nft_tproxy.c looks for these first). */
+static void put_divert_udp(FILE *out, const struct intercept *spec)
+{
+	static const char *const nobody[] = { "127.0.0.1:1", "[::1]:1" };
+
+	for (size_t i = 0; i < FAMILIES; i++) {
+		if (!wants(spec, &families[i]))
+			continue;
+		fprintf(out, "\t\tmeta nfproto %s meta l4proto udp tproxy %s to %s ",
+			families[i].nfproto, families[i].ip, nobody[i]);
+		put_mark_set(out, &spec->mark);
+		fputs(" counter name diverted accept\n", out);
+	}
+}
+
+static void put_divert_icmp(FILE *out, const struct intercept *spec)
+{
+	fputs("\t\tmeta l4proto { icmp, ipv6-icmp } socket wildcard 1 return\n", out);
+	if (spec->ipv4)
+		put_divert_rule(out, spec,
+				"icmp type { destination-unreachable, time-exceeded, "
+				"parameter-problem }");
+	if (spec->ipv6)
+		put_divert_rule(out, spec,
+				"icmpv6 type { destination-unreachable, packet-too-big, "
+				"time-exceeded, parameter-problem }");
+}
+
+/* What this host marked itself, and sent to itself. */
+static void put_looped_match(FILE *out, const struct intercept *spec, const char *verdict)
+{
+	fputs("\t\tiifname \"lo\" ", out);
+	put_mark_match(out, "meta mark", &spec->mark);
+	fprintf(out, " %s\n", verdict);
+}
+
+static void put_divert(FILE *out, const struct intercept *spec)
+{
+	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
+
+	put_base_chain(out, "divert", "prerouting", "mangle");
+	put_family_guard(out, spec);
+	if (spec->local)
+		put_looped_match(out, spec, "return");
+	for (int i = 0; i < 2; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", marks[i]);
+		fputs(" counter name own-mark return\n", out);
+	}
+	if (spec->tcp)
+		put_divert_tcp(out, spec);
+	if (spec->udp)
+		put_divert_udp(out, spec);
+	put_divert_icmp(out, spec);
+	fputs("\t}\n", out);
+}
+
+/* --- the predicate ---------------------------------------------------------------------------- */
+
+/* Which field of a packet a list looks at: of the client's packets, or mirrored, of the server's. */
+enum direction { FROM_CLIENT, FROM_SERVER };
+
+static const char *field_of(enum intercept_list_id id, enum direction direction)
+{
+	bool is_source = id == LIST_SRC || id == LIST_NOT_SRC;
+
+	if (intercept_lists[id].is_ports)
+		return direction == FROM_CLIENT ? "dport" : "sport";
+	return is_source == (direction == FROM_CLIENT) ? "saddr" : "daddr";
+}
+
+/* Return unless the packet is in the list. */
+static void put_must(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+		     enum direction direction)
+{
+	const char *field = field_of(id, direction);
+
+	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
+		fprintf(out, "\t\t%s %s != @%s return\n", l4(spec), field,
+			name_of_set(spec, id, NULL).text);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		if (has_elements(spec, id, &families[i]))
+			fprintf(out, "\t\t%s %s != @%s return\n", families[i].ip, field,
+				name_of_set(spec, id, &families[i]).text);
+}
+
+/* Return if the packet is in the list. */
+static void put_must_not(FILE *out, const struct intercept *spec, enum intercept_list_id id,
+			 enum direction direction, const char *count)
+{
+	const char *field = field_of(id, direction);
+
+	if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count)
+		fprintf(out, "\t\t%s %s @%s %sreturn\n", l4(spec), field,
+			name_of_set(spec, id, NULL).text, count);
+	for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+		if (has_elements(spec, id, &families[i]))
+			fprintf(out, "\t\t%s %s @%s %sreturn\n", families[i].ip, field,
+				name_of_set(spec, id, &families[i]).text, count);
+}
+
+static void put_predicate(FILE *out, const struct intercept *spec, enum direction direction)
+{
+	put_must(out, spec, LIST_PORT, direction);
+	put_must(out, spec, LIST_SRC, direction);
+	put_must(out, spec, LIST_DST, direction);
+}
+
+static void put_exclusions(FILE *out, const struct intercept *spec, enum direction direction,
+			   const char *count)
+{
+	put_must_not(out, spec, LIST_NOT_PORT, direction, count);
+	put_must_not(out, spec, LIST_NOT_SRC, direction, count);
+	put_must_not(out, spec, LIST_NOT_DST, direction, count);
+}
+
+#define LEAVE_OWN                                                      \
+	"\t\tfib daddr type { local, broadcast, multicast, anycast } " \
+	"counter name local return\n"
+
+/* --- intercept, take, deliver ----------------------------------------------------------------- */
+
+static void put_intercept(FILE *out, const struct intercept *spec)
+{
+	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
+
+	put_base_chain(out, "intercept", "prerouting", "mangle + 1");
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	if (spec->local)
+		put_looped_match(out, spec, "goto looped");
+	put_lease_guard(out, spec);
+	for (int i = 0; i < 2; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", marks[i]);
+		fputs(" return\n", out);
+	}
+	for (unsigned i = 0; i < spec->devices; i++)
+		fprintf(out, "\t\tiifname \"%s\" goto take\n", spec->device[i]);
+	/* What comes from lo was not sent by another host. */
+	if (!spec->devices)
+		fputs("\t\tiifname != \"lo\" goto take\n", out);
+	fputs("\t}\n", out);
+}
+
+/* What this host itself is spoken to about is its own affair, so that nobody locks himself out. With
+ * --include-own, at least the answers to its own connections are: tproxy would find their socket not
+ * transparent, and the reset for want of a listener would hit them. */
+static void put_own(FILE *out, const struct intercept *spec)
+{
+	if (!spec->include_own)
+		fputs(LEAVE_OWN, out);
+	if (spec->include_own && spec->tcp)
+		fputs("\t\t" NOT_SYN " socket wildcard 0 socket transparent 0 "
+		      "counter name local return\n",
+		      out);
+	if (spec->include_own && spec->udp)
+		fputs("\t\tmeta l4proto udp socket wildcard 0 socket transparent 0 "
+		      "counter name local return\n",
+		      out);
+}
+
+/* `ip saddr . tcp sport . ip daddr . tcp dport` */
+static void put_tuple(FILE *out, const struct family *f)
+{
+	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
+}
+
+/* A predicate of many ports also fits the answers of flows that began on the other side and were not
+ * taken: they are no orphans, and are not to be reset. Where connection tracking is in use anyway, it
+ * knows; else a flow's SYN-ACK shows it, and it is remembered while it lasts. (Answers to flows that
+ * were taken have a socket here, and do not come this far.) */
+static void put_answers(FILE *out, const struct intercept *spec)
+{
+	bool remembers = spec->tcp && spec->midstream == MIDSTREAM_RESET;
+
+	if (spec->zone != CONNTRACK_OFF) {
+		fputs("\t\tct direction reply return\n", out);
+		return;
+	}
+	for (size_t i = 0; remembers && i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\t" SYN_ACK " update @passing%s { ", f->suffix);
+		put_tuple(out, f);
+		fputs(" } return\n\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " @passing%s update @passing%s { ", f->suffix, f->suffix);
+		put_tuple(out, f);
+		fputs(" } return\n", out);
+	}
+}
+
+/* When the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2), the
+ * server's next segment finds no socket here, and is forwarded to the client. The client's answer alone
+ * can end that connection; a listener would swallow it, and the server would hang. It has no byte. */
+static void put_bare_resets(FILE *out, const struct intercept *spec)
+{
+	if (spec->ipv4)
+		fputs("\t\t" BARE_RESET_4 " return\n", out);
+	if (spec->ipv6)
+		fputs("\t\t" BARE_RESET_6 " return\n", out);
+}
+
+/* Only flows whose SYN was seen are taken: what ran before is left alone. */
+static void put_midstream_pass(FILE *out, const struct intercept *spec)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\t" SYN " update @taken%s { ", f->suffix);
+		put_tuple(out, f);
+		fputs(" }\n\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " != @taken%s return\n", f->suffix);
+	}
+}
+
+/* `down` has begun: flows that begin now pass and are remembered; all other packets are of flows that
+ * a listener here accepted, and if their socket is gone they are met with a reset, as ever. A SYN that
+ * has a socket already is a repeated one of a handshake under way here. */
+static void put_ending(FILE *out, const struct intercept *spec)
+{
+	bool pass = spec->midstream == MIDSTREAM_PASS;
+
+	fputs("\t\t" SYN " socket transparent 1 goto deliver\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+		const char *set = pass ? "taken" : "fresh";
+
+		if (!wants(spec, f))
+			continue;
+		if (!pass) {
+			fprintf(out, "\t\t" SYN " update @fresh%s { ", f->suffix);
+			put_tuple(out, f);
+			fputs(" } return\n", out);
+		}
+		fputs("\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " %s@%s%s return\n", pass ? "!= " : "", set, f->suffix);
+	}
+	if (pass)
+		fputs("\t\t" SYN " return\n", out);
+}
+
+static void put_not_marks(FILE *out, const struct intercept *spec)
+{
+	for (unsigned i = 0; i < spec->not_marks; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", &spec->not_mark[i]);
+		fputs(" counter name excluded return\n", out);
+	}
+}
+
+static void put_take(FILE *out, const struct intercept *spec, bool ending)
+{
+	fputs("\tchain take {\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_own(out, spec);
+	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
+	put_not_marks(out, spec);
+	if (spec->tcp)
+		put_bare_resets(out, spec);
+	if (spec->midstream == MIDSTREAM_RESET || spec->udp)
+		put_answers(out, spec);
+	if (ending && spec->tcp)
+		put_ending(out, spec);
+	else if (spec->midstream == MIDSTREAM_PASS && spec->tcp)
+		put_midstream_pass(out, spec);
+	if (ending && spec->udp)
+		fputs("\t\tmeta l4proto udp return\n", out);
+	fputs("\t\tgoto deliver\n\t}\n", out);
+}
+
+static void put_tproxy(FILE *out, const struct intercept *spec, const struct family *f,
+		       const char *protocol)
+{
+	const struct endpoint *to = f->family == AF_INET ? &spec->to4 : &spec->to6;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!wants(spec, f))
+		return;
+	/* Without an address: 0.0.0.0, or the first address of the interface (nft_tproxy.c). */
+	if (endpoint_is_any(to))
+		snprintf(text, sizeof(text), ":%u", to->port);
+	else
+		endpoint_format(to, text);
+	fprintf(out, "\t\tmeta nfproto %s meta l4proto %s tproxy %s to %s ", f->nfproto, protocol,
+		f->ip, text);
+	put_mark_set(out, &spec->mark);
+	fputs(" counter name intercepted accept\n", out);
+}
+
+/* tproxy ends the rule when nobody listens, and the packet would go on to where it wanted. */
+static void put_deliver(FILE *out, const struct intercept *spec)
+{
+	static const char *const end[] = {
+		[NO_LISTENER_DROP] = "drop", [NO_LISTENER_PASS] = "accept"
+	};
+	static const struct {
+		const char *name, *reject;
+	} protocols[] = {
+		{ "tcp", "reject with tcp reset" },
+		{ "udp", "reject with icmpx type port-unreachable" },
+	};
+
+	fputs("\tchain deliver {\n", out);
+	for (int p = 0; p < 2; p++) {
+		if (!(p ? spec->udp : spec->tcp))
+			continue;
+		for (size_t i = 0; i < FAMILIES; i++)
+			put_tproxy(out, spec, &families[i], protocols[p].name);
+		fprintf(out, "\t\tmeta l4proto %s counter name no-listener %s\n", protocols[p].name,
+			spec->no_listener == NO_LISTENER_REJECT ? protocols[p].reject
+								: end[spec->no_listener]);
+	}
+	fputs("\t}\n", out);
+}
+
+/* --- what this host opens itself -------------------------------------------------------------- */
+
+/* `meta skuid != { 1, 2 } return`, or without != and counted for those to be left alone. */
+static void put_ids(FILE *out, const char *key, const struct intercept_ids *ids, bool wanted)
+{
+	if (!ids->count)
+		return;
+	fprintf(out, "\t\tmeta %s %s{ ", key, wanted ? "!= " : "");
+	for (unsigned i = 0; i < ids->count; i++)
+		fprintf(out, "%s%u", i ? ", " : "", ids->at[i]);
+	fprintf(out, " } %sreturn\n", wanted ? "" : "counter name excluded ");
+}
+
+static void put_group_match(FILE *out, const char *path)
+{
+	fprintf(out, "\t\tsocket cgroupv2 level %u \"%s\" ", intercept_group_level(path), path);
+}
+
+static void put_owners(FILE *out, const struct intercept *spec)
+{
+	put_ids(out, "skuid", &spec->uid, true);
+	put_ids(out, "skgid", &spec->gid, true);
+	put_ids(out, "skuid", &spec->not_uid, false);
+	put_ids(out, "skgid", &spec->not_gid, false);
+	for (unsigned i = 0; i < spec->not_cgroup.count; i++) {
+		put_group_match(out, spec->not_cgroup.at[i]);
+		fputs("counter name excluded return\n", out);
+	}
+	for (unsigned i = 0; i < spec->cgroup.count; i++) {
+		put_group_match(out, spec->cgroup.at[i]);
+		fputs("goto mine\n", out);
+	}
+	if (!spec->cgroup.count)
+		fputs("\t\tgoto mine\n", out);
+}
+
+/* Of connections that are remembered every packet is marked; of others, only the first may make one
+ * remembered: marking what was established before would hang it. */
+static void put_remembered(FILE *out, const struct intercept *spec)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fputs("\t\t" NOT_SYN " ", out);
+		put_tuple(out, f);
+		fprintf(out, " @mine%s update @mine%s { ", f->suffix, f->suffix);
+		put_tuple(out, f);
+		fputs(" } ", out);
+		put_mark_set(out, &spec->mark);
+		fputs(" accept\n", out);
+	}
+	fputs("\t\t" NOT_SYN " return\n", out);
+}
+
+/* The mark sends the packet to lo, where it comes in again as if from outside: `looped`. */
+static void put_local(FILE *out, const struct intercept *spec, bool ending)
+{
+	fputs("\tchain local {\n\t\ttype route hook output priority mangle; policy accept;\n", out);
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	/* The relay's own connections. */
+	fputs("\t\t", out);
+	put_mark_match(out, "meta mark", &spec->upstream_mark);
+	fputs(" return\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	if (!spec->include_own)
+		fputs(LEAVE_OWN, out);
+	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
+	put_not_marks(out, spec);
+	if (spec->tcp)
+		put_remembered(out, spec);
+	put_lease_guard(out, spec);
+	if (!ending)
+		put_owners(out, spec);
+	fputs("\t}\n", out);
+}
+
+static void put_mine(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain mine {\n", out);
+	for (size_t i = 0; spec->tcp && i < FAMILIES; i++) {
+		if (!wants(spec, &families[i]))
+			continue;
+		fprintf(out, "\t\t" SYN " update @mine%s { ", families[i].suffix);
+		put_tuple(out, &families[i]);
+		fputs(" }\n", out);
+	}
+	fputs("\t\t", out);
+	put_mark_set(out, &spec->mark);
+	fputs(" accept\n\t}\n", out);
+}
+
+/* As divert does it: a connection's packets to its socket, the others to the listener. */
+static void put_looped(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain looped {\n", out);
+	if (spec->tcp)
+		fputs("\t\t" NOT_SYN " socket wildcard 1 goto deliver\n"
+		      "\t\t" NOT_SYN " socket transparent 1 counter name diverted accept\n",
+		      out);
+	fputs("\t\tgoto deliver\n\t}\n", out);
+}
+
+/* --- the upstream leg's zone ------------------------------------------------------------------ */
+
+/* With the client's address and port kept, both legs are the same tuple to conntrack. Which of the two
+ * a packet is of shows in its ports, unless both are in the predicate: then in the socket's mark
+ * (which TIME_WAIT sockets and foreign proxies lack). */
+static void put_zone_rules(FILE *out, const struct intercept *spec, const char *port,
+			   const char *match, const char *mark, const char *zone)
+{
+	if (spec->port.count)
+		fprintf(out, "\t\t%s %s != @%s %s%s %u return\n", l4(spec), port,
+			name_of_set(spec, LIST_PORT, NULL).text, match, zone, spec->ct_zone);
+	fprintf(out, "\t\t%s", match);
+	put_mark_match(out, mark, &spec->upstream_mark);
+	fprintf(out, " %s %u\n\t}\n", zone, spec->ct_zone);
+}
+
+static void put_zones(FILE *out, const struct intercept *spec)
+{
+	if (spec->zone == CONNTRACK_ZONE) {
+		put_base_chain(out, "zone-in", "prerouting", "raw");
+		put_family_guard(out, spec);
+		put_protocol_guard(out, spec);
+		put_predicate(out, spec, FROM_SERVER);
+		put_exclusions(out, spec, FROM_SERVER, "");
+		put_zone_rules(out, spec, "dport", "socket transparent 1 ", "socket mark",
+			       "ct zone set");
+	}
+	put_base_chain(out, "zone-out", "output", "raw");
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_exclusions(out, spec, FROM_CLIENT, "");
+	fputs("\t\tfib saddr type local return\n", out);
+	/* Where it is masqueraded, answers come for the host's own address and match no socket: they
+	 * stay in the default zone. */
+	put_zone_rules(out, spec, "sport", "", "meta mark",
+		       spec->zone == CONNTRACK_ZONE ? "ct zone set" : "ct original zone set");
+}
+
+/* --- transactions ----------------------------------------------------------------------------- */
+
+/* All but the lists. */
+static void put_contents(FILE *out, const struct intercept *spec)
+{
+	char text[INTERCEPT_TEXT_MAX];
+
+	put_counters(out, spec);
+	put_sets(out, spec);
+	fputs("\tchain " NFT_TEXT_SPEC " {\n", out);
+	put_notes(out, intercept_text(spec, text));
+	fputs("\t}\n", out);
+	put_divert(out, spec);
+	if (!spec->divert_only) {
+		put_deliver(out, spec);
+		put_take(out, spec, false);
+		if (spec->local) {
+			put_looped(out, spec);
+			put_mine(out, spec);
+			put_local(out, spec, false);
+		}
+		put_intercept(out, spec);
+		if (spec->zone != CONNTRACK_OFF)
+			put_zones(out, spec);
+	}
+}
+
+static void put_head(FILE *out, const struct intercept *spec)
+{
+	fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", spec->name);
+}
+
+/* nft 1.0.6 has no `destroy`: make sure that there is one to delete. */
+static void put_whole(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"table inet " NFT_TEXT_PREFIX "%s\n"
+		"delete table inet " NFT_TEXT_PREFIX "%s\n",
+		spec->name, spec->name);
+	put_head(out, spec);
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		put_list(out, spec, id);
+	put_contents(out, spec);
+	fputs("}\n", out);
+}
+
+/* Close the memory stream that filled *text. */
+static char *finish(FILE *out, char **text, struct failure *why)
+{
+	if (!out || ferror(out) | fclose(out)) {
+		free(*text);
+		report_fail(why, ENOMEM, "open_memstream", "rules");
+		return NULL;
+	}
+	return *text;
+}
+
+char *nft_text_install(const struct intercept *spec, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out)
+		put_whole(out, spec);
+	return finish(out, &text, why);
+}
+
+char *nft_text_lists(const struct intercept *spec, const bool which[INTERCEPT_LISTS],
+		     struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		put_head(out, spec);
+		for (int id = 0; id < INTERCEPT_LISTS; id++)
+			if (which[id])
+				put_list(out, spec, id);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+char *nft_text_rules(const struct intercept *spec, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		put_head(out, spec);
+		put_contents(out, spec);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+/* The elements of a set in a listing of its table, `{ ... }` included; NULL if there are none. */
+static const char *find_elements(const char *listing, const char *set, size_t *length)
+{
+	char head[32];
+	const char *begin, *end, *elements;
+
+	snprintf(head, sizeof(head), "\tset %s {\n", set);
+	begin = strstr(listing, head);
+	end = begin ? strstr(begin, "\n\t}") : NULL;
+	elements = begin ? strstr(begin, "elements = {") : NULL;
+	if (!end || !elements || elements > end)
+		return NULL;
+	elements += strlen("elements = ");
+	*length = (size_t)(end - elements);
+	return elements;
+}
+
+char *nft_text_replacement(const struct intercept *spec, const char *listing, struct failure *why)
+{
+	static const char *const kept[] = { "passing", "taken", "mine" };
+	char *text = nft_text_install(spec, why), *result = NULL;
+	size_t size, length;
+	FILE *out;
+
+	if (!text)
+		return NULL;
+	out = open_memstream(&result, &size);
+	if (out)
+		fputs(text, out);
+	for (size_t i = 0; out && i < sizeof(kept) / sizeof(*kept) * FAMILIES; i++) {
+		char set[16], head[32];
+		const char *elements;
+
+		snprintf(set, sizeof(set), "%s%s", kept[i / FAMILIES],
+			 families[i % FAMILIES].suffix);
+		snprintf(head, sizeof(head), "\tset %s {", set);
+		elements = find_elements(listing, set, &length);
+		if (elements && strstr(text, head))
+			fprintf(out, "add element inet " NFT_TEXT_PREFIX "%s %s %.*s\n", spec->name,
+				set, (int)length, elements);
+	}
+	free(text);
+	return finish(out, &result, why);
+}
+/* Sets that remember flows under way. */
+static bool remembers(const char *set)
+{
+	static const char *const names[] = { "passing", "taken", "mine" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (!strncmp(set, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+/* `KIND NAME {`, as a line of nft's listing and of our own text begins. */
+static bool has_object(const char *text, const char *kind, const char *name)
+{
+	char head[96];
+
+	snprintf(head, sizeof(head), "\n\t%s %s {", kind, name);
+	return strstr(text, head);
+}
+
+static bool is_list_of(const struct intercept *spec, const char *set)
+{
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		if (intercept_lists[id].is_ports && intercept_ports(spec, id)->count &&
+		    !strcmp(set, name_of_set(spec, id, NULL).text))
+			return true;
+		for (size_t i = 0; !intercept_lists[id].is_ports && i < FAMILIES; i++)
+			if (has_elements(spec, id, &families[i]) &&
+			    !strcmp(set, name_of_set(spec, id, &families[i]).text))
+				return true;
+	}
+	return false;
+}
+
+/* Does the changed instance have it, too? */
+static bool stays(const struct intercept *spec, const char *kind, const char *name,
+		  const char *rules)
+{
+	if (!strcmp(kind, "set") && !remembers(name))
+		return is_list_of(spec, name);
+	return has_object(rules, kind, name);
+}
+
+/* `VERB KIND TABLE NAME` for each object of the kind in the listing, unless it stays in `rules` (NULL:
+ * for each). */
+static void put_for_each(FILE *out, const struct intercept *spec, const char *verb,
+			 const char *kind, const char *listing, const char *rules)
+{
+	char head[16], name[64];
+
+	snprintf(head, sizeof(head), "\n\t%s ", kind);
+	for (const char *at = listing; (at = strstr(at, head));) {
+		at += strlen(head);
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, " \n"), at);
+		if (!rules || !stays(spec, kind, name, rules))
+			fprintf(out, "%s %s inet " NFT_TEXT_PREFIX "%s %s\n", verb, kind,
+				spec->name, name);
+	}
+}
+
+char *nft_text_change(const struct intercept *spec, const char *listing, struct failure *why)
+{
+	char *rules = nft_text_rules(spec, why), *result = NULL;
+	size_t size;
+	FILE *out;
+
+	if (!rules)
+		return NULL;
+	out = open_memstream(&result, &size);
+	if (out) {
+		put_for_each(out, spec, "flush", "chain", listing, NULL);
+		put_for_each(out, spec, "delete", "chain", listing, rules);
+		put_for_each(out, spec, "delete", "set", listing, rules);
+		put_for_each(out, spec, "delete", "counter", listing, rules);
+		fputs(rules, out);
+	}
+	free(rules);
+	return finish(out, &result, why);
+}
+
+char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure *why)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (out) {
+		fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s take\n", spec->name);
+		if (spec->local)
+			fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s local\n", spec->name);
+		fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", spec->name);
+		if (spec->tcp && spec->midstream != MIDSTREAM_PASS)
+			put_tuple_sets(out, spec, "fresh",
+				       (unsigned)(ms / 1000) + FRESH_EXTRA_SECONDS);
+		fputs("\tchain " NFT_TEXT_ENDING " { }\n", out);
+		put_take(out, spec, true);
+		if (spec->local)
+			put_local(out, spec, true);
+		fputs("}\n", out);
+	}
+	return finish(out, &text, why);
+}
+
+char *nft_text_confirmation(const char *instance, struct failure *why)
+{
+	char *text;
+
+	if (asprintf(&text,
+		     "flush set inet " NFT_TEXT_PREFIX "%s " NFT_TEXT_LEASE "\n"
+		     "add element inet " NFT_TEXT_PREFIX "%s " NFT_TEXT_LEASE " { tcp, udp }\n",
+		     instance, instance) >= 0)
+		return text;
+	report_fail(why, ENOMEM, "asprintf", "rules");
+	return NULL;
+}
+
+char *nft_text_notes(const char *instance, const char *chain, const char *text, struct failure *why)
+{
+	char *result = NULL;
+	size_t size;
+	FILE *out = open_memstream(&result, &size);
+
+	if (out) {
+		fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n\tchain %s {\n", instance, chain);
+		put_notes(out, text);
+		fputs("\t}\n}\n", out);
+	}
+	return finish(out, &result, why);
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/conntrack.h"
+
+#include "net/netlink.h"
+#include <errno.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
+#include <netlink/addr.h>
+#include <netlink/netfilter/ct.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Directions, as libnl-nf counts them. */
+enum { ORIGINAL, REPLY };
+
+struct conntrack {
+	struct netlink *netlink;
+};
+
+struct conntrack *conntrack_open(struct failure *why)
+{
+	struct conntrack *channel = calloc(1, sizeof(*channel));
+
+	if (!channel) {
+		report_fail(why, ENOMEM, "malloc", "conntrack");
+		return NULL;
+	}
+	channel->netlink = netlink_open(NETLINK_NETFILTER, why);
+	if (!channel->netlink) {
+		conntrack_close(channel);
+		return NULL;
+	}
+	return channel;
+}
+
+void conntrack_close(struct conntrack *channel)
+{
+	if (!channel)
+		return;
+	netlink_close(channel->netlink);
+	free(channel);
+}
+
+static struct nl_addr *make_address(const struct endpoint *e)
+{
+	return nl_addr_build(e->family, (void *)&e->addr,
+			     e->family == AF_INET ? sizeof(e->addr.v4) : sizeof(e->addr.v6));
+}
+
+/* Put the tuple source -> destination into the entry; 0 or -1 for lack of memory. */
+static int set_tuple(struct nfnl_ct *entry, const struct endpoint *source,
+		     const struct endpoint *destination)
+{
+	struct nl_addr *from = make_address(source), *to = make_address(destination);
+	int err = !from || !to || nfnl_ct_set_src(entry, ORIGINAL, from) ||
+		  nfnl_ct_set_dst(entry, ORIGINAL, to);
+
+	nfnl_ct_set_src_port(entry, ORIGINAL, source->port);
+	nfnl_ct_set_dst_port(entry, ORIGINAL, destination->port);
+	nl_addr_put(from); /* the entry holds references of its own */
+	nl_addr_put(to);
+	return err ? -1 : 0;
+}
+
+static struct nl_msg *build_request(int protocol, const struct endpoint *local,
+				    const struct endpoint *peer)
+{
+	struct nfnl_ct *entry = nfnl_ct_alloc();
+	struct nl_msg *request = NULL;
+
+	if (!entry)
+		return NULL;
+	nfnl_ct_set_family(entry, local->family);
+	nfnl_ct_set_proto(entry, protocol);
+	if (set_tuple(entry, local, peer) || nfnl_ct_build_query_request(entry, 0, &request))
+		request = NULL;
+	nfnl_ct_put(entry);
+	return request;
+}
+
+/* The question and its answer. */
+struct query {
+	const struct endpoint *local, *peer;
+	struct endpoint origdst;
+};
+
+static struct endpoint get_endpoint(const struct nl_addr *address, uint16_t port)
+{
+	struct endpoint e = { .port = port };
+
+	if (!address || nl_addr_get_len(address) > sizeof(e.addr))
+		return e;
+	e.family = (sa_family_t)nl_addr_get_family(address);
+	memcpy(&e.addr, nl_addr_get_binary_addr(address), nl_addr_get_len(address));
+	return e;
+}
+
+static void read_origdst(struct nlmsghdr *message, void *context)
+{
+	struct query *query = context;
+	struct nfnl_ct *entry = NULL;
+	struct endpoint answering;
+
+	if (message->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) ||
+	    nfnlmsg_ct_parse(message, &entry))
+		return;
+	answering = get_endpoint(nfnl_ct_get_src(entry, REPLY), nfnl_ct_get_src_port(entry, REPLY));
+	answering.scope = query->local->scope; /* conntrack has none */
+	/* Found by its original direction, the connection was opened by `local`: nobody
+	 * redirected it to there. */
+	query->origdst = *query->local;
+	if (endpoint_equal(&answering, query->local))
+		query->origdst = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
+					      nfnl_ct_get_dst_port(entry, ORIGINAL));
+	nfnl_ct_put(entry);
+}
+
+int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
+		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
+{
+	struct query query = { .local = local, .peer = peer };
+	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
+	int err;
+
+	err = netlink_ask(channel->netlink, build_request(protocol, local, peer), read_origdst,
+			  &query);
+	*origdst = query.origdst;
+	if (!err || err == -ENOENT)
+		return endpoint_is_set(origdst);
+	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
+		    endpoint_format(peer, there));
+	if (err == -EINVAL || err == -EOPNOTSUPP)
+		report_hint(why, "modprobe nf_conntrack_netlink");
+	return -1;
+}
+
+struct visit {
+	conntrack_visitor *visit;
+	void *context;
+	int result;
+};
+
+static void read_established(struct nlmsghdr *message, void *context)
+{
+	struct visit *v = context;
+	struct nfnl_ct *entry = NULL;
+	struct endpoint source, destination;
+
+	if (v->result || nfnlmsg_ct_parse(message, &entry))
+		return;
+	if (nfnl_ct_get_proto(entry) == IPPROTO_TCP &&
+	    nfnl_ct_get_tcp_state(entry) == TCP_CONNTRACK_ESTABLISHED) {
+		source = get_endpoint(nfnl_ct_get_src(entry, ORIGINAL),
+				      nfnl_ct_get_src_port(entry, ORIGINAL));
+		destination = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
+					   nfnl_ct_get_dst_port(entry, ORIGINAL));
+		v->result = v->visit(&source, &destination, v->context);
+	}
+	nfnl_ct_put(entry);
+}
+
+int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
+			       struct failure *why)
+{
+	struct nl_msg *request = nlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
+						    NLM_F_DUMP);
+	struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
+	struct visit v = { visit, context, 0 };
+	int err;
+
+	if (request && nlmsg_append(request, &header, sizeof(header), NLMSG_ALIGNTO)) {
+		nlmsg_free(request);
+		request = NULL;
+	}
+	/* A dump that changed under way (EAGAIN) is as good as any: connections come and go. */
+	err = netlink_ask(channel->netlink, request, read_established, &v);
+	if (err && err != -EAGAIN)
+		return report_fail(why, -err, "IPCTNL_MSG_CT_GET", "connections");
+	return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * conntrack - original destinations of other processes' connections, asked of conntrack (ctnetlink).
+ *
+ * Fact: one lookup by tuple finds an entry in either direction, so a socket's local -> peer, which is
+ * the reply direction of a redirected connection, leads to the original direction and with it to where
+ * the client wanted to go. Needs CAP_NET_ADMIN and the kernel's nf_conntrack_netlink.
+ */
+#ifndef TPROXY_NET_CONNTRACK_H
+#define TPROXY_NET_CONNTRACK_H
+
+#include "base/endpoint.h"
+#include "base/report.h"
+
+/* An open channel to the network namespace it was opened in. */
+struct conntrack;
+struct conntrack *conntrack_open(struct failure *why);
+void conntrack_close(struct conntrack *channel);
+
+/*
+ * Where the connection of the socket local <-> peer (IPPROTO_TCP or IPPROTO_UDP) was going before
+ * any REDIRECT or DNAT: equal to local when it was not changed. Zone 0 is asked.
+ * Returns 1 with *origdst; 0: conntrack knows no such connection; -1 with *why (EPERM: CAP_NET_ADMIN).
+ */
+int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
+		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why);
+
+/* Called for each established TCP connection in its original direction. The visitor may not use the
+ * same channel; a return other than 0 ends the visits. */
+typedef int conntrack_visitor(const struct endpoint *source, const struct endpoint *destination,
+			      void *context);
+
+/* Every established TCP connection that this network namespace tracks, of any zone. Returns 0, or -1
+ * with *why (EPERM: CAP_NET_ADMIN). */
+int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
+			       struct failure *why);
+
+#endif

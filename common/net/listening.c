@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/listening.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+struct search {
+	const struct endpoint *to;
+	struct listening_state *state;
+};
+
+bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *to)
+{
+	if (s->local.port != to->port)
+		return false;
+	if (s->local.family != to->family)
+		return s->dual_stack && to->family == AF_INET && endpoint_is_any(&s->local);
+	return endpoint_is_any(&s->local) || endpoint_same_address(&s->local, to);
+}
+
+static int visit(const struct sockdiag_socket *s, void *context)
+{
+	struct search *search = context;
+
+	if (!listening_matches(s, search->to))
+		return 0;
+	if (!search->state->count++)
+		search->state->first = *s;
+	if (s->transparent == SOCKDIAG_NO)
+		search->state->nontransparent++;
+	return 0;
+}
+
+int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
+		   struct failure *why)
+{
+	/* An unconnected UDP socket is in state CLOSE. */
+	const struct sockdiag_filter filter = {
+		.protocol = protocol,
+		.states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
+	};
+	struct search search = { to, state };
+	struct sockdiag *diag;
+	int err;
+
+	*state = (struct listening_state){ 0 };
+	if (!endpoint_is_set(to))
+		return 0;
+	diag = sockdiag_open(why);
+	if (!diag)
+		return -1;
+	err = sockdiag_dump(diag, &filter, visit, &search, why);
+	sockdiag_close(diag);
+	return err;
+}
+
+/* 1, 0 or -1 for one protocol and family. */
+static int is_ready(int protocol, const struct endpoint *to, struct failure *why)
+{
+	struct listening_state state;
+
+	if (!endpoint_is_set(to))
+		return 1;
+	if (listening_look(protocol, to, &state, why))
+		return -1;
+	return state.count && !state.nontransparent;
+}
+
+int listening_ready(const struct intercept *spec, struct failure *why)
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	int ready = 1;
+
+	for (int i = 0; ready == 1 && i < 2; i++) {
+		if (spec->tcp)
+			ready = is_ready(IPPROTO_TCP, to[i], why);
+		if (ready == 1 && spec->udp)
+			ready = is_ready(IPPROTO_UDP, to[i], why);
+	}
+	return ready;
+}

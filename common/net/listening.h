@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * listening - who would get an instance's connections.
+ *
+ * The kernel's tproxy looks for a listening socket at the rule's address and port (or at any address
+ * with that port), and takes it only if it is transparent. In a SO_REUSEPORT group each member gets
+ * its share: one that is not transparent lets its share bypass the proxy.
+ */
+#ifndef TPROXY_NET_LISTENING_H
+#define TPROXY_NET_LISTENING_H
+
+#include "base/report.h"
+#include "intercept/intercept.h"
+#include "net/sockdiag.h"
+#include <stdbool.h>
+
+struct listening_state {
+	unsigned count;		 /* sockets that listen there */
+	unsigned nontransparent; /* of those, how many are not transparent */
+	struct sockdiag_socket first;
+};
+
+/* Does that listening socket get what the rules deliver to `to`? */
+bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *to);
+
+/* Look for who listens (IPPROTO_TCP) or takes datagrams (IPPROTO_UDP) at `to`; at an unset endpoint
+ * nobody does. 0, or -1 with *why. */
+int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
+		   struct failure *why);
+
+/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with *why. */
+int listening_ready(const struct intercept *spec, struct failure *why);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Where ip-netns(8) keeps its names. */
+#define NAMED "/run/netns"
+
+static int open_namespace(const char *name, struct failure *why)
+{
+	bool is_pid = *name && !name[strspn(name, "0123456789")];
+	char path[300];
+	int fd;
+
+	if (!*name || strchr(name, '/') || strlen(name) > 255)
+		return report_refuse(why, "neither a process id nor a name under " NAMED);
+	snprintf(path, sizeof(path), is_pid ? "/proc/%s/ns/net" : NAMED "/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	report_fail(why, errno, "open", "%s", path);
+	if (errno == ENOENT)
+		report_hint(why,
+			    is_pid ? "no such process" : "`ip netns list` shows those that are");
+	return -1;
+}
+
+static bool is_same(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return !fstat(fd, &a) && !stat(path, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+/* The rights in a network namespace come with the user namespace that owns it. */
+static int enter_owner(int fd, struct failure *why)
+{
+	int owner = ioctl(fd, NS_GET_USERNS), err = 0;
+
+	/* EPERM: it is outside of what this process may see, so it is none of ours to enter. */
+	if (owner < 0)
+		return 0;
+	if (!is_same(owner, "/proc/self/ns/user") && setns(owner, CLONE_NEWUSER))
+		err = report_fail(why, errno, "setns", "its user namespace");
+	close(owner);
+	return err;
+}
+
+int netns_enter(const char *name_or_pid, struct failure *why)
+{
+	int fd = open_namespace(name_or_pid, why), err = 0;
+
+	if (fd < 0)
+		return -1;
+	if (!is_same(fd, "/proc/self/ns/net") && setns(fd, CLONE_NEWNET)) {
+		err = errno;
+		if (err == EPERM && !enter_owner(fd, why) && !setns(fd, CLONE_NEWNET))
+			err = 0;
+	}
+	close(fd);
+	return err ? report_fail(why, err, "setns", "network namespace %s", name_or_pid) : 0;
+}

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/route.h"
+
+#include "net/netlink.h"
+#include "socket/transparent.h"
+#include <errno.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netlink/attr.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A dump that keeps changing under our eyes is asked for again so many times. */
+#define DUMP_ATTEMPTS 10
+
+/* How many tables route_free_table() tries. */
+#define TABLES_TRIED 100
+
+struct route {
+	struct netlink *channel;
+};
+
+struct route *route_open(struct failure *why)
+{
+	struct route *route = calloc(1, sizeof(*route));
+
+	if (!route) {
+		report_fail(why, ENOMEM, "calloc", "netlink");
+		return NULL;
+	}
+	route->channel = netlink_open(NETLINK_ROUTE, why);
+	if (route->channel)
+		return route;
+	free(route);
+	return NULL;
+}
+
+void route_close(struct route *route)
+{
+	if (!route)
+		return;
+	netlink_close(route->channel);
+	free(route);
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static void describe_rule(const struct route_plan *plan, char *buf, size_t size)
+{
+	char mark[QUANTITY_MARK_MAX];
+
+	snprintf(buf, size, "%s rule pref %u fwmark %s lookup %u",
+		 plan->family == AF_INET ? "IPv4" : "IPv6", plan->pref,
+		 quantity_format_mark(&plan->mark, mark), plan->table);
+}
+
+static void describe_route(const struct route_plan *plan, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s route local default dev lo table %u",
+		 plan->family == AF_INET ? "IPv4" : "IPv6", plan->table);
+}
+
+static struct nl_msg *build_rule(int type, int flags, const struct route_plan *plan)
+{
+	struct fib_rule_hdr header = {
+		.family = (uint8_t)plan->family,
+		.action = FR_ACT_TO_TBL,
+		.table = plan->table < 256 ? (uint8_t)plan->table : RT_TABLE_UNSPEC,
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(type, flags);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    !nla_put_u32(message, FRA_PRIORITY, plan->pref) &&
+	    !nla_put_u32(message, FRA_FWMARK, plan->mark.value) &&
+	    !nla_put_u32(message, FRA_FWMASK, plan->mark.mask) &&
+	    !nla_put_u32(message, FRA_TABLE, plan->table) &&
+	    !nla_put_u8(message, FRA_PROTOCOL, TRANSPARENT_PROTOCOL))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static struct nl_msg *build_route(int type, int flags, const struct route_plan *plan)
+{
+	struct rtmsg header = {
+		.rtm_family = (uint8_t)plan->family,
+		.rtm_table = plan->table < 256 ? (uint8_t)plan->table : RT_TABLE_UNSPEC,
+		.rtm_protocol = TRANSPARENT_PROTOCOL,
+		.rtm_scope = plan->family == AF_INET ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE,
+		.rtm_type = RTN_LOCAL,
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(type, flags);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    !nla_put_u32(message, RTA_TABLE, plan->table) &&
+	    !nla_put_u32(message, RTA_OIF, if_nametoindex("lo")))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+/* Ask and put a refusal into words. Returns 0 or -1. */
+static int request(struct route *route, struct nl_msg *message, const char *call,
+		   const char *subject, struct failure *why)
+{
+	int err = netlink_ask(route->channel, message, NULL, NULL);
+
+	if (!err)
+		return 0;
+	report_fail(why, -err, call, "%s", subject);
+	report_detail(why, "%s", netlink_words(route->channel));
+	if (err == -ENETDOWN)
+		report_hint(why, "lo is down: ip link set lo up");
+	return -1;
+}
+
+/* --- dumps ------------------------------------------------------------------------------------ */
+
+/* A rule or a route as dumped. */
+struct entry {
+	struct route_plan plan;
+	uint8_t protocol, type;
+	uint8_t action, dst_length; /* of a rule; of a route */
+	uint32_t oif;
+	struct endpoint dst;
+	bool narrow, inverted; /* of a rule */
+};
+
+/* Collects the entries of one dump, so that a repeated dump can start afresh. */
+struct entries {
+	struct entry *at;
+	size_t count;
+	bool failed;
+};
+
+static void add_entry(struct entries *list, const struct entry *entry)
+{
+	struct entry *grown = list->at;
+
+	if (!(list->count & (list->count - 1)))
+		grown = realloc(list->at, (list->count ? 2 * list->count : 1) * sizeof(*grown));
+	if (!grown) {
+		list->failed = true;
+		return;
+	}
+	list->at = grown;
+	list->at[list->count++] = *entry;
+}
+
+static uint32_t u32_of(const struct nlattr *attribute, uint32_t otherwise)
+{
+	return attribute ? nla_get_u32(attribute) : otherwise;
+}
+
+static void read_address(struct endpoint *out, sa_family_t family, const struct nlattr *attribute)
+{
+	size_t size = family == AF_INET ? sizeof(out->addr.v4) : sizeof(out->addr.v6);
+
+	if (!attribute || (size_t)nla_len(attribute) < size)
+		return;
+	out->family = family;
+	memcpy(&out->addr, nla_data(attribute), size);
+}
+
+static void read_rule(struct nlmsghdr *message, void *context)
+{
+	const struct fib_rule_hdr *header = nlmsg_data(message);
+	struct nlattr *a[FRA_MAX + 1];
+	struct entry e = { 0 };
+
+	if (message->nlmsg_type != RTM_NEWRULE ||
+	    nlmsg_parse(message, sizeof(*header), a, FRA_MAX, NULL))
+		return;
+	e.plan.family = header->family;
+	e.plan.table = u32_of(a[FRA_TABLE], header->table);
+	e.plan.pref = u32_of(a[FRA_PRIORITY], 0);
+	e.plan.mark.value = u32_of(a[FRA_FWMARK], 0);
+	e.plan.mark.mask = u32_of(a[FRA_FWMASK], e.plan.mark.value ? UINT32_MAX : 0);
+	e.protocol = a[FRA_PROTOCOL] ? nla_get_u8(a[FRA_PROTOCOL]) : RTPROT_UNSPEC;
+	e.action = header->action;
+	e.inverted = header->flags & FIB_RULE_INVERT;
+	e.narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
+		   a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||
+		   a[FRA_DPORT_RANGE] || a[FRA_TUN_ID];
+	add_entry(context, &e);
+}
+
+static void read_route(struct nlmsghdr *message, void *context)
+{
+	const struct rtmsg *header = nlmsg_data(message);
+	struct nlattr *a[RTA_MAX + 1];
+	struct entry e = { 0 };
+
+	if (message->nlmsg_type != RTM_NEWROUTE ||
+	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
+		return;
+	e.plan.family = header->rtm_family;
+	e.plan.table = u32_of(a[RTA_TABLE], header->rtm_table);
+	e.protocol = header->rtm_protocol;
+	e.type = header->rtm_type;
+	e.dst_length = header->rtm_dst_len;
+	e.oif = u32_of(a[RTA_OIF], 0);
+	read_address(&e.dst, header->rtm_family, a[RTA_DST]);
+	add_entry(context, &e);
+}
+
+static struct nl_msg *build_rule_dump(sa_family_t family)
+{
+	struct fib_rule_hdr header = { .family = (uint8_t)family };
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETRULE, NLM_F_DUMP);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+/* table 0: those of all tables; protocol 0: of all protocols. */
+static struct nl_msg *build_route_dump(sa_family_t family, uint32_t table, uint8_t protocol)
+{
+	struct rtmsg header = { .rtm_family = (uint8_t)family, .rtm_protocol = protocol };
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, NLM_F_DUMP);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    (!table || !nla_put_u32(message, RTA_TABLE, table)))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static int dump_rules(struct route *route, sa_family_t family, struct entries *list,
+		      struct failure *why)
+{
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < DUMP_ATTEMPTS; i++) {
+		list->count = 0;
+		err = netlink_ask(route->channel, build_rule_dump(family), read_rule, list);
+	}
+	/* A family that this kernel lacks has no rules. */
+	if (err == -EAFNOSUPPORT || err == -EOPNOTSUPP)
+		err = 0;
+	if (err || list->failed)
+		return report_fail(why, list->failed ? ENOMEM : -err, "RTM_GETRULE", "%s rules",
+				   family == AF_INET ? "IPv4" : "IPv6");
+	return 0;
+}
+
+static int dump_routes(struct route *route, sa_family_t family, uint32_t table, uint8_t protocol,
+		       struct entries *list, struct failure *why)
+{
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < DUMP_ATTEMPTS; i++) {
+		list->count = 0;
+		err = netlink_ask(route->channel, build_route_dump(family, table, protocol),
+				  read_route, list);
+	}
+	/* A table that nobody used yet is ENOENT. */
+	if (err == -ENOENT || err == -EAFNOSUPPORT || err == -EOPNOTSUPP)
+		err = 0;
+	if (err || list->failed)
+		return report_fail(why, list->failed ? ENOMEM : -err, "RTM_GETROUTE",
+				   "%s routes of table %u", family == AF_INET ? "IPv4" : "IPv6",
+				   table);
+	return 0;
+}
+
+int route_own_addresses(struct route *route, struct cidr_list *list, struct failure *why)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	struct entries found = { 0 };
+	int result = 0;
+
+	for (int f = 0; f < 2 && result == 0; f++) {
+		found.count = 0;
+		result = dump_routes(route, families[f], RT_TABLE_LOCAL, 0, &found, why);
+		for (size_t i = 0; i < found.count && result == 0; i++) {
+			const struct entry *e = &found.at[i];
+			struct cidr c = { .family = families[f], .length = e->dst_length };
+
+			memcpy(&c.addr, &e->dst.addr, sizeof(c.addr));
+			if (e->type == RTN_LOCAL)
+				result = endpoint_cidr_add(list, &c, why);
+		}
+	}
+	free(found.at);
+	return result;
+}
+
+/* --- ours and others' ------------------------------------------------------------------------- */
+
+static bool is_our_rule(const struct entry *e, const struct route_plan *plan)
+{
+	return e->protocol == TRANSPARENT_PROTOCOL && e->action == FR_ACT_TO_TBL &&
+	       e->plan.table == plan->table && e->plan.pref == plan->pref &&
+	       e->plan.mark.value == plan->mark.value && e->plan.mark.mask == plan->mark.mask;
+}
+
+static bool is_our_route(const struct entry *e)
+{
+	return e->protocol == TRANSPARENT_PROTOCOL && e->type == RTN_LOCAL && !e->dst_length &&
+	       e->oif == if_nametoindex("lo");
+}
+
+static void look_at_rules(const struct entries *list, const struct route_plan *plan,
+			  struct route_state *state, char conflict[160])
+{
+	char mark[QUANTITY_MARK_MAX];
+
+	for (size_t i = 0; i < list->count; i++) {
+		const struct entry *e = &list->at[i];
+
+		if (is_our_rule(e, plan))
+			state->rule = true;
+		else if (e->plan.table == plan->table && e->action == FR_ACT_TO_TBL &&
+			 e->protocol != TRANSPARENT_PROTOCOL)
+			snprintf(conflict, 160,
+				 "a rule that is not ours leads to it: `ip %srule: %u: fwmark %s "
+				 "lookup %u`",
+				 plan->family == AF_INET ? "" : "-6 ", e->plan.pref,
+				 quantity_format_mark(&e->plan.mark, mark), e->plan.table);
+	}
+}
+
+static void look_at_routes(const struct entries *list, const struct route_plan *plan,
+			   struct route_state *state, char conflict[160])
+{
+	char address[ENDPOINT_TEXT_MAX];
+
+	for (size_t i = 0; i < list->count; i++) {
+		const struct entry *e = &list->at[i];
+
+		if (e->plan.table != plan->table)
+			continue;
+		if (is_our_route(e))
+			state->route = true;
+		else if (!e->dst_length)
+			snprintf(conflict, 160, "it holds a default route that is not ours");
+		else
+			snprintf(conflict, 160, "it holds a route that is not ours: %s/%u",
+				 endpoint_format_address(&e->dst, address), e->dst_length);
+	}
+}
+
+int route_look(struct route *route, const struct route_plan *plan, struct route_state *state,
+	       char conflict[160], struct failure *why)
+{
+	struct entries rules = { 0 }, routes = { 0 };
+	int err = -1;
+
+	*state = (struct route_state){ 0 };
+	conflict[0] = '\0';
+	if (!dump_rules(route, plan->family, &rules, why) &&
+	    !dump_routes(route, plan->family, plan->table, 0, &routes, why)) {
+		look_at_rules(&rules, plan, state, conflict);
+		look_at_routes(&routes, plan, state, conflict);
+		err = 0;
+	}
+	free(rules.at);
+	free(routes.at);
+	return err;
+}
+
+/* The route first: a packet must never be sent to a table that cannot answer. What was asked for counts
+ * as added even when the request fails: the kernel may have done it and only its answer was lost. To
+ * remove what is not there, or not ours by its tag, does nothing. */
+int route_add(struct route *route, const struct route_plan *plan, const struct route_state *there,
+	      struct route_state *added, struct failure *why)
+{
+	char subject[120];
+
+	*added = (struct route_state){ 0 };
+	if (!there->route) {
+		describe_route(plan, subject, sizeof(subject));
+		added->route = true;
+		if (request(route, build_route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, plan),
+			    "RTM_NEWROUTE", subject, why))
+			return -1;
+	}
+	if (!there->rule) {
+		describe_rule(plan, subject, sizeof(subject));
+		added->rule = true;
+		if (request(route, build_rule(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, plan),
+			    "RTM_NEWRULE", subject, why))
+			return -1;
+	}
+	return 0;
+}
+
+int route_remove(struct route *route, const struct route_plan *plan,
+		 const struct route_state *which, struct failure *why)
+{
+	struct failure reason;
+	char subject[120];
+
+	describe_rule(plan, subject, sizeof(subject));
+	if (which->rule &&
+	    request(route, build_rule(RTM_DELRULE, 0, plan), "RTM_DELRULE", subject, &reason) &&
+	    reason.err != ENOENT) {
+		*why = reason;
+		return -1;
+	}
+	describe_route(plan, subject, sizeof(subject));
+	if (which->route &&
+	    request(route, build_route(RTM_DELROUTE, 0, plan), "RTM_DELROUTE", subject, &reason) &&
+	    reason.err != ESRCH && reason.err != ENOENT) {
+		*why = reason;
+		return -1;
+	}
+	return 0;
+}
+
+static bool leads_to(const struct entries *rules, uint32_t table)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		if (rules->at[i].plan.table == table)
+			return true;
+	return false;
+}
+
+static bool table_is_free(struct route *route, uint32_t table)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	bool is_free = true;
+
+	for (int i = 0; is_free && i < 2; i++) {
+		struct entries rules = { 0 }, routes = { 0 };
+
+		is_free = !dump_rules(route, families[i], &rules, NULL) &&
+			  !dump_routes(route, families[i], table, 0, &routes, NULL) &&
+			  !leads_to(&rules, table) && !leads_to(&routes, table);
+		free(rules.at);
+		free(routes.at);
+	}
+	return is_free;
+}
+
+uint32_t route_free_table(struct route *route, uint32_t from)
+{
+	for (uint32_t table = from + 1; table && table - from <= TABLES_TRIED; table++)
+		if ((table < RT_TABLE_DEFAULT || table > RT_TABLE_LOCAL) &&
+		    table_is_free(route, table))
+			return table;
+	return 0;
+}
+
+static int visit_entries(const struct entries *list, bool rules, route_visitor *visit,
+			 void *context)
+{
+	const struct route_state which = { .rule = rules, .route = !rules };
+	int result = 0;
+
+	for (size_t i = 0; !result && i < list->count; i++) {
+		const struct entry *e = &list->at[i];
+
+		if (e->protocol == TRANSPARENT_PROTOCOL &&
+		    (rules ? e->action == FR_ACT_TO_TBL : is_our_route(e)))
+			result = visit(&e->plan, &which, context);
+	}
+	return result;
+}
+
+int route_each(struct route *route, route_visitor *visit, void *context, struct failure *why)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	int result = 0;
+
+	for (int i = 0; !result && i < 2; i++) {
+		struct entries rules = { 0 }, routes = { 0 };
+
+		result = dump_rules(route, families[i], &rules, why);
+		if (!result)
+			result = dump_routes(route, families[i], 0, TRANSPARENT_PROTOCOL, &routes,
+					     why);
+		if (!result)
+			result = visit_entries(&rules, true, visit, context);
+		if (!result)
+			result = visit_entries(&routes, false, visit, context);
+		free(rules.at);
+		free(routes.at);
+	}
+	return result;
+}
+
+int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
+		    void *context, struct failure *why)
+{
+	struct entries rules = { 0 };
+	int result = dump_rules(route, family, &rules, why);
+
+	for (size_t i = 0; !result && i < rules.count; i++) {
+		const struct entry *e = &rules.at[i];
+		const struct route_rule rule = {
+			.pref = e->plan.pref,
+			.table = e->plan.table,
+			.mark = e->plan.mark,
+			.protocol = e->protocol,
+			.narrow = e->narrow,
+			.inverted = e->inverted,
+		};
+
+		if (e->action == FR_ACT_TO_TBL)
+			result = visit(&rule, context);
+	}
+	free(rules.at);
+	return result;
+}
+
+bool route_family_usable(sa_family_t family)
+{
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char disabled = '0';
+	FILE *in;
+
+	if (fd < 0) /* what cannot be found out is no lack: what comes next will say so */
+		return errno != EAFNOSUPPORT;
+	close(fd);
+	if (family == AF_INET)
+		return true;
+	in = fopen("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "re");
+	if (in) {
+		disabled = (char)fgetc(in);
+		fclose(in);
+	}
+	return disabled != '1';
+}
+
+/* --- the kernel's decision -------------------------------------------------------------------- */
+
+static int put_address(struct nl_msg *message, int attribute, const struct endpoint *e)
+{
+	return nla_put(message, attribute,
+		       e->family == AF_INET ? sizeof(e->addr.v4) : sizeof(e->addr.v6), &e->addr);
+}
+
+static int put_ports(struct nl_msg *message, const struct route_question *q)
+{
+	if (!q->protocol)
+		return 0;
+	if (nla_put_u8(message, RTA_IP_PROTO, q->protocol))
+		return -1;
+	if (q->source.port && nla_put_u16(message, RTA_SPORT, htons(q->source.port)))
+		return -1;
+	return q->destination.port ? nla_put_u16(message, RTA_DPORT, htons(q->destination.port))
+				   : 0;
+}
+
+static struct nl_msg *build_question(const struct route_question *q)
+{
+	uint8_t bits = q->destination.family == AF_INET ? 32 : 128;
+	bool with_source = endpoint_is_set(&q->source);
+	struct rtmsg header = {
+		.rtm_family = (uint8_t)q->destination.family,
+		.rtm_dst_len = bits,
+		.rtm_src_len = with_source ? bits : 0,
+		/* IPv6 always tells the table, and a strict kernel refuses the flag. */
+		.rtm_flags = q->destination.family == AF_INET ? RTM_F_LOOKUP_TABLE : 0,
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    !put_address(message, RTA_DST, &q->destination) &&
+	    (!with_source || !put_address(message, RTA_SRC, &q->source)) &&
+	    (!q->iif || !nla_put_u32(message, RTA_IIF, q->iif)) &&
+	    (!q->mark || !nla_put_u32(message, RTA_MARK, q->mark)) && !put_ports(message, q))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static void read_answer(struct nlmsghdr *message, void *context)
+{
+	const struct rtmsg *header = nlmsg_data(message);
+	struct route_answer *answer = context;
+	struct nlattr *a[RTA_MAX + 1];
+
+	if (message->nlmsg_type != RTM_NEWROUTE ||
+	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
+		return;
+	answer->type = header->rtm_type;
+	answer->table = u32_of(a[RTA_TABLE], header->rtm_table);
+	answer->oif = u32_of(a[RTA_OIF], 0);
+	read_address(&answer->gateway, header->rtm_family, a[RTA_GATEWAY]);
+}
+
+int route_ask(struct route *route, const struct route_question *question,
+	      struct route_answer *answer, struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	int err;
+
+	*answer = (struct route_answer){ 0 };
+	err = netlink_ask(route->channel, build_question(question), read_answer, answer);
+	if (!err)
+		return 0;
+	report_fail(why, -err, "RTM_GETROUTE", "%s",
+		    endpoint_format_address(&question->destination, text));
+	return report_detail(why, "%s", netlink_words(route->channel));
+}

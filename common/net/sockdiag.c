@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/sockdiag.h"
+
+#include "net/netlink.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+/* Bit 5 of the first byte of struct inet_diag_sockopt, whose bit-fields name it `transparent`. */
+#define SOCKOPT_TRANSPARENT 0x20
+
+struct sockdiag {
+	struct netlink *netlink;
+};
+
+struct sockdiag *sockdiag_open(struct failure *why)
+{
+	struct sockdiag *diag = calloc(1, sizeof(*diag));
+
+	if (!diag) {
+		report_fail(why, ENOMEM, "malloc", "sockdiag");
+		return NULL;
+	}
+	diag->netlink = netlink_open(NETLINK_SOCK_DIAG, why);
+	if (!diag->netlink) {
+		sockdiag_close(diag);
+		return NULL;
+	}
+	return diag;
+}
+
+void sockdiag_close(struct sockdiag *diag)
+{
+	if (!diag)
+		return;
+	netlink_close(diag->netlink);
+	free(diag);
+}
+
+static void put_address(__be32 raw[4], const struct endpoint *e, int family)
+{
+	if (e->family == AF_INET6) {
+		memcpy(raw, &e->addr.v6, sizeof(e->addr.v6));
+	} else if (family == AF_INET6) {
+		raw[2] = htonl(0xffff);
+		raw[3] = e->addr.v4.s_addr;
+	} else {
+		raw[0] = e->addr.v4.s_addr;
+	}
+}
+
+static struct endpoint get_endpoint(const struct inet_diag_msg *m, const __be32 raw[4], __be16 port)
+{
+	union endpoint_sockaddr sa = { 0 };
+
+	if (m->idiag_family == AF_INET) {
+		sa.v4.sin_family = AF_INET;
+		sa.v4.sin_port = port;
+		sa.v4.sin_addr.s_addr = raw[0];
+		return endpoint_from_sockaddr(&sa, sizeof(sa.v4));
+	}
+	sa.v6.sin6_family = AF_INET6;
+	sa.v6.sin6_port = port;
+	memcpy(&sa.v6.sin6_addr, raw, sizeof(sa.v6.sin6_addr));
+	if (IN6_IS_ADDR_LINKLOCAL(&sa.v6.sin6_addr))
+		sa.v6.sin6_scope_id = m->id.idiag_if;
+	return endpoint_from_sockaddr(&sa, sizeof(sa.v6));
+}
+
+static enum sockdiag_flag get_transparent(struct nlattr *sockopt)
+{
+	if (!sockopt || nla_len(sockopt) < 1)
+		return SOCKDIAG_UNKNOWN;
+	return *(const uint8_t *)nla_data(sockopt) & SOCKOPT_TRANSPARENT ? SOCKDIAG_YES
+									 : SOCKDIAG_NO;
+}
+
+/* From the kernel's message to our own structure. False: not a message of inet_diag. */
+static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
+{
+	const struct inet_diag_msg *m = nlmsg_data(header);
+	struct nlattr *at[INET_DIAG_MAX + 1];
+
+	if (nlmsg_parse(header, sizeof(*m), at, INET_DIAG_MAX, NULL) < 0)
+		return false;
+	*s = (struct sockdiag_socket){
+		.family = m->idiag_family,
+		.protocol = protocol,
+		.state = m->idiag_state,
+		.local = get_endpoint(m, m->id.idiag_src, m->id.idiag_sport),
+		.peer = get_endpoint(m, m->id.idiag_dst, m->id.idiag_dport),
+		.interface = m->id.idiag_if,
+		.transparent = get_transparent(at[INET_DIAG_SOCKOPT]),
+		.cookie = (uint64_t)m->id.idiag_cookie[1] << 32 | m->id.idiag_cookie[0],
+		.inode = m->idiag_inode,
+		.uid = m->idiag_uid,
+		.retransmits = m->idiag_retrans,
+		.rqueue = m->idiag_rqueue,
+		.wqueue = m->idiag_wqueue,
+		.has_mark = at[INET_DIAG_MARK] != NULL,
+		/* told of unconnected sockets only */
+		.dual_stack = at[INET_DIAG_SKV6ONLY] && !nla_get_u8(at[INET_DIAG_SKV6ONLY]),
+	};
+	if (at[INET_DIAG_INFO])
+		tcpinfo_parse(nla_data(at[INET_DIAG_INFO]), (size_t)nla_len(at[INET_DIAG_INFO]),
+			      s->wqueue, &s->tcp);
+	if (s->has_mark)
+		s->mark = nla_get_u32(at[INET_DIAG_MARK]);
+	return true;
+}
+
+/* To whom the sockets of one answer go. */
+struct answer {
+	int protocol;
+	sockdiag_visitor *visit;
+	void *context;
+	int verdict; /* the visitor's first non-zero return */
+};
+
+static void take_socket(struct nlmsghdr *message, void *context)
+{
+	struct answer *answer = context;
+	struct sockdiag_socket s;
+
+	if ((message->nlmsg_type == SOCK_DIAG_BY_FAMILY ||
+	     message->nlmsg_type == TCPDIAG_GETSOCK) &&
+	    !answer->verdict && parse_socket(message, answer->protocol, &s))
+		answer->verdict = answer->visit(&s, answer->context);
+}
+
+static int send_request(struct sockdiag *diag, int type, int flags, const void *request,
+			size_t size, struct answer *answer)
+{
+	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
+
+	if (message && nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO)) {
+		nlmsg_free(message);
+		message = NULL;
+	}
+	return netlink_ask(diag->netlink, message, take_socket, answer);
+}
+
+/* Send one request and hand on the sockets it is answered with. Returns 0 or -errno. */
+static int ask(struct sockdiag *diag, int type, int flags, const struct inet_diag_req_v2 *request,
+	       struct answer *answer)
+{
+	return send_request(diag, type, flags, request, sizeof(*request), answer);
+}
+
+/* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds on a
+ * machine with much memory, however few they are. Only the older request has both families in one
+ * (inet_diag_dump_compat(): AF_UNSPEC). */
+static int ask_mixed(struct sockdiag *diag, unsigned states, struct answer *answer)
+{
+	const struct inet_diag_req request = { .idiag_family = AF_INET, .idiag_states = states };
+
+	return send_request(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request), answer);
+}
+
+int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
+		  sockdiag_visitor *visit, void *context, struct failure *why)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	struct answer answer = { filter->protocol, visit, context, 0 };
+
+	if (filter->mixed && filter->protocol == IPPROTO_TCP &&
+	    !ask_mixed(diag, filter->states, &answer))
+		return answer.verdict;
+	for (size_t i = 0; i < 2 && !answer.verdict; i++) {
+		struct inet_diag_req_v2 request = {
+			.sdiag_family = families[i],
+			.sdiag_protocol = filter->protocol,
+			.idiag_states = filter->states,
+		};
+		int err;
+
+		if (filter->family != AF_UNSPEC && filter->family != families[i])
+			continue;
+		err = ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &answer);
+		if (err == -ENOENT && filter->family == AF_UNSPEC && families[i] == AF_INET6)
+			continue; /* a kernel without IPv6 */
+		if (err < 0)
+			return report_fail(why, -err, "SOCK_DIAG", "list of %s sockets",
+					   filter->protocol == IPPROTO_TCP ? "TCP" : "UDP");
+	}
+	return answer.verdict;
+}
+
+static int keep_socket(const struct sockdiag_socket *s, void *context)
+{
+	*(struct sockdiag_socket *)context = *s;
+	return 1;
+}
+
+int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *source,
+		    const struct endpoint *destination, uint32_t interface,
+		    struct sockdiag_socket *out, struct failure *why)
+{
+	/* TCP wants the socket's view (its local address first), UDP the packet's: udp_dump_one()
+	 * has "src and dst are swapped for historical reasons". */
+	const struct endpoint *first = protocol == IPPROTO_UDP ? source : destination;
+	const struct endpoint *second = protocol == IPPROTO_UDP ? destination : source;
+	struct inet_diag_req_v2 request = {
+		.sdiag_family = destination->family,
+		.sdiag_protocol = protocol,
+		.idiag_ext = 1 << (INET_DIAG_INFO - 1),
+		.idiag_states = ~0u,
+		.id = { .idiag_sport = htons(first->port),
+			.idiag_dport = htons(second->port),
+			.idiag_if = interface,
+			.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } },
+	};
+	struct answer answer = { protocol, keep_socket, out, 0 };
+	char text[ENDPOINT_TEXT_MAX];
+	int err;
+
+	put_address(request.id.idiag_src, first, request.sdiag_family);
+	put_address(request.id.idiag_dst, second, request.sdiag_family);
+	err = ask(diag, SOCK_DIAG_BY_FAMILY, 0, &request, &answer);
+	if (err == -ENOENT)
+		return 0;
+	if (err < 0)
+		return report_fail(why, -err, "SOCK_DIAG", "%s",
+				   endpoint_format(destination, text));
+	return answer.verdict;
+}
+
+int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why)
+{
+	struct inet_diag_req_v2 request = {
+		.sdiag_family = s->family,
+		.sdiag_protocol = s->protocol,
+		.idiag_states = ~0u,
+		.id = { .idiag_sport = htons(s->local.port),
+			.idiag_dport = htons(s->peer.port),
+			.idiag_if = s->interface,
+			.idiag_cookie = { (uint32_t)s->cookie, (uint32_t)(s->cookie >> 32) } },
+	};
+	struct answer answer = { .protocol = s->protocol };
+	char local[ENDPOINT_TEXT_MAX], peer[ENDPOINT_TEXT_MAX];
+	int err;
+
+	put_address(request.id.idiag_src, &s->local, s->family);
+	put_address(request.id.idiag_dst, &s->peer, s->family);
+	err = ask(diag, SOCK_DESTROY, 0, &request, &answer);
+	if (err < 0)
+		return report_fail(why, -err, "SOCK_DESTROY", "%s -> %s",
+				   endpoint_format(&s->local, local),
+				   endpoint_format(&s->peer, peer));
+	return 0;
+}
+
+/* Owners: an array sorted by inode, closed by an entry with inode 0. */
+struct sockdiag_owners {
+	struct sockdiag_owner *at;
+	size_t count, room;
+};
+
+static int add_owner(struct sockdiag_owners *owners, const struct sockdiag_owner *owner)
+{
+	if (owners->count + 1 >= owners->room) {
+		size_t room = owners->room ? owners->room * 2 : 256;
+		struct sockdiag_owner *at = realloc(owners->at, room * sizeof(*at));
+
+		if (!at)
+			return -1;
+		owners->at = at;
+		owners->room = room;
+	}
+	owners->at[owners->count++] = *owner;
+	owners->at[owners->count] = (struct sockdiag_owner){ 0 };
+	return 0;
+}
+
+/* The inode behind /proc/PID/fd/N, or 0 when that is no socket. */
+static uint32_t socket_inode(int directory, const char *fd)
+{
+	char target[64];
+	ssize_t length = readlinkat(directory, fd, target, sizeof(target) - 1);
+	unsigned inode;
+
+	if (length < 0)
+		return 0;
+	target[length] = '\0';
+	return sscanf(target, "socket:[%u]", &inode) == 1 ? inode : 0;
+}
+
+static void read_name(int process, char name[SOCKDIAG_NAME_MAX])
+{
+	int fd = openat(process, "comm", O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, name, SOCKDIAG_NAME_MAX);
+
+	if (fd >= 0)
+		close(fd);
+	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
+}
+
+/* All sockets of the process whose directory in /proc is open as `process` (taken over). Processes
+ * that are gone meanwhile or belong to others are passed over. */
+static int read_process(struct sockdiag_owners *owners, pid_t pid, int process)
+{
+	struct sockdiag_owner owner = { .pid = pid };
+	int list = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	DIR *dir = list < 0 ? NULL : fdopendir(list);
+
+	for (struct dirent *entry; dir && !err && (entry = readdir(dir));) {
+		if (entry->d_name[0] == '.' || !(owner.inode = socket_inode(list, entry->d_name)))
+			continue;
+		if (!owner.name[0])
+			read_name(process, owner.name);
+		owner.fd = atoi(entry->d_name);
+		err = add_owner(owners, &owner);
+	}
+	if (dir)
+		closedir(dir);
+	else if (list >= 0)
+		close(list);
+	close(process);
+	return err;
+}
+
+static int compare_owners(const void *one, const void *other)
+{
+	const struct sockdiag_owner *a = one, *b = other;
+
+	if (a->inode != b->inode)
+		return a->inode < b->inode ? -1 : 1;
+	return a->pid != b->pid ? a->pid - b->pid : a->fd - b->fd;
+}
+
+struct sockdiag_owners *sockdiag_owners_read(struct failure *why)
+{
+	struct sockdiag_owners *owners = calloc(1, sizeof(*owners));
+	DIR *proc = opendir("/proc");
+	int err = !owners;
+
+	if (!proc) {
+		report_fail(why, errno, "opendir", "/proc");
+		free(owners);
+		return NULL;
+	}
+	for (struct dirent *entry; !err && (entry = readdir(proc));) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		int fd = pid <= 0 ? -1
+				  : openat(dirfd(proc), entry->d_name,
+					   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0)
+			err = read_process(owners, pid, fd);
+	}
+	closedir(proc);
+	if (err) {
+		report_fail(why, ENOMEM, "malloc", "sockets of /proc");
+		sockdiag_owners_free(owners);
+		return NULL;
+	}
+	if (owners->count)
+		qsort(owners->at, owners->count, sizeof(*owners->at), compare_owners);
+	return owners;
+}
+
+const struct sockdiag_owner *sockdiag_owner(const struct sockdiag_owners *owners, uint32_t inode)
+{
+	size_t low = 0, high = owners ? owners->count : 0;
+
+	if (!inode)
+		return NULL;
+	while (low < high) { /* the lowest of equal ones */
+		size_t middle = low + (high - low) / 2;
+
+		if (owners->at[middle].inode < inode)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return owners && low < owners->count && owners->at[low].inode == inode ? &owners->at[low]
+									       : NULL;
+}
+
+void sockdiag_owners_free(struct sockdiag_owners *owners)
+{
+	if (!owners)
+		return;
+	free(owners->at);
+	free(owners);
+}
+
+/* The search for the socket that is in the way of a listener. */
+struct occupant {
+	const struct endpoint *wanted;
+	struct sockdiag_socket socket;
+};
+
+static int find_occupant(const struct sockdiag_socket *s, void *context)
+{
+	struct occupant *o = context;
+	bool same_family = s->local.family == o->wanted->family || s->dual_stack;
+
+	if (s->local.port != o->wanted->port || !same_family)
+		return 0;
+	if (!endpoint_is_any(&s->local) && !endpoint_is_any(o->wanted) &&
+	    !endpoint_same_address(&s->local, o->wanted))
+		return 0;
+	o->socket = *s;
+	return 1;
+}
+
+const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
+				       char buf[SOCKDIAG_DESCRIPTION_MAX])
+{
+	struct sockdiag_filter filter = { AF_UNSPEC, protocol,
+					  protocol == IPPROTO_TCP ? 1u << TCP_LISTEN
+								  : 1u << TCP_CLOSE };
+	struct occupant found = { .wanted = at };
+	struct sockdiag *diag = sockdiag_open(NULL);
+	struct sockdiag_owners *owners = NULL;
+	const struct sockdiag_owner *owner = NULL;
+	bool known = diag && sockdiag_dump(diag, &filter, find_occupant, &found, NULL) == 1;
+
+	if (known) {
+		owners = sockdiag_owners_read(NULL);
+		owner = sockdiag_owner(owners, found.socket.inode);
+	}
+	if (owner)
+		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "%s (pid %d)", owner->name,
+			 (int)owner->pid);
+	else if (known)
+		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "a process of uid %u",
+			 (unsigned)found.socket.uid);
+	else
+		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "another process");
+	sockdiag_owners_free(owners);
+	sockdiag_close(diag);
+	return buf;
+}
+
+/* By the kernel's numbers (net/tcp_states.h); 12 is shown to user space as SYN-RECV. */
+static const struct {
+	const char *name, *alias;
+} states[] = {
+	[TCP_ESTABLISHED] = { "ESTAB", "established" },
+	[TCP_SYN_SENT] = { "SYN-SENT", NULL },
+	[TCP_SYN_RECV] = { "SYN-RECV", NULL },
+	[TCP_FIN_WAIT1] = { "FIN-WAIT-1", NULL },
+	[TCP_FIN_WAIT2] = { "FIN-WAIT-2", NULL },
+	[TCP_TIME_WAIT] = { "TIME-WAIT", NULL },
+	[TCP_CLOSE] = { "UNCONN", "closed" },
+	[TCP_CLOSE_WAIT] = { "CLOSE-WAIT", NULL },
+	[TCP_LAST_ACK] = { "LAST-ACK", NULL },
+	[TCP_LISTEN] = { "LISTEN", "listening" },
+	[TCP_CLOSING] = { "CLOSING", NULL },
+	[12] = { "NEW-SYN-RECV", NULL },
+	[13] = { "BOUND-INACTIVE", NULL },
+};
+#define STATES (int)(sizeof(states) / sizeof(*states))
+
+const char *sockdiag_state_name(int state)
+{
+	return state > 0 && state < STATES ? states[state].name : "UNKNOWN";
+}
+
+int sockdiag_state_parse(const char *name)
+{
+	for (int i = 1; i < STATES; i++)
+		if (!strcasecmp(name, states[i].name) ||
+		    (states[i].alias && !strcasecmp(name, states[i].alias)))
+			return i;
+	return 0;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy; and which
+ * process holds which socket.
+ *
+ * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options and
+ * inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
+ * generation, so a socket that moves between hash chains meanwhile may be seen twice or not at all.
+ * libnl-3 builds and parses the messages; libnl-idiag lacks what is needed here.
+ */
+#ifndef TPROXY_NET_SOCKDIAG_H
+#define TPROXY_NET_SOCKDIAG_H
+
+#include "base/endpoint.h"
+#include "base/report.h"
+#include "net/tcpinfo.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What the kernel says of the transparent flag. */
+enum sockdiag_flag { SOCKDIAG_NO, SOCKDIAG_YES, SOCKDIAG_UNKNOWN };
+
+/* One socket as the kernel describes it. */
+struct sockdiag_socket {
+	int family;   /* AF_INET, AF_INET6; an AF_INET6 socket may have IPv4 endpoints (mapped) */
+	int protocol; /* IPPROTO_TCP, IPPROTO_UDP */
+	int state;    /* TCP_ESTABLISHED ... (netinet/tcp.h) */
+	struct endpoint local, peer;
+	bool dual_stack;    /* an unconnected AF_INET6 socket that takes IPv4, too */
+	uint32_t interface; /* bound device's index, 0 none */
+	uint32_t mark;	    /* valid when has_mark */
+	bool has_mark;
+	enum sockdiag_flag transparent;
+	uint64_t cookie;
+	uint32_t inode; /* 0: no owner (TIME_WAIT, SYN_RECV, orphan) */
+	uid_t uid;
+	uint8_t retransmits;	 /* of the segment that waits longest for its acknowledgement */
+	uint32_t rqueue, wqueue; /* bytes; of a listener: waiting connections and backlog */
+	struct tcpinfo tcp;	 /* zeroed unless sockdiag_lookup() found a TCP socket */
+};
+
+/* What to dump. */
+struct sockdiag_filter {
+	int family;	 /* AF_UNSPEC: both */
+	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
+	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
+	bool mixed;	 /* TCP, both families: in any order, for half the price */
+};
+
+/* An open channel to the network namespace it was opened in. */
+struct sockdiag;
+struct sockdiag *sockdiag_open(struct failure *why);
+void sockdiag_close(struct sockdiag *diag);
+
+/* Called for each socket; a return other than 0 ends the visits and is returned by the dump. The
+ * visitor may not use the same channel. */
+typedef int sockdiag_visitor(const struct sockdiag_socket *s, void *context);
+
+/* Returns 0 when all have been seen, the visitor's non-zero value, or -1 with *why. */
+int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
+		  sockdiag_visitor *visit, void *context, struct failure *why);
+
+/*
+ * The kernel's own lookup for a packet from `source` to `destination` that came in at interface
+ * (0: none): the established socket, else the listener. Returns 1 found, 0 none, -1 with *why.
+ */
+int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *source,
+		    const struct endpoint *destination, uint32_t interface,
+		    struct sockdiag_socket *out, struct failure *why);
+
+/* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
+int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);
+
+/* Longest `name` and its end (the kernel's TASK_COMM_LEN). */
+#define SOCKDIAG_NAME_MAX 16
+
+/* A process that holds a socket. */
+struct sockdiag_owner {
+	uint32_t inode;
+	pid_t pid;
+	int fd;
+	char name[SOCKDIAG_NAME_MAX];
+};
+
+/*
+ * Which processes hold which socket: a snapshot of /proc by inode, of the processes that this user
+ * may look into. sockdiag_owner() returns the first holder (lowest pid, then descriptor) or NULL;
+ * the further holders of the same inode follow it in the array, which ends with inode 0.
+ */
+struct sockdiag_owners;
+struct sockdiag_owners *sockdiag_owners_read(struct failure *why);
+const struct sockdiag_owner *sockdiag_owner(const struct sockdiag_owners *owners, uint32_t inode);
+void sockdiag_owners_free(struct sockdiag_owners *owners);
+
+/* Longest text of sockdiag_describe_listener() and its end. */
+#define SOCKDIAG_DESCRIPTION_MAX 64
+
+/*
+ * Who listens at that endpoint (exactly, or on any address with its port): for messages about
+ * EADDRINUSE. Writes `nginx (pid 123)`, `a process of uid 33` or `another process`; returns buf.
+ */
+const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
+				       char buf[SOCKDIAG_DESCRIPTION_MAX]);
+
+/* `ESTAB`, `LISTEN`, ... as ss(8) prints them, and back, also ss's filter words (`established`,
+ * `listening`), in any case. 0: unknown. */
+const char *sockdiag_state_name(int state);
+int sockdiag_state_parse(const char *name);
+
+#endif

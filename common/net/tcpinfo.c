@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "net/tcpinfo.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* States in which the own FIN has been acknowledged, or has not been sent (net/tcp_states.h; the
+ * header that names them for user space cannot be included beside linux/tcp.h). */
+enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
+
+/* How many sequence numbers the own FIN adds to what was acknowledged; -1: not a state to tell. */
+static int acknowledged_fin(int state)
+{
+	switch (state) {
+	case ESTABLISHED:
+	case CLOSE_WAIT:
+	case FIN_WAIT1:
+	case LAST_ACK:
+	case CLOSING:
+		return 0;
+	case FIN_WAIT2:
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+/*
+ * Fact (net/ipv4/tcp_input.c, tcp_minisocks.c): tcpi_bytes_acked counts sequence numbers from snd_una's
+ * first value on. That is the SYN itself for the side that connects, and the one after it for the
+ * side that accepts; so the connecting side's count is one more than the payload that was sent,
+ * less what is retransmitted or still in flight.
+ */
+static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t queued)
+{
+	uint64_t in_flight = queued > info->tcpi_notsent_bytes ? queued - info->tcpi_notsent_bytes
+							       : 0;
+	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
+	int fin = acknowledged_fin(info->tcpi_state);
+	int64_t more = (int64_t)(info->tcpi_bytes_acked + in_flight - sent) - fin;
+
+	if (info->tcpi_state == FIN_WAIT1 || info->tcpi_state == LAST_ACK ||
+	    info->tcpi_state == CLOSING)
+		more -= in_flight > 0; /* the FIN is in the queue and no payload */
+	if (fin < 0 || more < 0 || more > 1)
+		return OPENER_UNKNOWN;
+	return more == 1 ? OPENER_HERE : OPENER_PEER;
+}
+
+/* How much of what was acknowledged is no payload: the own SYN and FIN. */
+static uint64_t not_payload(const struct tcp_info *info, enum tcpinfo_opener opener)
+{
+	uint64_t flags = (opener == OPENER_HERE) + (acknowledged_fin(info->tcpi_state) == 1);
+
+	return flags < info->tcpi_bytes_acked ? flags : info->tcpi_bytes_acked;
+}
+
+void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpinfo *out)
+{
+	struct tcp_info info = { 0 };
+
+	memcpy(&info, raw, length < sizeof(info) ? length : sizeof(info));
+	*out = (struct tcpinfo){
+		.state = info.tcpi_state,
+		.bytes_in = info.tcpi_bytes_received,
+		.opener = find_opener(&info, queued),
+	};
+	out->bytes_out = info.tcpi_bytes_acked - not_payload(&info, out->opener);
+}
+
+int tcpinfo_read(int fd, struct tcpinfo *out)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+	int before = 0, after = 0;
+
+	ioctl(fd, SIOCOUTQ, &before);
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return -1;
+	ioctl(fd, SIOCOUTQ, &after);
+	tcpinfo_parse(&info, length, (uint32_t)before, out);
+	if (before != after)
+		out->opener = OPENER_UNKNOWN;
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tcpinfo - what TCP_INFO tells of a connection: state, payload each way, and which side opened it.
+ */
+#ifndef TPROXY_NET_TCPINFO_H
+#define TPROXY_NET_TCPINFO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Who sent the first SYN. Unknown while connecting, and when the numbers were moving meanwhile. */
+enum tcpinfo_opener { OPENER_UNKNOWN, OPENER_HERE, OPENER_PEER };
+
+struct tcpinfo {
+	int state;		      /* TCP_ESTABLISHED ... (netinet/tcp.h) */
+	uint64_t bytes_in, bytes_out; /* payload received; payload that was acknowledged */
+	enum tcpinfo_opener opener;
+};
+
+/* From the kernel's struct tcp_info of that length, and the bytes in the send queue (SIOCOUTQ or
+ * idiag_wqueue). */
+void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpinfo *out);
+
+/* Of a TCP socket. Returns 0, or -1 with errno. */
+int tcpinfo_read(int fd, struct tcpinfo *out);
+
+#endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "process/command.h"
+
+#include "base/quantity.h"
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Enough for system calls, whose symbols the dynamic linker may have to resolve, all registers saved. */
+#define CHILD_STACK 32768
+
+/* Variables of one connection, or of this process alone: no child may take an inherited one for its
+ * own. TCP6* and *HOST, *INFO are other UCSPI servers' (ucspi-tcp6, tcpserver). */
+static const char *const private_variables[] = {
+	"PROTO",	 "TCPREMOTEIP",	      "TCPREMOTEPORT",	"TCPREMOTEHOST",  "TCPREMOTEINFO",
+	"TCPLOCALIP",	 "TCPLOCALPORT",      "TCPLOCALHOST",	"UDPREMOTEIP",	  "UDPREMOTEPORT",
+	"UDPREMOTEHOST", "UDPREMOTEINFO",     "UDPLOCALIP",	"UDPLOCALPORT",	  "UDPLOCALHOST",
+	"TCP6REMOTEIP",	 "TCP6REMOTEPORT",    "TCP6REMOTEHOST", "TCP6REMOTEINFO", "TCP6LOCALIP",
+	"TCP6LOCALPORT", "TCP6LOCALHOST",     "TCP6INTERFACE",	"TPROXY_CLIENT",  "TPROXY_ORIGDST",
+	"TPROXY_MARK",	 "TPROXY_COOKIE",     "LISTEN_FDS",	"LISTEN_PID",	  "LISTEN_FDNAMES",
+	"NOTIFY_SOCKET", "TPROXY_ORIGDST_BY", "LISTEN_PIDFDID",
+};
+#define PRIVATE_VARIABLES (sizeof(private_variables) / sizeof(*private_variables))
+
+/* At most so many variables are set for one connection; the longest: a name and an endpoint. */
+#define OWN_VARIABLES 10
+#define VARIABLE_MAX  (32 + ENDPOINT_TEXT_MAX)
+
+int descriptors_guard(struct failure *why)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return report_fail(why, errno, "open", "/dev/null");
+	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		return report_fail(why, errno, "close_range", "inherited descriptors");
+	return 0;
+}
+
+static bool is_private(const char *entry)
+{
+	for (size_t i = 0; i < PRIVATE_VARIABLES; i++) {
+		size_t length = strlen(private_variables[i]);
+
+		if (!strncmp(entry, private_variables[i], length) && entry[length] == '=')
+			return true;
+	}
+	return false;
+}
+
+/* The inherited environment without the private variables, and room for a connection's own. */
+static int prepare_environment(struct command *command)
+{
+	size_t count = 0;
+
+	while (environ[count])
+		count++;
+	command->environment = calloc(count + OWN_VARIABLES + 1, sizeof(char *));
+	if (!command->environment)
+		return -1;
+	for (size_t i = 0; i < count; i++)
+		if (!is_private(environ[i]))
+			command->environment[command->inherited++] = environ[i];
+	return 0;
+}
+
+/* Can it be executed? 0 or an errno value. */
+static int check_executable(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno;
+	if (S_ISDIR(st.st_mode))
+		return EISDIR;
+	return access(path, X_OK) < 0 ? errno : 0;
+}
+
+/* Search PATH as a shell does: what may not be executed is passed over, but remembered; a directory
+ * that may not be searched holds nothing. */
+static int search_path(const char *name, char **found)
+{
+	const char *path = getenv("PATH");
+	int err = ENOENT, last;
+
+	for (const char *p = path ? path : "/usr/bin:/bin"; p; p = strchr(p, ':')) {
+		size_t length;
+
+		p += *p == ':';
+		length = strcspn(p, ":");
+		if (asprintf(found, "%.*s%s%s", (int)length, p, length ? "/" : "", name) < 0) {
+			*found = NULL;
+			return ENOMEM;
+		}
+		last = check_executable(*found);
+		if (!last)
+			return 0;
+		if (!access(*found, F_OK))
+			err = last;
+		free(*found);
+		*found = NULL;
+	}
+	return err;
+}
+
+int command_find(struct command *command, char **argv, struct failure *why)
+{
+	int err;
+
+	*command = (struct command){ .argv = argv };
+	if (strchr(argv[0], '/')) {
+		err = check_executable(argv[0]);
+		if (!err && !(command->path = strdup(argv[0])))
+			err = ENOMEM;
+	} else {
+		err = search_path(argv[0], &command->path);
+	}
+	if (!err && prepare_environment(command) < 0)
+		err = ENOMEM;
+	if (!err)
+		return 0;
+	command_free(command);
+	report_fail(why, err, "", "%s", argv[0]);
+	return report_detail(why, "%s", err == ENOENT ? "command not found" : strerror(err));
+}
+
+/* The interpreter that a script's first line names. */
+static int check_interpreter(char *line, const char *script, struct failure *why)
+{
+	char *path = line + strspn(line, " \t");
+	int err;
+
+	path[strcspn(path, " \t\n")] = '\0';
+	err = check_executable(path);
+	if (!err)
+		return 0;
+	report_fail(why, err, "", "%s", script);
+	return report_detail(why, "its interpreter %s: %s", path, strerror(err));
+}
+
+/* Text is what execve(2) takes for no program at all; a shell would, guessing that it is for itself. */
+static bool is_text(const char *at, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (!isprint((unsigned char)at[i]) && !isspace((unsigned char)at[i]))
+			return false;
+	return length > 0;
+}
+
+static int fail_to_run(struct failure *why, int err, const char *path, const char *words)
+{
+	report_fail(why, err, "", "%s", path);
+	return report_detail(why, "%s", words);
+}
+
+int command_check(const struct command *command, struct failure *why)
+{
+	char start[256] = "";
+	ssize_t length;
+	int fd, err = check_executable(command->path);
+
+	if (err)
+		return fail_to_run(why, err, command->path, strerror(err));
+	fd = open(command->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0; /* a program may be executable and not readable */
+	length = read(fd, start, sizeof(start) - 1);
+	close(fd);
+	if (length > 2 && !strncmp(start, "#!", 2))
+		return check_interpreter(start + 2, command->path, why);
+	if (length > 0 && is_text(start, (size_t)length))
+		return fail_to_run(why, ENOEXEC, command->path,
+				   "is text, and its first line does not begin with #!");
+	return 0;
+}
+
+void command_free(struct command *command)
+{
+	free(command->path);
+	free(command->environment);
+	*command = (struct command){ 0 };
+}
+
+int command_exit_status(const struct failure *why)
+{
+	return why->err == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
+}
+
+/* The variables of one connection, before they are hung into the environment. */
+struct variables {
+	char text[OWN_VARIABLES][VARIABLE_MAX];
+	size_t count;
+};
+
+static void set_variable(struct variables *v, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void set_variable(struct variables *v, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(v->text[v->count++], VARIABLE_MAX, format, ap);
+	va_end(ap);
+}
+
+/* UCSPI's side of it: TCPREMOTEIP and TCPREMOTEPORT, say. */
+static void set_side(struct variables *v, const char *proto, const char *side,
+		     const struct endpoint *e)
+{
+	char address[ENDPOINT_TEXT_MAX];
+
+	if (!endpoint_is_set(e))
+		return;
+	set_variable(v, "%s%sIP=%s", proto, side, endpoint_format_address(e, address));
+	set_variable(v, "%s%sPORT=%u", proto, side, e->port);
+}
+
+/* PROTO is TCP for both families, as s6-tcpserver has it; TCP6 would be unknown to most programs. */
+static void describe_peer(struct variables *v, const struct command_peer *peer)
+{
+	const char *proto = peer->protocol == IPPROTO_UDP ? "UDP" : "TCP";
+	char text[ENDPOINT_TEXT_MAX];
+
+	v->count = 0;
+	set_variable(v, "PROTO=%s", proto);
+	set_side(v, proto, "REMOTE", &peer->client);
+	set_side(v, proto, "LOCAL", &peer->local);
+	set_variable(v, "TPROXY_CLIENT=%s", endpoint_format(&peer->client, text));
+	if (endpoint_is_set(&peer->origdst))
+		set_variable(v, "TPROXY_ORIGDST=%s", endpoint_format(&peer->origdst, text));
+	set_variable(v, "TPROXY_ORIGDST_BY=%s", peer->origdst_by);
+	set_variable(v, "TPROXY_MARK=0x%x", peer->mark);
+	set_variable(v, "TPROXY_COOKIE=0x%llx", (unsigned long long)peer->cookie);
+}
+
+/* ---- starting a child ----
+ *
+ * As posix_spawn(3) does it, but for the handlers: glibc asks for, or sets, each of the 64 signals again
+ * in every child, while we wait. Which of them are not as by default is known after the first time.
+ */
+
+static void find_changed_signals(struct command *command)
+{
+	struct sigaction now;
+
+	sigemptyset(&command->changed);
+	for (int s = 1; s < NSIG; s++)
+		if (sigaction(s, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+			sigaddset(&command->changed, s);
+	command->knows_signals = true;
+}
+
+struct start {
+	const struct command *command;
+	int fd;
+	int err; /* why there was no execve() */
+};
+
+/*
+ * What the child does: system calls alone, for its memory is the parent's, which stands still. All signals
+ * as by default and none blocked: what this process ignores is not the child's affair. Instrumentation
+ * by sanitizers would take the borrowed stack for the parent's.
+ */
+__attribute__((no_sanitize("address"))) static int child_main(void *context)
+{
+	struct start *start = context;
+	const struct command *command = start->command;
+	const struct sigaction standard = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		if (sigismember(&command->changed, s))
+			sigaction(s, &standard, NULL);
+	sigemptyset(&none);
+	if (setpgid(0, 0) == 0 && dup2(start->fd, STDIN_FILENO) >= 0 &&
+	    dup2(start->fd, STDOUT_FILENO) >= 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+		execve(command->path, command->argv, command->environment);
+	start->err = errno;
+	_exit(STATUS_CANNOT_RUN);
+}
+
+/* The pid, or -1 with errno. No handler of ours may run in the child, so all signals wait meanwhile. */
+static pid_t start_child(struct command *command, int fd)
+{
+	struct start start = { .command = command, .fd = fd };
+	_Alignas(16) char stack[CHILD_STACK];
+	sigset_t all, before;
+	pid_t pid;
+	int err;
+
+	if (!command->knows_signals)
+		find_changed_signals(command);
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, &before) < 0)
+		return -1;
+	pid = clone(child_main, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+	err = pid < 0 ? errno : start.err;
+	if (pid >= 0 && err)
+		waitpid(pid, NULL, 0);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = err;
+	return err ? -1 : pid;
+}
+
+static int set_blocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+pid_t command_spawn(struct command *command, const struct command_peer *peer, int fd,
+		    struct failure *why)
+{
+	struct variables own;
+	pid_t pid;
+
+	if (set_blocking(fd) < 0)
+		return report_fail(why, errno, "fcntl", "connection");
+	describe_peer(&own, peer);
+	for (size_t i = 0; i < own.count; i++)
+		command->environment[command->inherited + i] = own.text[i];
+	command->environment[command->inherited + own.count] = NULL;
+	pid = start_child(command, fd);
+	if (pid < 0)
+		report_fail(why, errno, "clone or execve", "%s", command->path);
+	command->environment[command->inherited] = NULL;
+	return pid;
+}
+
+/* Put the descriptors to 3, 4, ...: first out of the way of each other, then into place. */
+static int place_descriptors(int *fds, size_t count, struct failure *why)
+{
+	int beyond = LISTEN_FDS_FIRST + (int)count;
+
+	for (size_t i = 0; i < count; i++) {
+		int copy = fds[i];
+
+		if (copy < beyond && copy != LISTEN_FDS_FIRST + (int)i)
+			copy = fcntl(copy, F_DUPFD_CLOEXEC, beyond);
+		if (copy < 0)
+			return report_fail(why, errno, "fcntl(F_DUPFD_CLOEXEC)", "listener");
+		fds[i] = copy;
+	}
+	for (size_t i = 0; i < count; i++) {
+		int place = LISTEN_FDS_FIRST + (int)i;
+
+		if (fds[i] == place ? fcntl(place, F_SETFD, 0) < 0 : dup2(fds[i], place) < 0)
+			return report_fail(why, errno, "dup2", "listener");
+		if (set_blocking(place) < 0)
+			return report_fail(why, errno, "fcntl", "listener");
+	}
+	return 0;
+}
+
+/* NOTIFY_SOCKET is left to the command: it knows better when it is ready. */
+static int set_listen_variables(const char *const *names, size_t count)
+{
+	char list[LISTEN_FDS_MAX * 8] = "", number[24];
+
+	for (size_t i = 0; i < count; i++) {
+		size_t used = strlen(list);
+
+		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ":" : "", names[i]);
+	}
+	snprintf(number, sizeof(number), "%zu", count);
+	if (setenv("LISTEN_FDS", number, 1) || setenv("LISTEN_FDNAMES", list, 1))
+		return -1;
+	snprintf(number, sizeof(number), "%d", (int)getpid());
+	return setenv("LISTEN_PID", number, 1);
+}
+
+int listen_fds_become(struct command *command, int *fds, const char *const *names, size_t count,
+		      struct failure *why)
+{
+	if (place_descriptors(fds, count, why) < 0)
+		return -1;
+	if (set_listen_variables(names, count) < 0)
+		return report_fail(why, errno, "setenv", "LISTEN_FDS");
+	execv(command->path, command->argv);
+	return report_fail(why, errno, "execv", "%s", command->path);
+}
+
+static void forget_listen_variables(void)
+{
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDNAMES");
+}
+
+int listen_fds_take(struct failure *why)
+{
+	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	uint64_t count = 0, target = 0;
+
+	if (!fds || !pid)
+		return 0;
+	if (quantity_number(pid, 1, INT32_MAX, &target, why) < 0)
+		return report_about(why, "LISTEN_PID=%s", pid);
+	if (target == (uint64_t)getpid() &&
+	    quantity_number(fds, 1, LISTEN_FDS_MAX, &count, why) < 0)
+		return report_about(why, "LISTEN_FDS=%s", fds);
+	for (int i = 0; i < (int)count; i++)
+		if (fcntl(LISTEN_FDS_FIRST + i, F_SETFD, FD_CLOEXEC) < 0)
+			return report_fail(why, errno, "fcntl", "LISTEN_FDS=%s: fd %d", fds,
+					   LISTEN_FDS_FIRST + i);
+	forget_listen_variables();
+	return (int)count;
+}
+
+int notify_send(const char *state, struct failure *why)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t length = path ? strlen(path) : 0;
+	ssize_t sent;
+	int fd, err;
+
+	if (!length)
+		return 0;
+	if (length >= sizeof(to.sun_path))
+		return report_fail(why, ENAMETOOLONG, "NOTIFY_SOCKET", "%s", path);
+	memcpy(to.sun_path, path, length);
+	if (path[0] == '@') /* an abstract name */
+		to.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return report_fail(why, errno, "socket", "NOTIFY_SOCKET");
+	sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
+		      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	err = errno;
+	close(fd);
+	return sent < 0 ? report_fail(why, err, "sendto", "NOTIFY_SOCKET %s", path) : 0;
+}

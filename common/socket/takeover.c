@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "socket/takeover.h"
+
+#include "net/sockdiag.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct search {
+	const struct listeners *wanted;
+	const char *program;
+	const struct transparent_listen_options *options;
+	struct sockdiag_owners *owners;
+	struct listeners *found;
+	struct failure *why;
+};
+
+/* Has the descriptor become another since /proc was read? */
+static bool is_still(int fd, uint32_t inode)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && (uint32_t)st.st_ino == inode;
+}
+
+/* The duplicate, -1 with errno. ESRCH, EBADF: its owner has closed it meanwhile. */
+static int duplicate(const struct sockdiag_owner *owner)
+{
+	int process = pidfd_open(owner->pid, 0);
+	int fd = process < 0 ? -1 : pidfd_getfd(process, owner->fd, 0), saved = errno;
+
+	if (process >= 0)
+		close(process);
+	if (fd >= 0 && !is_still(fd, owner->inode)) {
+		close(fd);
+		fd = -1;
+		saved = EBADF;
+	}
+	errno = saved;
+	return fd;
+}
+
+static int take(const struct search *search, const struct sockdiag_owner *owner)
+{
+	int fd = duplicate(owner);
+
+	if (fd < 0 && (errno == ESRCH || errno == EBADF))
+		return 0;
+	if (fd < 0)
+		return report_fail(search->why, errno, "pidfd_getfd", "listeners of %s (pid %d)",
+				   owner->name, (int)owner->pid);
+	if (fcntl(fd, F_SETOWN, getpid()) < 0)
+		report_fail(search->why, errno, "fcntl(F_SETOWN)", "listener of %s (pid %d)",
+			    owner->name, (int)owner->pid);
+	else if (listeners_adopt(search->found, fd, 1, search->options, search->why) == 0)
+		return 0;
+	close(fd);
+	return -1;
+}
+
+static bool is_wanted(const struct listeners *wanted, const struct endpoint *at)
+{
+	for (size_t i = 0; i < wanted->count; i++)
+		if (endpoint_equal(&wanted->at[i].at, at))
+			return true;
+	return false;
+}
+
+static int visit(const struct sockdiag_socket *s, void *context)
+{
+	struct search *search = context;
+	const struct sockdiag_owner *owner = sockdiag_owner(search->owners, s->inode);
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!is_wanted(search->wanted, &s->local))
+		return 0;
+	if (!owner) /* of a process whose descriptors may not even be listed */
+		return report_fail(search->why, EPERM, "pidfd_getfd", "the listener at %s",
+				   endpoint_format(&s->local, text));
+	for (; owner && owner->inode == s->inode; owner++)
+		if (owner->pid != getpid() && !strcmp(owner->name, search->program))
+			return take(search, owner);
+	return 0;
+}
+
+int takeover_find(const struct listeners *wanted, const char *program,
+		  const struct transparent_listen_options *options, struct listeners *found,
+		  struct failure *why)
+{
+	const struct sockdiag_filter filter = { AF_UNSPEC, IPPROTO_TCP, 1U << TCP_LISTEN };
+	struct search search = { wanted, program, options, NULL, found, why };
+	struct sockdiag *diag = sockdiag_open(why);
+	int result = -1;
+
+	if (diag)
+		search.owners = sockdiag_owners_read(why);
+	if (search.owners)
+		result = sockdiag_dump(diag, &filter, visit, &search, why);
+	if (result < 0)
+		listeners_close(found);
+	sockdiag_owners_free(search.owners);
+	sockdiag_close(diag);
+	return result;
+}
+
+/* The nth of those found at that endpoint; NULL after the last. */
+static const struct listener *nth(const struct listeners *found, const struct endpoint *at,
+				  unsigned n)
+{
+	for (size_t i = 0; i < found->count; i++)
+		if (endpoint_equal(&found->at[i].at, at) && n-- == 0)
+			return &found->at[i];
+	return NULL;
+}
+
+static unsigned count_at(const struct listeners *found, const struct endpoint *at)
+{
+	unsigned n = 0;
+
+	while (nth(found, at, n))
+		n++;
+	return n;
+}
+
+static int share_one(struct listeners *own, const struct listener *one, struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	int fd = fcntl(one->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return report_fail(why, errno, "dup", "%s", endpoint_format(&one->at, text));
+	if (listeners_append(own, &one->at, fd, false, why) == 0)
+		return 0;
+	close(fd);
+	return -1;
+}
+
+int takeover_share(struct listeners *own, const struct listeners *wanted,
+		   const struct listeners *found, unsigned index, unsigned count, bool *shared,
+		   struct failure *why)
+{
+	for (size_t i = 0; i < wanted->count; i++) {
+		const struct listener *w = &wanted->at[i];
+		unsigned there = count_at(found, &w->at);
+
+		if (!there && listeners_append(own, &w->at, -1, w->optional, why) < 0)
+			return -1;
+		if (there && there < count)
+			*shared = true;
+		for (unsigned n = there < count && there ? index % there : index; n < there;
+		     n += count)
+			if (share_one(own, nth(found, &w->at, n), why) < 0)
+				return -1;
+	}
+	return 0;
+}
+
+pid_t takeover_successor(int fd)
+{
+	int pid = fcntl(fd, F_GETOWN);
+
+	return pid > 0 ? pid : 0;
+}
+
+bool takeover_migrates(void)
+{
+	FILE *in = fopen("/proc/sys/net/ipv4/tcp_migrate_req", "re");
+	int value = 0;
+
+	if (in && fscanf(in, "%d", &value) != 1)
+		value = 0;
+	if (in)
+		fclose(in);
+	return value != 0;
+}

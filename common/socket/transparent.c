@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "socket/transparent.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* linux/netfilter_ipv4.h and its IPv6 sister: the same number at both levels. */
+#define ORIGINAL_DST 80
+
+#ifndef IPV6_TRANSPARENT
+#define IPV6_TRANSPARENT 75
+#endif
+
+#ifndef TCP_DELACK_MAX_US
+#define TCP_DELACK_MAX_US 46
+#endif
+
+const char *transparent_origin_name(enum transparent_origin origin)
+{
+	static const char *const names[] = {
+		[ORIGIN_NONE] = "none",
+		[ORIGIN_TPROXY] = "tproxy",
+		[ORIGIN_REDIRECT] = "redirect",
+		[ORIGIN_CONNTRACK] = "conntrack",
+		[ORIGIN_PROXY] = "proxy-protocol",
+	};
+
+	return names[origin];
+}
+
+const char *transparent_kept_name(enum transparent_kept kept)
+{
+	static const char *const names[] = {
+		[KEPT_NO] = "no",
+		[KEPT_ADDR] = "addr",
+		[KEPT_ADDR_PORT] = "addr+port",
+	};
+
+	return names[kept];
+}
+
+/* Closes without touching errno, so that the cause of the failure survives. */
+static void close_quietly(int fd)
+{
+	int saved = errno;
+
+	close(fd);
+	errno = saved;
+}
+
+int transparent_fail(struct failure *why, const char *call, const struct endpoint *at)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	int saved = errno;
+
+	report_fail(why, saved, call, "%s", endpoint_format(at, text));
+	errno = saved;
+	return -1;
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* Both names set the same flag; the level must be the socket's. */
+int transparent_set(int fd, int family)
+{
+	return family == AF_INET6 ? set_int(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
+				  : set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
+}
+
+static bool is_transparent(int fd, int family)
+{
+	int value = 0;
+	socklen_t size = sizeof(value);
+
+	return getsockopt(fd, family == AF_INET6 ? SOL_IPV6 : SOL_IP,
+			  family == AF_INET6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &value,
+			  &size) == 0 &&
+	       value;
+}
+
+/*
+ * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
+ * as they would be without us, and a mark of 0 needs no call (and no privilege).
+ */
+int transparent_set_mark(int fd, const struct mark *mark)
+{
+	if (!mark || !mark->value)
+		return 0;
+	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark->value, sizeof(mark->value));
+}
+
+/* What accept()ed sockets inherit from their listener costs nothing per connection. */
+static int set_inherited(int fd, int family, const struct transparent_listen_options *options,
+			 const char **call)
+{
+	*call = "setsockopt(TCP_NODELAY)";
+	if (set_int(fd, SOL_TCP, TCP_NODELAY, 1) < 0)
+		return -1;
+	*call = "setsockopt(SO_OOBINLINE)";
+	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+		return -1;
+	*call = "setsockopt(IP_PKTINFO)";
+	if (options->ingress && family == AF_INET && set_int(fd, SOL_IP, IP_PKTINFO, 1) < 0)
+		return -1;
+	if (options->ingress && family == AF_INET6 &&
+	    set_int(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) < 0)
+		return -1;
+	return 0;
+}
+
+/*
+ * A connection begins with quick ACKs, because its sender may have more to say than it may send before
+ * the first is acknowledged: its window is small, or Nagle's algorithm waits. TCP_QUICKACK off turns
+ * that off in what is accepted; listen() sets it back, so this comes after it. Only where the kernel
+ * puts a bound to the delay that is short enough for such a sender.
+ */
+static void set_ack_delay(int fd, const struct transparent_listen_options *options)
+{
+	if (options->ack_delay > 0 &&
+	    set_int(fd, SOL_TCP, TCP_DELACK_MAX_US, options->ack_delay) == 0)
+		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
+}
+
+int transparent_prepare(int fd, int family, const struct transparent_listen_options *options,
+			const char **call)
+{
+	*call = "setsockopt(SO_REUSEPORT)";
+	if (options->reuseport && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		return -1;
+	*call = "setsockopt(IPV6_V6ONLY)";
+	if (family == AF_INET6 && set_int(fd, SOL_IPV6, IPV6_V6ONLY, 1) < 0)
+		return -1;
+	*call = "setsockopt(IP_TRANSPARENT)";
+	if (!options->redirect && transparent_set(fd, family) < 0)
+		return -1;
+	*call = "setsockopt(SO_MARK)";
+	if (transparent_set_mark(fd, options->mark) < 0)
+		return -1;
+	*call = "setsockopt(SO_BINDTODEVICE)";
+	if (options->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->device,
+					  strlen(options->device) + 1) < 0)
+		return -1;
+	return 0;
+}
+
+/* Everything between socket() and bind(); on failure *call says what was refused. */
+static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
+			    const char **call)
+{
+	*call = "setsockopt(SO_REUSEADDR)";
+	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0)
+		return -1;
+	if (transparent_prepare(fd, family, options, call) < 0)
+		return -1;
+	return set_inherited(fd, family, options, call);
+}
+
+/*
+ * SO_REUSEPORT lets the same user's listeners share an endpoint without a word. A bind() without it
+ * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly where somebody listens.
+ */
+static int check_alone(const struct endpoint *at, const struct transparent_listen_options *options,
+		       struct failure *why)
+{
+	struct transparent_listen_options plain = *options;
+	union endpoint_sockaddr address;
+	socklen_t length = endpoint_to_sockaddr(at, &address);
+	const char *call = "socket";
+	int fd = socket(at->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	plain.reuseport = false;
+	if (fd < 0 || prepare_listener(fd, at->family, &plain, &call) < 0)
+		goto fail;
+	call = "bind";
+	if (bind(fd, &address.sa, length) < 0)
+		goto fail;
+	close(fd);
+	return 0;
+fail:
+	if (fd >= 0)
+		close_quietly(fd);
+	return transparent_fail(why, call, at);
+}
+
+int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
+		       struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = endpoint_to_sockaddr(at, &address);
+	const char *call = "socket";
+	int fd;
+
+	if (options->reuseport && options->alone && check_alone(at, options, why) < 0)
+		return -1;
+	fd = socket(at->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return transparent_fail(why, call, at);
+	if (prepare_listener(fd, at->family, options, &call) < 0)
+		goto fail;
+	call = "bind";
+	if (bind(fd, &address.sa, length) < 0)
+		goto fail;
+	call = "listen";
+	if (listen(fd, options->backlog ? options->backlog : SOMAXCONN) < 0)
+		goto fail;
+	set_ack_delay(fd, options);
+	return fd;
+fail:
+	close_quietly(fd);
+	return transparent_fail(why, call, at);
+}
+
+static int get_int(int fd, int name)
+{
+	int value = -1;
+	socklen_t size = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 ? -1 : value;
+}
+
+/* What the descriptor is, if it is not a TCP socket of IPv4 or IPv6; else NULL. */
+static const char *unfit_socket(int fd)
+{
+	int domain = get_int(fd, SO_DOMAIN);
+
+	if (domain < 0)
+		return fcntl(fd, F_GETFD) < 0 ? "is not open" : "is not a socket";
+	if (domain != AF_INET && domain != AF_INET6)
+		return "is a socket of another family than IPv4 and IPv6";
+	if (get_int(fd, SO_TYPE) != SOCK_STREAM || get_int(fd, SO_PROTOCOL) != IPPROTO_TCP)
+		return "is not a TCP socket";
+	return NULL;
+}
+
+static const char *unfit_listener(int fd)
+{
+	const char *unfit = unfit_socket(fd);
+
+	return !unfit && get_int(fd, SO_ACCEPTCONN) != 1 ? "is not a listening socket" : unfit;
+}
+
+int transparent_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
+		      struct failure *why)
+{
+	const char *unfit = unfit_listener(fd), *call = "setsockopt(IP_TRANSPARENT)";
+	int family = unfit ? AF_UNSPEC : get_int(fd, SO_DOMAIN);
+	int flags = fcntl(fd, F_GETFL);
+
+	if (unfit) {
+		report_refuse(why, "%s", unfit);
+		return report_about(why, "inherited descriptor %d", fd);
+	}
+	*at = endpoint_local_of(fd);
+	if (!options->redirect && !is_transparent(fd, family) && transparent_set(fd, family) < 0)
+		return transparent_fail(why, call, at);
+	if (set_inherited(fd, family, options, &call) < 0)
+		return transparent_fail(why, call, at);
+	set_ack_delay(fd, options);
+	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return transparent_fail(why, "fcntl", at);
+	return 0;
+}
+
+/* conntrack's word; the level is that of the packets, also on a dual-stack socket. */
+static bool original_of(int fd, const struct endpoint *local, struct endpoint *original)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	if (getsockopt(fd, local->family == AF_INET6 ? SOL_IPV6 : SOL_IP, ORIGINAL_DST, &address,
+		       &length) < 0)
+		return false;
+	*original = endpoint_from_sockaddr(&address, length);
+	return endpoint_is_set(original);
+}
+
+bool transparent_is_local(const struct endpoint *e)
+{
+	union endpoint_sockaddr address;
+	struct endpoint probe = *e;
+	socklen_t length;
+	bool local;
+	int fd;
+
+	probe.port = 0;
+	length = endpoint_to_sockaddr(&probe, &address);
+	fd = socket(e->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return true;
+	/* Without IP_TRANSPARENT bind() takes addresses of this host only. With ip_nonlocal_bind it
+	 * takes all; then, too, foreign ones pass for ours. */
+	local = bind(fd, &address.sa, length) == 0 || errno != EADDRNOTAVAIL;
+	close(fd);
+	return local;
+}
+
+bool transparent_is_at(const struct endpoint *listener, const struct endpoint *e)
+{
+	if (listener->port != e->port || listener->family != e->family)
+		return false;
+	return endpoint_same_address(listener, e) ||
+	       (endpoint_is_any(listener) && transparent_is_local(e));
+}
+
+/* Can a connection whose local end this is have been addressed to the listener itself? */
+static bool is_at_listener(const struct endpoint *local, const struct endpoint *listener)
+{
+	if (!listener || !endpoint_is_set(listener))
+		return true;
+	return local->port == listener->port &&
+	       (endpoint_is_any(listener) || endpoint_same_address(local, listener));
+}
+
+static enum transparent_origin origin_of(int fd, const struct endpoint *local,
+					 const struct endpoint *listener, struct endpoint *origdst)
+{
+	*origdst = *local;
+	if (!is_at_listener(local, listener))
+		return ORIGIN_TPROXY;
+	if (original_of(fd, local, origdst) && !endpoint_equal(origdst, local))
+		return ORIGIN_REDIRECT;
+	*origdst = *local;
+	if (is_transparent(fd, get_int(fd, SO_DOMAIN)) && !transparent_is_local(local))
+		return ORIGIN_TPROXY;
+	*origdst = (struct endpoint){ 0 };
+	return ORIGIN_NONE;
+}
+
+enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
+					    struct endpoint *origdst)
+{
+	struct endpoint local = endpoint_local_of(fd);
+
+	*origdst = (struct endpoint){ 0 };
+	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, origdst) : ORIGIN_NONE;
+}
+
+int transparent_accept(int listener_fd, const struct endpoint *listener,
+		       struct transparent_connection *out)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+
+	out->fd = accept4(listener_fd, &address.sa, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (out->fd < 0)
+		return -1;
+	/* After a reset that came before accept, getpeername fails but accept4 still knows. */
+	out->client = endpoint_from_sockaddr(&address, length);
+	out->local = endpoint_local_of(out->fd);
+	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
+	return out->fd;
+}
+
+int transparent_take(int fd, const struct transparent_listen_options *options,
+		     struct transparent_connection *out, struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length = sizeof(address);
+	const char *unfit = unfit_socket(fd), *call = "fcntl";
+
+	*out = (struct transparent_connection){ .fd = fd };
+	if (!unfit && get_int(fd, SO_ACCEPTCONN) == 1)
+		unfit = "is a listening socket, not a connection";
+	if (unfit)
+		return report_refuse(why, "%s", unfit);
+	if (getpeername(fd, &address.sa, &length) < 0)
+		return report_fail(why, errno, "getpeername", "fd %d", fd);
+	out->client = endpoint_from_sockaddr(&address, length);
+	out->local = endpoint_local_of(fd);
+	out->origin = origin_of(fd, &out->local, NULL, &out->origdst);
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
+	    set_inherited(fd, out->local.family, options, &call) < 0)
+		return transparent_fail(why, call, &out->client);
+	set_ack_delay(fd, options);
+	return 0;
+}
+
+/*
+ * IP_PKTOPTIONS on a TCP socket answers with control messages as recvmsg() would, among them
+ * IP_PKTINFO with the interface of the segment that completed the handshake. What is not there leaves *info as it is.
+ */
+static void get_packet_info(int fd, int level, int options, int type, void *info, size_t size)
+{
+	union {
+		char bytes[256];
+		struct cmsghdr align;
+	} buffer;
+	socklen_t length = sizeof(buffer);
+	struct msghdr message = { .msg_control = &buffer };
+
+	if (getsockopt(fd, level, options, &buffer, &length) < 0)
+		return;
+	message.msg_controllen = length;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+		if (c->cmsg_level == level && c->cmsg_type == type && c->cmsg_len >= CMSG_LEN(size))
+			memcpy(info, CMSG_DATA(c), size);
+}
+
+unsigned transparent_ingress(int fd)
+{
+	struct in_pktinfo v4 = { 0 };
+	struct in6_pktinfo v6 = { 0 };
+
+	if (get_int(fd, SO_DOMAIN) == AF_INET6)
+		get_packet_info(fd, SOL_IPV6, IPV6_2292PKTOPTIONS, IPV6_PKTINFO, &v6, sizeof(v6));
+	else
+		get_packet_info(fd, SOL_IP, IP_PKTOPTIONS, IP_PKTINFO, &v4, sizeof(v4));
+	return v6.ipi6_ifindex ? v6.ipi6_ifindex : (unsigned)v4.ipi_ifindex;
+}
+
+struct endpoint transparent_source_of(const struct endpoint *client,
+				      const struct transparent_connect_options *options)
+{
+	struct endpoint source = *client;
+
+	switch (options->source) {
+	case SOURCE_CLIENT:
+		break;
+	case SOURCE_CLIENT_ADDR:
+		source.port = 0;
+		break;
+	case SOURCE_ADDR:
+		source = options->address;
+		source.port = 0;
+		break;
+	case SOURCE_OWN:
+		source = (struct endpoint){ 0 };
+		break;
+	}
+	return source;
+}
+
+static enum transparent_kept kept_of(const struct endpoint *source,
+				     const struct transparent_connect_options *options)
+{
+	if (options->source == SOURCE_OWN || options->source == SOURCE_ADDR)
+		return KEPT_NO;
+	return source->port ? KEPT_ADDR_PORT : KEPT_ADDR;
+}
+
+static int prepare_upstream(int fd, const struct endpoint *source,
+			    const struct transparent_connect_options *options, const char **call)
+{
+	*call = "setsockopt(SO_MARK)";
+	if (transparent_set_mark(fd, options->mark) < 0)
+		return -1;
+	if (!endpoint_is_set(source))
+		return 0;
+	*call = "setsockopt(IP_TRANSPARENT)";
+	if (transparent_set(fd, source->family) < 0)
+		return -1;
+	/* One client port may go to many servers: bind() then asks that all sharers have
+	 * SO_REUSEADDR. Any port: chosen at connect, per destination rather than in total. */
+	*call = source->port ? "setsockopt(SO_REUSEADDR)" : "setsockopt(IP_BIND_ADDRESS_NO_PORT)";
+	return source->port ? set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
+			    : set_int(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+}
+
+int transparent_probe(const struct endpoint *client,
+		      const struct transparent_connect_options *options, struct failure *why)
+{
+	struct endpoint source = transparent_source_of(client, options);
+	const char *call = "socket";
+	int fd = socket(client->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || prepare_upstream(fd, &source, options, &call) < 0) {
+		report_fail(why, errno, call, "upstream socket");
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	close(fd);
+	return 0;
+}
+
+/* What the kernel means by it: it tells routes apart by their errors (fib_props). */
+static int explain_connect(struct failure *why)
+{
+	if (why->err == EINVAL)
+		report_detail(why, "a blackhole route leads there");
+	if (why->err == EACCES)
+		report_detail(why, "a prohibit route leads there, or a security module forbids it");
+	return -1;
+}
+
+/* One attempt with exactly that source. */
+static int connect_from(const struct endpoint *source, const struct endpoint *to,
+			const struct transparent_connect_options *options, bool data_waits,
+			struct failure *why)
+{
+	union endpoint_sockaddr address;
+	socklen_t length;
+	const char *call = "socket";
+	const struct endpoint *subject = to;
+	int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return transparent_fail(why, call, to);
+	if (prepare_upstream(fd, source, options, &call) < 0)
+		goto fail;
+	if (endpoint_is_set(source)) {
+		call = "bind";
+		length = endpoint_to_sockaddr(source, &address);
+		subject = source;
+		if (bind(fd, &address.sa, length) < 0)
+			goto fail;
+	}
+	/* The client has spoken already: let the handshake's last segment wait for that data. Without
+	 * data to follow it would keep a server that speaks first waiting. */
+	if (data_waits)
+		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
+	call = "connect";
+	subject = to;
+	length = endpoint_to_sockaddr(to, &address);
+	if (connect(fd, &address.sa, length) == 0 || errno == EINPROGRESS)
+		return fd;
+	close_quietly(fd);
+	transparent_fail(why, call, subject);
+	return explain_connect(why);
+fail:
+	close_quietly(fd);
+	return transparent_fail(why, call, subject);
+}
+
+int transparent_connect(const struct endpoint *client, const struct endpoint *to,
+			const struct transparent_connect_options *options, bool data_waits,
+			enum transparent_kept *kept, struct failure *why)
+{
+	struct endpoint source = transparent_source_of(client, options);
+	char text[ENDPOINT_TEXT_MAX];
+	int fd;
+
+	*kept = kept_of(&source, options);
+	if (endpoint_is_set(&source) && source.family != to->family) {
+		errno = EAFNOSUPPORT;
+		transparent_fail(why, "bind", &source);
+		return report_detail(why, "%s is of the other address family",
+				     endpoint_format(to, text));
+	}
+	fd = connect_from(&source, to, options, data_waits, why);
+	if (fd < 0 && source.port && (why->err == EADDRINUSE || why->err == EADDRNOTAVAIL) &&
+	    transparent_is_local(&source))
+		report_hint(why, "the client is on this very host, where its port is its own: "
+				 "--source client-addr");
+	return fd;
+}
+
+void transparent_reset(int fd)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	int saved = errno;
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+	errno = saved;
+}
