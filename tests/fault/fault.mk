@@ -10,7 +10,7 @@ $(O)/fault/fault.o: tests/fault/fault.c Makefile | have-libraries
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(shell $(PKGCONF) --cflags libnl-3.0) -MMD -MP -c -o $@ $<
 
-$(FAULT_BINS): $(O)/fault/%: $$(call program_objects,$$*) $(O)/fault/fault.o $(LIB)
+$(FAULT_BINS): $(O)/fault/%: $(O)/cmd/%.o $(O)/fault/fault.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) $(FAULTS) -o $@ $(filter %.o,$^) $(LIB) \
 		$(shell $(PKGCONF) --libs libnl-3.0 $(LIBS_$*)) -pthread
