@@ -130,11 +130,12 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
-LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/*.bash \
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
-lint: $(LINTED) ## clang-format, cppcheck, clang-tidy, shellcheck, mandoc
+lint: $(LINTED) $(LIB) ## layers, clang-format, cppcheck, clang-tidy, shellcheck, mandoc
+	$(Q)tests/layers $(O)
 	$(Q)clang-format --dry-run -Werror $(LINT_C) $(HEADERS) $(wildcard tests/*/*.h)
 	$(Q)mandoc -T lint -W warning man/*.[1-8]
 	$(Q)for f in completions/zsh/*; do zsh -n $$f || exit; done
