@@ -139,7 +139,7 @@ static const struct option_spec option_table[] = {
 		    "or of a relay that died (reset)",
 		    option_choice, .midstream),
 	SPEC_OPTION("conntrack", 0, INTERCEPT_CONNTRACK_WORDS,
-		    "conntrack zone for the upstream leg (auto)", option_choice, .conntrack),
+		    "keep the two legs apart for conntrack (auto)", option_choice, .conntrack),
 	SPEC_OPTION("mark", 0, "VALUE[/MASK]", "mark of intercepted packets (0x1/0xff)",
 		    option_mark, .mark),
 	SPEC_OPTION("upstream-mark", 0, "VALUE[/MASK]",
@@ -459,15 +459,20 @@ static void put_rules(struct status *s, const struct nft_state *rules)
 static void put_conntrack(struct status *s, struct instance *kernel, const struct intercept *spec)
 {
 	enum intercept_conntrack need;
-	char evidence[128], text[200];
+	const char *unfit = intercept_zone_unfit(spec);
+	char evidence[128], text[240];
+	bool wanted;
 
 	if (spec->divert_only || spec->conntrack != CONNTRACK_AUTO ||
 	    nft_conntrack_need(kernel->rules, &need, evidence, NULL))
 		return;
-	snprintf(text, sizeof(text), "auto: %s%s",
+	wanted = need != CONNTRACK_OFF && !unfit;
+	snprintf(text, sizeof(text), "auto: %s%s%s%s",
 		 evidence[0] ? "connection tracking in " : "no connection tracking in use",
-		 evidence);
-	put_part(s, "conntrack", (int)need == spec->zone ? "present" : "changed", text);
+		 evidence, need != CONNTRACK_OFF && unfit ? "; off because of " : "",
+		 need != CONNTRACK_OFF && unfit ? unfit : "");
+	put_part(s, "conntrack", wanted == (spec->zone != CONNTRACK_OFF) ? "present" : "changed",
+		 text);
 }
 
 /* Who would get the connections. It is not ours to install, and its absence no drift. */

@@ -88,7 +88,7 @@ decided() {
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 }
 
-@test "the same with all ports, where only the relay's mark tells its leg" {
+@test "the same with all ports, where ports do not tell the legs" {
 	add_firewall
 	on proxy tproxy-setup up -q --to 3129
 	transfer 198.51.100.2
@@ -118,12 +118,12 @@ decided() {
 	assert_equal "$(fresh)" 1
 }
 
-@test "auto is zone-snat where the upstream leg is masqueraded, and everything arrives" {
+@test "the upstream leg is masqueraded as any connection, and everything arrives" {
 	add_firewall
 	add_masquerade
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run decided
-	assert_output zone=zone-snat
+	assert_output zone=zone
 	transfer 198.51.100.2
 	transfer '[2001:db8:2::2]'
 	run on client curl -sS --max-time 5 http://198.51.100.2/who
@@ -154,4 +154,84 @@ decided() {
 	assert_success
 	run decided
 	assert_output zone=zone
+}
+
+@test "zone-snat is another name for zone" {
+	add_masquerade
+	on proxy tproxy-setup up -q --to 3129 --port 80 --conntrack zone-snat
+	run decided
+	assert_output zone=zone
+	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	assert_output --regexp '^198\.51\.100\.1 '
+}
+
+# Whether --not-mark excludes a packet, and whether somebody listens, is known after connection tracking.
+@test "where a zone could be wrong auto is off, and says so at up, in status and in doctor" {
+	add_firewall
+	run on proxy tproxy-setup up --to 3129 --port 80 --not-mark 0x100/0x100
+	assert_success
+	assert_output --partial 'conntrack auto is taken for off, because of --not-mark'
+	run decided
+	assert_output zone=off
+	run on proxy tproxy-setup status -o check,state,evidence
+	assert_success
+	assert_line --regexp '^conntrack +present .*off because of --not-mark'
+	run on proxy tproxy-setup doctor -o check,severity,evidence
+	assert_line --regexp '^conntrack +warn .*because of --not-mark'
+	run on proxy tproxy-setup up --to 3129 --port 80 --no-listener pass
+	assert_output --partial 'because of --no-listener pass'
+	run on proxy tproxy-setup up --to 3129 --port 80 --no-listener pass --conntrack zone
+	assert_equal "$status" 2
+	assert_output --partial '--conntrack zone and --no-listener pass'
+}
+
+@test "a masqueraded connection that --not-mark leaves alone is not disturbed by zones" {
+	add_firewall
+	add_masquerade
+	on proxy nft 'add chain inet translate first { type filter hook prerouting priority raw - 1; }; add rule inet translate first ip saddr 192.0.2.2 meta mark set 0x100'
+	on proxy tproxy-setup up -q --to 3129 --port 80 --not-mark 0x100/0x100 --conntrack zone
+	transfer 198.51.100.2
+	refute_line_in relay.out '192\.0\.2\.2:'
+	run on client curl -sS --max-time 5 --interface 192.0.2.10 http://198.51.100.2/who
+	assert_output --regexp '^198\.51\.100\.1 '
+	assert_line_in relay.out 'open .*192\.0\.2\.10:'
+}
+
+@test "down: connections that begin while others drain are tracked as ever" {
+	add_firewall
+	add_masquerade
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	bg slow client curl -sS --max-time 60 --limit-rate 2M http://198.51.100.2/body -o "$OUT/slow.body"
+	wait_line relay.out '^open|open '
+	bg down proxy tproxy-setup down --drain 30s
+	wait_until 10 eval '[[ $(on proxy nft list chain inet tproxy_default zone-new) != *"zone set"* ]]'
+	transfer 198.51.100.2
+	wait_exit slow 60
+	assert_equal "$(sum_of "$OUT/slow.body")" "$SUM"
+	wait_exit down 30
+	assert_equal "$(invalid)" 0
+}
+
+@test "a foreign proxy, whose sockets have no mark, all ports, one client masqueraded" {
+	add_firewall
+	on proxy nft 'add table inet translate; add chain inet translate post { type nat hook postrouting priority srcnat; }; add rule inet translate post ip saddr 192.0.2.2 oifname "toserver" masquerade; add rule inet translate post ip6 saddr 2001:db8:1::2 oifname "toserver" masquerade'
+	stop relay
+	start_haproxy proxy <<-'END'
+		listen intercepted
+			bind 127.0.0.1:3129 transparent
+			bind [::1]:3129 transparent
+			source 0.0.0.0 usesrc client
+			server origdst *
+	END
+	wait_listen proxy '[::1]:3129'
+	on proxy tproxy-setup up -q --to 3129
+	transfer 198.51.100.2
+	transfer '[2001:db8:2::2]'
+	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	assert_output --regexp '^198\.51\.100\.1 '
+	run on client curl -sS --max-time 5 --interface 192.0.2.10 --local-port 40000 http://198.51.100.2/who
+	assert_output "192.0.2.10 40000"
+	run on client curl -sS --max-time 5 --interface 2001:db8:1::10 --local-port 40000 'http://[2001:db8:2::2]/who'
+	assert_output "2001:db8:1::10 40000"
+	assert [ "$(invalid)" -le 20 ]
 }

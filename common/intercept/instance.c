@@ -136,27 +136,42 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 	return 0;
 }
 
+/* --conntrack auto: zones where anything tracks connections, unless they could not be chosen rightly. */
+static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[256],
+		       struct failure *why)
+{
+	enum intercept_conntrack need;
+	const char *unfit = intercept_zone_unfit(spec);
+
+	if (nft_conntrack_need(kernel->rules, &need, NULL, why))
+		return -1;
+	if (need != CONNTRACK_OFF && unfit)
+		snprintf(notice, 256,
+			 "--conntrack auto is taken for off, because of %s: both legs are one "
+			 "connection to the rules here that track connections (see --conntrack in "
+			 "tproxy-setup(8))",
+			 unfit);
+	spec->zone = need == CONNTRACK_OFF || unfit ? CONNTRACK_OFF : CONNTRACK_ZONE;
+	return 0;
+}
+
 int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
 		    char notice[256], struct failure *why)
 {
-	enum intercept_conntrack need;
-
 	notice[0] = '\0';
 	if (decide_families(spec, demanded, notice, why))
 		return -1;
 	spec->zone = spec->divert_only ? CONNTRACK_OFF : spec->conntrack;
+	if (spec->zone == CONNTRACK_ZONE_SNAT)
+		spec->zone = CONNTRACK_ZONE;
 	if (spec->zone != CONNTRACK_AUTO)
 		return 0;
 	spec->zone = CONNTRACK_OFF;
-	if (!kernel->rules) {
-		snprintf(notice, 256,
-			 "the rules here cannot be read without CAP_NET_ADMIN: "
-			 "--conntrack auto is taken for off");
-		return 0;
-	}
-	if (nft_conntrack_need(kernel->rules, &need, NULL, why))
-		return -1;
-	spec->zone = (int)need;
+	if (kernel->rules)
+		return decide_zone(kernel, spec, notice, why);
+	snprintf(notice, 256,
+		 "the rules here cannot be read without CAP_NET_ADMIN: "
+		 "--conntrack auto is taken for off");
 	return 0;
 }
 

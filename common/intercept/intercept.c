@@ -455,6 +455,23 @@ static int compare_marks(const void *a, const void *b)
 	return x->value < y->value ? -1 : x->value > y->value;
 }
 
+const char *intercept_zone_unfit(const struct intercept *spec)
+{
+	return spec->no_listener == NO_LISTENER_PASS ? "--no-listener pass"
+	       : spec->not_marks		     ? "--not-mark"
+						     : NULL;
+}
+
+/* With marks the user may know better: those that are set at priority raw are seen in time. */
+static int check_zone(const struct intercept *spec, struct failure *why)
+{
+	if (spec->no_listener != NO_LISTENER_PASS ||
+	    (spec->conntrack != CONNTRACK_ZONE && spec->conntrack != CONNTRACK_ZONE_SNAT))
+		return 0;
+	return report_refuse(why, "--conntrack zone and --no-listener pass: which connections "
+				  "pass is not known when their zone is chosen");
+}
+
 int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, struct failure *why)
 {
 	for (int id = 0; id < INTERCEPT_LISTS; id++)
@@ -467,7 +484,8 @@ int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, s
 	sort_ids(&spec->not_uid);
 	sort_ids(&spec->not_gid);
 	if (check_divert_only(spec, why) || check_local(spec, why) ||
-	    check_families(spec, ipv4_only, ipv6_only, why) || check_listener(spec, why))
+	    check_families(spec, ipv4_only, ipv6_only, why) || check_listener(spec, why) ||
+	    check_zone(spec, why))
 		return -1;
 	return check_numbers(spec, why);
 }

@@ -36,7 +36,8 @@ enum intercept_no_listener { NO_LISTENER_REJECT, NO_LISTENER_DROP, NO_LISTENER_P
 /* Packets of the predicate that belong to no socket here: met with a reset, or left alone. */
 enum intercept_midstream { MIDSTREAM_RESET, MIDSTREAM_PASS };
 
-/* The upstream leg's conntrack zone: as asked, and (without auto) as installed. */
+/* Does each leg get a conntrack zone: as asked, and (off or zone) as installed. ZONE_SNAT is another name
+ * for ZONE. */
 enum intercept_conntrack { CONNTRACK_AUTO, CONNTRACK_ZONE, CONNTRACK_ZONE_SNAT, CONNTRACK_OFF };
 
 /* The words for the three, separated by |, as in --help. */
@@ -95,7 +96,7 @@ struct intercept {
 	int no_listener; /* enum intercept_no_listener */
 	int midstream;	 /* enum intercept_midstream */
 	int conntrack;	 /* enum intercept_conntrack, as asked */
-	int zone;	 /* enum intercept_conntrack without auto: what auto came to */
+	int zone;	 /* CONNTRACK_OFF or CONNTRACK_ZONE: what that came to */
 	struct mark mark, upstream_mark;
 	uint32_t table, pref, ct_zone;
 	uint64_t
@@ -140,6 +141,13 @@ uint64_t intercept_group_number(const char *path);
  * typed. Returns 0, or -1 with *why naming the options; then it is the user's mistake.
  */
 int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, struct failure *why);
+
+/*
+ * Which option keeps conntrack zones from being chosen rightly: the legs' zones are chosen before
+ * connection tracking (priority raw), where it is not known yet whether a mark excludes the packet
+ * (other programs set marks at priority mangle) and whether anybody listens. NULL: none.
+ */
+const char *intercept_zone_unfit(const struct intercept *spec);
 
 /* The canonical text, always ended. Returns buf. */
 const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX]);

@@ -682,43 +682,104 @@ static void put_looped(FILE *out, const struct intercept *spec)
 	fputs("\t\tgoto deliver\n\t}\n", out);
 }
 
-/* --- the upstream leg's zone ------------------------------------------------------------------ */
+/* --- conntrack zones -------------------------------------------------------------------------- */
 
-/* With the client's address and port kept, both legs are the same tuple to conntrack. Which of the two
- * a packet is of shows in its ports, unless both are in the predicate: then in the socket's mark
- * (which TIME_WAIT sockets and foreign proxies lack). */
-static void put_zone_rules(FILE *out, const struct intercept *spec, const char *port,
-			   const char *match, const char *mark, const char *zone)
+/*
+ * With the client's address and port kept, both legs have the same tuples in both directions: one entry
+ * for conntrack, which then sees sequence numbers that do not fit and translates neither leg. So each
+ * leg has one direction in a zone of its own (ct-zone):
+ *
+ *	client leg	original: default zone	reply: ct-zone
+ *	upstream leg	original: ct-zone	reply: default zone
+ *
+ * No two of the four tuples are equal then, whatever other programs' NAT makes of the upstream leg's
+ * source. What comes in, from clients and servers alike, is looked up in the default zone as if there
+ * were no proxy, so translated answers are found, too. A zone is chosen before connection tracking, and
+ * counts when an entry is made: by a SYN (nf_conntrack_core.c, resolve_normal_ct()).
+ */
+
+/* In UDP no flag tells which leg a packet is of: its ports do, unless both are in the predicate; then
+ * the socket's mark. */
+static void put_udp_zone(FILE *out, const struct intercept *spec)
 {
+	if (!spec->udp)
+		return;
 	if (spec->port.count)
-		fprintf(out, "\t\t%s %s != @%s %s%s %u return\n", l4(spec), port,
-			name_of_set(spec, LIST_PORT, NULL).text, match, zone, spec->ct_zone);
-	fprintf(out, "\t\t%s", match);
-	put_mark_match(out, mark, &spec->upstream_mark);
-	fprintf(out, " %s %u\n\t}\n", zone, spec->ct_zone);
+		fprintf(out, "\t\tudp sport != @%s ct original zone set %u accept\n",
+			name_of_set(spec, LIST_PORT, NULL).text, spec->ct_zone);
+	fputs("\t\tmeta l4proto udp ", out);
+	put_mark_match(out, "meta mark", &spec->upstream_mark);
+	fprintf(out, " ct original zone set %u accept\n", spec->ct_zone);
+}
+
+/* The first packets of connections that will be taken. What is in `take` and cannot be told before
+ * connection tracking is no reason to be here: see intercept_zone_unfit(). */
+static void put_zone_new(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain zone-new {\n", out);
+	if (spec->tcp)
+		fputs("\t\t" NOT_SYN " return\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_exclusions(out, spec, FROM_CLIENT, "");
+	for (unsigned i = 0; i < spec->not_marks; i++) {
+		fputs("\t\t", out);
+		put_mark_match(out, "meta mark", &spec->not_mark[i]);
+		fputs(" return\n", out);
+	}
+	if (!spec->include_own)
+		fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } return\n", out);
+	if (spec->udp) {
+		fputs("\t\tmeta l4proto udp socket transparent 1 ", out);
+		put_mark_match(out, "socket mark", &spec->upstream_mark);
+		fputs(" return\n", out);
+	}
+	fprintf(out, "\t\tct reply zone set %u\n\t}\n", spec->ct_zone);
+}
+
+static void put_zone_in(FILE *out, const struct intercept *spec)
+{
+	put_base_chain(out, "zone-in", "prerouting", "raw");
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	put_lease_guard(out, spec);
+	for (unsigned i = 0; i < spec->devices; i++)
+		fprintf(out, "\t\tiifname \"%s\" goto zone-new\n", spec->device[i]);
+	/* The upstream leg of what this host opened itself has another source. */
+	if (!spec->devices)
+		fputs("\t\tiifname != \"lo\" goto zone-new\n", out);
+	fputs("\t}\n", out);
+}
+
+/* What the proxy sends with a foreign source: onward to servers, and back to clients. */
+static void put_zone_out(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain zone-onward {\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_exclusions(out, spec, FROM_CLIENT, "");
+	if (spec->tcp)
+		fprintf(out,
+			"\t\t" SYN " ct original zone set %u accept\n"
+			"\t\tmeta l4proto tcp ct zone set %u accept\n",
+			spec->ct_zone, spec->ct_zone);
+	put_udp_zone(out, spec);
+	fputs("\t}\n\tchain zone-back {\n", out);
+	put_predicate(out, spec, FROM_SERVER);
+	put_exclusions(out, spec, FROM_SERVER, "");
+	fprintf(out, "\t\tct zone set %u\n\t}\n", spec->ct_zone);
+	put_base_chain(out, "zone-out", "output", "raw");
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec);
+	fputs("\t\tfib saddr type local return\n"
+	      "\t\tjump zone-onward\n"
+	      "\t\tgoto zone-back\n\t}\n",
+	      out);
 }
 
 static void put_zones(FILE *out, const struct intercept *spec)
 {
-	if (spec->zone == CONNTRACK_ZONE) {
-		put_base_chain(out, "zone-in", "prerouting", "raw");
-		put_family_guard(out, spec);
-		put_protocol_guard(out, spec);
-		put_predicate(out, spec, FROM_SERVER);
-		put_exclusions(out, spec, FROM_SERVER, "");
-		put_zone_rules(out, spec, "dport", "socket transparent 1 ", "socket mark",
-			       "ct zone set");
-	}
-	put_base_chain(out, "zone-out", "output", "raw");
-	put_family_guard(out, spec);
-	put_protocol_guard(out, spec);
-	put_predicate(out, spec, FROM_CLIENT);
-	put_exclusions(out, spec, FROM_CLIENT, "");
-	fputs("\t\tfib saddr type local return\n", out);
-	/* Where it is masqueraded, answers come for the host's own address and match no socket: they
-	 * stay in the default zone. */
-	put_zone_rules(out, spec, "sport", "", "meta mark",
-		       spec->zone == CONNTRACK_ZONE ? "ct zone set" : "ct original zone set");
+	put_zone_new(out, spec);
+	put_zone_in(out, spec);
+	put_zone_out(out, spec);
 }
 
 /* --- transactions ----------------------------------------------------------------------------- */
@@ -952,6 +1013,9 @@ char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure 
 
 	if (out) {
 		fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s take\n", spec->name);
+		if (spec->zone != CONNTRACK_OFF) /* entries that are there keep their zones */
+			fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s zone-new\n",
+				spec->name);
 		if (spec->local)
 			fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s local\n", spec->name);
 		fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", spec->name);

@@ -15,7 +15,7 @@
  *              let it pass
  *   local      (output) marks what this host opens itself and is to be taken (mine); the mark sends it to
  *              lo, where intercept hands it to looped
- *   zone-in, zone-out  (raw) put the upstream leg into a conntrack zone of its own
+ *   zone-in, zone-new, zone-out, zone-onward, zone-back  (raw) keep the two legs apart for conntrack
  *
  * Divert takes every packet but a pure SYN, so that a client may reopen a connection that is in
  * TIME_WAIT here. Deliver takes every packet of the predicate, not SYNs alone: the last packet of a

@@ -6,32 +6,26 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- the upstream leg's zone ------------------------------------------------------------------ */
+/* --- the legs' zones ------------------------------------------------------------------ */
 
-static const char *const modes[] = {
-	[CONNTRACK_AUTO] = "auto",
-	[CONNTRACK_ZONE] = "zone",
-	[CONNTRACK_ZONE_SNAT] = "zone-snat",
-	[CONNTRACK_OFF] = "off",
-};
-
-static void report_mode(struct doctor_context *x, enum intercept_conntrack need,
-			const char *evidence)
+static void report_mode(struct doctor_context *x, bool translated, const char *evidence)
 {
 	struct intercept changed = *x->spec;
-	char fix[CONTEXT_FIX_MAX];
-	bool snat = need == CONNTRACK_ZONE_SNAT;
+	const char *unfit = intercept_zone_unfit(x->spec);
+	char fix[CONTEXT_FIX_MAX] = "";
 
-	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : (int)need;
-	context_report(x, snat ? DOCTOR_FAIL : DOCTOR_WARN,
-		       snat ? "both legs of a relayed connection are one entry for connection "
-			      "tracking: the upstream leg is not translated, or its answers find "
-			      "no socket"
-			    : "both legs of a relayed connection are one entry for connection "
-			      "tracking, whose packets may become INVALID",
-		       context_up(&changed, fix), "%s in %s, but --conntrack %s is in effect",
-		       snat ? "source translation" : "connection tracking", evidence,
-		       modes[x->spec->zone]);
+	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : CONNTRACK_ZONE;
+	if (!unfit)
+		context_up(&changed, fix);
+	context_report(x, translated ? DOCTOR_FAIL : DOCTOR_WARN,
+		       translated
+			       ? "both legs of a relayed connection are one entry for connection "
+				 "tracking: the upstream leg is not translated"
+			       : "both legs of a relayed connection are one entry for connection "
+				 "tracking, whose packets may become INVALID",
+		       fix, "%s in %s, but --conntrack off is in effect%s%s",
+		       translated ? "source translation" : "connection tracking", evidence,
+		       unfit ? ", because of " : "", unfit ? unfit : "");
 }
 
 void check_conntrack_mode(struct doctor_context *x)
@@ -43,13 +37,14 @@ void check_conntrack_mode(struct doctor_context *x)
 		context_ok(x, "no upstream leg of ours");
 		return;
 	}
-	if ((int)need != x->spec->zone && need != CONNTRACK_OFF &&
-	    !(need == CONNTRACK_ZONE && x->spec->zone == CONNTRACK_ZONE_SNAT))
-		report_mode(x, need, evidence);
-	context_ok(x, "%s%s; --conntrack %s is in effect",
+	if (need != CONNTRACK_OFF && x->spec->zone == CONNTRACK_OFF)
+		report_mode(x, need == CONNTRACK_ZONE_SNAT, evidence);
+	context_ok(x, "%s%s; %s",
 		   need == CONNTRACK_OFF ? "nobody uses connection tracking"
 					 : "connection tracking in ",
-		   evidence, modes[x->spec->zone]);
+		   evidence,
+		   x->spec->zone == CONNTRACK_OFF ? "no zones"
+						  : "the two legs are kept apart by zones");
 }
 
 /* --- ct state invalid drop -------------------------------------------------------------------- */
@@ -87,8 +82,8 @@ static void judge_invalid(struct doctor_context *x, const struct packet_path_ste
 		"connection tracking; sequence numbers of the two do not agree, and transfers "
 		"stall when INVALID packets are dropped",
 		context_up(&changed, fix),
-		"%s drops INVALID packets, and the upstream leg has no "
-		"conntrack zone of its own",
+		"%s drops INVALID packets, and the two legs are not kept "
+		"apart by conntrack zones",
 		firewall_describe(x->firewall, at->step.chain, at->step.rule, place,
 				  sizeof(place)));
 }
@@ -103,7 +98,7 @@ void check_conntrack_invalid(struct doctor_context *x)
 	}
 	context_ok(x, x->spec->zone == CONNTRACK_OFF
 			      ? "nobody drops INVALID packets of these connections"
-			      : "the upstream leg has a conntrack zone of its own");
+			      : "the two legs are kept apart by conntrack zones");
 }
 
 /* --- flows that go on without us -------------------------------------------------------------- */
