@@ -4,6 +4,8 @@
  * listener, to another program.
  */
 #include "tproxy-listen/service.h"
+
+#include "socket/takeover.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -372,8 +374,10 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 {
 	char text[ENDPOINT_TEXT_MAX];
 
+	if (config->takeover && takeover_check(l, how, why) < 0)
+		return -1;
 	if (listeners_open(l, how, why) < 0) {
-		if (why->err == EADDRINUSE && !config->takeover && strstr(why->detail, "tproxy-"))
+		if (why->err == EADDRINUSE && !config->takeover && takeover_would_help(l, how))
 			report_hint(why, "--takeover shares it");
 		return -1;
 	}

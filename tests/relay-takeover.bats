@@ -159,3 +159,91 @@ reign() {
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop second
 }
+
+# impostor [COMMAND...]: a program that calls itself tproxy-relay, listens where the relay would, ready to
+# share, and answers each client by itself; run by COMMAND.
+impostor() {
+	bg impostor proxy "$@" /usr/bin/python3 -c '
+import selectors, socket
+open("/proc/self/comm", "w").write("tproxy-relay")
+listeners = selectors.DefaultSelector()
+for family, address in (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"):
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind((address, 3129))
+    s.listen()
+    listeners.register(s, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _ in listeners.select():
+        client, _ = key.fileobj.accept()
+        client.recv(4096)
+        client.sendall(b"HTTP/1.0 200 OK\r\n\r\nimpostor\n")
+        client.close()
+        print("answered", flush=True)'
+	wait_line impostor.out ready
+}
+
+# nobody_is_let_in: the impostor has not got one client, and its sockets are what they were.
+nobody_is_let_in() {
+	local i
+	for i in 1 2 3 4 5 6; do
+		run on client curl -sS --max-time 10 "http://$V4/who"
+		refute_output --partial impostor
+		run on client curl -sS --max-time 10 "http://[$V6]/who"
+		refute_output --partial impostor
+	done
+	refute_line_in impostor.out answered
+	run -0 on proxy tproxy-inspect sockets -H -a --state listening --local '*:3129' -o transparent
+	assert_output $'no\nno'
+}
+
+@test "a socket of another uid, whatever that one calls itself, is neither taken nor joined nor recommended" {
+	local program
+	root_only "another uid is needed"
+	impostor setpriv --reuid 65534 --regid 65534 --clear-groups
+	for program in tproxy-relay tproxy-listen; do
+		run -3 on proxy timeout --foreground 10 "$program" --takeover 3129
+		assert_output --regexp "^$program: --takeover 127\.0\.0\.1:3129: tproxy-relay \(pid $(pid_of impostor)\) listens there with a socket of uid 65534: only those of uid 0"
+		run -3 on proxy timeout --foreground 10 "$program" 3129
+		assert_output --regexp "^$program: 127\.0\.0\.1:3129: bind: tproxy-relay \(pid $(pid_of impostor)\) listens there: Address already in use$"
+	done
+	nobody_is_let_in
+	stop impostor || :
+	# The other way round it is the kernel that keeps the group of one user.
+	bg relay proxy tproxy-relay --log off 3129
+	wait_listen proxy 3129
+	run -1 on proxy setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c '
+import socket
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(("127.0.0.1", 3129))'
+	assert_output --partial 'Address already in use'
+}
+
+@test "a socket that is not transparent would let its share bypass the proxy: neither taken nor joined" {
+	local program
+	impostor
+	for program in tproxy-relay tproxy-listen; do
+		run -3 on proxy timeout --foreground 10 "$program" --takeover 3129
+		assert_output --regexp "^$program: --takeover 127\.0\.0\.1:3129: tproxy-relay \(pid $(pid_of impostor)\) listens there with a socket that is not transparent"
+		run -3 on proxy timeout --foreground 10 "$program" 3129
+		refute_output --partial --takeover
+	done
+	nobody_is_let_in
+}
+
+@test "a relay that has become another user is taken over: its sockets belong to whom opened them" {
+	root_only "--user needs another uid"
+	bg old proxy tproxy-relay --log off --user nobody "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	wait_until 10 eval '[[ $(stat -c %U /proc/$(pid_of old)) == nobody ]]'
+	run -0 on proxy tproxy-inspect sockets -H -a --state listening --local 127.0.0.1:3129 -o pid
+	assert_output "$(pid_of old)"
+	successor new
+	refute_line_in new.err warning
+	assert_equal "$(sockets)" 2
+	run -0 stop old
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 stop new
+}

@@ -82,7 +82,8 @@ static int open_listeners(struct listeners *listeners, const struct config *conf
 
 	if (listeners_open(listeners, &how, why) == 0)
 		return 0;
-	if (why->err == EADDRINUSE && first && !config->takeover)
+	if (why->err == EADDRINUSE && first && !config->takeover &&
+	    takeover_would_help(listeners, &how))
 		report_hint(why, "--takeover takes over from a relay that serves it already");
 	return -1;
 }
@@ -131,9 +132,12 @@ static int open_shares(struct relay *relay, const struct listeners *wanted,
 static int open_for_all(struct relay *relay, const struct listeners *wanted,
 			const struct config *config, struct failure *why)
 {
+	struct transparent_listen_options how = listen_options(config, false);
 	struct listeners found = { 0 };
 	int result;
 
+	if (config->takeover && takeover_check(wanted, &how, why) < 0)
+		return -1;
 	if (config->takeover)
 		take_over(wanted, config, &found);
 	result = open_shares(relay, wanted, &found, config, why);

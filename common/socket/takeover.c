@@ -21,12 +21,14 @@ struct search {
 	struct failure *why;
 };
 
-/* Has the descriptor become another since /proc was read? */
+/* Has the descriptor become another since /proc was read? A socket's file belongs to whom sock_diag names
+ * (sock_i_uid()), so that what was examined and what is taken are of the same user. */
 static bool is_still(int fd, uint32_t inode)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && (uint32_t)st.st_ino == inode;
+	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && (uint32_t)st.st_ino == inode &&
+	       st.st_uid == geteuid();
 }
 
 /* The duplicate, -1 with errno. ESRCH, EBADF: its owner has closed it meanwhile. */
@@ -72,13 +74,93 @@ static bool is_wanted(const struct listeners *wanted, const struct endpoint *at)
 	return false;
 }
 
+/* What the kernel says of the socket, never what its owner says of itself. */
+static bool may_share(const struct sockdiag_socket *s, bool redirect)
+{
+	return s->uid == geteuid() && (redirect || s->transparent == SOCKDIAG_YES);
+}
+
+static int refuse(const struct sockdiag_socket *s, struct failure *why)
+{
+	char text[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX];
+
+	sockdiag_describe_listener(s->protocol, &s->local, owner);
+	if (s->uid != geteuid())
+		report_refuse(why,
+			      "%s listens there with a socket of uid %u: only those of uid %u, "
+			      "which is ours, can be taken over",
+			      owner, (unsigned)s->uid, (unsigned)geteuid());
+	else
+		report_refuse(why,
+			      "%s listens there with a socket that is not transparent: its share "
+			      "of the connections would bypass the proxy",
+			      owner);
+	return report_about(why, "--takeover %s", endpoint_format(&s->local, text));
+}
+
+static int check_socket(const struct sockdiag_socket *s, void *context)
+{
+	const struct search *search = context;
+
+	if (!is_wanted(search->wanted, &s->local) || may_share(s, search->options->redirect))
+		return 0;
+	return refuse(s, search->why);
+}
+
+/* Visit every socket of the protocol wanted that could be in the way. */
+static int visit_all(struct search *search, sockdiag_visitor *visit)
+{
+	bool udp = search->wanted->protocol == IPPROTO_UDP;
+	const struct sockdiag_filter filter = { AF_UNSPEC, udp ? IPPROTO_UDP : IPPROTO_TCP,
+						1U << (udp ? TCP_CLOSE : TCP_LISTEN) };
+	struct sockdiag *diag = sockdiag_open(search->why);
+	int result = diag ? sockdiag_dump(diag, &filter, visit, search, search->why) : -1;
+
+	sockdiag_close(diag);
+	return result;
+}
+
+int takeover_check(const struct listeners *wanted, const struct transparent_listen_options *options,
+		   struct failure *why)
+{
+	struct search search = { .wanted = wanted, .options = options, .why = why };
+
+	return visit_all(&search, check_socket);
+}
+
+/* Of our own programs? Only asked of sockets that may be shared. */
+static int find_ours(const struct sockdiag_socket *s, void *context)
+{
+	const struct search *search = context;
+	const struct sockdiag_owner *owner = sockdiag_owner(search->owners, s->inode);
+
+	if (!is_wanted(search->wanted, &s->local))
+		return 0;
+	for (; owner && owner->inode == s->inode; owner++)
+		if (!strncmp(owner->name, search->program, strlen(search->program)))
+			return 1;
+	return 0;
+}
+
+bool takeover_would_help(const struct listeners *wanted,
+			 const struct transparent_listen_options *options)
+{
+	struct search search = { .wanted = wanted, .program = "tproxy-", .options = options };
+	bool help = takeover_check(wanted, options, NULL) == 0 &&
+		    (search.owners = sockdiag_owners_read(NULL)) &&
+		    visit_all(&search, find_ours) == 1;
+
+	sockdiag_owners_free(search.owners);
+	return help;
+}
+
 static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct search *search = context;
 	const struct sockdiag_owner *owner = sockdiag_owner(search->owners, s->inode);
 	char text[ENDPOINT_TEXT_MAX];
 
-	if (!is_wanted(search->wanted, &s->local))
+	if (!is_wanted(search->wanted, &s->local) || !may_share(s, search->options->redirect))
 		return 0;
 	if (!owner) /* of a process whose descriptors may not even be listed */
 		return report_fail(search->why, EPERM, "pidfd_getfd", "the listener at %s",
@@ -93,19 +175,15 @@ int takeover_find(const struct listeners *wanted, const char *program,
 		  const struct transparent_listen_options *options, struct listeners *found,
 		  struct failure *why)
 {
-	const struct sockdiag_filter filter = { AF_UNSPEC, IPPROTO_TCP, 1U << TCP_LISTEN };
 	struct search search = { wanted, program, options, NULL, found, why };
-	struct sockdiag *diag = sockdiag_open(why);
 	int result = -1;
 
-	if (diag)
-		search.owners = sockdiag_owners_read(why);
+	search.owners = sockdiag_owners_read(why);
 	if (search.owners)
-		result = sockdiag_dump(diag, &filter, visit, &search, why);
+		result = visit_all(&search, visit);
 	if (result < 0)
 		listeners_close(found);
 	sockdiag_owners_free(search.owners);
-	sockdiag_close(diag);
 	return result;
 }
 

@@ -19,9 +19,23 @@
 #include <sys/types.h>
 
 /*
- * Duplicate every socket that a process named `program` has listening at one of the endpoints wanted,
- * into *found. Returns 0, also when there is none, or -1 with *why when one could not be duplicated;
- * then *found is empty.
+ * May the endpoints be shared with whoever listens there already? Only if each of those sockets belongs
+ * to our effective uid (the kernel's own rule for SO_REUSEPORT groups: a socket keeps the uid that created it,
+ * whatever its process becomes) and is transparent already, or ours need not be (options->redirect).
+ * wanted->protocol says whether of TCP or UDP. Returns 0, also when nobody listens, or -1 with *why.
+ */
+int takeover_check(const struct listeners *wanted, const struct transparent_listen_options *options,
+		   struct failure *why);
+
+/* Is the endpoint in use because one of our own programs serves it, which takeover_check() would let us share? */
+bool takeover_would_help(const struct listeners *wanted,
+			 const struct transparent_listen_options *options);
+
+/*
+ * Duplicate every socket for which takeover_check() holds and that a process named `program` has
+ * listening at one of the endpoints wanted, into *found. Any user may choose that name, so it only says
+ * which of our own processes are meant. Returns 0, also when there is none, or -1 with *why when one
+ * could not be duplicated; then *found is empty.
  */
 int takeover_find(const struct listeners *wanted, const char *program,
 		  const struct transparent_listen_options *options, struct listeners *found,
