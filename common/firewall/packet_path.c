@@ -12,7 +12,8 @@
 #define TOLD_MAX 128
 
 struct path {
-	struct doctor_context *x;
+	const struct firewall *firewall;
+	const struct packet_path_flow *flow; /* the one that is on its way */
 	enum packet_path_leg leg;
 	packet_path_judge *judge;
 	void *context;
@@ -54,50 +55,50 @@ static enum packet_path_leg place(enum packet_path_leg leg)
 
 static void tell(const struct rule_eval_step *step, void *context)
 {
-	struct path *j = context;
-	const struct packet_path_step at = { j->leg, *step };
+	struct path *p = context;
+	const struct packet_path_step at = { p->leg, *step };
 	const void *rule = step->rule ? (const void *)step->rule : step->base;
 
-	for (unsigned i = 0; i < j->count; i++)
-		if (j->told[i].rule == rule && j->told[i].event == step->event &&
-		    j->told[i].leg == place(j->leg))
+	for (unsigned i = 0; i < p->count; i++)
+		if (p->told[i].rule == rule && p->told[i].event == step->event &&
+		    p->told[i].leg == place(p->leg))
 			return;
-	if (j->count < TOLD_MAX) {
-		j->told[j->count].rule = rule;
-		j->told[j->count].event = step->event;
-		j->told[j->count++].leg = place(j->leg);
+	if (p->count < TOLD_MAX) {
+		p->told[p->count].rule = rule;
+		p->told[p->count].event = step->event;
+		p->told[p->count++].leg = place(p->leg);
 	}
-	j->judge(j->x, &at, j->context);
+	p->judge(&at, p->context);
 }
 
-static bool pass(struct path *j, enum packet_path_leg leg, const char *hook, long from, long to,
+static bool pass(struct path *p, enum packet_path_leg leg, const char *hook, long from, long to,
 		 struct rule_eval_packet *packet)
 {
-	const struct mark *mark = &j->x->spec->mark;
+	const struct mark *mark = &p->flow->mark;
 
-	j->leg = leg;
+	p->leg = leg;
 	packet->source_routed = (packet->mark & mark->mask) != mark->value;
-	return rule_eval_hook(j->x->firewall, hook, from, to, packet, tell, j);
+	return rule_eval_hook(p->firewall, hook, from, to, packet, tell, p);
 }
 
 /* Prerouting with our rules in the middle, then INPUT. Other bits of the mark stay as they are. */
-static void come_in(struct path *j, struct rule_eval_packet *packet, enum packet_path_leg before)
+static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg before)
 {
-	const struct mark *mark = &j->x->spec->mark;
+	const struct mark *mark = &p->flow->mark;
 
-	if (!pass(j, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
+	if (!pass(p, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
 		return;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
-	if (!pass(j, before + 1, "prerouting", LAST_BEFORE + 1, LONG_MAX, packet))
+	if (!pass(p, before + 1, "prerouting", LAST_BEFORE + 1, LONG_MAX, packet))
 		return;
 	packet->transparent = true;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
-	pass(j, before + 2, "input", LONG_MIN, LONG_MAX, packet);
+	pass(p, before + 2, "input", LONG_MIN, LONG_MAX, packet);
 }
 
 /* The first packet of a connection, or one in a later `state`; which way it comes in or goes out is for
  * the caller to add. */
-static struct rule_eval_packet from_client(const struct context_flow *flow, const char *state)
+static struct rule_eval_packet from_client(const struct packet_path_flow *flow, const char *state)
 {
 	return (struct rule_eval_packet){
 		.protocol = flow->protocol,
@@ -110,7 +111,7 @@ static struct rule_eval_packet from_client(const struct context_flow *flow, cons
 }
 
 /* What is answered to it. */
-static struct rule_eval_packet from_server(const struct context_flow *flow, const char *state)
+static struct rule_eval_packet from_server(const struct packet_path_flow *flow, const char *state)
 {
 	return (struct rule_eval_packet){
 		.protocol = flow->protocol,
@@ -122,34 +123,37 @@ static struct rule_eval_packet from_server(const struct context_flow *flow, cons
 	};
 }
 
-static void travel(struct path *j, const struct context_flow *flow, const char *state)
+static void travel(struct path *p, const char *state)
 {
+	const struct packet_path_flow *flow = p->flow;
 	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
 	struct rule_eval_packet request = from_client(flow, state), onward = request;
 	struct rule_eval_packet answer = from_server(flow, state), reply = answer;
 
 	request.iif = flow->device->name;
 	onward.oif = upstream;
-	onward.mark = j->x->spec->upstream_mark.value;
+	onward.mark = flow->upstream_mark;
 	answer.iif = upstream;
 	reply.oif = flow->device->name;
 	/* Our rules in output have marked what comes in by lo, and its source is this host. */
 	if (flow->own) {
-		request.mark = j->x->spec->mark.value;
-		come_in(j, &request, PACKET_PATH_BEFORE);
+		request.mark = flow->mark.value;
+		come_in(p, &request, PACKET_PATH_BEFORE);
 		return;
 	}
-	come_in(j, &request, PACKET_PATH_BEFORE);
-	pass(j, PACKET_PATH_UPSTREAM, "output", LONG_MIN, LONG_MAX, &onward);
-	come_in(j, &answer, PACKET_PATH_ANSWER_BEFORE);
-	pass(j, PACKET_PATH_REPLY, "output", LONG_MIN, LONG_MAX, &reply);
+	come_in(p, &request, PACKET_PATH_BEFORE);
+	pass(p, PACKET_PATH_UPSTREAM, "output", LONG_MIN, LONG_MAX, &onward);
+	come_in(p, &answer, PACKET_PATH_ANSWER_BEFORE);
+	pass(p, PACKET_PATH_REPLY, "output", LONG_MIN, LONG_MAX, &reply);
 }
 
-void packet_path_each(struct doctor_context *x, const char *state, packet_path_judge *judge,
-		      void *context)
+void packet_path_each(const struct firewall *firewall, const struct packet_path_flow flow[],
+		      unsigned count, const char *state, packet_path_judge *judge, void *context)
 {
-	struct path j = { .x = x, .judge = judge, .context = context };
+	struct path p = { .firewall = firewall, .judge = judge, .context = context };
 
-	for (unsigned i = 0; i < x->flows; i++)
-		travel(&j, &x->flow[i], state);
+	for (unsigned i = 0; i < count; i++) {
+		p.flow = &flow[i];
+		travel(&p, state);
+	}
 }

@@ -7,9 +7,23 @@
 #ifndef TPROXY_FIREWALL_PACKET_PATH_H
 #define TPROXY_FIREWALL_PACKET_PATH_H
 
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include "firewall/firewall.h"
 #include "firewall/rule_eval.h"
-#include "tproxy-setup/doctor/context.h"
+#include "net/link.h"
 #include <stdbool.h>
+
+/* An intercepted connection: one protocol, family and interface. */
+struct packet_path_flow {
+	uint8_t protocol;	   /* IPPROTO_TCP or IPPROTO_UDP */
+	bool own;		   /* opened by this host itself (--local): it comes in by lo */
+	const struct link *device; /* where it comes in */
+	struct link upstream;	   /* by which it goes on; no name: unknown */
+	struct endpoint client, destination;
+	struct mark mark;	/* what our rules set on its packets */
+	uint32_t upstream_mark; /* what the proxy's own connection has */
+};
 
 /* Where a packet is. Before and after: of our own rules in prerouting. */
 enum packet_path_leg {
@@ -33,12 +47,12 @@ struct packet_path_step {
 };
 
 /*
- * Call judge for each thing that a rule does to a packet, once for each rule and place (of a packet and
- * its answer the first counts). state: "", or what conntrack says of all of them (`invalid`).
+ * Send the packets of `count` flows through the firewall. Calls judge for each thing that a rule does to
+ * one, once for each rule and place (of a packet and its answer the first counts). state: "", or what
+ * conntrack says of all of them (`invalid`).
  */
-typedef void packet_path_judge(struct doctor_context *x, const struct packet_path_step *at,
-			       void *context);
-void packet_path_each(struct doctor_context *x, const char *state, packet_path_judge *judge,
-		      void *context);
+typedef void packet_path_judge(const struct packet_path_step *at, void *context);
+void packet_path_each(const struct firewall *firewall, const struct packet_path_flow flow[],
+		      unsigned count, const char *state, packet_path_judge *judge, void *context);
 
 #endif

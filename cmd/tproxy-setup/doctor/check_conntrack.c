@@ -51,11 +51,12 @@ void check_conntrack_mode(struct doctor_context *x)
 
 /* Rules that drop these packets whatever conntrack says of them. */
 struct droppers {
+	struct doctor_context *x;
 	const json_t *rule[32];
 	unsigned count;
 };
 
-static void note_dropper(struct doctor_context *x, const struct packet_path_step *at, void *context)
+static void note_dropper(const struct packet_path_step *at, void *context)
 {
 	struct droppers *d = context;
 
@@ -63,10 +64,10 @@ static void note_dropper(struct doctor_context *x, const struct packet_path_step
 		d->rule[d->count++] = at->step.rule;
 }
 
-static void judge_invalid(struct doctor_context *x, const struct packet_path_step *at,
-			  void *context)
+static void judge_invalid(const struct packet_path_step *at, void *context)
 {
 	const struct droppers *d = context;
+	struct doctor_context *x = d->x;
 	struct intercept changed = *x->spec;
 	char place[400], fix[CONTEXT_FIX_MAX];
 
@@ -90,11 +91,12 @@ static void judge_invalid(struct doctor_context *x, const struct packet_path_ste
 
 void check_conntrack_invalid(struct doctor_context *x)
 {
-	struct droppers droppers = { .count = 0 };
+	struct droppers droppers = { .x = x };
 
 	if (x->spec->zone == CONNTRACK_OFF && !x->spec->divert_only) {
-		packet_path_each(x, "", note_dropper, &droppers);
-		packet_path_each(x, "invalid", judge_invalid, &droppers);
+		packet_path_each(x->firewall, x->flow, x->flows, "", note_dropper, &droppers);
+		packet_path_each(x->firewall, x->flow, x->flows, "invalid", judge_invalid,
+				 &droppers);
 	}
 	context_ok(x, x->spec->zone == CONNTRACK_OFF
 			      ? "nobody drops INVALID packets of these connections"

@@ -110,8 +110,10 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 		       place_of(x, step, place), step->before);
 }
 
-static void judge_mark(struct doctor_context *x, const struct packet_path_step *at, void *context)
+static void judge_mark(const struct packet_path_step *at, void *context)
 {
+	struct doctor_context *x = context;
+
 	if (at->step.event != RULE_EVAL_MARKED)
 		return;
 	if (at->leg == PACKET_PATH_BEFORE)
@@ -122,14 +124,15 @@ static void judge_mark(struct doctor_context *x, const struct packet_path_step *
 
 void check_firewall_mark(struct doctor_context *x)
 {
-	packet_path_each(x, "", judge_mark, NULL);
+	packet_path_each(x->firewall, x->flow, x->flows, "", judge_mark, x);
 	context_ok(x, "no other rule touches the mark of these packets");
 }
 
 /* --- others that redirect --------------------------------------------------------------------- */
 
-static void judge_tproxy(struct doctor_context *x, const struct packet_path_step *at, void *context)
+static void judge_tproxy(const struct packet_path_step *at, void *context)
 {
+	struct doctor_context *x = context;
 	const struct rule_eval_step *step = &at->step;
 	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX];
 
@@ -158,7 +161,7 @@ void check_firewall_tproxy(struct doctor_context *x)
 {
 	unsigned others = 0;
 
-	packet_path_each(x, "", judge_tproxy, NULL);
+	packet_path_each(x->firewall, x->flow, x->flows, "", judge_tproxy, x);
 	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
 		const struct firewall_chain *c = firewall_chain(x->firewall, i);
 
@@ -183,9 +186,9 @@ static void report_drop(struct doctor_context *x, const struct packet_path_step 
 		       packet_path_leg_name(at->leg));
 }
 
-static void judge_prerouting(struct doctor_context *x, const struct packet_path_step *at,
-			     void *context)
+static void judge_prerouting(const struct packet_path_step *at, void *context)
 {
+	struct doctor_context *x = context;
 	char fix[CONTEXT_FIX_MAX];
 
 	if (at->step.event != RULE_EVAL_DROPPED || !packet_path_is_prerouting(at->leg))
@@ -204,12 +207,13 @@ static void judge_prerouting(struct doctor_context *x, const struct packet_path_
 
 void check_firewall_prerouting(struct doctor_context *x)
 {
-	packet_path_each(x, "", judge_prerouting, NULL);
+	packet_path_each(x->firewall, x->flow, x->flows, "", judge_prerouting, x);
 	context_ok(x, "no rule drops these packets before they are routed");
 }
 
-static void judge_input(struct doctor_context *x, const struct packet_path_step *at, void *context)
+static void judge_input(const struct packet_path_step *at, void *context)
 {
+	struct doctor_context *x = context;
 	char fix[CONTEXT_FIX_MAX];
 
 	if (at->step.event != RULE_EVAL_DROPPED ||
@@ -225,12 +229,13 @@ static void judge_input(struct doctor_context *x, const struct packet_path_step 
 
 void check_firewall_input(struct doctor_context *x)
 {
-	packet_path_each(x, "", judge_input, NULL);
+	packet_path_each(x->firewall, x->flow, x->flows, "", judge_input, x);
 	context_ok(x, "no INPUT rule drops what is delivered");
 }
 
-static void judge_output(struct doctor_context *x, const struct packet_path_step *at, void *context)
+static void judge_output(const struct packet_path_step *at, void *context)
 {
+	struct doctor_context *x = context;
 	const struct firewall_chain *base = at->step.base;
 	char fix[CONTEXT_FIX_MAX];
 
@@ -254,7 +259,7 @@ static void judge_output(struct doctor_context *x, const struct packet_path_step
 
 void check_firewall_output(struct doctor_context *x)
 {
-	packet_path_each(x, "", judge_output, NULL);
+	packet_path_each(x->firewall, x->flow, x->flows, "", judge_output, x);
 	context_ok(x, "no OUTPUT rule drops what the proxy sends");
 }
 

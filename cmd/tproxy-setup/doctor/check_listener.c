@@ -72,13 +72,14 @@ static void report_none(struct doctor_context *x, int protocol, const struct end
 }
 
 /* The kernel's own lookup, for a client that comes in by a certain interface. */
-static void ask_kernel(struct doctor_context *x, const struct context_flow *flow)
+static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	struct sockdiag_socket found;
 	char text[ENDPOINT_TEXT_MAX], fix[CONTEXT_FIX_MAX], device[IFNAMSIZ] = "?";
 	struct intercept changed = *x->spec;
-	const struct context_listener *l = find_listener(x, flow->protocol, flow->to, true);
-	int answer = sockdiag_lookup(x->diag, flow->protocol, &flow->client, flow->to,
+	const struct endpoint *to = context_to(x, flow->client.family);
+	const struct context_listener *l = find_listener(x, flow->protocol, to, true);
+	int answer = sockdiag_lookup(x->diag, flow->protocol, &flow->client, to,
 				     flow->device->index, &found, NULL);
 
 	if (answer || !l)
@@ -89,7 +90,7 @@ static void ask_kernel(struct doctor_context *x, const struct context_flow *flow
 	context_report(x, gravity(x), meanwhile(x->spec), context_up(&changed, fix),
 		       "%s listens at %s, but only for packets from %s (SO_BINDTODEVICE), and "
 		       "not for those from %s",
-		       l->owner, endpoint_format(flow->to, text), device, flow->device->name);
+		       l->owner, endpoint_format(to, text), device, flow->device->name);
 }
 
 static void look(struct doctor_context *x, int protocol, const struct endpoint *to)
@@ -115,7 +116,7 @@ void check_listener_present(struct doctor_context *x)
 		look(x, protocols[i], &x->spec->to6);
 	}
 	for (unsigned i = 0; !x->findings && i < x->flows; i++)
-		if (x->flow[i].to)
+		if (endpoint_is_set(context_to(x, x->flow[i].client.family)))
 			ask_kernel(x, &x->flow[i]);
 	if (x->spec->divert_only)
 		context_ok(x, "only established sockets are handed their packets");

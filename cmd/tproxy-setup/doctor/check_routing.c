@@ -243,7 +243,7 @@ void check_routing_delivery(struct doctor_context *x)
 	bool fine = true;
 
 	for (unsigned i = 0; fine && i < x->flows; i++) {
-		const struct context_flow *flow = &x->flow[i];
+		const struct packet_path_flow *flow = &x->flow[i];
 		const struct route_question question = {
 			.source = flow->client,
 			.destination = flow->destination,
@@ -271,7 +271,7 @@ void check_routing_delivery(struct doctor_context *x)
 /* --- the servers' answers --------------------------------------------------------------------- */
 
 /* What comes back from the server to the client's address, by the interface of the upstream leg. */
-static bool check_answer(struct doctor_context *x, const struct context_flow *flow)
+static bool check_answer(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	const struct route_question question = {
 		.source = flow->destination,

@@ -76,7 +76,8 @@ static bool mark_breaks(const char *device)
 	       !(effective(device, "accept_local") && effective(device, "rp_filter") != 1);
 }
 
-static bool kernel_refuses(struct doctor_context *x, const struct context_flow *flow, uint32_t mark)
+static bool kernel_refuses(struct doctor_context *x, const struct packet_path_flow *flow,
+			   uint32_t mark)
 {
 	const struct route_question question = {
 		.source = flow->client,
@@ -128,7 +129,7 @@ static bool judged(const struct doctor_context *x, unsigned flow, bool upstream)
 void check_sysctl_src_valid_mark(struct doctor_context *x)
 {
 	for (unsigned i = 0; i < x->flows; i++) {
-		const struct context_flow *flow = &x->flow[i];
+		const struct packet_path_flow *flow = &x->flow[i];
 
 		/* IPv6 has no such check, and what goes by lo keeps its route. */
 		if (flow->client.family != AF_INET || flow->own)
@@ -200,7 +201,7 @@ void check_sysctl_rp_filter(struct doctor_context *x)
 	char seen[200];
 
 	for (unsigned i = 0; i < x->flows; i++) {
-		const struct context_flow *flow = &x->flow[i];
+		const struct packet_path_flow *flow = &x->flow[i];
 		const char *device = flow->device->name;
 		char client[ENDPOINT_TEXT_MAX];
 

@@ -238,7 +238,7 @@ static void choose_destination(struct doctor_context *x, const struct ifaddrs *a
 }
 
 /* The interface by which the upstream leg leaves. */
-static void find_upstream(struct doctor_context *x, struct context_flow *flow)
+static void find_upstream(struct doctor_context *x, struct packet_path_flow *flow)
 {
 	const struct route_question question = {
 		.destination = flow->destination,
@@ -260,15 +260,20 @@ bool context_wants(const struct doctor_context *x, int protocol)
 	return protocol == IPPROTO_TCP ? x->spec->tcp : x->spec->udp;
 }
 
+const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family)
+{
+	return family == AF_INET ? &x->spec->to4 : &x->spec->to6;
+}
+
 /* Complete the flow that has its addresses, and add it once for each protocol. */
-static void add_flow(struct doctor_context *x, struct context_flow *flow)
+static void add_flow(struct doctor_context *x, struct packet_path_flow *flow)
 {
 	const struct intercept *spec = x->spec;
-	const struct endpoint *to = flow->client.family == AF_INET ? &spec->to4 : &spec->to6;
 
+	flow->mark = spec->mark;
+	flow->upstream_mark = spec->upstream_mark.value;
 	flow->client.port = EXAMPLE_CLIENT_PORT;
 	flow->destination.port = spec->port.count ? spec->port.at[0].first : EXAMPLE_PORT;
-	flow->to = endpoint_is_set(to) ? to : NULL;
 	find_upstream(x, flow);
 	for (size_t i = 0; i < sizeof(protocols); i++) {
 		flow->protocol = protocols[i];
@@ -280,7 +285,7 @@ static void add_flow(struct doctor_context *x, struct context_flow *flow)
 static void add_flow_of(struct doctor_context *x, const struct ifaddrs *all,
 			const struct link *device, sa_family_t family)
 {
-	struct context_flow flow = { .device = device };
+	struct packet_path_flow flow = { .device = device };
 
 	if (!choose_client(x, all, device, family, &flow.client))
 		return;
@@ -291,7 +296,7 @@ static void add_flow_of(struct doctor_context *x, const struct ifaddrs *all,
 /* What this host opens, from the address that it uses towards that destination. */
 static void add_own_flow(struct doctor_context *x, const struct ifaddrs *all, sa_family_t family)
 {
-	struct context_flow flow = { .own = true, .device = &x->lo };
+	struct packet_path_flow flow = { .own = true, .device = &x->lo };
 
 	choose_destination(x, all, &x->lo, family, &flow.destination);
 	flow.destination.port = EXAMPLE_PORT;

@@ -12,9 +12,11 @@
 
 #include "base/endpoint.h"
 #include "firewall/firewall.h"
+#include "firewall/packet_path.h"
+#include "intercept/instance.h"
 #include "net/link.h"
 #include "net/sockdiag.h"
-#include "tproxy-setup/doctor/doctor.h"
+#include "tproxy-setup/doctor/finding.h"
 #include <net/if.h>
 #include <stdbool.h>
 
@@ -22,17 +24,6 @@
 #define CONTEXT_DEVICES_MAX   32
 #define CONTEXT_FLOWS_MAX     (4 * CONTEXT_DEVICES_MAX + 4)
 #define CONTEXT_LISTENERS_MAX 64
-
-/* A connection that the specification is about: an example, of one protocol, family and interface. The
- * addresses are of its prefixes, or of the networks of the interfaces where it has none. */
-struct context_flow {
-	uint8_t protocol;	   /* IPPROTO_TCP or IPPROTO_UDP */
-	bool own;		   /* opened by this host itself (--local): it comes in by lo */
-	const struct link *device; /* where it comes in */
-	struct link upstream;	   /* by which it goes on; no name: unknown */
-	struct endpoint client, destination;
-	const struct endpoint *to; /* the listener of this family; not set with divert_only */
-};
 
 /* A socket that listens at a port that the rules deliver to, at whatever address. */
 struct context_listener {
@@ -53,7 +44,9 @@ struct doctor_context {
 	struct link lo;
 	struct link device[CONTEXT_DEVICES_MAX]; /* where packets come in */
 	unsigned devices;
-	struct context_flow flow[CONTEXT_FLOWS_MAX];
+	/* Example connections that the specification is about. The addresses are of its prefixes, or of
+	 * the networks of the interfaces where it has none. */
+	struct packet_path_flow flow[CONTEXT_FLOWS_MAX];
 	unsigned flows;
 	struct context_listener listener[CONTEXT_LISTENERS_MAX];
 	unsigned listeners;
@@ -71,6 +64,9 @@ void context_close(struct doctor_context *x);
 
 /* Does the specification have that protocol (IPPROTO_TCP, IPPROTO_UDP)? */
 bool context_wants(const struct doctor_context *x, int protocol);
+
+/* Where the rules deliver that family's connections; not set with divert_only. */
+const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family);
 
 /* Report a finding of the check that runs. `why` and `fix` are complete texts. */
 void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,

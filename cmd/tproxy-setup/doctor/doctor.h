@@ -12,23 +12,11 @@
 #include "base/report.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
+#include "tproxy-setup/doctor/finding.h"
 #include <stdbool.h>
-
-/* ok: as it should be; warn: works, or cannot be decided, and should be known; fail: it breaks. */
-enum doctor_severity { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 
 /* `ok`, `warn`, `fail`. */
 const char *doctor_severity_name(enum doctor_severity severity);
-
-/* What a check found. Texts are borrowed for the duration of the call. */
-struct doctor_finding {
-	const char *check; /* `src-valid-mark`; a check may have several findings */
-	enum doctor_severity severity;
-	const char *evidence; /* what was seen, and where */
-	const char *why;      /* why it matters; "" when ok */
-	const char *fix;      /* the command (for sh) that mends it; "" when ok */
-};
-typedef void doctor_listener(const struct doctor_finding *finding, void *context);
 
 /*
  * Examine the machine for `spec` (validated and decided), which is that of the installed instance when
