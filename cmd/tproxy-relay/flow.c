@@ -286,17 +286,6 @@ static unsigned reading(uint32_t events)
 }
 
 /*
- * Urgent data is passed on in its place; the mark is not. Client sockets have SO_OOBINLINE from their
- * listener; the rare upstream that sends any gets it when epoll tells.
- */
-static void take_urgent(struct flow *f, enum flow_end side)
-{
-	int on = 1;
-
-	setsockopt(f->side[side].fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
-}
-
-/*
  * The first data of a connection leaves at once anyway, and the last with its FIN. In between Nagle's
  * algorithm could keep it back; many connections never get there.
  */
@@ -326,8 +315,6 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 	bool failed = events & (EPOLLERR | EPOLLHUP);
 	enum step step = STEP_ON;
 
-	if (events & EPOLLPRI)
-		take_urgent(f, side);
 	if (side == FLOW_CLIENT && !f->nodelay && f->pump[FLOW_UP].bytes && !(events & EPOLLRDHUP))
 		set_nodelay(f);
 	if (reading(events) && !pump_is_full(&f->pump[side]))

@@ -10,6 +10,12 @@
  * A pipe is borrowed for one call and given back empty; it stays with the pump only while the receiver
  * takes no more. It is filled only when it is empty: then EAGAIN means that the socket is empty, never
  * that the pipe is full. SPLICE_F_MORE is never set: it would cork the last bytes for 200 ms.
+ *
+ * splice() stops at an urgent mark. It then fails with EAGAIN or, when FIN is in the queue as well,
+ * returns 0 (tcp_splice_read() in net/ipv4/tcp.c). Only recv() tells an end of data from a mark, and it
+ * goes on behind the mark because the sockets have SO_OOBINLINE.
+ *
+ * Where splice() refuses, the pump copies from then on, and what a pipe holds is read out of it.
  */
 #include "tproxy-relay/pump.h"
 #include <errno.h>
@@ -17,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define SMALL_SPLICE  16384
 #define SMALL_SPLICES 3 /* in a row, after the first */
@@ -37,22 +44,39 @@ bool pump_is_full(const struct pump *w)
 	return w->held != NULL;
 }
 
+/* Is it only that there is nothing to read, or no room, at this moment? A call that was interrupted tells
+ * nothing of that: it is made again. */
 static bool is_transient(int error)
 {
-	return error == EAGAIN || error == EINTR;
+	return error == EAGAIN;
+}
+
+/* Is it splice() that cannot do this, rather than a socket that has failed? */
+static bool is_refusal(int error)
+{
+	return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOMEM;
 }
 
 /* ---- copying ---- */
 
-static enum pump_result hold(struct pump *w, const char *data, size_t length)
+static struct pump_held *new_held(size_t length)
 {
 	struct pump_held *held = malloc(sizeof(*held) + length);
 
 	if (!held)
-		return PUMP_NO_MEMORY;
+		return NULL;
 	held->start = 0;
 	held->end = length;
 	held->preface = 0;
+	return held;
+}
+
+static enum pump_result hold(struct pump *w, const char *data, size_t length)
+{
+	struct pump_held *held = new_held(length);
+
+	if (!held)
+		return PUMP_NO_MEMORY;
 	memcpy(held->data, data, length);
 	w->held = held;
 	return PUMP_FULL;
@@ -61,7 +85,7 @@ static enum pump_result hold(struct pump *w, const char *data, size_t length)
 /* Send as much as the receiver takes; -1 when it has failed. */
 static ssize_t send_some(struct pump *w, int to, const char *data, size_t length, int flags)
 {
-	ssize_t sent = send(to, data, length, flags | MSG_NOSIGNAL);
+	ssize_t sent = TEMP_FAILURE_RETRY(send(to, data, length, flags | MSG_NOSIGNAL));
 
 	if (sent > 0)
 		w->bytes += (uint64_t)sent;
@@ -96,7 +120,7 @@ static enum pump_result push_copy(struct pump *w, int to, bool more)
 static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_tools *tools,
 				  bool last)
 {
-	ssize_t sent, got = recv(from, tools->buffer, PUMP_BUFFER, 0);
+	ssize_t sent, got = TEMP_FAILURE_RETRY(recv(from, tools->buffer, PUMP_BUFFER, 0));
 	bool filled = got == PUMP_BUFFER;
 
 	if (got == 0)
@@ -118,20 +142,11 @@ static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_
 
 /* ---- splicing ---- */
 
-static enum pump_result drain_pipe(struct pump *w, struct pipe *pipe, int to)
+static ssize_t move(int from, int to, size_t most)
 {
-	while (pipe->held) {
-		ssize_t moved = splice(pipe->from, NULL, to, NULL, pipe->held,
-				       SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	const unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
 
-		if (moved < 0)
-			return is_transient(errno) ? PUMP_FULL : PUMP_TO_FAILED;
-		if (moved == 0)
-			return PUMP_FULL;
-		pipe->held -= (size_t)moved;
-		w->bytes += (uint64_t)moved;
-	}
-	return PUMP_ON;
+	return TEMP_FAILURE_RETRY(splice(from, NULL, to, NULL, most, flags));
 }
 
 static void keep_pipe(struct pump *w, struct pipe *pipe)
@@ -160,39 +175,68 @@ static void note_splice(struct pump *w, size_t moved)
 		pump_rest(w);
 }
 
-static enum pump_result push_pipe(struct pump *w, int to, struct pump_tools *tools)
+/* splice() does not take to this receiver: hold a copy of what the pipe holds. */
+static enum pump_result unload(struct pump *w, struct pipe *pipe, struct pump_tools *tools)
 {
-	enum pump_result result = drain_pipe(w, w->pipe, to);
+	size_t length = pipe->held;
+	struct pump_held *held = new_held(length);
+	bool whole = held &&
+		     TEMP_FAILURE_RETRY(read(pipe->from, held->data, length)) == (ssize_t)length;
 
-	if (result == PUMP_ON)
-		give_back(w, w->pipe, tools);
-	return result;
+	if (whole)
+		pipe->held = 0;
+	else
+		free(held);
+	give_back(w, pipe, tools);
+	w->copies = true;
+	w->held = whole ? held : NULL;
+	return whole ? PUMP_FULL : PUMP_NO_MEMORY;
+}
+
+/* Pass on what the pipe holds, and give it back unless the receiver takes no more. */
+static enum pump_result drain_pipe(struct pump *w, struct pipe *pipe, int to,
+				   struct pump_tools *tools)
+{
+	ssize_t moved = 1;
+
+	while (pipe->held && moved > 0) {
+		moved = move(pipe->from, to, pipe->held);
+		if (moved <= 0)
+			break;
+		pipe->held -= (size_t)moved;
+		w->bytes += (uint64_t)moved;
+	}
+	if (moved < 0 && is_refusal(errno))
+		return unload(w, pipe, tools);
+	if (pipe->held && (moved == 0 || is_transient(errno))) {
+		keep_pipe(w, pipe);
+		return PUMP_FULL;
+	}
+	give_back(w, pipe, tools);
+	return moved < 0 ? PUMP_TO_FAILED : PUMP_ON;
 }
 
 static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_tools *tools,
-				  struct pipe *pipe)
+				  struct pipe *pipe, bool last)
 {
-	ssize_t got = splice(from, NULL, pipe->to, NULL, PIPES_SIZE,
-			     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	ssize_t got = move(from, pipe->to, PIPES_SIZE);
 	enum pump_result result;
 
-	if (got <= 0) {
-		give_back(w, pipe, tools);
-		if (got == 0)
-			return PUMP_ENDED;
-		if (!is_transient(errno))
-			return PUMP_FROM_FAILED;
+	if (got > 0) {
+		note_splice(w, (size_t)got);
+		pipe->held = (size_t)got;
+		result = drain_pipe(w, pipe, to, tools);
+		return result == PUMP_ON ? PUMP_SHORT : result;
+	}
+	give_back(w, pipe, tools);
+	if (got < 0 && is_transient(errno)) {
 		note_splice(w, 0); /* also where urgent data stops splice(): it takes a recv() */
 		return PUMP_EMPTY;
 	}
-	note_splice(w, (size_t)got);
-	pipe->held = (size_t)got;
-	result = drain_pipe(w, pipe, to);
-	if (result == PUMP_FULL)
-		keep_pipe(w, pipe);
-	else
-		give_back(w, pipe, tools);
-	return result == PUMP_ON ? PUMP_SHORT : result;
+	if (got < 0 && !is_refusal(errno))
+		return PUMP_FROM_FAILED;
+	w->copies = got < 0;
+	return pull_copy(w, from, to, tools, last);
 }
 
 /* ---- either ---- */
@@ -201,21 +245,21 @@ enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, boo
 {
 	if (!pump_is_full(w))
 		return PUMP_ON;
-	return w->piped ? push_pipe(w, to, tools) : push_copy(w, to, more);
+	return w->piped ? drain_pipe(w, w->pipe, to, tools) : push_copy(w, to, more);
 }
 
 enum pump_result pump_pull(struct pump *w, int from, int to, struct pump_tools *tools, bool last)
 {
-	struct pipe *pipe = w->bulk ? pipes_take(&tools->pipes) : NULL;
+	struct pipe *pipe = w->bulk && !w->copies ? pipes_take(&tools->pipes) : NULL;
 
 	if (pipe)
-		return pull_pipe(w, from, to, tools, pipe);
+		return pull_pipe(w, from, to, tools, pipe, last);
 	return pull_copy(w, from, to, tools, last);
 }
 
 enum pump_result pump_take(struct pump *w, int from, struct pump_tools *tools)
 {
-	ssize_t got = recv(from, tools->buffer, PUMP_BUFFER, 0);
+	ssize_t got = TEMP_FAILURE_RETRY(recv(from, tools->buffer, PUMP_BUFFER, 0));
 
 	if (got == 0)
 		return PUMP_ENDED;

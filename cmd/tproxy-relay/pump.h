@@ -28,14 +28,15 @@ struct pump {
 		struct pump_held *held; /* what the receiver did not take, a copy */
 		struct pipe *pipe;	/* the same, in a pipe (piped) */
 	};
-	uint64_t bytes : 56; /* that the receiver has taken */
+	uint64_t bytes : 55; /* that the receiver has taken */
 	uint64_t piped : 1;
-	uint64_t bulk : 1;  /* splice rather than copy */
-	uint64_t large : 1; /* the last read filled the buffer */
-	uint64_t small : 2; /* small splices in a row */
-	uint64_t last : 1;  /* FIN is in the sender's queue: no more can come */
-	uint64_t ended : 1; /* FIN was read */
-	uint64_t shut : 1;  /* FIN was passed on */
+	uint64_t bulk : 1;   /* splice rather than copy */
+	uint64_t copies : 1; /* splice() has refused: copy, also in bulk */
+	uint64_t large : 1;  /* the last read filled the buffer */
+	uint64_t small : 2;  /* small splices in a row */
+	uint64_t last : 1;   /* FIN is in the sender's queue: no more can come */
+	uint64_t ended : 1;  /* FIN was read */
+	uint64_t shut : 1;   /* FIN was passed on */
 };
 
 enum pump_result {
@@ -60,7 +61,8 @@ enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, boo
 
 /*
  * Read once and send it on. Nothing must be held. last: what is there is all, and FIN follows it: a read
- * that does not fill the buffer is then PUMP_ENDED without another that finds FIN.
+ * that does not fill the buffer is then PUMP_ENDED without another that finds FIN. The sender has
+ * SO_OOBINLINE: PUMP_ENDED is what a recv() has found, never a splice(), which also stops at urgent data.
  */
 enum pump_result pump_pull(struct pump *w, int from, int to, struct pump_tools *tools, bool last);
 

@@ -448,6 +448,10 @@ static enum transparent_kept kept_of(const struct endpoint *source,
 static int prepare_upstream(int fd, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
+	/* From the first byte on: urgent data that is read without it loses its byte. */
+	*call = "setsockopt(SO_OOBINLINE)";
+	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+		return -1;
 	*call = "setsockopt(SO_MARK)";
 	if (transparent_set_mark(fd, options->mark) < 0)
 		return -1;
