@@ -731,6 +731,44 @@ while True:
     s.send(b"y")
     held.append(s)'
 
+# relay_with FAULT: one of whose calls fails so.
+relay_with() {
+	rm -f "$OUT/fired"
+	bg relay proxy env TPROXY_FAULT="$1" TPROXY_FAULT_LOG="$OUT/fired" "$TPROXY_BIN/fault/tproxy-relay" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+}
+
+# all_done N: the fault has happened, and N connections ended well.
+all_done() {
+	stop relay
+	assert_file_exist "$OUT/fired"
+	assert_equal "$(grep -cE ' close .* done$' "$OUT/relay.out")" "$1"
+}
+
+@test "splice() that is refused, at whichever end, is no reason to end a connection: bulk is copied" {
+	# The first splice of a transfer fills the pipe, the second empties it.
+	for fault in splice:1+:EINVAL splice:2:EINVAL splice:4+:EINVAL splice:1:ENOSYS splice:2:EOPNOTSUPP \
+		splice:3:ENOMEM; do
+		relay_with "$fault"
+		bulk_arrives
+		all_done 2
+	done
+}
+
+@test "a call that is interrupted says nothing about the connection: it is made again" {
+	for fault in splice:1:EINTR splice:2:EINTR; do
+		relay_with "$fault"
+		bulk_arrives
+		all_done 2
+	done
+	peer server server serve 8002 recv:a send:b recv:c send:d recv:e send:f eof close
+	for fault in accept4:1 recv:1 recv:2 recv:3 recv:4 recv:5 recv:6 send:1 send:2 send:3 send:4; do
+		relay_with "$fault:EINTR"
+		run -0 on client "$PEER" connect "$V4" 8002 send:a recv:b send:c recv:d send:e recv:f fin eof
+		all_done 1
+	done
+}
+
 @test "as many connections as 20,000 descriptors allow: the next ones wait, none is lost" {
 	local most used
 	bg server server python3 -c "$TELL"
