@@ -300,9 +300,9 @@ static void tell_removal(const char *name, const struct instance_removal *remova
 		report_notice("%s: %ld connection%s reset", name, removal->destroyed,
 			      removal->destroyed == 1 ? " was" : "s were");
 	if (removal->kept)
-		report_warning("%s: %ld connections could not be ended (%s); they will hang until "
-			       "they time out",
-			       name, removal->kept,
+		report_warning("%s: %ld socket%s could not be ended (%s); their connections will "
+			       "hang until they time out",
+			       name, removal->kept, removal->kept == 1 ? "" : "s",
 			       report_text(&removal->kept_why, reason, sizeof(reason)));
 }
 

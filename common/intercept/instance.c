@@ -183,7 +183,6 @@ struct neighbours {
 	const struct intercept *spec; /* ours */
 	int (*judge)(struct neighbours *n, const struct intercept *other);
 	bool contents;
-	unsigned count;
 	struct route_state shares[2]; /* what another instance uses, too, per family */
 	struct failure *why;
 };
@@ -197,8 +196,6 @@ static int visit_neighbour(const char *name, void *context)
 	if (!strcmp(name, n->spec->name))
 		return 0;
 	result = nft_read(n->kernel->rules, name, n->contents, &state, n->why);
-	if (!result && state.present)
-		n->count++;
 	if (!result && state.readable)
 		result = n->judge(n, &state.spec);
 	nft_state_free(&state);
@@ -660,40 +657,120 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Phase 2: wait until no connection needs the divert rules, or end those that do. */
+/* The other installed instances, lists and all: whose connections are to be left alone. */
+struct others {
+	struct instance *kernel;
+	const char *name; /* ours */
+	struct intercept *at;
+	size_t count;
+	struct failure *why;
+};
+
+/* One whose specification cannot be read may be about anything. */
+static void assume_anything(struct intercept *spec)
+{
+	spec->divert_only = spec->ipv4 = spec->ipv6 = spec->tcp = spec->udp = true;
+}
+
+static int add_other(const char *name, void *context)
+{
+	struct others *o = context;
+	struct nft_state state;
+	struct intercept *grown;
+	int err;
+
+	if (!strcmp(name, o->name))
+		return 0;
+	err = nft_read(o->kernel->rules, name, true, &state, o->why);
+	grown = err || !state.present ? NULL : realloc(o->at, (o->count + 1) * sizeof(*grown));
+	if (!err && state.present && !grown)
+		err = report_fail(o->why, ENOMEM, "realloc", "instances");
+	if (!grown) {
+		nft_state_free(&state);
+		return err;
+	}
+	o->at = grown;
+	o->at[o->count] = state.spec;
+	if (!state.readable)
+		assume_anything(&o->at[o->count]);
+	o->count++;
+	return 0;
+}
+
+static int find_others(struct instance *kernel, const char *name, struct others *o,
+		       struct failure *why)
+{
+	*o = (struct others){ .kernel = kernel, .name = name, .why = why };
+	return nft_each(kernel->rules, add_other, o, why);
+}
+
+static void free_others(struct others *o)
+{
+	for (size_t i = 0; i < o->count; i++)
+		intercept_free(&o->at[i]);
+	free(o->at);
+}
+
+/* One look at the instance's connections, among those of others. */
+static int look_at_connections(const struct intercept *spec, const struct others *others,
+			       bool destroy, struct drain *drained,
+			       struct instance_removal *removal, struct failure *why)
+{
+	const struct legs_question question = {
+		.route = others->kernel->route,
+		.spec = spec,
+		.other = others->at,
+		.others = others->count,
+	};
+
+	if (drain_look(&question, destroy, drained, why))
+		return -1;
+	removal->kept = (long)drained->kept;
+	removal->kept_why = drained->why;
+	if (destroy && drained->sockets > drained->kept)
+		removal->destroyed += (long)drained->connections;
+	return 0;
+}
+
+/* Until no connection needs the divert rules, or drain_ms are over; then `destroy`, until those are gone
+ * that can be ended. 1 when none is left, 0 when the time is over, or -1 with *why. */
+static int wait_for_connections(const struct intercept *spec, const struct others *others,
+				uint64_t ms, bool destroy, const volatile sig_atomic_t *hurry,
+				struct instance_removal *removal, struct failure *why)
+{
+	const struct timespec pause = { .tv_nsec = DRAIN_POLL_MS * 1000000L };
+	uint64_t start = now_ms();
+	struct drain left;
+
+	for (;;) {
+		if (look_at_connections(spec, others, destroy, &left, removal, why))
+			return -1;
+		if (left.sockets <= left.kept)
+			return 1;
+		if (now_ms() - start >= ms || (!destroy && hurry && *hurry))
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Phase 2: wait until no connection needs the divert rules, or end those that do. Who else is installed
+ * is asked again then. */
 static int drain(struct instance *kernel, const struct intercept *spec, uint64_t drain_ms,
 		 const volatile sig_atomic_t *hurry, struct instance_removal *removal,
 		 struct failure *why)
 {
-	const struct timespec pause = { .tv_nsec = DRAIN_POLL_MS * 1000000L };
-	uint64_t start = now_ms();
-	struct neighbours n;
-	long left;
+	struct others others;
+	int done = 0;
 
-	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
-		return -1;
-	for (;;) {
-		uint64_t waited = now_ms() - start;
-		bool destroy = waited >= drain_ms;
-
-		if (hurry && *hurry && !destroy) {
-			drain_ms = waited;
-			destroy = true;
-		}
-		left = drain_sockets(kernel->route, spec, !n.count, destroy, &removal->kept,
-				     &removal->kept_why);
-
-		if (left < 0) {
-			*why = removal->kept_why;
-			return -1;
-		}
-		if (destroy && left > removal->kept)
-			removal->destroyed += left - removal->kept;
-		if (left <= removal->kept || waited >= drain_ms + DRAIN_DESTROY_MS)
-			break;
-		nanosleep(&pause, NULL);
+	for (int destroy = !drain_ms; !done && destroy < 2; destroy++) {
+		done = find_others(kernel, spec->name, &others, why);
+		if (!done)
+			done = wait_for_connections(spec, &others,
+						    destroy ? DRAIN_DESTROY_MS : drain_ms, destroy,
+						    hurry, removal, why);
+		free_others(&others);
 	}
-	return 0;
+	return done < 0 ? -1 : 0;
 }
 
 /* Phase 3: nothing needs them any more. */
@@ -755,16 +832,14 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 static int is_drained(struct instance *kernel, const struct intercept *spec,
 		      struct instance_removal *removal, struct failure *why)
 {
-	struct neighbours n;
-	long left;
+	struct others others;
+	struct drain left;
+	int err = find_others(kernel, spec->name, &others, why);
 
-	if (meet_neighbours(kernel, spec, false, judge_sharing, &n, why))
-		return -1;
-	left = drain_sockets(kernel->route, spec, !n.count, false, &removal->kept,
-			     &removal->kept_why);
-	if (left < 0)
-		*why = removal->kept_why;
-	return left < 0 ? -1 : !left;
+	if (!err)
+		err = look_at_connections(spec, &others, false, &left, removal, why);
+	free_others(&others);
+	return err ? -1 : !left.sockets;
 }
 
 /* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use. The

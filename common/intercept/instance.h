@@ -80,7 +80,7 @@ struct instance_removal {
 	bool found;	/* there was something to remove */
 	bool replaced;	/* `up` put it back during the drain: it was left alone */
 	long destroyed; /* connections that were ended with a reset */
-	long kept;	/* connections that could not be ended */
+	long kept;	/* sockets that could not be ended */
 	struct failure kept_why;
 };
 

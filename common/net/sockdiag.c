@@ -20,6 +20,9 @@
 /* Bit 5 of the first byte of struct inet_diag_sockopt, whose bit-fields name it `transparent`. */
 #define SOCKOPT_TRANSPARENT 0x20
 
+/* Bit 0 of its second byte, `bind_address_no_port`. */
+#define SOCKOPT_LATE_PORT 0x01
+
 struct sockdiag {
 	struct netlink *netlink;
 };
@@ -86,6 +89,12 @@ static enum sockdiag_flag get_transparent(struct nlattr *sockopt)
 									 : SOCKDIAG_NO;
 }
 
+static bool get_late_port(struct nlattr *sockopt)
+{
+	return sockopt && nla_len(sockopt) > 1 &&
+	       ((const uint8_t *)nla_data(sockopt))[1] & SOCKOPT_LATE_PORT;
+}
+
 /* From the kernel's message to our own structure. False: not a message of inet_diag. */
 static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
 {
@@ -102,6 +111,7 @@ static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_
 		.peer = get_endpoint(m, m->id.idiag_dst, m->id.idiag_dport),
 		.interface = m->id.idiag_if,
 		.transparent = get_transparent(at[INET_DIAG_SOCKOPT]),
+		.late_port = get_late_port(at[INET_DIAG_SOCKOPT]),
 		.cookie = (uint64_t)m->id.idiag_cookie[1] << 32 | m->id.idiag_cookie[0],
 		.inode = m->idiag_inode,
 		.uid = m->idiag_uid,
@@ -139,12 +149,22 @@ static void take_socket(struct nlmsghdr *message, void *context)
 		answer->verdict = answer->visit(&s, answer->context);
 }
 
+/* A program for inet_diag_bc_run(): what was bound to a port by hand. Of each step `yes` and `no` say how
+ * many bytes on it goes; exactly to the end takes a socket, beyond it leaves it out, which only `no` may
+ * (inet_diag_bc_audit()), and a jump is never true. */
+static const struct inet_diag_bc_op only_bound[2] = {
+	{ INET_DIAG_BC_AUTO, sizeof(*only_bound), sizeof(only_bound) },
+	{ INET_DIAG_BC_JMP, sizeof(*only_bound), 2 * sizeof(*only_bound) },
+};
+
 static int send_request(struct sockdiag *diag, int type, int flags, const void *request,
-			size_t size, struct answer *answer)
+			size_t size, bool bound, struct answer *answer)
 {
 	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
 
-	if (message && nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO)) {
+	if (message && (nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO) ||
+			(bound && nla_put(message, INET_DIAG_REQ_BYTECODE, sizeof(only_bound),
+					  &only_bound)))) {
 		nlmsg_free(message);
 		message = NULL;
 	}
@@ -155,17 +175,20 @@ static int send_request(struct sockdiag *diag, int type, int flags, const void *
 static int ask(struct sockdiag *diag, int type, int flags, const struct inet_diag_req_v2 *request,
 	       struct answer *answer)
 {
-	return send_request(diag, type, flags, request, sizeof(*request), answer);
+	return send_request(diag, type, flags, request, sizeof(*request), false, answer);
 }
 
 /* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds on a
  * machine with much memory, however few they are. Only the older request has both families in one
  * (inet_diag_dump_compat(): AF_UNSPEC). */
-static int ask_mixed(struct sockdiag *diag, unsigned states, struct answer *answer)
+static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter,
+		     struct answer *answer)
 {
-	const struct inet_diag_req request = { .idiag_family = AF_INET, .idiag_states = states };
+	const struct inet_diag_req request = { .idiag_family = AF_INET,
+					       .idiag_states = filter->states };
 
-	return send_request(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request), answer);
+	return send_request(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request),
+			    filter->bound, answer);
 }
 
 int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
@@ -174,8 +197,7 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 	static const int families[] = { AF_INET, AF_INET6 };
 	struct answer answer = { filter->protocol, visit, context, 0 };
 
-	if (filter->mixed && filter->protocol == IPPROTO_TCP &&
-	    !ask_mixed(diag, filter->states, &answer))
+	if (filter->mixed && filter->protocol == IPPROTO_TCP && !ask_mixed(diag, filter, &answer))
 		return answer.verdict;
 	for (size_t i = 0; i < 2 && !answer.verdict; i++) {
 		struct inet_diag_req_v2 request = {
@@ -187,7 +209,8 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 
 		if (filter->family != AF_UNSPEC && filter->family != families[i])
 			continue;
-		err = ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &answer);
+		err = send_request(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, sizeof(request),
+				   filter->bound, &answer);
 		if (err == -ENOENT && filter->family == AF_UNSPEC && families[i] == AF_INET6)
 			continue; /* a kernel without IPv6 */
 		if (err < 0)

@@ -6,6 +6,8 @@
  * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options and
  * inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
  * generation, so a socket that moves between hash chains meanwhile may be seen twice or not at all.
+ * Which side opened a connection shows in SOCK_BINDPORT_LOCK: sk_clone_lock() clears it in what
+ * accept() gives, bind() to a port sets it; only a filter can ask for it (INET_DIAG_BC_AUTO).
  * libnl-3 builds and parses the messages; libnl-idiag lacks what is needed here.
  */
 #ifndef TPROXY_NET_SOCKDIAG_H
@@ -33,6 +35,7 @@ struct sockdiag_socket {
 	uint32_t mark;	    /* valid when has_mark */
 	bool has_mark;
 	enum sockdiag_flag transparent;
+	bool late_port; /* IP_BIND_ADDRESS_NO_PORT: bound to an address, the port chosen by connect() */
 	uint64_t cookie;
 	uint32_t inode; /* 0: no owner (TIME_WAIT, SYN_RECV, orphan) */
 	uid_t uid;
@@ -47,6 +50,7 @@ struct sockdiag_filter {
 	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
 	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
 	bool mixed;	 /* TCP, both families: in any order, for half the price */
+	bool bound;	 /* only those bound to a port by hand: nothing that accept() gave */
 };
 
 /* An open channel to the network namespace it was opened in. */
