@@ -5,6 +5,7 @@
  */
 #include "tproxy-listen/service.h"
 
+#include "base/defaults.h"
 #include "socket/takeover.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -416,7 +417,7 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 	};
 
 	if (marked &&
-	    (config->listener_mark.value & TRANSPARENT_MARK.mask) == TRANSPARENT_MARK.value)
+	    (config->listener_mark.value & DEFAULT_MARK.mask) == DEFAULT_MARK.value)
 		report_warning("--listener-mark: this is the mark of intercepted packets: answers "
 			       "would be delivered to this host");
 	if (open_group(&s->listeners, &how, config, why) < 0)

@@ -3,6 +3,7 @@
  * tproxy-relay - carry each intercepted connection on to where it was going, with the client's own
  * address as source.
  */
+#include "base/defaults.h"
 #include "base/options.h"
 #include "process/command.h"
 #include "process/privilege.h"
@@ -350,7 +351,7 @@ static bool is_inetd(char **argv)
 int main(int argc, char **argv)
 {
 	struct config config = {
-		.upstream_mark = TRANSPARENT_UPSTREAM_MARK,
+		.upstream_mark = DEFAULT_UPSTREAM_MARK,
 		.on_clash = 1,
 		.connect_timeout = 10 * 1000,
 		.idle_timeout = (2 * 60 + 5) * 60 * 1000,

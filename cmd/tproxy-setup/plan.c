@@ -2,7 +2,7 @@
 #include "tproxy-setup/plan.h"
 
 #include "intercept/nft_text.h"
-#include "socket/transparent.h"
+#include "net/route.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -42,9 +42,9 @@ void plan_ip(const struct intercept *spec, FILE *out)
 		if (!wants(spec, &tools[i]))
 			continue;
 		fprintf(out, "%s route add local default dev lo table %u proto %d\n", tools[i].ip,
-			spec->table, TRANSPARENT_PROTOCOL);
+			spec->table, ROUTE_PROTOCOL);
 		fprintf(out, "%s rule add pref %u fwmark %s lookup %u protocol %d\n", tools[i].ip,
-			spec->pref, mark, spec->table, TRANSPARENT_PROTOCOL);
+			spec->pref, mark, spec->table, ROUTE_PROTOCOL);
 	}
 }
 
@@ -424,12 +424,11 @@ static json_t *routing_json(const struct intercept *spec)
 	for (size_t i = 0; i < TOOLS; i++)
 		if (wants(spec, &tools[i]))
 			json_array_append_new(
-				list,
-				json_pack("{s:s,s:i,s:s,s:i,s:i}", "family",
-					  tools[i].family == AF_INET ? "ipv4" : "ipv6", "pref",
-					  (int)spec->pref, "mark",
-					  quantity_format_mark(&spec->mark, mark), "table",
-					  (int)spec->table, "protocol", TRANSPARENT_PROTOCOL));
+				list, json_pack("{s:s,s:i,s:s,s:i,s:i}", "family",
+						tools[i].family == AF_INET ? "ipv4" : "ipv6",
+						"pref", (int)spec->pref, "mark",
+						quantity_format_mark(&spec->mark, mark), "table",
+						(int)spec->table, "protocol", ROUTE_PROTOCOL));
 	return list;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "intercept/intercept.h"
 
-#include "socket/transparent.h"
+#include "base/defaults.h"
 #include <ctype.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -52,11 +52,11 @@ void intercept_init(struct intercept *spec)
 	spec->ipv4 = spec->ipv6 = true;
 	spec->tcp = true;
 	spec->zone = CONNTRACK_OFF;
-	spec->mark = TRANSPARENT_MARK;
-	spec->upstream_mark = TRANSPARENT_UPSTREAM_MARK;
-	spec->table = TRANSPARENT_TABLE;
-	spec->pref = TRANSPARENT_PREFERENCE;
-	spec->ct_zone = TRANSPARENT_CT_ZONE;
+	spec->mark = DEFAULT_MARK;
+	spec->upstream_mark = DEFAULT_UPSTREAM_MARK;
+	spec->table = DEFAULT_TABLE;
+	spec->pref = DEFAULT_PREFERENCE;
+	spec->ct_zone = DEFAULT_CT_ZONE;
 }
 
 void intercept_free(struct intercept *spec)
@@ -362,7 +362,7 @@ static int check_numbers(const struct intercept *spec, struct failure *why)
 		return report_refuse(why,
 				     "--table %u: the system's own table; use another, as "
 				     "%d",
-				     spec->table, TRANSPARENT_TABLE);
+				     spec->table, DEFAULT_TABLE);
 	if (!spec->pref || spec->pref >= MAIN_PREFERENCE)
 		return report_refuse(why,
 				     "--pref %u: a rule must stand after 0 (local) and before "

@@ -2,7 +2,6 @@
 #include "net/route.h"
 
 #include "net/netlink.h"
-#include "socket/transparent.h"
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
@@ -78,7 +77,7 @@ static struct nl_msg *build_rule(int type, int flags, const struct route_plan *p
 	    !nla_put_u32(message, FRA_FWMARK, plan->mark.value) &&
 	    !nla_put_u32(message, FRA_FWMASK, plan->mark.mask) &&
 	    !nla_put_u32(message, FRA_TABLE, plan->table) &&
-	    !nla_put_u8(message, FRA_PROTOCOL, TRANSPARENT_PROTOCOL))
+	    !nla_put_u8(message, FRA_PROTOCOL, ROUTE_PROTOCOL))
 		return message;
 	nlmsg_free(message);
 	return NULL;
@@ -89,7 +88,7 @@ static struct nl_msg *build_route(int type, int flags, const struct route_plan *
 	struct rtmsg header = {
 		.rtm_family = (uint8_t)plan->family,
 		.rtm_table = plan->table < 256 ? (uint8_t)plan->table : RT_TABLE_UNSPEC,
-		.rtm_protocol = TRANSPARENT_PROTOCOL,
+		.rtm_protocol = ROUTE_PROTOCOL,
 		.rtm_scope = plan->family == AF_INET ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE,
 		.rtm_type = RTN_LOCAL,
 	};
@@ -296,14 +295,14 @@ int route_own_addresses(struct route *route, struct cidr_list *list, struct fail
 
 static bool is_our_rule(const struct entry *e, const struct route_plan *plan)
 {
-	return e->protocol == TRANSPARENT_PROTOCOL && e->action == FR_ACT_TO_TBL &&
+	return e->protocol == ROUTE_PROTOCOL && e->action == FR_ACT_TO_TBL &&
 	       e->plan.table == plan->table && e->plan.pref == plan->pref &&
 	       e->plan.mark.value == plan->mark.value && e->plan.mark.mask == plan->mark.mask;
 }
 
 static bool is_our_route(const struct entry *e)
 {
-	return e->protocol == TRANSPARENT_PROTOCOL && e->type == RTN_LOCAL && !e->dst_length &&
+	return e->protocol == ROUTE_PROTOCOL && e->type == RTN_LOCAL && !e->dst_length &&
 	       e->oif == if_nametoindex("lo");
 }
 
@@ -318,7 +317,7 @@ static void look_at_rules(const struct entries *list, const struct route_plan *p
 		if (is_our_rule(e, plan))
 			state->rule = true;
 		else if (e->plan.table == plan->table && e->action == FR_ACT_TO_TBL &&
-			 e->protocol != TRANSPARENT_PROTOCOL)
+			 e->protocol != ROUTE_PROTOCOL)
 			snprintf(conflict, 160,
 				 "a rule that is not ours leads to it: `ip %srule: %u: fwmark %s "
 				 "lookup %u`",
@@ -458,7 +457,7 @@ static int visit_entries(const struct entries *list, bool rules, route_visitor *
 	for (size_t i = 0; !result && i < list->count; i++) {
 		const struct entry *e = &list->at[i];
 
-		if (e->protocol == TRANSPARENT_PROTOCOL &&
+		if (e->protocol == ROUTE_PROTOCOL &&
 		    (rules ? e->action == FR_ACT_TO_TBL : is_our_route(e)))
 			result = visit(&e->plan, &which, context);
 	}
@@ -475,8 +474,7 @@ int route_each(struct route *route, route_visitor *visit, void *context, struct 
 
 		result = dump_rules(route, families[i], &rules, why);
 		if (!result)
-			result = dump_routes(route, families[i], 0, TRANSPARENT_PROTOCOL, &routes,
-					     why);
+			result = dump_routes(route, families[i], 0, ROUTE_PROTOCOL, &routes, why);
 		if (!result)
 			result = visit_entries(&rules, true, visit, context);
 		if (!result)

@@ -3,7 +3,7 @@
  * route - policy routing that hands marked packets to this host, and the kernel's word on any packet.
  *
  * An instance needs, per family, one rule (`fwmark MARK lookup TABLE`, before main) and one route
- * (`local default dev lo` in TABLE). Both carry our routing protocol tag (TRANSPARENT_PROTOCOL), by
+ * (`local default dev lo` in TABLE). Both carry our routing protocol tag (ROUTE_PROTOCOL), by
  * which they are known later. What others made is never changed.
  */
 #ifndef TPROXY_NET_ROUTE_H
@@ -14,6 +14,9 @@
 #include "base/report.h"
 #include <stdbool.h>
 #include <stdint.h>
+
+/* The routing protocol tag of every rule and route that we add. */
+#define ROUTE_PROTOCOL 116
 
 /* A channel to the network namespace it was opened in. */
 struct route;
@@ -61,7 +64,7 @@ int route_each(struct route *route, route_visitor *visit, void *context, struct 
 struct route_rule {
 	uint32_t pref, table;
 	struct mark mark; /* mask 0: whatever the mark */
-	uint8_t protocol; /* TRANSPARENT_PROTOCOL: one of ours */
+	uint8_t protocol; /* ROUTE_PROTOCOL: one of ours */
 	bool narrow;	  /* it has conditions besides the mark */
 	bool inverted;	  /* `not` */
 };

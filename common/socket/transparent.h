@@ -15,14 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The numbers that all programs share unless told otherwise. */
-#define TRANSPARENT_MARK	  ((struct mark){ 0x1, 0xff })
-#define TRANSPARENT_UPSTREAM_MARK ((struct mark){ 0x2, 0xff })
-#define TRANSPARENT_TABLE	  100
-#define TRANSPARENT_PREFERENCE	  100
-#define TRANSPARENT_PROTOCOL	  116 /* routing protocol tag of every rule and route that we add */
-#define TRANSPARENT_CT_ZONE	  7
-
 /* How an original destination is known; names as in records, see transparent_origin_name(). */
 enum transparent_origin {
 	ORIGIN_NONE,	  /* a direct connection: nobody redirected it */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "socket/transparent.h"
 #include "tproxy-setup/networkd.h"
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -62,7 +61,7 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	struct intercept changed = *spec;
 	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX], fix[CONTEXT_FIX_MAX];
 
-	if (rule->protocol == TRANSPARENT_PROTOCOL || rule->inverted ||
+	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
 	changed.mark = free_mark(spec, scan->taken);
@@ -172,7 +171,7 @@ static int find_culprit(const struct route_rule *rule, void *context)
 	struct culprit *c = context;
 
 	if (rule->table != c->table || rule->pref > c->pref_limit ||
-	    rule->protocol == TRANSPARENT_PROTOCOL)
+	    rule->protocol == ROUTE_PROTOCOL)
 		return 0;
 	c->found = true;
 	c->pref = rule->pref;
