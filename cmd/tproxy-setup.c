@@ -9,7 +9,6 @@
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
 #include "intercept/nft_text.h"
-#include "net/listening.h"
 #include "net/netns.h"
 #include "net/sockdiag.h"
 #include "tproxy-setup/doctor/doctor.h"
@@ -215,38 +214,27 @@ static void warn_about_devices(const struct intercept *spec)
 }
 
 /* "It silently does nothing" is what users meet most. */
-static void warn_about(int protocol, const struct endpoint *to, const char *meanwhile)
+static int warn_about(int protocol, const struct endpoint *to, const struct listening_state *state,
+		      void *context)
 {
-	struct listening_state state;
-	char text[ENDPOINT_TEXT_MAX];
-
-	if (!endpoint_is_set(to) || listening_look(protocol, to, &state, NULL))
-		return;
-	endpoint_format(to, text);
-	if (!state.count)
-		report_notice("%s: nobody listens there yet%s; connections %s", text,
-			      protocol == IPPROTO_UDP ? " (UDP)" : "", meanwhile);
-	else if (state.nontransparent)
-		report_warning("%s: the listener is not transparent (IP_TRANSPARENT); connections "
-			       "%s",
-			       text, meanwhile);
-}
-
-static void warn_about_listener(const struct intercept *spec)
-{
-	static const char *const meanwhile[] = {
+	static const char *const words[] = {
 		[NO_LISTENER_REJECT] = "are rejected",
 		[NO_LISTENER_DROP] = "are dropped",
 		[NO_LISTENER_PASS] = "pass by",
 	};
-	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	const struct intercept *spec = context;
+	const char *meanwhile = words[spec->no_listener];
+	char text[ENDPOINT_TEXT_MAX];
 
-	for (int i = 0; i < 2; i++) {
-		if (spec->tcp)
-			warn_about(IPPROTO_TCP, to[i], meanwhile[spec->no_listener]);
-		if (spec->udp)
-			warn_about(IPPROTO_UDP, to[i], meanwhile[spec->no_listener]);
-	}
+	endpoint_format(to, text);
+	if (!state->count)
+		report_notice("%s: nobody listens there yet%s; connections %s", text,
+			      protocol == IPPROTO_UDP ? " (UDP)" : "", meanwhile);
+	else if (state->nontransparent)
+		report_warning("%s: the listener is not transparent (IP_TRANSPARENT); connections "
+			       "%s",
+			       text, meanwhile);
+	return 0;
 }
 
 static sa_family_t demanded_family(const struct setup *setup)
@@ -280,7 +268,7 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 		return -1;
 	report_verbose(1, "%s: %s", setup->spec.name, outcomes[outcome]);
 	warn_about_devices(&setup->spec);
-	warn_about_listener(&setup->spec);
+	instance_each_listener(&setup->spec, warn_about, &setup->spec, NULL);
 	return STATUS_DONE;
 }
 
@@ -476,39 +464,27 @@ static void put_conntrack(struct status *s, struct instance *kernel, const struc
 }
 
 /* Who would get the connections. It is not ours to install, and its absence no drift. */
-static void put_listener(struct status *s, int protocol, const struct endpoint *to)
+static int put_listener(int protocol, const struct endpoint *to,
+			const struct listening_state *state, void *context)
 {
-	struct listening_state state;
+	struct status *s = context;
 	struct record r;
 	char where[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX], text[200];
 
-	if (!endpoint_is_set(to) || listening_look(protocol, to, &state, NULL))
-		return;
 	endpoint_format(to, where);
 	snprintf(text, sizeof(text), "%s: %s%s", where,
-		 state.count ? sockdiag_describe_listener(protocol, to, owner) : "nobody listens",
-		 state.nontransparent ? ", not transparent" : "");
+		 state->count ? sockdiag_describe_listener(protocol, to, owner) : "nobody listens",
+		 state->nontransparent ? ", not transparent" : "");
 	record_begin(&r, "part");
 	record_text(&r, RECORD_INSTANCE, s->name);
 	record_text(&r, RECORD_CHECK, protocol == IPPROTO_UDP ? "listener:udp" : "listener:tcp");
 	record_text(&r, RECORD_STATE,
-		    !state.count	   ? "missing"
-		    : state.nontransparent ? "changed"
-					   : "present");
+		    !state->count	    ? "missing"
+		    : state->nontransparent ? "changed"
+					    : "present");
 	record_text(&r, RECORD_EVIDENCE, text);
 	record_table_put(&s->table, &r);
-}
-
-static void put_listeners(struct status *s, const struct intercept *spec)
-{
-	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
-
-	for (int i = 0; i < 2; i++) {
-		if (spec->tcp)
-			put_listener(s, IPPROTO_TCP, to[i]);
-		if (spec->udp)
-			put_listener(s, IPPROTO_UDP, to[i]);
-	}
+	return 0;
 }
 
 static void put_lease(struct status *s, const struct nft_state *rules)
@@ -573,7 +549,7 @@ static int status_one(struct instance *kernel, struct setup *setup, struct statu
 		if (view.rules.readable) {
 			put_lease(s, &view.rules);
 			put_conntrack(s, kernel, &view.rules.spec);
-			put_listeners(s, &view.rules.spec);
+			instance_each_listener(&view.rules.spec, put_listener, s, NULL);
 		}
 		if (!s->intact && (setup->has_spec || view.rules.present))
 			report_notice("%s: to mend it: %s", s->name, s->mend);
@@ -675,7 +651,7 @@ static int ready(void *context)
 {
 	struct setup *setup = context;
 	struct failure why;
-	int result = listening_ready(&setup->spec, &why);
+	int result = instance_ready(&setup->spec, &why);
 
 	if (result < 0)
 		report_failure(&why, STATUS_WRAPPER);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/origin.h"
 
-#include <netinet/tcp.h>
+#include "net/listening.h"
+#include <netinet/in.h>
 
 int origin_open(struct origin *o, struct failure *why)
 {
@@ -19,21 +20,13 @@ void origin_close(struct origin *o)
 struct listener_search {
 	const struct endpoint *local;
 	enum sockdiag_flag transparent;
-	struct endpoint found;
 };
 
 static int match_listener(const struct sockdiag_socket *s, void *context)
 {
 	struct listener_search *search = context;
 
-	if (s->local.port != search->local->port || s->transparent != search->transparent)
-		return 0;
-	if (s->local.family != search->local->family && !s->dual_stack)
-		return 0;
-	if (!endpoint_is_any(&s->local) && !endpoint_same_address(&s->local, search->local))
-		return 0;
-	search->found = s->local;
-	return 1;
+	return s->transparent == search->transparent && listening_matches(s, search->local);
 }
 
 /*
@@ -44,17 +37,14 @@ static int match_listener(const struct sockdiag_socket *s, void *context)
 int origin_is_direct(struct origin *o, const struct endpoint *local, bool transparent,
 		     struct failure *why)
 {
-	struct sockdiag_filter filter = { AF_UNSPEC, IPPROTO_TCP, 1u << TCP_LISTEN };
 	struct listener_search search = { .local = local,
 					  .transparent = transparent ? SOCKDIAG_YES : SOCKDIAG_NO };
-	int found;
 
 	if (!transparent_is_local(local))
 		return 0;
 	if (!transparent)
 		return 1;
-	found = sockdiag_dump(o->diag, &filter, match_listener, &search, why);
-	return found;
+	return listening_each(o->diag, IPPROTO_TCP, match_listener, &search, why);
 }
 
 /* conntrack's word: 1 with *origdst when the connection was redirected to local, 0 when it was not, -1

@@ -2,9 +2,9 @@
 #include "intercept/instance.h"
 
 #include "intercept/nft_text.h"
-#include "net/listening.h"
 #include "tproxy-setup/drain.h"
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +111,40 @@ static bool is_done(const struct instance_view *view, const struct intercept *sp
 {
 	return is_same_spec(view, spec) && instance_intact(view) &&
 	       (view->rules.lease == LEASE_NONE || view->rules.lease == LEASE_CONFIRMED);
+}
+
+int instance_each_listener(const struct intercept *spec, instance_listener_visitor *visit,
+			   void *context, struct failure *why)
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
+	const int protocols[] = { spec->tcp ? IPPROTO_TCP : 0, spec->udp ? IPPROTO_UDP : 0 };
+	struct listening_state state;
+	int result = 0;
+
+	for (int i = 0; i < 4 && !result; i++) {
+		int protocol = protocols[i % 2];
+
+		if (!protocol || !endpoint_is_set(to[i / 2]))
+			continue;
+		result = listening_look(protocol, to[i / 2], &state, why);
+		if (!result)
+			result = visit(protocol, to[i / 2], &state, context);
+	}
+	return result;
+}
+
+/* 1: nobody takes some of the connections, or one who does is not transparent. */
+static int lacks_listener(int protocol, const struct endpoint *to,
+			  const struct listening_state *state, void *context)
+{
+	return !state->count || state->nontransparent;
+}
+
+int instance_ready(const struct intercept *spec, struct failure *why)
+{
+	int lacking = instance_each_listener(spec, lacks_listener, NULL, why);
+
+	return lacking < 0 ? -1 : !lacking;
 }
 
 /* --- what the machine decides ----------------------------------------------------------------- */
@@ -631,22 +665,11 @@ static int end_locked(struct instance *kernel, const struct instance_view *view,
 	return nft_end_interception(kernel->rules, &view->rules.spec, drain_ms, why);
 }
 
-/* How many sockets could take a connection of this specification, or -1 with *why. */
-static long count_recipients(const struct intercept *spec, struct failure *why)
+static int add_recipients(int protocol, const struct endpoint *to,
+			  const struct listening_state *state, void *context)
 {
-	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
-	struct listening_state state;
-	long count = 0;
-
-	for (int i = 0; i < 2; i++) {
-		if (spec->tcp && listening_look(IPPROTO_TCP, to[i], &state, why))
-			return -1;
-		count += spec->tcp ? state.count : 0;
-		if (spec->udp && listening_look(IPPROTO_UDP, to[i], &state, why))
-			return -1;
-		count += spec->udp ? state.count : 0;
-	}
-	return count;
+	*(long *)context += state->count;
+	return 0;
 }
 
 static uint64_t now_ms(void)
@@ -848,12 +871,13 @@ static int is_idle(struct instance *kernel, const struct instance_view *view,
 		   struct instance_removal *removal, struct failure *why)
 {
 	const struct intercept *spec = &view->rules.spec;
-	long recipients;
+	long recipients = 0;
 
 	if (!view->rules.readable || spec->divert_only)
 		return 0;
-	recipients = count_recipients(spec, why);
-	return recipients ? recipients < 0 ? -1 : 0 : is_drained(kernel, spec, removal, why);
+	if (instance_each_listener(spec, add_recipients, &recipients, why))
+		return -1;
+	return recipients ? 0 : is_drained(kernel, spec, removal, why);
 }
 
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may

@@ -11,6 +11,7 @@
 #include "base/report.h"
 #include "intercept/intercept.h"
 #include "intercept/nft.h"
+#include "net/listening.h"
 #include "net/route.h"
 #include <signal.h>
 #include <stdbool.h>
@@ -48,6 +49,17 @@ void instance_view_free(struct instance_view *view);
 
 /* Is all of it there and as it was put in place? */
 bool instance_intact(const struct instance_view *view);
+
+/* Called for each protocol and address that a specification delivers to, with who listens there; a return
+ * other than 0 ends it and is returned. */
+typedef int instance_listener_visitor(int protocol, const struct endpoint *to,
+				      const struct listening_state *state, void *context);
+int instance_each_listener(const struct intercept *spec, instance_listener_visitor *visit,
+			   void *context, struct failure *why);
+
+/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with
+ * *why. */
+int instance_ready(const struct intercept *spec, struct failure *why);
 
 /*
  * Settle what the specification leaves to this machine: a family that cannot be used here is left out

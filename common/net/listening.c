@@ -18,7 +18,7 @@ bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *t
 	return endpoint_is_any(&s->local) || endpoint_same_address(&s->local, to);
 }
 
-static int visit(const struct sockdiag_socket *s, void *context)
+static int note_listener(const struct sockdiag_socket *s, void *context)
 {
 	struct search *search = context;
 
@@ -31,7 +31,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
+int listening_each(struct sockdiag *diag, int protocol, sockdiag_visitor *visit, void *context,
 		   struct failure *why)
 {
 	/* An unconnected UDP socket is in state CLOSE. */
@@ -39,6 +39,13 @@ int listening_look(int protocol, const struct endpoint *to, struct listening_sta
 		.protocol = protocol,
 		.states = 1U << (protocol == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
 	};
+
+	return sockdiag_dump(diag, &filter, visit, context, why);
+}
+
+int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
+		   struct failure *why)
+{
 	struct search search = { to, state };
 	struct sockdiag *diag;
 	int err;
@@ -49,33 +56,7 @@ int listening_look(int protocol, const struct endpoint *to, struct listening_sta
 	diag = sockdiag_open(why);
 	if (!diag)
 		return -1;
-	err = sockdiag_dump(diag, &filter, visit, &search, why);
+	err = listening_each(diag, protocol, note_listener, &search, why);
 	sockdiag_close(diag);
 	return err;
-}
-
-/* 1, 0 or -1 for one protocol and family. */
-static int is_ready(int protocol, const struct endpoint *to, struct failure *why)
-{
-	struct listening_state state;
-
-	if (!endpoint_is_set(to))
-		return 1;
-	if (listening_look(protocol, to, &state, why))
-		return -1;
-	return state.count && !state.nontransparent;
-}
-
-int listening_ready(const struct intercept *spec, struct failure *why)
-{
-	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
-	int ready = 1;
-
-	for (int i = 0; ready == 1 && i < 2; i++) {
-		if (spec->tcp)
-			ready = is_ready(IPPROTO_TCP, to[i], why);
-		if (ready == 1 && spec->udp)
-			ready = is_ready(IPPROTO_UDP, to[i], why);
-	}
-	return ready;
 }

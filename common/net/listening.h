@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * listening - who would get an instance's connections.
+ * listening - who would get the connections to an address.
  *
  * The kernel's tproxy looks for a listening socket at the rule's address and port (or at any address
  * with that port), and takes it only if it is transparent. In a SO_REUSEPORT group each member gets
@@ -9,8 +9,8 @@
 #ifndef TPROXY_NET_LISTENING_H
 #define TPROXY_NET_LISTENING_H
 
+#include "base/endpoint.h"
 #include "base/report.h"
-#include "intercept/intercept.h"
 #include "net/sockdiag.h"
 #include <stdbool.h>
 
@@ -20,6 +20,11 @@ struct listening_state {
 	struct sockdiag_socket first;
 };
 
+/* Visit every socket that takes new connections (IPPROTO_TCP) or datagrams (IPPROTO_UDP). Returns as
+ * sockdiag_dump(). */
+int listening_each(struct sockdiag *diag, int protocol, sockdiag_visitor *visit, void *context,
+		   struct failure *why);
+
 /* Does that listening socket get what the rules deliver to `to`? */
 bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *to);
 
@@ -27,8 +32,5 @@ bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *t
  * nobody does. 0, or -1 with *why. */
 int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
 		   struct failure *why);
-
-/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with *why. */
-int listening_ready(const struct intercept *spec, struct failure *why);
 
 #endif

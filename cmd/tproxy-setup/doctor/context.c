@@ -4,7 +4,6 @@
 #include "net/listening.h"
 #include <errno.h>
 #include <ifaddrs.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -363,7 +362,6 @@ static int add_listener(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-/* An unconnected UDP socket is in state CLOSE. */
 static int find_listeners(struct doctor_context *x, struct failure *why)
 {
 	struct gathering g = { x, sockdiag_owners_read(NULL) };
@@ -371,13 +369,8 @@ static int find_listeners(struct doctor_context *x, struct failure *why)
 
 	x->diag = sockdiag_open(why);
 	for (size_t i = 0; x->diag && !err && i < sizeof(protocols); i++) {
-		const struct sockdiag_filter filter = {
-			.protocol = protocols[i],
-			.states = 1U << (protocols[i] == IPPROTO_TCP ? TCP_LISTEN : TCP_CLOSE),
-		};
-
 		if (context_wants(x, protocols[i]))
-			err = sockdiag_dump(x->diag, &filter, add_listener, &g, why);
+			err = listening_each(x->diag, protocols[i], add_listener, &g, why);
 	}
 	sockdiag_owners_free(g.owners);
 	return x->diag ? err : -1;
