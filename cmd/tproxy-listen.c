@@ -578,6 +578,8 @@ static int verdict(const struct service *s)
 {
 	uint64_t wanted = s->config->count ? s->config->count : 1;
 
+	if (s->unheard)
+		return STATUS_REFUSED;
 	return s->timed_out && s->accepted < wanted ? STATUS_NO : STATUS_DONE;
 }
 

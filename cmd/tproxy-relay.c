@@ -255,6 +255,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->drain_timeout = config->drain_timeout;
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
+	relay->unheard = tell_unheard;
 	relay->ready = config->inetd ? NULL : tell_ready;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
 	relay->sandbox = config->no_sandbox ? 0 : needed_calls(config);

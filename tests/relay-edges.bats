@@ -769,6 +769,54 @@ all_done() {
 	done
 }
 
+# idle NAME: it uses no processor time to speak of.
+idle() {
+	local before after
+	before=$(cpu_ticks "$1")
+	sleep 1 # is the subject
+	after=$(cpu_ticks "$1")
+	((after - before < 20)) || fail "$((after - before)) ticks in a second"
+}
+
+@test "a listener that is destroyed is told of by name, and nothing spins; without any the program ends" {
+	peer server server serve 8000 echo close
+	for program in tproxy-relay "tproxy-listen --echo" "tproxy-relay --threads 2"; do
+		# shellcheck disable=SC2086 # words
+		bg relay proxy $program "$RELAY_PORT"
+		wait_listen proxy "127.0.0.1:$RELAY_PORT"
+		wait_listen proxy "\[::1\]:$RELAY_PORT"
+		peer client client connect "$V6" 8000 send:a recv:a "await:$OUT/go" send:b recv:b fin eof
+		wait_line relay.out ' open '
+		while on proxy ss -HltnK src "127.0.0.1:$RELAY_PORT" | grep -q .; do :; done
+		wait_line relay.err "^${program%% *}: warning: 127.0.0.1:$RELAY_PORT: accept4: Invalid argument; it is no listening"
+		idle relay
+		run -0 on client "$PEER" connect "$V6" 8000 send:a recv:a fin eof
+		while on proxy ss -HltnK src "[::1]:$RELAY_PORT" | grep -q .; do :; done
+		wait_line relay.err 'any more: ending|no listener is left'
+		touch "$OUT/go"
+		run -3 wait_exit relay
+		assert_line_in relay.err ' no listener is left'
+		[[ $program == *listen* ]] || run -0 wait_exit client
+		rm "$OUT/go"
+	done
+}
+
+@test "an accept that is refused, as by a security module, is tried again each second; nothing spins" {
+	bg relay proxy env TPROXY_FAULT=accept4:1:EACCES,accept4:2:EACCES "$TPROXY_BIN/fault/tproxy-relay" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	peer server server serve 8000 echo close
+	run -0 on client "$PEER" connect "$V4" 8000 send:a recv:a fin eof
+	assert_equal "$(grep -c 'accept4: Permission denied' "$OUT/relay.err")" 1
+	stop relay
+	bg relay proxy env TPROXY_FAULT=accept4:1+:EACCES "$TPROXY_BIN/fault/tproxy-relay" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	peer client client connect "$V4" 8000 send:a recv:a fin eof
+	wait_line relay.err 'accept4: Permission denied'
+	idle relay
+	signal relay TERM
+	run -0 wait_exit relay
+}
+
 @test "as many connections as 20,000 descriptors allow: the next ones wait, none is lost" {
 	local most used
 	bg server server python3 -c "$TELL"

@@ -126,6 +126,28 @@ static void on_accept(struct service *s, const struct listener *listener,
 		admit(s, &caller, new->fd);
 }
 
+/* No connection was taken: is it worth while to ask for the next? */
+static bool is_worth_another(struct service *s, struct loop_source *source, int error)
+{
+	switch (transparent_accept_verdict(error)) {
+	case ACCEPT_NOBODY:
+		return false;
+	case ACCEPT_NEXT:
+		return true;
+	case ACCEPT_LACK:
+		if ((error == EMFILE || error == ENFILE) && flows_make_room(s))
+			return true;
+		service_pause(s);
+		return false;
+	case ACCEPT_LATER:
+		service_pause(s);
+		return false;
+	case ACCEPT_NEVER:
+		service_lose_listener(s, source);
+	}
+	return false;
+}
+
 void accept_pending(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct service *s = loop_context(loop);
@@ -134,12 +156,7 @@ void accept_pending(struct loop *loop, struct loop_source *source, uint32_t even
 
 	for (int i = 0; i < SERVICE_BATCH && service_may_accept(s); i++) {
 		if (transparent_accept(source->fd, &listener->at, &new) < 0) {
-			if ((errno == EMFILE || errno == ENFILE) && flows_make_room(s))
-				continue;
-			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-			    errno == ENOMEM)
-				service_pause(s);
-			else if (errno == ECONNABORTED || errno == EINTR)
+			if (is_worth_another(s, source, errno))
 				continue;
 			break;
 		}

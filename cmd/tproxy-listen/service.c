@@ -182,6 +182,33 @@ void service_pause(struct service *s)
 	loop_arm(s->loop, &s->pause, SHORTAGE_PAUSE);
 }
 
+static bool has_listener(const struct service *s)
+{
+	for (size_t i = 0; i < s->listeners.count; i++)
+		if (s->sources[i].fd >= 0)
+			return true;
+	for (size_t i = 0; i < s->udp.count; i++)
+		if (s->udp_sources[i].fd >= 0)
+			return true;
+	return false;
+}
+
+void service_lose_listener(struct service *s, struct loop_source *source)
+{
+	struct listener *listener = &s->listeners.at[source - s->sources];
+	char text[ENDPOINT_TEXT_MAX];
+
+	report_warning("%s: accept4: %s; it is no listening socket any more",
+		       endpoint_format(&listener->at, text), strerror(errno));
+	loop_close(s->loop, source);
+	listener->fd = -1;
+	if (has_listener(s))
+		return;
+	report_error("no listener is left");
+	s->unheard = true;
+	service_advance(s, STAGE_DRAINING);
+}
+
 void service_read_socket(struct service *s, int fd, struct caller *c)
 {
 	socklen_t length = sizeof(c->cookie);

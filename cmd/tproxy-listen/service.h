@@ -115,6 +115,7 @@ struct service {
 	uint64_t failed_flows;		    /* that could not be opened */
 	int flow_depth;
 	bool told_room;
+	bool unheard; /* it ends because no listener is left */
 	struct record_stream *stream; /* NULL: no records are wanted */
 	struct loop_source output;
 	bool wants_iif, wants_socket; /* fields that cost a system call */
@@ -190,6 +191,9 @@ bool service_is_full(const struct service *s);
  * descriptors are short. */
 void service_poll_listeners(struct service *s, bool on);
 void service_pause(struct service *s);
+
+/* One that was shut down or destroyed, after errno said so: end when it was the last. */
+void service_lose_listener(struct service *s, struct loop_source *source);
 
 /* Mark and cookie, if anybody wants to know them. */
 void service_read_socket(struct service *s, int fd, struct caller *c);

@@ -81,6 +81,7 @@ int sockets_drop_privileges(const struct config *config, struct failure *why);
 
 /* Hooks of struct relay, stats_collect() and metrics_new(). */
 void tell_trouble(enum reason reason, const struct failure *why);
+void tell_unheard(const struct failure *why);
 void tell_ready(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);

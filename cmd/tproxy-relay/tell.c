@@ -22,6 +22,13 @@ void tell_trouble(enum reason reason, const struct failure *why)
 			       reason_name(reason));
 }
 
+void tell_unheard(const struct failure *why)
+{
+	char text[1024];
+
+	report_warning("%s", report_text(why, text, sizeof(text)));
+}
+
 /* Reasons that nobody had are left out. */
 void tell_stats(struct stats *f, void *context)
 {

@@ -281,9 +281,60 @@ static void on_accept(struct worker *w, const struct transparent_connection *c, 
 		admit(w, c, NULL, at);
 }
 
-static bool lacks_resources(int error)
+/* What it will never do again; without any listener there is nothing to wait for. */
+static void lose_listener(struct worker *w, unsigned at, struct failure *why)
 {
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+	bool last = --w->relay->served == 0;
+
+	report_hint(why, "it is no listening socket any more%s", last ? ": ending" : "");
+	w->relay->unheard(why);
+	/* A duplicate may live on in another worker: closing alone does not take it out of the set. */
+	loop_forget(w->host.loop, &w->sources[at]);
+	loop_close(w->host.loop, &w->sources[at]);
+	w->listeners.at[at].fd = -1;
+	if (!last || w->draining)
+		return;
+	w->result = report_refuse(&w->why, "no listener is left");
+	relay_end(w->relay, RELAY_DRAINING);
+}
+
+/* Polling would find the same again and again. */
+static void handle_refusal(struct worker *w, unsigned at, int error)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	struct failure why;
+
+	report_fail(&why, error, "accept4", "%s", endpoint_format(&w->listeners.at[at].at, text));
+	if (transparent_accept_verdict(error) == ACCEPT_NEVER) {
+		lose_listener(w, at, &why);
+		return;
+	}
+	report_hint(&why, "trying again every second, and saying no more of it");
+	if (!w->told_refusal)
+		w->relay->unheard(&why);
+	w->told_refusal = true;
+	watch_listeners(w, false);
+	loop_arm(w->host.loop, &w->retry, RETRY_MS);
+}
+
+/* No connection was taken: is it worth while to ask for the next? */
+static bool is_worth_another(struct worker *w, unsigned at, int error)
+{
+	switch (transparent_accept_verdict(error)) {
+	case ACCEPT_NOBODY:
+		return false;
+	case ACCEPT_NEXT:
+		return true;
+	case ACCEPT_LACK:
+		if (pipes_drop(&w->host.tools.pipes))
+			return true;
+		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
+		return false;
+	case ACCEPT_LATER:
+	case ACCEPT_NEVER:
+		handle_refusal(w, at, error);
+	}
+	return false;
 }
 
 /* Take one connection. False when there is none, or none can be taken now. */
@@ -306,12 +357,7 @@ static bool accept_one(struct worker *w, unsigned at)
 	}
 	error = errno;
 	leave(w);
-	if (lacks_resources(error) && pipes_drop(&w->host.tools.pipes))
-		return true;
-	if (lacks_resources(error))
-		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
-	/* Anything else but EAGAIN is the fate of that one connection (accept(2)). */
-	return error != EAGAIN && !lacks_resources(error);
+	return is_worth_another(w, at, error);
 }
 
 static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
@@ -594,15 +640,16 @@ static int start_listening(struct worker *w, struct failure *why)
 	for (size_t i = 0; i < w->listeners.count; i++)
 		w->sources[i] = (struct loop_source){ .handler = handle_listener,
 						      .fd = w->listeners.at[i].fd };
+	w->relay->served += w->listeners.count;
 	watch_listeners(w, true);
 	return 0;
 }
 
 static void serve(struct worker *w)
 {
-	w->result = loop_run(w->host.loop, &w->why);
-	if (w->result == 0)
+	if (loop_run(w->host.loop, &w->why) == 0)
 		return;
+	w->result = -1;
 	relay_end(w->relay, RELAY_ENDING);
 	/* Nobody else will, and a client must not take the end of this process for FIN. */
 	reset_flows(w);

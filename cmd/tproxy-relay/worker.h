@@ -52,6 +52,8 @@ struct relay {
 	void (*stopping)(const struct relay *relay);
 	/* Something that the person at the terminal should know of a connection; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
+	/* A listener cannot be served now, or not any more; in any thread. */
+	void (*unheard)(const struct failure *why);
 
 	struct worker *workers;
 	unsigned count;
@@ -60,6 +62,7 @@ struct relay {
 	_Atomic uint64_t next_id;
 	_Atomic unsigned paused; /* workers that do not accept now */
 	_Atomic unsigned busy;	 /* workers that still have something to do */
+	_Atomic size_t served;	 /* listeners of all workers, but for those that have failed */
 	_Atomic int phase;	 /* enum relay_phase */
 };
 
@@ -88,7 +91,7 @@ struct worker {
 	uint32_t accepted_at; /* loop_turn() of the last accept */
 	unsigned burst;	      /* how many accepts that turn was good for */
 	_Atomic bool paused;
-	bool draining, over, wrote, began;
+	bool draining, over, wrote, began, told_refusal;
 	pthread_mutex_t lock; /* guards visits */
 	struct relay_visit *visits;
 	struct failure why; /* how its loop failed, if it did */

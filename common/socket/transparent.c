@@ -348,7 +348,8 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 	union endpoint_sockaddr address;
 	socklen_t length = sizeof(address);
 
-	out->fd = accept4(listener_fd, &address.sa, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	out->fd = TEMP_FAILURE_RETRY(
+		accept4(listener_fd, &address.sa, &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
 	if (out->fd < 0)
 		return -1;
 	/* After a reset that came before accept, getpeername fails but accept4 still knows. */
@@ -356,6 +357,35 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 	out->local = endpoint_local_of(out->fd);
 	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
 	return out->fd;
+}
+
+enum transparent_accept_verdict transparent_accept_verdict(int error)
+{
+	switch (error) {
+	case EAGAIN:
+		return ACCEPT_NOBODY;
+	case ECONNABORTED:
+	case EPROTO:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case ENONET:
+	case ENOPROTOOPT:
+		return ACCEPT_NEXT;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		return ACCEPT_LACK;
+	case EINVAL:
+	case EBADF:
+	case ENOTSOCK:
+	case EOPNOTSUPP:
+		return ACCEPT_NEVER;
+	default:
+		return ACCEPT_LATER;
+	}
 }
 
 int transparent_take(int fd, const struct transparent_listen_options *options,

@@ -85,11 +85,22 @@ struct transparent_connection {
 
 /*
  * Accept one connection (non-blocking, close-on-exec) from a listener bound to `listener`. Returns
- * the descriptor, or -1 with errno; EAGAIN: nobody is waiting; ECONNABORTED: gone before accept;
- * EMFILE, ENFILE, ENOBUFS, ENOMEM: stop polling the listener until something is freed.
+ * the descriptor, or -1 with errno, which transparent_accept_verdict() knows the meaning of.
  */
 int transparent_accept(int listener_fd, const struct endpoint *listener,
 		       struct transparent_connection *out);
+
+/* What to do about an error of transparent_accept(). Poll goes on to say that there is something to
+ * accept, unless somebody waits no more: whoever does not stop polling spins. */
+enum transparent_accept_verdict {
+	ACCEPT_NOBODY, /* nobody is waiting */
+	ACCEPT_NEXT,   /* that one connection has failed (accept(2)): there may be others */
+	ACCEPT_LACK,   /* no descriptor or memory: stop polling until something is freed */
+	ACCEPT_LATER,  /* refused, by a security module perhaps: stop polling for a while */
+	ACCEPT_NEVER,  /* it is no listener any more: shut down, or destroyed as by `ss -K' */
+};
+
+enum transparent_accept_verdict transparent_accept_verdict(int error);
 
 /*
  * The same of a connection that somebody else has accepted, who knows the listener: makes fd
