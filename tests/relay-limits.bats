@@ -54,6 +54,49 @@ print('done', flush=True)"
 	assert_equal "$(grep -c ' idle$' "$OUT/relay.out")" 1
 }
 
+# ended_after MS REASON: the last record says so, and not more than a quarter of a second later (and what a
+# busy machine adds).
+ended_after() {
+	local ms
+	ms=$(sed -nE "s/.* ([0-9]+)\.[0-9]+ $2\$/\1/p" "$OUT/relay.out" | tail -n 1)
+	((ms >= $1 - 250 && ms <= $1 + 250 + 500 * PATIENCE)) || fail "$2 after ${ms:-?} ms instead of $1"
+}
+
+@test "each timeout is kept whatever the others are" {
+	peer server server serve 8000 gone
+	for t in 1 2 4; do
+		relay --idle-timeout "${t}s"
+		run -0 on client "$PEER" connect "$V4" 8000 gone
+		stop relay
+		ended_after "${t}000" idle
+	done
+	relay --half-closed-timeout 2s --connect-timeout 1m
+	run -0 on client "$PEER" connect "$V4" 8000 fin gone
+	stop relay
+	ended_after 2000 half-closed
+	# The end of data comes before the upstream's answer.
+	relay --half-closed-timeout 2s --connect-timeout 1m
+	on server nft -f - <<<'table inet late { chain in { type filter hook input priority 0; tcp dport 8000 drop; }; }'
+	peer client client connect "$V4" 8000 fin gone
+	wait_until 10 eval '[[ $(on proxy ss -Htn state syn-sent) ]]'
+	on server nft delete table inet late
+	run -0 wait_exit client
+	stop relay
+	wait_line relay.out 'half-closed$'
+	# Longer ones that were set before do not hold up the end of the relay.
+	relay --idle-timeout 1m --connect-timeout 1m --drain-timeout 1s
+	peer client client connect "$V4" 8000 gone
+	wait_line relay.out ' open '
+	on server nft -f - <<<'table inet late { chain in { type filter hook input priority 0; tcp dport 8001 drop; }; }'
+	peer silent client connect "$V4" 8001 gone
+	wait_until 10 eval '[[ $(on proxy ss -Htn state syn-sent) ]]'
+	local from=$EPOCHREALTIME
+	signal relay TERM
+	run -0 wait_exit relay
+	(((${EPOCHREALTIME/./} - ${from/./}) / 1000 <= 1250 + 500 * PATIENCE))
+	assert_equal "$(grep -c ' drained$' "$OUT/relay.out")" 2
+}
+
 @test "a half-closed connection ends --half-closed-timeout after its last byte" {
 	relay --half-closed-timeout 1s
 	peer server server listen 8000 eof gone

@@ -115,7 +115,7 @@ struct service {
 	uint64_t failed_flows;		    /* that could not be opened */
 	int flow_depth;
 	bool told_room;
-	bool unheard; /* it ends because no listener is left */
+	bool unheard;		      /* it ends because no listener is left */
 	struct record_stream *stream; /* NULL: no records are wanted */
 	struct loop_source output;
 	bool wants_iif, wants_socket; /* fields that cost a system call */

@@ -82,6 +82,35 @@ const char *flow_state_name(const struct flow *f)
 	return "closed";
 }
 
+/* ---- deadlines ---- */
+
+/* How long ago the last byte was, or the beginning. */
+static uint64_t quiet_ms(const struct flow_ops *host, const struct flow *f)
+{
+	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
+}
+
+/* How long this state may last since f->active, and what its end is called. */
+static uint64_t timeout_of(const struct flow *f, const struct flow_settings *settings,
+			   enum reason *reason)
+{
+	if (f->state == FLOW_CONNECTING) {
+		*reason = REASON_UPSTREAM_TIMEOUT;
+		return settings->connect_timeout;
+	}
+	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
+	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
+}
+
+/* The state has changed: what it allows may be shorter than what the alarm was set to. */
+static void arm(struct flow_ops *host, struct flow *f)
+{
+	enum reason reason;
+	uint64_t most = timeout_of(f, host->settings, &reason), waited = quiet_ms(host, f);
+
+	loop_arm(host->loop, &f->timer, waited < most ? most - waited : 0);
+}
+
 /* ---- what to wait for ---- */
 
 #define READING (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
@@ -201,6 +230,8 @@ static enum step handle_result(struct flow_ops *host, struct flow *f, int dir,
 	case PUMP_ENDED:
 		f->pump[dir].ended = true;
 		pump_rest(&f->pump[dir]);
+		if (f->state == FLOW_OPEN)
+			arm(host, f);
 		break;
 	case PUMP_FROM_FAILED:
 		return finish(host, f, loss_of(dir, errno));
@@ -225,7 +256,6 @@ static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 		return finish(host, f, REASON_DONE);
 	if (shutdown(f->side[!dir].fd, SHUT_WR) < 0)
 		return lose_receiver(host, f, dir, errno == ENOTCONN ? ECONNRESET : errno);
-	loop_arm(host->loop, &f->timer, host->settings->half_closed_timeout);
 	return STEP_ON;
 }
 
@@ -433,6 +463,8 @@ static void set_open(struct flow_ops *host, struct flow *f)
 {
 	f->state = FLOW_OPEN;
 	f->was_open = true;
+	f->active = loop_tick(host->loop);
+	arm(host, f);
 	host->opened(host, f);
 }
 
@@ -555,12 +587,6 @@ static int ask_upstream(struct flow_ops *host, struct flow *f, const struct endp
 	return fd < 0 ? -1 : 0;
 }
 
-/* How long ago the last byte was, or the beginning. */
-static uint64_t quiet_ms(const struct flow_ops *host, const struct flow *f)
-{
-	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
-}
-
 /* Is it worth while to wait until the client's port is free, and not too late yet? */
 static bool may_wait(const struct flow_ops *host, const struct flow *f,
 		     enum timewait_verdict verdict)
@@ -640,19 +666,7 @@ struct flow *flow_start(struct flow_ops *host, const struct transparent_connecti
 	return f;
 }
 
-/* ---- deadlines ---- */
-
-/* How long this state may last since f->active, and what its end is called. */
-static uint64_t timeout_of(const struct flow *f, const struct flow_settings *settings,
-			   enum reason *reason)
-{
-	if (f->state == FLOW_CONNECTING) {
-		*reason = REASON_UPSTREAM_TIMEOUT;
-		return settings->connect_timeout;
-	}
-	*reason = is_half_closed(f) ? REASON_HALF_CLOSED : REASON_IDLE;
-	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
-}
+/* ---- alarms ---- */
 
 /* The client's port was not free yet; it is asked for once a tick, up to the connect timeout. */
 static void try_again(struct flow_ops *host, struct flow *f)
