@@ -2,7 +2,9 @@
 #include "socket/datagram.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +16,15 @@
 #endif
 #ifndef IPV6_RECVORIGDSTADDR
 #define IPV6_RECVORIGDSTADDR 74
+#endif
+#ifndef IP_RECVFRAGSIZE
+#define IP_RECVFRAGSIZE 25
+#endif
+#ifndef IPV6_RECVFRAGSIZE
+#define IPV6_RECVFRAGSIZE 77
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
 #endif
 #ifndef SO_RCVMARK /* Linux 5.19 */
 #define SO_RCVMARK 75
@@ -45,31 +56,45 @@ static int set(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-/* Have the kernel tell destination, interface and mark of each datagram. */
-static int want_details(int fd, int family)
+int datagram_want(int fd, int family, unsigned details)
 {
+	static const struct {
+		unsigned detail;
+		int v4, v6;
+	} options[] = {
+		{ DATAGRAM_DESTINATION, IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR },
+		{ DATAGRAM_INTERFACE, IP_PKTINFO, IPV6_RECVPKTINFO },
+		{ DATAGRAM_HOPS, IP_RECVTTL, IPV6_RECVHOPLIMIT },
+		{ DATAGRAM_CLASS, IP_RECVTOS, IPV6_RECVTCLASS },
+		{ DATAGRAM_FRAGMENTED, IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE },
+	};
 	bool v6 = family == AF_INET6;
 
-	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVORIGDSTADDR : IP_RECVORIGDSTADDR, 1) < 0)
+	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
+		if (details & options[i].detail &&
+		    set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? options[i].v6 : options[i].v4, 1) < 0)
+			return -1;
+	if (details & DATAGRAM_SEGMENTS && set(fd, SOL_UDP, UDP_GRO, 1) < 0)
 		return -1;
-	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1) < 0)
-		return -1;
-	if (set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVHOPLIMIT : IP_RECVTTL, 1) < 0)
-		return -1;
-	return set(fd, SOL_SOCKET, SO_RCVMARK, 1);
+	return details & DATAGRAM_MARK ? set(fd, SOL_SOCKET, SO_RCVMARK, 1) : 0;
 }
+
+/* What tproxy-listen says of a flow, and knows its own datagrams by. */
+#define USUAL_DETAILS (DATAGRAM_DESTINATION | DATAGRAM_INTERFACE | DATAGRAM_HOPS | DATAGRAM_MARK)
 
 int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		    struct failure *why)
 {
 	int fd = socket(at->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct transparent_listen_options how = *options;
 	union endpoint_sockaddr address;
 	socklen_t length = endpoint_to_sockaddr(at, &address);
 	const char *call = "socket";
 
-	if (fd < 0 || transparent_prepare(fd, at->family, options, &call) < 0)
+	how.reuseport = options->reuseport && !options->alone;
+	if (fd < 0 || transparent_prepare(fd, at->family, &how, &call) < 0)
 		return fail_at(why, fd, call, at);
-	if (want_details(fd, at->family) < 0)
+	if (datagram_want(fd, at->family, options->details ? options->details : USUAL_DETAILS) < 0)
 		return fail_at(why, fd, "setsockopt(IP_RECVORIGDSTADDR)", at);
 	if (bind(fd, &address.sa, length) < 0)
 		return fail_at(why, fd, "bind", at);
@@ -80,32 +105,132 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 	return fd;
 }
 
+/* What keeps the descriptor from being a listener for datagrams, or NULL. */
+static const char *unfit(int fd, int *family)
+{
+	struct endpoint peer = endpoint_peer_of(fd);
+	int type = 0, protocol = 0;
+	socklen_t size = sizeof(int);
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return "is not open";
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return "is not a socket";
+	getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size);
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, family, &size);
+	if ((*family != AF_INET && *family != AF_INET6) || type != SOCK_DGRAM ||
+	    protocol != IPPROTO_UDP)
+		return "is not a UDP socket";
+	return endpoint_is_set(&peer) ? "is connected to one peer" : NULL;
+}
+
+int datagram_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
+		   struct failure *why)
+{
+	int family = AF_UNSPEC, flags;
+	const char *fault = unfit(fd, &family);
+
+	if (fault) {
+		report_refuse(why, "%s", fault);
+		return report_about(why, "inherited descriptor %d", fd);
+	}
+	*at = endpoint_local_of(fd);
+	if (!options->redirect && !transparent_is_set(fd, family) &&
+	    transparent_set(fd, family) < 0)
+		return transparent_fail(why, "setsockopt(IP_TRANSPARENT)", at);
+	if (datagram_want(fd, family, options->details ? options->details : USUAL_DETAILS) < 0)
+		return transparent_fail(why, "setsockopt(IP_RECVORIGDSTADDR)", at);
+	flags = fcntl(fd, F_GETFL);
+	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return transparent_fail(why, "fcntl", at);
+	return 0;
+}
+
+/* Each message of a type that is asked for has the size that its type says. */
+static void read_ip_detail(const struct cmsghdr *c, struct datagram *out)
+{
+	int value = 0;
+
+	switch (c->cmsg_type) {
+	case IP_RECVORIGDSTADDR:
+		out->local = endpoint_from_sockaddr(CMSG_DATA(c),
+						    (socklen_t)(c->cmsg_len - CMSG_LEN(0)));
+		break;
+	case IP_PKTINFO:
+		out->interface = (unsigned)((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
+		break;
+	case IP_TTL:
+		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
+		break;
+	case IP_TOS: /* one octet, not an int as its twin of IPv6 */
+		out->class = *CMSG_DATA(c);
+		break;
+	case IP_RECVFRAGSIZE:
+		memcpy(&value, CMSG_DATA(c), sizeof(value));
+		out->fragmented = value > 0;
+	}
+}
+
+static void read_ipv6_detail(const struct cmsghdr *c, struct datagram *out)
+{
+	int value = 0;
+
+	switch (c->cmsg_type) {
+	case IPV6_RECVORIGDSTADDR:
+		out->local = endpoint_from_sockaddr(CMSG_DATA(c),
+						    (socklen_t)(c->cmsg_len - CMSG_LEN(0)));
+		break;
+	case IPV6_PKTINFO:
+		out->interface = ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
+		break;
+	case IPV6_HOPLIMIT:
+		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
+		break;
+	case IPV6_TCLASS:
+		memcpy(&value, CMSG_DATA(c), sizeof(value));
+		out->class = (uint8_t)value;
+		break;
+	case IPV6_RECVFRAGSIZE:
+		memcpy(&value, CMSG_DATA(c), sizeof(value));
+		out->fragmented = value > 0;
+	}
+}
+
 static void read_detail(const struct cmsghdr *c, struct datagram *out)
 {
-	size_t size = c->cmsg_len - CMSG_LEN(0);
+	int segment = 0;
 
-	if ((c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVORIGDSTADDR) ||
-	    (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVORIGDSTADDR))
-		out->local = endpoint_from_sockaddr(CMSG_DATA(c), (socklen_t)size);
-	else if (c->cmsg_level == SOL_IP && c->cmsg_type == IP_PKTINFO)
-		out->interface = (unsigned)((struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
-	else if (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_PKTINFO)
-		out->interface = ((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
-	else if ((c->cmsg_level == SOL_IP && c->cmsg_type == IP_TTL) ||
-		 (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_HOPLIMIT))
-		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
-	else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_MARK)
+	if (c->cmsg_level == SOL_IP) {
+		read_ip_detail(c, out);
+	} else if (c->cmsg_level == SOL_IPV6) {
+		read_ipv6_detail(c, out);
+	} else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_MARK) {
 		memcpy(&out->mark, CMSG_DATA(c), sizeof(out->mark));
+	} else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+		memcpy(&segment, CMSG_DATA(c), sizeof(segment));
+		out->segment = (size_t)segment < out->length ? (uint16_t)segment : 0;
+	}
+}
+
+void datagram_describe(struct msghdr *message, size_t length, struct datagram *out)
+{
+	*out = (struct datagram){ .length = length };
+	out->client = endpoint_from_sockaddr(message->msg_name, message->msg_namelen);
+	out->cut = message->msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+		read_detail(c, out);
+}
+
+static bool is_at(const struct datagram *d, const struct endpoint *listener)
+{
+	return d->local.port == listener->port &&
+	       (endpoint_is_any(listener) || endpoint_same_address(&d->local, listener));
 }
 
 /* What was not addressed to the listener, or has an address that this host lacks, came by TPROXY. */
-static void judge(struct datagram *d, const struct endpoint *listener)
+void datagram_judge(struct datagram *d, const struct endpoint *listener, bool is_own)
 {
-	bool at_listener = d->local.port == listener->port &&
-			   (endpoint_is_any(listener) ||
-			    endpoint_same_address(&d->local, listener));
-
-	if (at_listener && transparent_is_local(&d->local))
+	if (is_own && is_at(d, listener))
 		return;
 	d->origin = ORIGIN_TPROXY;
 	d->origdst = d->local;
@@ -131,10 +256,7 @@ static int receive(int fd, void *buf, size_t room, int flags, struct datagram *o
 
 	if (length < 0)
 		return -1;
-	*out = (struct datagram){ .length = (size_t)length };
-	out->client = endpoint_from_sockaddr(&address, message.msg_namelen);
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
-		read_detail(c, out);
+	datagram_describe(&message, (size_t)length, out);
 	return 1;
 }
 
@@ -174,13 +296,13 @@ int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t 
 {
 	if (receive(fd, buf, room, 0, out) < 0)
 		return -1;
-	judge(out, listener);
+	datagram_judge(out, listener, is_at(out, listener) && transparent_is_local(&out->local));
 	return 1;
 }
 
-/* A transparent socket from one end to the other. Many share an end: SO_REUSEPORT keeps bind() cheap
- * (it walks the sharers otherwise). */
-static int open_pair(const struct endpoint *from, const char **call)
+/* A transparent socket bound to one end. Many share it: SO_REUSEPORT keeps bind() cheap, alone, as with
+ * SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in net/ipv4/udp.c). */
+static int open_pair(const struct endpoint *from, unsigned details, const char **call)
 {
 	union endpoint_sockaddr address;
 	socklen_t length = endpoint_to_sockaddr(from, &address);
@@ -193,8 +315,8 @@ static int open_pair(const struct endpoint *from, const char **call)
 	if (transparent_set(fd, from->family) < 0)
 		goto fail;
 	*call = "setsockopt(SO_REUSEPORT)";
-	if (set(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0 ||
-	    want_details(fd, from->family) < 0)
+	if (set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0 ||
+	    datagram_want(fd, from->family, details) < 0)
 		goto fail;
 	*call = "bind";
 	if (bind(fd, &address.sa, length) == 0)
@@ -232,7 +354,7 @@ int datagram_forward(struct recent *sent, const struct datagram *d, const void *
 {
 	const struct mark mark = { d->mark, ~0u };
 	const char *call;
-	int fd = open_pair(&d->client, &call);
+	int fd = open_pair(&d->client, 0, &call);
 	uint64_t now = now_ms();
 
 	if (fd < 0)
@@ -300,6 +422,45 @@ static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 	return false;
 }
 
+void datagram_set_buffers(int fd, int bytes)
+{
+	if (set(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0)
+		set(fd, SOL_SOCKET, SO_RCVBUF, bytes);
+	if (set(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0)
+		set(fd, SOL_SOCKET, SO_SNDBUF, bytes);
+}
+
+int datagram_open_pair(const struct endpoint *own, const struct endpoint *other, unsigned details,
+		       struct failure *why)
+{
+	const char *call;
+	int fd = open_pair(own, details, &call);
+
+	if (fd < 0)
+		return transparent_fail(why, call, own);
+	if (connect_to(fd, other) < 0)
+		return fail_at(why, fd, "connect", other);
+	return fd;
+}
+
+int datagram_open_port(int family, uint16_t port, const struct mark *mark, struct failure *why)
+{
+	struct endpoint at = { .family = (sa_family_t)family, .port = port };
+	const char *call;
+	int fd;
+
+	if (family == AF_INET)
+		at.addr.v4.s_addr = htonl(0xf0000001);
+	else
+		at.addr.v6.s6_addr[0] = at.addr.v6.s6_addr[15] = 1;
+	fd = open_pair(&at, 0, &call);
+	if (fd < 0)
+		return transparent_fail(why, call, &at);
+	if (transparent_set_mark(fd, mark) < 0)
+		return fail_at(why, fd, "setsockopt(SO_MARK)", &at);
+	return fd;
+}
+
 bool datagram_has_arrived(struct recent *sent, int fd)
 {
 	char payload[DATAGRAM_MAX];
@@ -314,7 +475,7 @@ int datagram_open_flow(struct recent *sent, const struct datagram *d, const void
 {
 	struct backlog backlog = { .count = 0 };
 	const char *call;
-	int fd = open_pair(&d->local, &call);
+	int fd = open_pair(&d->local, USUAL_DETAILS, &call);
 	bool whole, gone;
 
 	if (fd < 0)

@@ -16,19 +16,62 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 /* The longest datagram. */
 #define DATAGRAM_MAX 65535
 
+/* What the kernel is to tell of each datagram that a socket receives; bits. */
+enum datagram_detail {
+	DATAGRAM_DESTINATION = 1, /* local, origdst */
+	DATAGRAM_INTERFACE = 2,
+	DATAGRAM_HOPS = 4,
+	DATAGRAM_MARK = 8,
+	DATAGRAM_CLASS = 16,
+	DATAGRAM_FRAGMENTED = 32,
+	DATAGRAM_SEGMENTS = 64, /* let it give several datagrams of one length as one (UDP_GRO) */
+};
+
+/* Have it tell these, too. Returns 0, or -1 with errno. */
+int datagram_want(int fd, int family, unsigned details);
+
 /*
- * Open a UDP socket at the endpoint, non-blocking, that tells of each datagram what struct datagram
- * holds. Of the options backlog, alone and ack_delay mean nothing here. It joins an endpoint that is
- * in use only with reuseport; later sockets of the same user may join it, as those of flows do.
- * Returns the descriptor, or -1 with *why.
+ * Open a UDP socket at the endpoint, non-blocking, that tells of each datagram what options->details say
+ * (enum datagram_detail; 0: destination, interface, hops and mark). Of the options backlog and ack_delay mean nothing here. It joins an endpoint
+ * that is in use only with reuseport and not alone; later sockets of the same user may join it, as those
+ * of flows do. Returns the descriptor, or -1 with *why.
  */
 int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		    struct failure *why);
+
+/*
+ * Make an inherited descriptor fit: it must be a UDP socket of one of our families, bound and not
+ * connected. Sets O_NONBLOCK, close-on-exec, and IP_TRANSPARENT unless it is set already or
+ * options->redirect. *at is where it is bound. Returns 0, or -1 with *why naming what it is instead.
+ */
+int datagram_adopt(int fd, const struct transparent_listen_options *options, struct endpoint *at,
+		   struct failure *why);
+
+/*
+ * A socket between two ends, neither of which need be this host's: bound to one and connected to the
+ * other, with these details (enum datagram_detail). Before it is connected it may have caught what others
+ * sent to its own end: the client of struct datagram tells. Returns it (non-blocking), or -1 with *why.
+ */
+int datagram_open_pair(const struct endpoint *own, const struct endpoint *other, unsigned details,
+		       struct failure *why);
+
+/*
+ * A socket that sends from that port, and from whatever address a control message names
+ * (datagram_batch.h). It is bound to an address that receives nothing, so that it takes no datagram from
+ * anybody: 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666). Returns it
+ * (non-blocking), or -1 with *why.
+ */
+int datagram_open_port(int family, uint16_t port, const struct mark *mark, struct failure *why);
+
+/* Have room for so many bytes in both queues, or for as many as the system allows: beyond net.core.rmem_max
+ * and wmem_max only with CAP_NET_ADMIN. */
+void datagram_set_buffers(int fd, int bytes);
 
 /* Where a datagram is from, and where it was going. */
 struct datagram {
@@ -39,8 +82,19 @@ struct datagram {
 	unsigned interface; /* on which it came in; 0 unknown */
 	uint32_t mark;	    /* the packet's, which is what routed it here */
 	int hops;	    /* its TTL, or hop limit, on arrival */
+	uint8_t class;	    /* DSCP and ECN: the TOS octet, or traffic class */
+	bool fragmented;    /* it came in fragments */
+	bool cut;	    /* its payload, or what is told of it, did not fit: not to be trusted */
+	uint16_t segment;   /* not 0: several datagrams of this length, the last may be shorter */
 	size_t length;
 };
+
+/* Read what recvmsg(2) said of a datagram of that length; origin and origdst are left unset. */
+void datagram_describe(struct msghdr *message, size_t length, struct datagram *out);
+
+/* Set origin and origdst of one that came to a listener bound to `listener`; is_own: is d->local an
+ * address of this host? (Asked only where the endpoint is the listener's.) */
+void datagram_judge(struct datagram *d, const struct endpoint *listener, bool is_own);
 
 /*
  * Take one datagram from a listener that is bound to `listener`. A REDIRECTed one is not recognised:

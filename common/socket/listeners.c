@@ -188,8 +188,11 @@ int listeners_adopt(struct listeners *l, int fd, int count,
 	struct endpoint at;
 
 	for (int i = 0; i < count; i++) {
-		if (transparent_adopt(fd + i, options, &at, why) < 0 ||
-		    listeners_append(l, &at, fd + i, false, why) < 0)
+		int result = l->protocol == IPPROTO_UDP
+				     ? datagram_adopt(fd + i, options, &at, why)
+				     : transparent_adopt(fd + i, options, &at, why);
+
+		if (result < 0 || listeners_append(l, &at, fd + i, false, why) < 0)
 			return -1;
 	}
 	return 0;

@@ -58,7 +58,8 @@ void listeners_tell_left_out(const struct listeners *l);
 /* Forget those that were left out. */
 void listeners_prune(struct listeners *l);
 
-/* Take over `count` inherited descriptors from `fd` on; see transparent_adopt(). -1 with *why. */
+/* Take over `count` inherited descriptors from `fd` on; see transparent_adopt() and datagram_adopt(). -1
+ * with *why. */
 int listeners_adopt(struct listeners *l, int fd, int count,
 		    const struct transparent_listen_options *options, struct failure *why);
 

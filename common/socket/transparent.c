@@ -74,7 +74,7 @@ int transparent_set(int fd, int family)
 				  : set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
 }
 
-static bool is_transparent(int fd, int family)
+bool transparent_is_set(int fd, int family)
 {
 	int value = 0;
 	socklen_t size = sizeof(value);
@@ -258,7 +258,8 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 		return report_about(why, "inherited descriptor %d", fd);
 	}
 	*at = endpoint_local_of(fd);
-	if (!options->redirect && !is_transparent(fd, family) && transparent_set(fd, family) < 0)
+	if (!options->redirect && !transparent_is_set(fd, family) &&
+	    transparent_set(fd, family) < 0)
 		return transparent_fail(why, call, at);
 	if (set_inherited(fd, family, options, &call) < 0)
 		return transparent_fail(why, call, at);
@@ -327,7 +328,7 @@ static enum transparent_origin origin_of(int fd, const struct endpoint *local,
 	if (original_of(fd, local, origdst) && !endpoint_equal(origdst, local))
 		return ORIGIN_REDIRECT;
 	*origdst = *local;
-	if (is_transparent(fd, get_int(fd, SO_DOMAIN)) && !transparent_is_local(local))
+	if (transparent_is_set(fd, get_int(fd, SO_DOMAIN)) && !transparent_is_local(local))
 		return ORIGIN_TPROXY;
 	*origdst = (struct endpoint){ 0 };
 	return ORIGIN_NONE;
@@ -525,7 +526,7 @@ static int explain_connect(struct failure *why)
 }
 
 /* One attempt with exactly that source. */
-static int connect_from(const struct endpoint *source, const struct endpoint *to,
+static int connect_from(int type, const struct endpoint *source, const struct endpoint *to,
 			const struct transparent_connect_options *options, bool data_waits,
 			struct failure *why)
 {
@@ -533,7 +534,7 @@ static int connect_from(const struct endpoint *source, const struct endpoint *to
 	socklen_t length;
 	const char *call = "socket";
 	const struct endpoint *subject = to;
-	int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(to->family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return transparent_fail(why, call, to);
@@ -563,9 +564,9 @@ fail:
 	return transparent_fail(why, call, subject);
 }
 
-int transparent_connect(const struct endpoint *client, const struct endpoint *to,
-			const struct transparent_connect_options *options, bool data_waits,
-			enum transparent_kept *kept, struct failure *why)
+static int connect_for(int type, const struct endpoint *client, const struct endpoint *to,
+		       const struct transparent_connect_options *options, bool data_waits,
+		       enum transparent_kept *kept, struct failure *why)
 {
 	struct endpoint source = transparent_source_of(client, options);
 	char text[ENDPOINT_TEXT_MAX];
@@ -578,12 +579,26 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 		return report_detail(why, "%s is of the other address family",
 				     endpoint_format(to, text));
 	}
-	fd = connect_from(&source, to, options, data_waits, why);
+	fd = connect_from(type, &source, to, options, data_waits, why);
 	if (fd < 0 && source.port && (why->err == EADDRINUSE || why->err == EADDRNOTAVAIL) &&
 	    transparent_is_local(&source))
 		report_hint(why, "the client is on this very host, where its port is its own: "
 				 "--source client-addr");
 	return fd;
+}
+
+int transparent_connect(const struct endpoint *client, const struct endpoint *to,
+			const struct transparent_connect_options *options, bool data_waits,
+			enum transparent_kept *kept, struct failure *why)
+{
+	return connect_for(SOCK_STREAM, client, to, options, data_waits, kept, why);
+}
+
+int transparent_connect_udp(const struct endpoint *client, const struct endpoint *to,
+			    const struct transparent_connect_options *options,
+			    enum transparent_kept *kept, struct failure *why)
+{
+	return connect_for(SOCK_DGRAM, client, to, options, false, kept, why);
 }
 
 void transparent_reset(int fd)

@@ -35,6 +35,7 @@ struct transparent_listen_options {
 		*mark;	    /* SO_MARK of the listener (inherited by what it accepts), or NULL */
 	const char *device; /* SO_BINDTODEVICE, or NULL */
 	bool ingress;	    /* let transparent_ingress() tell where accepted connections came in */
+	unsigned details;   /* UDP: what is told of each datagram (datagram.h); 0: the usual */
 	/* For so many microseconds the ACK of what an accepted socket receives may wait for data that
 	 * carries it, from its first segment on; 0: the system's. Without effect before Linux 6.15
 	 * (TCP_DELACK_MAX_US), and where two of its clock ticks are longer: then it could be 40 ms. */
@@ -51,6 +52,7 @@ int transparent_prepare(int fd, int family, const struct transparent_listen_opti
 
 /* Let a socket have foreign addresses; give it a mark (NULL or 0: none). 0, or -1 with errno. */
 int transparent_set(int fd, int family);
+bool transparent_is_set(int fd, int family);
 int transparent_set_mark(int fd, const struct mark *mark);
 
 /* Fill *why with errno, the call and the endpoint that it was about. Returns -1; errno is kept. */
@@ -162,6 +164,12 @@ struct endpoint transparent_source_of(const struct endpoint *client,
 int transparent_connect(const struct endpoint *client, const struct endpoint *to,
 			const struct transparent_connect_options *options, bool data_waits,
 			enum transparent_kept *kept, struct failure *why);
+
+/* The same for datagrams: a UDP socket bound to that source and connected to `to`. Others may be bound to
+ * the same source (SO_REUSEADDR). */
+int transparent_connect_udp(const struct endpoint *client, const struct endpoint *to,
+			    const struct transparent_connect_options *options,
+			    enum transparent_kept *kept, struct failure *why);
 
 /*
  * Would sockets for such connections be allowed at all? To fail at start rather than at each client;
