@@ -87,6 +87,25 @@ static int set_limit(void *field, const char *arg, const struct option_spec *sel
 	return *(uint64_t *)field ? 0 : report_refuse(why, "must be longer than 0");
 }
 
+/* UNANSWERED[,ESTABLISHED] */
+static int set_udp_timeout(void *field, const char *arg, const struct option_spec *self,
+			   struct failure *why)
+{
+	struct udp_settings *udp = field;
+	const char *comma = strchr(arg, ',');
+	char first[32];
+
+	if (!comma)
+		return set_limit(&udp->unanswered_timeout, arg, self, why);
+	if ((size_t)(comma - arg) >= sizeof(first))
+		return report_refuse(why, "must be a duration, or two with a comma between");
+	memcpy(first, arg, (size_t)(comma - arg));
+	first[comma - arg] = '\0';
+	if (set_limit(&udp->unanswered_timeout, first, self, why) < 0)
+		return -1;
+	return set_limit(&udp->established_timeout, comma + 1, self, why);
+}
+
 static const struct option_spec options[] = {
 	OPTION_HEADING("Where to:"),
 	OPTION("upstream", 0, "ENDPOINT",
@@ -124,6 +143,12 @@ static const struct option_spec options[] = {
 	       idle_timeout),
 	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
 	       set_limit, struct config, half_closed_timeout),
+	OPTION("max-flows", 0, "N",
+	       "UDP flows at once; then old ones make room\n(what the descriptor limit allows)",
+	       option_count, struct config, udp.max),
+	OPTION("udp-timeout", 0, "T[,T]",
+	       "for a UDP flow without an answer; for one that goes\nboth ways (30s,2m)",
+	       set_udp_timeout, struct config, udp),
 	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
 	       option_duration, struct config, drain_timeout),
 	OPTION_HEADING("Operation:"),
@@ -143,15 +168,15 @@ static const struct option_spec options[] = {
 	       struct config, log),
 	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
 	       option_text, struct config, columns),
-	OPTIONS_TCP(struct config, common),
+	OPTIONS_TCP_UDP(struct config, common),
 	OPTIONS_COMMON(struct config, common),
 	OPTION_END,
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "inetd", "threads" },	     { "inetd", "max" },  { "inetd", "takeover" },
-	{ "inetd", "control" },	     { "inetd", "ipv4" }, { "inetd", "ipv6" },
-	{ "inetd", "metrics-file" }, { NULL, NULL },
+	{ "inetd", "threads" },	     { "inetd", "max" },       { "inetd", "takeover" },
+	{ "inetd", "control" },	     { "inetd", "ipv4" },      { "inetd", "ipv6" },
+	{ "inetd", "metrics-file" }, { "inetd", "max-flows" }, { NULL, NULL },
 };
 
 const struct options_program relay_program = {
@@ -207,8 +232,9 @@ static int open_records(struct relay *relay, const struct config *config, struct
 }
 
 static int set_up(struct relay *relay, const struct config *config,
-		  const struct listeners *listeners, int inherited, struct failure *why)
+		  const struct relay_listeners *listeners, int inherited, struct failure *why)
 {
+	size_t count = inherited ? (size_t)inherited : listeners->tcp.count + listeners->udp.count;
 	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
 	int result;
 
@@ -217,8 +243,7 @@ static int set_up(struct relay *relay, const struct config *config,
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
-	if (sockets_settle_max(relay, config, inherited ? (size_t)inherited : listeners->count,
-			       why) < 0)
+	if (sockets_settle_max(relay, config, count, why) < 0)
 		return -1;
 	if (config->connect.source == SOURCE_CLIENT && !(relay->timewait = timewait_new(why)))
 		return -1;
@@ -252,6 +277,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->settings.connect_timeout = config->connect_timeout;
 	relay->settings.idle_timeout = config->idle_timeout;
 	relay->settings.half_closed_timeout = config->half_closed_timeout;
+	relay->udp = config->udp;
 	relay->drain_timeout = config->drain_timeout;
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;
@@ -280,8 +306,8 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 	policy_add_leg(&relay->policy, leg);
 }
 
-static int serve(const struct config *config, const struct listeners *listeners, int inherited,
-		 const struct inetd_client *client)
+static int serve(const struct config *config, const struct relay_listeners *listeners,
+		 int inherited, const struct inetd_client *client)
 {
 	struct relay relay = { .only = client ? &client->connection : NULL };
 	struct policy_leg loop = { 0 };
@@ -320,7 +346,7 @@ static int serve(const struct config *config, const struct listeners *listeners,
 }
 
 /* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were passed. */
-static int inherit(const struct config *config, struct inetd_client *client, int *inherited)
+static int inherit(struct config *config, struct inetd_client *client, int *inherited)
 {
 	const struct transparent_listen_options how = { .ack_delay = ACK_DELAY };
 	struct failure why = { 0 };
@@ -336,7 +362,7 @@ static int inherit(const struct config *config, struct inetd_client *client, int
 	if (*inherited == 0)
 		return options_misuse(&relay_program,
 				      "no ENDPOINT to listen on, and no LISTEN_FDS");
-	return OPTIONS_GO_ON;
+	return arguments_check_inherited(config, *inherited);
 }
 
 /* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with them is
@@ -359,10 +385,11 @@ int main(int argc, char **argv)
 		.half_closed_timeout = 60 * 1000,
 		.drain_timeout = 30 * 1000,
 		.threads = 1,
+		.udp = { .unanswered_timeout = 30 * 1000, .established_timeout = 2 * 60 * 1000 },
 		.send_proxy = -1,
 	};
 	struct options_rest rest;
-	struct listeners listeners = { 0 };
+	struct relay_listeners listeners = { .udp.protocol = IPPROTO_UDP };
 	struct inetd_client client;
 	struct failure why;
 	int status, inherited = 0;
@@ -381,7 +408,8 @@ int main(int argc, char **argv)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON)
 		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);
-	listeners_close(&listeners);
+	listeners_close(&listeners.tcp);
+	listeners_close(&listeners.udp);
 	match_list_free(&config.allow);
 	match_list_free(&config.deny);
 	endpoint_cidr_free(&config.accept_proxy);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/config.h"
 
+#include "process/command.h"
 #include <string.h>
 
 static bool keeps_client(const struct config *config)
@@ -108,18 +109,67 @@ int arguments_check(struct config *config)
 {
 	int status = check_upstream(config);
 
-	if (config->common.udp)
-		return options_misuse(&relay_program, "--udp: only TCP is relayed");
+	if (config->inetd && config->common.udp)
+		return options_misuse(&relay_program,
+				      "--inetd and --udp contradict each other: the client on fd 0 "
+				      "is a TCP connection");
+	if (config->common.udp && config->send_proxy == 0)
+		return options_misuse(&relay_program,
+				      "--send-proxy 1: that version knows TCP only; --send-proxy 2 "
+				      "goes with --udp");
 	if (status == OPTIONS_GO_ON && !config->inetd)
 		status = settle_family(config);
 	return status == OPTIONS_GO_ON ? check_rules(config) : status;
 }
 
-int arguments_read_endpoints(struct listeners *listeners, const struct config *config,
-			     const struct options_rest *rest)
+static bool is_datagram_socket(int fd)
+{
+	int type = 0;
+	socklen_t size = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_DGRAM;
+}
+
+int arguments_check_inherited(struct config *config, int inherited)
+{
+	bool said = config->common.tcp || config->common.udp;
+	struct options_common found = { 0 };
+
+	for (int fd = LISTEN_FDS_FIRST; fd < LISTEN_FDS_FIRST + inherited; fd++) {
+		bool udp = is_datagram_socket(fd);
+
+		*(udp ? &found.udp : &found.tcp) = true;
+		if (said && !(udp ? config->common.udp : config->common.tcp))
+			return options_misuse(&relay_program,
+					      "inherited descriptor %d: is a %s socket, and only "
+					      "%s is served",
+					      fd, udp ? "UDP" : "TCP", udp ? "TCP" : "UDP");
+	}
+	config->common.tcp = found.tcp;
+	config->common.udp = found.udp;
+	return OPTIONS_GO_ON;
+}
+
+/* One operand, for each protocol that is wanted. */
+static int add_endpoint(struct relay_listeners *l, const char *operand, const struct config *config,
+			struct failure *why)
 {
 	enum endpoint_bare bare = config_has_upstream(config) ? ENDPOINT_BARE_ANY
 							      : ENDPOINT_BARE_LOOPBACK;
+
+	if (options_wants_tcp(&config->common) &&
+	    listeners_add(&l->tcp, operand, bare, &config->common, why) < 0)
+		return -1;
+	return options_wants_udp(&config->common)
+		       ? listeners_add(&l->udp, operand, bare, &config->common, why)
+		       : 0;
+}
+
+int arguments_read_endpoints(struct relay_listeners *listeners, const struct config *config,
+			     const struct options_rest *rest)
+{
+	const struct listeners *any = options_wants_tcp(&config->common) ? &listeners->tcp
+									 : &listeners->udp;
 	struct failure why;
 
 	if (rest->wrapped)
@@ -130,9 +180,9 @@ int arguments_read_endpoints(struct listeners *listeners, const struct config *c
 				      "the client is on fd 0",
 				      rest->operands[0]);
 	for (int i = 0; i < rest->count; i++)
-		if (listeners_add(listeners, rest->operands[i], bare, &config->common, &why) < 0)
+		if (add_endpoint(listeners, rest->operands[i], config, &why) < 0)
 			return report_failure(&why, STATUS_USAGE);
-	if (rest->count && listeners_check(listeners, &config->common, &why) < 0)
+	if (rest->count && listeners_check(any, &config->common, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	return OPTIONS_GO_ON;
 }

@@ -32,6 +32,7 @@ struct config {
 	struct match_list allow, deny;
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout;
 	uint64_t max, threads;
+	struct udp_settings udp;
 	struct cidr_list accept_proxy;
 	int send_proxy; /* index among 1|2, or -1 */
 	bool takeover, inetd;
@@ -43,6 +44,11 @@ struct config {
 
 extern const struct options_program relay_program;
 
+/* Where it listens, by protocol. */
+struct relay_listeners {
+	struct listeners tcp, udp;
+};
+
 static inline bool config_has_upstream(const struct config *config)
 {
 	return endpoint_is_set(&config->upstream[0]) || endpoint_is_set(&config->upstream[1]);
@@ -53,14 +59,17 @@ static inline bool config_has_upstream(const struct config *config)
 /* Do the options fit each other? Settles which families are served, where only one can be. */
 int arguments_check(struct config *config);
 
+/* Which protocols have been passed on? Where -t or -u has not said so, all of them are served. */
+int arguments_check_inherited(struct config *config, int inherited);
+
 /* The operands become listeners, not open yet. */
-int arguments_read_endpoints(struct listeners *listeners, const struct config *config,
+int arguments_read_endpoints(struct relay_listeners *listeners, const struct config *config,
 			     const struct options_rest *rest);
 
 /* ---- sockets.c: 0, or -1 with *why ---- */
 
-/* Raise the limit on open files, and find how many connections and pipes fit into it beside that many
- * listeners. */
+/* Raise the limit on open files, and find how many connections, flows and pipes fit into it beside that
+ * many listeners. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why);
 
@@ -68,7 +77,7 @@ int sockets_settle_max(struct relay *relay, const struct config *config, size_t 
  * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted endpoints,
  * opened, joined or taken over. What would fail for every connection fails here.
  */
-int sockets_give_listeners(struct relay *relay, const struct listeners *wanted,
+int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
 			   const struct config *config, int inherited, struct failure *why);
 
 /* The same for the one client of --inetd. */

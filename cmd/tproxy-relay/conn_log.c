@@ -5,19 +5,26 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What is known of a connection from the beginning. */
+/* What is known of a connection, or a flow, from the beginning. */
+static void describe_as(const struct listeners *l, const char *event, const struct endpoint *client,
+			const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
+			struct record *out)
+{
+	record_begin(out, "connection");
+	record_text(out, RECORD_EVENT, event);
+	record_text(out, RECORD_PROTO, l->protocol == IPPROTO_UDP ? "udp" : "tcp");
+	record_endpoint(out, RECORD_CLIENT, client);
+	record_endpoint(out, RECORD_ORIGDST, origdst);
+	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
+	if (at < l->count)
+		record_endpoint(out, RECORD_LISTENER, &l->at[at].at);
+}
+
 static void describe(const struct worker *w, const char *event, const struct endpoint *client,
 		     const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
 		     struct record *out)
 {
-	record_begin(out, "connection");
-	record_text(out, RECORD_EVENT, event);
-	record_text(out, RECORD_PROTO, "tcp");
-	record_endpoint(out, RECORD_CLIENT, client);
-	record_endpoint(out, RECORD_ORIGDST, origdst);
-	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
-	if (at < w->listeners.count)
-		record_endpoint(out, RECORD_LISTENER, &w->listeners.at[at].at);
+	describe_as(&w->listeners, event, client, origdst, origin, at, out);
 }
 
 /* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
@@ -95,6 +102,68 @@ void conn_log_refusal(struct worker *w, const struct transparent_connection *c, 
 	write_record(w, &r);
 }
 
+/* ---- flows of datagrams ---- */
+
+static void describe_udp_flow(const struct worker *w, const struct udp_flow *f, const char *event,
+			      struct record *out)
+{
+	const struct endpoint origdst = udp_flow_origdst(f), local = udp_flow_upstream_local(f);
+	const struct endpoint upstream = udp_flow_upstream(w->host.udp, f);
+
+	describe_as(&w->udp_listeners, event, &f->entry.client, &origdst, f->origin, f->listener,
+		    out);
+	record_number(out, RECORD_ID, f->id);
+	if (f->promoted)
+		record_number(out, RECORD_COOKIE, udp_flow_cookie(f, FLOW_CLIENT));
+	record_number(out, RECORD_UPSTREAM_COOKIE, udp_flow_cookie(f, FLOW_UPSTREAM));
+	record_endpoint(out, RECORD_UPSTREAM_LOCAL, &local);
+	record_endpoint(out, RECORD_UPSTREAM, &upstream);
+	record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
+	record_number(out, RECORD_BYTES_UP, f->bytes[FLOW_UP]);
+	record_number(out, RECORD_BYTES_DOWN, f->bytes[FLOW_DOWN]);
+	record_number(out, RECORD_PACKETS_UP, f->packets[FLOW_UP]);
+	record_number(out, RECORD_PACKETS_DOWN, f->packets[FLOW_DOWN]);
+	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
+}
+
+void conn_log_udp_flow(struct worker *w, const struct udp_flow *f, const char *event)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, f->reason))
+		return;
+	describe_udp_flow(w, f, event, &r);
+	record_text(&r, RECORD_REASON, reason_name(f->reason));
+	write_record(w, &r);
+}
+
+void conn_log_udp_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+			  enum reason reason)
+{
+	struct record r;
+
+	if (!is_logged(w->relay, reason))
+		return;
+	describe_as(&w->udp_listeners, "refused", &c->client, &c->origdst, c->origin, at, &r);
+	record_text(&r, RECORD_REASON, reason_name(reason));
+	write_record(w, &r);
+}
+
+static void list_udp_flows(struct worker *w, void (*put)(const struct record *r, void *context),
+			   void *context)
+{
+	struct record r;
+
+	for (const struct udp_flow *f = udp_flow_next(w->host.udp, NULL); f;
+	     f = udp_flow_next(w->host.udp, f)) {
+		if (f->closed)
+			continue;
+		describe_udp_flow(w, f, NULL, &r);
+		record_text(&r, RECORD_STATE, udp_flow_state_name(f));
+		put(&r, context);
+	}
+}
+
 void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *context),
 		   void *context)
 {
@@ -118,6 +187,8 @@ void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *c
 		record_text(&r, RECORD_STATE, "proxy-header");
 		put(&r, context);
 	}
+	if (w->host.udp)
+		list_udp_flows(w, put, context);
 }
 
 void conn_log_flush(struct loop *loop)

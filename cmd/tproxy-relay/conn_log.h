@@ -17,6 +17,11 @@ void conn_log_flow(struct worker *w, const struct flow *f, const char *event);
 void conn_log_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
 		      enum reason reason);
 
+/* The same of flows of datagrams. */
+void conn_log_udp_flow(struct worker *w, const struct udp_flow *f, const char *event);
+void conn_log_udp_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+			  enum reason reason);
+
 /* Call put with a record of each connection, with its state; by the worker's own thread. */
 void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *context),
 		   void *context);

@@ -19,6 +19,8 @@ enum counters_name {
 	COUNTER_CLOSED,	       /* of those opened, those that have ended */
 	COUNTER_BYTES_UP,      /* of those that have ended */
 	COUNTER_BYTES_DOWN,    /* the same */
+	COUNTER_PACKETS_UP,    /* the same, of UDP */
+	COUNTER_PACKETS_DOWN,  /* the same */
 	COUNTER_AT_LIMIT,      /* times that accepting paused at --max */
 	COUNTER_NO_DESCRIPTOR, /* times that accepting paused for want of a descriptor */
 	COUNTER_REASONS,       /* from here one for each enum reason */

@@ -80,9 +80,12 @@ struct flow_settings {
 	uint64_t unique_ids; /* what those of this process begin with */
 };
 
+struct udp_host;
+
 /* What a flow needs around it: the loop's context begins with one of these. */
 struct flow_ops {
 	struct loop *loop;
+	struct udp_host *udp; /* NULL: no datagrams are relayed */
 	const struct flow_settings *settings;
 	struct policy *policy;	   /* where upstream legs are noted */
 	struct timewait *timewait; /* NULL: a client's port that is still in TIME_WAIT is a clash */

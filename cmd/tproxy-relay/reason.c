@@ -13,6 +13,8 @@ const char *reason_name(enum reason reason)
 		[REASON_CLASH] = "clash",
 		[REASON_DESCRIPTORS] = "descriptors",
 		[REASON_MEMORY] = "memory",
+		[REASON_NO_DESTINATION] = "no-destination",
+		[REASON_AT_LIMIT] = "at-limit",
 		[REASON_UPSTREAM_REFUSED] = "upstream-refused",
 		[REASON_UPSTREAM_UNREACHABLE] = "upstream-unreachable",
 		[REASON_UPSTREAM_TIMEOUT] = "upstream-timeout",
@@ -24,6 +26,7 @@ const char *reason_name(enum reason reason)
 		[REASON_UPSTREAM_LOST] = "upstream-lost",
 		[REASON_IDLE] = "idle",
 		[REASON_HALF_CLOSED] = "half-closed",
+		[REASON_EVICTED] = "evicted",
 		[REASON_DRAINED] = "drained",
 	};
 

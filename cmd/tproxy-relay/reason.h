@@ -4,7 +4,7 @@
  *
  * The names are those of the `reason` field in records, of the counters and of tproxy-relay(8). An
  * established connection that ends for a reason up to REASON_LAST_REFUSAL cannot exist, but for
- * REASON_MEMORY.
+ * REASON_MEMORY. (A flow of datagrams can: it is open before its upstream has said a word.)
  */
 #ifndef TPROXY_RELAY_REASON_H
 #define TPROXY_RELAY_REASON_H
@@ -12,14 +12,16 @@
 enum reason {
 	REASON_NONE,
 	/* Refused by what we know before any packet is sent upstream. */
-	REASON_DIRECT,	     /* nobody redirected it here, and there is no --upstream */
-	REASON_PROXY_HEADER, /* no PROXY header, or a bad one, from a peer that must send one */
-	REASON_LOOP,	     /* to an own listener, or an own upstream leg that came back */
-	REASON_DENIED,	     /* --deny-dst, or not among --allow-dst */
-	REASON_SOURCE,	     /* the wanted source address cannot be used (with that upstream) */
-	REASON_CLASH,	     /* the client's port cannot be used as well */
-	REASON_DESCRIPTORS,  /* no descriptor left */
-	REASON_MEMORY,	     /* no memory left */
+	REASON_DIRECT,	       /* nobody redirected it here, and there is no --upstream */
+	REASON_PROXY_HEADER,   /* no PROXY header, or a bad one, from a peer that must send one */
+	REASON_LOOP,	       /* to an own listener, or an own upstream leg that came back */
+	REASON_DENIED,	       /* --deny-dst, or not among --allow-dst */
+	REASON_SOURCE,	       /* the wanted source address cannot be used (with that upstream) */
+	REASON_CLASH,	       /* the client's port cannot be used as well */
+	REASON_DESCRIPTORS,    /* no descriptor left */
+	REASON_MEMORY,	       /* no memory left */
+	REASON_NO_DESTINATION, /* UDP: the kernel has not told where the datagram was going */
+	REASON_AT_LIMIT,       /* UDP: --max-flows, and none may be ended for it */
 	/* Refused by what became of the connect. */
 	REASON_UPSTREAM_REFUSED,
 	REASON_UPSTREAM_UNREACHABLE,
@@ -34,6 +36,7 @@ enum reason {
 	REASON_UPSTREAM_LOST,
 	REASON_IDLE,
 	REASON_HALF_CLOSED,
+	REASON_EVICTED, /* UDP: ended for another flow, at --max-flows or for a descriptor */
 	REASON_DRAINED, /* still there when the relay ended */
 	REASON_COUNT
 };

@@ -2,7 +2,9 @@
 #include "tproxy-relay/config.h"
 
 #include "process/command.h"
+#include "socket/datagram.h"
 #include "socket/takeover.h"
+#include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <linux/capability.h>
 #include <string.h>
@@ -12,14 +14,18 @@
 #define PIPES_MAX 64
 
 /*
- * Two descriptors a connection; besides them those of the listeners, a few a thread, some of our own,
- * and a small part of all for pipes.
+ * Two descriptors a connection, or a flow; besides them those of the listeners, a few a thread, some of our
+ * own, and a small part of all for pipes, which datagrams do not need.
  */
-static uint64_t affordable(struct relay *relay, uint64_t threads, size_t listeners, uint64_t limit)
+static uint64_t affordable(struct relay *relay, const struct config *config, size_t listeners,
+			   uint64_t limit)
 {
-	uint64_t own = 32 + threads * (listeners + 5);
+	uint64_t own = 32 + config->threads * (listeners + 5);
 
-	relay->pipes = limit / 32 < PIPES_MAX ? (unsigned)limit / 32 : PIPES_MAX;
+	if (options_wants_tcp(&config->common))
+		relay->pipes = limit / 32 < PIPES_MAX ? (unsigned)limit / 32 : PIPES_MAX;
+	if (options_wants_udp(&config->common))
+		own += limit / 64 < UDP_PORTS_MAX ? limit / 64 : UDP_PORTS_MAX;
 	own += 2 * relay->pipes;
 	return limit > own + 2 ? (limit - own) / 2 : 1;
 }
@@ -36,21 +42,35 @@ static int raise_limit(uint64_t *files, struct failure *why)
 	return 0;
 }
 
+static uint64_t settle(uint64_t wanted, uint64_t most, const char *option, const char *what)
+{
+	if (wanted > most)
+		report_warning("--%s %llu: the limit on open files (ulimit -n) allows %llu %s at "
+			       "once",
+			       option, (unsigned long long)wanted, (unsigned long long)most, what);
+	return wanted && wanted < most ? wanted : most;
+}
+
+/* Where there are both, connections and flows may have half of the descriptors each, unless one of them
+ * is to have less. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why)
 {
-	uint64_t files, most;
+	bool tcp = options_wants_tcp(&config->common), udp = options_wants_udp(&config->common);
+	uint64_t files, most, flows = 0;
 
 	if (raise_limit(&files, why) < 0)
 		return -1;
-	most = affordable(relay, config->threads, listeners, files);
-	relay->max = config->max ? config->max : most;
-	if (relay->max > most) {
-		report_warning("--max %llu: the limit on open files (ulimit -n) allows %llu "
-			       "connections at once",
-			       (unsigned long long)relay->max, (unsigned long long)most);
-		relay->max = most;
-	}
+	most = affordable(relay, config, listeners, files);
+	if (udp && tcp)
+		flows = config->max && config->max < most / 2 ? most - config->max : (most + 1) / 2;
+	else if (udp)
+		flows = most;
+	if (udp)
+		relay->udp.max = settle(config->udp.max, flows, "max-flows", "flows");
+	if (tcp)
+		relay->max = settle(config->max, most > relay->udp.max ? most - relay->udp.max : 1,
+				    "max", "connections");
 	return 0;
 }
 
@@ -69,6 +89,7 @@ static struct transparent_listen_options listen_options(const struct config *con
 	return (struct transparent_listen_options){
 		.reuseport = true,
 		.alone = alone,
+		.details = UDP_LISTENER_DETAILS,
 		.ack_delay = ACK_DELAY,
 		.redirect = config_has_upstream(config) && config->connect.source == SOURCE_OWN &&
 			    !may_intercept(),
@@ -110,14 +131,22 @@ static void take_over(const struct listeners *wanted, const struct config *confi
 			       text);
 }
 
+static struct listeners *own_listeners(struct relay *relay, unsigned i, int protocol)
+{
+	struct worker *w = &relay->workers[i];
+
+	return protocol == IPPROTO_UDP ? &w->udp_listeners : &w->listeners;
+}
+
 /* Every thread gets listeners of its own, but for those taken over where there are too few. */
 static int open_shares(struct relay *relay, const struct listeners *wanted,
 		       const struct listeners *found, const struct config *config,
 		       struct failure *why)
 {
 	for (unsigned i = 0; i < relay->count; i++) {
-		struct listeners *own = &relay->workers[i].listeners;
+		struct listeners *own = own_listeners(relay, i, wanted->protocol);
 
+		own->protocol = wanted->protocol;
 		if (takeover_share(own, wanted, found, i, relay->count, &relay->shared_listeners,
 				   why) < 0 ||
 		    open_listeners(own, config, i == 0, why) < 0)
@@ -129,8 +158,8 @@ static int open_shares(struct relay *relay, const struct listeners *wanted,
 	return 0;
 }
 
-static int open_for_all(struct relay *relay, const struct listeners *wanted,
-			const struct config *config, struct failure *why)
+static int open_tcp(struct relay *relay, const struct listeners *wanted,
+		    const struct config *config, struct failure *why)
 {
 	struct transparent_listen_options how = listen_options(config, false);
 	struct listeners found = { 0 };
@@ -143,6 +172,16 @@ static int open_for_all(struct relay *relay, const struct listeners *wanted,
 	result = open_shares(relay, wanted, &found, config, why);
 	listeners_close(&found);
 	return result;
+}
+
+static int open_for_all(struct relay *relay, const struct relay_listeners *wanted,
+			const struct config *config, struct failure *why)
+{
+	const struct listeners none = { 0 };
+
+	if (wanted->tcp.count && open_tcp(relay, &wanted->tcp, config, why) < 0)
+		return -1;
+	return wanted->udp.count ? open_shares(relay, &wanted->udp, &none, config, why) : 0;
 }
 
 /* None that is passed on may slip by: -4 and -6 choose for all. */
@@ -162,16 +201,32 @@ static int check_families(const struct listeners *l, const struct config *config
 	return 0;
 }
 
-/* Inherited listeners are shared. */
+static int adopt_one(struct relay *relay, int fd, const struct config *config, struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, false);
+	int type = SOCK_STREAM;
+	socklen_t size = sizeof(type);
+	struct listeners *own;
+	unsigned i = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+	/* The datagrams of a flow must come to one worker: each UDP socket is one's alone. */
+	if (type == SOCK_DGRAM)
+		i = relay->inherited_udp++ % relay->count;
+	own = own_listeners(relay, i, type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP);
+	own->protocol = type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+	return listeners_adopt(own, fd, 1, &how, why) < 0 ? -1 : check_families(own, config, why);
+}
+
+/* Inherited TCP listeners are shared. */
 static int adopt_for_all(struct relay *relay, const struct config *config, int inherited,
 			 struct failure *why)
 {
-	struct transparent_listen_options how = listen_options(config, false);
 	struct listeners *first = &relay->workers[0].listeners;
 
-	if (listeners_adopt(first, LISTEN_FDS_FIRST, inherited, &how, why) < 0 ||
-	    check_families(first, config, why) < 0)
-		return -1;
+	for (int i = 0; i < inherited; i++)
+		if (adopt_one(relay, LISTEN_FDS_FIRST + i, config, why) < 0)
+			return -1;
 	relay->shared_listeners = relay->count > 1;
 	for (unsigned i = 1; i < relay->count; i++)
 		if (listeners_share(&relay->workers[i].listeners, first, why) < 0)
@@ -180,12 +235,28 @@ static int adopt_for_all(struct relay *relay, const struct config *config, int i
 }
 
 /* The policy knows every endpoint of ours. */
-static int note_listeners(struct relay *relay, struct failure *why)
+static int note_listeners(struct relay *relay, const struct listeners *own, struct failure *why)
 {
-	const struct listeners *own = &relay->workers[0].listeners;
-
 	for (size_t i = 0; i < own->count; i++)
 		if (endpoint_list_add(&relay->policy.listeners, &own->at[i].at, why) < 0)
+			return -1;
+	return 0;
+}
+
+static int note_all_listeners(struct relay *relay, struct failure *why)
+{
+	if (note_listeners(relay, &relay->workers[0].listeners, why) < 0)
+		return -1;
+	for (unsigned i = 0; i < (relay->inherited_udp ? relay->count : 1); i++)
+		if (note_listeners(relay, &relay->workers[i].udp_listeners, why) < 0)
+			return -1;
+	return 0;
+}
+
+static int check_source(struct relay *relay, const struct listeners *own, struct failure *why)
+{
+	for (size_t i = 0; i < own->count; i++)
+		if (transparent_probe(&own->at[i].at, &relay->settings.connect, why) < 0)
 			return -1;
 	return 0;
 }
@@ -193,7 +264,6 @@ static int note_listeners(struct relay *relay, struct failure *why)
 /* What would fail for every connection is said at once. */
 static int check_fit(struct relay *relay, const struct config *config, struct failure *why)
 {
-	const struct listeners *own = &relay->workers[0].listeners;
 	const struct endpoint anybody = { 0 };
 	char text[ENDPOINT_TEXT_MAX];
 
@@ -206,10 +276,18 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 			continue;
 		return report_about(why, "--upstream %s", endpoint_format(e, text));
 	}
-	for (size_t i = 0; i < own->count; i++)
-		if (transparent_probe(&own->at[i].at, &relay->settings.connect, why) < 0)
-			return -1;
-	return 0;
+	if (check_source(relay, &relay->workers[0].listeners, why) < 0)
+		return -1;
+	return check_source(relay, &relay->workers[0].udp_listeners, why);
+}
+
+/* Bursts wait there; once privileges are given up only the system's limit can be had. */
+static void set_buffers(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->count; i++)
+		for (size_t j = 0; j < relay->workers[i].udp_listeners.count; j++)
+			datagram_set_buffers(relay->workers[i].udp_listeners.at[j].fd,
+					     UDP_LISTENER_BUFFER);
 }
 
 /*
@@ -228,14 +306,15 @@ int sockets_give_client(struct relay *relay, struct failure *why)
 	return transparent_probe(&relay->only->client, &relay->settings.connect, why);
 }
 
-int sockets_give_listeners(struct relay *relay, const struct listeners *wanted,
+int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
 			   const struct config *config, int inherited, struct failure *why)
 {
 	int result = inherited ? adopt_for_all(relay, config, inherited, why)
 			       : open_for_all(relay, wanted, config, why);
 
-	if (result < 0 || note_listeners(relay, why) < 0)
+	if (result < 0 || note_all_listeners(relay, why) < 0)
 		return -1;
+	set_buffers(relay);
 	return check_fit(relay, config, why);
 }
 

@@ -24,6 +24,8 @@ struct row {
 static const struct row rows[STATS_COUNTER + COUNTER_REASONS] = {
 	GAUGE(STATS_CONNECTIONS, "connections", "connections", "Connections now."),
 	GAUGE(STATS_MAX, "max", "connections_max", "Connections at most (--max)."),
+	GAUGE(STATS_FLOWS, "flows", "flows", "UDP flows now."),
+	GAUGE(STATS_MAX_FLOWS, "max-flows", "flows_max", "UDP flows at most (--max-flows)."),
 	GAUGE(STATS_THREADS, "threads", "threads", "Threads."),
 	GAUGE(STATS_ACCEPTING, "accepting", "threads_accepting",
 	      "Threads that accept connections now."),
@@ -38,6 +40,10 @@ static const struct row rows[STATS_COUNTER + COUNTER_REASONS] = {
 	PART(STATS_COUNTER + COUNTER_BYTES_UP, "bytes-up", "bytes", "direction=\"up\"",
 	     "Bytes carried from clients (up) and to them (down)."),
 	PART(STATS_COUNTER + COUNTER_BYTES_DOWN, "bytes-down", "bytes", "direction=\"down\"", NULL),
+	PART(STATS_COUNTER + COUNTER_PACKETS_UP, "packets-up", "datagrams", "direction=\"up\"",
+	     "Datagrams carried from clients (up) and to them (down)."),
+	PART(STATS_COUNTER + COUNTER_PACKETS_DOWN, "packets-down", "datagrams",
+	     "direction=\"down\"", NULL),
 	PART(STATS_COUNTER + COUNTER_AT_LIMIT, "paused-max", "pauses", "cause=\"max\"",
 	     "Times that accepting paused, by cause."),
 	PART(STATS_COUNTER + COUNTER_NO_DESCRIPTOR, "paused-descriptors", "pauses",
@@ -69,6 +75,20 @@ static void begin(struct stats *f, struct relay *relay)
 	f->relay = relay;
 }
 
+static void add_udp(const struct udp_host *host, struct stats *f)
+{
+	f->at[STATS_FLOWS] += host->table.count;
+	for (const struct udp_flow *flow = udp_flow_next(host, NULL); flow;
+	     flow = udp_flow_next(host, flow)) {
+		if (flow->closed)
+			continue; /* in the counters already */
+		f->at[STATS_COUNTER + COUNTER_BYTES_UP] += flow->bytes[FLOW_UP];
+		f->at[STATS_COUNTER + COUNTER_BYTES_DOWN] += flow->bytes[FLOW_DOWN];
+		f->at[STATS_COUNTER + COUNTER_PACKETS_UP] += flow->packets[FLOW_UP];
+		f->at[STATS_COUNTER + COUNTER_PACKETS_DOWN] += flow->packets[FLOW_DOWN];
+	}
+}
+
 static void add_worker(struct worker *w, void *context)
 {
 	struct stats *f = context;
@@ -82,6 +102,8 @@ static void add_worker(struct worker *w, void *context)
 		f->at[STATS_COUNTER + COUNTER_BYTES_UP] += flow->pump[FLOW_UP].bytes;
 		f->at[STATS_COUNTER + COUNTER_BYTES_DOWN] += flow->pump[FLOW_DOWN].bytes;
 	}
+	if (w->host.udp)
+		add_udp(w->host.udp, f);
 }
 
 static void finish(struct stats *f)
@@ -91,6 +113,7 @@ static void finish(struct stats *f)
 
 	f->at[STATS_CONNECTIONS] = relay->live;
 	f->at[STATS_MAX] = relay->max;
+	f->at[STATS_MAX_FLOWS] = relay->udp.max;
 	f->at[STATS_THREADS] = relay->count;
 	f->at[STATS_ACCEPTING] = accepts ? relay->count - relay->paused : 0;
 	if (relay->records)

@@ -19,6 +19,8 @@
 enum figure {
 	STATS_CONNECTIONS,  /* now, also those being accepted */
 	STATS_MAX,	    /* at once */
+	STATS_FLOWS,	    /* of UDP, now */
+	STATS_MAX_FLOWS,    /* at once */
 	STATS_THREADS,	    /* of the relay */
 	STATS_ACCEPTING,    /* threads that accept now */
 	STATS_RECORDS_LOST, /* their reader was too slow */

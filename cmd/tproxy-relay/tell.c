@@ -44,6 +44,10 @@ void tell_stats(struct stats *f, void *context)
 		if (f->at[i] || i < STATS_COUNTER + COUNTER_REASONS)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
 					 stats_name(i), (unsigned long long)f->at[i]);
+	if (f->at[STATS_MAX_FLOWS])
+		report_error("%llu UDP flows now (at most %llu)",
+			     (unsigned long long)f->at[STATS_FLOWS],
+			     (unsigned long long)f->at[STATS_MAX_FLOWS]);
 	report_error("counters:%s", line);
 	if (f->at[STATS_RECORDS_LOST])
 		report_error("%llu records lost: their reader is too slow",

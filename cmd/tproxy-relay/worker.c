@@ -18,6 +18,7 @@
 #include "base/container.h"
 #include "process/sandbox.h"
 #include "tproxy-relay/conn_log.h"
+#include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -62,7 +63,8 @@ static void be_over(struct worker *w)
 
 static void end_if_over(struct worker *w)
 {
-	if ((w->draining || w->relay->only) && !w->host.flows.used && !w->pendings.used)
+	if ((w->draining || w->relay->only) && !w->host.flows.used && !w->pendings.used &&
+	    !(w->udp && udp_worker_is_busy(w->udp)))
 		be_over(w);
 }
 
@@ -412,6 +414,55 @@ static void flow_released(struct flow_ops *host)
 	end_if_over(w);
 }
 
+/* ---- the same of datagrams ---- */
+
+static void udp_opened(struct udp_host *host, struct udp_flow *f)
+{
+	struct worker *w = host->owner;
+
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	counters_add(&w->counters, COUNTER_OPENED, 1);
+	conn_log_udp_flow(w, f, "open");
+}
+
+static void udp_finished(struct udp_host *host, struct udp_flow *f)
+{
+	struct worker *w = host->owner;
+
+	counters_add(&w->counters, COUNTER_CLOSED, 1);
+	counters_add(&w->counters, COUNTER_REASONS + f->reason, 1);
+	counters_add(&w->counters, COUNTER_BYTES_UP, f->bytes[FLOW_UP]);
+	counters_add(&w->counters, COUNTER_BYTES_DOWN, f->bytes[FLOW_DOWN]);
+	counters_add(&w->counters, COUNTER_PACKETS_UP, f->packets[FLOW_UP]);
+	counters_add(&w->counters, COUNTER_PACKETS_DOWN, f->packets[FLOW_DOWN]);
+	conn_log_udp_flow(w, f, "close");
+}
+
+static void udp_released(struct udp_host *host)
+{
+	end_if_over(host->owner);
+}
+
+static void udp_refused(struct udp_host *host, const struct transparent_connection *c,
+			unsigned listener, enum reason reason, const struct failure *why)
+{
+	struct worker *w = host->owner;
+
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	counters_add(&w->counters, COUNTER_REFUSED, 1);
+	counters_add(&w->counters, COUNTER_REASONS + reason, 1);
+	conn_log_udp_refusal(w, c, listener, reason);
+	if (why->err || *why->detail)
+		w->relay->trouble(reason, why);
+}
+
+static const struct udp_ops udp_ops = {
+	.opened = udp_opened,
+	.finished = udp_finished,
+	.released = udp_released,
+	.refused = udp_refused,
+};
+
 /* ---- the end ---- */
 
 static void reset_flows(struct worker *w)
@@ -425,6 +476,8 @@ static void reset_flows(struct worker *w)
 		refuse(w, &a->connection, a->listener, REASON_DRAINED);
 		loop_discard(w->host.loop, &a->garbage, release_pending);
 	}
+	if (w->udp)
+		udp_worker_reset(w->udp);
 	end_if_over(w);
 }
 
@@ -457,6 +510,8 @@ static void drain(struct worker *w)
 	w->paused = false;
 	loop_disarm(w->host.loop, &w->retry);
 	close_listeners(w);
+	if (w->udp)
+		udp_worker_drain(w->udp);
 	loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
 	end_if_over(w);
 }
@@ -542,6 +597,15 @@ static void handle_wake(struct loop *loop, void *context)
 		conn_log_write(w);
 }
 
+static void end_turn(struct loop *loop)
+{
+	struct worker *w = worker_of(loop);
+
+	if (w->udp)
+		udp_worker_end_turn(w->udp);
+	conn_log_flush(loop);
+}
+
 static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
 {
 	w->relay = relay;
@@ -572,7 +636,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	if (!hold_spare(w))
 		return report_fail(why, errno, "dup", "worker %u", w->index);
 	loop_on_wake(w->host.loop, handle_wake, w);
-	loop_on_turn(w->host.loop, conn_log_flush);
+	loop_on_turn(w->host.loop, end_turn);
 	return 0;
 }
 
@@ -599,7 +663,9 @@ static void free_worker(struct worker *w)
 	loop_free(w->host.loop);
 	slab_free(&w->host.flows);
 	slab_free(&w->pendings);
+	udp_worker_free(w->udp);
 	listeners_close(&w->listeners);
+	listeners_close(&w->udp_listeners);
 	free(w->sources);
 	pipes_drop(&w->host.tools.pipes);
 	free(w->host.tools.buffer);
@@ -632,6 +698,29 @@ void relay_free(struct relay *relay)
 	relay->count = 0;
 }
 
+static int start_udp(struct worker *w, struct failure *why)
+{
+	struct relay *relay = w->relay;
+	struct udp_worker_options options = {
+		.loop = w->host.loop,
+		.ops = &udp_ops,
+		.owner = w,
+		.settings = &relay->settings,
+		.udp = relay->udp,
+		.policy = &relay->policy,
+		.listeners = &w->udp_listeners,
+		.ids = &relay->next_id,
+		.alone = relay->count == 1,
+	};
+
+	options.udp.max = (relay->udp.max + relay->count - 1) / relay->count;
+	w->udp = udp_worker_new(&options, why);
+	if (!w->udp)
+		return -1;
+	w->host.udp = udp_worker_host(w->udp);
+	return udp_worker_start(w->udp, why);
+}
+
 static int start_listening(struct worker *w, struct failure *why)
 {
 	w->sources = calloc(w->listeners.count, sizeof(*w->sources));
@@ -642,7 +731,7 @@ static int start_listening(struct worker *w, struct failure *why)
 						      .fd = w->listeners.at[i].fd };
 	w->relay->served += w->listeners.count;
 	watch_listeners(w, true);
-	return 0;
+	return w->udp_listeners.count ? start_udp(w, why) : 0;
 }
 
 static void serve(struct worker *w)

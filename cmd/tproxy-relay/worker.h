@@ -15,12 +15,14 @@
 #include "tproxy-relay/counters.h"
 #include "tproxy-relay/flow.h"
 #include "tproxy-relay/policy.h"
+#include "tproxy-relay/udp_flow.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct worker;
+struct udp_worker;
 
 /* What of a relay's life goes into records; the words of --log, in this order. */
 enum relay_log { RELAY_LOG_EVENTS, RELAY_LOG_ERRORS, RELAY_LOG_OFF };
@@ -34,6 +36,7 @@ enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 /* What the workers of one process share. Set up before they start, but for the atomic fields. */
 struct relay {
 	struct flow_settings settings;
+	struct udp_settings udp;
 	struct policy policy;
 	struct timewait *timewait; /* NULL: where no client's port is kept */
 	enum relay_log log;
@@ -44,6 +47,7 @@ struct relay {
 	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
 	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
 	const struct transparent_connection *only;
+	unsigned inherited_udp; /* UDP listeners that were passed on, each to one worker */
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
 	unsigned sandbox;      /* enum sandbox_need: entered before anything is served; 0: none */
 	/* All is set up, and serving begins. May be NULL. */
@@ -79,8 +83,9 @@ struct worker {
 	struct relay *relay;
 	unsigned index;
 	pthread_t thread;
-	struct listeners listeners;
-	struct loop_source *sources; /* one a listener */
+	struct listeners listeners, udp_listeners;
+	struct loop_source *sources; /* one a TCP listener */
+	struct udp_worker *udp;	     /* NULL: no UDP listeners */
 	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
 	struct loop_timer deadline;  /* of draining */
 	struct loop_source output;   /* records that wait for their reader; worker 0 only */

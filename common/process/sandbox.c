@@ -71,10 +71,11 @@ static const int base_calls[] = {
 };
 
 static const int socket_calls[] = {
-	SCMP_SYS(recvfrom),   SCMP_SYS(recv),	 SCMP_SYS(sendto),	SCMP_SYS(send),
-	SCMP_SYS(splice),     SCMP_SYS(accept4), SCMP_SYS(getsockname), SCMP_SYS(setsockopt),
-	SCMP_SYS(getsockopt), SCMP_SYS(bind),	 SCMP_SYS(connect),	SCMP_SYS(shutdown),
-	SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg), SCMP_SYS(getpeername), SCMP_SYS(pipe2),
+	SCMP_SYS(recvfrom),   SCMP_SYS(recv),	  SCMP_SYS(sendto),	     SCMP_SYS(send),
+	SCMP_SYS(splice),     SCMP_SYS(accept4),  SCMP_SYS(getsockname),     SCMP_SYS(setsockopt),
+	SCMP_SYS(getsockopt), SCMP_SYS(bind),	  SCMP_SYS(connect),	     SCMP_SYS(shutdown),
+	SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg),  SCMP_SYS(getpeername),     SCMP_SYS(pipe2),
+	SCMP_SYS(recvmmsg),   SCMP_SYS(sendmmsg), SCMP_SYS(recvmmsg_time64),
 };
 
 static const int remove_calls[] = {

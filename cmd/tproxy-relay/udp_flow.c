@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * Up: a datagram of a short flow is one of a batch that the listener gave, of a promoted one a batch of
+ * its own. It is queued to the upstream socket. Down: what the upstream socket gives is queued to the
+ * flow's own client socket, or, as long as it has none, to the socket of the server's port (udp_ports.h).
+ * The queue is sent when the slots of the batch are needed again, at the latest at the end of the loop's
+ * turn. Nothing is copied, nothing is kept: what a socket does not take is lost, as in any router.
+ *
+ * The order of a flow's datagrams is kept across its promotion. Up: from the moment that its socket is
+ * connected the kernel gives it what comes; what came before is in the listener's queue. So before the
+ * first is read from the socket the listener is read until all is seen that it held then: whatever was
+ * put into the socket by the same processor came after. Down: the queue sends in the order in which it
+ * is filled, whatever the socket.
+ *
+ * Between bind() and connect() a socket may catch datagrams of others. Each datagram that is read is so
+ * compared with the other end that the flow has, and a stray goes where it would have gone.
+ */
+#include "tproxy-relay/udp_flow.h"
+
+#include "base/container.h"
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define BURST_MAX     8 /* so many datagrams within a second: the flow is promoted */
+#define BURST_TICKS   (1000 / LOOP_TICK_MS)
+#define EXCHANGE_US   2000000 /* answers that come later than this are no exchange's */
+#define ANSWERED_MS   3000    /* an answered exchange is over when it was silent for so long */
+#define SHORT_READ    4	      /* datagrams read at once from a short flow's upstream */
+#define PROMOTED_READ 32
+#define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
+#define ENDS_MAX      256	/* flows that end of old age in one turn */
+#define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, where that may be had */
+
+static_assert(sizeof(struct udp_flow) <= 232, "an idle flow is small");
+static_assert(REASON_COUNT <= 64, "struct udp_flow has six bits for a reason");
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
+
+static struct udp_host *host_of(struct loop *loop)
+{
+	return ((struct flow_ops *)loop_context(loop))->udp;
+}
+
+static bool has_leg(const struct udp_flow *f)
+{
+	return !f->closed && f->extra && f->extra->leg.noted;
+}
+
+struct endpoint udp_flow_origdst(const struct udp_flow *f)
+{
+	return f->origin == ORIGIN_NONE ? (struct endpoint){ 0 } : f->entry.origdst;
+}
+
+struct endpoint udp_flow_upstream_local(const struct udp_flow *f)
+{
+	return has_leg(f) ? f->extra->leg.local : f->entry.client;
+}
+
+struct endpoint udp_flow_upstream(const struct udp_host *host, const struct udp_flow *f)
+{
+	struct endpoint origdst = udp_flow_origdst(f);
+
+	return has_leg(f) ? f->extra->leg.peer
+			  : *policy_upstream(host->policy, &f->entry.client, &origdst);
+}
+
+uint64_t udp_flow_cookie(const struct udp_flow *f, enum flow_end end)
+{
+	uint64_t cookie = 0;
+	socklen_t size = sizeof(cookie);
+
+	if (f->side[end].fd < 0 ||
+	    getsockopt(f->side[end].fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0)
+		return 0;
+	return cookie;
+}
+
+const char *udp_flow_state_name(const struct udp_flow *f)
+{
+	static const char *const names[UDP_CLASSES] = { "unanswered", "answered", "established" };
+
+	return f->closed ? "closed" : names[f->entry.class];
+}
+
+void udp_flow_flush(struct udp_host *host)
+{
+	datagram_queue_flush(host->queue);
+	datagram_batch_reset(host->batch);
+}
+
+/* ---- the end ---- */
+
+static void release(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct udp_host *host = host_of(loop);
+
+	slab_put(&host->flows, container_of(garbage, struct udp_flow, garbage));
+	host->ops->released(host);
+}
+
+static void drop_extra(struct udp_host *host, struct udp_flow *f)
+{
+	if (f->extra)
+		policy_remove_leg(host->policy, &f->extra->leg);
+	free(f->extra);
+	f->extra = NULL;
+}
+
+void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason)
+{
+	if (f->closed)
+		return;
+	datagram_queue_flush(host->queue); /* it may have datagrams there */
+	f->reason = (uint8_t)reason & 63;
+	host->ops->finished(host, f);
+	udp_table_remove(&host->table, &f->entry);
+	for (int end = 0; end < 2; end++)
+		loop_close(host->loop, &f->side[end]);
+	drop_extra(host, f);
+	f->closed = true;
+	loop_discard(host->loop, &f->garbage, release);
+}
+
+/* How long a flow of that class may be silent, and what its end is called then. */
+static uint64_t timeout_of(const struct udp_host *host, enum udp_class class, enum reason *reason)
+{
+	const struct udp_settings *udp = host->udp;
+
+	switch (class) {
+	case UDP_ANSWERED:
+		*reason = REASON_DONE;
+		return udp->unanswered_timeout < ANSWERED_MS ? udp->unanswered_timeout
+							     : ANSWERED_MS;
+	case UDP_ESTABLISHED:
+		*reason = REASON_IDLE;
+		return udp->established_timeout;
+	case UDP_UNANSWERED:
+	case UDP_CLASSES:
+		break;
+	}
+	*reason = REASON_UPSTREAM_TIMEOUT;
+	return udp->unanswered_timeout;
+}
+
+void udp_flow_expire(struct udp_host *host)
+{
+	uint32_t now = loop_tick(host->loop);
+	enum reason reason;
+	unsigned ended = 0;
+
+	for (unsigned class = 0; class < UDP_CLASSES; class ++) {
+		uint64_t ms = timeout_of(host, class, &reason);
+		uint32_t ticks = (uint32_t)((ms + LOOP_TICK_MS - 1) / LOOP_TICK_MS);
+		struct udp_entry *e;
+
+		while (ended++ < ENDS_MAX &&
+		       (e = udp_table_expired(&host->table, class, now, ticks)))
+			udp_flow_finish(host, (struct udp_flow *)e, reason);
+	}
+}
+
+/* ---- what both directions do ---- */
+
+static void set_option(int fd, int family, int v4, int v6, int value)
+{
+	setsockopt(fd, family == AF_INET6 ? SOL_IPV6 : SOL_IP, family == AF_INET6 ? v6 : v4, &value,
+		   sizeof(value));
+}
+
+/* Have the socket that sends in this direction send as the datagram came: with its class, and one hop
+ * less to go. What is queued there already leaves before that. */
+static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int fd, int family,
+		       const struct datagram *d)
+{
+	uint8_t hops = (uint8_t)(d->hops - 1);
+
+	if (f->class[dir] == d->class && f->hops[dir] == hops)
+		return;
+	datagram_queue_flush(host->queue);
+	if (f->class[dir] != d->class)
+		set_option(fd, family, IP_TOS, IPV6_TCLASS, d->class);
+	if (f->hops[dir] != hops)
+		set_option(fd, family, IP_TTL, IPV6_UNICAST_HOPS, hops);
+	f->class[dir] = d->class;
+	f->hops[dir] = hops;
+}
+
+static unsigned packets_of(const struct datagram *d)
+{
+	return d->segment ? (unsigned)((d->length + d->segment - 1) / d->segment) : 1;
+}
+
+static void count(struct udp_flow *f, int dir, const struct datagram *d)
+{
+	f->packets[dir] += packets_of(d);
+	f->bytes[dir] += d->length;
+}
+
+/* A datagram that has gone too far already: legs that come back to us, by whatever way, end by that. */
+static bool is_spent(const struct datagram *d)
+{
+	return d->hops == 1;
+}
+
+static void put(struct udp_host *host, struct udp_flow *f, int dir, struct datagram_out *out,
+		const struct datagram *d, const void *payload)
+{
+	out->payload = payload;
+	out->length = d->length;
+	out->segment = d->segment;
+	out->single = f->single & (1 << dir);
+	out->owner = f;
+	datagram_queue_put(host->queue, out);
+}
+
+/* ---- promotion ---- */
+
+#define LEG_DETAILS	 (DATAGRAM_HOPS | DATAGRAM_CLASS)
+#define PROMOTED_DETAILS (LEG_DETAILS | DATAGRAM_FRAGMENTED | DATAGRAM_SEGMENTS)
+
+/*
+ * Give it a socket of its own on the client's side. Where other listeners share the endpoint a direct
+ * flow has none: before it is connected it would catch what is theirs.
+ */
+static void promote(struct udp_host *host, struct udp_flow *f)
+{
+	struct loop_source *s = &f->side[FLOW_CLIENT];
+
+	f->unfit = true;
+	if (f->entry.via || (f->origin == ORIGIN_NONE && !host->alone))
+		return;
+	s->fd = datagram_open_pair(&f->entry.origdst, &f->entry.client, PROMOTED_DETAILS, NULL);
+	if (s->fd < 0)
+		return;
+	if (loop_watch(host->loop, s, EPOLLIN) < 0) {
+		loop_close(host->loop, s);
+		return;
+	}
+	datagram_set_buffers(s->fd, BUFFER_BYTES);
+	datagram_set_buffers(f->side[FLOW_UPSTREAM].fd, BUFFER_BYTES);
+	datagram_want(f->side[FLOW_UPSTREAM].fd,
+		      endpoint_local_of(f->side[FLOW_UPSTREAM].fd).family, PROMOTED_DETAILS);
+	f->promoted = true;
+	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
+}
+
+static void count_burst(struct udp_host *host, struct udp_flow *f, const struct datagram *d)
+{
+	uint32_t now = loop_tick(host->loop);
+	unsigned burst;
+
+	if (f->unfit)
+		return;
+	if (now - f->burst_tick >= BURST_TICKS) {
+		f->burst_tick = now;
+		f->burst = 0;
+	}
+	burst = f->burst + packets_of(d);
+	f->burst = (uint8_t)(burst < BURST_MAX ? burst : BURST_MAX);
+	if (burst >= BURST_MAX)
+		promote(host, f);
+}
+
+/* ---- up ---- */
+
+void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
+		 const void *payload)
+{
+	enum udp_class class = f->entry.class == UDP_ANSWERED ? UDP_ESTABLISHED : f->entry.class;
+	struct datagram_out out = { .fd = f->side[FLOW_UPSTREAM].fd };
+
+	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop), class);
+	if (is_spent(d))
+		return;
+	count(f, FLOW_UP, d);
+	set_manner(host, f, FLOW_UP, out.fd, udp_flow_upstream(host, f).family, d);
+	put(host, f, FLOW_UP, &out, d, payload);
+	count_burst(host, f, d);
+}
+
+/* ---- down ---- */
+
+static enum udp_class class_after_answer(const struct udp_host *host, const struct udp_flow *f)
+{
+	if (f->entry.class == UDP_UNANSWERED)
+		return UDP_ANSWERED;
+	if (loop_now_us(host->loop) - f->opened_us > EXCHANGE_US)
+		return UDP_ESTABLISHED;
+	return f->entry.class;
+}
+
+/* The socket from which a short flow's answers leave. */
+static int answering_socket(struct udp_host *host, const struct udp_flow *f)
+{
+	if (f->origin == ORIGIN_NONE)
+		return host->listener(host, f->listener);
+	return udp_ports_get(host->ports, f->entry.origdst.family, f->entry.origdst.port,
+			     UDP_AS_SERVER, &(struct failure){ 0 });
+}
+
+static void put_down(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
+		     const void *payload)
+{
+	struct datagram_out out = { .fd = f->side[FLOW_CLIENT].fd };
+
+	if (f->promoted) {
+		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
+	} else {
+		out.fd = answering_socket(host, f);
+		out.to = &f->entry.client;
+		out.from = &f->entry.origdst;
+		out.class = d->class;
+		out.hops = (uint8_t)(d->hops - 1);
+	}
+	if (out.fd >= 0)
+		put(host, f, FLOW_DOWN, &out, d, payload);
+}
+
+static void carry_down(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
+		       const void *payload)
+{
+	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop),
+			class_after_answer(host, f));
+	if (is_spent(d))
+		return;
+	count(f, FLOW_DOWN, d);
+	put_down(host, f, d, payload);
+	count_burst(host, f, d);
+}
+
+/* ---- sockets of its own ---- */
+
+/* An error that ICMP has brought (or the lack of one). */
+static void handle_error(struct udp_host *host, struct udp_flow *f, enum flow_end end, int error)
+{
+	if (end == FLOW_UPSTREAM && f->entry.class == UDP_UNANSWERED && error == ECONNREFUSED)
+		udp_flow_finish(host, f, REASON_UPSTREAM_REFUSED);
+}
+
+static void take_up(struct udp_host *host, struct udp_flow *f, unsigned slot)
+{
+	struct datagram *d = datagram_batch_at(host->batch, slot);
+	const void *payload = datagram_batch_payload(host->batch, slot);
+
+	if (!f->closed && endpoint_equal(&d->client, &f->entry.client)) {
+		udp_flow_up(host, f, d, payload);
+		return;
+	}
+	d->local = f->entry.origdst;
+	host->stray(host, f->listener, d, payload);
+}
+
+/* What the upstream socket has caught from others before it was connected is nobody's answer here. */
+static void take_down(struct udp_host *host, struct udp_flow *f, unsigned slot)
+{
+	struct datagram *d = datagram_batch_at(host->batch, slot);
+	struct endpoint upstream;
+
+	if (f->closed)
+		return;
+	upstream = udp_flow_upstream(host, f);
+	if (endpoint_equal(&d->client, &upstream))
+		carry_down(host, f, d, datagram_batch_payload(host->batch, slot));
+}
+
+/* One read. Returns how many datagrams it was; 0: none, or an error, which has been handled. */
+static int read_side(struct udp_host *host, struct udp_flow *f, enum flow_end end, unsigned most)
+{
+	unsigned first;
+	int got;
+
+	if (datagram_batch_room(host->batch) < most)
+		udp_flow_flush(host);
+	got = datagram_batch_receive(host->batch, f->side[end].fd, most, &first);
+	if (got < 0) {
+		handle_error(host, f, end, errno);
+		return 0;
+	}
+	for (int i = 0; i < got; i++) {
+		if (end == FLOW_CLIENT)
+			take_up(host, f, first + (unsigned)i);
+		else
+			take_down(host, f, first + (unsigned)i);
+	}
+	return got;
+}
+
+static void read_all(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+{
+	unsigned most = f->promoted ? PROMOTED_READ : SHORT_READ;
+
+	for (int n = 0; n < READS_MAX && !f->closed; n++)
+		if (read_side(host, f, end, most) < (int)most)
+			return;
+}
+
+static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct udp_flow *f = container_of(source, struct udp_flow, side[FLOW_CLIENT]);
+	struct udp_host *host = host_of(loop);
+
+	if (!f->joined) {
+		host->drain_listener(host, f->listener);
+		f->joined = true;
+	}
+	read_all(host, f, FLOW_CLIENT);
+}
+
+static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	read_all(host_of(loop), container_of(source, struct udp_flow, side[FLOW_UPSTREAM]),
+		 FLOW_UPSTREAM);
+}
+
+bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
+{
+	struct udp_host *host = context;
+	struct udp_flow *f = out->owner;
+	int dir = out->fd == f->side[FLOW_UPSTREAM].fd ? FLOW_UP : FLOW_DOWN;
+
+	(void)host;
+	if (out->segment) {
+		f->single |= (uint8_t)(1 << dir);
+		return false;
+	}
+	return error == ECONNREFUSED;
+}
+
+/* ---- the beginning ---- */
+
+/* What kept us from asking the upstream: the failed call tells ours from the network's. */
+static enum reason reason_of_failure(const struct failure *why)
+{
+	switch (why->err) {
+	case EMFILE:
+	case ENFILE:
+		return REASON_DESCRIPTORS;
+	case ENOMEM:
+	case ENOBUFS:
+		return REASON_MEMORY;
+	case EADDRINUSE:
+	case EADDRNOTAVAIL:
+		return REASON_CLASH;
+	}
+	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
+}
+
+static int connect_upstream(struct udp_host *host, struct udp_flow *f, const struct endpoint *to,
+			    const struct transparent_connect_options *how, struct failure *why)
+{
+	enum transparent_kept kept;
+	int fd = transparent_connect_udp(&f->entry.client, to, how, &kept, why);
+
+	f->side[FLOW_UPSTREAM].fd = fd;
+	f->kept = fd < 0 ? KEPT_NO : (uint8_t)kept & 3;
+	return fd < 0 ? -1 : 0;
+}
+
+static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct endpoint *to,
+			 struct failure *why)
+{
+	struct transparent_connect_options how = host->settings->connect;
+	int result = connect_upstream(host, f, to, &how, why);
+
+	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
+		result = connect_upstream(host, f, to, &how, why);
+	if (result < 0 && reason_of_failure(why) == REASON_CLASH && host->settings->new_port &&
+	    how.source == SOURCE_CLIENT) {
+		how.source = SOURCE_CLIENT_ADDR;
+		result = connect_upstream(host, f, to, &how, why);
+	}
+	if (result == 0)
+		datagram_want(f->side[FLOW_UPSTREAM].fd, to->family, LEG_DETAILS);
+	return result;
+}
+
+/* Where the upstream leg's ends are not the flow's own: note them. */
+static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endpoint *to)
+{
+	struct policy_leg *leg;
+
+	if (f->origin == ORIGIN_TPROXY && f->kept == KEPT_ADDR_PORT &&
+	    endpoint_equal(to, &f->entry.origdst))
+		return 0;
+	f->extra = calloc(1, sizeof(*f->extra));
+	if (!f->extra)
+		return -1;
+	leg = &f->extra->leg;
+	leg->peer = *to;
+	leg->local = endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
+	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
+}
+
+static struct udp_flow *make(struct udp_host *host, const struct datagram *d)
+{
+	struct udp_flow *f = slab_get(&host->flows);
+
+	if (!f)
+		return NULL;
+	f->entry.client = d->client;
+	f->entry.origdst = d->local;
+	f->origin = (uint8_t)d->origin & 7;
+	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = -1 };
+	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
+	f->opened_us = loop_now_us(host->loop);
+	f->burst_tick = loop_tick(host->loop);
+	return f;
+}
+
+/* It never was one. */
+static struct udp_flow *unmake(struct udp_host *host, struct udp_flow *f)
+{
+	if (f) {
+		loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
+		drop_extra(host, f);
+		slab_put(&host->flows, f);
+	}
+	return NULL;
+}
+
+struct udp_flow *udp_flow_start(struct udp_host *host, const struct datagram *d,
+				const struct endpoint *to, uint64_t id, unsigned listener,
+				enum reason *reason, struct failure *why)
+{
+	struct udp_flow *f = make(host, d);
+
+	*reason = REASON_MEMORY;
+	if (!f)
+		return NULL;
+	f->id = id;
+	f->listener = (uint16_t)listener;
+	if (open_upstream(host, f, to, why) < 0) {
+		*reason = reason_of_failure(why);
+		return unmake(host, f);
+	}
+	if (note_leg(host, f, to) < 0 ||
+	    loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0 ||
+	    udp_table_add(&host->table, &f->entry, loop_tick(host->loop)) < 0)
+		return unmake(host, f);
+	*reason = REASON_NONE;
+	host->ops->opened(host, f);
+	return f;
+}
+
+struct udp_flow *udp_flow_find(struct udp_host *host, const struct datagram *d)
+{
+	return (struct udp_flow *)udp_table_find(&host->table, &d->client, &d->local, 0);
+}
+
+struct udp_flow *udp_flow_next(const struct udp_host *host, const struct udp_flow *f)
+{
+	return slab_next(&host->flows, f);
+}

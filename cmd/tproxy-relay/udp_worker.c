@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-relay/udp_worker.h"
+
+#include "base/container.h"
+#include "base/recent.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REFUSAL_MS  30000 /* further datagrams of a refused flow are no news for so long */
+#define READS_MAX   8	  /* full reads of a listener; then others have their turn */
+#define DRAINED_MAX 16384 /* datagrams: no listener's buffer holds as many */
+#define SILENT_MS   2000  /* a flow that is silent for so long may end with the relay */
+
+struct udp_worker {
+	struct udp_host host; /* first */
+	struct udp_settings settings;
+	struct listeners *listeners;
+	struct loop_source *sources; /* one a listener */
+	_Atomic uint64_t *ids;
+	struct recent *refused;
+	struct loop_timer timer; /* while there are flows */
+};
+
+static struct udp_worker *of_host(struct udp_host *host)
+{
+	return (struct udp_worker *)host;
+}
+
+struct udp_host *udp_worker_host(struct udp_worker *u)
+{
+	return &u->host;
+}
+
+bool udp_worker_is_busy(const struct udp_worker *u)
+{
+	return u->host.flows.used != 0;
+}
+
+/* ---- refused ---- */
+
+static uint64_t fingerprint(const struct udp_worker *u, const struct datagram *d)
+{
+	return endpoint_hash(&d->local, endpoint_hash(&d->client, recent_seed(u->refused)));
+}
+
+static bool was_refused(const struct udp_worker *u, const struct datagram *d)
+{
+	return recent_knows(u->refused, fingerprint(u, d), loop_now(u->host.loop));
+}
+
+static void describe(const struct datagram *d, struct transparent_connection *out)
+{
+	*out = (struct transparent_connection){
+		.fd = -1,
+		.client = d->client,
+		.local = d->local,
+		.origdst = d->origdst,
+		.origin = d->origin,
+	};
+}
+
+static void refuse(struct udp_worker *u, const struct datagram *d, unsigned at, enum reason reason,
+		   const struct failure *why)
+{
+	struct transparent_connection c;
+	uint64_t now = loop_now(u->host.loop);
+
+	describe(d, &c);
+	recent_note(u->refused, fingerprint(u, d), now, now + REFUSAL_MS);
+	u->host.ops->refused(&u->host, &c, at, reason, why);
+}
+
+/* ---- beginning ---- */
+
+static bool is_own_address(const struct udp_worker *u, const struct endpoint *e)
+{
+	struct local_addrs *known = u->host.policy->local_addrs;
+
+	return known ? local_addrs_has(known, e) : transparent_is_local(e);
+}
+
+static enum reason judge(struct udp_worker *u, struct datagram *d, unsigned at, struct failure *why)
+{
+	const struct endpoint *listener = &u->listeners->at[at].at;
+	struct transparent_connection c;
+
+	/* Without its destination, because control messages were cut off, nothing can be said of it. */
+	if (!endpoint_is_set(&d->local) || d->cut)
+		return REASON_NO_DESTINATION;
+	datagram_judge(d, listener, is_own_address(u, &d->local));
+	describe(d, &c);
+	return policy_judge(u->host.policy, &c, why);
+}
+
+/* At the limit one goes, if there is one that may. */
+static bool make_room(struct udp_worker *u, const struct endpoint *client)
+{
+	struct udp_table *table = &u->host.table;
+	uint32_t silent = (uint32_t)(u->settings.unanswered_timeout / LOOP_TICK_MS);
+	struct udp_entry *victim = NULL;
+
+	if (table->count < table->max)
+		return true;
+	victim = udp_table_victim(table, client, loop_tick(u->host.loop), silent);
+	if (victim)
+		udp_flow_finish(&u->host, (struct udp_flow *)victim, REASON_EVICTED);
+	return victim;
+}
+
+static struct udp_flow *begin(struct udp_worker *u, struct datagram *d, unsigned at)
+{
+	struct failure why = { 0 };
+	enum reason reason = judge(u, d, at, &why);
+	struct udp_flow *f = NULL;
+
+	if (reason == REASON_NONE && !make_room(u, &d->client))
+		reason = REASON_AT_LIMIT;
+	if (reason == REASON_NONE)
+		f = udp_flow_start(&u->host, d,
+				   policy_upstream(u->host.policy, &d->client, &d->origdst),
+				   ++*u->ids, at, &reason, &why);
+	if (!f)
+		refuse(u, d, at, reason, &why);
+	else if (!u->timer.prev)
+		loop_arm(u->host.loop, &u->timer, LOOP_TICK_MS);
+	return f;
+}
+
+/* ---- from the listeners ---- */
+
+static void take(struct udp_worker *u, unsigned at, struct datagram *d, const void *payload)
+{
+	struct udp_flow *f = udp_flow_find(&u->host, d);
+
+	if (!f && !was_refused(u, d))
+		f = begin(u, d, at);
+	if (f)
+		udp_flow_up(&u->host, f, d, payload);
+}
+
+/* Read up to the given number of datagrams, as long as there are any. */
+static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
+{
+	struct udp_host *host = &u->host;
+	unsigned first, room, done = 0;
+	int got;
+
+	do {
+		udp_flow_flush(host);
+		room = datagram_batch_room(host->batch);
+		got = datagram_batch_receive(host->batch, u->sources[at].fd, room, &first);
+		for (int i = 0; i < got; i++)
+			take(u, at, datagram_batch_at(host->batch, first + (unsigned)i),
+			     datagram_batch_payload(host->batch, first + (unsigned)i));
+		done += got > 0 ? (unsigned)got : 0;
+	} while (got == (int)room && done < most);
+}
+
+static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct udp_worker *u = of_host(((struct flow_ops *)loop_context(loop))->udp);
+
+	read_listener(u, (unsigned)(source - u->sources), READS_MAX * DATAGRAM_SLOTS);
+}
+
+/* ---- what flows ask of their host ---- */
+
+/* Before anything else what costs nobody anything. */
+static bool give_descriptor(struct udp_host *host)
+{
+	struct endpoint nobody = { 0 };
+	struct udp_entry *victim;
+
+	if (udp_ports_drop(host->ports))
+		return true;
+	victim = udp_table_victim(&host->table, &nobody, loop_tick(host->loop), 0);
+	if (victim)
+		udp_flow_finish(host, (struct udp_flow *)victim, REASON_EVICTED);
+	return victim;
+}
+
+static void drain_listener(struct udp_host *host, unsigned at)
+{
+	struct udp_worker *u = of_host(host);
+
+	if (u->sources[at].fd >= 0)
+		read_listener(u, at, DRAINED_MAX);
+}
+
+static void take_stray(struct udp_host *host, unsigned at, struct datagram *d, const void *payload)
+{
+	take(of_host(host), at, d, payload);
+}
+
+static int listener_of(struct udp_host *host, unsigned at)
+{
+	return of_host(host)->sources[at].fd;
+}
+
+static void before_port_closes(void *context)
+{
+	struct udp_host *host = context;
+
+	datagram_queue_flush(host->queue);
+}
+
+/* ---- life ---- */
+
+static void handle_tick(struct loop *loop, struct loop_timer *timer)
+{
+	struct udp_worker *u = container_of(timer, struct udp_worker, timer);
+
+	udp_flow_expire(&u->host);
+	if (u->host.table.count)
+		loop_arm(loop, timer, LOOP_TICK_MS);
+}
+
+static void set_host(struct udp_worker *u, const struct udp_worker_options *options)
+{
+	u->settings = options->udp;
+	u->listeners = options->listeners;
+	u->ids = options->ids;
+	u->timer.alarm = handle_tick;
+	u->host.loop = options->loop;
+	u->host.ops = options->ops;
+	u->host.owner = options->owner;
+	u->host.settings = options->settings;
+	u->host.udp = &u->settings;
+	u->host.policy = options->policy;
+	u->host.alone = options->alone;
+	u->host.spare = give_descriptor;
+	u->host.drain_listener = drain_listener;
+	u->host.stray = take_stray;
+	u->host.listener = listener_of;
+	slab_init(&u->host.flows, sizeof(struct udp_flow));
+}
+
+static int init(struct udp_worker *u, struct failure *why)
+{
+	struct udp_host *host = &u->host;
+
+	if (udp_table_init(&host->table, u->settings.max) < 0)
+		return report_fail(why, errno, "malloc", "UDP flows");
+	host->batch = datagram_batch_new(why);
+	if (!host->batch || !(u->refused = recent_new(why)))
+		return -1;
+	host->queue = datagram_queue_new(udp_flow_failed, host, why);
+	if (!host->queue)
+		return -1;
+	host->ports = udp_ports_new(host->settings->connect.mark, before_port_closes, host, why);
+	return host->ports ? 0 : -1;
+}
+
+struct udp_worker *udp_worker_new(const struct udp_worker_options *options, struct failure *why)
+{
+	struct udp_worker *u = calloc(1, sizeof(*u));
+
+	if (!u) {
+		report_fail(why, errno, "malloc", "UDP flows");
+		return NULL;
+	}
+	set_host(u, options);
+	if (init(u, why) == 0)
+		return u;
+	udp_worker_free(u);
+	return NULL;
+}
+
+void udp_worker_free(struct udp_worker *u)
+{
+	if (!u)
+		return;
+	udp_ports_free(u->host.ports);
+	udp_table_free(&u->host.table);
+	slab_free(&u->host.flows);
+	datagram_batch_free(u->host.batch);
+	datagram_queue_free(u->host.queue);
+	recent_free(u->refused);
+	free(u->sources);
+	free(u);
+}
+
+int udp_worker_start(struct udp_worker *u, struct failure *why)
+{
+	const struct listeners *l = u->listeners;
+
+	u->sources = calloc(l->count, sizeof(*u->sources));
+	if (!u->sources)
+		return report_fail(why, errno, "malloc", "UDP listeners");
+	for (size_t i = 0; i < l->count; i++) {
+		u->sources[i] = (struct loop_source){ .handler = handle_listener,
+						      .fd = l->at[i].fd };
+		if (loop_watch(u->host.loop, &u->sources[i], EPOLLIN) < 0)
+			return report_fail(why, errno, "epoll_ctl", "UDP listeners");
+	}
+	return 0;
+}
+
+void udp_worker_drain(struct udp_worker *u)
+{
+	struct listeners *l = u->listeners;
+
+	for (size_t i = 0; i < l->count; i++) {
+		drain_listener(&u->host, (unsigned)i);
+		loop_forget(u->host.loop, &u->sources[i]);
+		loop_close(u->host.loop, &u->sources[i]);
+		l->at[i].fd = -1;
+	}
+	if (u->settings.unanswered_timeout > SILENT_MS)
+		u->settings.unanswered_timeout = SILENT_MS;
+	if (u->settings.established_timeout > SILENT_MS)
+		u->settings.established_timeout = SILENT_MS;
+}
+
+void udp_worker_reset(struct udp_worker *u)
+{
+	for (struct udp_flow *f = slab_next(&u->host.flows, NULL); f;
+	     f = slab_next(&u->host.flows, f))
+		udp_flow_finish(&u->host, f, REASON_DRAINED);
+}
+
+void udp_worker_end_turn(struct udp_worker *u)
+{
+	udp_flow_flush(&u->host);
+}

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash disable=SC2034 # what is set here is for the tests
+#
+# udp - what the tests of the relay's UDP share: interception, relays, peers, captures.
+
+load lib/relay
+
+DGRAM=$TOP/tests/lib/dgram
+
+# intercept_udp PORTS [OPTION...]: on the proxy, hand UDP to these ports to the relay's listeners.
+intercept_udp() {
+	intercept "$1" -u "${@:2}"
+}
+
+# udp_relay OPTION...: start one, as `relay`, and wait until it listens.
+udp_relay() {
+	bg relay proxy tproxy-relay -u "$RELAY_PORT" "$@"
+	wait_listen proxy "$RELAY_PORT" udp
+}
+
+# dgram NAME HOST ROLE ARG...: a server in the background; see tests/lib/dgram.
+dgram() {
+	bg "$1" "$2" "$DGRAM" "${@:3}"
+	wait_listen "$2" "$4" udp
+}
+
+# ask_from HOST ARG...: see `ask' of tests/lib/dgram.
+ask_from() {
+	on "$1" timeout --foreground $((60 * PATIENCE)) "$DGRAM" ask "${@:2}"
+}
+
+# capture NAME HOST INTERFACE [FILTER]: packets, one a line: `SOURCE > DESTINATION: ...', from now on.
+capture() {
+	bg "$1" "$2" tcpdump -i "$3" -l -nn -t -q --immediate-mode "${4:-udp}"
+	wait_line "$1.err" 'listening on'
+}
+
+# ends_in NAME: which pairs of ends were captured, each once.
+ends_in() {
+	sed -En 's/^IP6? ([^ ]+) > ([^ ]+): .*/\1 \2/p' "$OUT/$1.out" | sort -u
+}
