@@ -19,7 +19,8 @@
  *
  * Without an error, allocations fail with ENOMEM and other calls with EIO. What cannot be understood
  * ends the process with 125, so that no test believes in a fault that never came. Counts are per
- * process: a forked child goes on counting where its parent was.
+ * process: a forked child goes on counting where its parent was. But what is to happen once happens in
+ * the process that comes there first.
  *
  * A row of the table is FAULT_KIND(function, (parameters), (arguments)); the Makefile takes the names
  * for --wrap from here.
@@ -39,6 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -69,6 +71,7 @@ struct counter {
 };
 
 static struct fault faults[FAULTS_MAX];
+static atomic_bool *happened; /* of each; shared with children */
 static size_t fault_count;
 static struct counter counters[COUNTERS_MAX] = { { "call", 0 }, { "memory", 0 } };
 
@@ -151,6 +154,10 @@ __attribute__((constructor)) static void fault_start(void)
 	open_output(&counts);
 	if (!text)
 		return;
+	happened = mmap(NULL, sizeof(*happened) * FAULTS_MAX, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (happened == MAP_FAILED)
+		give_up(text);
 	if (strlen(text) >= sizeof(copy))
 		give_up(text);
 	strcpy(copy, text);
@@ -212,6 +219,8 @@ static bool due(const char *name, enum group group)
 			continue;
 		if (mine != f->at && !(f->onwards && mine > f->at))
 			continue;
+		if (!f->onwards && atomic_exchange(&happened[i], true))
+			continue;
 		happen(f, name, n, group == GROUP_MEMORY ? ENOMEM : EIO);
 		return !f->signal;
 	}
@@ -263,6 +272,20 @@ static bool due(const char *name, enum group group)
 	int __wrap_##name parameters                                              \
 	{                                                                         \
 		return due(#name, GROUP_CALL) ? -errno : __real_##name arguments; \
+	}
+
+/* Those that close descriptors: ours stay. */
+#define FAULT_CLOSING(name, type)                                                      \
+	int __real_##name(type, type, int) __attribute__((weak));                      \
+	int __wrap_##name(type, type, int);                                            \
+	int __wrap_##name(type first, type last, int flags)                            \
+	{                                                                              \
+		if (due(#name, GROUP_CALL))                                            \
+			return -1;                                                     \
+		if (first > HIGH_FD || last < HIGH_FD)                                 \
+			return __real_##name(first, last, flags);                      \
+		__real_##name(HIGH_FD + 2, last, flags);                               \
+		return first < HIGH_FD ? __real_##name(first, HIGH_FD - 1, flags) : 0; \
 	}
 
 struct nft_ctx;
@@ -329,6 +352,10 @@ FAULT_INT(setns, (int fd, int type), (fd, type))
 FAULT_INT(getrlimit, (int what, void *limit), (what, limit))
 FAULT_INT(setrlimit, (int what, const void *limit), (what, limit))
 FAULT_INT(dup2, (int from, int to), (from, to))
+FAULT_INT(unlinkat, (int at, const char *path, int flags), (at, path, flags))
+FAULT_INT(renameat, (int at, const char *from, int to, const char *path), (at, from, to, path))
+FAULT_INT(prctl, (int what, unsigned long a, unsigned long b, unsigned long c, unsigned long d),
+	  (what, a, b, c, d))
 FAULT_INT(unlink, (const char *path), (path))
 FAULT_INT(rename, (const char *from, const char *to), (from, to))
 FAULT_INT(pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
@@ -354,6 +381,7 @@ FAULT_NETLINK(nl_recvmsgs_default, (struct nl_sock * nl), (nl))
 FAULT_NETLINK(nl_recvmsgs, (struct nl_sock * nl, struct nl_cb *cb), (nl, cb))
 FAULT_FILE(fopen, (const char *path, const char *mode), (path, mode))
 FAULT_FILE(fdopen, (int fd, const char *mode), (fd, mode))
+FAULT_CLOSING(close_range, unsigned)
 FAULT_VARIADIC(fcntl, int)
 FAULT_VARIADIC(ioctl, int)
 FAULT_VARIADIC(open, const char *)
