@@ -25,6 +25,7 @@ unit_test() {
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
 
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
+@test "helper: requests, refusals, and the end" { unit_test helper; }
 @test "udp_table: found, aged, and who makes room" { unit_test udp_table; }
 @test "datagram_batch: many read and sent at once" { unit_test datagram_batch; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }

@@ -79,9 +79,9 @@ static const int socket_calls[] = {
 };
 
 static const int remove_calls[] = {
-	SCMP_SYS(newfstatat), SCMP_SYS(fstatat64), SCMP_SYS(stat),
-	SCMP_SYS(stat64),     SCMP_SYS(lstat),	   SCMP_SYS(lstat64),
-	SCMP_SYS(statx),      SCMP_SYS(unlink),	   SCMP_SYS(unlinkat),
+	SCMP_SYS(newfstatat), SCMP_SYS(fstatat64), SCMP_SYS(stat),	 SCMP_SYS(stat64),
+	SCMP_SYS(lstat),      SCMP_SYS(lstat64),   SCMP_SYS(statx),	 SCMP_SYS(unlink),
+	SCMP_SYS(unlinkat),   SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
 };
 
 static const int write_calls[] = {
