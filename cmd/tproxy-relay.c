@@ -161,7 +161,8 @@ static const struct option_spec options[] = {
 	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
 	       option_text, struct config, metrics),
 	OPTION("user", 0, "NAME[:GROUP]",
-	       "become NAME once the listeners are open; with the\ncapabilities still needed",
+	       "once the listeners are open become NAME (as root:\ntproxy, else nobody), with what "
+	       "is still needed",
 	       privilege_option_user, struct config, user),
 	OPTION("no-sandbox", 0, NULL, "do without seccomp", option_flag, struct config, no_sandbox),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
@@ -231,6 +232,15 @@ static int open_records(struct relay *relay, const struct config *config, struct
 	return config->log != RELAY_LOG_OFF && !relay->records ? -1 : 0;
 }
 
+/* Its sockets are netlink's, which no one shall change routes by. */
+static int open_local_addrs(void *context, struct failure *why)
+{
+	struct policy *policy = context;
+
+	policy->local_addrs = local_addrs_new(why);
+	return policy->local_addrs ? 0 : -1;
+}
+
 static int set_up(struct relay *relay, const struct config *config,
 		  const struct relay_listeners *listeners, int inherited, struct failure *why)
 {
@@ -245,10 +255,11 @@ static int set_up(struct relay *relay, const struct config *config,
 	loop_block_signals(signals);
 	if (sockets_settle_max(relay, config, count, why) < 0)
 		return -1;
-	if (config->connect.source == SOURCE_CLIENT && !(relay->timewait = timewait_new(why)))
+	if (config->connect.source == SOURCE_CLIENT &&
+	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
 		return -1;
 	if (config->connect.source != SOURCE_OWN &&
-	    !(relay->policy.local_addrs = local_addrs_new(why)))
+	    privilege_without(open_local_addrs, &relay->policy, why) < 0)
 		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0)
 		return -1;
@@ -260,13 +271,6 @@ static int set_up(struct relay *relay, const struct config *config,
 	    local_addrs_watch(relay->policy.local_addrs, relay->workers[0].host.loop, why) < 0)
 		return -1;
 	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
-}
-
-/* What a relay needs that runs: the control socket's path is removed at the end. */
-static unsigned needed_calls(const struct config *config)
-{
-	return SANDBOX_SOCKETS | (config->control ? SANDBOX_REMOVE : 0) |
-	       (config->metrics ? SANDBOX_WRITE : 0);
 }
 
 static void configure(struct relay *relay, const struct config *config)
@@ -284,7 +288,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->unheard = tell_unheard;
 	relay->ready = config->inetd ? NULL : tell_ready;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
-	relay->sandbox = config->no_sandbox ? 0 : needed_calls(config);
+	relay->sandbox = config->no_sandbox ? 0 : SANDBOX_SOCKETS;
 	relay->settings.send_proxy = config->send_proxy + 1;
 	if (getrandom(&relay->settings.unique_ids, sizeof(relay->settings.unique_ids), 0) < 0)
 		relay->settings.unique_ids = (uint64_t)getpid();
@@ -306,6 +310,16 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 	policy_add_leg(&relay->policy, leg);
 }
 
+/* Whoever listens at NOTIFY_SOCKET may be out of reach afterwards. */
+static int give_up_rights(const struct config *config, struct failure *why)
+{
+	if (!config->inetd && notify_open(why) < 0)
+		report_failure(why, STATUS_DONE);
+	if (sockets_drop_privileges(config, why) < 0)
+		return -1;
+	return privilege_seal(why);
+}
+
 static int serve(const struct config *config, const struct relay_listeners *listeners,
 		 int inherited, const struct inetd_client *client)
 {
@@ -321,15 +335,16 @@ static int serve(const struct config *config, const struct relay_listeners *list
 		note_loop(&relay, &loop);
 	result = set_up(&relay, config, listeners, inherited, &why);
 	if (result == 0 && config->control) {
-		control = control_new(&relay, config->control, config->takeover, &why);
+		control = control_new(&relay, config->control, config->takeover, &config->user,
+				      &why);
 		result = control ? 0 : -1;
 	}
-	if (result == 0)
-		result = sockets_drop_privileges(config, &why);
 	if (result == 0 && config->metrics) {
-		metrics = metrics_new(&relay, config->metrics, tell_metrics, &why);
+		metrics = metrics_new(&relay, config->metrics, &config->user, &why);
 		result = metrics ? 0 : -1;
 	}
+	if (result == 0)
+		result = give_up_rights(config, &why);
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
 	if (result == 0)
@@ -375,6 +390,16 @@ static bool is_inetd(char **argv)
 	return false;
 }
 
+/* Nothing that serves strangers should be root. */
+static void choose_user(struct config *config)
+{
+	struct failure why;
+	char text[512];
+
+	if (privilege_choose_user(&config->user, &why) < 0)
+		report_notice("%s", report_text(&why, text, sizeof(text)));
+}
+
 int main(int argc, char **argv)
 {
 	struct config config = {
@@ -406,8 +431,10 @@ int main(int argc, char **argv)
 		status = inherit(&config, &client, &inherited);
 	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
-	if (status == OPTIONS_GO_ON)
+	if (status == OPTIONS_GO_ON) {
+		choose_user(&config);
 		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);
+	}
 	listeners_close(&listeners.tcp);
 	listeners_close(&listeners.udp);
 	match_list_free(&config.allow);

@@ -125,7 +125,8 @@ ended_after() {
 }
 
 @test "without descriptors connections wait: nothing fails, nothing spins" {
-	local before after more
+	local before after more as_relay=()
+	((EUID)) || as_relay=(setpriv --reuid "$(id -u nobody)" --regid "$(id -g nobody)" --clear-groups)
 	peer server server serve 8000 echo
 	# With none left for accept(2), and with one, which leaves none for the upstream socket.
 	for more in 0 1; do
@@ -133,7 +134,8 @@ ended_after() {
 		relay --control "$OUT/control"
 		hold 10 8000
 		wait_line hold8000.out 'answered 10'
-		on proxy prlimit --pid "$(pid_of relay)" --nofile="$(($(descriptors relay) + more))"
+		# As its own user, which needs no capability.
+		on proxy "${as_relay[@]}" prlimit --pid "$(pid_of relay)" --nofile="$(($(descriptors relay) + more))"
 		bg first client "$PEER" connect "$V4" 8000 send:1 recv:1 "await:$OUT/release" fin eof
 		bg second client "$PEER" connect "$V4" 8000 send:2 recv:2 "await:$OUT/release" fin eof
 		before=$(cpu_ticks relay)

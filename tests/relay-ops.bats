@@ -26,16 +26,15 @@ status_of() {
 @test "it keeps only the capabilities that connections need" {
 	local set
 	start_nginx
-	# CAP_NET_ADMIN (1 << 12) for IP_TRANSPARENT and TIME_WAITs in the way, CAP_NET_BIND_SERVICE (1 << 10)
-	# for a client's low port; where no port is kept CAP_NET_RAW (1 << 13) will do.
+	# CAP_NET_RAW (1 << 13) for IP_TRANSPARENT, CAP_NET_BIND_SERVICE (1 << 10) for a client's low port.
 	relay --threads 2
 	for set in CapEff CapPrm; do
-		assert_equal "$(status_of relay $set)" 0000000000001400
+		assert_equal "$(status_of relay $set)" 0000000000002400
 	done
 	assert_equal "$(status_of relay CapInh)" 0000000000000000
 	# Every thread, also those that started later.
 	assert_equal "$(awk '$1 == "CapEff:" { print $2 }' "/proc/$(pid_of relay)/task/"*/status | uniq -c |
-		tr -s ' ')" ' 2 0000000000001400'
+		tr -s ' ')" ' 2 0000000000002400'
 	run -0 on client curl -sS --max-time 10 --local-port 1000-1020 "http://$V4/who"
 	assert_output --regexp '^192\.0\.2\.2 10[0-2][0-9]$'
 	stop relay
@@ -76,8 +75,8 @@ status_of() {
 	assert_equal "$(awk '$1 == "Gid:" { print $2, $3, $4, $5 }' "/proc/$(pid_of relay)/status")" \
 		"$nogroup $nogroup $nogroup $nogroup"
 	assert_equal "$(status_of relay Groups)" "$nogroup"
-	assert_equal "$(status_of relay CapEff)" 0000000000001400
-	assert_equal "$(status_of relay CapPrm)" 0000000000001400
+	assert_equal "$(status_of relay CapEff)" 0000000000002400
+	assert_equal "$(status_of relay CapPrm)" 0000000000002400
 	run -0 on client curl -sS --max-time 10 --local-port 1000-1020 "http://$V4/who"
 	assert_output --regexp '^192\.0\.2\.2 10[0-2][0-9]$'
 	assert_equal "$(counter opened)" 1
@@ -112,8 +111,7 @@ status_of() {
 @test "every thread is in a sandbox, and --no-sandbox is without" {
 	start_nginx
 	relay --threads 3 --metrics-file "$OUT/relay.prom" --control "$OUT/control"
-	# Three workers and the writer of metrics.
-	wait_until 10 eval '[[ $(cat "/proc/$(pid_of relay)/task/"*/status | grep -c "^Seccomp:.*2$") == 4 ]]'
+	wait_until 10 eval '[[ $(cat "/proc/$(pid_of relay)/task/"*/status | grep -c "^Seccomp:.*2$") == 3 ]]'
 	assert_equal "$(status_of relay NoNewPrivs)" 1
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 ask connections

@@ -88,13 +88,12 @@ int sockets_drop_privileges(const struct config *config, struct failure *why);
 
 /* ---- tell.c: standard error, and the service manager ---- */
 
-/* Hooks of struct relay, stats_collect() and metrics_new(). */
+/* Hooks of struct relay and stats_collect(). */
 void tell_trouble(enum reason reason, const struct failure *why);
 void tell_unheard(const struct failure *why);
 void tell_ready(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
-void tell_metrics(const char *path, const struct failure *why);
 
 /* So many records were lost. */
 void tell_lost(uint64_t records);

@@ -2,6 +2,7 @@
 #include "tproxy-relay/control.h"
 #include "base/container.h"
 #include "tproxy-relay/conn_log.h"
+#include "tproxy-relay/keeper.h"
 #include "tproxy-relay/stats.h"
 #include <errno.h>
 #include <stddef.h>
@@ -36,8 +37,7 @@ struct control {
 	struct loop_source listener;
 	struct client clients[CLIENTS_MAX];
 	struct sockaddr_un at;
-	dev_t device;
-	ino_t inode;
+	struct keeper *keeper; /* of the path */
 };
 
 static struct loop *loop_of(const struct control *c)
@@ -298,10 +298,9 @@ static bool is_served(const struct sockaddr_un *at)
  * Bind under a name of our own and rename: so a path is replaced at once, never missing. fchmod()
  * before bind() gives the inode its mode (Linux: unix_bind takes it from the socket's own inode).
  */
-static int bind_path(struct control *c, const char *path, struct failure *why)
+static int bind_path(struct control *c, const char *path, struct stat *st, struct failure *why)
 {
 	struct sockaddr_un draft = { .sun_family = AF_UNIX };
-	struct stat st;
 	int fd = c->listener.fd;
 
 	if ((size_t)snprintf(draft.sun_path, sizeof(draft.sun_path), "%s.%d", path, getpid()) >=
@@ -311,14 +310,31 @@ static int bind_path(struct control *c, const char *path, struct failure *why)
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&draft, sizeof(draft)) < 0 ||
 	    listen(fd, CLIENTS_MAX) < 0)
 		return report_fail(why, errno, "bind", "--control %s", path);
-	if (rename(draft.sun_path, path) < 0 || stat(path, &st) < 0) {
-		report_fail(why, errno, "rename", "--control %s", path);
-		unlink(draft.sun_path);
-		return -1;
-	}
-	c->device = st.st_dev;
-	c->inode = st.st_ino;
-	return 0;
+	if (rename(draft.sun_path, path) == 0 && stat(path, st) == 0)
+		return 0;
+	report_fail(why, errno, "rename", "--control %s", path);
+	unlink(draft.sun_path);
+	return -1;
+}
+
+/* Have the path removed at the end. */
+static int keep_path(struct control *c, const struct privilege_user *user, const struct stat *st,
+		     struct failure *why)
+{
+	const struct keeper_task task = {
+		.option = "--control",
+		.path = c->at.sun_path,
+		.user = user,
+		.sandbox = c->relay->sandbox != 0,
+		.device = st->st_dev,
+		.inode = st->st_ino,
+	};
+
+	c->keeper = keeper_new(&task, why);
+	if (c->keeper)
+		return 0;
+	unlink(c->at.sun_path);
+	return -1;
 }
 
 static int check_path(struct control *c, const char *path, bool takeover, struct failure *why)
@@ -341,14 +357,17 @@ static int check_path(struct control *c, const char *path, bool takeover, struct
 	return report_about(why, "--control %s", path);
 }
 
-static int open_listener(struct control *c, const char *path, bool takeover, struct failure *why)
+static int open_listener(struct control *c, const char *path, bool takeover,
+			 const struct privilege_user *user, struct failure *why)
 {
+	struct stat st;
+
 	if (check_path(c, path, takeover, why) < 0)
 		return -1;
 	c->listener.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->listener.fd < 0)
 		return report_fail(why, errno, "socket", "--control %s", path);
-	if (bind_path(c, path, why) < 0)
+	if (bind_path(c, path, &st, why) < 0 || keep_path(c, user, &st, why) < 0)
 		return -1;
 	if (loop_watch(loop_of(c), &c->listener, EPOLLIN) < 0)
 		return report_fail(why, errno, "epoll_ctl", "--control %s", path);
@@ -356,7 +375,7 @@ static int open_listener(struct control *c, const char *path, bool takeover, str
 }
 
 struct control *control_new(struct relay *relay, const char *path, bool takeover,
-			    struct failure *why)
+			    const struct privilege_user *user, struct failure *why)
 {
 	struct control *c = calloc(1, sizeof(*c));
 
@@ -371,19 +390,10 @@ struct control *control_new(struct relay *relay, const char *path, bool takeover
 		c->clients[i].control = c;
 		c->clients[i].source = (struct loop_source){ .handler = handle_client, .fd = -1 };
 	}
-	if (open_listener(c, path, takeover, why) == 0)
+	if (open_listener(c, path, takeover, user, why) == 0)
 		return c;
 	control_free(c);
 	return NULL;
-}
-
-static void remove_path(const struct control *c)
-{
-	struct stat st;
-
-	if (c->inode && lstat(c->at.sun_path, &st) == 0 && st.st_dev == c->device &&
-	    st.st_ino == c->inode)
-		unlink(c->at.sun_path);
 }
 
 void control_free(struct control *c)
@@ -397,6 +407,6 @@ void control_free(struct control *c)
 	}
 	if (c->listener.fd >= 0)
 		close(c->listener.fd);
-	remove_path(c);
+	keeper_free(c->keeper);
 	free(c);
 }

@@ -319,20 +319,18 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 }
 
 /*
- * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW or
- * CAP_NET_ADMIN), a client's port below 1024, and removing a TIME_WAIT that is in the way of a client's
- * port (CAP_NET_ADMIN, see reopen.h). All others are given up, also by root.
+ * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW, or, where that
+ * lacks, CAP_NET_ADMIN, which can do much more), and a client's port below 1024. All others are given up,
+ * also by root.
  */
 int sockets_drop_privileges(const struct config *config, struct failure *why)
 {
-	bool keeps_port = config->connect.source == SOURCE_CLIENT;
-	bool admin = privilege_has(CAP_NET_ADMIN) && (keeps_port || !privilege_has(CAP_NET_RAW));
 	int keep[2];
 	size_t count = 0;
 
 	if (config->connect.source != SOURCE_OWN || config->upstream_mark.value)
-		keep[count++] = admin ? CAP_NET_ADMIN : CAP_NET_RAW;
-	if (keeps_port)
+		keep[count++] = privilege_has(CAP_NET_RAW) ? CAP_NET_RAW : CAP_NET_ADMIN;
+	if (config->connect.source == SOURCE_CLIENT)
 		keep[count++] = CAP_NET_BIND_SERVICE;
 	return privilege_drop(&config->user, keep, count, why);
 }

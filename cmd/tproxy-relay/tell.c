@@ -54,17 +54,6 @@ void tell_stats(struct stats *f, void *context)
 			     (unsigned long long)f->at[STATS_RECORDS_LOST]);
 }
 
-void tell_metrics(const char *path, const struct failure *why)
-{
-	char text[1024];
-
-	if (why)
-		report_warning("%s; trying again every %d seconds, and saying no more of it",
-			       report_text(why, text, sizeof(text)), METRICS_SECONDS);
-	else
-		report_verbose(1, "--metrics-file %s: written again", path);
-}
-
 static void notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static void notify(const char *format, ...)

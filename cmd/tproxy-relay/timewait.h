@@ -18,6 +18,8 @@
 
 #include "base/endpoint.h"
 #include "base/report.h"
+#include "process/privilege.h"
+#include <stdbool.h>
 
 /* What is in the way of a connection. */
 enum timewait_verdict {
@@ -27,14 +29,17 @@ enum timewait_verdict {
 	TIMEWAIT_CLEARED, /* it was in TIME_WAIT; now there is nothing */
 };
 
-/* A channel to the network namespace it was opened in, for any thread. NULL with *why. */
+/*
+ * The helper that does it, in the network namespace of now, as that user with CAP_NET_ADMIN (if it is to be
+ * had) alone. To be started while there is one thread; for any thread then. NULL with *why.
+ */
 struct timewait;
-struct timewait *timewait_new(struct failure *why);
+struct timewait *timewait_new(const struct privilege_user *user, bool sandbox, struct failure *why);
 void timewait_free(struct timewait *r);
 
 /*
  * Connecting from `local` to `peer` has failed because there is such a socket, as *why says: clear the
- * way, if nothing but the kernel holds it. Needs CAP_NET_ADMIN; *why says so where that is what lacks.
+ * way, if nothing but the kernel holds it. *why says so where CAP_NET_ADMIN is what lacks.
  */
 enum timewait_verdict timewait_clear(struct timewait *r, const struct endpoint *local,
 				     const struct endpoint *peer, struct failure *why);

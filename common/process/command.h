@@ -85,7 +85,11 @@ int listen_fds_become(struct command *command, int *fds, const char *const *name
  */
 int listen_fds_take(struct failure *why);
 
-/* Tell the service manager, if one listens at NOTIFY_SOCKET: `READY=1`. -1 with *why on failure. */
+/* Connect to the service manager, if one listens at NOTIFY_SOCKET, while it can be reached: before
+ * privileges are given up; else notify_send() does. -1 with *why on failure, after which nothing is sent. */
+int notify_open(struct failure *why);
+
+/* Tell it: `READY=1`. -1 with *why on failure; 0 also where there is none. */
 int notify_send(const char *state, struct failure *why);
 
 #endif

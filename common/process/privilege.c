@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static int find_name(const char *name, struct privilege_user *out, struct failure *why)
@@ -62,6 +63,67 @@ int privilege_option_user(void *field, const char *arg, const struct option_spec
 	return privilege_find_user(arg, field, why);
 }
 
+/* ---- whom root becomes ---- */
+
+/* Is the number one of this user namespace (user_namespaces(7))? What cannot be read is no reason to stay
+ * root. */
+static bool is_mapped(const char *path, unsigned id)
+{
+	FILE *in = fopen(path, "re");
+	unsigned inside, outside, count;
+	bool mapped = !in;
+
+	while (in && !mapped && fscanf(in, "%u %u %u", &inside, &outside, &count) == 3)
+		mapped = id - inside < count;
+	if (in)
+		fclose(in);
+	return mapped;
+}
+
+/* Who made the namespace may not have been allowed to change groups, nor is anybody in it. */
+static bool groups_denied(void)
+{
+	FILE *in = fopen("/proc/self/setgroups", "re");
+	char word[8] = "";
+
+	if (in && fscanf(in, "%7s", word) != 1)
+		word[0] = '\0';
+	if (in)
+		fclose(in);
+	return strcmp(word, "deny") == 0;
+}
+
+static bool is_possible(const struct privilege_user *user)
+{
+	return is_mapped("/proc/self/uid_map", user->uid) &&
+	       is_mapped("/proc/self/gid_map", user->gid) && !groups_denied();
+}
+
+int privilege_choose_user(struct privilege_user *user, struct failure *why)
+{
+	static const char *const names[] = { "tproxy", "nobody" };
+	struct privilege_user other = { 0 };
+
+	if (user->text || geteuid() != 0)
+		return 0;
+	for (size_t i = 0; !other.uid && i < sizeof(names) / sizeof(*names); i++)
+		privilege_find_user(names[i], &other, NULL);
+	if (!other.uid) {
+		report_refuse(why, "stays root: there is no user tproxy, and no nobody");
+		return report_hint(why, "--user names another");
+	}
+	if (!is_possible(&other))
+		return 0;
+	if (!privilege_has(CAP_SETUID) || !privilege_has(CAP_SETGID))
+		return report_refuse(
+			why, "stays root: CAP_SETUID and CAP_SETGID are missing to become %s",
+			other.name);
+	*user = other;
+	return 0;
+}
+
+/* ---- capabilities ---- */
+
 bool privilege_has(int capability)
 {
 	capng_get_caps_process();
@@ -100,4 +162,32 @@ int privilege_drop(const struct privilege_user *user, const int *keep, size_t co
 	if (user->text)
 		return report_fail(why, err, "setresuid", "--user %s", user->text);
 	return report_fail(why, err, "capset", "capabilities");
+}
+
+int privilege_without(int (*act)(void *context, struct failure *why), void *context,
+		      struct failure *why)
+{
+	void *state;
+	int result;
+
+	capng_get_caps_process();
+	state = capng_save_state();
+	if (!state)
+		return report_fail(why, ENOMEM, "malloc", "capabilities");
+	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
+		capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, c);
+	result = capng_apply(CAPNG_SELECT_CAPS) == 0
+			 ? act(context, why)
+			 : report_fail(why, errno, "capset", "capabilities");
+	capng_restore_state(&state);
+	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+		return report_fail(why, errno, "capset", "capabilities");
+	return result;
+}
+
+int privilege_seal(struct failure *why)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+		return 0;
+	return report_fail(why, errno, "prctl(PR_SET_NO_NEW_PRIVS)", "privileges");
 }

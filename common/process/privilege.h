@@ -28,6 +28,14 @@ int privilege_find_user(const char *text, struct privilege_user *out, struct fai
 /* The same as an option's setter (field: struct privilege_user): an unknown one is a usage error. */
 option_setter privilege_option_user;
 
+/*
+ * Whom root becomes that was not told: the user `tproxy`, which packages make, or else `nobody`. To be
+ * called when the options are known; a user that is set stays, and who is not root stays who it is. Also
+ * root stays where there is no other user at all: in a user namespace that has uid 0 only. Returns 0, or
+ * -1 when root stays though it should not, with the reason in *why.
+ */
+int privilege_choose_user(struct privilege_user *user, struct failure *why);
+
 /* Does this process have that capability (CAP_*) to use? */
 bool privilege_has(int capability);
 
@@ -38,5 +46,17 @@ bool privilege_has(int capability);
  */
 int privilege_drop(const struct privilege_user *user, const int *keep, size_t count,
 		   struct failure *why);
+
+/*
+ * Call `act` while no capability is in effect. What it opens has none either, for ever: netlink wants a
+ * right of who opened a socket as well as of who sends (netlink_capable(), net/netlink/af_netlink.c).
+ * Returns what `act` does, or -1 with *why.
+ */
+int privilege_without(int (*act)(void *context, struct failure *why), void *context,
+		      struct failure *why);
+
+/* No program that this process may become gives it more rights than it has then (PR_SET_NO_NEW_PRIVS).
+ * 0, or -1 with *why. */
+int privilege_seal(struct failure *why);
 
 #endif

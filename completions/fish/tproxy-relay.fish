@@ -22,7 +22,7 @@ complete -c tproxy-relay -l inetd -d 'fd 0 is an accepted client: relay it, and 
 complete -c tproxy-relay -l takeover -d 'take over endpoints that another relay serves'
 complete -c tproxy-relay -l control -r -F -d 'answer `connections\', `counters\', `drain\' there'
 complete -c tproxy-relay -l metrics-file -r -F -d 'counters there as OpenMetrics text, replaced every 3 s'
-complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'become NAME once the listeners are open; with the capabilities still needed'
+complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'once the listeners are open become NAME (as root: tproxy, else nobody), with what is still needed'
 complete -c tproxy-relay -l no-sandbox -d 'do without seccomp'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
 complete -c tproxy-relay -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'

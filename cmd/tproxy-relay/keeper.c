@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * The directory may not be there yet: then the nearest one above it that is stands for it, and what is
+ * missing becomes part of the file's name.
+ *
+ * A request is a text, with one byte in front that says whether somebody else's file is left alone.
+ * While one is written others wait in the channel; of those the last one counts.
+ */
+#include "tproxy-relay/keeper.h"
+
+#include "process/helper.h"
+#include "process/sandbox.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum request { REQUEST_WRITE = 'w', REQUEST_LEAVE = 'l' };
+
+struct keeper {
+	int channel;
+	char request[1 + KEEPER_TEXT_MAX];
+};
+
+/* The helper's own. */
+struct charge {
+	const struct keeper_task *task;
+	struct privilege_user user; /* zeroed: it stays who it is */
+	bool checks;		    /* may the user write there? */
+	int directory;
+	const char *name; /* below it */
+	char *draft;	  /* the same, while it is written */
+	pid_t relay;
+	bool failed;
+	dev_t device; /* of the file last written */
+	ino_t inode;
+	char request[1 + KEEPER_TEXT_MAX];
+};
+
+/* ---- the file, by names below the directory ---- */
+
+static int write_all(int fd, const char *text, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, text, length);
+
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n > 0) {
+			text += n;
+			length -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int fail(const struct charge *c, const char *call, struct failure *why)
+{
+	return report_fail(why, errno, call, "%s %s", c->task->option, c->task->path);
+}
+
+/* What a relay of the same pid left behind there, after a crash, goes. */
+static int write_draft(const struct charge *c, const char *text, size_t length, struct stat *st,
+		       struct failure *why)
+{
+	int fd, err = 0;
+
+	unlinkat(c->directory, c->draft, 0);
+	fd = openat(c->directory, c->draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		    0644);
+	if (fd < 0)
+		return fail(c, "open", why);
+	if (fchmod(fd, 0644) < 0 || write_all(fd, text, length) < 0 || fstat(fd, st) < 0)
+		err = errno;
+	if (close(fd) < 0 && !err)
+		err = errno;
+	errno = err;
+	return err ? fail(c, "write", why) : 0;
+}
+
+static int replace(struct charge *c, const char *text, size_t length, struct failure *why)
+{
+	struct stat st = { 0 };
+	int result = write_draft(c, text, length, &st, why);
+
+	if (result == 0 && renameat(c->directory, c->draft, c->directory, c->name) < 0)
+		result = fail(c, "rename", why);
+	if (result < 0) {
+		unlinkat(c->directory, c->draft, 0);
+		return -1;
+	}
+	c->device = st.st_dev;
+	c->inode = st.st_ino;
+	return 0;
+}
+
+/* What has the name: this very file, another one, nothing? */
+enum holder { HOLDER_THIS, HOLDER_OTHER, HOLDER_NONE };
+
+static enum holder find_holder(const struct charge *c, dev_t device, ino_t inode)
+{
+	struct stat st;
+
+	if (fstatat(c->directory, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return HOLDER_NONE;
+	return st.st_dev == device && st.st_ino == inode ? HOLDER_THIS : HOLDER_OTHER;
+}
+
+static void write_text(struct charge *c, const char *text, size_t length)
+{
+	struct failure why;
+	char words[1024];
+
+	if (replace(c, text, length, &why) < 0) {
+		if (!c->failed)
+			report_warning("%s; trying again, and saying no more of it",
+				       report_text(&why, words, sizeof(words)));
+		c->failed = true;
+		return;
+	}
+	if (c->failed)
+		report_verbose(1, "%s %s: written again", c->task->option, c->task->path);
+	c->failed = false;
+}
+
+/* ---- the helper ---- */
+
+/* The first `length` bytes of the path, which are none or end with a slash. */
+static int open_part(const char *path, size_t length)
+{
+	char *part = length ? strndup(path, length) : strdup(".");
+	int fd, saved;
+
+	if (!part)
+		return -1;
+	fd = open(part, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	saved = errno;
+	free(part);
+	errno = saved;
+	return fd;
+}
+
+/* The last directory of the path that is there: what comes behind it is the name. */
+static int open_directory(struct charge *c)
+{
+	const char *path = c->task->path;
+	size_t cut = strlen(path);
+
+	do {
+		while (cut && path[cut - 1] != '/')
+			cut--;
+		c->name = path + cut;
+		c->directory = open_part(path, cut);
+		while (cut && path[cut - 1] == '/')
+			cut--;
+	} while (c->directory < 0 && errno == ENOENT && cut);
+	return c->directory;
+}
+
+static int prepare(void *context, struct failure *why)
+{
+	struct charge *c = context;
+
+	if (open_directory(c) < 0)
+		return fail(c, "open", why);
+	if (asprintf(&c->draft, "%s.%d", c->name, (int)c->relay) < 0)
+		return report_fail(why, ENOMEM, "malloc", "%s", c->task->option);
+	return 0;
+}
+
+static int begin(void *context, struct failure *why)
+{
+	struct charge *c = context;
+
+	if (c->checks && faccessat(c->directory, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		return fail(c, "access", why);
+	if (c->task->text)
+		write_text(c, c->task->text, c->task->length);
+	return 0;
+}
+
+/* The newest request that there is; 0: there will be none. */
+static size_t receive(int channel, struct charge *c)
+{
+	size_t got = helper_receive(channel, c->request, sizeof(c->request)), size = got;
+
+	for (ssize_t more = (ssize_t)got; more > 0 && (size_t)more <= sizeof(c->request);) {
+		size = (size_t)more;
+		more = recv(channel, c->request, sizeof(c->request), MSG_DONTWAIT | MSG_TRUNC);
+	}
+	return size;
+}
+
+/* Has a successor the path? */
+static bool is_taken(const struct charge *c)
+{
+	return c->request[0] == REQUEST_LEAVE && c->inode &&
+	       find_holder(c, c->device, c->inode) == HOLDER_OTHER;
+}
+
+static void run(int channel, void *context)
+{
+	struct charge *c = context;
+	const struct keeper_task *t = c->task;
+	size_t size;
+
+	while ((size = receive(channel, c)) > 0)
+		if (!is_taken(c))
+			write_text(c, c->request + 1, size - 1);
+	if (t->inode && find_holder(c, t->device, t->inode) == HOLDER_THIS)
+		unlinkat(c->directory, c->name, 0);
+}
+
+/* ---- this side ---- */
+
+/* As the relay's user, if that may write there. The user of others is of no use to it. */
+static int start(struct charge *c, struct failure *why)
+{
+	const struct helper_role role = {
+		.name = "tproxy-keeper",
+		.prepare = prepare,
+		.user = &c->user,
+		.sandbox = c->task->sandbox ? SANDBOX_SOCKETS | SANDBOX_REMOVE | SANDBOX_WRITE : 0,
+		.begin = begin,
+		.run = run,
+	};
+	int channel = -1;
+
+	c->user = *c->task->user;
+	c->checks = c->user.text != NULL;
+	if (c->checks)
+		channel = helper_start(&role, c, NULL);
+	if (channel >= 0)
+		return channel;
+	c->user = (struct privilege_user){ 0 };
+	c->checks = false;
+	return helper_start(&role, c, why);
+}
+
+struct keeper *keeper_new(const struct keeper_task *task, struct failure *why)
+{
+	struct charge *c = calloc(1, sizeof(*c));
+	struct keeper *k = c ? malloc(sizeof(*k)) : NULL;
+
+	if (!k) {
+		free(c);
+		report_fail(why, ENOMEM, "malloc", "%s %s", task->option, task->path);
+		return NULL;
+	}
+	c->task = task;
+	c->relay = getpid();
+	k->channel = start(c, why);
+	free(c);
+	if (k->channel >= 0)
+		return k;
+	free(k);
+	return NULL;
+}
+
+void keeper_write(struct keeper *k, const char *text, size_t length, bool leave)
+{
+	if (length > KEEPER_TEXT_MAX)
+		return;
+	k->request[0] = leave ? REQUEST_LEAVE : REQUEST_WRITE;
+	memcpy(k->request + 1, text, length);
+	send(k->channel, k->request, 1 + length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void keeper_free(struct keeper *k)
+{
+	if (!k)
+		return;
+	helper_end(k->channel);
+	free(k);
+}

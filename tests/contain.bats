@@ -1,0 +1,174 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval and sh expand them
+#
+# Which rights the services give up, and which they keep in a helper process: users, capabilities, files.
+#
+#   client 192.0.2.2 --- proxy: 80,8000-8100 to 3129 --- server 198.51.100.2
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+setup() {
+	lab_up
+	intercept 80,8000-8100
+}
+
+teardown() { lab_down; }
+
+# status_of PID FIELD: from /proc/PID/status.
+status_of() {
+	awk -v field="$2:" '$1 == field { print $2; exit }' "/proc/$1/status"
+}
+
+# helper_of NAME COMM: the pid of that helper of a background process.
+helper_of() {
+	local pid
+	for pid in $(pgrep --parent "$(pid_of "$1")"); do
+		[[ $(cat "/proc/$pid/comm") == "$2" ]] && echo "$pid"
+	done
+}
+
+# with_users USERS CMD...: become CMD where these lines are all of /etc/passwd, and no service knows more.
+with_users() {
+	printf '%s\n' "$1" >"$OUT/passwd"
+	echo 'passwd: files' >"$OUT/nsswitch.conf"
+	exec unshare --mount sh -c 'for f in passwd nsswitch.conf; do mount --bind "$0/$f" "/etc/$f"; done; exec "$@"' \
+		"$OUT" "${@:2}"
+}
+
+# ---------------------------------------------------------------- users
+
+@test "root becomes nobody, or the package's user, or --user; where there is none it says so" {
+	root_only "needs other user ids"
+	local root=root:x:0:0::/:/bin/sh
+	relay
+	assert_equal "$(status_of "$(pid_of relay)" Uid)" "$(id -u nobody)"
+	assert_equal "$(status_of "$(pid_of relay)" NoNewPrivs)" 1
+	stop relay
+	relay --user root
+	assert_equal "$(status_of "$(pid_of relay)" Uid)" 0
+	stop relay
+	bg relay proxy bash -c "$(declare -f with_users); OUT=$OUT with_users '$root
+nobody:x:65534:65534::/:/bin/sh
+tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	wait_until 10 eval '[[ $(status_of "$(pid_of relay)" Seccomp) == 2 ]]'
+	assert_equal "$(status_of "$(pid_of relay)" Uid)" 4242
+	assert_equal "$(status_of "$(pid_of relay)" Gid)" 4343
+	stop relay
+	assert_equal "$(cat "$OUT/relay.err")" ""
+	bg relay proxy bash -c "$(declare -f with_users); OUT=$OUT with_users '$root' tproxy-relay $RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	stop relay
+	assert_equal "$(cat "$OUT/relay.err")" \
+		"tproxy-relay: stays root: there is no user tproxy, and no nobody; --user names another"
+}
+
+@test "root without the right to become another user says so, and serves" {
+	root_only "needs other user ids"
+	start_nginx
+	bg relay proxy setpriv --bounding-set=-all,+net_raw,+net_admin tproxy-relay "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	assert_output --regexp '^192\.0\.2\.2 '
+	stop relay
+	assert_equal "$(cat "$OUT/relay.err")" \
+		"tproxy-relay: stays root: CAP_SETUID and CAP_SETGID are missing to become nobody"
+}
+
+@test "in a user namespace with uid 0 alone it stays, and says nothing of it" {
+	rootless_only "as root there are other users"
+	relay
+	wait_until 10 eval '[[ $(status_of "$(pid_of relay)" Seccomp) == 2 ]]'
+	assert_equal "$(on proxy awk '$1 == "Uid:" { print $2 }' "/proc/$(pid_of relay)/status")" 0
+	assert_equal "$(status_of "$(pid_of relay)" CapEff)" 0000000000002400
+	stop relay
+	assert_equal "$(cat "$OUT/relay.err")" ""
+}
+
+# ---------------------------------------------------------------- TIME_WAIT
+
+@test "CAP_NET_ADMIN is a helper's, which has nothing else; one that is gone is a clash" {
+	local helper host
+	for host in client proxy server; do
+		on "$host" sysctl -qw net.ipv4.tcp_timestamps=0
+	done
+	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
+	relay
+	helper=$(helper_of relay tproxy-timewait)
+	assert_equal "$(status_of "$helper" CapEff) $(status_of "$helper" CapPrm) $(status_of "$helper" CapInh)" \
+		"0000000000001000 0000000000001000 0000000000000000"
+	assert_equal "$(status_of "$helper" Seccomp) $(status_of "$helper" NoNewPrivs)" "2 1"
+	assert_equal "$(status_of "$helper" Uid)" "$(status_of "$(pid_of relay)" Uid)"
+	# The client ends first, so that its port is in TIME_WAIT on the proxy, and opens it again.
+	peer server server serve 8000 recv:x send:y eof close
+	for _ in 1 2 3; do
+		run -0 on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 send:x recv:y fin eof
+	done
+	refute_line_in relay.out ' refused '
+	kill -KILL "$helper"
+	wait_until 10 eval '[[ $(ps -o stat= '"$helper"') != [RS]* ]]'
+	run on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 8000 gone
+	wait_line relay.out ' refused .* clash$'
+	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y fin eof
+	run -0 stop relay
+}
+
+# ---------------------------------------------------------------- files
+
+@test "--control is removed at the end, also after SIGKILL, where the relay itself could not" {
+	local keeper signal
+	for signal in TERM KILL; do
+		relay --control "$OUT/control"
+		keeper=$(helper_of relay tproxy-keeper)
+		((EUID)) || assert_equal "$(status_of "$keeper" Uid)" 0
+		assert_equal "$(status_of "$keeper" CapEff) $(status_of "$keeper" CapPrm)" \
+			"0000000000000000 0000000000000000"
+		assert_equal "$(status_of "$keeper" Seccomp)" 2
+		# It is the relay's end that counts.
+		kill -TERM "$keeper"
+		kill -INT "$keeper"
+		run -0 ask counters
+		run stop relay "$signal"
+		wait_until 10 eval '[[ ! -e $OUT/control && ! -e /proc/'"$keeper"' ]]'
+	done
+	# It is left alone if it is somebody else's by then.
+	relay --control "$OUT/control"
+	rm "$OUT/control"
+	touch "$OUT/control"
+	stop relay
+	assert_file_exist "$OUT/control"
+}
+
+@test "a directory of the relay's user is written to as that user" {
+	root_only "needs other user ids"
+	local keeper uid
+	uid=$(id -u nobody)
+	chmod 711 "$BATS_RUN_TMPDIR" "$BATS_TEST_TMPDIR" "$OUT"
+	chmod 711 "${BATS_TEST_TMPDIR%/*}"
+	mkdir "$OUT/own"
+	chown nobody "$OUT/own"
+	relay --metrics-file "$OUT/own/relay.prom"
+	keeper=$(helper_of relay tproxy-keeper)
+	assert_equal "$(status_of "$keeper" Uid) $(stat -c %u "$OUT/own/relay.prom")" "$uid $uid"
+	stop relay
+	relay --metrics-file "$OUT/relay.prom"
+	keeper=$(helper_of relay tproxy-keeper)
+	assert_equal "$(status_of "$keeper" Uid) $(stat -c %u "$OUT/relay.prom")" "0 0"
+	assert_equal "$(status_of "$keeper" CapEff)" 0000000000000000
+	# It holds nothing of the relay's.
+	run -0 ls -l "/proc/$keeper/fd"
+	refute_output --regexp 'eventpoll|eventfd|relay\.out'
+	stop relay
+}
+
+@test "a keeper that has died is missed, and the relay goes on" {
+	start_nginx
+	relay --metrics-file "$OUT/relay.prom"
+	kill -KILL "$(helper_of relay tproxy-keeper)"
+	signal relay USR1
+	wait_line relay.err counters
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 stop relay
+}
