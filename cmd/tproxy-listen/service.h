@@ -42,6 +42,7 @@
 #include "base/quantity.h"
 #include "base/recent.h"
 #include "base/record.h"
+#include "base/record_stream.h"
 #include "base/report.h"
 #include "base/slab.h"
 #include "net/conntrack.h"

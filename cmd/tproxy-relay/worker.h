@@ -9,6 +9,7 @@
 #define TPROXY_RELAY_WORKER_H
 
 #include "base/record.h"
+#include "base/record_stream.h"
 #include "process/loop.h"
 #include "socket/listeners.h"
 #include "socket/proxyproto_wait.h"
