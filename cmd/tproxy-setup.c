@@ -4,7 +4,7 @@
  * listener; say what is there; take it away again.
  */
 #include "base/options.h"
-#include "base/record.h"
+#include "base/record_table.h"
 #include "base/report.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
@@ -566,7 +566,7 @@ static int status(struct instance *kernel, struct setup *setup, struct failure *
 
 	setup->style.json = setup->common.json;
 	if (record_table_init(&s.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
-			      why))
+			      RECORD_BIT(RECORD_BYTES) | RECORD_BIT(RECORD_FIX), why))
 		return -1;
 	if (setup->has_spec && decide(kernel, setup, why))
 		return -1;
@@ -772,6 +772,8 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 
 	setup->style.json = setup->common.json;
 	if (record_table_init(&d.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
+			      RECORD_BIT(RECORD_INSTANCE) | RECORD_BIT(RECORD_WHY) |
+				      RECORD_BIT(RECORD_FIX),
 			      why) ||
 	    doctor_spec(kernel, setup, &installed, why))
 		return -1;

@@ -61,7 +61,8 @@ hold_redirected() {
 	hold
 	hold_redirected
 	run on proxy tproxy-inspect sockets -a -H -o state,local,peer,transparent
-	assert_line --regexp '^LISTEN +\*:3130 +- +no$'
+	assert_line --regexp '^LISTEN +0\.0\.0\.0:3130 +- +no$'
+	assert_line --regexp '^LISTEN +\[::\]:3130 +- +no$'
 	assert_line --regexp '^LISTEN +127\.0\.0\.1:3129 +- +yes$'
 	assert_line --regexp '^ESTAB +192\.0\.2\.1:3130 +192\.0\.2\.2:40003 +no$'
 }

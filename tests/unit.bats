@@ -20,6 +20,7 @@ unit_test() {
 @test "endpoint: addresses, prefixes, port lists" { unit_test endpoint; }
 @test "quantity: durations, sizes, marks" { unit_test quantity; }
 @test "options: one table, every usage error" { unit_test options; }
+@test "plain: what may be shown on a terminal" { unit_test plain; }
 @test "record: text, NDJSON" { unit_test record; }
 @test "record_stream: a writer that never blocks" { unit_test record_stream; }
 @test "match: CIDR[:PORTS]" { unit_test match; }

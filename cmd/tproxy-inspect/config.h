@@ -11,7 +11,7 @@
 #include "base/match.h"
 #include "base/options.h"
 #include "base/quantity.h"
-#include "base/record.h"
+#include "base/record_table.h"
 #include <stdbool.h>
 #include <stdint.h>
 

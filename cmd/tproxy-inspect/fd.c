@@ -192,7 +192,7 @@ int fd_run(const struct config *config, char **operands)
 
 	if (parse_target(operands[0], &target, &why) < 0 ||
 	    record_table_init(&table, &config->style, fd_columns,
-			      sizeof(fd_columns) / sizeof(*fd_columns), &why) < 0)
+			      sizeof(fd_columns) / sizeof(*fd_columns), 0, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	err = open_target(&target, &why);
 	if (!err)

@@ -105,7 +105,7 @@ int origdst_run(const struct config *config, char **operands)
 	int status;
 
 	if (record_table_init(&table, &config->style, origdst_columns,
-			      sizeof(origdst_columns) / sizeof(*origdst_columns), &why) < 0)
+			      sizeof(origdst_columns) / sizeof(*origdst_columns), 0, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	if (origin_open(&o, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);

@@ -161,7 +161,7 @@ int sockets_run(const struct config *config, char **operands)
 	struct failure why = { 0 };
 
 	if (record_table_init(&l.table, &config->style, socket_columns,
-			      sizeof(socket_columns) / sizeof(*socket_columns), &why) < 0)
+			      sizeof(socket_columns) / sizeof(*socket_columns), 0, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	if (list_all(&l, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);

@@ -9,6 +9,7 @@
  */
 #include "base/record.h"
 
+#include "base/plain.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -114,6 +115,13 @@ void record_endpoint(struct record *r, enum record_field f, const struct endpoin
 	set_present(r, f, e && endpoint_is_set(e));
 }
 
+void record_any_endpoint(struct record *r, enum record_field f, uint16_t port)
+{
+	assert(fields[f].kind == KIND_ENDPOINT);
+	r->value[f].endpoint = (struct endpoint){ .port = port };
+	set_present(r, f, true);
+}
+
 void record_mark(struct record *r, enum record_field f, const struct mark *mark)
 {
 	assert(fields[f].kind == KIND_MARK);
@@ -159,6 +167,22 @@ static bool has_column(const struct record_columns *columns, int f)
 	return false;
 }
 
+/* `'fd' is no column here; there are proto, state, ...` */
+static int refuse_column(const char *name, int length, uint64_t known, struct failure *why)
+{
+	char list[sizeof(why->detail)] = "";
+	size_t used = 0;
+
+	if (!known)
+		return report_refuse(why, "'%.*s' is no column; tproxy-tools(7) lists them", length,
+				     name);
+	for (int f = RECORD_TIME; f < RECORD_FIELDS; f++)
+		if (known >> f & 1 && used < sizeof(list))
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+						 used ? "," : "", fields[f].name);
+	return report_refuse(why, "'%.*s' is no column here; there are %s", length, name, list);
+}
+
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why)
 {
 	const char *p = *text == '+' ? text + 1 : text;
@@ -169,9 +193,8 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 		size_t length = strcspn(p, ",");
 		int f = field_by_name(p, length);
 
-		if (f < 0)
-			return report_refuse(why, "'%.*s' is no column; tproxy-tools(7) lists them",
-					     (int)length, p);
+		if (f < 0 || (columns->known && !(columns->known >> f & 1)))
+			return refuse_column(p, (int)length, columns->known, why);
 		if (!has_column(columns, f))
 			columns->at[columns->count++] = (enum record_field)f;
 		p += length;
@@ -222,35 +245,74 @@ static void put_time(struct line *l, uint64_t microseconds)
 		   t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (unsigned)(microseconds % 1000000));
 }
 
+/* (Without printf(3): there are lists of some hundred thousand sockets.) */
+static void put_decimal(struct line *l, uint64_t n)
+{
+	char text[24], *at = text + sizeof(text);
+
+	*--at = '\0';
+	do
+		*--at = (char)('0' + n % 10);
+	while (n /= 10);
+	put_text(l, at);
+}
+
 static void put_number(struct line *l, enum kind kind, uint64_t n)
 {
 	if (kind == KIND_DURATION)
 		put_format(l, "%" PRIu64 ".%03u", n / 1000, (unsigned)(n % 1000));
+	else if (kind == KIND_COOKIE)
+		put_format(l, "0x%" PRIx64, n);
 	else
-		put_format(l, kind == KIND_COOKIE ? "0x%" PRIx64 : "%" PRIu64, n);
+		put_decimal(l, n);
 }
 
-/* A value as one column: \ooo for what would break it up. */
+/* Can the byte at p, or the sequence of that length there, stand in a column as it is? */
+static bool is_plain(const unsigned char *p, size_t length, bool keep_blanks)
+{
+	if (*p == ' ' || *p == '\\')
+		return *p == ' ' && keep_blanks;
+	return length && plain_may_show(p, length);
+}
+
+/* A value as one column: \ooo for what would break it up, or would be a command to a terminal. */
 static void put_column(struct line *l, const char *text, bool keep_blanks)
 {
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-		if (*p < ' ' || *p == 0x7f || *p == '\\' || (*p == ' ' && !keep_blanks))
-			put_format(l, "\\%03o", *p);
-		else
-			put_byte(l, (char)*p);
+	for (const unsigned char *p = (const unsigned char *)text; *p;) {
+		size_t length = plain_length(p);
+		bool plain = is_plain(p, length, keep_blanks);
+
+		for (length = length ? length : 1; length; length--, p++)
+			if (plain)
+				put_byte(l, (char)*p);
+			else
+				put_format(l, "\\%03o", *p);
 	}
+}
+
+/* A record tells the any address of IPv4 from that of both families. */
+static void put_endpoint(struct line *l, const struct endpoint *e)
+{
+	char buf[ENDPOINT_TEXT_MAX];
+
+	if (e->family == AF_INET6 || (e->family == AF_INET && e->addr.v4.s_addr)) {
+		put_column(l, endpoint_format(e, buf), false); /* %interface may be anything */
+		return;
+	}
+	put_text(l, e->family == AF_INET ? "0.0.0.0:" : "*:");
+	put_decimal(l, e->port);
 }
 
 static void put_text_value(struct line *l, const struct record *r, enum record_field f, bool last)
 {
 	const union record_value *v = &r->value[f];
 	enum kind kind = fields[f].kind;
-	char buf[ENDPOINT_TEXT_MAX];
+	char buf[QUANTITY_MARK_MAX];
 
 	if (!is_present(r, f))
 		put_byte(l, '-');
 	else if (kind == KIND_ENDPOINT)
-		put_text(l, endpoint_format(&v->endpoint, buf));
+		put_endpoint(l, &v->endpoint);
 	else if (kind == KIND_MARK)
 		put_text(l, quantity_format_mark(&v->mark, buf));
 	else if (kind == KIND_TIME)
@@ -284,31 +346,14 @@ size_t record_print_text(const struct record *r, const struct record_columns *co
 	return end_line(&l);
 }
 
-/* Length of the well-formed UTF-8 sequence at p (Unicode 15, table 3-7), 0 when there is none. */
-static size_t utf8_length(const unsigned char *p)
+/* Of a control character, which has three bytes at most. */
+static unsigned code_point(const unsigned char *p, size_t length)
 {
-	unsigned low = 0x80, high = 0xbf;
-	size_t length;
-
-	if (*p < 0x80)
-		return 1;
-	if (*p < 0xc2 || *p > 0xf4)
-		return 0;
-	length = *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : 4;
-	if (*p == 0xe0)
-		low = 0xa0;
-	else if (*p == 0xed)
-		high = 0x9f;
-	else if (*p == 0xf0)
-		low = 0x90;
-	else if (*p == 0xf4)
-		high = 0x8f;
-	if (p[1] < low || p[1] > high)
-		return 0;
-	for (size_t i = 2; i < length; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	return length;
+	if (length == 1)
+		return *p;
+	if (length == 2)
+		return (p[0] & 0x1fU) << 6 | (p[1] & 0x3fU);
+	return (p[0] & 0xfU) << 12 | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
 }
 
 /* A JSON string. It is cut, if it must be, between characters, and always ended: `reserve` bytes are
@@ -320,7 +365,7 @@ static void put_json_string(struct line *l, const char *text)
 
 	put_byte(l, '"');
 	while (*p && l->used + reserve < l->room) {
-		size_t length = utf8_length(p);
+		size_t length = plain_length(p);
 
 		if (!length) {
 			put_text(l, "\\ufffd");
@@ -328,8 +373,9 @@ static void put_json_string(struct line *l, const char *text)
 		} else if (*p == '"' || *p == '\\') {
 			put_byte(l, '\\');
 			put_byte(l, (char)*p++);
-		} else if (*p < ' ') {
-			put_format(l, "\\u%04x", *p++);
+		} else if (!plain_may_show(p, length)) {
+			put_format(l, "\\u%04x", code_point(p, length));
+			p += length;
 		} else {
 			while (length--)
 				put_byte(l, (char)*p++);
@@ -342,7 +388,8 @@ static void put_json_endpoint(struct line *l, const struct endpoint *e)
 {
 	char buf[ENDPOINT_TEXT_MAX];
 
-	put_format(l, "{\"addr\":\"%s\"", endpoint_format_address(e, buf));
+	put_text(l, "{\"addr\":");
+	put_json_string(l, endpoint_is_set(e) ? endpoint_format_address(e, buf) : "*");
 	put_format(l, ",\"port\":%u}", e->port);
 }
 
@@ -410,65 +457,40 @@ size_t record_print_json(const struct record *r, char *buf)
 	return end_line(&l);
 }
 
-int record_table_init(struct record_table *t, const struct record_style *style,
-		      const enum record_field *defaults, size_t count, struct failure *why)
+size_t record_print_padded(const struct record *r, const struct record_columns *columns, char *buf)
 {
-	*t = (struct record_table){ .json = style->json,
-				    .header_due = !style->no_header && !style->json };
-	memcpy(t->columns.at, defaults, count * sizeof(*defaults));
-	t->columns.count = count;
-	if (!style->columns || record_parse_columns(style->columns, &t->columns, why) == 0)
-		return 0;
-	return report_about(why, "--columns %s", style->columns);
-}
-
-/* Pad the column that began at `start` to its width. */
-static void pad(struct line *l, size_t start, enum record_field f)
-{
-	while (l->used - start < fields[f].width)
-		put_byte(l, ' ');
-}
-
-static void put_header(const struct record_table *t)
-{
-	char buf[RECORD_LINE_MAX];
 	struct line l = new_line(buf);
 
-	for (size_t i = 0; i < t->columns.count; i++) {
-		enum record_field f = t->columns.at[i];
+	for (size_t i = 0; i < columns->count; i++) {
+		bool last = i + 1 == columns->count;
 		size_t start = l.used;
 
-		for (const char *p = fields[f].name; *p; p++)
-			put_byte(&l, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
-		if (i + 1 == t->columns.count)
-			break;
-		pad(&l, start, f);
-		put_byte(&l, ' ');
-	}
-	fwrite(buf, 1, end_line(&l), stdout);
-}
-
-void record_table_put(struct record_table *t, const struct record *r)
-{
-	char buf[RECORD_LINE_MAX];
-	struct line l = new_line(buf);
-
-	if (t->json) {
-		fwrite(buf, 1, record_print_json(r, buf), stdout);
-		return;
-	}
-	if (t->header_due)
-		put_header(t);
-	t->header_due = false;
-	for (size_t i = 0; i < t->columns.count; i++) {
-		bool last = i + 1 == t->columns.count;
-		size_t start = l.used;
-
-		put_text_value(&l, r, t->columns.at[i], last);
+		put_text_value(&l, r, columns->at[i], last);
 		if (last)
 			break;
-		pad(&l, start, t->columns.at[i]);
+		while (l.used - start < fields[columns->at[i]].width)
+			put_byte(&l, ' ');
 		put_byte(&l, ' ');
 	}
-	fwrite(buf, 1, end_line(&l), stdout);
+	return end_line(&l);
+}
+
+size_t record_print_column(const struct record *r, enum record_field f, bool last, char *buf,
+			   size_t room)
+{
+	struct line l = { .at = buf, .room = room - 1 };
+
+	put_text_value(&l, r, f, last);
+	buf[l.used] = '\0';
+	return l.used + 1;
+}
+
+const char *record_field_name(enum record_field f)
+{
+	return fields[f].name;
+}
+
+unsigned record_field_width(enum record_field f)
+{
+	return fields[f].width;
 }

@@ -83,6 +83,9 @@ void record_begin(struct record *r, const char *type);
 void record_text(struct record *r, enum record_field f, const char *text);
 void record_number(struct record *r, enum record_field f, uint64_t number);
 void record_endpoint(struct record *r, enum record_field f, const struct endpoint *e);
+
+/* Any address of both families with that port: `*:80`, and in JSON the address `*`. */
+void record_any_endpoint(struct record *r, enum record_field f, uint16_t port);
 void record_mark(struct record *r, enum record_field f, const struct mark *mark);
 
 /* RECORD_TIME := now (wall clock). Set duration with record_duration(), in microseconds. */
@@ -93,24 +96,13 @@ void record_duration(struct record *r, uint64_t microseconds);
 struct record_columns {
 	enum record_field at[RECORD_FIELDS];
 	size_t count;
+	uint64_t known; /* RECORD_BITs of the columns that there can be; 0: any */
 };
+#define RECORD_BIT(field) (1ULL << (field))
 
 /* `proto,client` replaces *columns, `+mark,cookie` adds to it; a column that is there already stays
- * where it is. -1 with *why naming the bad column. */
+ * where it is. -1 with *why naming the bad column, and those that are known. */
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why);
-
-/* The options that shape a table, and their rows for an option table. */
-struct record_style {
-	const char *columns; /* -o as typed, or NULL */
-	bool no_header;	     /* -H */
-	bool json;	     /* -j, from options_common */
-};
-
-#define RECORD_TABLE_OPTIONS(config, member)                                                     \
-	OPTION("no-header", 'H', NULL, "no header line", option_flag, config, member.no_header), \
-		OPTION("columns", 'o', "COL,...",                                                \
-		       "these columns; +COL,... adds to the usual ones", option_text, config,    \
-		       member.columns)
 
 /* Longest line of one record, newline included; a longer one is cut in its prose fields. */
 #define RECORD_LINE_MAX 2048
@@ -120,16 +112,16 @@ struct record_style {
 size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf);
 size_t record_print_json(const struct record *r, char *buf);
 
-/*
- * A writer for one-shot tools: blocking, through stdio, header first, padded columns. Errors show at
- * report_close_stdout().
- */
-struct record_table {
-	struct record_columns columns;
-	bool json, header_due;
-};
-int record_table_init(struct record_table *t, const struct record_style *style,
-		      const enum record_field *defaults, size_t count, struct failure *why);
-void record_table_put(struct record_table *t, const struct record *r);
+/* The same as record_print_text() with each column padded to record_field_width(). */
+size_t record_print_padded(const struct record *r, const struct record_columns *columns, char *buf);
+
+/* Print one column of it into buf, with \0; cut to `room`. Returns its length, \0 included. */
+size_t record_print_column(const struct record *r, enum record_field f, bool last, char *buf,
+			   size_t room);
+
+/* What a field is called, and how wide its column is in a padded table. */
+#define RECORD_NAME_MAX 32
+const char *record_field_name(enum record_field f);
+unsigned record_field_width(enum record_field f);
 
 #endif

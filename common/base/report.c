@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/report.h"
 
+#include "base/plain.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -153,23 +154,22 @@ void report_to(int fd)
 	output = fd;
 }
 
-/* One write(2) a line, so that lines of several threads and processes do not mix. */
+/* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of other
+ * people's words is not obeyed by the terminal. */
 static void say(const char *label, const char *format, va_list ap)
 {
-	char line[1280];
-	size_t room = sizeof(line) - 1;
-	int saved = errno, used, more;
+	char text[1280], line[1280];
+	int saved = errno, start;
+	size_t used;
 
 	if (output < 0)
 		return;
-	used = snprintf(line, room, "%s: %s", program, label);
-	more = vsnprintf(line + used, room - (size_t)used, format, ap);
-	used += more < 0 ? 0 : more;
-	if ((size_t)used >= room)
-		used = (int)room - 1;
+	vsnprintf(text, sizeof(text), format, ap);
+	start = snprintf(line, sizeof(line) - 1, "%s: %s", program, label);
+	used = (size_t)start + plain_copy(line + start, sizeof(line) - 1 - (size_t)start, text);
 	line[used++] = '\n';
 	/* Nobody is left to tell when stderr itself cannot be written. */
-	if (write(output, line, (size_t)used) < 0)
+	if (write(output, line, used) < 0)
 		errno = saved;
 	errno = saved;
 }

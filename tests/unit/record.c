@@ -49,7 +49,7 @@ static void test_text(void)
 
 	text_is("client,upstream,mark,cookie", "192.0.2.2:40000 - 0x1/0xff 0xffffffffffffffff\n");
 	text_is("bytes_up,duration_ms,transparent", "5000000000 1234.567 yes\n");
-	text_is("prog,fix", "a\\040b\\134\\012\"\xff -\n");
+	text_is("prog,fix", "a\\040b\\134\\012\"\\377 -\n");
 	text_is("evidence,type",
 		"two\\040words connection\n");		    /* prose inside a line: one column */
 	text_is("type,evidence", "connection two words\n"); /* last: as it is */
@@ -59,6 +59,66 @@ static void test_text(void)
 	CHECK(record_parse_columns("pid,nonsense", &c, &why) == -1);
 	CHECK_TEXT(why.detail, "'nonsense' is no column; tproxy-tools(7) lists them");
 	CHECK(record_parse_columns("", &c, &why) == -1);
+}
+
+static void says(const char *text, const char *column, const char *json)
+{
+	struct record_columns c = { { RECORD_PROG }, 1 };
+	char buf[RECORD_LINE_MAX + 1], expected[200];
+	struct record r;
+
+	record_begin(&r, "t");
+	record_text(&r, RECORD_PROG, text);
+	buf[record_print_text(&r, &c, buf)] = '\0';
+	CHECK_TEXT(buf, column);
+	buf[record_print_json(&r, buf)] = '\0';
+	snprintf(expected, sizeof(expected), "{\"v\":1,\"type\":\"t\",\"prog\":\"%s\"}\n", json);
+	CHECK_TEXT(buf, expected);
+}
+
+/* What others call their programs and interfaces is no command to a terminal. */
+static void test_nothing_is_obeyed(void)
+{
+	says("\033[2J", "\\033[2J\n", "\\u001b[2J");
+	says("\xc2\x9b"
+	     "2J",
+	     "\\302\\2332J\n", "\\u009b2J");
+	says("\xe2\x80\xae"
+	     "exe",
+	     "\\342\\200\\256exe\n", "\\u202eexe");
+	says("\xe2\x81\xa6x", "\\342\\201\\246x\n", "\\u2066x");
+	says("\x7f", "\\177\n", "\\u007f");
+	says("gr\xc3\xbc\xc3\x9f \xe2\x82\xac", "gr\xc3\xbc\xc3\x9f\\040\xe2\x82\xac\n",
+	     "gr\xc3\xbc\xc3\x9f \xe2\x82\xac");
+}
+
+/* The any address of IPv4 is not that of both families. */
+static void test_any(void)
+{
+	struct record_columns c = { { RECORD_LOCAL, RECORD_PEER }, 2 };
+	struct endpoint v4 = { .family = AF_INET, .port = 80 };
+	char buf[RECORD_LINE_MAX + 1];
+	struct record r;
+
+	record_begin(&r, "socket");
+	record_endpoint(&r, RECORD_LOCAL, &v4);
+	record_any_endpoint(&r, RECORD_PEER, 81);
+	buf[record_print_text(&r, &c, buf)] = '\0';
+	CHECK_TEXT(buf, "0.0.0.0:80 *:81\n");
+	buf[record_print_json(&r, buf)] = '\0';
+	CHECK_TEXT(buf, "{\"v\":1,\"type\":\"socket\",\"local\":{\"addr\":\"0.0.0.0\",\"port\":80},"
+			"\"peer\":{\"addr\":\"*\",\"port\":81}}\n");
+}
+
+/* A table that has not all columns refuses those that it would leave empty. */
+static void test_known_columns(void)
+{
+	struct record_columns c = { { RECORD_PROTO }, 1 };
+
+	c.known = RECORD_BIT(RECORD_PROTO) | RECORD_BIT(RECORD_LOCAL);
+	CHECK(record_parse_columns("+local", &c, &why) == 0 && c.count == 2);
+	CHECK(record_parse_columns("+origdst", &c, &why) == -1);
+	CHECK_TEXT(why.detail, "'origdst' is no column here; there are proto,local");
 }
 
 static void test_json(void)
@@ -99,6 +159,9 @@ static void test_json_is_cut_whole(void)
 int main(void)
 {
 	test_text();
+	test_nothing_is_obeyed();
+	test_any();
+	test_known_columns();
 	test_json();
 	test_json_is_cut_whole();
 	return check_done();
