@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/fd.h"
 
+#include "net/sockowner.h"
 #include "net/tcpinfo.h"
 #include "tproxy-inspect/origin.h"
 #include "tproxy-inspect/socket_record.h"
@@ -24,7 +25,7 @@ static const enum record_field fd_columns[] = {
 struct target {
 	pid_t pid; /* 0: our own, inherited */
 	int number, fd;
-	char prog[SOCKDIAG_NAME_MAX];
+	char prog[SOCKOWNER_NAME_MAX];
 };
 
 static int parse_target(const char *text, struct target *t, struct failure *why)

@@ -2,6 +2,7 @@
 #include "tproxy-inspect/sockets.h"
 
 #include "net/sockdiag.h"
+#include "net/sockowner.h"
 #include "tproxy-inspect/socket_record.h"
 #include <net/if.h>
 #include <netinet/in.h>
@@ -22,8 +23,8 @@ static const enum record_field socket_columns[] = {
 struct listing {
 	const struct config *config;
 	struct record_table table;
-	struct sockdiag_owners *owners; /* NULL when nobody asks for them */
-	bool mark_hidden;		/* a mark was asked for that the kernel does not tell */
+	struct sockowner_list *owners; /* NULL when nobody asks for them */
+	bool mark_hidden;	       /* a mark was asked for that the kernel does not tell */
 };
 
 static bool wants_owners(const struct listing *l)
@@ -63,11 +64,10 @@ static bool selected(struct listing *l, const struct sockdiag_socket *s)
 
 /* The owner to show: the first of those asked for. *none: there is one to ask for, and it has not
  * got this socket. */
-static const struct sockdiag_owner *selected_owner(const struct listing *l, uint32_t inode,
-						   bool *none)
+static const struct sockowner *selected_owner(const struct listing *l, uint32_t inode, bool *none)
 {
 	const struct config *c = l->config;
-	const struct sockdiag_owner *owner = sockdiag_owner(l->owners, inode);
+	const struct sockowner *owner = sockowner_find(l->owners, inode);
 
 	*none = false;
 	if (!c->pid && !c->prog)
@@ -80,7 +80,7 @@ static const struct sockdiag_owner *selected_owner(const struct listing *l, uint
 	return NULL;
 }
 
-static void put_owner(struct record *r, const struct sockdiag_owner *owner)
+static void put_owner(struct record *r, const struct sockowner *owner)
 {
 	if (!owner)
 		return;
@@ -99,7 +99,7 @@ static const char *flag_name(enum sockdiag_flag flag)
 static int list_socket(const struct sockdiag_socket *s, void *context)
 {
 	struct listing *l = context;
-	const struct sockdiag_owner *owner;
+	const struct sockowner *owner;
 	char interface[IF_NAMESIZE];
 	struct record r;
 	bool none;
@@ -144,13 +144,13 @@ static int list_all(struct listing *l, struct failure *why)
 	struct sockdiag *diag = sockdiag_open(why);
 	int err = diag ? 0 : -1;
 
-	if (!err && wants_owners(l) && !(l->owners = sockdiag_owners_read(why)))
+	if (!err && wants_owners(l) && !(l->owners = sockowner_read(NULL, why)))
 		err = -1;
 	if (!err && options_wants_tcp(&l->config->common))
 		err = list_protocol(l, diag, IPPROTO_TCP, why);
 	if (!err && options_wants_udp(&l->config->common))
 		err = list_protocol(l, diag, IPPROTO_UDP, why);
-	sockdiag_owners_free(l->owners);
+	sockowner_free(l->owners);
 	sockdiag_close(diag);
 	return err;
 }

@@ -2,6 +2,7 @@
 #include "tproxy-relay/inetd.h"
 
 #include "net/sockdiag.h"
+#include "net/sockowner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -97,12 +98,12 @@ static int take_said(struct transparent_connection *c, struct failure *why)
 static bool is_ours(uint32_t inode)
 {
 	struct failure why;
-	struct sockdiag_owners *owners = sockdiag_owners_read(&why);
-	const struct sockdiag_owner *owner = owners ? sockdiag_owner(owners, inode) : NULL;
+	struct sockowner_list *owners = sockowner_read(NULL, &why);
+	const struct sockowner *owner = owners ? sockowner_find(owners, inode) : NULL;
 	bool ours = owner &&
-		    strncmp(owner->name, program_invocation_short_name, SOCKDIAG_NAME_MAX - 1) == 0;
+		    strncmp(owner->name, program_invocation_short_name, SOCKOWNER_NAME_MAX - 1) == 0;
 
-	sockdiag_owners_free(owners);
+	sockowner_free(owners);
 	return ours;
 }
 

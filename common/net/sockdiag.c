@@ -2,9 +2,8 @@
 #include "net/sockdiag.h"
 
 #include "net/netlink.h"
-#include <dirent.h>
+#include "net/sockowner.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -15,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 /* Bit 5 of the first byte of struct inet_diag_sockopt, whose bit-fields name it `transparent`. */
 #define SOCKOPT_TRANSPARENT 0x20
@@ -284,141 +282,6 @@ int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, str
 	return 0;
 }
 
-/* Owners: an array sorted by inode, closed by an entry with inode 0. */
-struct sockdiag_owners {
-	struct sockdiag_owner *at;
-	size_t count, room;
-};
-
-static int add_owner(struct sockdiag_owners *owners, const struct sockdiag_owner *owner)
-{
-	if (owners->count + 1 >= owners->room) {
-		size_t room = owners->room ? owners->room * 2 : 256;
-		struct sockdiag_owner *at = realloc(owners->at, room * sizeof(*at));
-
-		if (!at)
-			return -1;
-		owners->at = at;
-		owners->room = room;
-	}
-	owners->at[owners->count++] = *owner;
-	owners->at[owners->count] = (struct sockdiag_owner){ 0 };
-	return 0;
-}
-
-/* The inode behind /proc/PID/fd/N, or 0 when that is no socket. */
-static uint32_t socket_inode(int directory, const char *fd)
-{
-	char target[64];
-	ssize_t length = readlinkat(directory, fd, target, sizeof(target) - 1);
-	unsigned inode;
-
-	if (length < 0)
-		return 0;
-	target[length] = '\0';
-	return sscanf(target, "socket:[%u]", &inode) == 1 ? inode : 0;
-}
-
-static void read_name(int process, char name[SOCKDIAG_NAME_MAX])
-{
-	int fd = openat(process, "comm", O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, name, SOCKDIAG_NAME_MAX);
-
-	if (fd >= 0)
-		close(fd);
-	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
-}
-
-/* All sockets of the process whose directory in /proc is open as `process` (taken over). Processes
- * that are gone meanwhile or belong to others are passed over. */
-static int read_process(struct sockdiag_owners *owners, pid_t pid, int process)
-{
-	struct sockdiag_owner owner = { .pid = pid };
-	int list = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
-	DIR *dir = list < 0 ? NULL : fdopendir(list);
-
-	for (struct dirent *entry; dir && !err && (entry = readdir(dir));) {
-		if (entry->d_name[0] == '.' || !(owner.inode = socket_inode(list, entry->d_name)))
-			continue;
-		if (!owner.name[0])
-			read_name(process, owner.name);
-		owner.fd = atoi(entry->d_name);
-		err = add_owner(owners, &owner);
-	}
-	if (dir)
-		closedir(dir);
-	else if (list >= 0)
-		close(list);
-	close(process);
-	return err;
-}
-
-static int compare_owners(const void *one, const void *other)
-{
-	const struct sockdiag_owner *a = one, *b = other;
-
-	if (a->inode != b->inode)
-		return a->inode < b->inode ? -1 : 1;
-	return a->pid != b->pid ? a->pid - b->pid : a->fd - b->fd;
-}
-
-struct sockdiag_owners *sockdiag_owners_read(struct failure *why)
-{
-	struct sockdiag_owners *owners = calloc(1, sizeof(*owners));
-	DIR *proc = opendir("/proc");
-	int err = !owners;
-
-	if (!proc) {
-		report_fail(why, errno, "opendir", "/proc");
-		free(owners);
-		return NULL;
-	}
-	for (struct dirent *entry; !err && (entry = readdir(proc));) {
-		pid_t pid = (pid_t)atoi(entry->d_name);
-		int fd = pid <= 0 ? -1
-				  : openat(dirfd(proc), entry->d_name,
-					   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		if (fd >= 0)
-			err = read_process(owners, pid, fd);
-	}
-	closedir(proc);
-	if (err) {
-		report_fail(why, ENOMEM, "malloc", "sockets of /proc");
-		sockdiag_owners_free(owners);
-		return NULL;
-	}
-	if (owners->count)
-		qsort(owners->at, owners->count, sizeof(*owners->at), compare_owners);
-	return owners;
-}
-
-const struct sockdiag_owner *sockdiag_owner(const struct sockdiag_owners *owners, uint32_t inode)
-{
-	size_t low = 0, high = owners ? owners->count : 0;
-
-	if (!inode)
-		return NULL;
-	while (low < high) { /* the lowest of equal ones */
-		size_t middle = low + (high - low) / 2;
-
-		if (owners->at[middle].inode < inode)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return owners && low < owners->count && owners->at[low].inode == inode ? &owners->at[low]
-									       : NULL;
-}
-
-void sockdiag_owners_free(struct sockdiag_owners *owners)
-{
-	if (!owners)
-		return;
-	free(owners->at);
-	free(owners);
-}
-
 /* The search for the socket that is in the way of a listener. */
 struct occupant {
 	const struct endpoint *wanted;
@@ -447,13 +310,13 @@ const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
 								  : 1u << TCP_CLOSE };
 	struct occupant found = { .wanted = at };
 	struct sockdiag *diag = sockdiag_open(NULL);
-	struct sockdiag_owners *owners = NULL;
-	const struct sockdiag_owner *owner = NULL;
+	struct sockowner_list *owners = NULL;
+	const struct sockowner *owner = NULL;
 	bool known = diag && sockdiag_dump(diag, &filter, find_occupant, &found, NULL) == 1;
 
 	if (known) {
-		owners = sockdiag_owners_read(NULL);
-		owner = sockdiag_owner(owners, found.socket.inode);
+		owners = sockowner_read(NULL, NULL);
+		owner = sockowner_find(owners, found.socket.inode);
 	}
 	if (owner)
 		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "%s (pid %d)", owner->name,
@@ -463,7 +326,7 @@ const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
 			 (unsigned)found.socket.uid);
 	else
 		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "another process");
-	sockdiag_owners_free(owners);
+	sockowner_free(owners);
 	sockdiag_close(diag);
 	return buf;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy; and which
- * process holds which socket.
+ * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy.
  *
  * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options and
  * inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
@@ -76,27 +75,6 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 
 /* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);
-
-/* Longest `name` and its end (the kernel's TASK_COMM_LEN). */
-#define SOCKDIAG_NAME_MAX 16
-
-/* A process that holds a socket. */
-struct sockdiag_owner {
-	uint32_t inode;
-	pid_t pid;
-	int fd;
-	char name[SOCKDIAG_NAME_MAX];
-};
-
-/*
- * Which processes hold which socket: a snapshot of /proc by inode, of the processes that this user
- * may look into. sockdiag_owner() returns the first holder (lowest pid, then descriptor) or NULL;
- * the further holders of the same inode follow it in the array, which ends with inode 0.
- */
-struct sockdiag_owners;
-struct sockdiag_owners *sockdiag_owners_read(struct failure *why);
-const struct sockdiag_owner *sockdiag_owner(const struct sockdiag_owners *owners, uint32_t inode);
-void sockdiag_owners_free(struct sockdiag_owners *owners);
 
 /* Longest text of sockdiag_describe_listener() and its end. */
 #define SOCKDIAG_DESCRIPTION_MAX 64

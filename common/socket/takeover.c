@@ -2,6 +2,7 @@
 #include "socket/takeover.h"
 
 #include "net/sockdiag.h"
+#include "net/sockowner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -16,7 +17,7 @@ struct search {
 	const struct listeners *wanted;
 	const char *program;
 	const struct transparent_listen_options *options;
-	struct sockdiag_owners *owners;
+	struct sockowner_list *owners;
 	struct listeners *found;
 	struct failure *why;
 };
@@ -32,7 +33,7 @@ static bool is_still(int fd, uint32_t inode)
 }
 
 /* The duplicate, -1 with errno. ESRCH, EBADF: its owner has closed it meanwhile. */
-static int duplicate(const struct sockdiag_owner *owner)
+static int duplicate(const struct sockowner *owner)
 {
 	int process = pidfd_open(owner->pid, 0);
 	int fd = process < 0 ? -1 : pidfd_getfd(process, owner->fd, 0), saved = errno;
@@ -48,7 +49,7 @@ static int duplicate(const struct sockdiag_owner *owner)
 	return fd;
 }
 
-static int take(const struct search *search, const struct sockdiag_owner *owner)
+static int take(const struct search *search, const struct sockowner *owner)
 {
 	int fd = duplicate(owner);
 
@@ -150,14 +151,14 @@ bool takeover_would_help(const struct listeners *wanted,
 		    (search.owners = sockdiag_owners_read(NULL)) &&
 		    visit_all(&search, find_ours) == 1;
 
-	sockdiag_owners_free(search.owners);
+	sockowner_free(search.owners);
 	return help;
 }
 
 static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct search *search = context;
-	const struct sockdiag_owner *owner = sockdiag_owner(search->owners, s->inode);
+	const struct sockowner *owner = sockowner_find(search->owners, s->inode);
 	char text[ENDPOINT_TEXT_MAX];
 
 	if (!is_wanted(search->wanted, &s->local) || !may_share(s, search->options->redirect))
@@ -178,12 +179,12 @@ int takeover_find(const struct listeners *wanted, const char *program,
 	struct search search = { wanted, program, options, NULL, found, why };
 	int result = -1;
 
-	search.owners = sockdiag_owners_read(why);
+	search.owners = sockowner_read(NULL, why);
 	if (search.owners)
 		result = visit_all(&search, visit);
 	if (result < 0)
 		listeners_close(found);
-	sockdiag_owners_free(search.owners);
+	sockowner_free(search.owners);
 	return result;
 }
 

@@ -321,13 +321,12 @@ static void find_flows(struct doctor_context *x, const struct ifaddrs *all)
 
 struct gathering {
 	struct doctor_context *x;
-	struct sockdiag_owners *owners;
+	struct sockowner_list *owners;
 };
 
-static void describe_owner(struct context_listener *l, struct sockdiag_owners *owners)
+static void describe_owner(struct context_listener *l, struct sockowner_list *owners)
 {
-	const struct sockdiag_owner *owner = owners ? sockdiag_owner(owners, l->socket.inode)
-						    : NULL;
+	const struct sockowner *owner = owners ? sockowner_find(owners, l->socket.inode) : NULL;
 
 	if (owner) {
 		l->pid = owner->pid;
@@ -364,7 +363,7 @@ static int add_listener(const struct sockdiag_socket *s, void *context)
 
 static int find_listeners(struct doctor_context *x, struct failure *why)
 {
-	struct gathering g = { x, sockdiag_owners_read(NULL) };
+	struct gathering g = { x, sockowner_read(NULL, NULL) };
 	int err = 0;
 
 	x->diag = sockdiag_open(why);
@@ -372,7 +371,7 @@ static int find_listeners(struct doctor_context *x, struct failure *why)
 		if (context_wants(x, protocols[i]))
 			err = listening_each(x->diag, protocols[i], add_listener, &g, why);
 	}
-	sockdiag_owners_free(g.owners);
+	sockowner_free(g.owners);
 	return x->diag ? err : -1;
 }
 

@@ -16,6 +16,7 @@
 #include "intercept/instance.h"
 #include "net/link.h"
 #include "net/sockdiag.h"
+#include "net/sockowner.h"
 #include "tproxy-setup/doctor/finding.h"
 #include <net/if.h>
 #include <stdbool.h>
@@ -31,7 +32,7 @@ struct context_listener {
 	bool matches;		/* it is at the address that they deliver to */
 	struct endpoint missed; /* else: where they deliver to */
 	long pid;		/* 0: unknown */
-	char program[SOCKDIAG_NAME_MAX];
+	char program[SOCKOWNER_NAME_MAX];
 	char owner[48]; /* `nginx (pid 123)`, `a process of uid 33` */
 };
 
