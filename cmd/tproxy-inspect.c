@@ -15,7 +15,6 @@
 
 enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST };
 #define SOCKETS (1 << COMMAND_SOCKETS)
-#define NETNS	(SOCKETS | 1 << COMMAND_ORIGDST)
 
 static const struct option_command commands[] = {
 	{ "sockets", "sockets with both endpoints, transparent flag, mark, owner" },
@@ -25,58 +24,24 @@ static const struct option_command commands[] = {
 	{ 0 },
 };
 
-/* `established,listening` or `ESTAB,LISTEN`; accumulates. */
-static int set_states(void *field, const char *arg, const struct option_spec *self,
-		      struct failure *why)
-{
-	uint32_t *states = field;
-
-	for (const char *p = arg;; p++) {
-		size_t length = strcspn(p, ",");
-		char name[32];
-		int state;
-
-		snprintf(name, sizeof(name), "%.*s", (int)length, p);
-		state = sockdiag_state_parse(name);
-		if (!state)
-			return report_refuse(why,
-					     "%s: no such state; known are the names that ss(8) "
-					     "prints (ESTAB, LISTEN, TIME-WAIT, ...)",
-					     name);
-		*states |= 1u << state;
-		p += length;
-		if (!*p)
-			return 0;
-	}
-}
-
-static int set_mark_filter(void *field, const char *arg, const struct option_spec *self,
-			   struct failure *why)
-{
-	struct config *config = field;
-
-	config->by_mark = true;
-	return quantity_mark(arg, &config->mark, why);
-}
-
 #define SELECT(name, letter, arg, help, set, member) \
 	OPTION_OF(SOCKETS, name, letter, arg, help, set, struct config, member)
 
 static const struct option_spec options[] = {
 	OPTION_HEADING("Which sockets (sockets):"),
-	SELECT("all", 'a', NULL, "also those that are not transparent", option_flag, all),
+	SELECT("all", 'a', NULL, "also those that are not transparent", option_flag, filter.all),
 	SELECT("transparent", 0, NULL, "transparent ones only (the default)", option_flag,
-	       transparent),
-	SELECT("state", 0, "LIST", "in one of these states, as ss(8) names them (any)", set_states,
-	       states),
+	       filter.transparent),
+	SELECT("state", 0, "LIST", "in one of these states, as ss(8) names them (any)",
+	       filter_set_states, filter.states),
 	SELECT("local", 0, "CIDR[:PORTS]", "whose own end is there; *:PORTS for any address",
-	       match_option, local),
-	SELECT("peer", 0, "CIDR[:PORTS]", "whose other end is there", match_option, peer),
-	SELECT("mark", 0, "MARK", "with that mark (CAP_NET_ADMIN)", set_mark_filter, common),
-	SELECT("pid", 0, "PID", "held by that process", option_count, pid),
-	SELECT("prog", 0, "NAME", "held by a process of that name", option_text, prog),
-	OPTION_OF(NETNS, "netns", 0, "NAME|PID", "in that network namespace", option_text,
-		  struct config, netns),
+	       match_option, filter.local),
+	SELECT("peer", 0, "CIDR[:PORTS]", "whose other end is there", match_option, filter.peer),
+	SELECT("mark", 0, "MARK", "with that mark (CAP_NET_ADMIN)", filter_set_mark, filter),
+	SELECT("pid", 0, "PID", "held by that process", option_count, filter.pid),
+	SELECT("prog", 0, "NAME", "held by a process of that name", option_text, filter.prog),
+	OPTION("netns", 0, "NAME|PID", "in that network namespace", option_text, struct config,
+	       netns),
 	OPTIONS_TCP_UDP(struct config, common),
 	OPTION_HEADING("Output:"),
 	RECORD_TABLE_OPTIONS(struct config, style),
@@ -116,7 +81,7 @@ static const struct {
 	[COMMAND_ORIGDST] = { origdst_run, 1, 2, "origdst: needs LOCAL and PEER, or -" },
 };
 
-static int check_operands(const struct config *config, const struct options_rest *rest)
+static int check_operands(const struct options_rest *rest)
 {
 	int count = rest->count;
 
@@ -127,8 +92,6 @@ static int check_operands(const struct config *config, const struct options_rest
 	if (count < runs[rest->command].least || count > runs[rest->command].most ||
 	    (rest->command == COMMAND_ORIGDST && (count == 1) == !!strcmp(rest->operands[0], "-")))
 		return options_misuse(&program, "%s", runs[rest->command].needs);
-	if (rest->command == COMMAND_ORIGDST && config->common.udp)
-		return options_misuse(&program, "--udp: conntrack and TCP sockets only are asked");
 	return OPTIONS_GO_ON;
 }
 
@@ -142,14 +105,15 @@ int main(int argc, char **argv)
 	report_init(program.name);
 	status = options_parse(&program, argc, argv, &config, &rest);
 	if (status == OPTIONS_GO_ON)
-		status = check_operands(&config, &rest);
+		status = check_operands(&rest);
 	if (status != OPTIONS_GO_ON)
 		return status;
 	config.style.json = config.common.json;
-	if (config.netns && netns_enter(config.netns, &why) < 0)
+	filter_settle(&config.filter, &config.common);
+	/* (A descriptor is fetched before that: what may be done to its process may be lost there.) */
+	if (config.netns && rest.command != COMMAND_FD && netns_enter(config.netns, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	status = runs[rest.command].run(&config, rest.operands);
-	match_list_free(&config.local);
-	match_list_free(&config.peer);
+	filter_free(&config.filter);
 	return report_close_stdout(status);
 }

@@ -567,7 +567,7 @@ static int status(struct instance *kernel, struct setup *setup, struct failure *
 	setup->style.json = setup->common.json;
 	if (record_table_init(&s.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
 			      RECORD_BIT(RECORD_BYTES) | RECORD_BIT(RECORD_FIX), why))
-		return -1;
+		return report_failure(why, STATUS_USAGE);
 	if (setup->has_spec && decide(kernel, setup, why))
 		return -1;
 	if (status_one(kernel, setup, &s, why))
@@ -774,8 +774,9 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 	if (record_table_init(&d.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
 			      RECORD_BIT(RECORD_INSTANCE) | RECORD_BIT(RECORD_WHY) |
 				      RECORD_BIT(RECORD_FIX),
-			      why) ||
-	    doctor_spec(kernel, setup, &installed, why))
+			      why))
+		return report_failure(why, STATUS_USAGE);
+	if (doctor_spec(kernel, setup, &installed, why))
 		return -1;
 	if (!setup->has_spec && !installed) {
 		report_error("instance `%s` is not installed; say what is to be intercepted "

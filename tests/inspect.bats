@@ -231,16 +231,38 @@ hold_redirected() {
 	assert_line --index 0 --regexp '^192\.0\.2\.2:40001 +198\.51\.100\.2:80 +tproxy$'
 	assert_line --index 1 --regexp '^192\.0\.2\.2:50000 +- +-$'
 	assert_line --index 2 --regexp '^\[2001:db8:1::2\]:40002 +\[2001:db8:2::2\]:80 +tproxy$'
-	run --separate-stderr -2 on proxy tproxy-inspect origdst -H - <<<$'198.51.100.2:80\n'
-	assert_equal "$stderr" "tproxy-inspect: line 1: needs two endpoints, LOCAL and PEER"
+	assert_equal "$stderr" "tproxy-inspect: 192.0.2.2:50000 -> 198.51.100.2:80: no such connection here"
+}
+
+@test "origdst -: a line that is no question is named by its number, the others are answered, status 1" {
+	hold
+	run --separate-stderr -1 on proxy tproxy-inspect origdst -H -o peer,origdst,origdst_by - <<-'END'
+		198.51.100.2:80
+		198.51.100.2:80 nonsense
+		198.51.100.2:80 192.0.2.2:40001 more
+		198.51.100.2:80 192.0.2.2:40001
+		198.51.100.2:80 [2001:db8:1::2]:40002
+		[2001:db8:2::2]:80 [2001:db8:1::2]:40002
+	END
+	assert_equal "${#lines[@]}" 2
+	assert_line --index 0 --regexp '^192\.0\.2\.2:40001 +198\.51\.100\.2:80 +tproxy$'
+	assert_line --index 1 --regexp '^\[2001:db8:1::2\]:40002 +\[2001:db8:2::2\]:80 +tproxy$'
+	# shellcheck disable=SC2154 # run sets it
+	mapfile -t said <<<"$stderr"
+	assert_equal "${#said[@]}" 4
+	assert_equal "${said[0]}" "tproxy-inspect: line 1: needs two endpoints, LOCAL and PEER"
+	assert_regex "${said[1]}" '^tproxy-inspect: line 2: nonsense: '
+	assert_equal "${said[2]}" "tproxy-inspect: line 3: needs two endpoints, LOCAL and PEER"
+	assert_regex "${said[3]}" '^tproxy-inspect: line 5: .*address families'
 }
 
 @test "without capabilities: no wrong answer, but the one that is missing is named" {
 	hold
 	hold_redirected
 	local none=(setpriv --bounding-set=-all --inh-caps=-all)
-	run on proxy "${none[@]}" tproxy-inspect -H -o local,transparent,mark --state LISTEN -4
-	assert_output --regexp '^127\.0\.0\.1:3129 +yes +-$'
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local,transparent,mark --state LISTEN
+	assert_line --index 0 --regexp '^127\.0\.0\.1:3129 +yes +-$'
+	assert_equal "$stderr" "tproxy-inspect: mark: the kernel tells the marks of sockets only with CAP_NET_ADMIN"
 	run --separate-stderr -3 on proxy "${none[@]}" tproxy-inspect --mark 0x30
 	assert_regex "$stderr" CAP_NET_ADMIN
 	run on proxy "${none[@]}" tproxy-inspect origdst -H -o origdst,origdst_by 198.51.100.2:80 192.0.2.2:40001
@@ -248,6 +270,297 @@ hold_redirected() {
 	run --separate-stderr -3 on proxy "${none[@]}" tproxy-inspect origdst -H -o origdst,origdst_by \
 		192.0.2.1:3130 192.0.2.2:40003
 	assert_regex "$stderr" 'IPCTNL_MSG_CT_GET.*CAP_NET_ADMIN'
+}
+
+@test "what rights hide is said once, whatever hides it" {
+	hold
+	local none=(setpriv --bounding-set=-all --inh-caps=-all)
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H
+	assert_equal "${#lines[@]}" 4
+	[[ $(grep -c CAP_NET_ADMIN <<<"$stderr") == 1 ]]
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -Hq
+	assert_equal "$stderr" ""
+	# The listener is a process with more capabilities than we have.
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local,pid
+	assert_line --regexp '^198\.51\.100\.2:80 +-$'
+	assert_equal "$stderr" "tproxy-inspect: pid, prog and fd: those of other users' processes are not shown; needs CAP_SYS_PTRACE"
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local
+	assert_equal "$stderr" ""
+	run --separate-stderr -3 on proxy "${none[@]}" tproxy-inspect --pid "$(pid_of listen)"
+	assert_regex "$stderr" "process $(pid_of listen): .*CAP_SYS_PTRACE"
+	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -aH -o origdst --peer 192.0.2.2:40001
+	assert_output 198.51.100.2:80
+}
+
+@test "what matches nothing is status 1, and said" {
+	run --separate-stderr -1 on proxy tproxy-inspect
+	assert_output ""
+	assert_equal "$stderr" "tproxy-inspect: no transparent socket matches; -a shows others, too"
+	run --separate-stderr -1 on proxy tproxy-inspect -a --peer 203.0.113.9
+	assert_equal "$stderr" "tproxy-inspect: no socket matches"
+	run --separate-stderr -1 on proxy tproxy-inspect -aj --prog nobody
+	assert_output ""
+	run --separate-stderr -1 on proxy tproxy-inspect -a --pid 4194304 # above any
+	assert_regex "$stderr" '^tproxy-inspect: process 4194304: No such process'
+	run --separate-stderr -1 on proxy tproxy-inspect fd 4194304:3
+	assert_regex "$stderr" '^tproxy-inspect: process 4194304: '
+}
+
+@test "a column that a command cannot fill is refused, and those that it can are named" {
+	run --separate-stderr -2 on proxy tproxy-inspect -o +bytes_up
+	assert_output ""
+	assert_regex "$stderr" "'bytes_up' is no column here; there are .*origdst"
+	run --separate-stderr -2 on proxy tproxy-inspect fd -o reason 0
+	assert_regex "$stderr" "'reason' is no column here"
+	run --separate-stderr -2 on proxy tproxy-inspect origdst -o pid 192.0.2.1:1 192.0.2.2:2
+	assert_regex "$stderr" "'pid' is no column here"
+	run --separate-stderr -2 on proxy tproxy-setup status -o client
+	assert_regex "$stderr" "'client' is no column here"
+	run --separate-stderr -2 on proxy tproxy-setup doctor -o client --to 3129
+	assert_regex "$stderr" "'client' is no column here"
+}
+
+@test "sockets -o +origdst: of every connection, by whatever way it came" {
+	hold
+	hold_redirected
+	bg direct proxy tproxy-listen --hold 0 '*:3131'
+	wait_listen proxy '[::]:3131'
+	bg client3 client socat -u TCP:192.0.2.1:3131,sourceport=40005 -
+	wait_line direct.out :40005
+	run on proxy tproxy-inspect -aH -o local,peer,origdst,origdst_by
+	assert_line --regexp '^198\.51\.100\.2:80 +192\.0\.2\.2:40001 +198\.51\.100\.2:80 +tproxy$'
+	assert_line --regexp '^\[2001:db8:2::2\]:80 +\[2001:db8:1::2\]:40002 +\[2001:db8:2::2\]:80 +tproxy$'
+	assert_line --regexp '^192\.0\.2\.1:3130 +192\.0\.2\.2:40003 +198\.51\.100\.2:81 +conntrack$'
+	assert_line --regexp '^\[2001:db8:1::1\]:3130 +\[2001:db8:1::2\]:40004 +\[2001:db8:2::2\]:81 +conntrack$'
+	assert_line --regexp '^192\.0\.2\.1:3131 +192\.0\.2\.2:40005 +- +none$'
+	assert_line --regexp '^127\.0\.0\.1:3129 +- +- +-$' # a listener has none
+}
+
+@test "REDIRECT inside a conntrack zone: origdst, fd and sockets find it" {
+	on proxy nft -f - <<-'END'
+		table inet zoned {
+			chain raw { type filter hook prerouting priority raw; tcp dport 81 ct zone set 5; }
+			chain out { type filter hook output priority raw; tcp sport 3130 ct zone set 5; }
+		}
+	END
+	hold_redirected
+	local pid fd
+	pid=$(pid_of redirected)
+	on proxy conntrack -L --zone 5 2>/dev/null | grep -q 40003 # it is in that zone
+	run on proxy tproxy-inspect origdst -H -o origdst,origdst_by 192.0.2.1:3130 192.0.2.2:40003
+	assert_output --regexp '^198\.51\.100\.2:81 +conntrack$'
+	run on proxy tproxy-inspect origdst -H -o origdst,origdst_by '[2001:db8:1::1]:3130' '[2001:db8:1::2]:40004'
+	assert_output --regexp '^\[2001:db8:2::2\]:81 +conntrack$'
+	fd=$(on proxy tproxy-inspect -aH -o fd --peer 192.0.2.2:40003)
+	run on proxy tproxy-inspect fd -H -o origdst,origdst_by "$pid:${fd// /}"
+	assert_output --regexp '^198\.51\.100\.2:81 +conntrack$'
+	run on proxy tproxy-inspect -aH -o origdst,origdst_by --peer 192.0.2.2:40003
+	assert_output --regexp '^198\.51\.100\.2:81 +conntrack$'
+}
+
+@test "UDP: sockets, fd and origdst, intercepted and redirected" {
+	tproxy_udp_to 53 3129
+	on proxy nft -f - <<-'END'
+		table inet to_udp {
+			chain pre { type nat hook prerouting priority dstnat; udp dport 54 redirect to :3130; }
+		}
+	END
+	bg listen proxy tproxy-listen -u 3129 -- sh -c 'tproxy-inspect fd -H -o proto,local,peer,origdst,origdst_by,transparent 0 >&2; exec cat'
+	bg redirected proxy socat UDP4-LISTEN:3130,fork,reuseaddr PIPE
+	wait_listen proxy '127.0.0.1:3129' udp
+	wait_listen proxy '0.0.0.0:3130' udp
+	local pid fd
+	# cat sends it back
+	run on client socat -T2 - UDP:198.51.100.2:53,sourceport=40011 <<<one
+	assert_output one
+	run on client socat -T2 - 'UDP:[2001:db8:2::2]:53,sourceport=40012' <<<two
+	assert_output two
+	run on client socat -T2 - UDP:198.51.100.2:54,sourceport=40013 <<<three
+	assert_output three
+	wait_line listen.err '^udp +198\.51\.100\.2:53 +192\.0\.2\.2:40011 +198\.51\.100\.2:53 +tproxy +yes$'
+	wait_line listen.err '^udp +\[2001:db8:2::2\]:53 +\[2001:db8:1::2\]:40012 +\[2001:db8:2::2\]:53 +tproxy +yes$'
+	read -r pid fd < <(on proxy tproxy-inspect -auH -o pid,fd --peer 192.0.2.2:40013)
+	run on proxy tproxy-inspect fd -H -o proto,local,peer,origdst,origdst_by,transparent "$pid:$fd"
+	assert_output --regexp '^udp +192\.0\.2\.1:3130 +192\.0\.2\.2:40013 +198\.51\.100\.2:54 +conntrack +no$'
+	run on proxy tproxy-inspect origdst -u -H -o proto,origdst,origdst_by 198.51.100.2:53 192.0.2.2:40011
+	assert_output --regexp '^udp +198\.51\.100\.2:53 +tproxy$'
+	run on proxy tproxy-inspect origdst -t -u -H -o proto,origdst,origdst_by 192.0.2.1:3130 192.0.2.2:40013
+	assert_output --regexp '^udp +198\.51\.100\.2:54 +conntrack$'
+	run on proxy tproxy-inspect -uH -o proto,state,local,peer,origdst,origdst_by --peer 192.0.2.2
+	assert_output --regexp '^udp +ESTAB +198\.51\.100\.2:53 +192\.0\.2\.2:40011 +198\.51\.100\.2:53 +tproxy$'
+	run -1 on proxy tproxy-inspect origdst -H 198.51.100.2:53 192.0.2.2:40011 # no such TCP connection
+}
+
+@test "UDP: of the two halves of a relayed flow neither passes for the other" {
+	# What a relay of UDP opens: both transparent, both with a foreign address, ends reversed.
+	bg relay proxy python3 -c '
+import socket, time
+def half(here, there):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_IP, 19, 1)
+    s.bind(here)
+    s.connect(there)
+    return s
+client, server = ("192.0.2.2", 40011), ("198.51.100.2", 53)
+a = half(server, client)
+b = half(client, server)
+print("ready", flush=True)
+time.sleep(1000)'
+	wait_line relay.out ready
+	run --separate-stderr -1 on proxy tproxy-inspect origdst -u -H -o origdst,origdst_by 198.51.100.2:53 192.0.2.2:40011
+	assert_output --regexp '^- +-$'
+	assert_regex "$stderr" 'both halves of a relayed UDP flow'
+	run on proxy tproxy-inspect -uH -o origdst,origdst_by
+	assert_output "$(printf -- '%-22s %s\n%-22s %s' - - - -)"
+}
+
+@test "fd PID:FD in another network namespace: that one is asked" {
+	bg direct proxy tproxy-listen --hold 0 --bind-device toclient '*:3131'
+	wait_listen proxy 3131
+	bg client3 client socat -u TCP:192.0.2.1:3131,sourceport=40005 -
+	wait_line direct.out :40005
+	local fd pid
+	pid=$(pid_of direct)
+	fd=$(on proxy tproxy-inspect -aH -o fd --peer 192.0.2.2:40005)
+	# Not entered: the test is in another one, and rootless in another user namespace, too.
+	run tproxy-inspect fd -H -o local,origdst,origdst_by,iif "$pid:${fd// /}"
+	assert_success
+	assert_output --regexp '^192\.0\.2\.1:3131 +- +none +toclient$'
+	run on proxy tproxy-inspect fd -H -o origdst_by --netns "$LAB_proxy" "$pid:${fd// /}"
+	assert_success
+	assert_output none
+	run --separate-stderr -1 on server tproxy-inspect fd --netns "$LAB_server" "$pid:${fd// /}"
+	assert_regex "$stderr" 'of another network namespace than'
+	# A socket that is bound to an interface is found by its ends, too.
+	run on proxy tproxy-inspect origdst -H -o origdst_by 192.0.2.1:3131 192.0.2.2:40005
+	assert_output none
+}
+
+@test "dual-stack sockets: IPv4 connections are IPv4, and * is neither 0.0.0.0 nor [::]" {
+	bg dual proxy socat -u TCP6-LISTEN:8001,ipv6only=0,fork,reuseaddr -
+	bg four proxy socat -u TCP4-LISTEN:8002,fork,reuseaddr -
+	bg six proxy socat -u TCP6-LISTEN:8003,ipv6only=1,fork,reuseaddr -
+	wait_listen proxy 8001
+	wait_listen proxy 8002
+	wait_listen proxy 8003
+	bg one client socat -u TCP:192.0.2.1:8001,sourceport=40001 -
+	bg two client socat -u 'TCP:[2001:db8:1::1]:8001,sourceport=40002' -
+	wait_until 5 eval '[ "$(on proxy tproxy-inspect -aH --state ESTAB -o local | wc -l)" == 2 ]'
+	run on proxy tproxy-inspect -aH -4 -o state,local,peer
+	assert_line --regexp '^ESTAB +192\.0\.2\.1:8001 +192\.0\.2\.2:40001$'
+	assert_line --regexp '^LISTEN +\*:8001 +-$'
+	assert_line --regexp '^LISTEN +0\.0\.0\.0:8002 +-$'
+	assert_equal "${#lines[@]}" 3
+	run on proxy tproxy-inspect -aH -6 -o state,local,peer
+	assert_line --regexp '^ESTAB +\[2001:db8:1::1\]:8001 +\[2001:db8:1::2\]:40002$'
+	assert_line --regexp '^LISTEN +\*:8001 +-$'
+	assert_line --regexp '^LISTEN +\[::\]:8003 +-$'
+	assert_equal "${#lines[@]}" 3
+	run bash -c "$(declare -f on)"'; on proxy tproxy-inspect -aj --local "*:8001-8003" --state LISTEN | jq -r .local.addr | sort | tr "\n" " "'
+	assert_output '* 0.0.0.0 :: '
+	run on proxy tproxy-inspect -aH -o local --peer 192.0.2.0/24 # the kernel's filter knows them, too
+	assert_output 192.0.2.1:8001
+}
+
+@test "--state UNCONN: whatever is listed so" {
+	bg bound proxy python3 -c '
+import socket, time
+t = socket.socket(); t.bind(("192.0.2.1", 8004))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("192.0.2.1", 8005))
+print("ready", flush=True); time.sleep(1000)'
+	wait_line bound.out ready
+	local all unconn
+	all=$(on proxy tproxy-inspect -aH -t -u -o proto,state,local | grep UNCONN)
+	unconn=$(on proxy tproxy-inspect -aH -t -u -o proto,state,local --state UNCONN)
+	assert_equal "$unconn" "$all"
+	assert_regex "$unconn" 'udp +UNCONN +192\.0\.2\.1:8005'
+	assert_regex "$unconn" 'tcp +UNCONN +192\.0\.2\.1:8004' # since Linux 6.8
+}
+
+# on_terminal COLUMNS CMD...: what it prints on a terminal of that width; without the \r of its lines.
+on_terminal() {
+	local columns=$1
+	shift
+	printf -v cmd '%q ' "$@"
+	script -qec "stty cols $columns; $cmd" /dev/null </dev/null | tr -d '\r'
+}
+
+@test "a terminal of 80 columns: everything is shown, no line is longer, colours unless NO_COLOR" {
+	hold
+	hold_redirected
+	export TERM=xterm
+	local plain
+	run on_terminal 80 env NO_COLOR=1 "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -a
+	assert_success
+	refute_output --partial $'\e'
+	local line
+	for line in "${lines[@]}"; do
+		((${#line} <= 80)) || fail "${#line}: $line"
+	done
+	assert_output --partial '[2001:db8:2::2]:80'
+	plain=$(tr -s ' \n' ' ' <<<"$output")
+	# The same words as in a pipe.
+	run on proxy tproxy-inspect -a
+	assert_equal "$plain" "$(tr -s ' \n' ' ' <<<"$output")"
+	run on_terminal 80 "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -a
+	assert_output --partial $'\e[32mESTAB\e[0m'
+	run on_terminal 200 env TERM=dumb "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -4
+	refute_output --partial $'\e'
+	assert_equal "${#lines[@]}" 3 # nothing is folded where there is room
+}
+
+@test "hostile names of programs and interfaces are not obeyed by the terminal" {
+	local name=$'\e[2J\u9b' # ESC, and CSI in UTF-8
+	cp "$(type -P socat)" "$BATS_TEST_TMPDIR/$name"
+	bg hostile proxy "$BATS_TEST_TMPDIR/$name" -u TCP-LISTEN:8006 -
+	wait_listen proxy 8006
+	run on proxy tproxy-inspect -aH -o local,prog --local '*:8006'
+	assert_output --regexp '8006 +\\033\[2J\\302\\233$'
+	run on proxy tproxy-inspect -aj --local '*:8006'
+	refute_output --partial $'\e'
+	assert_equal "$(jq -r .prog <<<"$output")" "$name"
+	on proxy ip link add name $'a"\eb' type veth peer name other
+	on proxy ip addr add fe80::77/64 dev $'a"\eb' nodad
+	on proxy ip link set $'a"\eb' up
+	on proxy ip link set other up
+	bg linklocal proxy python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_INET6)
+s.bind(("fe80::77", 8007, 0, socket.if_nametoindex(sys.argv[1]))); s.listen()
+print("ready", flush=True); time.sleep(1000)' $'a"\eb'
+	wait_line linklocal.out ready
+	run on proxy tproxy-inspect -aH -o local --local '*:8007'
+	assert_output '[fe80::77%a"\033b]:8007'
+	run on proxy tproxy-inspect -aj --local '*:8007'
+	refute_output --partial $'\e'
+	assert_equal "$(jq -r .local.addr <<<"$output")" $'fe80::77%a"\eb'
+}
+
+@test "the kernel's filter selects what ours would" {
+	hold
+	hold_redirected
+	bg dual proxy socat -u TCP6-LISTEN:8001,ipv6only=0,fork,reuseaddr -
+	wait_listen proxy 8001
+	local filter
+	# With many entries (beyond 64 KB of the kernel's program) only ours is left.
+	local many=()
+	for ((n = 0; n < 3000; n++)); do
+		many+=(--peer "203.0.113.$((n % 256)):$((1 + n))")
+	done
+	for filter in '192.0.2.2' '192.0.2.0/24:40001-40002,40003' '[2001:db8:1::2]:40002' '[2001:db8::/32]' '*:40004' \
+		'*:1-39999,40001-65535' '0.0.0.0/0' '[::/0]:40002-40004' '203.0.113.0/24'; do
+		run on proxy tproxy-inspect -aH -o local,peer --peer "$filter"
+		local kernel=$output
+		run on proxy tproxy-inspect -aH -o local,peer --peer "$filter" "${many[@]}"
+		assert_equal "$filter: $kernel" "$filter: $output"
+	done
+	run on proxy tproxy-inspect -aH -o local,peer --local '[::]' --local 198.51.100.0/24:80 --peer 192.0.2.2 --mark 0x30
+	assert_output --regexp '^198\.51\.100\.2:80 +192\.0\.2\.2:40001$'
+	# A port range in the middle, several entries, both ends.
+	run on proxy tproxy-inspect -aH -o peer --local '*:1-79,81-3000,3130' --peer '*:40003' --peer 203.0.113.1:1-5 --peer '[2001:db8:1::/64]:40004'
+	assert_output "$(printf '%s\n%s' 192.0.2.2:40003 '[2001:db8:1::2]:40004')"
 }
 
 @test "mistakes on the command line: status 2, the word is named" {

@@ -8,22 +8,15 @@
 #ifndef TPROXY_INSPECT_CONFIG_H
 #define TPROXY_INSPECT_CONFIG_H
 
-#include "base/match.h"
 #include "base/options.h"
-#include "base/quantity.h"
 #include "base/record_table.h"
-#include <stdbool.h>
-#include <stdint.h>
+#include "tproxy-inspect/filter.h"
 
 struct config {
 	struct options_common common;
 	struct record_style style;
-	struct match_list local, peer;
-	struct mark mark;
-	uint64_t pid;
-	const char *prog, *netns;
-	uint32_t states; /* bits 1 << TCP_*; 0: all */
-	bool all, transparent, by_mark;
+	struct filter filter;
+	const char *netns;
 };
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/fd.h"
 
-#include "net/sockowner.h"
+#include "net/netns.h"
 #include "net/tcpinfo.h"
 #include "tproxy-inspect/origin.h"
 #include "tproxy-inspect/socket_record.h"
@@ -20,6 +20,8 @@ static const enum record_field fd_columns[] = {
 	RECORD_ORIGDST, RECORD_ORIGDST_BY, RECORD_TRANSPARENT, RECORD_MARK,
 	RECORD_PID,	RECORD_PROG,	   RECORD_FD,
 };
+
+#define MORE (RECORD_BIT(RECORD_COOKIE) | RECORD_BIT(RECORD_IIF))
 
 /* A descriptor as the user names it, and a copy of it in this process. */
 struct target {
@@ -94,115 +96,156 @@ static int get_option(int fd, int level, int name)
 	return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
 }
 
-/* What the calls on a socket tell of it. */
-struct socket_view {
-	int family, protocol, state;
-	struct endpoint local, peer, origdst;
-	enum transparent_origin origin;
-	bool transparent;
-	enum tcpinfo_opener opener;
-};
-
-static int view_socket(const struct target *t, struct socket_view *v, struct failure *why)
+static int check_kind(const struct target *t, struct failure *why)
 {
-	struct tcpinfo tcp = { 0 };
-	bool v6;
+	int family = get_option(t->fd, SOL_SOCKET, SO_DOMAIN);
+	int protocol = get_option(t->fd, SOL_SOCKET, SO_PROTOCOL);
 
-	*v = (struct socket_view){ .family = get_option(t->fd, SOL_SOCKET, SO_DOMAIN) };
-	if (v->family < 0)
+	if (family < 0)
 		return report_fail(why, errno, "getsockopt", "fd %d", t->number);
-	v->protocol = get_option(t->fd, SOL_SOCKET, SO_PROTOCOL);
-	v6 = v->family == AF_INET6;
-	if ((!v6 && v->family != AF_INET) ||
-	    (v->protocol != IPPROTO_TCP && v->protocol != IPPROTO_UDP)) {
-		report_refuse(why, "is no TCP or UDP socket");
-		return report_about(why, "fd %d", t->number);
-	}
-	v->local = endpoint_local_of(t->fd);
-	v->peer = endpoint_peer_of(t->fd);
-	v->transparent = get_option(t->fd, v6 ? SOL_IPV6 : SOL_IP,
-				    v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT) == 1;
-	v->state = endpoint_is_set(&v->peer) ? TCP_ESTABLISHED : TCP_CLOSE;
-	if (v->protocol == IPPROTO_TCP && tcpinfo_read(t->fd, &tcp) == 0) {
-		v->state = tcp.state;
-		v->opener = tcp.opener;
-	}
-	return 0;
+	if ((family == AF_INET || family == AF_INET6) &&
+	    (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP))
+		return 0;
+	report_refuse(why, "is no TCP or UDP socket");
+	return report_about(why, "fd %d", t->number);
+}
+
+/* What the calls on a socket tell of it. */
+static struct sockdiag_socket view(int fd)
+{
+	struct sockdiag_socket s = {
+		.family = get_option(fd, SOL_SOCKET, SO_DOMAIN),
+		.protocol = get_option(fd, SOL_SOCKET, SO_PROTOCOL),
+		.local = endpoint_local_of(fd),
+		.peer = endpoint_peer_of(fd),
+		.mark = (uint32_t)get_option(fd, SOL_SOCKET, SO_MARK),
+		.has_mark = true,
+	};
+	socklen_t size = sizeof(s.cookie);
+	bool v6 = s.family == AF_INET6;
+
+	s.transparent = get_option(fd, v6 ? SOL_IPV6 : SOL_IP,
+				   v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT) == 1
+				? SOCKDIAG_YES
+				: SOCKDIAG_NO;
+	s.dual_stack = v6 && !endpoint_is_set(&s.peer) &&
+		       get_option(fd, SOL_IPV6, IPV6_V6ONLY) == 0;
+	s.state = endpoint_is_set(&s.peer) ? TCP_ESTABLISHED : TCP_CLOSE;
+	if (s.protocol == IPPROTO_TCP && tcpinfo_read(fd, &s.tcp) == 0)
+		s.state = s.tcp.state;
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s.cookie, &size) < 0)
+		s.cookie = 0;
+	return s;
 }
 
 /*
- * A connection that came in at a listener of our own network namespace is judged knowing that
- * listener; one that was opened here has no original destination.
+ * SO_ORIGINAL_DST knows what was redirected in conntrack's zone 0, and needs no rights: it is asked first. A
+ * connection that was intercepted it knows, too, in its way, so it is asked of others only.
  */
-static int find_origin(const struct target *t, struct socket_view *v, struct failure *why)
+static int ask_socket(struct origin *o, int fd, const struct sockdiag_socket *s,
+		      struct origin_answer *answer, struct failure *why)
 {
-	struct endpoint elsewhere = { .family = v->local.family };
-	struct origin o;
 	int direct;
 
-	if (v->protocol != IPPROTO_TCP || !endpoint_is_set(&v->peer) || v->opener == OPENER_HERE)
+	if (s->protocol != IPPROTO_TCP || s->tcp.opener == OPENER_HERE)
 		return 0;
-	if (origin_open(&o, why) < 0)
+	direct = origin_is_direct(o, s->protocol, &s->local, s->transparent == SOCKDIAG_YES, why);
+	if (direct != 1)
+		return direct;
+	answer->origin = transparent_origdst(fd, NULL, &answer->origdst);
+	return answer->origin != ORIGIN_NONE;
+}
+
+/* Returns 1 with the answer, 0 when it is not known, -1 with *why. */
+static int find_origin(int fd, const struct sockdiag_socket *s, struct origin_answer *answer,
+		       struct failure *why)
+{
+	struct origin *o;
+	int known;
+
+	if (!endpoint_is_set(&s->peer))
+		return 0;
+	o = origin_open(why);
+	if (!o)
 		return -1;
-	direct = origin_is_direct(&o, &v->local, v->transparent, why);
-	origin_close(&o);
-	if (direct < 0)
-		return -1;
-	v->origin = transparent_origdst(t->fd, direct ? NULL : &elsewhere, &v->origdst);
-	return 0;
+	known = ask_socket(o, fd, s, answer, why);
+	if (!known)
+		known = origin_of(o, s, answer, why);
+	origin_close(o);
+	return known;
 }
 
 static void put_view(struct record_table *table, const struct target *t,
-		     const struct socket_view *v)
+		     const struct sockdiag_socket *s, const struct origin_answer *answer)
 {
 	char interface[IF_NAMESIZE] = "";
 	socklen_t length = sizeof(interface);
-	uint64_t cookie = 0;
-	socklen_t size = sizeof(cookie);
 	struct record r;
 
-	record_begin(&r, "socket");
-	record_text(&r, RECORD_PROTO, socket_record_proto(v->protocol));
-	record_text(&r, RECORD_STATE, sockdiag_state_name(v->state));
-	record_endpoint(&r, RECORD_LOCAL, &v->local);
-	record_endpoint(&r, RECORD_PEER, &v->peer);
-	if (endpoint_is_set(&v->peer)) {
-		record_endpoint(&r, RECORD_ORIGDST, &v->origdst);
-		record_text(&r, RECORD_ORIGDST_BY, transparent_origin_name(v->origin));
-	}
-	record_text(&r, RECORD_TRANSPARENT, v->transparent ? "yes" : "no");
-	socket_record_mark(&r, (uint32_t)get_option(t->fd, SOL_SOCKET, SO_MARK));
+	socket_record_fill(&r, s, interface);
+	if (answer)
+		socket_record_origin(&r, answer);
 	if (getsockopt(t->fd, SOL_SOCKET, SO_BINDTODEVICE, interface, &length) == 0)
 		record_text(&r, RECORD_IIF, interface);
-	if (getsockopt(t->fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0)
-		record_number(&r, RECORD_COOKIE, cookie);
 	if (t->pid)
 		record_number(&r, RECORD_PID, (uint64_t)t->pid);
 	record_text(&r, RECORD_PROG, t->prog);
 	record_number(&r, RECORD_FD, (uint64_t)t->number);
 	record_table_put(table, &r);
+	record_table_end(table);
+}
+
+/* Its namespace is asked about its connections and interfaces. Returns 1; 0: it is none of --netns; -1 with
+ * *why. */
+static int enter_namespace(const struct config *config, const struct target *t, struct failure *why)
+{
+	int here;
+
+	if (config->netns && netns_enter(config->netns, why) < 0)
+		return -1;
+	here = netns_has_socket(t->fd, why);
+	if (here || config->netns)
+		return here;
+	return netns_enter_socket(t->fd, why) ? -1 : 1;
+}
+
+/* What can be said without asking its network namespace is said even where that cannot be entered. */
+static int show(const struct config *config, const struct target *t, struct record_table *table,
+		struct failure *why)
+{
+	struct origin_answer answer = { .origin = ORIGIN_NONE };
+	int entered = enter_namespace(config, t, why), known = 0;
+	struct sockdiag_socket s = view(t->fd);
+
+	if (!entered) {
+		report_notice("fd %d: a socket of another network namespace than %s", t->number,
+			      config->netns);
+		return STATUS_NO;
+	}
+	if (entered > 0)
+		known = find_origin(t->fd, &s, &answer, why);
+	put_view(table, t, &s, known == 1 ? &answer : NULL);
+	return entered < 0 || known < 0 ? report_failure(why, STATUS_REFUSED) : STATUS_DONE;
 }
 
 int fd_run(const struct config *config, char **operands)
 {
 	struct record_table table;
 	struct failure why = { 0 };
-	struct socket_view view;
 	struct target target;
-	int err;
+	int status;
 
 	if (parse_target(operands[0], &target, &why) < 0 ||
 	    record_table_init(&table, &config->style, fd_columns,
-			      sizeof(fd_columns) / sizeof(*fd_columns), 0, &why) < 0)
+			      sizeof(fd_columns) / sizeof(*fd_columns), MORE, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
-	err = open_target(&target, &why);
-	if (!err)
-		err = view_socket(&target, &view, &why);
-	if (!err)
-		err = find_origin(&target, &view, &why);
-	if (!err)
-		put_view(&table, &target, &view);
+	if (open_target(&target, &why) || check_kind(&target, &why)) {
+		status = report_failure(&why, why.err == ESRCH ? STATUS_NO : STATUS_REFUSED);
+	} else {
+		record_table_fit(&table);
+		status = show(config, &target, &table, &why);
+	}
 	if (target.fd >= 0)
 		close(target.fd);
-	return err ? report_failure(&why, STATUS_REFUSED) : STATUS_DONE;
+	return status;
 }

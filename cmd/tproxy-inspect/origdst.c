@@ -2,6 +2,8 @@
 #include "tproxy-inspect/origdst.h"
 
 #include "tproxy-inspect/origin.h"
+#include "tproxy-inspect/socket_record.h"
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +11,20 @@
 static const enum record_field origdst_columns[] = { RECORD_LOCAL, RECORD_PEER, RECORD_ORIGDST,
 						     RECORD_ORIGDST_BY };
 
-static int parse_pair(const char *local, const char *peer, struct origin_question *q,
-		      struct failure *why)
+/* A connection by the ends of its socket here. */
+struct question {
+	int protocol;
+	struct endpoint local, peer;
+};
+
+/* What answers them. */
+struct answering {
+	const struct config *config;
+	struct origin *origin;
+	struct record_table table;
+};
+
+static int parse_pair(const char *local, const char *peer, struct question *q, struct failure *why)
 {
 	if (endpoint_parse(local, &q->local, why) < 0)
 		return report_about(why, "%s", local);
@@ -22,72 +36,98 @@ static int parse_pair(const char *local, const char *peer, struct origin_questio
 	return report_about(why, "%s %s", local, peer);
 }
 
-/* Ask and print. One record comes for every question, so that pipelines keep their lines. */
-static int answer_one(struct origin *o, struct record_table *table, struct origin_question *q)
+/* Ask of each protocol that is meant, until one has it. Returns as origin_find(). */
+static int ask(struct answering *a, struct question *q, struct origin_answer *answer, bool *there,
+	       struct failure *why)
 {
+	const struct filter *f = &a->config->filter;
+	int found = 0;
+
+	*there = false;
+	origin_forget(a->origin);
+	if (f->tcp) {
+		q->protocol = IPPROTO_TCP;
+		found = origin_find(a->origin, IPPROTO_TCP, &q->local, &q->peer, answer, there,
+				    why);
+	}
+	if (f->udp && !found && !*there) {
+		q->protocol = IPPROTO_UDP;
+		found = origin_find(a->origin, IPPROTO_UDP, &q->local, &q->peer, answer, there,
+				    why);
+	}
+	return found;
+}
+
+/* Ask and print. One record comes for every question, so that pipelines keep their lines. */
+static int answer_one(struct answering *a, struct question *q)
+{
+	struct origin_answer answer;
 	struct failure why = { 0 };
+	char local[ENDPOINT_TEXT_MAX], peer[ENDPOINT_TEXT_MAX];
 	struct record r;
-	int found = origin_find(o, q, &why);
+	bool there;
+	int found = ask(a, q, &answer, &there, &why);
 
 	record_begin(&r, "origdst");
-	record_text(&r, RECORD_PROTO, "tcp");
+	record_text(&r, RECORD_PROTO, socket_record_proto(q->protocol));
 	record_endpoint(&r, RECORD_LOCAL, &q->local);
 	record_endpoint(&r, RECORD_PEER, &q->peer);
-	if (found == 1) {
-		record_endpoint(&r, RECORD_ORIGDST, &q->origdst);
-		record_text(&r, RECORD_ORIGDST_BY, transparent_origin_name(q->origin));
-	}
-	record_table_put(table, &r);
-	fflush(stdout); /* somebody may be waiting for this answer before asking the next */
+	if (found == 1)
+		socket_record_origin(&r, &answer);
+	record_table_put(&a->table, &r);
+	record_table_flush(
+		&a->table); /* somebody may be waiting for this answer before asking the next */
 	if (found < 0)
 		return report_failure(&why, STATUS_REFUSED);
+	if (!found)
+		report_notice(
+			"%s -> %s: %s", endpoint_format(&q->peer, peer),
+			endpoint_format(&q->local, local),
+			there ? "not known: both halves of a relayed UDP flow are here, and are "
+				"alike"
+			      : "no such connection here");
 	return found ? STATUS_DONE : STATUS_NO;
 }
 
-static int answer_pair(struct origin *o, struct record_table *table, char **pair)
+static int answer_pair(struct answering *a, char **pair)
 {
 	struct failure why = { 0 };
-	struct origin_question q;
-	int status;
+	struct question q;
 
 	if (parse_pair(pair[0], pair[1], &q, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
-	status = answer_one(o, table, &q);
-	if (status == STATUS_NO)
-		report_notice("%s %s: no such connection here", pair[0], pair[1]);
-	return status;
+	return answer_one(a, &q);
 }
 
-static int answer_line(struct origin *o, struct record_table *table, char *line, unsigned number)
+/* Returns STATUS_NO for a line that is no question, after having said so. */
+static int answer_line(struct answering *a, char *line, unsigned number)
 {
 	static const char blanks[] = " \t\r\n";
 	char *rest = NULL, *local = strtok_r(line, blanks, &rest);
 	char *peer = strtok_r(NULL, blanks, &rest);
 	struct failure why = { 0 };
-	struct origin_question q;
+	struct question q;
+	char text[512];
 
 	if (!local)
 		return STATUS_DONE;
-	if (!peer)
+	if (!peer || strtok_r(NULL, blanks, &rest))
 		report_refuse(&why, "needs two endpoints, LOCAL and PEER");
-	if (!peer || parse_pair(local, peer, &q, &why) < 0) {
-		char text[512];
-
-		report_error("line %u: %s", number, report_text(&why, text, sizeof(text)));
-		return STATUS_USAGE;
-	}
-	return answer_one(o, table, &q);
+	else if (parse_pair(local, peer, &q, &why) == 0)
+		return answer_one(a, &q);
+	report_error("line %u: %s", number, report_text(&why, text, sizeof(text)));
+	return STATUS_NO;
 }
 
 /* The status of many answers is the gravest. */
-static int answer_stdin(struct origin *o, struct record_table *table)
+static int answer_stdin(struct answering *a)
 {
 	char *line = NULL;
 	size_t room = 0;
 	int worst = STATUS_DONE;
 
 	for (unsigned number = 1; getline(&line, &room, stdin) >= 0; number++) {
-		int status = answer_line(o, table, line, number);
+		int status = answer_line(a, line, number);
 
 		if (status > worst)
 			worst = status;
@@ -98,18 +138,20 @@ static int answer_stdin(struct origin *o, struct record_table *table)
 
 int origdst_run(const struct config *config, char **operands)
 {
-	bool from_stdin = !strcmp(operands[0], "-");
-	struct record_table table;
+	struct answering a = { .config = config };
 	struct failure why = { 0 };
-	struct origin o;
 	int status;
 
-	if (record_table_init(&table, &config->style, origdst_columns,
-			      sizeof(origdst_columns) / sizeof(*origdst_columns), 0, &why) < 0)
+	if (record_table_init(&a.table, &config->style, origdst_columns,
+			      sizeof(origdst_columns) / sizeof(*origdst_columns),
+			      RECORD_BIT(RECORD_PROTO), &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
-	if (origin_open(&o, &why) < 0)
+	a.origin = origin_open(&why);
+	if (!a.origin)
 		return report_failure(&why, STATUS_REFUSED);
-	status = from_stdin ? answer_stdin(&o, &table) : answer_pair(&o, &table, operands);
-	origin_close(&o);
+	record_table_fit(&a.table);
+	status = strcmp(operands[0], "-") ? answer_pair(&a, operands) : answer_stdin(&a);
+	record_table_end(&a.table);
+	origin_close(a.origin);
 	return status;
 }

@@ -6,6 +6,10 @@
 #define TPROXY_INSPECT_SOCKET_RECORD_H
 
 #include "base/record.h"
+#include "net/sockdiag.h"
+#include "net/sockowner.h"
+#include "tproxy-inspect/origin.h"
+#include <net/if.h>
 #include <stdint.h>
 
 /* `tcp` or `udp`. */
@@ -13,5 +17,14 @@ const char *socket_record_proto(int protocol);
 
 /* SO_MARK is the whole mark: no mask. */
 void socket_record_mark(struct record *r, uint32_t value);
+
+/* A record of type `socket` with all that sock_diag says of it. `device` holds a name that the record borrows. */
+void socket_record_fill(struct record *r, const struct sockdiag_socket *s,
+			char device[IF_NAMESIZE]);
+
+/* Its holder; NULL is not known. */
+void socket_record_owner(struct record *r, const struct sockowner *owner);
+
+void socket_record_origin(struct record *r, const struct origin_answer *answer);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "net/netlink.h"
 #include <errno.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -82,6 +83,7 @@ static struct nl_msg *build_request(int protocol, const struct endpoint *local,
 
 /* The question and its answer. */
 struct query {
+	int protocol;
 	const struct endpoint *local, *peer;
 	struct endpoint origdst;
 };
@@ -117,17 +119,106 @@ static void read_origdst(struct nlmsghdr *message, void *context)
 	nfnl_ct_put(entry);
 }
 
+/* Each entry of any zone whose destination was translated. */
+struct redirected {
+	conntrack_redirected *visit;
+	void *context;
+	int result;
+};
+
+static void read_redirected(struct nlmsghdr *message, void *context)
+{
+	struct redirected *r = context;
+	struct nfnl_ct *entry = NULL;
+	struct endpoint local, peer, origdst;
+
+	if (r->result || message->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) ||
+	    nfnlmsg_ct_parse(message, &entry))
+		return;
+	local = get_endpoint(nfnl_ct_get_src(entry, REPLY), nfnl_ct_get_src_port(entry, REPLY));
+	peer = get_endpoint(nfnl_ct_get_dst(entry, REPLY), nfnl_ct_get_dst_port(entry, REPLY));
+	origdst = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
+			       nfnl_ct_get_dst_port(entry, ORIGINAL));
+	/* (Older kernels send all entries.) */
+	if (!endpoint_equal(&local, &origdst))
+		r->result = r->visit(nfnl_ct_get_proto(entry), &local, &peer, &origdst, r->context);
+	nfnl_ct_put(entry);
+}
+
+static struct nl_msg *build_dump(uint32_t status)
+{
+	struct nl_msg *request = nlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
+						    NLM_F_DUMP);
+	struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
+
+	if (request && (nlmsg_append(request, &header, sizeof(header), NLMSG_ALIGNTO) ||
+			(status && (nla_put_u32(request, CTA_STATUS, htonl(status)) ||
+				    nla_put_u32(request, CTA_STATUS_MASK, htonl(status)))))) {
+		nlmsg_free(request);
+		request = NULL;
+	}
+	return request;
+}
+
+/* A dump that changed under way (EAGAIN) is as good as any: connections come and go. */
+static int dump(struct conntrack *channel, uint32_t status, netlink_reader *read, void *context,
+		struct failure *why)
+{
+	int err = netlink_ask(channel->netlink, build_dump(status), read, context);
+
+	if (!err || err == -EAGAIN)
+		return 0;
+	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "connections");
+	if (err == -EINVAL || err == -EOPNOTSUPP)
+		report_hint(why, "modprobe nf_conntrack_netlink");
+	return -1;
+}
+
+int conntrack_each_redirected(struct conntrack *channel, conntrack_redirected *visit, void *context,
+			      struct failure *why)
+{
+	struct redirected r = { visit, context, 0 };
+
+	return dump(channel, IPS_DST_NAT, read_redirected, &r, why);
+}
+
+static int compare_redirected(int protocol, const struct endpoint *local,
+			      const struct endpoint *peer, const struct endpoint *origdst,
+			      void *context)
+{
+	struct query *query = context;
+	struct endpoint here = *query->local, there = *query->peer;
+
+	here.scope = there.scope = 0; /* conntrack has none */
+	if (protocol != query->protocol || !endpoint_equal(local, &here) ||
+	    !endpoint_equal(peer, &there))
+		return 0;
+	query->origdst = *origdst;
+	return 1;
+}
+
+static int find_redirected(struct conntrack *channel, struct query *query, struct endpoint *origdst,
+			   struct failure *why)
+{
+	if (conntrack_each_redirected(channel, compare_redirected, query, why))
+		return -1;
+	*origdst = query->origdst;
+	return endpoint_is_set(origdst);
+}
+
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
 {
-	struct query query = { .local = local, .peer = peer };
+	struct query query = { .protocol = protocol, .local = local, .peer = peer };
 	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
 	int err;
 
 	err = netlink_ask(channel->netlink, build_request(protocol, local, peer), read_origdst,
 			  &query);
 	*origdst = query.origdst;
-	if (!err || err == -ENOENT)
+	if (err == -ENOENT)
+		return find_redirected(channel, &query, origdst, why);
+	if (!err)
 		return endpoint_is_set(origdst);
 	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
 		    endpoint_format(peer, there));
@@ -164,19 +255,7 @@ static void read_established(struct nlmsghdr *message, void *context)
 int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
 			       struct failure *why)
 {
-	struct nl_msg *request = nlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
-						    NLM_F_DUMP);
-	struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
 	struct visit v = { visit, context, 0 };
-	int err;
 
-	if (request && nlmsg_append(request, &header, sizeof(header), NLMSG_ALIGNTO)) {
-		nlmsg_free(request);
-		request = NULL;
-	}
-	/* A dump that changed under way (EAGAIN) is as good as any: connections come and go. */
-	err = netlink_ask(channel->netlink, request, read_established, &v);
-	if (err && err != -EAGAIN)
-		return report_fail(why, -err, "IPCTNL_MSG_CT_GET", "connections");
-	return 0;
+	return dump(channel, 0, read_established, &v, why);
 }

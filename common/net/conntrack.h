@@ -19,11 +19,22 @@ void conntrack_close(struct conntrack *channel);
 
 /*
  * Where the connection of the socket local <-> peer (IPPROTO_TCP or IPPROTO_UDP) was going before
- * any REDIRECT or DNAT: equal to local when it was not changed. Zone 0 is asked.
+ * any REDIRECT or DNAT: equal to local when it was not changed. Zone 0 is asked; if it knows nothing of it,
+ * all zones are (a walk through all entries, by the kernel).
  * Returns 1 with *origdst; 0: conntrack knows no such connection; -1 with *why (EPERM: CAP_NET_ADMIN).
  */
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why);
+
+/* Called for each connection whose destination was changed: its socket's ends here (as the answers have them),
+ * and where it was going. The visitor may not use the same channel; a return other than 0 ends the visits. */
+typedef int conntrack_redirected(int protocol, const struct endpoint *local,
+				 const struct endpoint *peer, const struct endpoint *origdst,
+				 void *context);
+
+/* Every redirected connection of any zone. 0, or -1 with *why (EPERM: CAP_NET_ADMIN). */
+int conntrack_each_redirected(struct conntrack *channel, conntrack_redirected *visit, void *context,
+			      struct failure *why);
 
 /* Called for each established TCP connection in its original direction. The visitor may not use the
  * same channel; a return other than 0 ends the visits. */

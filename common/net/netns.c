@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,17 +57,63 @@ static int enter_owner(int fd, struct failure *why)
 	return err;
 }
 
-int netns_enter(const char *name_or_pid, struct failure *why)
+/* `name` is for messages. */
+static int enter(int fd, const char *name, struct failure *why)
 {
-	int fd = open_namespace(name_or_pid, why), err = 0;
+	int err = 0;
 
-	if (fd < 0)
-		return -1;
 	if (!is_same(fd, "/proc/self/ns/net") && setns(fd, CLONE_NEWNET)) {
 		err = errno;
 		if (err == EPERM && !enter_owner(fd, why) && !setns(fd, CLONE_NEWNET))
 			err = 0;
 	}
+	return err ? report_fail(why, err, "setns", "network namespace %s", name) : 0;
+}
+
+int netns_enter(const char *name_or_pid, struct failure *why)
+{
+	int fd = open_namespace(name_or_pid, why), err;
+
+	if (fd < 0)
+		return -1;
+	err = enter(fd, name_or_pid, why);
 	close(fd);
-	return err ? report_fail(why, err, "setns", "network namespace %s", name_or_pid) : 0;
+	return err;
+}
+
+/* The number by which the kernel knows a socket's namespace (since Linux 5.14). */
+static int namespace_cookie(int fd, uint64_t *cookie, struct failure *why)
+{
+	socklen_t length = sizeof(*cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &length) < 0)
+		return report_fail(why, errno, "getsockopt(SO_NETNS_COOKIE)", "socket");
+	return 0;
+}
+
+int netns_has_socket(int fd, struct failure *why)
+{
+	int own = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), err;
+	uint64_t here = 0, there = 0;
+
+	if (own < 0)
+		return report_fail(why, errno, "socket", "AF_UNIX");
+	err = namespace_cookie(own, &here, why) || namespace_cookie(fd, &there, why);
+	close(own);
+	return err ? -1 : here == there;
+}
+
+int netns_enter_socket(int fd, struct failure *why)
+{
+	int space = ioctl(fd, SIOCGSKNS), err;
+
+	if (space < 0) {
+		report_fail(why, errno, "ioctl(SIOCGSKNS)", "the socket's network namespace");
+		if (errno == EPERM)
+			report_hint(why, "needs CAP_NET_ADMIN in it");
+		return -1;
+	}
+	err = enter(space, "of the socket", why);
+	close(space);
+	return err;
 }

@@ -147,33 +147,44 @@ static void take_socket(struct nlmsghdr *message, void *context)
 		answer->verdict = answer->visit(&s, answer->context);
 }
 
-/* A program for inet_diag_bc_run(): what was bound to a port by hand. Of each step `yes` and `no` say how
- * many bytes on it goes; exactly to the end takes a socket, beyond it leaves it out, which only `no` may
- * (inet_diag_bc_audit()), and a jump is never true. */
-static const struct inet_diag_bc_op only_bound[2] = {
-	{ INET_DIAG_BC_AUTO, sizeof(*only_bound), sizeof(only_bound) },
-	{ INET_DIAG_BC_JMP, sizeof(*only_bound), 2 * sizeof(*only_bound) },
+/* A program for inet_diag_bc_run(), as sockfilter makes them: what was bound to a port by hand. A jump is never
+ * true, and leads past the end. */
+static const struct inet_diag_bc_op bound_code[2] = {
+	{ INET_DIAG_BC_AUTO, sizeof(*bound_code), sizeof(bound_code) },
+	{ INET_DIAG_BC_JMP, sizeof(*bound_code), 2 * sizeof(*bound_code) },
 };
+static const struct sockfilter only_bound = { bound_code, sizeof(bound_code) };
 
-static int send_request(struct sockdiag *diag, int type, int flags, const void *request,
-			size_t size, bool bound, struct answer *answer)
+/* Send one request, of either form, and hand on the sockets it is answered with. Returns 0 or -errno. */
+static int ask(struct sockdiag *diag, int type, int flags, const void *request, size_t size,
+	       const struct sockfilter *only, struct answer *answer)
 {
-	struct nl_msg *message = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
+	struct nl_msg *message = nlmsg_alloc_size(NLMSG_HDRLEN + size + NLA_HDRLEN + NLA_ALIGNTO +
+						  (only ? only->length : 0));
+	int err = -1;
 
-	if (message && (nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO) ||
-			(bound && nla_put(message, INET_DIAG_REQ_BYTECODE, sizeof(only_bound),
-					  &only_bound)))) {
+	if (message &&
+	    nlmsg_put(message, NL_AUTO_PORT, NL_AUTO_SEQ, type, 0, NLM_F_REQUEST | flags))
+		err = nlmsg_append(message, (void *)request, size, NLMSG_ALIGNTO);
+	if (!err && only && only->length)
+		err = nla_put(message, INET_DIAG_REQ_BYTECODE, (int)only->length, only->code);
+	if (err && message) {
 		nlmsg_free(message);
 		message = NULL;
 	}
 	return netlink_ask(diag->netlink, message, take_socket, answer);
 }
 
-/* Send one request and hand on the sockets it is answered with. Returns 0 or -errno. */
-static int ask(struct sockdiag *diag, int type, int flags, const struct inet_diag_req_v2 *request,
-	       struct answer *answer)
+#define EXTENSION(name) (1 << ((name)-1))
+
+static uint8_t extensions(const struct sockdiag_filter *filter)
 {
-	return send_request(diag, type, flags, request, sizeof(*request), false, answer);
+	return filter->info ? EXTENSION(INET_DIAG_INFO) : 0;
+}
+
+static const struct sockfilter *selection(const struct sockdiag_filter *filter)
+{
+	return filter->bound ? &only_bound : filter->only;
 }
 
 /* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds on a
@@ -182,11 +193,28 @@ static int ask(struct sockdiag *diag, int type, int flags, const struct inet_dia
 static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter,
 		     struct answer *answer)
 {
-	const struct inet_diag_req request = { .idiag_family = AF_INET,
-					       .idiag_states = filter->states };
+	const struct inet_diag_req request = {
+		.idiag_family = AF_INET,
+		.idiag_ext = extensions(filter),
+		.idiag_states = filter->states,
+	};
 
-	return send_request(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request),
-			    filter->bound, answer);
+	return ask(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request), selection(filter),
+		   answer);
+}
+
+static int ask_family(struct sockdiag *diag, const struct sockdiag_filter *filter, int family,
+		      struct answer *answer)
+{
+	const struct inet_diag_req_v2 request = {
+		.sdiag_family = (uint8_t)family,
+		.sdiag_protocol = (uint8_t)filter->protocol,
+		.idiag_ext = extensions(filter),
+		.idiag_states = filter->states,
+	};
+
+	return ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, sizeof(request),
+		   selection(filter), answer);
 }
 
 int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
@@ -198,17 +226,11 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 	if (filter->mixed && filter->protocol == IPPROTO_TCP && !ask_mixed(diag, filter, &answer))
 		return answer.verdict;
 	for (size_t i = 0; i < 2 && !answer.verdict; i++) {
-		struct inet_diag_req_v2 request = {
-			.sdiag_family = families[i],
-			.sdiag_protocol = filter->protocol,
-			.idiag_states = filter->states,
-		};
 		int err;
 
 		if (filter->family != AF_UNSPEC && filter->family != families[i])
 			continue;
-		err = send_request(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, sizeof(request),
-				   filter->bound, &answer);
+		err = ask_family(diag, filter, families[i], &answer);
 		if (err == -ENOENT && filter->family == AF_UNSPEC && families[i] == AF_INET6)
 			continue; /* a kernel without IPv6 */
 		if (err < 0)
@@ -235,7 +257,7 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 	struct inet_diag_req_v2 request = {
 		.sdiag_family = destination->family,
 		.sdiag_protocol = protocol,
-		.idiag_ext = 1 << (INET_DIAG_INFO - 1),
+		.idiag_ext = EXTENSION(INET_DIAG_INFO),
 		.idiag_states = ~0u,
 		.id = { .idiag_sport = htons(first->port),
 			.idiag_dport = htons(second->port),
@@ -248,13 +270,71 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 
 	put_address(request.id.idiag_src, first, request.sdiag_family);
 	put_address(request.id.idiag_dst, second, request.sdiag_family);
-	err = ask(diag, SOCK_DIAG_BY_FAMILY, 0, &request, &answer);
+	err = ask(diag, SOCK_DIAG_BY_FAMILY, 0, &request, sizeof(request), NULL, &answer);
 	if (err == -ENOENT)
 		return 0;
 	if (err < 0)
 		return report_fail(why, -err, "SOCK_DIAG", "%s",
 				   endpoint_format(destination, text));
 	return answer.verdict;
+}
+
+static struct match exactly(const struct endpoint *e, struct port_range *port)
+{
+	struct match m = { .ports = { port, 1 } };
+
+	*port = (struct port_range){ e->port, e->port };
+	m.cidr.family = e->family;
+	m.cidr.length = e->family == AF_INET ? 32 : 128;
+	memcpy(&m.cidr.addr, &e->addr, sizeof(m.cidr.addr));
+	return m;
+}
+
+/* The ends that are searched for, and what was found. */
+struct search {
+	const struct endpoint *local, *peer;
+	struct sockdiag_socket *out;
+};
+
+static int compare_ends(const struct sockdiag_socket *s, void *context)
+{
+	const struct search *search = context;
+
+	if (!endpoint_equal(&s->local, search->local) || !endpoint_equal(&s->peer, search->peer))
+		return 0;
+	*search->out = *s;
+	return 1;
+}
+
+static int search_all(struct sockdiag *diag, int protocol, struct search *search,
+		      struct failure *why)
+{
+	struct port_range ports[2];
+	struct match ends[] = { exactly(search->local, &ports[0]),
+				exactly(search->peer, &ports[1]) };
+	const struct match_list local = { &ends[0], 1 }, peer = { &ends[1], 1 };
+	const struct sockfilter_spec spec = { .local = &local, .peer = &peer };
+	struct sockdiag_filter filter = { .protocol = protocol, .states = ~0u, .info = true };
+	struct sockfilter only;
+	int found = sockfilter_make(&spec, &only, why);
+
+	filter.only = &only;
+	if (!found)
+		found = sockdiag_dump(diag, &filter, compare_ends, search, why);
+	sockfilter_free(&only);
+	return found;
+}
+
+int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *local,
+		  const struct endpoint *peer, struct sockdiag_socket *out, struct failure *why)
+{
+	struct search search = { local, peer, out };
+	int found = sockdiag_lookup(diag, protocol, peer, local, local->scope, out, why);
+
+	/* The kernel's lookup falls back to a listener, and finds nothing that is bound to another interface. */
+	if (found < 0 || (found && endpoint_equal(&out->peer, peer)))
+		return found;
+	return search_all(diag, protocol, &search, why);
 }
 
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why)
@@ -274,7 +354,7 @@ int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, str
 
 	put_address(request.id.idiag_src, &s->local, s->family);
 	put_address(request.id.idiag_dst, &s->peer, s->family);
-	err = ask(diag, SOCK_DESTROY, 0, &request, &answer);
+	err = ask(diag, SOCK_DESTROY, 0, &request, sizeof(request), NULL, &answer);
 	if (err < 0)
 		return report_fail(why, -err, "SOCK_DESTROY", "%s -> %s",
 				   endpoint_format(&s->local, local),

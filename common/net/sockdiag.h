@@ -14,6 +14,7 @@
 
 #include "base/endpoint.h"
 #include "base/report.h"
+#include "net/sockfilter.h"
 #include "net/tcpinfo.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,7 +41,8 @@ struct sockdiag_socket {
 	uid_t uid;
 	uint8_t retransmits;	 /* of the segment that waits longest for its acknowledgement */
 	uint32_t rqueue, wqueue; /* bytes; of a listener: waiting connections and backlog */
-	struct tcpinfo tcp;	 /* zeroed unless sockdiag_lookup() found a TCP socket */
+	struct tcpinfo
+		tcp; /* of a TCP socket that was looked up, or dumped with `info`; else zeroed */
 };
 
 /* What to dump. */
@@ -50,6 +52,8 @@ struct sockdiag_filter {
 	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
 	bool mixed;	 /* TCP, both families: in any order, for half the price */
 	bool bound;	 /* only those bound to a port by hand: nothing that accept() gave */
+	bool info;	 /* tell `tcp`, too */
+	const struct sockfilter *only; /* NULL: whatever else they are (not with `bound`) */
 };
 
 /* An open channel to the network namespace it was opened in. */
@@ -72,6 +76,11 @@ int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *source,
 		    const struct endpoint *destination, uint32_t interface,
 		    struct sockdiag_socket *out, struct failure *why);
+
+/* The connected socket that has these two ends, also one that is bound to an interface (for which all sockets are
+ * walked through, by the kernel). Returns 1 found, 0 none, -1 with *why. */
+int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *local,
+		  const struct endpoint *peer, struct sockdiag_socket *out, struct failure *why);
 
 /* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);

@@ -32,13 +32,15 @@ static int add(struct sockowner_list *list, const struct sockowner *owner)
 	return 0;
 }
 
-/* The inode behind /proc/PID/fd/N, or 0 when that is no socket. */
-static uint32_t socket_inode(int directory, const char *fd)
+/* The inode behind /proc/PID/fd/N, or 0 when that is no socket (*err 0, ENOENT), or may not be seen (EACCES: then
+ * none of that process). */
+static uint32_t socket_inode(int directory, const char *fd, int *err)
 {
 	static const char start[] = "socket:[";
 	char target[64];
 	ssize_t length = readlinkat(directory, fd, target, sizeof(target) - 1);
 
+	*err = length < 0 ? errno : 0;
 	if (length < (ssize_t)sizeof(start) || memcmp(target, start, sizeof(start) - 1) != 0)
 		return 0;
 	target[length] = '\0';
@@ -55,7 +57,7 @@ static void read_name(int process, char name[SOCKOWNER_NAME_MAX])
 	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
 }
 
-/* All sockets in a process's list of descriptors, which is taken over. 0, or -1 for lack of memory. */
+/* All sockets in a process's list of descriptors, which is taken over. Returns 0 or an errno value. */
 static int read_descriptors(struct sockowner_list *list, struct sockowner *owner, int descriptors)
 {
 	DIR *dir = fdopendir(descriptors);
@@ -63,17 +65,20 @@ static int read_descriptors(struct sockowner_list *list, struct sockowner *owner
 
 	if (!dir) {
 		close(descriptors);
-		return -1;
+		return ENOMEM;
 	}
-	for (struct dirent *entry; !err && (entry = readdir(dir));) {
+	for (struct dirent *entry; err != EACCES && (entry = readdir(dir));) {
 		if (entry->d_name[0] == '.' ||
-		    !(owner->inode = socket_inode(descriptors, entry->d_name)))
+		    !(owner->inode = socket_inode(descriptors, entry->d_name, &err)))
 			continue;
 		owner->fd = atoi(entry->d_name);
-		err = add(list, owner);
+		if (add(list, owner)) {
+			err = ENOMEM;
+			break;
+		}
 	}
 	closedir(dir);
-	return err;
+	return err == ENOENT ? 0 : err;
 }
 
 /* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: ENOMEM, or why its
@@ -91,7 +96,7 @@ static int read_process(struct sockowner_list *list, const struct sockowner_filt
 	descriptors = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (descriptors < 0)
 		return errno;
-	return read_descriptors(list, &owner, descriptors) ? ENOMEM : 0;
+	return read_descriptors(list, &owner, descriptors);
 }
 
 static int compare(const void *one, const void *other)

@@ -133,7 +133,7 @@ int takeover_check(const struct listeners *wanted, const struct transparent_list
 static int find_ours(const struct sockdiag_socket *s, void *context)
 {
 	const struct search *search = context;
-	const struct sockdiag_owner *owner = sockdiag_owner(search->owners, s->inode);
+	const struct sockowner *owner = sockowner_find(search->owners, s->inode);
 
 	if (!is_wanted(search->wanted, &s->local))
 		return 0;
@@ -148,7 +148,7 @@ bool takeover_would_help(const struct listeners *wanted,
 {
 	struct search search = { .wanted = wanted, .program = "tproxy-", .options = options };
 	bool help = takeover_check(wanted, options, NULL) == 0 &&
-		    (search.owners = sockdiag_owners_read(NULL)) &&
+		    (search.owners = sockowner_read(NULL, NULL)) &&
 		    visit_all(&search, find_ours) == 1;
 
 	sockowner_free(search.owners);

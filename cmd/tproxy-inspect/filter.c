@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/filter.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Sockets that are bound and no more are listed as UNCONN, and asked for by a number of their own
+ * (TCP_BOUND_INACTIVE, since Linux 6.8). */
+#define BOUND_INACTIVE 13
+
+/* ---- options ---- */
+
+/* `established,listening` or `ESTAB,LISTEN`; accumulates. */
+int filter_set_states(void *field, const char *arg, const struct option_spec *self,
+		      struct failure *why)
+{
+	uint32_t *states = field;
+
+	for (const char *p = arg;; p++) {
+		size_t length = strcspn(p, ",");
+		char name[32];
+		int state;
+
+		snprintf(name, sizeof(name), "%.*s", (int)length, p);
+		state = sockdiag_state_parse(name);
+		if (!state)
+			return report_refuse(why,
+					     "%s: no such state; known are the names that ss(8) "
+					     "prints (ESTAB, LISTEN, TIME-WAIT, ...)",
+					     name);
+		*states |= 1u << state;
+		if (state == TCP_CLOSE)
+			*states |= 1u << BOUND_INACTIVE;
+		p += length;
+		if (!*p)
+			return 0;
+	}
+}
+
+int filter_set_mark(void *field, const char *arg, const struct option_spec *self,
+		    struct failure *why)
+{
+	struct filter *filter = field;
+
+	filter->by_mark = true;
+	return quantity_mark(arg, &filter->mark, why);
+}
+
+void filter_settle(struct filter *filter, const struct options_common *common)
+{
+	filter->ipv4 = options_wants_family(common, AF_INET);
+	filter->ipv6 = options_wants_family(common, AF_INET6);
+	filter->tcp = options_wants_tcp(common);
+	filter->udp = options_wants_udp(common);
+}
+
+void filter_free(struct filter *filter)
+{
+	match_list_free(&filter->local);
+	match_list_free(&filter->peer);
+}
+
+bool filter_is_narrow(const struct filter *f)
+{
+	return f->local.count || f->peer.count || f->by_mark || f->transparent || f->states ||
+	       f->pid || f->prog;
+}
+
+/* ---- selecting ---- */
+
+/* Some address of the families asked for is at that end of it: a dual-stack listener has both. */
+static bool has_family(const struct filter *f, const struct sockdiag_socket *s)
+{
+	if (s->dual_stack && endpoint_is_any(&s->local))
+		return true;
+	return s->local.family == AF_INET ? f->ipv4 : f->ipv6;
+}
+
+static bool has_mark(const struct filter *f, const struct sockdiag_socket *s)
+{
+	return !f->by_mark || (s->has_mark && (s->mark & f->mark.mask) == f->mark.value);
+}
+
+bool filter_has(const struct filter *f, const struct sockdiag_socket *s)
+{
+	if (!f->all && s->transparent != SOCKDIAG_YES)
+		return false;
+	if (!has_family(f, s) || !has_mark(f, s))
+		return false;
+	if (f->local.count && !match_list_has(&f->local, &s->local))
+		return false;
+	return !f->peer.count || match_list_has(&f->peer, &s->peer);
+}
+
+struct visit {
+	const struct filter *filter;
+	struct filter_walk *walk;
+	struct sockowner_list *owners;
+	filter_visitor *visit;
+	void *context;
+};
+
+/* The socket has an owner that could be told (TIME-WAIT and SYN-RECV have none), and we do not see him. */
+static void note_hidden(struct visit *v, const struct sockdiag_socket *s,
+			const struct sockowner *owner)
+{
+	if (v->owners && !owner && s->inode && sockowner_hidden(v->owners))
+		v->walk->owners_hidden = true;
+	if (!s->has_mark && s->transparent != SOCKDIAG_UNKNOWN)
+		v->walk->marks_hidden |= v->walk->mark || v->filter->by_mark;
+}
+
+static int visit(const struct sockdiag_socket *s, void *context)
+{
+	struct visit *v = context;
+	const struct sockowner *owner = v->owners ? sockowner_find(v->owners, s->inode) : NULL;
+
+	note_hidden(v, s, owner);
+	if (!filter_has(v->filter, s) || (!owner && (v->filter->pid || v->filter->prog)))
+		return 0;
+	v->walk->count++;
+	return v->visit(s, owner, v->context);
+}
+
+/* An AF_INET6 socket may have IPv4 endpoints, so that one family alone is asked for where no IPv4 is wanted. */
+static int dump(struct visit *v, struct sockdiag *diag, int protocol, const struct sockfilter *only,
+		struct failure *why)
+{
+	const struct sockdiag_filter filter = {
+		.family = v->filter->ipv4 ? AF_UNSPEC : AF_INET6,
+		.protocol = protocol,
+		.states = v->filter->states ? v->filter->states : ~0u,
+		.info = v->walk->info,
+		.only = only,
+	};
+
+	return sockdiag_dump(diag, &filter, visit, v, why);
+}
+
+static int dump_protocols(struct visit *v, struct sockdiag *diag, const struct sockfilter *only,
+			  struct failure *why)
+{
+	int result = 0;
+
+	if (v->filter->tcp)
+		result = dump(v, diag, IPPROTO_TCP, only, why);
+	if (!result && v->filter->udp)
+		result = dump(v, diag, IPPROTO_UDP, only, why);
+	return result;
+}
+
+static int read_owners(struct visit *v, struct failure *why)
+{
+	const struct sockowner_filter whose = {
+		.pid = (pid_t)v->filter->pid,
+		.name = v->filter->prog,
+	};
+
+	if (!v->walk->owners && !whose.pid && !whose.name)
+		return 0;
+	v->owners = sockowner_read(&whose, why);
+	return v->owners ? 0 : -1;
+}
+
+/* Without CAP_NET_ADMIN the kernel filters by no mark, and tells none. */
+static int make_code(const struct filter *f, bool with_mark, struct sockfilter *out,
+		     struct failure *why)
+{
+	const struct sockfilter_spec spec = {
+		.local = &f->local,
+		.peer = &f->peer,
+		.mark = f->by_mark && with_mark ? &f->mark : NULL,
+	};
+
+	return sockfilter_make(&spec, out, why);
+}
+
+static int walk(struct visit *v, struct sockdiag *diag, struct failure *why)
+{
+	struct sockfilter only;
+	int result = make_code(v->filter, true, &only, why);
+
+	if (!result)
+		result = dump_protocols(v, diag, &only, why);
+	sockfilter_free(&only);
+	if (result != -1 || !v->filter->by_mark || why->err != EPERM)
+		return result;
+	result = make_code(v->filter, false, &only, why);
+	if (!result)
+		result = dump_protocols(v, diag, &only, why);
+	sockfilter_free(&only);
+	return result;
+}
+
+int filter_each(const struct filter *filter, struct filter_walk *filter_walk,
+		filter_visitor *visitor, void *context, struct failure *why)
+{
+	struct visit v = { filter, filter_walk, NULL, visitor, context };
+	struct sockdiag *diag = sockdiag_open(why);
+	int result = diag ? read_owners(&v, why) : -1;
+
+	if (!result)
+		result = walk(&v, diag, why);
+	sockowner_free(v.owners);
+	sockdiag_close(diag);
+	return result;
+}
+
+void filter_tell_hidden(const struct filter_walk *w)
+{
+	if (w->owners_hidden)
+		report_notice("pid, prog and fd: those of other users' processes are not shown; "
+			      "needs CAP_SYS_PTRACE");
+	if (w->marks_hidden)
+		report_notice("mark: the kernel tells the marks of sockets only with "
+			      "CAP_NET_ADMIN");
+}

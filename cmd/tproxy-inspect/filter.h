@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * filter - which sockets are meant: FILTER of the command line.
+ *
+ * What the kernel can select it selects (states, addresses, ports, mark); the rest is done here: the
+ * transparent flag, the families of endpoints (an AF_INET6 socket may have IPv4 ones), owners.
+ */
+#ifndef TPROXY_INSPECT_FILTER_H
+#define TPROXY_INSPECT_FILTER_H
+
+#include "base/match.h"
+#include "base/options.h"
+#include "base/quantity.h"
+#include "net/sockdiag.h"
+#include "net/sockowner.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct filter {
+	struct match_list local, peer;
+	struct mark mark;
+	bool by_mark;
+	bool all, transparent; /* as typed: neither is transparent ones only */
+	uint32_t states;       /* bits 1 << TCP_*; 0: all */
+	uint64_t pid;	       /* 0: whoever holds it */
+	const char *prog;
+	bool ipv4, ipv6, tcp, udp; /* with the defaults applied */
+};
+
+/* For option tables; the field is a struct filter for the mark, and its `states` for the states. */
+option_setter filter_set_mark, filter_set_states;
+
+/* Take over -4, -6, -t and -u. */
+void filter_settle(struct filter *filter, const struct options_common *common);
+void filter_free(struct filter *filter);
+
+/* Was anything said that narrows the choice, families and protocols apart? */
+bool filter_is_narrow(const struct filter *filter);
+
+/* What is wanted of each socket beside what was asked for, and what rights did not let us see. */
+struct filter_walk {
+	bool owners, info, mark;	  /* in: see struct sockdiag_socket for info */
+	bool owners_hidden, marks_hidden; /* out */
+	unsigned long count;		  /* out: sockets that were selected */
+};
+
+/* owner: the first holder among those asked for; NULL: not known, or not wanted. A return other than 0 ends
+ * the visits. */
+typedef int filter_visitor(const struct sockdiag_socket *s, const struct sockowner *owner,
+			   void *context);
+
+/* Visit each socket that is selected. 0, the visitor's non-zero return, or -1 with *why. */
+int filter_each(const struct filter *filter, struct filter_walk *walk, filter_visitor *visit,
+		void *context, struct failure *why);
+
+/* Is that socket one of them, whoever holds it? (For sockets that came another way.) */
+bool filter_has(const struct filter *filter, const struct sockdiag_socket *s);
+
+/* Say once, as a notice, what rights did not let us see. */
+void filter_tell_hidden(const struct filter_walk *walk);
+
+#endif
