@@ -62,12 +62,6 @@ void filter_free(struct filter *filter)
 	match_list_free(&filter->peer);
 }
 
-bool filter_is_narrow(const struct filter *f)
-{
-	return f->local.count || f->peer.count || f->by_mark || f->transparent || f->states ||
-	       f->pid || f->prog;
-}
-
 /* ---- selecting ---- */
 
 /* Some address of the families asked for is at that end of it: a dual-stack listener has both. */
@@ -83,7 +77,7 @@ static bool has_mark(const struct filter *f, const struct sockdiag_socket *s)
 	return !f->by_mark || (s->has_mark && (s->mark & f->mark.mask) == f->mark.value);
 }
 
-bool filter_has(const struct filter *f, const struct sockdiag_socket *s)
+static bool is_selected(const struct filter *f, const struct sockdiag_socket *s)
 {
 	if (!f->all && s->transparent != SOCKDIAG_YES)
 		return false;
@@ -118,7 +112,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	const struct sockowner *owner = v->owners ? sockowner_find(v->owners, s->inode) : NULL;
 
 	note_hidden(v, s, owner);
-	if (!filter_has(v->filter, s) || (!owner && (v->filter->pid || v->filter->prog)))
+	if (!is_selected(v->filter, s) || (!owner && (v->filter->pid || v->filter->prog)))
 		return 0;
 	v->walk->count++;
 	return v->visit(s, owner, v->context);

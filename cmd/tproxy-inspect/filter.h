@@ -34,9 +34,6 @@ option_setter filter_set_mark, filter_set_states;
 void filter_settle(struct filter *filter, const struct options_common *common);
 void filter_free(struct filter *filter);
 
-/* Was anything said that narrows the choice, families and protocols apart? */
-bool filter_is_narrow(const struct filter *filter);
-
 /* What is wanted of each socket beside what was asked for, and what rights did not let us see. */
 struct filter_walk {
 	bool owners, info, mark;	  /* in: see struct sockdiag_socket for info */
@@ -52,9 +49,6 @@ typedef int filter_visitor(const struct sockdiag_socket *s, const struct sockown
 /* Visit each socket that is selected. 0, the visitor's non-zero return, or -1 with *why. */
 int filter_each(const struct filter *filter, struct filter_walk *walk, filter_visitor *visit,
 		void *context, struct failure *why);
-
-/* Is that socket one of them, whoever holds it? (For sockets that came another way.) */
-bool filter_has(const struct filter *filter, const struct sockdiag_socket *s);
 
 /* Say once, as a notice, what rights did not let us see. */
 void filter_tell_hidden(const struct filter_walk *walk);

@@ -8,7 +8,8 @@ const char *socket_record_proto(int protocol)
 	return protocol == IPPROTO_UDP ? "udp" : "tcp";
 }
 
-void socket_record_mark(struct record *r, uint32_t value)
+/* SO_MARK is the whole mark: no mask. */
+static void put_mark(struct record *r, uint32_t value)
 {
 	struct mark mark = { value, ~0u };
 
@@ -37,7 +38,7 @@ void socket_record_fill(struct record *r, const struct sockdiag_socket *s, char 
 	if (s->interface)
 		record_text(r, RECORD_IIF, if_indextoname(s->interface, device));
 	if (s->has_mark)
-		socket_record_mark(r, s->mark);
+		put_mark(r, s->mark);
 	record_number(r, RECORD_COOKIE, s->cookie);
 }
 

@@ -15,9 +15,6 @@
 /* `tcp` or `udp`. */
 const char *socket_record_proto(int protocol);
 
-/* SO_MARK is the whole mark: no mask. */
-void socket_record_mark(struct record *r, uint32_t value);
-
 /* A record of type `socket` with all that sock_diag says of it. `device` holds a name that the record borrows. */
 void socket_record_fill(struct record *r, const struct sockdiag_socket *s,
 			char device[IF_NAMESIZE]);

@@ -100,8 +100,8 @@ static bool is_ours(uint32_t inode)
 	struct failure why;
 	struct sockowner_list *owners = sockowner_read(NULL, &why);
 	const struct sockowner *owner = owners ? sockowner_find(owners, inode) : NULL;
-	bool ours = owner &&
-		    strncmp(owner->name, program_invocation_short_name, SOCKOWNER_NAME_MAX - 1) == 0;
+	bool ours = owner && strncmp(owner->name, program_invocation_short_name,
+				     SOCKOWNER_NAME_MAX - 1) == 0;
 
 	sockowner_free(owners);
 	return ours;

@@ -86,7 +86,8 @@ static void put_header(const struct record_table *t)
 
 /* ---- for a screen ---- */
 
-bool record_table_in_colour(void)
+/* Are colours wanted there? */
+static bool in_colour(void)
 {
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
@@ -110,7 +111,7 @@ void record_table_fit(struct record_table *t)
 	if (!t->screen)
 		return; /* then it is as wide as in a file */
 	t->screen->columns = screen_columns();
-	t->screen->colour = record_table_in_colour();
+	t->screen->colour = in_colour();
 }
 
 /* How values are coloured that say whether something is well; others are left as they are. */

@@ -58,7 +58,4 @@ void record_table_end(struct record_table *t);
 /* Does the text of that field stand in the table? */
 bool record_table_has(const struct record_table *t, enum record_field f);
 
-/* Is stdout a terminal on which colours are wanted (NO_COLOR, TERM)? */
-bool record_table_in_colour(void);
-
 #endif
