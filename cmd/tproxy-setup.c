@@ -12,7 +12,9 @@
 #include "net/netns.h"
 #include "net/sockdiag.h"
 #include "tproxy-setup/doctor/doctor.h"
+#include "tproxy-setup/install.h"
 #include "tproxy-setup/plan.h"
+#include "tproxy-setup/removal.h"
 #include "tproxy-setup/supervise.h"
 #include <errno.h>
 #include <net/if.h>
@@ -248,7 +250,7 @@ static int decide(struct instance *kernel, struct setup *setup, struct failure *
 {
 	char notice[256];
 
-	if (instance_decide(kernel, &setup->spec, demanded_family(setup), notice, why))
+	if (install_decide(kernel, &setup->spec, demanded_family(setup), notice, why))
 		return -1;
 	if (notice[0])
 		report_notice("%s", notice);
@@ -258,13 +260,13 @@ static int decide(struct instance *kernel, struct setup *setup, struct failure *
 static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 {
 	static const char *const outcomes[] = {
-		[INSTANCE_UNCHANGED] = "already in place",
-		[INSTANCE_INSTALLED] = "installed",
-		[INSTANCE_REPLACED] = "replaced",
+		[INSTALL_UNCHANGED] = "already in place",
+		[INSTALL_NEW] = "installed",
+		[INSTALL_REPLACED] = "replaced",
 	};
-	enum instance_outcome outcome;
+	enum install_outcome outcome;
 
-	if (decide(kernel, setup, why) || instance_up(kernel, &setup->spec, &outcome, why))
+	if (decide(kernel, setup, why) || install_up(kernel, &setup->spec, &outcome, why))
 		return -1;
 	report_verbose(1, "%s: %s", setup->spec.name, outcomes[outcome]);
 	warn_about_devices(&setup->spec);
@@ -274,7 +276,7 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 
 /* --- down ------------------------------------------------------------------------------------- */
 
-static void tell_removal(const char *name, const struct instance_removal *removal)
+static void tell_removal(const char *name, const struct removal *removal)
 {
 	char reason[512];
 
@@ -297,9 +299,9 @@ static void tell_removal(const char *name, const struct instance_removal *remova
 static int down_one(struct instance *kernel, const struct setup *setup, const char *name,
 		    struct failure *why)
 {
-	struct instance_removal removal;
+	struct removal removal;
 
-	if (instance_down(kernel, name, setup->drain_ms, setup->hurry, &removal, why))
+	if (removal_run(kernel, name, setup->drain_ms, setup->hurry, &removal, why))
 		return -1;
 	tell_removal(name, &removal);
 	return STATUS_DONE;
@@ -350,7 +352,7 @@ static int confirm(struct instance *kernel, struct setup *setup, struct failure 
 {
 	enum nft_lease lease;
 
-	if (instance_confirm(kernel, setup->spec.name, &lease, why))
+	if (install_confirm(kernel, setup->spec.name, &lease, why))
 		return -1;
 	if (lease == LEASE_PENDING)
 		return STATUS_DONE;
@@ -665,7 +667,7 @@ static int install(void *context)
 
 static int end(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	return instance_end(kernel, setup->spec.name, setup->drain_ms, why);
+	return removal_end_interception(kernel, setup->spec.name, setup->drain_ms, why);
 }
 
 static int end_interception(void *context)

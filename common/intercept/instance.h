@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * instance - a specification in the kernel: look, put in place, take away. All or nothing.
+ * instance - a specification as the kernel has it: its rules, its routing, and who listens.
  *
- * Joins route and ruleset. What is there is always read from the kernel; there is no state file. The
- * order is: routes, then rules (nothing is marked before it can be routed), and undo in reverse.
+ * What is there is always read from the kernel; there is no state file. tproxy-setup's install and
+ * removal put it there and take it away.
  */
 #ifndef TPROXY_INTERCEPT_INSTANCE_H
 #define TPROXY_INTERCEPT_INSTANCE_H
@@ -13,9 +13,7 @@
 #include "intercept/nft.h"
 #include "net/listening.h"
 #include "net/route.h"
-#include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 /* Channels to the kernel, in the network namespace they were opened in. */
 struct instance {
@@ -47,6 +45,12 @@ int instance_look(struct instance *kernel, const char *name, const struct interc
 		  bool contents, struct instance_view *view, struct failure *why);
 void instance_view_free(struct instance_view *view);
 
+/* The rule and route of a family that the specification asks for. */
+struct route_plan instance_route_plan(const struct intercept *spec, sa_family_t family);
+
+/* Is the specification's routing in place? 1, 0, or -1 with *why. */
+int instance_is_routed(struct instance *kernel, const struct intercept *spec, struct failure *why);
+
 /* Is all of it there and as it was put in place? */
 bool instance_intact(const struct instance_view *view);
 
@@ -60,53 +64,5 @@ int instance_each_listener(const struct intercept *spec, instance_listener_visit
 /* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with
  * *why. */
 int instance_ready(const struct intercept *spec, struct failure *why);
-
-/*
- * Settle what the specification leaves to this machine: a family that cannot be used here is left out
- * (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode. `notice` gets
- * what the user should know, "" if nothing. With a kernel that is not open (all zero) auto is off. 0,
- * or -1 with *why.
- */
-int instance_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
-		    char notice[256], struct failure *why);
-
-/*
- * Keep for good what `up` put on probation (confirm_ms of the specification). *lease is what it was:
- * only LEASE_PENDING is changed. 0, or -1 with *why.
- */
-int instance_confirm(struct instance *kernel, const char *name, enum nft_lease *lease,
-		     struct failure *why);
-
-/* What `up` came to. */
-enum instance_outcome { INSTANCE_UNCHANGED, INSTANCE_INSTALLED, INSTANCE_REPLACED };
-
-/*
- * Put the (validated and decided) specification in place; if it is there, intact, nothing at all is
- * touched. On failure everything is as before the call. 0, or -1 with *why.
- */
-int instance_up(struct instance *kernel, const struct intercept *spec,
-		enum instance_outcome *outcome, struct failure *why);
-
-/* How a removal went. */
-struct instance_removal {
-	bool found;	/* there was something to remove */
-	bool replaced;	/* `up` put it back during the drain: it was left alone */
-	long destroyed; /* connections that were ended with a reset */
-	long kept;	/* sockets that could not be ended */
-	struct failure kept_why;
-};
-
-/*
- * Take the instance away: end interception, wait up to drain_ms (or until *hurry, which may be NULL,
- * becomes true) for the relayed connections to be done, end those that are left with a reset, then
- * remove rules and routes. Absent is success. What somebody else removed already is not missed.
- * 0, or -1 with *why.
- */
-int instance_down(struct instance *kernel, const char *name, uint64_t drain_ms,
-		  const volatile sig_atomic_t *hurry, struct instance_removal *removal,
-		  struct failure *why);
-
-/* Only the first phase: take no new connection. Absent is success. */
-int instance_end(struct instance *kernel, const char *name, uint64_t drain_ms, struct failure *why);
 
 #endif

@@ -1092,6 +1092,11 @@ unsigned intercept_diff(const struct intercept *a, const struct intercept *b, ch
 	return count + put_missing(&out, texts[1], texts[0], '+');
 }
 
+bool intercept_wants(const struct intercept *spec, sa_family_t family)
+{
+	return family == AF_INET ? spec->ipv4 : spec->ipv6;
+}
+
 bool intercept_marks_clash(const struct mark *a, const struct mark *b)
 {
 	return !((a->value ^ b->value) & a->mask & b->mask);
@@ -1230,7 +1235,7 @@ bool intercept_overlaps(const struct intercept *a, const struct intercept *b)
 bool intercept_matches(const struct intercept *spec, const struct endpoint *client,
 		       const struct endpoint *destination)
 {
-	if (spec->divert_only || !(destination->family == AF_INET ? spec->ipv4 : spec->ipv6))
+	if (spec->divert_only || !intercept_wants(spec, destination->family))
 		return false;
 	if ((spec->src.count && !endpoint_in_cidrs(client, &spec->src)) ||
 	    (spec->dst.count && !endpoint_in_cidrs(destination, &spec->dst)) ||

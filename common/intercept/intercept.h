@@ -189,6 +189,9 @@ bool intercept_overlaps(const struct intercept *a, const struct intercept *b);
 bool intercept_matches(const struct intercept *spec, const struct endpoint *client,
 		       const struct endpoint *destination);
 
+/* Does the specification have that family? */
+bool intercept_wants(const struct intercept *spec, sa_family_t family);
+
 /* Could a packet carry both marks at once? */
 bool intercept_marks_clash(const struct mark *a, const struct mark *b);
 

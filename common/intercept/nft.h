@@ -109,9 +109,10 @@ int nft_conntrack_need(struct nft *rules, enum intercept_conntrack *need, char e
 
 /*
  * The lock of all tproxy-setup processes in this network namespace: an nft table owned by this
- * process's netlink socket, which the kernel removes with the process. Waits up to ms; then -1 with
- * *why naming the holder. Held until nft_unlock() or nft_close().
+ * process's netlink socket, which the kernel removes with the process. Waits up to ms
+ * (NFT_LOCK_MS: as long as another may take); then -1 with *why naming the holder. Held until nft_unlock() or nft_close().
  */
+#define NFT_LOCK_MS 10000
 int nft_lock(struct nft *rules, uint64_t ms, struct failure *why);
 void nft_unlock(struct nft *rules);
 

@@ -110,7 +110,7 @@ void check_routing_conflicts(struct doctor_context *x)
 	for (int i = 0; i < 2; i++) {
 		struct scan scan = { x, families[i], 0 };
 
-		if (!(families[i] == AF_INET ? x->spec->ipv4 : x->spec->ipv6))
+		if (!intercept_wants(x->spec, families[i]))
 			continue;
 		check_table(x, families[i]);
 		route_each_rule(x->kernel->route, families[i], note_mark, &scan, NULL);

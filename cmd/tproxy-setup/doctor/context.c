@@ -308,7 +308,7 @@ static void find_flows(struct doctor_context *x, const struct ifaddrs *all)
 	static const sa_family_t families[] = { AF_INET, AF_INET6 };
 
 	for (int f = 0; f < 2; f++) {
-		if (!(families[f] == AF_INET ? x->spec->ipv4 : x->spec->ipv6))
+		if (!intercept_wants(x->spec, families[f]))
 			continue;
 		for (unsigned i = 0; i < x->devices; i++)
 			add_flow_of(x, all, &x->device[i], families[f]);

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/install.h"
+
+#include "intercept/nft_text.h"
+#include "tproxy-setup/neighbours.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const sa_family_t families[2] = { AF_INET, AF_INET6 };
+
+/* --- what the machine decides ----------------------------------------------------------------- */
+
+static int decide_families(struct intercept *spec, sa_family_t demanded, char notice[256],
+			   struct failure *why)
+{
+	for (int i = 0; i < 2; i++) {
+		bool is_v4 = families[i] == AF_INET;
+
+		if (!intercept_wants(spec, families[i]) || route_family_usable(families[i]))
+			continue;
+		if (demanded == families[i] || !(is_v4 ? spec->ipv6 : spec->ipv4))
+			return report_refuse(why,
+					     "%s is not available on lo in this network "
+					     "namespace",
+					     is_v4 ? "IPv4" : "IPv6");
+		snprintf(notice, 256, "%s is not available on lo here and is left out",
+			 is_v4 ? "IPv4" : "IPv6");
+		*(is_v4 ? &spec->ipv4 : &spec->ipv6) = false;
+		*(is_v4 ? &spec->to4 : &spec->to6) = (struct endpoint){ 0 };
+	}
+	return 0;
+}
+
+/* --conntrack auto: zones where anything tracks connections, unless they could not be chosen rightly. */
+static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[256],
+		       struct failure *why)
+{
+	enum intercept_conntrack need;
+	const char *unfit = intercept_zone_unfit(spec);
+
+	if (nft_conntrack_need(kernel->rules, &need, NULL, why))
+		return -1;
+	if (need != CONNTRACK_OFF && unfit)
+		snprintf(notice, 256,
+			 "--conntrack auto is taken for off, because of %s: both legs are one "
+			 "connection to the rules here that track connections (see --conntrack in "
+			 "tproxy-setup(8))",
+			 unfit);
+	spec->zone = need == CONNTRACK_OFF || unfit ? CONNTRACK_OFF : CONNTRACK_ZONE;
+	return 0;
+}
+
+int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
+		   char notice[256], struct failure *why)
+{
+	notice[0] = '\0';
+	if (decide_families(spec, demanded, notice, why))
+		return -1;
+	spec->zone = spec->divert_only ? CONNTRACK_OFF : spec->conntrack;
+	if (spec->zone == CONNTRACK_ZONE_SNAT)
+		spec->zone = CONNTRACK_ZONE;
+	if (spec->zone != CONNTRACK_AUTO)
+		return 0;
+	spec->zone = CONNTRACK_OFF;
+	if (kernel->rules)
+		return decide_zone(kernel, spec, notice, why);
+	snprintf(notice, 256,
+		 "the rules here cannot be read without CAP_NET_ADMIN: "
+		 "--conntrack auto is taken for off");
+	return 0;
+}
+
+/* --- up --------------------------------------------------------------------------------------- */
+
+/* The installed specification's text as it was stored, whatever its sets hold by now. */
+static bool is_same_spec(const struct instance_view *view, const struct intercept *spec)
+{
+	char texts[2][INTERCEPT_TEXT_MAX];
+
+	return view->rules.readable &&
+	       !strcmp(intercept_text(&view->rules.spec, texts[0]), intercept_text(spec, texts[1]));
+}
+
+/* As asked, intact, and for good: `up` has nothing to do. */
+static bool is_done(const struct instance_view *view, const struct intercept *spec)
+{
+	return is_same_spec(view, spec) && instance_intact(view) &&
+	       (view->rules.lease == LEASE_NONE || view->rules.lease == LEASE_CONFIRMED);
+}
+
+/* What one call has done so far: enough to undo it. */
+struct change {
+	struct instance *kernel;
+	const char *name;
+	struct {
+		struct route_plan plan;
+		struct route_state added, removed;
+	} routing[4]; /* what is new, what is old; per family */
+	bool loaded;
+	char *saved; /* the rules before, NULL: none */
+};
+
+/* Put back what a change removed; what it did not come to remove is still there. */
+static int put_back(struct instance *kernel, const struct route_plan *plan,
+		    const struct route_state *removed, struct failure *why)
+{
+	const struct route_state only[] = { { true, !removed->route }, { !removed->rule, true } };
+	struct route_state added;
+	int err = 0;
+
+	for (int i = 0; i < 2; i++)
+		if (route_add(kernel->route, plan, &only[i], &added, why) && why->err != EEXIST)
+			err = -1;
+	return err;
+}
+
+static void undo(struct change *c, struct failure *why)
+{
+	struct failure reason = *why, second = { 0 };
+	int err = 0;
+
+	if (c->loaded)
+		err = nft_restore(c->kernel->rules, c->name, c->saved, &second);
+	for (int i = 3; i >= 0; i--) {
+		err |= put_back(c->kernel, &c->routing[i].plan, &c->routing[i].removed, &second);
+		err |= route_remove(c->kernel->route, &c->routing[i].plan, &c->routing[i].added,
+				    &second);
+	}
+	*why = reason;
+	if (err)
+		report_hint(why, "and it could not be undone (%s): tproxy-setup down --name %s",
+			    second.err ? strerror(second.err) : second.detail, c->name);
+}
+
+/* A table that others use is left alone, and a free one proposed. */
+static int refuse_conflict(struct instance *kernel, const struct instance_routing *r,
+			   struct failure *why)
+{
+	uint32_t proposal = route_free_table(kernel->route, r->plan.table);
+
+	report_refuse(why, "%s", r->conflict);
+	report_about(why, "--table %u", r->plan.table);
+	return proposal ? report_hint(why, "--table %u is free", proposal) : -1;
+}
+
+static int add_routing(struct change *c, const struct instance_view *view, struct failure *why)
+{
+	for (int i = 0; i < 2; i++) {
+		const struct instance_routing *r = &view->routing[i];
+
+		if (!r->wanted)
+			continue;
+		if (r->conflict[0])
+			return refuse_conflict(c->kernel, r, why);
+		c->routing[i].plan = r->plan;
+		if (route_add(c->kernel->route, &r->plan, &r->state, &c->routing[i].added, why))
+			return -1;
+	}
+	return 0;
+}
+
+static int remove_old_family(struct change *c, const struct neighbours *n,
+			     const struct intercept *old, const struct intercept *spec, int family,
+			     struct failure *why)
+{
+	const struct neighbours replacement = { (struct intercept *)spec, 1 };
+	struct route_plan plan = instance_route_plan(old, families[family]);
+	struct route_state used = neighbours_share(n, &plan);
+	struct route_state again = neighbours_share(&replacement, &plan), there;
+	char ignored[160];
+
+	if (route_look(c->kernel->route, &plan, &there, ignored, why))
+		return -1;
+	there.rule &= !used.rule && !again.rule;
+	there.route &= !used.route && !again.route;
+	c->routing[2 + family].plan = plan;
+	c->routing[2 + family].removed = there;
+	return route_remove(c->kernel->route, &plan, &there, why);
+}
+
+/* The rule and route that only the replaced specification needed. */
+static int remove_old_routing(struct change *c, const struct intercept *old,
+			      const struct intercept *spec, struct failure *why)
+{
+	struct neighbours n;
+	int err = neighbours_read(c->kernel, old->name, false, &n, why);
+
+	for (int i = 0; i < 2 && !err; i++)
+		if (intercept_wants(old, families[i]))
+			err = remove_old_family(c, &n, old, spec, i, why);
+	neighbours_free(&n);
+	return err;
+}
+
+static int load_text(struct change *c, char *text, struct failure *why)
+{
+	int err = text ? nft_load(c->kernel->rules, text, why) : -1;
+
+	free(text);
+	c->loaded |= !err;
+	return err;
+}
+
+/* Is the list the same as the installed one, whose sets are intact? */
+static bool is_same_list(const struct intercept *old, const struct intercept *spec,
+			 enum intercept_list_id id)
+{
+	struct intercept_digest digest = intercept_digest_of(spec, id);
+
+	return intercept_digest_equal(&digest, &old->digest[id]) && old->ipv4 == spec->ipv4 &&
+	       old->ipv6 == spec->ipv6;
+}
+
+/* The sets of those lists, before the rules; none is no transaction. */
+static int load_lists(struct change *c, const struct intercept *spec,
+		      const bool which[INTERCEPT_LISTS], struct failure *why)
+{
+	bool any = false;
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		any |= which[id] &&
+		       (intercept_lists[id].is_ports ? intercept_ports(spec, id)->count
+						     : intercept_cidrs(spec, id)->count);
+	return any ? load_text(c, nft_text_lists(spec, which, why), why) : 0;
+}
+
+static int load_new(struct change *c, const struct intercept *spec, struct failure *why)
+{
+	bool all[INTERCEPT_LISTS];
+
+	memset(all, true, sizeof(all));
+	return load_lists(c, spec, all, why) ? -1 : load_text(c, nft_text_rules(spec, why), why);
+}
+
+static int load_change(struct change *c, const struct intercept *spec, const struct intercept *old,
+		       struct failure *why)
+{
+	struct intercept named = *spec;
+	bool others[INTERCEPT_LISTS];
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		others[id] = !is_same_list(old, spec, id);
+		named.alternate[id] = old->alternate[id] != others[id];
+	}
+	return load_lists(c, &named, others, why)
+		       ? -1
+		       : load_text(c, nft_text_change(&named, c->saved, why), why);
+}
+
+/* An instance in its normal state is changed where it is. One that is ending gets a new table, which
+ * tells the `down` that waits for it; so does one without interception, whose `down` cannot be told
+ * otherwise, and one that is not as it was put in place. */
+static int load_rules(struct change *c, const struct intercept *spec,
+		      const struct instance_view *view, struct failure *why)
+{
+	bool changeable = nft_intact(&view->rules) && !view->rules.spec.divert_only &&
+			  !spec->divert_only;
+
+	if (!c->saved)
+		return load_new(c, spec, why);
+	if (changeable && !load_change(c, spec, &view->rules.spec, why))
+		return 0;
+	return load_text(c, nft_text_replacement(spec, c->saved, why), why);
+}
+
+/* Read back the routing; the rules are, when they are checksummed. */
+static int verify(struct instance *kernel, const struct intercept *spec, struct failure *why)
+{
+	int routed = instance_is_routed(kernel, spec, why);
+
+	if (routed)
+		return routed < 0 ? -1 : 0;
+	return report_refuse(why,
+			     "the routing that was installed is gone again; is another program "
+			     "removing it?");
+}
+
+static int apply(struct change *c, const struct intercept *spec, const struct instance_view *view,
+		 struct failure *why)
+{
+	if (add_routing(c, view, why) || load_rules(c, spec, view, why))
+		return -1;
+	if (view->rules.readable && remove_old_routing(c, &view->rules.spec, spec, why))
+		return -1;
+	/* Last, because it also gives up the lock. */
+	return verify(c->kernel, spec, why) ? -1 : nft_checksum(c->kernel->rules, spec, why);
+}
+
+static int check_neighbours(struct instance *kernel, const struct intercept *spec,
+			    struct failure *why)
+{
+	struct neighbours n;
+	int err = neighbours_read(kernel, spec->name, true, &n, why);
+
+	if (!err)
+		err = neighbours_check(kernel, spec, &n, why);
+	neighbours_free(&n);
+	return err;
+}
+
+/* With the lock held: look again, since it may have changed, and act. */
+static int up_locked(struct instance *kernel, const struct intercept *spec,
+		     enum install_outcome *outcome, struct failure *why)
+{
+	struct change c = { .kernel = kernel, .name = spec->name };
+	struct instance_view view;
+	int err;
+
+	err = instance_look(kernel, spec->name, spec, true, &view, why);
+	if (!err && is_done(&view, spec)) {
+		*outcome = INSTALL_UNCHANGED;
+		goto out;
+	}
+	if (!err)
+		err = check_neighbours(kernel, spec, why);
+	if (!err && view.rules.present) {
+		c.saved = nft_save(kernel->rules, spec->name, why);
+		err = c.saved ? 0 : -1;
+	}
+	if (!err) {
+		err = apply(&c, spec, &view, why);
+		if (err)
+			undo(&c, why);
+		*outcome = view.rules.present ? INSTALL_REPLACED : INSTALL_NEW;
+	}
+	free(c.saved);
+out:
+	instance_view_free(&view);
+	return err;
+}
+
+int install_up(struct instance *kernel, const struct intercept *spec, enum install_outcome *outcome,
+	       struct failure *why)
+{
+	struct instance_view view;
+	int err = instance_look(kernel, spec->name, spec, true, &view, why);
+	bool done = !err && is_done(&view, spec);
+
+	instance_view_free(&view);
+	*outcome = INSTALL_UNCHANGED;
+	/* The lock is a change of the rule set itself: without need not even that. */
+	if (err || done)
+		return err;
+	if (nft_lock(kernel->rules, NFT_LOCK_MS, why))
+		return -1;
+	err = up_locked(kernel, spec, outcome, why);
+	nft_unlock(kernel->rules);
+	return err;
+}
+
+int install_confirm(struct instance *kernel, const char *name, enum nft_lease *lease,
+		    struct failure *why)
+{
+	struct nft_state state;
+	int err = nft_read(kernel->rules, name, true, &state, why);
+
+	*lease = err ? LEASE_NONE : state.lease;
+	nft_state_free(&state);
+	return *lease == LEASE_PENDING ? nft_confirm(kernel->rules, name, why) : err;
+}
