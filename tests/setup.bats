@@ -452,6 +452,27 @@ drift() {
 	done
 }
 
+# What `up` proposes for marks that clash, as printed, and with it up succeeds.
+takes_proposal() {
+	local free
+	run setup_on up --name "$@"
+	assert_equal "$status" 3
+	free=$(sed -nE 's|.*; free: (--[^,]*).*|\1|p' <<<"$output")
+	assert [ -n "$free" ]
+	run setup_on up --name "$@" $free
+	assert_success
+	setup_on down --name "$1"
+}
+
+@test "the marks that are proposed are free of every instance, wherever the mask has its bits" {
+	setup_on up -q --name one --to 3129 --port 80 --mark 0x10000/0xff0000 --upstream-mark 0x20000/0xff0000
+	takes_proposal two --to 3130 --port 81 --mark 0x10000/0xff0000 --upstream-mark 0x30000/0xff0000 --table 200
+	takes_proposal two --to 3130 --port 81 --mark 0x40000/0xff0000 --upstream-mark 0x10000/0xff0000 --table 200
+	takes_proposal two --to 3130 --port 81
+	setup_on up -q --name three --to 3131 --port 82 --mark 0x40000/0xff0000 --upstream-mark 0x50000/0xff0000 --table 300
+	takes_proposal two --to 3130 --port 81 --mark 0x10000/0xff0000 --upstream-mark 0x30000/0xff0000 --table 200
+}
+
 @test "two up at the same moment end in one of the two states" {
 	for _ in 1 2 3 4 5; do
 		bg one proxy tproxy-setup up -q --to 3129 --port 80 --table 101 --mark 0x3/0xff

@@ -2,6 +2,7 @@
 #include "tproxy-setup/neighbours.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,30 +88,90 @@ struct route_state neighbours_share(const struct neighbours *n, const struct rou
 	return share;
 }
 
-/* Another value under the same mask that clashes with nothing of the two. */
-static struct mark free_mark(const struct intercept *a, const struct intercept *b)
+static bool clashes(const struct mark *mark, const struct mark taken[], size_t count)
 {
-	struct mark mark = a->mark;
+	for (size_t i = 0; i < count; i++)
+		if (intercept_marks_clash(mark, &taken[i]))
+			return true;
+	return false;
+}
 
-	for (uint32_t value = 1; value; value++) {
-		mark.value = value & mark.mask;
-		if (mark.value && !intercept_marks_clash(&mark, &b->mark) &&
-		    !intercept_marks_clash(&mark, &b->upstream_mark) &&
-		    !intercept_marks_clash(&mark, &a->upstream_mark))
-			break;
-		if (value > UINT16_MAX)
-			break;
+static void append(struct mark marks[], size_t *count, const struct mark *mark)
+{
+	marks[(*count)++] = *mark;
+}
+
+/* Marks for the specification that are free of all of them; those it has, where they are. False: none
+ * found. */
+static bool find_marks(const struct intercept *spec, const struct neighbours *n, struct mark *mark,
+		       struct mark *upstream)
+{
+	struct mark *taken = calloc(2 * n->count + 1, sizeof(*taken));
+	size_t marks = 0, all;
+	bool found = taken;
+
+	for (size_t i = 0; found && i < n->count; i++)
+		if (is_readable(&n->at[i]))
+			append(taken, &marks, &n->at[i].mark);
+	all = marks;
+	for (size_t i = 0; found && i < n->count; i++)
+		if (is_readable(&n->at[i]))
+			append(taken, &all, &n->at[i].upstream_mark);
+	/* Relays' upstream marks may be the same: none of them is intercepted. */
+	if (found && clashes(&spec->upstream_mark, taken, marks))
+		found = intercept_free_mark(&spec->upstream_mark, taken, all, upstream);
+	if (found) {
+		append(taken, &all, upstream);
+		if (clashes(&spec->mark, taken, all))
+			found = intercept_free_mark(&spec->mark, taken, all, mark);
 	}
-	return mark;
+	free(taken);
+	return found;
+}
+
+/* `--mark 0x3/0xff --table 101`, of what is changed. */
+static void format_marks(struct instance *kernel, const struct intercept *spec,
+			 const struct mark *mark, const struct mark *upstream, char *buf,
+			 size_t size)
+{
+	char text[QUANTITY_MARK_MAX];
+	size_t used = 0;
+
+	if (!same_mark(mark, &spec->mark))
+		used = (size_t)snprintf(buf, size, " --mark %s --table %u",
+					quantity_format_mark(mark, text),
+					route_free_table(kernel->route, spec->table));
+	if (!same_mark(upstream, &spec->upstream_mark))
+		snprintf(buf + used, size - used, " --upstream-mark %s",
+			 quantity_format_mark(upstream, text));
+}
+
+/* Free numbers, or those of the other where they would do. Returns -1. */
+static int propose_marks(struct instance *kernel, const struct intercept *spec,
+			 const struct intercept *other, const struct neighbours *n,
+			 struct failure *why)
+{
+	struct mark mark = spec->mark, upstream = spec->upstream_mark;
+	char numbers[128] = "", same[128] = "";
+
+	if (find_marks(spec, n, &mark, &upstream))
+		format_marks(kernel, spec, &mark, &upstream, numbers, sizeof(numbers));
+	if (!intercept_marks_clash(&spec->upstream_mark, &other->mark))
+		snprintf(same, sizeof(same), "the same --mark, --table and --pref as `%s`",
+			 other->name);
+	if (!*numbers && !*same)
+		return -1;
+	return report_hint(why, "%s%s%s%s", *numbers ? "free:" : "", numbers,
+			   *numbers && *same ? ", or " : "", same);
 }
 
 /* A mark may be shared where everything about it is the same; anything else would send one instance's
  * packets the other's way. */
 static int check_marks(struct instance *kernel, const struct intercept *spec,
-		       const struct intercept *other, struct failure *why)
+		       const struct intercept *other, const struct neighbours *n,
+		       struct failure *why)
 {
-	char mark[QUANTITY_MARK_MAX], proposal[QUANTITY_MARK_MAX];
-	struct mark unused = free_mark(spec, other);
+	char mark[QUANTITY_MARK_MAX], upstream[QUANTITY_MARK_MAX];
 	bool shared = same_mark(&spec->mark, &other->mark) && spec->table == other->table &&
 		      spec->pref == other->pref;
 
@@ -119,14 +180,11 @@ static int check_marks(struct instance *kernel, const struct intercept *spec,
 	    !intercept_marks_clash(&spec->upstream_mark, &other->mark))
 		return 0;
 	report_refuse(why,
-		      "--mark %s, --upstream-mark: instance `%s` uses the same bits "
-		      "with other numbers",
-		      quantity_format_mark(&spec->mark, mark), other->name);
-	return report_hint(why,
-			   "--mark %s --table %u are free, or the same --mark, "
-			   "--table and --pref as `%s`",
-			   quantity_format_mark(&unused, proposal),
-			   route_free_table(kernel->route, other->table), other->name);
+		      "--mark %s, --upstream-mark %s: instance `%s` uses the same bits with "
+		      "other numbers",
+		      quantity_format_mark(&spec->mark, mark),
+		      quantity_format_mark(&spec->upstream_mark, upstream), other->name);
+	return propose_marks(kernel, spec, other, n, why);
 }
 
 static int check_packets(const struct intercept *spec, const struct intercept *other,
@@ -145,7 +203,7 @@ int neighbours_check(struct instance *kernel, const struct intercept *spec,
 		     const struct neighbours *n, struct failure *why)
 {
 	for (size_t i = 0; i < n->count; i++)
-		if (is_readable(&n->at[i]) && (check_marks(kernel, spec, &n->at[i], why) ||
+		if (is_readable(&n->at[i]) && (check_marks(kernel, spec, &n->at[i], n, why) ||
 					       check_packets(spec, &n->at[i], why)))
 			return -1;
 	return 0;

@@ -26,6 +26,9 @@
 /* The rule that all traffic meets next has this preference (RT_TABLE_MAIN's). */
 #define MAIN_PREFERENCE 32766
 
+/* Values that are looked at for a free mark: more than anybody's marks can take of a mask of 16 bits. */
+#define MARK_TRIES 65536
+
 const struct intercept_list intercept_lists[INTERCEPT_LISTS] = {
 	[LIST_PORT] = { "port", true, offsetof(struct intercept, port) },
 	[LIST_NOT_PORT] = { "not-port", true, offsetof(struct intercept, not_port) },
@@ -1100,6 +1103,43 @@ bool intercept_wants(const struct intercept *spec, sa_family_t family)
 bool intercept_marks_clash(const struct mark *a, const struct mark *b)
 {
 	return !((a->value ^ b->value) & a->mask & b->mask);
+}
+
+static bool is_free(const struct mark *mark, const struct mark taken[], size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (intercept_marks_clash(mark, &taken[i]))
+			return false;
+	return true;
+}
+
+/* Goes through the values under the mask from the lowest, 0 apart. */
+static bool find_value(struct mark *mark, const struct mark taken[], size_t count)
+{
+	mark->value = 0;
+	for (int i = 0; i < MARK_TRIES; i++) {
+		mark->value = (mark->value - mark->mask) & mark->mask;
+		if (!mark->value)
+			return false;
+		if (is_free(mark, taken, count))
+			return true;
+	}
+	return false;
+}
+
+bool intercept_free_mark(const struct mark *like, const struct mark taken[], size_t count,
+			 struct mark *unused)
+{
+	*unused = *like;
+	if (find_value(unused, taken, count))
+		return true;
+	for (size_t i = 0; i < count; i++) {
+		unused->mask = taken[i].mask;
+		if (find_value(unused, taken, count))
+			return true;
+	}
+	*unused = *like;
+	return false;
 }
 
 static bool same_prefix(const struct cidr *a, const struct cidr *b, unsigned length)

@@ -195,4 +195,9 @@ bool intercept_wants(const struct intercept *spec, sa_family_t family);
 /* Could a packet carry both marks at once? */
 bool intercept_marks_clash(const struct mark *a, const struct mark *b);
 
+/* A mark that clashes with none of those taken, under like's mask or else under one of theirs. False:
+ * none found, and *unused is *like. */
+bool intercept_free_mark(const struct mark *like, const struct mark taken[], size_t count,
+			 struct mark *unused);
+
 #endif

@@ -156,8 +156,39 @@ static void check_marks(void)
 		CHECK(intercept_marks_clash(&pairs[i].a, &pairs[i].b) == pairs[i].clash);
 }
 
+static void check_free_marks(void)
+{
+	static const struct {
+		struct mark like, taken[3], free; /* free 0: none */
+	} cases[] = {
+		{ { 1, 0xff }, { { 1, 0xff }, { 2, 0xff }, { 3, 0xff } }, { 4, 0xff } },
+		/* Values stand where the mask's bits are, with holes or not. */
+		{ { 0x10000, 0xff0000 }, { { 0x10000, 0xff0000 } }, { 0x20000, 0xff0000 } },
+		{ { 1, 0x5 }, { { 1, 0x5 }, { 4, 0x5 } }, { 5, 0x5 } },
+		/* Under a mask without bits of the others' no value is free: under theirs. */
+		{ { 0x100, 0xff00 }, { { 1, 0xff }, { 2, 0xff } }, { 3, 0xff } },
+		/* A single bit has a single value. */
+		{ { 1, 1 }, { { 1, 1 } }, { 0, 0 } },
+		{ { 0, UINT32_MAX }, { { 0, 0x80000000 } }, { 0x80000000, 0x80000000 } },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct mark *taken = cases[i].taken;
+		struct mark free = { 0 };
+		size_t count = 0;
+
+		while (count < 3 && taken[count].mask)
+			count++;
+		CHECK(intercept_free_mark(&cases[i].like, taken, count, &free) ==
+		      !!cases[i].free.mask);
+		if (cases[i].free.mask)
+			CHECK(free.value == cases[i].free.value && free.mask == cases[i].free.mask);
+	}
+}
+
 int main(void)
 {
+	check_free_marks();
 	check_overlaps();
 	check_matches();
 	check_canonical();

@@ -75,13 +75,12 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 	bool as_upstream = carries(step->mark, &spec->upstream_mark);
 	struct intercept changed = *spec;
 	struct mark *mark = as_upstream ? &changed.upstream_mark : &changed.mark;
+	const struct mark taken[] = { { step->mark, UINT32_MAX }, spec->mark, spec->upstream_mark };
 	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX], text[QUANTITY_MARK_MAX];
 
 	if (!as_upstream && !carries(step->mark, &spec->mark))
 		return;
-	while (carries(step->mark, mark) || intercept_marks_clash(mark, &spec->mark) ||
-	       intercept_marks_clash(mark, &spec->upstream_mark))
-		mark->value += mark->mask & -mark->mask;
+	intercept_free_mark(mark, taken, sizeof(taken) / sizeof(*taken), mark);
 	context_report(x, severity_of(step),
 		       "our rules take packets with that mark for ones that they have seen, or "
 		       "for a relay's own, and let them pass by the proxy",

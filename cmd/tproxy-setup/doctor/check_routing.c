@@ -11,10 +11,15 @@
 /* --- rules and routes of others --------------------------------------------------------------- */
 
 /* One family's rules against the specification's numbers. */
+/* Marks of others' rules that are looked at, for a proposal. */
+#define MARKS_MAX 128
+
 struct scan {
 	struct doctor_context *x;
 	sa_family_t family;
-	uint32_t taken; /* bits: values of the mark's lowest 32 that others use */
+	struct mark
+		taken[MARKS_MAX]; /* of any rule that looks at bits of our mark, and both of ours */
+	size_t count;
 };
 
 static const char *ip_of(sa_family_t family)
@@ -22,36 +27,19 @@ static const char *ip_of(sa_family_t family)
 	return family == AF_INET ? "ip" : "ip -6";
 }
 
-/* Another value under the same mask that no rule of others and no mark of ours has. */
-static struct mark free_mark(const struct intercept *spec, uint32_t taken)
+/* Does a rule for one mark catch packets that carry just the other? */
+static bool catches(const struct mark *a, const struct mark *b)
 {
-	struct mark mark = spec->mark;
-
-	for (uint32_t value = 1; value < 32; value++) {
-		mark.value = value << __builtin_ctz(mark.mask);
-		if (!(mark.value & ~mark.mask) && !(taken >> value & 1) &&
-		    !intercept_marks_clash(&mark, &spec->mark) &&
-		    !intercept_marks_clash(&mark, &spec->upstream_mark))
-			break;
-	}
-	return mark;
+	return a->mask & b->mask && intercept_marks_clash(a, b);
 }
 
 static int note_mark(const struct route_rule *rule, void *context)
 {
 	struct scan *scan = context;
-	uint32_t value = (rule->mark.value & scan->x->spec->mark.mask) >>
-			 __builtin_ctz(scan->x->spec->mark.mask);
 
-	if (rule->mark.mask && value < 32)
-		scan->taken |= 1U << value;
+	if (rule->mark.mask & scan->x->spec->mark.mask && scan->count < MARKS_MAX)
+		scan->taken[scan->count++] = rule->mark;
 	return 0;
-}
-
-/* Does a rule for one mark catch packets that carry just the other? */
-static bool catches(const struct mark *a, const struct mark *b)
-{
-	return a->mask & b->mask && intercept_marks_clash(a, b);
 }
 
 static int judge_rule(const struct route_rule *rule, void *context)
@@ -64,7 +52,7 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
-	changed.mark = free_mark(spec, scan->taken);
+	intercept_free_mark(&spec->mark, scan->taken, scan->count, &changed.mark);
 	context_report(scan->x, DOCTOR_FAIL,
 		       "one mark cannot say two things: packets of one of the two go the "
 		       "other's way",
@@ -107,13 +95,17 @@ void check_routing_conflicts(struct doctor_context *x)
 {
 	static const sa_family_t families[] = { AF_INET, AF_INET6 };
 
-	for (int i = 0; i < 2; i++) {
-		struct scan scan = { x, families[i], 0 };
+	struct scan scan = { .x = x,
+			     .taken = { x->spec->mark, x->spec->upstream_mark },
+			     .count = 2 };
 
+	for (int i = 0; i < 2; i++)
+		route_each_rule(x->kernel->route, families[i], note_mark, &scan, NULL);
+	for (int i = 0; i < 2; i++) {
 		if (!intercept_wants(x->spec, families[i]))
 			continue;
+		scan.family = families[i];
 		check_table(x, families[i]);
-		route_each_rule(x->kernel->route, families[i], note_mark, &scan, NULL);
 		route_each_rule(x->kernel->route, families[i], judge_rule, &scan, NULL);
 	}
 	context_ok(x, "table %u, preference %u and the mark are ours alone", x->spec->table,
