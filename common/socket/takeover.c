@@ -22,8 +22,8 @@ struct search {
 	struct failure *why;
 };
 
-/* Has the descriptor become another since /proc was read? A socket's file belongs to whom sock_diag names
- * (sock_i_uid()), so that what was examined and what is taken are of the same user. */
+/* Has the descriptor become another since /proc was read? A socket's file belongs to whom sock_diag
+ * names (sock_i_uid()), so that what was examined and what is taken are of the same user. */
 static bool is_still(int fd, uint32_t inode)
 {
 	struct stat st;

@@ -20,14 +20,15 @@
 
 /*
  * May the endpoints be shared with whoever listens there already? Only if each of those sockets belongs
- * to our effective uid (the kernel's own rule for SO_REUSEPORT groups: a socket keeps the uid that created it,
- * whatever its process becomes) and is transparent already, or ours need not be (options->redirect).
- * wanted->protocol says whether of TCP or UDP. Returns 0, also when nobody listens, or -1 with *why.
+ * to our effective uid (the kernel's own rule for SO_REUSEPORT groups: a socket keeps the uid that
+ * created it, whatever its process becomes) and is transparent already, or ours need not be
+ * (options->redirect). wanted->protocol says whether of TCP or UDP. Returns 0, also when nobody
+ * listens, or -1 with *why.
  */
 int takeover_check(const struct listeners *wanted, const struct transparent_listen_options *options,
 		   struct failure *why);
 
-/* Is the endpoint in use because one of our own programs serves it, which takeover_check() would let us share? */
+/* Is an endpoint in use because one of our own programs serves it, and may it be shared? */
 bool takeover_would_help(const struct listeners *wanted,
 			 const struct transparent_listen_options *options);
 
