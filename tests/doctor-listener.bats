@@ -40,7 +40,7 @@ has_listeners() {
 	assert_failure 7
 	finds fail listener 'nobody listens at 127.0.0.1:3129'
 	finds fail listener 'nobody listens at \[::1\]:3129'
-	assert_equal "$(fix_of listener)" "tproxy-relay '127.0.0.1:3129'"
+	assert_equal "$(fix_of listener)" 'tproxy-relay 127.0.0.1:3129'
 	relay
 	works
 	works "$WEB6"
@@ -95,7 +95,7 @@ has_listeners() {
 	on proxy tproxy-setup up -q -4 --to 127.0.0.1:3129 -p 80
 	fails
 	finds fail listener-group 'perl \(pid [0-9]+\), one of 1 listeners at 127.0.0.1:3129, is not transparent'
-	assert_equal "$(fix_of listener-group)" "tproxy-listen --pass '127.0.0.1:3129' -- perl"
+	assert_equal "$(fix_of listener-group)" -
 	stop opaque KILL || :
 	bg relay proxy tproxy-listen -4 --pass 127.0.0.1:3129 -- tproxy-relay -4 --log events
 	wait_listen proxy 127.0.0.1:3129

@@ -133,7 +133,7 @@ state() {
 	on proxy ip rule del pref 100
 	run on proxy tproxy-setup doctor -q -H -o check,fix --name web
 	assert_failure 1
-	assert_line "routing              tproxy-setup up --name web --to 3129 --iif 'toclient' --port 80,443,8000-8100 --not-dst 10.0.0.0/8 --mark 0x10/0xf0"
+	assert_line "routing              tproxy-setup up --name web --to 3129 --iif toclient --port 80,443,8000-8100 --not-dst 10.0.0.0/8 --mark 0x10/0xf0"
 	on proxy bash -c "$(on proxy tproxy-setup doctor -q -H -o check,fix --name web | sed -n 's/^routing *tp/tp/p')"
 	run on proxy tproxy-setup status --name web
 	assert_success

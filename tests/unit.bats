@@ -23,8 +23,6 @@ unit_test() {
 @test "plain: what may be shown on a terminal" { unit_test plain; }
 @test "record: text, NDJSON" { unit_test record; }
 @test "record_stream: a writer that never blocks" { unit_test record_stream; }
-@test "record: text, NDJSON, a writer that never blocks" { unit_test record; }
-@test "plain: what may be shown on a terminal" { unit_test plain; }
 @test "shell: words that stay words, commands whole or not at all" { unit_test shell; }
 @test "match: CIDR[:PORTS]" { unit_test match; }
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }

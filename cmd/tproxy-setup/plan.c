@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/plan.h"
 
+#include "base/shell.h"
 #include "intercept/nft_text.h"
 #include "net/route.h"
 #include <errno.h>
@@ -60,6 +61,9 @@ static int check_iptables(const struct intercept *spec, struct failure *why)
 {
 	if (strlen(spec->name) + strlen("tproxy__") + STAGE_MAX > CHAIN_MAX)
 		return refuse("name", "too long for the name of a chain", why);
+	for (unsigned i = 0; i < spec->devices; i++)
+		if (spec->device[i][strlen(spec->device[i]) - 1] == '+')
+			return refuse("iif", "a name that ends with + is a wildcard there", why);
 	if (spec->udp)
 		return refuse("udp", "xt_socket would also take what is for unconnected sockets",
 			      why);
@@ -222,6 +226,15 @@ static void put_last_stage(FILE *out, const struct tools *t, const struct interc
 		quantity_format_mark(&spec->mark, mark));
 }
 
+/* iptables' wildcard is +. */
+static const char *iptables_device(const char *pattern, char buf[IFNAMSIZ])
+{
+	snprintf(buf, IFNAMSIZ, "%s", pattern);
+	if (*buf && buf[strlen(buf) - 1] == '*')
+		buf[strlen(buf) - 1] = '+';
+	return buf;
+}
+
 /* The chains from the last to the first: each jumps to one that is there already. */
 static void put_interception(FILE *out, const struct tools *t, const struct intercept *spec)
 {
@@ -233,12 +246,11 @@ static void put_interception(FILE *out, const struct tools *t, const struct inte
 	put_mark_return(out, t, spec, &spec->mark);
 	put_mark_return(out, t, spec, &spec->upstream_mark);
 	for (unsigned i = 0; i < spec->devices; i++) {
-		size_t length = strcspn(spec->device[i], "*");
+		char device[IFNAMSIZ], word[SHELL_WORD_MAX];
 
-		/* iptables' wildcard is +. */
 		put_append(out, t, spec, "");
-		fprintf(out, " -i '%.*s%s' -g tproxy_%s_port\n", (int)length, spec->device[i],
-			spec->device[i][length] ? "+" : "", spec->name);
+		shell_quote(iptables_device(spec->device[i], device), word, sizeof(word));
+		fprintf(out, " -i %s -g tproxy_%s_port\n", word, spec->name);
 	}
 	if (!spec->devices) {
 		put_append(out, t, spec, "");
@@ -269,20 +281,41 @@ int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
 
 /* --- systemd ---------------------------------------------------------------------------------- */
 
-/* An argument as systemd reads it: quoted if need be, % and $ doubled (systemd.service(5)). */
-static void put_argument(FILE *out, const char *text)
+/* A character between systemd's double quotes: % and $ are doubled, what would end the line is \x0a
+ * (systemd.service(5), systemd.syntax(7)). */
+static void put_quoted(FILE *out, unsigned char c)
 {
-	bool quoted = !*text || text[strcspn(text, " \t\"'\\;")];
+	if (c < ' ' || c >= 0x7f)
+		fprintf(out, "\\x%02x", c);
+	else if (c == '%' || c == '$')
+		fprintf(out, "%c%c", c, c);
+	else if (c == '"' || c == '\\')
+		fprintf(out, "\\%c", c);
+	else
+		fputc(c, out);
+}
 
-	fputs(quoted ? " \"" : " ", out);
+/* A word as systemd reads it, quoted if need be. */
+static void put_word(FILE *out, const char *text)
+{
+	bool quoted = !*text;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+		quoted |= *p <= ' ' || *p >= 0x7f || strchr("\"'\\;", *p);
+	fputs(quoted ? "\"" : "", out);
+	for (; *text; text++)
+		put_quoted(out, (unsigned char)*text);
+	fputs(quoted ? "\"" : "", out);
+}
+
+/* Words that are quoted for sh: systemd reads them as sh does, but for % and $. */
+static void put_words(FILE *out, const char *text)
+{
 	for (; *text; text++) {
 		if (*text == '%' || *text == '$')
 			fputc(*text, out);
-		else if (*text == '"' || *text == '\\')
-			fputc('\\', out);
 		fputc(*text, out);
 	}
-	fputs(quoted ? "\"" : "", out);
 }
 
 /* What neither needs is taken away. The rest is for netlink, sockets and /proc. */
@@ -306,12 +339,26 @@ static const char hardening[] = "NoNewPrivileges=yes\n"
 				"SystemCallFilter=@system-service\n"
 				"UMask=0077\n";
 
+/* `KEY=PROGRAM COMMAND OPTIONS`. */
+static void put_exec(FILE *out, const char *key, const char *program, const char *command,
+		     const char *options)
+{
+	fprintf(out, "%s=", key);
+	put_word(out, program);
+	fprintf(out, " %s ", command);
+	put_words(out, options);
+}
+
 /* The rules live as long as the relay; the supervisor outlives the first signal, to drain. */
 static void put_run(FILE *out, const char *program, const char *options, char **command)
 {
-	fprintf(out, "Type=notify\nNotifyAccess=main\nExecStart=%s run -q %s --", program, options);
-	for (; *command; command++)
-		put_argument(out, *command);
+	fputs("Type=notify\nNotifyAccess=main\n", out);
+	put_exec(out, "ExecStart", program, "run -q", options);
+	fputs(" --", out);
+	for (; *command; command++) {
+		fputc(' ', out);
+		put_word(out, *command);
+	}
 	fputs("\nKillMode=mixed\nTimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\n"
 	      "LimitNOFILE=1048576\n"
 	      "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SETUID "
@@ -322,12 +369,14 @@ static void put_run(FILE *out, const char *program, const char *options, char **
 static void put_up(FILE *out, const struct intercept *spec, const char *program,
 		   const char *options)
 {
-	fprintf(out,
-		"Type=oneshot\nRemainAfterExit=yes\n"
-		"ExecStart=%s up -q %s\nExecReload=%s up -q %s\n"
-		"ExecStop=%s down --name %s --drain 30s\nTimeoutStopSec=60\n"
-		"CapabilityBoundingSet=CAP_NET_ADMIN\n",
-		program, options, program, options, program, spec->name);
+	char stop[64 + INTERCEPT_NAME_MAX];
+
+	snprintf(stop, sizeof(stop), "--name %s --drain 30s", spec->name);
+	fputs("Type=oneshot\nRemainAfterExit=yes\n", out);
+	put_exec(out, "ExecStart", program, "up -q", options);
+	put_exec(out, "\nExecReload", program, "up -q", options);
+	put_exec(out, "\nExecStop", program, "down", stop);
+	fputs("\nTimeoutStopSec=60\nCapabilityBoundingSet=CAP_NET_ADMIN\n", out);
 }
 
 int plan_systemd(const struct intercept *spec, const char *program, char **command, FILE *out,
@@ -335,8 +384,7 @@ int plan_systemd(const struct intercept *spec, const char *program, char **comma
 {
 	char options[8192];
 
-	intercept_options(spec, options, sizeof(options));
-	if (strstr(options, "..."))
+	if (!*intercept_options(spec, options, sizeof(options)))
 		return report_refuse(why, "plan --format systemd: a list is too long for a command "
 					  "line; use `nft` and `ip`");
 	fprintf(out,

@@ -2,6 +2,9 @@
 #include "intercept/intercept.h"
 
 #include "base/defaults.h"
+#include "base/plain.h"
+#include "base/shell.h"
+#include "net/link.h"
 #include <ctype.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -108,26 +111,35 @@ int intercept_set_to(struct intercept *spec, const char *text, struct failure *w
 	return err;
 }
 
-/* dev_valid_name() of the kernel, without what nft's quoting cannot carry. */
-static bool valid_device(const char *text)
+/* What the kernel allows and nft can quote, in rules and in the comment that keeps the specification. */
+static int check_device(const char *text, struct failure *why)
 {
-	size_t length = strlen(text), star = strcspn(text, "*");
+	char name[IFNAMSIZ + 1];
+	size_t star = strcspn(text, "*"), length;
 
-	if (!length || length >= IFNAMSIZ || star + 1 < length || !strcmp(text, "*"))
-		return false;
-	for (const char *c = text; *c; c++)
-		if (!isgraph((unsigned char)*c) || strchr("/:\"\\,", *c))
-			return false;
-	return strcmp(text, ".") && strcmp(text, "..");
+	snprintf(name, sizeof(name), "%.*s", (int)(text[star] && !text[star + 1] ? star : IFNAMSIZ),
+		 text);
+	if (!link_valid_name(name) || strchr(name, '*') || strlen(text) >= IFNAMSIZ)
+		return report_refuse(
+			why,
+			"no interface can be called that (up to %d characters, none of "
+			"them blank, / or :; a * at its end stands for all that begin "
+			"so)",
+			IFNAMSIZ - 1);
+	if (strchr(name, ','))
+		return report_refuse(why, "one name: give --iif again for the next");
+	for (const unsigned char *p = (unsigned char *)name; *p; p += length) {
+		length = plain_length(p);
+		if (!length || !plain_may_show(p, length) || strchr("\"\\", *p))
+			return report_refuse(why, "a name that nft cannot quote");
+	}
+	return 0;
 }
 
 int intercept_add_device(struct intercept *spec, const char *text, struct failure *why)
 {
-	if (!valid_device(text))
-		return report_refuse(why,
-				     "not an interface name (up to %d characters, with a * "
-				     "at its end for all that begin so)",
-				     IFNAMSIZ - 1);
+	if (check_device(text, why))
+		return -1;
 	for (unsigned i = 0; i < spec->devices; i++)
 		if (!strcmp(spec->device[i], text))
 			return 0;
@@ -694,65 +706,73 @@ const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT
 
 /* --- as options ------------------------------------------------------------------------------- */
 
-static void put_to(struct text *text, const struct intercept *spec)
+/* ` --name VALUE`, or ` --name` alone. */
+static void add_option(struct shell_command *c, const char *name, const char *value)
+{
+	shell_add(c, "%s--%s", c->used ? " " : "", name);
+	if (value)
+		shell_word(c, value);
+}
+
+static void add_to(struct shell_command *c, const struct intercept *spec)
 {
 	const struct endpoint *four = &spec->to4, *six = &spec->to6;
 	const struct endpoint *each[] = { four, six };
 	char buf[ENDPOINT_TEXT_MAX];
 
 	if (spec->ipv4 != spec->ipv6)
-		put(text, " %s", spec->ipv4 ? "-4" : "-6");
-	if (four->port == six->port && endpoint_is_loopback(four) && endpoint_is_loopback(six)) {
-		put(text, " --to %u", four->port);
-		return;
-	}
-	if (four->port == six->port && endpoint_is_any(four) && endpoint_is_any(six)) {
-		put(text, " --to '*:%u'", four->port);
+		shell_word(c, spec->ipv4 ? "-4" : "-6");
+	snprintf(buf, sizeof(buf), endpoint_is_any(four) ? "*:%u" : "%u", four->port);
+	if (four->port == six->port && ((endpoint_is_loopback(four) && endpoint_is_loopback(six)) ||
+					(endpoint_is_any(four) && endpoint_is_any(six)))) {
+		add_option(c, "to", buf);
 		return;
 	}
 	for (int i = 0; i < 2; i++)
 		if (endpoint_is_set(each[i]))
-			put(text, " --to '%s'", endpoint_format(each[i], buf));
+			add_option(c, "to", endpoint_format(each[i], buf));
 }
 
-static void put_choice(struct text *text, const char *option, const char *words, int value,
+static void add_choice(struct shell_command *c, const char *option, const char *words, int value,
 		       int usual)
 {
 	char buf[16];
 
 	if (value != usual)
-		put(text, " --%s %s", option, word(words, value, buf));
+		add_option(c, option, word(words, value, buf));
 }
 
-static void put_mark_option(struct text *text, const char *option, const struct mark *mark,
-			    const struct mark *usual)
+static void add_mark(struct shell_command *c, const char *option, const struct mark *mark,
+		     const struct mark *usual)
 {
 	char buf[QUANTITY_MARK_MAX];
 
 	if (mark->value != usual->value || mark->mask != usual->mask)
-		put(text, " --%s %s", option, quantity_format_mark(mark, buf));
+		add_option(c, option, quantity_format_mark(mark, buf));
 }
 
-static void put_number_option(struct text *text, const char *option, uint32_t value, uint32_t usual)
+static void add_number_option(struct shell_command *c, const char *option, uint32_t value,
+			      uint32_t usual)
 {
 	if (value != usual)
-		put(text, " --%s %u", option, value);
+		shell_add(c, " --%s %u", option, value);
 }
 
-static void put_how(struct text *text, const struct intercept *spec, const struct intercept *usual)
+static void add_how(struct shell_command *c, const struct intercept *spec,
+		    const struct intercept *usual)
 {
-	put_choice(text, "no-listener", INTERCEPT_NO_LISTENER_WORDS, spec->no_listener,
+	add_choice(c, "no-listener", INTERCEPT_NO_LISTENER_WORDS, spec->no_listener,
 		   usual->no_listener);
-	put_choice(text, "midstream", INTERCEPT_MIDSTREAM_WORDS, spec->midstream, usual->midstream);
-	put_choice(text, "conntrack", INTERCEPT_CONNTRACK_WORDS, spec->conntrack, usual->conntrack);
-	put_mark_option(text, "mark", &spec->mark, &usual->mark);
-	put_mark_option(text, "upstream-mark", &spec->upstream_mark, &usual->upstream_mark);
-	put_number_option(text, "table", spec->table, usual->table);
-	put_number_option(text, "pref", spec->pref, usual->pref);
-	put_number_option(text, "ct-zone", spec->ct_zone, usual->ct_zone);
+	add_choice(c, "midstream", INTERCEPT_MIDSTREAM_WORDS, spec->midstream, usual->midstream);
+	add_choice(c, "conntrack", INTERCEPT_CONNTRACK_WORDS, spec->conntrack, usual->conntrack);
+	add_mark(c, "mark", &spec->mark, &usual->mark);
+	add_mark(c, "upstream-mark", &spec->upstream_mark, &usual->upstream_mark);
+	add_number_option(c, "table", spec->table, usual->table);
+	add_number_option(c, "pref", spec->pref, usual->pref);
+	add_number_option(c, "ct-zone", spec->ct_zone, usual->ct_zone);
 }
 
-static void put_owner_options(struct text *text, const struct intercept *spec)
+static void add_owners(struct shell_command *c, const struct intercept *spec)
 {
 	char words[INTERCEPT_TEXT_MAX], *rest = words, *token;
 	struct text owners = { words, sizeof(words), 0 };
@@ -761,44 +781,54 @@ static void put_owner_options(struct text *text, const struct intercept *spec)
 	words[0] = '\0';
 	put_owners(&owners, spec);
 	while ((token = strsep(&rest, " "))) {
-		size_t key = strcspn(token, "=");
+		char *value = strchr(token, '=');
 
-		if (*token)
-			put(text, " --%.*s %s", (int)key, token, token + key + 1);
+		if (!value)
+			continue;
+		*value++ = '\0';
+		add_option(c, token, value);
+	}
+}
+
+static void add_lists(struct shell_command *c, const struct intercept *spec)
+{
+	char list[INTERCEPT_TEXT_MAX];
+
+	for (int id = 0; id < INTERCEPT_LISTS; id++) {
+		if (!*intercept_list_text(spec, id, list, sizeof(list)))
+			continue;
+		add_option(c, intercept_lists[id].name, list);
+		if (strstr(list, "..."))
+			shell_give_up(c);
 	}
 }
 
 const char *intercept_options(const struct intercept *spec, char *buf, size_t size)
 {
-	struct text text = { buf, size, 0 };
+	struct shell_command c = shell_command(buf, size);
 	struct intercept usual;
-	char list[256], mark[QUANTITY_MARK_MAX];
+	char mark[QUANTITY_MARK_MAX];
 
 	intercept_init(&usual);
-	*buf = '\0';
 	if (strcmp(spec->name, usual.name))
-		put(&text, " --name %s", spec->name);
-	put_to(&text, spec);
+		add_option(&c, "name", spec->name);
+	add_to(&c, spec);
 	for (unsigned i = 0; i < spec->devices; i++)
-		put(&text, " --iif '%s'", spec->device[i]);
-	for (int id = 0; id < INTERCEPT_LISTS; id++)
-		if (*intercept_list_text(spec, id, list, sizeof(list)))
-			put(&text, " --%s %s", intercept_lists[id].name, list);
+		add_option(&c, "iif", spec->device[i]);
+	add_lists(&c, spec);
 	for (unsigned i = 0; i < spec->not_marks; i++)
-		put(&text, " --not-mark %s", quantity_format_mark(&spec->not_mark[i], mark));
+		add_option(&c, "not-mark", quantity_format_mark(&spec->not_mark[i], mark));
 	if (spec->include_own)
-		put(&text, " --include-own");
+		add_option(&c, "include-own", NULL);
 	if (spec->local)
-		put(&text, " --local");
-	put_owner_options(&text, spec);
+		add_option(&c, "local", NULL);
+	add_owners(&c, spec);
 	if (spec->udp)
-		put(&text, spec->tcp ? " -t -u" : " -u");
+		shell_add(&c, spec->tcp ? " -t -u" : " -u");
 	if (spec->divert_only)
-		put(&text, " --divert-only");
-	put_how(&text, spec, &usual);
+		add_option(&c, "divert-only", NULL);
+	add_how(&c, spec, &usual);
 	intercept_free(&usual);
-	/* Each option came with a blank before it. */
-	memmove(buf, buf + (*buf == ' '), strlen(buf + (*buf == ' ')) + 1);
 	return buf;
 }
 

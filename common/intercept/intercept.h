@@ -154,7 +154,7 @@ const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT
 
 /*
  * The options that make up this specification, without those that are as by default: what to type
- * after `tproxy-setup up`. The lists must be there; what does not fit is cut at `...`. Returns buf.
+ * after `tproxy-setup up`, quoted for sh. The lists must be there; "" if not all fits. Returns buf.
  */
 const char *intercept_options(const struct intercept *spec, char *buf, size_t size);
 

@@ -9,6 +9,14 @@
 #include <stdio.h>
 #include <string.h>
 
+bool link_valid_name(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length && length < IFNAMSIZ && !name[strcspn(name, "/:% \t\n\v\f\r\xa0")] &&
+	       strcmp(name, ".") && strcmp(name, "..");
+}
+
 struct visit {
 	link_visitor *visit;
 	void *context;

@@ -27,4 +27,11 @@ int link_each(link_visitor *visit, void *context, struct failure *why);
 /* The interface of that index. Returns 1, 0 when there is none, -1 with *why. */
 int link_find(unsigned index, struct link *out, struct failure *why);
 
+/*
+ * May an interface be called that? The kernel's own rule: dev_valid_name(), whose isspace() takes 0xa0
+ * for a blank, and __dev_alloc_name(), which takes % for the beginning of a pattern. So a name may hold
+ * quotes, semicolons, commands for a terminal and what is no UTF-8.
+ */
+bool link_valid_name(const char *name);
+
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/shell.h"
 #include "firewall/packet_path.h"
 #include "firewall/xtables.h"
+#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,35 +26,59 @@ static const char *tool_of(const struct firewall_chain *chain)
 	return four ? "iptables-nft" : "ip6tables-nft";
 }
 
+/* A name that nft reads as one (string in its scanner.l); the kernel takes any. */
+static bool is_nft_name(const char *name)
+{
+	if (!isalpha((unsigned char)*name) && *name != '_' && *name != '.')
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("/-_.", *name))
+			return false;
+	return true;
+}
+
+/* `iptables-nft -t filter -I INPUT` (true), or `nft insert rule inet filter input` (false). */
+static bool begin_rule(struct shell_command *c, const struct firewall_chain *chain,
+		       const char *option, const char *verb)
+{
+	if (chain->iptables) {
+		shell_add(c, "%s -t", tool_of(chain));
+		shell_word(c, chain->table);
+		shell_word(c, option);
+		shell_word(c, chain->name);
+		return true;
+	}
+	if (!is_nft_name(chain->table) || !is_nft_name(chain->name))
+		shell_give_up(c);
+	shell_add(c, "nft %s rule %s %s %s", verb, chain->family, chain->table, chain->name);
+	return false;
+}
+
 /* The command that lets packets with this mark past that base chain. */
 static void mend_by_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
 			   size_t size)
 {
-	const struct firewall_chain *base = step->base;
+	struct shell_command c = shell_command(fix, size);
 
-	if (base->iptables)
-		snprintf(fix, size, "%s -t %s -I %s -m mark --mark 0x%x/0x%x -j ACCEPT",
-			 tool_of(base), base->table, base->name, mark->value, mark->mask);
+	if (begin_rule(&c, step->base, "-I", "insert"))
+		shell_add(&c, " -m mark --mark 0x%x/0x%x -j ACCEPT", mark->value, mark->mask);
 	else
-		snprintf(fix, size, "nft 'insert rule %s %s %s meta mark & 0x%x == 0x%x accept'",
-			 base->family, base->table, base->name, mark->mask, mark->value);
+		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
 }
 
 /* The command that removes that rule. */
 static void mend_by_delete(const struct rule_eval_step *step, char *fix, size_t size)
 {
-	const struct firewall_chain *c = step->chain;
+	struct shell_command c = shell_command(fix, size);
 	unsigned position = 0;
 
-	while (position < c->rules && c->rule[position] != step->rule)
+	while (position < step->chain->rules && step->chain->rule[position] != step->rule)
 		position++;
-	if (c->iptables)
-		snprintf(fix, size, "%s -t %s -D %s %u", tool_of(c), c->table, c->name,
-			 position + 1);
+	if (begin_rule(&c, step->chain, "-D", "delete"))
+		shell_add(&c, " %u", position + 1);
 	else
-		snprintf(fix, size, "nft delete rule %s %s %s handle %lld", c->family, c->table,
-			 c->name,
-			 (long long)json_integer_value(json_object_get(step->rule, "handle")));
+		shell_add(&c, " handle %lld",
+			  (long long)json_integer_value(json_object_get(step->rule, "handle")));
 }
 
 static const char *place_of(struct doctor_context *x, const struct rule_eval_step *step,
@@ -235,20 +261,17 @@ void check_firewall_input(struct doctor_context *x)
 static void judge_output(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
-	const struct firewall_chain *base = at->step.base;
+	struct shell_command c;
 	char fix[CONTEXT_FIX_MAX];
 
 	if (at->step.event != RULE_EVAL_DROPPED ||
 	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY))
 		return;
-	if (base->iptables)
-		snprintf(fix, sizeof(fix),
-			 "%s -t %s -I %s -m addrtype ! --src-type LOCAL -j ACCEPT", tool_of(base),
-			 base->table, base->name);
+	c = shell_command(fix, sizeof(fix));
+	if (begin_rule(&c, at->step.base, "-I", "insert"))
+		shell_add(&c, " -m addrtype '!' --src-type LOCAL -j ACCEPT");
 	else
-		snprintf(fix, sizeof(fix),
-			 "nft 'insert rule %s %s %s fib saddr type != local accept'", base->family,
-			 base->table, base->name);
+		shell_add(&c, " 'fib saddr type != local accept'");
 	report_drop(
 		x, at,
 		"what a proxy sends in a client's or a server's name goes through OUTPUT with a "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/shell.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,8 +103,13 @@ void check_kernel_loopback(struct doctor_context *x)
 	struct link lo = { 0 };
 
 	if (link_find(if_nametoindex("lo"), &lo, NULL) != 1 || !lo.up) {
-		snprintf(fix, sizeof(fix), "ip link set lo up%s%s", x->installed ? " && " : "",
-			 x->installed ? context_up(x->spec, up) : "");
+		struct shell_command c = shell_command(fix, sizeof(fix));
+
+		shell_add(&c, "ip link set lo up");
+		if (x->installed)
+			shell_add(&c, " && %s", context_up(x->spec, up));
+		if (x->installed && !*up)
+			shell_give_up(&c);
 		context_report(x, DOCTOR_FAIL,
 			       "the route that delivers intercepted packets goes by lo; that of "
 			       "IPv6 was deleted as lo went down, and does not come back with it",
@@ -133,8 +139,10 @@ void check_kernel_ipv6(struct doctor_context *x)
 							 .port = changed.to4.port,
 							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
-		snprintf(fix, sizeof(fix), "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s",
-			 context_up(&changed, up));
+		fix[0] = '\0';
+		if (*context_up(&changed, up))
+			snprintf(fix, sizeof(fix),
+				 "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s", up);
 		context_report(x, DOCTOR_FAIL,
 			       "IPv6 packets cannot be delivered to lo: those of clients pass by "
 			       "the proxy",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/shell.h"
 #include "net/listening.h"
 #include <netinet/in.h>
 #include <stdio.h>
@@ -60,13 +61,11 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 static void report_none(struct doctor_context *x, int protocol, const struct endpoint *to)
 {
 	char text[ENDPOINT_TEXT_MAX], fix[160];
+	struct shell_command c = shell_command(fix, sizeof(fix));
 	bool udp = protocol == IPPROTO_UDP;
 
-	snprintf(fix, sizeof(fix), "tproxy-relay %s'%s'",
-		 !udp		? ""
-		 : x->spec->tcp ? "-t -u "
-				: "-u ",
-		 endpoint_format(to, text));
+	shell_add(&c, "tproxy-relay%s", !udp ? "" : x->spec->tcp ? " -t -u" : " -u");
+	shell_word(&c, endpoint_format(to, text));
 	context_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s%s", text,
 		       udp ? " (UDP)" : "");
 }
@@ -132,18 +131,16 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 	static const char shared[] =
 		"each listener of the group gets its share of the "
 		"connections, and the kernel delivers to transparent ones only";
+	/* No command: a process calls itself what it likes, and would then be run as whoever mends. */
 	static const char alone[] =
 		"the kernel delivers to transparent sockets only: the program "
 		"must set IP_TRANSPARENT (haproxy: bind ... transparent), or be "
-		"given its sockets by tproxy-listen --pass";
-	char text[ENDPOINT_TEXT_MAX], fix[160];
+		"started with its sockets by tproxy-listen --pass, if it takes LISTEN_FDS";
+	char text[ENDPOINT_TEXT_MAX], fix[32] = "";
 
 	endpoint_format(&l->socket.local, text);
 	if (members > 1 && l->pid)
 		snprintf(fix, sizeof(fix), "kill %ld", l->pid);
-	else
-		snprintf(fix, sizeof(fix), "tproxy-listen --pass '%s' -- %s", text,
-			 l->pid ? l->program : "PROGRAM");
 	context_report(x, DOCTOR_FAIL, members > 1 ? shared : alone, fix,
 		       "%s, one of %u listeners at %s, is not transparent", l->owner, members,
 		       text);
@@ -183,6 +180,7 @@ void check_listener_mark(struct doctor_context *x)
 {
 	const struct mark *mark = &x->spec->mark;
 	char text[QUANTITY_MARK_MAX], fix[160], at[ENDPOINT_TEXT_MAX];
+	struct shell_command c;
 
 	for (unsigned i = 0; i < x->listeners; i++) {
 		const struct sockdiag_socket *s = &x->listener[i].socket;
@@ -190,9 +188,10 @@ void check_listener_mark(struct doctor_context *x)
 		if (!x->listener[i].matches || !s->has_mark || !s->mark ||
 		    (s->mark & mark->mask) != mark->value)
 			continue;
-		snprintf(fix, sizeof(fix), "tproxy-relay --upstream-mark %s '%s'",
-			 quantity_format_mark(&x->spec->upstream_mark, text),
-			 endpoint_format(&s->local, at));
+		c = shell_command(fix, sizeof(fix));
+		shell_add(&c, "tproxy-relay --upstream-mark %s",
+			  quantity_format_mark(&x->spec->upstream_mark, text));
+		shell_word(&c, endpoint_format(&s->local, at));
 		context_report(x, DOCTOR_FAIL,
 			       "what its connections send carries that mark, too, and is routed "
 			       "back to this host: clients never get an answer",

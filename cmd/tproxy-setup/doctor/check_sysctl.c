@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/shell.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,21 +22,25 @@ static long effective(const char *device, const char *setting)
 /* `sysctl -w net.ipv4.conf.all.x=0 ...` that grows. */
 struct mend {
 	char text[CONTEXT_FIX_MAX];
+	struct shell_command command; /* in text, once there is something to set */
 };
 
 static void mend_add(struct mend *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void mend_add(struct mend *m, const char *format, ...)
 {
-	size_t used = strlen(m->text);
 	char setting[96];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(setting, sizeof(setting), format, ap);
 	va_end(ap);
-	if (!strstr(m->text, setting))
-		snprintf(m->text + used, sizeof(m->text) - used, "%s%s", used ? " " : "sysctl -w ",
-			 setting);
+	if (strstr(m->text, setting))
+		return;
+	if (!m->command.at) {
+		m->command = shell_command(m->text, sizeof(m->text));
+		shell_add(&m->command, "sysctl -w");
+	}
+	shell_word(&m->command, setting);
 }
 
 /* Set it for an interface. sysctl(8) wants a slash for a dot in it. */
@@ -95,7 +100,7 @@ static bool kernel_refuses(struct doctor_context *x, const struct packet_path_fl
 
 static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 	char where[120];
 
 	mend_off(&mend, device, "src_valid_mark");
@@ -148,7 +153,7 @@ void check_sysctl_src_valid_mark(struct doctor_context *x)
 const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
 				     char buf[CONTEXT_FIX_MAX])
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 	char device[IFNAMSIZ] = "all";
 
 	(void)x;
@@ -183,7 +188,7 @@ static unsigned long count_filtered(void)
 static void report_rp_filter(struct doctor_context *x, enum doctor_severity severity,
 			     const char *device, const char *seen)
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 	char where[120];
 
 	mend_device(&mend, device, "rp_filter", 2);
@@ -247,7 +252,7 @@ void check_sysctl_fwmark_accept(struct doctor_context *x)
 
 void check_sysctl_fwmark_reflect(struct doctor_context *x)
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 
 	if (x->spec->ipv4 && context_sysctl(0, "net/ipv4/fwmark_reflect") == 1)
 		mend_add(&mend, "net.ipv4.fwmark_reflect=0");
@@ -277,7 +282,7 @@ static bool wants_loopback(const struct intercept *spec)
 
 void check_sysctl_route_localnet(struct doctor_context *x)
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 	char where[120] = "";
 
 	if (!wants_loopback(x->spec) || !x->spec->include_own) {
@@ -299,7 +304,7 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 
 void check_sysctl_forwarding(struct doctor_context *x)
 {
-	struct mend mend = { "" };
+	struct mend mend = { .text = "" };
 
 	if (x->spec->ipv4 && !context_sysctl(1, "net/ipv4/ip_forward"))
 		mend_add(&mend, "net.ipv4.ip_forward=1");

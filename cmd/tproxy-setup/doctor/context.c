@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/context.h"
 
+#include "base/shell.h"
 #include "net/listening.h"
 #include <errno.h>
 #include <ifaddrs.h>
@@ -76,10 +77,11 @@ long context_sysctl(long otherwise, const char *path, ...)
 
 const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX])
 {
-	char options[CONTEXT_FIX_MAX - 32];
+	struct shell_command c = shell_command(buf, CONTEXT_FIX_MAX);
+	char options[CONTEXT_FIX_MAX];
 
-	snprintf(buf, CONTEXT_FIX_MAX, "tproxy-setup up %s",
-		 intercept_options(spec, options, sizeof(options)));
+	if (*intercept_options(spec, options, sizeof(options)))
+		shell_add(&c, "tproxy-setup up %s", options);
 	return buf;
 }
 
@@ -330,7 +332,6 @@ static void describe_owner(struct context_listener *l, struct sockowner_list *ow
 
 	if (owner) {
 		l->pid = owner->pid;
-		snprintf(l->program, sizeof(l->program), "%s", owner->name);
 		snprintf(l->owner, sizeof(l->owner), "%s (pid %ld)", owner->name, l->pid);
 	} else {
 		snprintf(l->owner, sizeof(l->owner), "a process of uid %u", l->socket.uid);

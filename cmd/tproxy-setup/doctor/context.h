@@ -32,7 +32,6 @@ struct context_listener {
 	bool matches;		/* it is at the address that they deliver to */
 	struct endpoint missed; /* else: where they deliver to */
 	long pid;		/* 0: unknown */
-	char program[SOCKOWNER_NAME_MAX];
 	char owner[48]; /* `nginx (pid 123)`, `a process of uid 33` */
 };
 
@@ -79,7 +78,8 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 /* Longest command that mends something, and its end. */
 #define CONTEXT_FIX_MAX 512
 
-/* `tproxy-setup up` with the options that make up the specification. Returns buf. */
+/* `tproxy-setup up` with the options that make up the specification, for sh; "" when they are too long
+ * for a fix. Returns buf. */
 const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX]);
 
 /* The address that this host uses towards that one; false when it has no way there. */
