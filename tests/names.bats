@@ -12,6 +12,8 @@ load lib/lab
 
 setup() {
 	lab_up
+	# What would be run, if it were.
+	HOSTILE="x;touch $OUT/H"
 	TERMINAL=$'a\e[31m\xc2\x9bm\xff\n'
 }
 
@@ -64,6 +66,48 @@ fixes() {
 		echo "fix: $fix" >&2
 		(cd "$OUT" && on proxy timeout --foreground 5 sh -c "$fix") >/dev/null 2>&1 || :
 	done < <(jq -r '.fix // empty' "$OUT/findings")
+}
+
+@test "doctor: no name of a process is part of a command, and none is a command to the terminal" {
+	local name
+	for name in "$HOSTILE" '$(touch H)' "';touch H;'" "$TERMINAL" reboot; do
+		named "$name" 127.0.0.1 ::1
+		on proxy tproxy-setup up -q --to 3129 --port 80
+		fixes
+		assert [ -s "$OUT/findings" ]
+		# The listener's: other findings have commands.
+		run jq -r 'select(.check == "listener-group") | .fix // empty' "$OUT/findings"
+		refute_output
+		on proxy tproxy-setup doctor -v >"$OUT/text" 2>&1 || :
+		harmless <"$OUT/text"
+		harmless <"$OUT/findings"
+		stop named KILL || :
+		on proxy tproxy-setup down -q
+	done
+	# The control is a name with nothing in it.
+	assert_line_in text 'reboot \(pid [0-9]+\), one of 1 listeners at'
+}
+
+@test "every table, message and JSON record shows a hostile name and sends none to the terminal" {
+	local program name=$TERMINAL
+	named "$name" 127.0.0.1 ::1
+	interface $'b\e[7m'
+	for program in 'tproxy-inspect sockets -a -o +prog,pid' 'tproxy-inspect sockets -a --json' 'tproxy-relay 3129' \
+		'tproxy-listen 3129' 'tproxy-relay --takeover 3129' 'tproxy-setup status --to 3129 --port 80' \
+		'tproxy-setup doctor --to 3129 --port 80' 'tproxy-setup doctor --to 3129 --port 80 --json' \
+		'tproxy-inspect explain 192.0.2.2:4000 198.51.100.2:80' "tproxy-inspect fd $(pid_of named):3"; do
+		# shellcheck disable=SC2086 # words
+		on proxy timeout --foreground 10 $program >"$OUT/said" 2>&1 || :
+		assert [ -s "$OUT/said" ]
+		harmless <"$OUT/said"
+	done
+	# It is there, as four digits for each byte that may not be shown.
+	run on proxy tproxy-relay 3129
+	assert_output --partial 'a\033[31m\302\233m\377\012 (pid'
+	run on proxy tproxy-inspect sockets -aH -o prog --local 127.0.0.1:3129
+	assert_output 'a\033[31m\302\233m\377\012'
+	run on proxy tproxy-inspect sockets -a --json --local 127.0.0.1:3129
+	assert_output --partial '"prog":"a\u001b[31m\u009bm\ufffd\u000a"'
 }
 
 @test "what is wrong with an argument is said with the argument made harmless" {
@@ -148,6 +192,9 @@ parsed() {
 	on proxy iptables -t mangle -N "t';touch\${IFS}H;'"
 	on proxy iptables -t mangle -A "t';touch\${IFS}H;'" -p tcp --dport 80 -j TPROXY --on-port 3130 --tproxy-mark 0x40/0x40
 	on proxy iptables -t mangle -A PREROUTING -j "t';touch\${IFS}H;'"
+	# A table has the commands as they are, to be copied.
+	run on proxy tproxy-setup doctor -q -H -o check,fix
+	assert_output --partial "iptables-nft -t mangle -D 't'\\'';touch\${IFS}H;'\\''' 1"
 	fixes
 	run jq -r '.fix // empty' "$OUT/findings"
 	assert_output --partial "iptables-nft -t mangle -D 't'\\'';touch\${IFS}H;'\\''' 1"

@@ -5,7 +5,7 @@
  * A record is a value per field; a line is made of it by printing the fields one after the other into
  * a bounded buffer. Text is columns separated by blanks, so every byte of a value that would end a
  * column (or a line) is written as \ooo, as /proc does; only prose in the last column keeps its
- * blanks. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
+ * blanks and backslashes. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
  */
 #include "base/record.h"
 
@@ -267,20 +267,21 @@ static void put_number(struct line *l, enum kind kind, uint64_t n)
 		put_decimal(l, n);
 }
 
-/* Can the byte at p, or the sequence of that length there, stand in a column as it is? */
-static bool is_plain(const unsigned char *p, size_t length, bool keep_blanks)
+/* Can the byte at p, or the sequence of that length there, stand in a column as it is? In prose a
+ * backslash is one: there are commands to be copied. */
+static bool is_plain(const unsigned char *p, size_t length, bool prose)
 {
 	if (*p == ' ' || *p == '\\')
-		return *p == ' ' && keep_blanks;
+		return prose;
 	return length && plain_may_show(p, length);
 }
 
 /* A value as one column: \ooo for what would break it up, or would be a command to a terminal. */
-static void put_column(struct line *l, const char *text, bool keep_blanks)
+static void put_column(struct line *l, const char *text, bool prose)
 {
 	for (const unsigned char *p = (const unsigned char *)text; *p;) {
 		size_t length = plain_length(p);
-		bool plain = is_plain(p, length, keep_blanks);
+		bool plain = is_plain(p, length, prose);
 
 		for (length = length ? length : 1; length; length--, p++)
 			if (plain)
