@@ -8,28 +8,38 @@
 #include "net/netns.h"
 #include "net/sockdiag.h"
 #include "tproxy-inspect/fd.h"
+#include "tproxy-inspect/kill.h"
 #include "tproxy-inspect/origdst.h"
+#include "tproxy-inspect/pairs.h"
 #include "tproxy-inspect/sockets.h"
 #include <stdio.h>
 #include <string.h>
 
-enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST };
+enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST, COMMAND_PAIRS, COMMAND_KILL };
 #define SOCKETS (1 << COMMAND_SOCKETS)
+#define PAIRS	(1 << COMMAND_PAIRS)
+#define KILL	(1 << COMMAND_KILL)
+#define ALL	(SOCKETS | KILL)
+#define FILTER	(SOCKETS | PAIRS | KILL)
 
 static const struct option_command commands[] = {
 	{ "sockets", "sockets with both endpoints, transparent flag, mark, owner" },
 	{ "fd", "all about one socket: FD (an inherited one), or PID:FD" },
 	{ "origdst", "original destination of the connection whose socket here\n"
 		     "has the ends LOCAL and PEER; - reads pairs from stdin" },
+	{ "pairs", "the two halves of each relayed connection, joined" },
+	{ "kill", "end the connections that match with a reset, both halves of\n"
+		  "relayed ones" },
 	{ 0 },
 };
 
 #define SELECT(name, letter, arg, help, set, member) \
-	OPTION_OF(SOCKETS, name, letter, arg, help, set, struct config, member)
+	OPTION_OF(FILTER, name, letter, arg, help, set, struct config, member)
 
 static const struct option_spec options[] = {
-	OPTION_HEADING("Which sockets (sockets):"),
-	SELECT("all", 'a', NULL, "also those that are not transparent", option_flag, filter.all),
+	OPTION_HEADING("Which sockets (sockets, pairs, kill):"),
+	OPTION_OF(ALL, "all", 'a', NULL, "also those that are not transparent", option_flag,
+		  struct config, filter.all),
 	SELECT("transparent", 0, NULL, "transparent ones only (the default)", option_flag,
 	       filter.transparent),
 	SELECT("state", 0, "LIST", "in one of these states, as ss(8) names them (any)",
@@ -43,6 +53,10 @@ static const struct option_spec options[] = {
 	OPTION("netns", 0, "NAME|PID", "in that network namespace", option_text, struct config,
 	       netns),
 	OPTIONS_TCP_UDP(struct config, common),
+	OPTION_OF(PAIRS, "stuck", 0, NULL, "only those that some side holds up", option_flag,
+		  struct config, stuck),
+	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be ended, and end nothing",
+		  option_flag, struct config, dry_run),
 	OPTION_HEADING("Output:"),
 	RECORD_TABLE_OPTIONS(struct config, style),
 	OPTIONS_COMMON(struct config, common),
@@ -61,7 +75,9 @@ static const struct options_program program = {
 	.summary = "Show the endpoints of sockets: peer, original destination, flags, mark, owner.",
 	.usage = "tproxy-inspect [sockets] [OPTION...]\n"
 		 "tproxy-inspect fd [OPTION...] FD | PID:FD\n"
-		 "tproxy-inspect origdst [OPTION...] LOCAL PEER | -",
+		 "tproxy-inspect origdst [OPTION...] LOCAL PEER | -\n"
+		 "tproxy-inspect pairs [OPTION...]\n"
+		 "tproxy-inspect kill [OPTION...]",
 	.commands = commands,
 	.default_command = COMMAND_SOCKETS,
 	.options = options,
@@ -78,6 +94,8 @@ static const struct {
 } runs[] = {
 	[COMMAND_SOCKETS] = { sockets_run, 0, 0, NULL },
 	[COMMAND_FD] = { fd_run, 1, 1, "fd: which one? FD or PID:FD" },
+	[COMMAND_PAIRS] = { pairs_run, 0, 0, "pairs: takes no operand" },
+	[COMMAND_KILL] = { kill_run, 0, 0, "kill: takes no operand; options say which sockets" },
 	[COMMAND_ORIGDST] = { origdst_run, 1, 2, "origdst: needs LOCAL and PEER, or -" },
 };
 

@@ -17,6 +17,8 @@ struct config {
 	struct record_style style;
 	struct filter filter;
 	const char *netns;
+	bool stuck;   /* pairs */
+	bool dry_run; /* kill */
 };
 
 #endif

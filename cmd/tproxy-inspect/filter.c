@@ -6,10 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sockets that are bound and no more are listed as UNCONN, and asked for by a number of their own
- * (TCP_BOUND_INACTIVE, since Linux 6.8). */
-#define BOUND_INACTIVE 13
-
 /* ---- options ---- */
 
 /* `established,listening` or `ESTAB,LISTEN`; accumulates. */
@@ -32,7 +28,7 @@ int filter_set_states(void *field, const char *arg, const struct option_spec *se
 					     name);
 		*states |= 1u << state;
 		if (state == TCP_CLOSE)
-			*states |= 1u << BOUND_INACTIVE;
+			*states |= SOCKDIAG_BOUND_INACTIVE;
 		p += length;
 		if (!*p)
 			return 0;
@@ -60,6 +56,11 @@ void filter_free(struct filter *filter)
 {
 	match_list_free(&filter->local);
 	match_list_free(&filter->peer);
+}
+
+bool filter_is_narrow(const struct filter *f)
+{
+	return f->local.count || f->peer.count || f->by_mark || f->states || f->pid || f->prog;
 }
 
 /* ---- selecting ---- */
@@ -97,25 +98,33 @@ struct visit {
 };
 
 /* The socket has an owner that could be told (TIME-WAIT and SYN-RECV have none), and we do not see him. */
-static void note_hidden(struct visit *v, const struct sockdiag_socket *s,
+static void note_hidden(struct filter_walk *walk, const struct filter *f,
+			const struct sockdiag_socket *s, const struct sockowner_list *owners,
 			const struct sockowner *owner)
 {
-	if (v->owners && !owner && s->inode && sockowner_hidden(v->owners))
-		v->walk->owners_hidden = true;
+	if (owners && !owner && s->inode && sockowner_hidden(owners))
+		walk->owners_hidden = true;
 	if (!s->has_mark && s->transparent != SOCKDIAG_UNKNOWN)
-		v->walk->marks_hidden |= v->walk->mark || v->filter->by_mark;
+		walk->marks_hidden |= walk->mark || f->by_mark;
+}
+
+bool filter_has(const struct filter *f, struct filter_walk *walk, const struct sockdiag_socket *s,
+		const struct sockowner_list *owners)
+{
+	const struct sockowner *owner = owners ? sockowner_find(owners, s->inode) : NULL;
+
+	note_hidden(walk, f, s, owners, owner);
+	return is_selected(f, s) && (owner || (!f->pid && !f->prog));
 }
 
 static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct visit *v = context;
-	const struct sockowner *owner = v->owners ? sockowner_find(v->owners, s->inode) : NULL;
 
-	note_hidden(v, s, owner);
-	if (!is_selected(v->filter, s) || (!owner && (v->filter->pid || v->filter->prog)))
+	if (!filter_has(v->filter, v->walk, s, v->owners))
 		return 0;
 	v->walk->count++;
-	return v->visit(s, owner, v->context);
+	return v->visit(s, v->owners ? sockowner_find(v->owners, s->inode) : NULL, v->context);
 }
 
 /* An AF_INET6 socket may have IPv4 endpoints, so that one family alone is asked for where no IPv4 is wanted. */
@@ -145,17 +154,19 @@ static int dump_protocols(struct visit *v, struct sockdiag *diag, const struct s
 	return result;
 }
 
-static int read_owners(struct visit *v, struct failure *why)
+int filter_owners(const struct filter *filter, const struct filter_walk *filter_walk,
+		  struct sockowner_list **owners, struct failure *why)
 {
 	const struct sockowner_filter whose = {
-		.pid = (pid_t)v->filter->pid,
-		.name = v->filter->prog,
+		.pid = (pid_t)filter->pid,
+		.name = filter->prog,
 	};
 
-	if (!v->walk->owners && !whose.pid && !whose.name)
+	*owners = NULL;
+	if (!filter_walk->owners && !whose.pid && !whose.name)
 		return 0;
-	v->owners = sockowner_read(&whose, why);
-	return v->owners ? 0 : -1;
+	*owners = sockowner_read(&whose, why);
+	return *owners ? 0 : -1;
 }
 
 /* Without CAP_NET_ADMIN the kernel filters by no mark, and tells none. */
@@ -193,7 +204,7 @@ int filter_each(const struct filter *filter, struct filter_walk *filter_walk,
 {
 	struct visit v = { filter, filter_walk, NULL, visitor, context };
 	struct sockdiag *diag = sockdiag_open(why);
-	int result = diag ? read_owners(&v, why) : -1;
+	int result = diag ? filter_owners(filter, filter_walk, &v.owners, why) : -1;
 
 	if (!result)
 		result = walk(&v, diag, why);

@@ -34,6 +34,9 @@ option_setter filter_set_mark, filter_set_states;
 void filter_settle(struct filter *filter, const struct options_common *common);
 void filter_free(struct filter *filter);
 
+/* Was any of --local, --peer, --state, --mark, --pid and --prog given? */
+bool filter_is_narrow(const struct filter *filter);
+
 /* What is wanted of each socket beside what was asked for, and what rights did not let us see. */
 struct filter_walk {
 	bool owners, info, mark;	  /* in: see struct sockdiag_socket for info */
@@ -49,6 +52,16 @@ typedef int filter_visitor(const struct sockdiag_socket *s, const struct sockown
 /* Visit each socket that is selected. 0, the visitor's non-zero return, or -1 with *why. */
 int filter_each(const struct filter *filter, struct filter_walk *walk, filter_visitor *visit,
 		void *context, struct failure *why);
+
+/*
+ * The same in parts, for sockets that come another way. filter_owners() reads who holds what, if that is asked
+ * for (else *owners is NULL; the caller frees it); 0, or -1 with *why. filter_has() tells whether that socket
+ * is one of them.
+ */
+int filter_owners(const struct filter *filter, const struct filter_walk *walk,
+		  struct sockowner_list **owners, struct failure *why);
+bool filter_has(const struct filter *filter, struct filter_walk *walk,
+		const struct sockdiag_socket *s, const struct sockowner_list *owners);
 
 /* Say once, as a notice, what rights did not let us see. */
 void filter_tell_hidden(const struct filter_walk *walk);

@@ -73,6 +73,18 @@ static const struct field {
 	[RECORD_BYTES] = { "bytes", KIND_NUMBER, 10 },
 	[RECORD_WHY] = { "why", KIND_PROSE, 30 },
 	[RECORD_UNIQUE_ID] = { "unique_id", KIND_TEXT, 19 },
+	[RECORD_UPSTREAM_STATE] = { "upstream_state", KIND_TEXT, 14 },
+	[RECORD_RECV_Q] = { "recv_q", KIND_NUMBER, 7 },
+	[RECORD_SEND_Q] = { "send_q", KIND_NUMBER, 7 },
+	[RECORD_UPSTREAM_RECV_Q] = { "upstream_recv_q", KIND_NUMBER, 15 },
+	[RECORD_UPSTREAM_SEND_Q] = { "upstream_send_q", KIND_NUMBER, 15 },
+	[RECORD_RTT_MS] = { "rtt_ms", KIND_DURATION, 8 },
+	[RECORD_UPSTREAM_RTT_MS] = { "upstream_rtt_ms", KIND_DURATION, 15 },
+	[RECORD_RETRANS] = { "retrans", KIND_NUMBER, 7 },
+	[RECORD_UPSTREAM_RETRANS] = { "upstream_retrans", KIND_NUMBER, 16 },
+	[RECORD_IDLE_MS] = { "idle_ms", KIND_DURATION, 9 },
+	[RECORD_PAIRED_BY] = { "paired_by", KIND_TEXT, 9 },
+	[RECORD_STUCK] = { "stuck", KIND_TEXT, 5 },
 };
 
 static_assert(RECORD_FIELDS <= 64, "record.present has a bit per field");
@@ -140,10 +152,16 @@ void record_time_now(struct record *r)
 	set_present(r, RECORD_TIME, true);
 }
 
+void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds)
+{
+	assert(fields[f].kind == KIND_DURATION);
+	r->value[f].number = microseconds;
+	set_present(r, f, true);
+}
+
 void record_duration(struct record *r, uint64_t microseconds)
 {
-	r->value[RECORD_DURATION_MS].number = microseconds;
-	set_present(r, RECORD_DURATION_MS, true);
+	record_microseconds(r, RECORD_DURATION_MS, microseconds);
 }
 
 static bool is_present(const struct record *r, enum record_field f)

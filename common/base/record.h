@@ -61,6 +61,18 @@ enum record_field {
 	RECORD_BYTES,	  /* number: bytes of a counter */
 	RECORD_WHY,	  /* prose: why a finding matters */
 	RECORD_UNIQUE_ID, /* text: UNIQUE_ID of a PROXY header */
+	RECORD_UPSTREAM_STATE,	/* text */
+	RECORD_RECV_Q,		/* number: bytes that wait for the program to read them */
+	RECORD_SEND_Q,		/* number: bytes that the peer has not acknowledged */
+	RECORD_UPSTREAM_RECV_Q, /* the same of the upstream leg */
+	RECORD_UPSTREAM_SEND_Q,
+	RECORD_RTT_MS, /* milliseconds with three decimals */
+	RECORD_UPSTREAM_RTT_MS,
+	RECORD_RETRANS, /* number: segments that were sent again */
+	RECORD_UPSTREAM_RETRANS,
+	RECORD_IDLE_MS,	  /* milliseconds with three decimals */
+	RECORD_PAIRED_BY, /* text: `relay`, `guessed` */
+	RECORD_STUCK,	  /* text: which side holds a connection up; a closed list */
 	RECORD_FIELDS
 };
 
@@ -88,9 +100,10 @@ void record_endpoint(struct record *r, enum record_field f, const struct endpoin
 void record_any_endpoint(struct record *r, enum record_field f, uint16_t port);
 void record_mark(struct record *r, enum record_field f, const struct mark *mark);
 
-/* RECORD_TIME := now (wall clock). Set duration with record_duration(), in microseconds. */
+/* RECORD_TIME := now (wall clock). RECORD_DURATION_MS in microseconds, and the other fields of its kind. */
 void record_time_now(struct record *r);
 void record_duration(struct record *r, uint64_t microseconds);
+void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds);
 
 /* The columns of a text table: field numbers, and how many. */
 struct record_columns {

@@ -45,6 +45,10 @@ struct sockdiag_socket {
 		tcp; /* of a TCP socket that was looked up, or dumped with `info`; else zeroed */
 };
 
+/* Sockets that are bound and no more are listed as UNCONN, and asked for by a state of their own
+ * (TCPF_BOUND_INACTIVE, since Linux 6.8). */
+#define SOCKDIAG_BOUND_INACTIVE (1u << 13)
+
 /* What to dump. */
 struct sockdiag_filter {
 	int family;	 /* AF_UNSPEC: both */

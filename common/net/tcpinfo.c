@@ -59,6 +59,11 @@ static uint64_t not_payload(const struct tcp_info *info, enum tcpinfo_opener ope
 	return flags < info->tcpi_bytes_acked ? flags : info->tcpi_bytes_acked;
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpinfo *out)
 {
 	struct tcp_info info = { 0 };
@@ -68,6 +73,11 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 		.state = info.tcpi_state,
 		.bytes_in = info.tcpi_bytes_received,
 		.opener = find_opener(&info, queued),
+		.rtt_us = info.tcpi_rtt,
+		.retransmits = info.tcpi_total_retrans,
+		.unanswered = (uint32_t)info.tcpi_retransmits + info.tcpi_probes,
+		.idle_ms = least(info.tcpi_last_data_sent, info.tcpi_last_data_recv),
+		.window_closed = info.tcpi_probes || (queued && !info.tcpi_snd_wnd),
 	};
 	out->bytes_out = info.tcpi_bytes_acked - not_payload(&info, out->opener);
 }

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/kill.h"
+
+#include "tproxy-inspect/pairing.h"
+#include "tproxy-inspect/socket_record.h"
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const enum record_field kill_columns[] = {
+	RECORD_EVENT, RECORD_PROTO, RECORD_STATE, RECORD_LOCAL,
+	RECORD_PEER,  RECORD_PID,   RECORD_PROG,  RECORD_REASON,
+};
+#define MORE                                                                                \
+	(RECORD_BIT(RECORD_TRANSPARENT) | RECORD_BIT(RECORD_MARK) | RECORD_BIT(RECORD_FD) | \
+	 RECORD_BIT(RECORD_COOKIE) | RECORD_BIT(RECORD_IIF))
+
+struct victim {
+	struct sockdiag_socket socket;
+	struct sockowner owner; /* pid 0: not known */
+};
+
+/* What is to be ended, and how it went. */
+struct killing {
+	const struct config *config;
+	struct filter filter;
+	struct record_table table;
+	struct victim *victim;
+	size_t count, room;
+	int told[8]; /* errno values that were explained */
+	bool failed;
+};
+
+static int add(struct killing *k, const struct sockdiag_socket *s, const struct sockowner *owner)
+{
+	if (k->count == k->room) {
+		size_t room = k->room ? 2 * k->room : 64;
+		struct victim *grown = realloc(k->victim, room * sizeof(*grown));
+
+		if (!grown)
+			return ENOMEM;
+		k->victim = grown;
+		k->room = room;
+	}
+	k->victim[k->count] = (struct victim){ .socket = *s };
+	if (owner)
+		k->victim[k->count].owner = *owner;
+	k->count++;
+	return 0;
+}
+
+static int collect(const struct sockdiag_socket *s, const struct sockowner *owner, void *context)
+{
+	return add(context, s, owner);
+}
+
+/* The other halves of what was collected. */
+static int collect_others(struct killing *k, struct failure *why)
+{
+	struct pairing *pairs = pairing_read(why);
+	size_t asked_for = k->count;
+	int err = 0;
+
+	if (!pairs)
+		return -1;
+	for (size_t i = 0; i < asked_for && !err; i++) {
+		const struct sockdiag_socket *other = pairing_other(pairs, &k->victim[i].socket);
+		const struct sockowner owner = k->victim[i].owner; /* the array may move */
+
+		if (other)
+			err = add(k, other, owner.pid ? &owner : NULL);
+	}
+	pairing_free(pairs);
+	return err ? report_fail(why, ENOMEM, "malloc", "list of connections") : 0;
+}
+
+static int compare_cookies(const void *one, const void *other)
+{
+	const struct victim *a = one, *b = other;
+
+	return (a->socket.cookie > b->socket.cookie) - (a->socket.cookie < b->socket.cookie);
+}
+
+/* Each of them once: the other half may have been asked for, too. */
+static void make_unique(struct killing *k)
+{
+	size_t kept = 0;
+
+	if (!k->count)
+		return;
+	qsort(k->victim, k->count, sizeof(*k->victim), compare_cookies);
+	for (size_t i = 0; i < k->count; i++)
+		if (!kept || compare_cookies(&k->victim[i], &k->victim[kept - 1]))
+			k->victim[kept++] = k->victim[i];
+	k->count = kept;
+}
+
+/* Say why something could not be ended, once for each reason. */
+static void explain(struct killing *k, const struct failure *why)
+{
+	for (size_t i = 0; i < sizeof(k->told) / sizeof(*k->told); i++) {
+		if (k->told[i] == why->err)
+			return;
+		if (k->told[i])
+			continue;
+		k->told[i] = why->err;
+		report_failure(why, STATUS_REFUSED);
+		return;
+	}
+}
+
+static const char *end(struct killing *k, struct sockdiag *diag, const struct sockdiag_socket *s,
+		       const char **reason)
+{
+	struct failure why = { 0 };
+
+	if (k->config->dry_run)
+		return "would-end";
+	if (!sockdiag_destroy(diag, s, &why))
+		return "ended";
+	if (why.err == ENOENT)
+		return "gone"; /* it has ended by itself meanwhile, as a relay's other half does */
+	if (why.err == EOPNOTSUPP)
+		report_hint(&why, "this kernel was built without CONFIG_INET_DIAG_DESTROY");
+	k->failed = true;
+	*reason = strerrorname_np(why.err);
+	explain(k, &why);
+	return "failed";
+}
+
+static void end_one(struct killing *k, struct sockdiag *diag, const struct victim *v)
+{
+	const char *reason = NULL, *event = end(k, diag, &v->socket, &reason);
+	char device[IF_NAMESIZE];
+	struct record r;
+
+	socket_record_fill(&r, &v->socket, device);
+	record_text(&r, RECORD_EVENT, event);
+	socket_record_owner(&r, v->owner.pid ? &v->owner : NULL);
+	record_text(&r, RECORD_REASON, reason);
+	record_table_put(&k->table, &r);
+}
+
+static int end_all(struct killing *k, struct failure *why)
+{
+	struct sockdiag *diag = sockdiag_open(why);
+
+	if (!diag)
+		return -1;
+	for (size_t i = 0; i < k->count; i++)
+		end_one(k, diag, &k->victim[i]);
+	sockdiag_close(diag);
+	return 0;
+}
+
+static int kill_all(struct killing *k, struct failure *why)
+{
+	struct filter_walk walk = { .owners = true, .info = true };
+	int err = filter_each(&k->filter, &walk, collect, k, why);
+
+	if (err > 0)
+		return report_fail(why, err, "malloc", "list of connections");
+	if (err || (k->count && collect_others(k, why)))
+		return -1;
+	make_unique(k);
+	if (end_all(k, why))
+		return -1;
+	if (walk.marks_hidden && k->filter.by_mark)
+		filter_tell_hidden(&walk);
+	return 0;
+}
+
+/* Listeners and unconnected sockets are ended only when they are asked for by their state. */
+static void spare_listeners(struct filter *f)
+{
+	if (!f->states)
+		f->states = ~(1u << TCP_LISTEN | 1u << TCP_CLOSE | SOCKDIAG_BOUND_INACTIVE);
+}
+
+int kill_run(const struct config *config, char **operands)
+{
+	struct killing k = { .config = config, .filter = config->filter };
+	struct failure why = { 0 };
+	int err;
+
+	if (!filter_is_narrow(&config->filter)) {
+		report_refuse(&why, "kill: which ones? At least one of --local, --peer, --state, "
+				    "--mark, --pid, --prog says so");
+		return report_failure(&why, STATUS_USAGE);
+	}
+	if (record_table_init(&k.table, &config->style, kill_columns,
+			      sizeof(kill_columns) / sizeof(*kill_columns), MORE, &why) < 0)
+		return report_failure(&why, STATUS_USAGE);
+	spare_listeners(&k.filter);
+	record_table_fit(&k.table);
+	err = kill_all(&k, &why);
+	record_table_end(&k.table);
+	free(k.victim);
+	if (err)
+		return report_failure(&why, why.err == ESRCH ? STATUS_NO : STATUS_REFUSED);
+	if (!k.count)
+		report_notice(config->filter.all
+				      ? "no connection matches"
+				      : "no transparent connection matches; -a means others, too");
+	return k.failed ? STATUS_REFUSED : k.count ? STATUS_DONE : STATUS_NO;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * The halves are in one array. Each way of guessing has a key that both halves of a connection share, made of
+ * the client's endpoint and the destination; a table of the keys counts the client halves and the upstream
+ * halves of each, and those that are alone on both sides belong together. Three passes over what is left,
+ * the most certain key first; each is linear.
+ */
+#include "tproxy-inspect/pairing.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* No payload for so long, and something waits: stuck. */
+#define STUCK_MS 5000
+
+enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_UPSTREAM };
+
+struct half {
+	struct sockdiag_socket socket;
+	enum role role;
+	enum pairing_by by;
+	struct half *other;
+};
+
+struct pairing {
+	struct half *half;
+	size_t count, room;
+	struct half **by_cookie; /* sorted */
+};
+
+/* ---- reading ---- */
+
+static enum role role_of(const struct sockdiag_socket *s)
+{
+	if (s->tcp.opener == OPENER_HERE || s->state == TCP_SYN_SENT)
+		return ROLE_UPSTREAM;
+	return s->tcp.opener == OPENER_PEER ? ROLE_CLIENT : ROLE_UNKNOWN;
+}
+
+static int add(const struct sockdiag_socket *s, void *context)
+{
+	struct pairing *p = context;
+
+	if (s->transparent != SOCKDIAG_YES || !s->peer.port)
+		return 0;
+	if (p->count == p->room) {
+		size_t room = p->room ? 2 * p->room : 256;
+		struct half *grown = realloc(p->half, room * sizeof(*grown));
+
+		if (!grown)
+			return 1;
+		p->half = grown;
+		p->room = room;
+	}
+	p->half[p->count++] = (struct half){ .socket = *s, .role = role_of(s) };
+	return 0;
+}
+
+static int read_halves(struct pairing *p, struct failure *why)
+{
+	const struct sockdiag_filter filter = {
+		.protocol = IPPROTO_TCP,
+		/* (A socket that was bound by hand still lists its peer when it was destroyed.) */
+		.states = ~(1u << TCP_LISTEN | 1u << TCP_CLOSE | 1u << TCP_TIME_WAIT |
+			    SOCKDIAG_BOUND_INACTIVE),
+		.mixed = true,
+		.info = true,
+	};
+	struct sockdiag *diag = sockdiag_open(why);
+	int result = diag ? sockdiag_dump(diag, &filter, add, p, why) : -1;
+
+	sockdiag_close(diag);
+	return result > 0 ? report_fail(why, ENOMEM, "malloc", "list of connections") : result;
+}
+
+/* ---- guessing ---- */
+
+/* What both halves of a connection have in common, if they are of one. */
+struct key {
+	struct endpoint client, destination;
+	uid_t uid;
+};
+
+enum pass { PASS_REVERSED, PASS_CLIENT, PASS_DESTINATION, PASSES };
+
+static struct key key_of(const struct half *h, enum pass pass)
+{
+	bool upstream = h->role == ROLE_UPSTREAM;
+	struct key key = {
+		.client = upstream ? h->socket.local : h->socket.peer,
+		.destination = upstream ? h->socket.peer : h->socket.local,
+		.uid = h->socket.uid,
+	};
+
+	if (pass == PASS_CLIENT)
+		key.destination = (struct endpoint){ 0 };
+	else if (pass == PASS_DESTINATION)
+		key.client.port = 0;
+	return key;
+}
+
+static bool same_key(const struct key *a, const struct key *b)
+{
+	return a->uid == b->uid && endpoint_equal(&a->client, &b->client) &&
+	       endpoint_equal(&a->destination, &b->destination);
+}
+
+/* Of one key: the last half of each role, and how many there are. */
+struct slot {
+	struct half *half[2];
+	unsigned count[2];
+};
+
+struct table {
+	struct slot *slot;
+	size_t mask;
+};
+
+static int make_table(struct table *t, size_t entries, struct failure *why)
+{
+	size_t size = 16;
+
+	while (size < 2 * entries)
+		size *= 2;
+	t->mask = size - 1;
+	t->slot = calloc(size, sizeof(*t->slot));
+	return t->slot ? 0 : report_fail(why, ENOMEM, "malloc", "table of connections");
+}
+
+static bool is_of(const struct slot *slot, const struct key *key, enum pass pass)
+{
+	struct key there = key_of(slot->count[0] ? slot->half[0] : slot->half[1], pass);
+
+	return same_key(&there, key);
+}
+
+/* The slot of that key, or the empty one where it belongs. */
+static struct slot *find_slot(const struct table *t, const struct key *key, enum pass pass)
+{
+	uint64_t hash = endpoint_hash(&key->client, 0) ^ endpoint_hash(&key->destination, key->uid);
+	size_t at = hash & t->mask;
+
+	while ((t->slot[at].count[0] || t->slot[at].count[1]) && !is_of(&t->slot[at], key, pass))
+		at = (at + 1) & t->mask;
+	return &t->slot[at];
+}
+
+static void enter(const struct table *t, struct half *h, enum pass pass)
+{
+	struct key key = key_of(h, pass);
+	struct slot *slot = find_slot(t, &key, pass);
+	int role = h->role == ROLE_UPSTREAM;
+
+	slot->half[role] = h;
+	slot->count[role]++;
+}
+
+static void join(struct half *a, struct half *b, enum pairing_by by)
+{
+	a->other = b;
+	b->other = a;
+	a->by = b->by = by;
+}
+
+/*
+ * Which side a busy connection's socket is on its numbers do not always tell. Its twin may know; if neither
+ * does, the destination's port is the lower one.
+ */
+static enum role settle_role(const struct table *t, const struct half *h)
+{
+	struct half as = *h;
+	struct key key;
+
+	as.role = ROLE_UPSTREAM;
+	key = key_of(&as, PASS_REVERSED);
+	if (find_slot(t, &key, PASS_REVERSED)->count[0])
+		return ROLE_UPSTREAM;
+	as.role = ROLE_CLIENT;
+	key = key_of(&as, PASS_REVERSED);
+	if (find_slot(t, &key, PASS_REVERSED)->count[1])
+		return ROLE_CLIENT;
+	return h->socket.local.port < h->socket.peer.port ? ROLE_CLIENT : ROLE_UPSTREAM;
+}
+
+static void enter_all(struct pairing *p, const struct table *t, enum pass pass)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (!p->half[i].other && p->half[i].role != ROLE_UNKNOWN)
+			enter(t, &p->half[i], pass);
+	for (size_t i = 0; i < p->count; i++)
+		if (p->half[i].role == ROLE_UNKNOWN) {
+			p->half[i].role = settle_role(t, &p->half[i]);
+			enter(t, &p->half[i], pass);
+		}
+}
+
+static int guess(struct pairing *p, enum pass pass, struct failure *why)
+{
+	struct table t;
+
+	if (make_table(&t, p->count, why))
+		return -1;
+	enter_all(p, &t, pass);
+	for (size_t i = 0; i <= t.mask; i++)
+		if (t.slot[i].count[0] == 1 && t.slot[i].count[1] == 1)
+			join(t.slot[i].half[0], t.slot[i].half[1], PAIRING_GUESSED);
+	free(t.slot);
+	return 0;
+}
+
+static int compare_cookies(const void *one, const void *other)
+{
+	const struct half *const *a = one, *const *b = other;
+	uint64_t x = (*a)->socket.cookie, y = (*b)->socket.cookie;
+
+	return (x > y) - (x < y);
+}
+
+static int sort_by_cookie(struct pairing *p, struct failure *why)
+{
+	p->by_cookie = calloc(p->count + 1, sizeof(struct half *));
+	if (!p->by_cookie)
+		return report_fail(why, ENOMEM, "malloc", "pairs");
+	for (size_t i = 0; i < p->count; i++)
+		p->by_cookie[i] = &p->half[i];
+	qsort(p->by_cookie, p->count, sizeof(struct half *), compare_cookies);
+	return 0;
+}
+
+struct pairing *pairing_read(struct failure *why)
+{
+	struct pairing *p = calloc(1, sizeof(*p));
+	int err = p ? 0 : report_fail(why, ENOMEM, "malloc", "pairs");
+
+	if (!err)
+		err = read_halves(p, why);
+	for (int pass = 0; !err && pass < PASSES; pass++)
+		err = guess(p, (enum pass)pass, why);
+	if (!err)
+		err = sort_by_cookie(p, why);
+	if (!err)
+		return p;
+	pairing_free(p);
+	return NULL;
+}
+
+void pairing_free(struct pairing *p)
+{
+	if (!p)
+		return;
+	free(p->by_cookie);
+	free(p->half);
+	free(p);
+}
+
+/* ---- what became of it ---- */
+
+int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < p->count && !result; i++) {
+		const struct half *h = &p->half[i];
+		bool upstream = h->role == ROLE_UPSTREAM;
+		const struct pairing_pair pair = {
+			.client = upstream ? NULL : &h->socket,
+			.upstream = upstream   ? &h->socket
+				    : h->other ? &h->other->socket
+					       : NULL,
+			.by = h->by,
+		};
+
+		/* A pair is told of once, by its client half. */
+		if (!upstream || !h->other)
+			result = visit(&pair, context);
+	}
+	return result;
+}
+
+const struct sockdiag_socket *pairing_other(const struct pairing *p,
+					    const struct sockdiag_socket *s)
+{
+	const struct half wanted = { .socket = { .cookie = s->cookie } };
+	const struct half *key = &wanted;
+	struct half **found = bsearch(&key, p->by_cookie, p->count, sizeof(struct half *),
+				      compare_cookies);
+
+	return found && (*found)->other ? &(*found)->other->socket : NULL;
+}
+
+static bool is_quiet(const struct sockdiag_socket *s)
+{
+	return !s || s->tcp.idle_ms >= STUCK_MS;
+}
+
+/* The peer does not acknowledge (`silent`), or does not read (`full`); NULL: neither. A retransmission is
+ * payload that was sent, so that a silent peer's connection is never idle for long. */
+static const char *held_by_peer(const struct sockdiag_socket *s, const char *silent,
+				const char *full)
+{
+	if (!s || (!s->wqueue && s->state != TCP_SYN_SENT))
+		return NULL;
+	if (s->tcp.window_closed)
+		return is_quiet(s) ? full : NULL;
+	return s->tcp.unanswered >= 3 || (s->tcp.unanswered && is_quiet(s)) ? silent : NULL;
+}
+
+/* Data waits to be read, and the other side could take it. */
+static bool is_left_lying(const struct sockdiag_socket *from, const struct sockdiag_socket *to)
+{
+	return from && from->rqueue && is_quiet(from) && (!to || (!to->wqueue && is_quiet(to)));
+}
+
+/* The peer has ended, everything was read, and the other side goes on. */
+static bool is_end_kept(const struct sockdiag_socket *from, const struct sockdiag_socket *to)
+{
+	return from && to && from->state == TCP_CLOSE_WAIT && !from->rqueue &&
+	       to->state == TCP_ESTABLISHED && !to->wqueue && is_quiet(from) && is_quiet(to);
+}
+
+const char *pairing_stuck(const struct pairing_pair *pair)
+{
+	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
+	const char *held = held_by_peer(u, "server-silent", "server-full");
+
+	if (!held)
+		held = held_by_peer(c, "client-silent", "client-full");
+	if (!held && (is_left_lying(c, u) || is_left_lying(u, c)))
+		held = "proxy";
+	if (!held && (is_end_kept(c, u) || is_end_kept(u, c)))
+		held = "end";
+	return held;
+}

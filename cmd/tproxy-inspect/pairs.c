@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/pairs.h"
+
+#include "net/sockowner.h"
+#include "tproxy-inspect/pairing.h"
+#include "tproxy-inspect/socket_record.h"
+
+static const enum record_field pair_columns[] = {
+	RECORD_CLIENT,	 RECORD_ORIGDST,	RECORD_STATE,		RECORD_RECV_Q,
+	RECORD_SEND_Q,	 RECORD_UPSTREAM_STATE, RECORD_UPSTREAM_RECV_Q, RECORD_UPSTREAM_SEND_Q,
+	RECORD_BYTES_UP, RECORD_BYTES_DOWN,	RECORD_IDLE_MS,		RECORD_PAIRED_BY,
+	RECORD_STUCK,
+};
+#define MORE                                                                                     \
+	(RECORD_BIT(RECORD_PROTO) | RECORD_BIT(RECORD_UPSTREAM_LOCAL) |                          \
+	 RECORD_BIT(RECORD_UPSTREAM) | RECORD_BIT(RECORD_RTT_MS) |                               \
+	 RECORD_BIT(RECORD_UPSTREAM_RTT_MS) | RECORD_BIT(RECORD_RETRANS) |                       \
+	 RECORD_BIT(RECORD_UPSTREAM_RETRANS) | RECORD_BIT(RECORD_COOKIE) |                       \
+	 RECORD_BIT(RECORD_UPSTREAM_COOKIE) | RECORD_BIT(RECORD_PID) | RECORD_BIT(RECORD_PROG) | \
+	 RECORD_BIT(RECORD_MARK))
+
+/* One showing. */
+struct showing {
+	const struct config *config;
+	struct filter filter;
+	struct record_table table;
+	struct filter_walk walk;
+	struct sockowner_list *owners;
+};
+
+static void put_client(struct record *r, const struct sockdiag_socket *s)
+{
+	record_endpoint(r, RECORD_CLIENT, &s->peer);
+	record_endpoint(r, RECORD_ORIGDST, &s->local);
+	record_text(r, RECORD_STATE, sockdiag_state_name(s->state));
+	record_number(r, RECORD_RECV_Q, s->rqueue);
+	record_number(r, RECORD_SEND_Q, s->wqueue);
+	record_microseconds(r, RECORD_RTT_MS, s->tcp.rtt_us);
+	record_number(r, RECORD_RETRANS, s->tcp.retransmits);
+	record_number(r, RECORD_BYTES_UP, s->tcp.bytes_in);
+	record_number(r, RECORD_BYTES_DOWN, s->tcp.bytes_out);
+	record_number(r, RECORD_COOKIE, s->cookie);
+}
+
+static void put_upstream(struct record *r, const struct sockdiag_socket *s)
+{
+	record_endpoint(r, RECORD_UPSTREAM_LOCAL, &s->local);
+	record_endpoint(r, RECORD_UPSTREAM, &s->peer);
+	record_text(r, RECORD_UPSTREAM_STATE, sockdiag_state_name(s->state));
+	record_number(r, RECORD_UPSTREAM_RECV_Q, s->rqueue);
+	record_number(r, RECORD_UPSTREAM_SEND_Q, s->wqueue);
+	record_microseconds(r, RECORD_UPSTREAM_RTT_MS, s->tcp.rtt_us);
+	record_number(r, RECORD_UPSTREAM_RETRANS, s->tcp.retransmits);
+	record_number(r, RECORD_UPSTREAM_COOKIE, s->cookie);
+}
+
+/* Since payload moved on either side. */
+static uint64_t idle_us(const struct pairing_pair *pair)
+{
+	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
+	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
+
+	return (uint64_t)(client < upstream ? client : upstream) * 1000;
+}
+
+static void put_pair(struct showing *w, const struct pairing_pair *pair, const char *stuck)
+{
+	static const char *const by[] = { NULL, "guessed", "relay" };
+	const struct sockdiag_socket *any = pair->client ? pair->client : pair->upstream;
+	struct record r;
+
+	record_begin(&r, "pair");
+	record_text(&r, RECORD_PROTO, socket_record_proto(any->protocol));
+	if (pair->client)
+		put_client(&r, pair->client);
+	if (pair->upstream)
+		put_upstream(&r, pair->upstream);
+	record_microseconds(&r, RECORD_IDLE_MS, idle_us(pair));
+	socket_record_owner(&r, w->owners ? sockowner_find(w->owners, any->inode) : NULL);
+	record_text(&r, RECORD_PAIRED_BY, by[pair->by]);
+	record_text(&r, RECORD_STUCK, stuck);
+	record_table_put(&w->table, &r);
+	w->walk.count++;
+}
+
+static bool is_selected(struct showing *w, const struct sockdiag_socket *s)
+{
+	return s && filter_has(&w->filter, &w->walk, s, w->owners);
+}
+
+static int show(const struct pairing_pair *pair, void *context)
+{
+	struct showing *w = context;
+	const char *stuck = pairing_stuck(pair);
+
+	if ((is_selected(w, pair->client) || is_selected(w, pair->upstream)) &&
+	    (stuck || !w->config->stuck))
+		put_pair(w, pair, stuck);
+	return 0;
+}
+
+static int show_all(struct showing *w, struct failure *why)
+{
+	struct pairing *pairs;
+
+	w->walk.owners = w->table.json || record_table_has(&w->table, RECORD_PID) ||
+			 record_table_has(&w->table, RECORD_PROG);
+	if (filter_owners(&w->filter, &w->walk, &w->owners, why))
+		return -1;
+	pairs = pairing_read(why);
+	if (!pairs)
+		return -1;
+	pairing_each(pairs, show, w);
+	pairing_free(pairs);
+	return 0;
+}
+
+int pairs_run(const struct config *config, char **operands)
+{
+	struct showing w = { .config = config, .filter = config->filter };
+	struct failure why = { 0 };
+	int err;
+
+	w.filter.all = !config->filter.transparent; /* what is relayed is meant, however */
+	if (record_table_init(&w.table, &config->style, pair_columns,
+			      sizeof(pair_columns) / sizeof(*pair_columns), MORE, &why) < 0)
+		return report_failure(&why, STATUS_USAGE);
+	record_table_fit(&w.table);
+	err = show_all(&w, &why);
+	record_table_end(&w.table);
+	sockowner_free(w.owners);
+	if (err)
+		return report_failure(&why, STATUS_REFUSED);
+	filter_tell_hidden(&w.walk);
+	if (!w.walk.count)
+		report_notice(config->stuck ? "no connection is stuck"
+					    : "no relayed connection matches");
+	return w.walk.count ? STATUS_DONE : STATUS_NO;
+}

@@ -1,0 +1,259 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-inspect pairs and kill: the two halves of relayed connections.
+#
+#   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
+#                           | TCP ports 80 and 81 go to the relay, 3129
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/relay
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+# two_connections: one of each family through the relay, which stay open; the server holds its ends.
+two_connections() {
+	intercept 80
+	relay "$@"
+	peer server server serve 80 recv:hello send:world gone
+	peer four client -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/four" gone
+	peer six client -b '[2001:db8:1::2]:40002' connect "$V6" 80 send:hello recv:world "touch:$OUT/six" gone
+	wait_until 5 test -e "$OUT/four" -a -e "$OUT/six"
+}
+
+pairs() {
+	on proxy tproxy-inspect pairs "$@"
+}
+
+# is_stuck CLIENT_PORT WHY
+is_stuck() {
+	pairs --stuck -H -o client,stuck | grep -qE ":$1 +$2\$"
+}
+
+@test "pairs: the halves of tproxy-relay's connections, with what the kernel knows of both" {
+	two_connections
+	run pairs -H -o client,origdst,state,upstream_local,upstream,upstream_state,bytes_up,bytes_down
+	assert_success
+	assert_line --regexp "^192\.0\.2\.2:40001 +$V4:80 +ESTAB +192\.0\.2\.2:40001 +$V4:80 +ESTAB +5 +5\$"
+	assert_line --regexp "^\[2001:db8:1::2\]:40002 +\[$V6\]:80 +ESTAB +\[2001:db8:1::2\]:40002 +\[$V6\]:80 +ESTAB +5 +5\$"
+	assert_equal "${#lines[@]}" 2
+	run pairs --json -4
+	assert_equal "${#lines[@]}" 1
+	run jq -ce '[.type, .proto, .client.port, .recv_q, .send_q, .upstream_recv_q, .upstream_send_q, .retrans, .upstream_retrans,
+		(.rtt_ms > 0), (.upstream_rtt_ms > 0), (.idle_ms >= 0), .prog, .cookie[0:2], .upstream_cookie[0:2], has("stuck")]' <<<"$output"
+	assert_output '["pair","tcp",40001,0,0,0,0,0,0,true,true,true,"tproxy-relay","0x","0x",false]'
+	# The cookies are those of the two sockets.
+	run bash -c "$(declare -f on)"'
+		on proxy tproxy-inspect pairs --json -4 | jq -r ".cookie, .upstream_cookie" | sort
+		on proxy tproxy-inspect --json -4 --state ESTAB | jq -r .cookie | sort'
+	assert_equal "${lines[*]:0:2}" "${lines[*]:2:2}"
+}
+
+@test "pairs: the filters apply to either half; nothing is status 1" {
+	two_connections
+	run pairs -H -o client --local "$V4:80"
+	assert_output 192.0.2.2:40001
+	run pairs -H -o client --local 192.0.2.2:40001 # the upstream leg's
+	assert_output 192.0.2.2:40001
+	run pairs -H -o client --peer '[2001:db8:1::/64]'
+	assert_output '[2001:db8:1::2]:40002'
+	run pairs -H -o client --prog tproxy-relay -6
+	assert_output '[2001:db8:1::2]:40002'
+	run --separate-stderr -1 pairs -H --prog nobody
+	assert_output ""
+	assert_equal "$stderr" "tproxy-inspect: no relayed connection matches"
+	run --separate-stderr -1 pairs --stuck
+	assert_equal "$stderr" "tproxy-inspect: no connection is stuck"
+	run --separate-stderr -2 pairs nonsense
+	assert_regex "$stderr" 'takes no operand'
+}
+
+@test "pairs: HAProxy's, by the reversed ends, and by the client's with another upstream" {
+	on proxy tproxy-setup up -q --port 80 --to '*:3129'
+	on proxy tproxy-setup up -q --name other --port 81 --to '*:3130'
+	peer server server serve 80 recv:hello send:world gone
+	peer other server serve 90 recv:hello send:world gone
+	start_haproxy proxy <<-END
+		listen with_port
+			bind :3129 transparent
+			source 0.0.0.0 usesrc client
+			server server 198.51.100.2:80
+		listen other_port
+			bind :3130 transparent
+			source 0.0.0.0 usesrc client
+			server server 198.51.100.2:90
+	END
+	wait_listen proxy 3129
+	peer a client -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/a" gone
+	peer b client -b 192.0.2.2:40002 connect "$V4" 81 send:hello recv:world "touch:$OUT/b" gone
+	wait_until 5 test -e "$OUT/a" -a -e "$OUT/b"
+	run pairs -H -o client,origdst,upstream_local,upstream,paired_by
+	assert_line --regexp "^192\.0\.2\.2:40001 +$V4:80 +192\.0\.2\.2:40001 +$V4:80 +guessed\$"
+	assert_line --regexp "^192\.0\.2\.2:40002 +$V4:81 +192\.0\.2\.2:40002 +$V4:90 +guessed\$"
+	assert_equal "${#lines[@]}" 2
+}
+
+@test "pairs: by the client's address and the destination, where that leaves no choice" {
+	on proxy tproxy-setup up -q --port 80 --to '*:3129'
+	peer server server serve 80 recv:hello send:world gone
+	start_haproxy proxy <<-END
+		listen address
+			bind :3129 transparent
+			source 0.0.0.0 usesrc clientip
+			server server 198.51.100.2:80
+	END
+	wait_listen proxy 3129
+	peer a client -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/a" gone
+	wait_until 5 test -e "$OUT/a"
+	run pairs -H -o client,origdst,upstream,paired_by
+	assert_output --regexp "^192\.0\.2\.2:40001 +$V4:80 +$V4:80 +guessed\$"
+	refute_output --partial 'upstream'
+	# A second one of the same client: which is whose cannot be told.
+	peer b client -b 192.0.2.2:40002 connect "$V4" 80 send:hello recv:world "touch:$OUT/b" gone
+	wait_until 5 test -e "$OUT/b"
+	run pairs -H -o client,upstream,paired_by
+	assert_equal "${#lines[@]}" 4
+	refute_output --partial guessed
+	# Another client's is joined all the same.
+	peer c client -b 192.0.2.10:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/c" gone
+	wait_until 5 test -e "$OUT/c"
+	run pairs -H -o client,upstream,paired_by --peer 192.0.2.10
+	assert_output --regexp "^192\.0\.2\.10:40001 +$V4:80 +guessed\$"
+}
+
+@test "pairs: the two ends of a connection within this host are no pair" {
+	bg direct proxy tproxy-listen --hold 0 '*:3131'
+	wait_listen proxy 3131
+	bg inside proxy socat -u TCP:127.0.0.1:3131,sourceport=40005 -
+	wait_line direct.out :40005
+	run -1 pairs -H --local 127.0.0.1:40005
+	run pairs -H -o client,origdst,upstream,paired_by
+	assert_output --regexp '^127\.0\.0\.1:40005 +127\.0\.0\.1:3131 +- +-$'
+}
+
+@test "pairs --stuck: which side holds a connection up" {
+	intercept 80-86
+	relay --idle-timeout 1h
+	# the server does not read; the client does not read; the server has vanished; and all is well
+	peer full server listen 80 "await:$OUT/end"
+	peer flood server listen 81 fill "await:$OUT/end"
+	peer vanish server listen 82 recv:hello "touch:$OUT/ready" "await:$OUT/end"
+	peer well server listen 83 recv:hello "await:$OUT/end"
+	peer cfull client -b 192.0.2.2:40080 connect "$V4" 80 fill "await:$OUT/end"
+	peer cflood client -b 192.0.2.2:40081 connect "$V4" 81 "await:$OUT/end"
+	peer cvanish client -b 192.0.2.2:40082 connect "$V4" 82 send:hello "await:$OUT/ready" zeros:1000 "await:$OUT/end"
+	on server nft -f - <<-'END'
+		table ip gone {
+			chain in { type filter hook prerouting priority -400; tcp dport 82 meta length > 200 drop; }
+		}
+	END
+	peer cwell client -b 192.0.2.2:40083 connect "$V4" 83 send:hello "await:$OUT/end"
+	wait_until 30 is_stuck 40080 server-full
+	wait_until 30 is_stuck 40081 client-full
+	wait_until 30 is_stuck 40082 server-silent
+	# Then the relay itself stops, and a client's data lie in its socket.
+	signal relay STOP
+	peer cproxy client -b 192.0.2.2:40084 connect "$V4" 83 send:hello "await:$OUT/end"
+	wait_until 30 is_stuck 40084 proxy
+	run pairs --stuck -H -o client
+	refute_line --partial 40083
+	assert_equal "${#lines[@]}" 4
+	run pairs -H -o client,stuck --peer 192.0.2.2:40083
+	assert_output --regexp '^192\.0\.2\.2:40083 +-$'
+	signal relay CONT
+}
+
+@test "pairs --stuck: an end that the proxy does not pass on" {
+	on proxy tproxy-setup up -q --port 80 --to 3129
+	# A proxy that does not read on, once it has seen the end.
+	bg bad proxy python3 -c '
+import socket, sys, time
+s = socket.socket(); s.setsockopt(socket.SOL_IP, 19, 1); s.bind(("127.0.0.1", 3129)); s.listen()
+c, client = s.accept()
+u = socket.socket(); u.setsockopt(socket.SOL_IP, 19, 1); u.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 2)
+u.bind(client); u.connect(c.getsockname())
+u.send(c.recv(100)); c.recv(100)
+time.sleep(1000)'
+	wait_listen proxy 3129
+	peer server server listen 80 recv:hello gone
+	peer client client -b 192.0.2.2:40001 connect "$V4" 80 send:hello fin gone
+	wait_until 30 is_stuck 40001 end
+}
+
+@test "kill: without a filter it is refused, --dry-run ends nothing, both halves are ended" {
+	two_connections --log events
+	run --separate-stderr -2 on proxy tproxy-inspect kill
+	assert_output ""
+	assert_regex "$stderr" 'which ones\?.*--peer'
+	run -2 on proxy tproxy-inspect kill -a -4
+	run on proxy tproxy-inspect kill --dry-run -H -o event,local,peer --peer 192.0.2.2
+	assert_success
+	assert_line --regexp "^would-end +$V4:80 +192\.0\.2\.2:40001\$"
+	assert_line --regexp "^would-end +192\.0\.2\.2:40001 +$V4:80\$"
+	assert_equal "${#lines[@]}" 2
+	run pairs -H
+	assert_equal "${#lines[@]}" 2
+	# A relay that stands still cannot end the other half by itself.
+	signal relay STOP
+	run on proxy tproxy-inspect kill -H -o event,local,peer,pid,prog --peer 192.0.2.2
+	assert_success
+	local pid
+	pid=$(pid_of relay)
+	assert_line --regexp "^ended +$V4:80 +192\.0\.2\.2:40001 +$pid +tproxy-relay\$"
+	assert_line --regexp "^ended +192\.0\.2\.2:40001 +$V4:80 +$pid +tproxy-relay\$"
+	run wait_exit four
+	assert_success # it saw the reset
+	run pairs -H -o client
+	assert_output '[2001:db8:1::2]:40002'
+	signal relay CONT
+	wait_line relay.out 'close .*40001'
+	run on proxy tproxy-inspect kill --json --local "[$V6]:80"
+	assert_success
+	run wait_exit six
+	assert_success
+}
+
+@test "kill: listeners are spared unless asked for, what matches nothing is status 1" {
+	bg listen proxy tproxy-listen --hold 0 3131
+	wait_listen proxy '[::1]:3131'
+	run --separate-stderr -1 on proxy tproxy-inspect kill --local '*:3131'
+	assert_equal "$stderr" "tproxy-inspect: no transparent connection matches; -a means others, too"
+	run --separate-stderr -1 on proxy tproxy-inspect kill -a --peer 203.0.113.9
+	assert_equal "$stderr" "tproxy-inspect: no connection matches"
+	run on proxy tproxy-inspect kill -H -o event,state,local --local '*:3131' --state LISTEN -4
+	assert_output --regexp '^ended +LISTEN +127\.0\.0\.1:3131$'
+	run -1 on proxy tproxy-inspect --state LISTEN -4
+}
+
+@test "kill: what could not be ended is reported, with the capability that is missing" {
+	two_connections
+	run --separate-stderr -3 on proxy setpriv --bounding-set=-all --inh-caps=-all \
+		tproxy-inspect kill -H -o event,peer,reason --peer 192.0.2.0/24 --peer "$V4"
+	assert_line --regexp '^failed +192\.0\.2\.2:40001 +EPERM$'
+	assert_line --regexp "^failed +$V4:80 +EPERM\$"
+	assert_equal "$(grep -c CAP_NET_ADMIN <<<"$stderr")" 1 # said once, not for each
+	run pairs -H
+	assert_equal "${#lines[@]}" 2
+}
+
+@test "kill: UDP, and what is not transparent" {
+	bg udp proxy socat -u UDP-RECVFROM:5353,bind=192.0.2.1 -
+	bg direct proxy tproxy-listen --hold 0 --redirect 3131
+	wait_listen proxy 5353 udp
+	wait_listen proxy 3131
+	peer client client -b 192.0.2.2:40001 connect 192.0.2.1 3131 "touch:$OUT/client" gone
+	wait_until 5 on proxy sh -c 'tproxy-inspect -aH --peer 192.0.2.2 | grep -q ESTAB'
+	run on proxy tproxy-inspect kill -aH -o event,proto,peer --peer 192.0.2.2:40001
+	assert_output --regexp '^ended +tcp +192\.0\.2\.2:40001$'
+	run wait_exit client
+	run on proxy tproxy-inspect kill -auH -o event,proto,local --local '*:5353' --state UNCONN
+	assert_output --regexp '^ended +udp +192\.0\.2\.1:5353$'
+	run wait_exit udp 5
+}
