@@ -34,7 +34,7 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 	assert_failure 125
 	run on proxy env TPROXY_FAULT=call:1:SIGKILL "$FAULT/tproxy-listen" --timeout 1 3129
 	assert_failure 137
-	on proxy env TPROXY_FAULT_COUNT="$OUT/count" "$FAULT/tproxy-inspect"
+	run -1 on proxy env TPROXY_FAULT_COUNT="$OUT/count" "$FAULT/tproxy-inspect"
 	assert_line_in count '^nl_connect 1$'
 }
 

@@ -311,7 +311,9 @@ passing() { on proxy timeout --foreground $((10 * PATIENCE)) python3 -c "$PASSIN
 	run -3 passing 'socket(AF_INET)'
 	assert_output 'tproxy-relay: inherited descriptor 3: is not a listening socket'
 	run -3 passing 'socket(AF_INET6, SOCK_DGRAM)'
-	assert_output 'tproxy-relay: inherited descriptor 3: is not a TCP socket'
+	assert_output 'tproxy-relay: inherited descriptor 3: is not bound to a port'
+	run -3 passing 'socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)'
+	assert_output --regexp '^tproxy-relay: inherited descriptor 3: is not a '
 	run -3 passing 'listen(AF_UNIX, "\0edges")'
 	assert_output --regexp '^tproxy-relay: inherited descriptor 3: is a socket of another family'
 	run -3 passing 'listen(AF_INET6, ("::1", 3129))' -4

@@ -108,7 +108,7 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 /* What keeps the descriptor from being a listener for datagrams, or NULL. */
 static const char *unfit(int fd, int *family)
 {
-	struct endpoint peer = endpoint_peer_of(fd);
+	struct endpoint peer = endpoint_peer_of(fd), local = endpoint_local_of(fd);
 	int type = 0, protocol = 0;
 	socklen_t size = sizeof(int);
 
@@ -121,6 +121,8 @@ static const char *unfit(int fd, int *family)
 	if ((*family != AF_INET && *family != AF_INET6) || type != SOCK_DGRAM ||
 	    protocol != IPPROTO_UDP)
 		return "is not a UDP socket";
+	if (!local.port)
+		return "is not bound to a port";
 	return endpoint_is_set(&peer) ? "is connected to one peer" : NULL;
 }
 
