@@ -99,11 +99,13 @@ teardown() {
 	assert_equal "$(on proxy ip route show table 100)" "10.1.0.0/16 via 198.51.100.2 dev toserver "
 }
 
-# For settings its process name is what counts; what it does with them is in the test after these.
+# For settings its name and its rights are what counts; what it does with them is in the test after
+# these. start_networkd HOST [COMMAND...]: run by COMMAND.
 start_networkd() {
 	mkdir -p "$OUT/bin"
 	cp -n "$(type -P sleep)" "$OUT/bin/systemd-networkd"
-	bg networkd "$1" "$OUT/bin/systemd-networkd" infinity
+	bg networkd "$1" "${@:2}" "$OUT/bin/systemd-networkd" infinity
+	wait_until 10 eval '[[ $(cat "/proc/$(pid_of networkd)/comm") == systemd-network ]]'
 }
 
 # The doctor with these lines as networkd's configuration.
@@ -124,6 +126,17 @@ doctor_with_networkd_conf() {
 	assert_line --regexp '^warn +networkd .*systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes \(the default\)'
 	run doctor_with_networkd_conf '[Network]\nManageForeignRoutingPolicyRules = false\n'
 	assert_line --regexp '^ok +networkd .*leaves foreign rules alone \(/etc/systemd/networkd.conf.d/a.conf\)'
+}
+
+@test "one that calls itself systemd-networkd and may not change rules is none" {
+	patient
+	start_networkd proxy setpriv --bounding-set=-net_admin
+	healthy
+	refute_line --partial "pid $(pid_of networkd)"
+	stop networkd KILL || :
+	start_networkd proxy unshare --user --map-root-user
+	healthy
+	refute_line --partial "pid $(pid_of networkd)"
 }
 
 # The real one, with directories of its own. It takes a read-only /sys for a container's, where it does

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,9 @@
 
 /* --- the process ------------------------------------------------------------------------------ */
 
-static bool is_networkd(const char *pid)
+static bool has_name(const char *pid)
 {
 	char path[64], name[32] = "";
-	struct stat its, ours;
 	FILE *in;
 
 	snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
@@ -26,11 +26,42 @@ static bool is_networkd(const char *pid)
 		name[strcspn(name, "\n")] = '\0';
 	if (in)
 		fclose(in);
-	if (strcmp(name, PROGRAM))
-		return false;
-	/* One that may not be looked into is of another user namespace, and so of another network. */
-	snprintf(path, sizeof(path), "/proc/%.16s/ns/net", pid);
-	return !stat(path, &its) && !stat("/proc/self/ns/net", &ours) && its.st_ino == ours.st_ino;
+	return !strcmp(name, PROGRAM);
+}
+
+/* In the same namespace of that kind as we are? One that may not be looked into is not. */
+static bool shares(const char *pid, const char *kind)
+{
+	char its_path[64], our_path[64];
+	struct stat its, ours;
+
+	snprintf(its_path, sizeof(its_path), "/proc/%.16s/ns/%s", pid, kind);
+	snprintf(our_path, sizeof(our_path), "/proc/self/ns/%s", kind);
+	return !stat(its_path, &its) && !stat(our_path, &ours) && its.st_ino == ours.st_ino;
+}
+
+/* May it change the routing of its network namespace? A user namespace of anybody's own has every
+ * capability, but not there. */
+static bool may_route(const char *pid)
+{
+	unsigned long long capabilities = 0;
+	char path[64], line[256];
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/status", pid);
+	in = fopen(path, "re");
+	while (in && fgets(line, sizeof(line), in))
+		if (sscanf(line, "CapEff: %llx", &capabilities) == 1)
+			break;
+	if (in)
+		fclose(in);
+	return capabilities >> CAP_NET_ADMIN & 1;
+}
+
+/* Any user's process may call itself so; only one with these rights removes rules. */
+static bool is_networkd(const char *pid)
+{
+	return has_name(pid) && shares(pid, "net") && shares(pid, "user") && may_route(pid);
 }
 
 static long find_process(void)

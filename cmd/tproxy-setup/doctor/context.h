@@ -32,7 +32,7 @@ struct context_listener {
 	bool matches;		/* it is at the address that they deliver to */
 	struct endpoint missed; /* else: where they deliver to */
 	long pid;		/* 0: unknown */
-	char owner[48]; /* `nginx (pid 123)`, `a process of uid 33` */
+	char owner[48];		/* `nginx (pid 123)`, `a process of uid 33` */
 };
 
 struct doctor_context {
