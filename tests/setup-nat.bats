@@ -86,9 +86,12 @@ is_translated() {
 	esac
 }
 
+# Below the ports that the kernel chooses from, and each but once: none is in use, or in TIME_WAIT.
+PORT=20000
+
 # The server sees whom it should, and 20 MB arrive each way.
 check_client() {
-	local kind=$1 family=$2 client=$3 host source port=$((40000 + RANDOM % 20000)) seen
+	local kind=$1 family=$2 client=$3 host source port=$((++PORT)) seen
 	host=198.51.100.2 source=192.0.2.$client
 	[[ $family == ipv4 ]] || host='[2001:db8:2::2]' source=2001:db8:1::$client
 	seen=$(on client curl -sS --max-time 10 --interface "$source" --local-port "$port" "http://$host/who") ||

@@ -763,6 +763,9 @@ static void put_zone_out(FILE *out, const struct intercept *spec)
 			spec->ct_zone, spec->ct_zone);
 	put_udp_zone(out, spec);
 	fputs("\t}\n\tchain zone-back {\n", out);
+	/* Connections of this host's own began in output, in the default zone. */
+	if (spec->local)
+		fputs("\t\tfib daddr type local return\n", out);
 	put_predicate(out, spec, FROM_SERVER);
 	put_exclusions(out, spec, FROM_SERVER, "");
 	fprintf(out, "\t\tct zone set %u\n\t}\n", spec->ct_zone);

@@ -10,7 +10,13 @@
 #	say NAME WORD	a line into it
 #	heard NAME WORD	has this line come back?
 
+# The kernel adds link-local addresses, and their routes, when it has seen that nobody else has them.
+has_link_locals() {
+	(($(on proxy ip -6 route show table local type local | grep -c '^local fe80:') == 3))
+}
+
 snapshot() {
+	wait_until 10 has_link_locals
 	on proxy nft list ruleset
 	echo "== rules"
 	on proxy ip -4 rule
