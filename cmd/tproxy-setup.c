@@ -9,8 +9,8 @@
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
 #include "intercept/nft_text.h"
+#include "net/listening.h"
 #include "net/netns.h"
-#include "net/sockdiag.h"
 #include "tproxy-setup/doctor/doctor.h"
 #include "tproxy-setup/install.h"
 #include "tproxy-setup/plan.h"
@@ -471,11 +471,11 @@ static int put_listener(int protocol, const struct endpoint *to,
 {
 	struct status *s = context;
 	struct record r;
-	char where[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX], text[200];
+	char where[ENDPOINT_TEXT_MAX], owner[SOCKOWNER_TEXT_MAX], text[200];
 
 	endpoint_format(to, where);
 	snprintf(text, sizeof(text), "%s: %s%s", where,
-		 state->count ? sockdiag_describe_listener(protocol, to, owner) : "nobody listens",
+		 state->count ? listening_describe(protocol, to, owner) : "nobody listens",
 		 state->nontransparent ? ", not transparent" : "");
 	record_begin(&r, "part");
 	record_text(&r, RECORD_INSTANCE, s->name);

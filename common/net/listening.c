@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 
 struct search {
 	const struct endpoint *to;
@@ -59,4 +60,41 @@ int listening_look(int protocol, const struct endpoint *to, struct listening_sta
 	err = listening_each(diag, protocol, note_listener, &search, why);
 	sockdiag_close(diag);
 	return err;
+}
+
+/* The search for the socket that is in the way of a listener. */
+struct occupant {
+	const struct endpoint *wanted;
+	struct sockdiag_socket socket;
+};
+
+/* It gets what is sent there; or it has an address of its own, and the wanted one is any. */
+static int find_occupant(const struct sockdiag_socket *s, void *context)
+{
+	struct occupant *o = context;
+	bool same_family = s->local.family == o->wanted->family || s->dual_stack;
+
+	if (!listening_matches(s, o->wanted) &&
+	    !(endpoint_is_any(o->wanted) && s->local.port == o->wanted->port && same_family))
+		return 0;
+	o->socket = *s;
+	return 1;
+}
+
+const char *listening_describe(int protocol, const struct endpoint *at,
+			       char buf[SOCKOWNER_TEXT_MAX])
+{
+	struct occupant found = { .wanted = at };
+	struct sockdiag *diag = sockdiag_open(NULL);
+
+	if (diag && listening_each(diag, protocol, find_occupant, &found, NULL) == 1) {
+		struct sockowner_list *owners = sockowner_read(NULL, NULL);
+
+		sockowner_describe(owners, found.socket.inode, found.socket.uid, buf);
+		sockowner_free(owners);
+	} else {
+		snprintf(buf, SOCKOWNER_TEXT_MAX, "another process");
+	}
+	sockdiag_close(diag);
+	return buf;
 }

@@ -12,6 +12,7 @@
 #include "base/endpoint.h"
 #include "base/report.h"
 #include "net/sockdiag.h"
+#include "net/sockowner.h"
 #include <stdbool.h>
 
 struct listening_state {
@@ -32,5 +33,12 @@ bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *t
  * nobody does. 0, or -1 with *why. */
 int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
 		   struct failure *why);
+
+/*
+ * Who listens at that endpoint (exactly, or on any address with its port): for messages about
+ * EADDRINUSE. As sockowner_describe(), or `another process`; returns buf.
+ */
+const char *listening_describe(int protocol, const struct endpoint *at,
+			       char buf[SOCKOWNER_TEXT_MAX]);
 
 #endif

@@ -2,7 +2,6 @@
 #include "net/sockdiag.h"
 
 #include "net/netlink.h"
-#include "net/sockowner.h"
 #include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -360,55 +359,6 @@ int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, str
 				   endpoint_format(&s->local, local),
 				   endpoint_format(&s->peer, peer));
 	return 0;
-}
-
-/* The search for the socket that is in the way of a listener. */
-struct occupant {
-	const struct endpoint *wanted;
-	struct sockdiag_socket socket;
-};
-
-static int find_occupant(const struct sockdiag_socket *s, void *context)
-{
-	struct occupant *o = context;
-	bool same_family = s->local.family == o->wanted->family || s->dual_stack;
-
-	if (s->local.port != o->wanted->port || !same_family)
-		return 0;
-	if (!endpoint_is_any(&s->local) && !endpoint_is_any(o->wanted) &&
-	    !endpoint_same_address(&s->local, o->wanted))
-		return 0;
-	o->socket = *s;
-	return 1;
-}
-
-const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
-				       char buf[SOCKDIAG_DESCRIPTION_MAX])
-{
-	struct sockdiag_filter filter = { AF_UNSPEC, protocol,
-					  protocol == IPPROTO_TCP ? 1u << TCP_LISTEN
-								  : 1u << TCP_CLOSE };
-	struct occupant found = { .wanted = at };
-	struct sockdiag *diag = sockdiag_open(NULL);
-	struct sockowner_list *owners = NULL;
-	const struct sockowner *owner = NULL;
-	bool known = diag && sockdiag_dump(diag, &filter, find_occupant, &found, NULL) == 1;
-
-	if (known) {
-		owners = sockowner_read(NULL, NULL);
-		owner = sockowner_find(owners, found.socket.inode);
-	}
-	if (owner)
-		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "%s (pid %d)", owner->name,
-			 (int)owner->pid);
-	else if (known)
-		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "a process of uid %u",
-			 (unsigned)found.socket.uid);
-	else
-		snprintf(buf, SOCKDIAG_DESCRIPTION_MAX, "another process");
-	sockowner_free(owners);
-	sockdiag_close(diag);
-	return buf;
 }
 
 /* By the kernel's numbers (net/tcp_states.h); 12 is shown to user space as SYN-RECV. */

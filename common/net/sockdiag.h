@@ -89,16 +89,6 @@ int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *lo
 /* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);
 
-/* Longest text of sockdiag_describe_listener() and its end. */
-#define SOCKDIAG_DESCRIPTION_MAX 64
-
-/*
- * Who listens at that endpoint (exactly, or on any address with its port): for messages about
- * EADDRINUSE. Writes `nginx (pid 123)`, `a process of uid 33` or `another process`; returns buf.
- */
-const char *sockdiag_describe_listener(int protocol, const struct endpoint *at,
-				       char buf[SOCKDIAG_DESCRIPTION_MAX]);
-
 /* `ESTAB`, `LISTEN`, ... as ss(8) prints them, and back, also ss's filter words (`established`,
  * `listening`), in any case. 0: unknown. */
 const char *sockdiag_state_name(int state);

@@ -204,3 +204,15 @@ void sockowner_free(struct sockowner_list *list)
 	free(list->at);
 	free(list);
 }
+
+const char *sockowner_describe(const struct sockowner_list *list, uint32_t inode, uid_t uid,
+			       char buf[SOCKOWNER_TEXT_MAX])
+{
+	const struct sockowner *owner = sockowner_find(list, inode);
+
+	if (owner)
+		snprintf(buf, SOCKOWNER_TEXT_MAX, "%s (pid %d)", owner->name, (int)owner->pid);
+	else
+		snprintf(buf, SOCKOWNER_TEXT_MAX, "a process of uid %u", (unsigned)uid);
+	return buf;
+}

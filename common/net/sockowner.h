@@ -41,6 +41,14 @@ void sockowner_free(struct sockowner_list *list);
  * the array, which ends with inode 0. */
 const struct sockowner *sockowner_find(const struct sockowner_list *list, uint32_t inode);
 
+/* Longest text of sockowner_describe() and its end. */
+#define SOCKOWNER_TEXT_MAX 48
+
+/* Whose socket it is, for messages: `nginx (pid 123)`, or where its holder cannot be seen `a process of
+ * uid 33`. Returns buf. */
+const char *sockowner_describe(const struct sockowner_list *list, uint32_t inode, uid_t uid,
+			       char buf[SOCKOWNER_TEXT_MAX]);
+
 /* Were there processes that could not be looked into? */
 bool sockowner_hidden(const struct sockowner_list *list);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/listeners.h"
-#include "net/sockdiag.h"
+#include "net/listening.h"
 #include "socket/datagram.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +98,7 @@ static bool is_elsewhere(const struct listener *one)
 static int open_one(struct listener *one, int protocol,
 		    const struct transparent_listen_options *options, struct failure *why)
 {
-	char owner[SOCKDIAG_DESCRIPTION_MAX], text[ENDPOINT_TEXT_MAX];
+	char owner[SOCKOWNER_TEXT_MAX], text[ENDPOINT_TEXT_MAX];
 
 	if (is_elsewhere(one)) {
 		report_fail(&one->lack, EADDRNOTAVAIL, "bind", "%s",
@@ -115,7 +115,7 @@ static int open_one(struct listener *one, int protocol,
 	}
 	if (why->err == EADDRINUSE)
 		report_detail(why, "%s listens there",
-			      sockdiag_describe_listener(protocol, &one->at, owner));
+			      listening_describe(protocol, &one->at, owner));
 	if (why->err == ENODEV)
 		report_detail(why, "interface %s", options->device);
 	if (why->err == EINVAL && one->at.family == AF_INET6 && !one->at.scope &&

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/takeover.h"
 
+#include "net/listening.h"
 #include "net/sockdiag.h"
 #include "net/sockowner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -83,9 +83,9 @@ static bool may_share(const struct sockdiag_socket *s, bool redirect)
 
 static int refuse(const struct sockdiag_socket *s, struct failure *why)
 {
-	char text[ENDPOINT_TEXT_MAX], owner[SOCKDIAG_DESCRIPTION_MAX];
+	char text[ENDPOINT_TEXT_MAX], owner[SOCKOWNER_TEXT_MAX];
 
-	sockdiag_describe_listener(s->protocol, &s->local, owner);
+	listening_describe(s->protocol, &s->local, owner);
 	if (s->uid != geteuid())
 		report_refuse(why,
 			      "%s listens there with a socket of uid %u: only those of uid %u, "
@@ -111,11 +111,9 @@ static int check_socket(const struct sockdiag_socket *s, void *context)
 /* Visit every socket of the protocol wanted that could be in the way. */
 static int visit_all(struct search *search, sockdiag_visitor *visit)
 {
-	bool udp = search->wanted->protocol == IPPROTO_UDP;
-	const struct sockdiag_filter filter = { AF_UNSPEC, udp ? IPPROTO_UDP : IPPROTO_TCP,
-						1U << (udp ? TCP_CLOSE : TCP_LISTEN) };
+	int protocol = search->wanted->protocol == IPPROTO_UDP ? IPPROTO_UDP : IPPROTO_TCP;
 	struct sockdiag *diag = sockdiag_open(search->why);
-	int result = diag ? sockdiag_dump(diag, &filter, visit, search, search->why) : -1;
+	int result = diag ? listening_each(diag, protocol, visit, search, search->why) : -1;
 
 	sockdiag_close(diag);
 	return result;

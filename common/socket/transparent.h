@@ -62,7 +62,7 @@ int transparent_fail(struct failure *why, const char *call, const struct endpoin
  * Open a listening TCP socket at the endpoint: non-blocking, close-on-exec, one family (V6ONLY),
  * SO_REUSEADDR, TCP_NODELAY (inherited by what is accepted).
  * Returns the descriptor, or -1 with *why; EADDRINUSE names no owner yet: see
- * sockdiag_describe_listener().
+ * listening_describe().
  */
 int transparent_listen(const struct endpoint *at, const struct transparent_listen_options *options,
 		       struct failure *why);

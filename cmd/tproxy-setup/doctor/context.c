@@ -328,14 +328,11 @@ struct gathering {
 
 static void describe_owner(struct context_listener *l, struct sockowner_list *owners)
 {
-	const struct sockowner *owner = owners ? sockowner_find(owners, l->socket.inode) : NULL;
+	const struct sockowner *owner = sockowner_find(owners, l->socket.inode);
 
-	if (owner) {
+	if (owner)
 		l->pid = owner->pid;
-		snprintf(l->owner, sizeof(l->owner), "%s (pid %ld)", owner->name, l->pid);
-	} else {
-		snprintf(l->owner, sizeof(l->owner), "a process of uid %u", l->socket.uid);
-	}
+	sockowner_describe(owners, l->socket.inode, l->socket.uid, l->owner);
 }
 
 static int add_listener(const struct sockdiag_socket *s, void *context)

@@ -29,10 +29,10 @@
 /* A socket that listens at a port that the rules deliver to, at whatever address. */
 struct context_listener {
 	struct sockdiag_socket socket;
-	bool matches;		/* it is at the address that they deliver to */
-	struct endpoint missed; /* else: where they deliver to */
-	long pid;		/* 0: unknown */
-	char owner[48];		/* `nginx (pid 123)`, `a process of uid 33` */
+	bool matches;			/* it is at the address that they deliver to */
+	struct endpoint missed;		/* else: where they deliver to */
+	long pid;			/* 0: unknown */
+	char owner[SOCKOWNER_TEXT_MAX]; /* `nginx (pid 123)`, `a process of uid 33` */
 };
 
 struct doctor_context {
