@@ -282,6 +282,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->settings.idle_timeout = config->idle_timeout;
 	relay->settings.half_closed_timeout = config->half_closed_timeout;
 	relay->udp = config->udp;
+	relay->icmp = (struct udp_icmp_sockets){ { -1, -1 } };
 	relay->drain_timeout = config->drain_timeout;
 	relay->log = (enum relay_log)config->log;
 	relay->trouble = tell_trouble;

@@ -24,8 +24,8 @@ teardown() { lab_down; }
 	wait_line relay.out '^close udp \[2001:db8:1::2\]:40002 \[2001:db8:2::2\]:5300 tproxy \[2001:db8:1::2\]:40002 \[2001:db8:2::2\]:5300 addr\+port 1 1 20 20 done$'
 	wait_line relay.out '^close udp 192.0.2.2:40001 198.51.100.2:5300 tproxy 192.0.2.2:40001 198.51.100.2:5300 addr\+port 1 1 20 20 done$'
 	assert_line_in relay.out '^open udp 192.0.2.2:40001 198.51.100.2:5300 tproxy 192.0.2.2:40001 198.51.100.2:5300 addr\+port 0 0 0 0 -$'
-	assert_line_in server.out '^192.0.2.2 40001 20$'
-	assert_line_in server.out '^2001:db8:1::2 40002 20$'
+	assert_line_in server.out '^192.0.2.2 40001 20 63 0$'
+	assert_line_in server.out '^2001:db8:1::2 40002 20 63 0$'
 	stop relay
 }
 

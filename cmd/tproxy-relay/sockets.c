@@ -281,6 +281,17 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 	return check_source(relay, &relay->workers[0].udp_listeners, why);
 }
 
+/* Without them clients wait where they would have been told. */
+static void open_icmp(struct relay *relay)
+{
+	struct failure why;
+	char text[1024];
+
+	if (udp_icmp_open(&relay->icmp, &why) < 0)
+		report_warning("%s: clients are not told what the network says of their datagrams",
+			       report_text(&why, text, sizeof(text)));
+}
+
 /* Bursts wait there; once privileges are given up only the system's limit can be had. */
 static void set_buffers(struct relay *relay)
 {
@@ -315,6 +326,8 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 	if (result < 0 || note_all_listeners(relay, why) < 0)
 		return -1;
 	set_buffers(relay);
+	if (options_wants_udp(&config->common))
+		open_icmp(relay);
 	return check_fit(relay, config, why);
 }
 

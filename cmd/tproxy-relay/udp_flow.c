@@ -34,6 +34,7 @@
 #define SHORT_READ    4	      /* datagrams read at once from a short flow's upstream */
 #define PROMOTED_READ 32
 #define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
+#define SMALL	      1200	/* bytes: every way takes that as one packet (RFC 8200, 5) */
 #define ENDS_MAX      256	/* flows that end of old age in one turn */
 #define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, where that may be had */
 
@@ -174,22 +175,45 @@ static void set_option(int fd, int family, int v4, int v6, int value)
 		   sizeof(value));
 }
 
+/* What came as one packet is to leave as one: which it is that does not fit is then told to its sender, as
+ * a router does. Without the means to tell, it is fragmented. */
+static enum udp_fit fit_of(const struct udp_host *host, const struct datagram *d)
+{
+	size_t length = d->segment ? d->segment : d->length;
+
+	if (length <= SMALL || host->icmp->fd[d->client.family == AF_INET6] < 0)
+		return UDP_FIT_ANY;
+	return d->fragmented ? UDP_FIT_FRAGMENTS : UDP_FIT_WHOLE;
+}
+
+static bool is_set_to(const struct udp_flow *f, int dir, const struct datagram *d, enum udp_fit fit)
+{
+	bool whole = f->whole & 1 << dir;
+
+	return f->class[dir] == d->class && f->hops[dir] == (uint8_t)(d->hops - 1) &&
+	       (fit == UDP_FIT_ANY || whole == (fit == UDP_FIT_WHOLE));
+}
+
 /* Have the socket that sends in this direction send as the datagram came: with its class, and one hop
  * less to go. What is queued there already leaves before that. */
 static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int fd, int family,
 		       const struct datagram *d)
 {
 	uint8_t hops = (uint8_t)(d->hops - 1);
+	enum udp_fit fit = fit_of(host, d);
 
-	if (f->class[dir] == d->class && f->hops[dir] == hops)
+	if (is_set_to(f, dir, d, fit))
 		return;
 	datagram_queue_flush(host->queue);
 	if (f->class[dir] != d->class)
 		set_option(fd, family, IP_TOS, IPV6_TCLASS, d->class);
 	if (f->hops[dir] != hops)
 		set_option(fd, family, IP_TTL, IPV6_UNICAST_HOPS, hops);
+	udp_ports_set_fit(fd, family, fit);
 	f->class[dir] = d->class;
 	f->hops[dir] = hops;
+	if (fit != UDP_FIT_ANY)
+		f->whole = (uint8_t)((f->whole & ~(1 << dir)) | (fit == UDP_FIT_WHOLE) << dir) & 3;
 }
 
 static unsigned packets_of(const struct datagram *d)
@@ -222,8 +246,8 @@ static void put(struct udp_host *host, struct udp_flow *f, int dir, struct datag
 
 /* ---- promotion ---- */
 
-#define LEG_DETAILS	 (DATAGRAM_HOPS | DATAGRAM_CLASS)
-#define PROMOTED_DETAILS (LEG_DETAILS | DATAGRAM_FRAGMENTED | DATAGRAM_SEGMENTS)
+#define LEG_DETAILS	 (DATAGRAM_HOPS | DATAGRAM_CLASS | DATAGRAM_FRAGMENTED)
+#define PROMOTED_DETAILS (LEG_DETAILS | DATAGRAM_SEGMENTS)
 
 /*
  * Give it a socket of its own on the client's side. Where other listeners share the endpoint a direct
@@ -239,6 +263,7 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	s->fd = datagram_open_pair(&f->entry.origdst, &f->entry.client, PROMOTED_DETAILS, NULL);
 	if (s->fd < 0)
 		return;
+	udp_icmp_listen(s->fd, f->entry.client.family);
 	if (loop_watch(host->loop, s, EPOLLIN) < 0) {
 		loop_close(host->loop, s);
 		return;
@@ -268,6 +293,80 @@ static void count_burst(struct udp_host *host, struct udp_flow *f, const struct 
 		promote(host, f);
 }
 
+/* ---- errors ---- */
+
+/* What one side is told of the other in the name of its own counterpart is the counterpart's word. */
+static void name_reporter(struct udp_icmp_error *error, const struct endpoint *far,
+			  const struct endpoint *near)
+{
+	if (endpoint_same_address(&error->reporter, far))
+		error->reporter = *near;
+}
+
+static void tell_client(struct udp_host *host, const struct udp_flow *f,
+			struct udp_icmp_error *error, size_t length)
+{
+	struct endpoint upstream = udp_flow_upstream(host, f);
+
+	name_reporter(error, &upstream, &f->entry.origdst);
+	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error,
+		      &f->entry.client, &f->entry.origdst, length);
+}
+
+static void tell_upstream(struct udp_host *host, const struct udp_flow *f,
+			  struct udp_icmp_error *error, size_t length)
+{
+	struct endpoint upstream = udp_flow_upstream(host, f), own = udp_flow_upstream_local(f);
+
+	name_reporter(error, &f->entry.client, &own);
+	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error, &upstream,
+		      &own, length);
+}
+
+/* A datagram has no hop left. */
+static void tell_expired(struct udp_host *host, const struct udp_flow *f, int dir,
+			 const struct datagram *d)
+{
+	struct udp_icmp_error error = { .kind = UDP_ICMP_EXPIRED };
+
+	(dir == FLOW_UP ? tell_client : tell_upstream)(host, f, &error, d->length);
+}
+
+/* An upstream that has never answered, and of which the network says that it will not. */
+static void give_up(struct udp_host *host, struct udp_flow *f, enum udp_icmp_kind kind)
+{
+	switch (kind) {
+	case UDP_ICMP_PORT:
+		udp_flow_finish(host, f, REASON_UPSTREAM_REFUSED);
+		break;
+	case UDP_ICMP_HOST:
+	case UDP_ICMP_NET:
+	case UDP_ICMP_PROHIBITED:
+		udp_flow_finish(host, f, REASON_UPSTREAM_UNREACHABLE);
+		break;
+	case UDP_ICMP_NONE:
+	case UDP_ICMP_TOO_BIG:
+	case UDP_ICMP_EXPIRED:
+		break;
+	}
+}
+
+/* What has been reported of the datagrams that left by this side is told to the other. */
+static void pass_errors(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+{
+	struct udp_icmp_error error;
+
+	while (!f->closed && udp_icmp_take(f->side[end].fd, &error)) {
+		if (end == FLOW_CLIENT) {
+			tell_upstream(host, f, &error, 0);
+			continue;
+		}
+		tell_client(host, f, &error, 0);
+		if (f->entry.class == UDP_UNANSWERED)
+			give_up(host, f, error.kind);
+	}
+}
+
 /* ---- up ---- */
 
 void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
@@ -277,8 +376,10 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 	struct datagram_out out = { .fd = f->side[FLOW_UPSTREAM].fd };
 
 	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop), class);
-	if (is_spent(d))
+	if (is_spent(d)) {
+		tell_expired(host, f, FLOW_UP, d);
 		return;
+	}
 	count(f, FLOW_UP, d);
 	set_manner(host, f, FLOW_UP, out.fd, udp_flow_upstream(host, f).family, d);
 	put(host, f, FLOW_UP, &out, d, payload);
@@ -297,12 +398,12 @@ static enum udp_class class_after_answer(const struct udp_host *host, const stru
 }
 
 /* The socket from which a short flow's answers leave. */
-static int answering_socket(struct udp_host *host, const struct udp_flow *f)
+static int answering_socket(struct udp_host *host, const struct udp_flow *f, enum udp_fit fit)
 {
 	if (f->origin == ORIGIN_NONE)
 		return host->listener(host, f->listener);
 	return udp_ports_get(host->ports, f->entry.origdst.family, f->entry.origdst.port,
-			     UDP_AS_SERVER, &(struct failure){ 0 });
+			     UDP_AS_SERVER, fit, &(struct failure){ 0 });
 }
 
 static void put_down(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
@@ -313,7 +414,7 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 	if (f->promoted) {
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
-		out.fd = answering_socket(host, f);
+		out.fd = answering_socket(host, f, fit_of(host, d));
 		out.to = &f->entry.client;
 		out.from = &f->entry.origdst;
 		out.class = d->class;
@@ -328,21 +429,16 @@ static void carry_down(struct udp_host *host, struct udp_flow *f, const struct d
 {
 	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop),
 			class_after_answer(host, f));
-	if (is_spent(d))
+	if (is_spent(d)) {
+		tell_expired(host, f, FLOW_DOWN, d);
 		return;
+	}
 	count(f, FLOW_DOWN, d);
 	put_down(host, f, d, payload);
 	count_burst(host, f, d);
 }
 
 /* ---- sockets of its own ---- */
-
-/* An error that ICMP has brought (or the lack of one). */
-static void handle_error(struct udp_host *host, struct udp_flow *f, enum flow_end end, int error)
-{
-	if (end == FLOW_UPSTREAM && f->entry.class == UDP_UNANSWERED && error == ECONNREFUSED)
-		udp_flow_finish(host, f, REASON_UPSTREAM_REFUSED);
-}
 
 static void take_up(struct udp_host *host, struct udp_flow *f, unsigned slot)
 {
@@ -379,10 +475,8 @@ static int read_side(struct udp_host *host, struct udp_flow *f, enum flow_end en
 	if (datagram_batch_room(host->batch) < most)
 		udp_flow_flush(host);
 	got = datagram_batch_receive(host->batch, f->side[end].fd, most, &first);
-	if (got < 0) {
-		handle_error(host, f, end, errno);
-		return 0;
-	}
+	if (got < 0)
+		pass_errors(host, f, end);
 	for (int i = 0; i < got; i++) {
 		if (end == FLOW_CLIENT)
 			take_up(host, f, first + (unsigned)i);
@@ -410,27 +504,52 @@ static void handle_client(struct loop *loop, struct loop_source *source, uint32_
 		host->drain_listener(host, f->listener);
 		f->joined = true;
 	}
+	if (events & EPOLLERR)
+		pass_errors(host, f, FLOW_CLIENT);
 	read_all(host, f, FLOW_CLIENT);
 }
 
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events)
 {
-	read_all(host_of(loop), container_of(source, struct udp_flow, side[FLOW_UPSTREAM]),
-		 FLOW_UPSTREAM);
+	struct udp_flow *f = container_of(source, struct udp_flow, side[FLOW_UPSTREAM]);
+	struct udp_host *host = host_of(loop);
+
+	if (events & EPOLLERR)
+		pass_errors(host, f, FLOW_UPSTREAM);
+	read_all(host, f, FLOW_UPSTREAM);
 }
 
+/* The socket of a port is watched by nobody: its errors are looked for when it refuses to send. They are
+ * about this datagram. */
+static void pass_port_errors(struct udp_host *host, const struct udp_flow *f,
+			     const struct datagram_out *out)
+{
+	struct udp_icmp_error error;
+
+	while (udp_icmp_take(out->fd, &error))
+		tell_upstream(host, f, &error, out->length);
+}
+
+static bool is_of_segments(int error)
+{
+	return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
+}
+
+/* Of a flow's own sockets epoll tells that there are errors. A full buffer is none that would be told. */
 bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 {
 	struct udp_host *host = context;
 	struct udp_flow *f = out->owner;
 	int dir = out->fd == f->side[FLOW_UPSTREAM].fd ? FLOW_UP : FLOW_DOWN;
 
-	(void)host;
 	if (out->segment) {
-		f->single |= (uint8_t)(1 << dir);
+		if (is_of_segments(error))
+			f->single |= (uint8_t)(1 << dir) & 3;
 		return false;
 	}
-	return error == ECONNREFUSED;
+	if (out->to)
+		pass_port_errors(host, f, out);
+	return !out->to && error != EAGAIN && error != ENOBUFS;
 }
 
 /* ---- the beginning ---- */
@@ -476,8 +595,10 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 		how.source = SOURCE_CLIENT_ADDR;
 		result = connect_upstream(host, f, to, &how, why);
 	}
-	if (result == 0)
+	if (result == 0) {
 		datagram_want(f->side[FLOW_UPSTREAM].fd, to->family, LEG_DETAILS);
+		udp_icmp_listen(f->side[FLOW_UPSTREAM].fd, to->family);
+	}
 	return result;
 }
 

@@ -22,6 +22,7 @@
 #include "tproxy-relay/flow.h"
 #include "tproxy-relay/policy.h"
 #include "tproxy-relay/reason.h"
+#include "tproxy-relay/udp_icmp.h"
 #include "tproxy-relay/udp_ports.h"
 #include "tproxy-relay/udp_table.h"
 #include <stdbool.h>
@@ -61,6 +62,7 @@ struct udp_flow {
 	uint8_t joined : 1;
 	uint8_t unfit : 1; /* for promotion: tried, or pointless */
 	uint8_t closed : 1;
+	uint8_t whole : 2;  /* the same bits: the socket that sends there sends no fragments */
 	uint8_t single : 2; /* bit FLOW_UP, FLOW_DOWN: UDP_SEGMENT does not work there */
 	uint8_t reason : 6; /* enum reason, when closed */
 };
@@ -99,6 +101,8 @@ struct udp_host {
 	struct udp_ports *ports;
 	struct datagram_batch *batch;
 	struct datagram_queue *queue;
+	const struct udp_icmp_sockets *icmp;
+	struct udp_icmp_allowance icmp_allowance;
 	bool alone; /* nobody else takes datagrams from the same endpoint */
 	/* Make room for a descriptor. False when nothing can be given up. */
 	bool (*spare)(struct udp_host *host);

@@ -2,7 +2,9 @@
 #include "tproxy-relay/udp_ports.h"
 
 #include "socket/datagram.h"
+#include "tproxy-relay/udp_icmp.h"
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,19 +16,19 @@ struct port {
 	int fd;
 	int family;
 	uint16_t number;
-	uint8_t speaker;
+	uint8_t speaker, fit;
 };
 
 struct udp_ports {
 	const struct mark *mark;
-	void (*before_close)(void *context);
+	void (*before_change)(void *context);
 	void *context;
 	unsigned count;
 	struct port *oldest, *newest;
 	struct port *buckets[BUCKETS];
 };
 
-struct udp_ports *udp_ports_new(const struct mark *mark, void (*before_close)(void *context),
+struct udp_ports *udp_ports_new(const struct mark *mark, void (*before_change)(void *context),
 				void *context, struct failure *why)
 {
 	struct udp_ports *p = calloc(1, sizeof(*p));
@@ -36,7 +38,7 @@ struct udp_ports *udp_ports_new(const struct mark *mark, void (*before_close)(vo
 		return NULL;
 	}
 	p->mark = mark;
-	p->before_close = before_close;
+	p->before_change = before_change;
 	p->context = context;
 	return p;
 }
@@ -68,7 +70,7 @@ bool udp_ports_drop(struct udp_ports *p)
 
 	if (!one)
 		return false;
-	p->before_close(p->context);
+	p->before_change(p->context);
 	at = bucket_of(p, one->family, one->number, one->speaker);
 	while (*at != one)
 		at = &(*at)->next;
@@ -87,6 +89,19 @@ void udp_ports_free(struct udp_ports *p)
 	while (udp_ports_drop(p))
 		;
 	free(p);
+}
+
+void udp_ports_set_fit(int fd, int family, enum udp_fit fit)
+{
+	int v4 = fit == UDP_FIT_WHOLE ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT;
+	int v6 = fit == UDP_FIT_WHOLE ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT;
+
+	if (fit == UDP_FIT_ANY)
+		return;
+	if (family == AF_INET6)
+		setsockopt(fd, SOL_IPV6, IPV6_MTU_DISCOVER, &v6, sizeof(v6));
+	else
+		setsockopt(fd, SOL_IP, IP_MTU_DISCOVER, &v4, sizeof(v4));
 }
 
 /* A new one; when no descriptor is left an old one makes room. */
@@ -117,6 +132,7 @@ static struct port *add(struct udp_ports *p, const struct port *like, struct fai
 		free(one);
 		return NULL;
 	}
+	udp_icmp_listen(one->fd, one->family);
 	bucket = bucket_of(p, one->family, one->number, one->speaker);
 	one->next = *bucket;
 	*bucket = one;
@@ -126,7 +142,7 @@ static struct port *add(struct udp_ports *p, const struct port *like, struct fai
 }
 
 int udp_ports_get(struct udp_ports *p, int family, uint16_t port, enum udp_speaker speaker,
-		  struct failure *why)
+		  enum udp_fit fit, struct failure *why)
 {
 	struct port like = { .family = family, .number = port, .speaker = speaker };
 	struct port *one = *bucket_of(p, family, port, speaker);
@@ -140,6 +156,11 @@ int udp_ports_get(struct udp_ports *p, int family, uint16_t port, enum udp_speak
 	if (one != p->newest) {
 		unlink_age(p, one);
 		link_age(p, one);
+	}
+	if (fit != UDP_FIT_ANY && fit != one->fit) {
+		p->before_change(p->context);
+		udp_ports_set_fit(one->fd, family, fit);
+		one->fit = (uint8_t)fit;
 	}
 	return one->fd;
 }

@@ -18,6 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Must what is sent leave as one packet, or may it be fragmented? EMSGSIZE says that it cannot be one. */
+enum udp_fit { UDP_FIT_ANY, UDP_FIT_WHOLE, UDP_FIT_FRAGMENTS };
+
+/* Have a socket send so; ANY: leave it as it is. */
+void udp_ports_set_fit(int fd, int family, enum udp_fit fit);
+
 /* Whose datagrams: a server's to its client, or a client's to its server, which carry the upstream mark. */
 enum udp_speaker { UDP_AS_SERVER, UDP_AS_CLIENT };
 
@@ -25,15 +31,16 @@ enum udp_speaker { UDP_AS_SERVER, UDP_AS_CLIENT };
 
 struct udp_ports;
 
-/* None yet; mark (borrowed) is for UDP_AS_CLIENT. before_close is called before a socket is closed that
- * was handed out. NULL with *why. */
-struct udp_ports *udp_ports_new(const struct mark *mark, void (*before_close)(void *context),
+/* None yet; mark (borrowed) is for UDP_AS_CLIENT. before_change is called before a socket that was handed
+ * out is closed, or sends in another manner. NULL with *why. */
+struct udp_ports *udp_ports_new(const struct mark *mark, void (*before_change)(void *context),
 				void *context, struct failure *why);
 void udp_ports_free(struct udp_ports *p);
 
-/* The socket for that port, which stays the cache's. Returns the descriptor, or -1 with *why. */
+/* The socket for that port, which stays the cache's, and keeps errors (udp_icmp.h). Returns the descriptor,
+ * or -1 with *why. */
 int udp_ports_get(struct udp_ports *p, int family, uint16_t port, enum udp_speaker speaker,
-		  struct failure *why);
+		  enum udp_fit fit, struct failure *why);
 
 /* Close the one that was idle the longest. False: there is none. */
 bool udp_ports_drop(struct udp_ports *p);

@@ -60,12 +60,45 @@ static void describe(const struct datagram *d, struct transparent_connection *ou
 	};
 }
 
+/* What the client is told; lack of resources is no word of the network's. */
+static enum udp_icmp_kind kind_of(enum reason reason, const struct failure *why)
+{
+	switch (reason) {
+	case REASON_DIRECT:
+		return UDP_ICMP_PORT;
+	case REASON_DENIED:
+		return UDP_ICMP_PROHIBITED;
+	case REASON_LOOP:
+	case REASON_SOURCE:
+	case REASON_CLASH:
+		return UDP_ICMP_HOST;
+	case REASON_UPSTREAM_UNREACHABLE:
+		return udp_icmp_kind_of(why->err);
+	default:
+		return UDP_ICMP_NONE;
+	}
+}
+
+static void tell(struct udp_worker *u, const struct datagram *d, enum udp_icmp_kind kind)
+{
+	struct udp_icmp_error error = { .kind = kind };
+
+	if (kind == UDP_ICMP_PORT)
+		error.reporter = d->local;
+	udp_icmp_tell(u->host.icmp, &u->host.icmp_allowance, loop_now_us(u->host.loop), &error,
+		      &d->client, &d->local, d->length);
+}
+
+/* Recorded once, told each time. */
 static void refuse(struct udp_worker *u, const struct datagram *d, unsigned at, enum reason reason,
 		   const struct failure *why)
 {
 	struct transparent_connection c;
 	uint64_t now = loop_now(u->host.loop);
 
+	tell(u, d, kind_of(reason, why));
+	if (was_refused(u, d))
+		return;
 	describe(d, &c);
 	recent_note(u->refused, fingerprint(u, d), now, now + REFUSAL_MS);
 	u->host.ops->refused(&u->host, &c, at, reason, why);
@@ -133,7 +166,7 @@ static void take(struct udp_worker *u, unsigned at, struct datagram *d, const vo
 {
 	struct udp_flow *f = udp_flow_find(&u->host, d);
 
-	if (!f && !was_refused(u, d))
+	if (!f)
 		f = begin(u, d, at);
 	if (f)
 		udp_flow_up(&u->host, f, d, payload);
@@ -198,7 +231,7 @@ static int listener_of(struct udp_host *host, unsigned at)
 	return of_host(host)->sources[at].fd;
 }
 
-static void before_port_closes(void *context)
+static void before_port_changes(void *context)
 {
 	struct udp_host *host = context;
 
@@ -229,6 +262,7 @@ static void set_host(struct udp_worker *u, const struct udp_worker_options *opti
 	u->host.udp = &u->settings;
 	u->host.policy = options->policy;
 	u->host.alone = options->alone;
+	u->host.icmp = options->icmp;
 	u->host.spare = give_descriptor;
 	u->host.drain_listener = drain_listener;
 	u->host.stray = take_stray;
@@ -248,7 +282,7 @@ static int init(struct udp_worker *u, struct failure *why)
 	host->queue = datagram_queue_new(udp_flow_failed, host, why);
 	if (!host->queue)
 		return -1;
-	host->ports = udp_ports_new(host->settings->connect.mark, before_port_closes, host, why);
+	host->ports = udp_ports_new(host->settings->connect.mark, before_port_changes, host, why);
 	return host->ports ? 0 : -1;
 }
 

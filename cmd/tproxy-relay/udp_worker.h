@@ -33,7 +33,8 @@ struct udp_worker_options {
 	struct policy *policy;
 	struct listeners *listeners; /* open ones */
 	_Atomic uint64_t *ids;	     /* the last that was given to a connection or flow */
-	bool alone;		     /* no other thread takes datagrams from the same endpoints */
+	const struct udp_icmp_sockets *icmp;
+	bool alone; /* no other thread takes datagrams from the same endpoints */
 };
 
 struct udp_worker;

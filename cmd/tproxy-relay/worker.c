@@ -693,6 +693,7 @@ void relay_free(struct relay *relay)
 		free_worker(&relay->workers[i]);
 	if (relay->workers)
 		pthread_mutex_destroy(&relay->gate);
+	udp_icmp_close(&relay->icmp);
 	free(relay->workers);
 	relay->workers = NULL;
 	relay->count = 0;
@@ -710,6 +711,7 @@ static int start_udp(struct worker *w, struct failure *why)
 		.policy = &relay->policy,
 		.listeners = &w->udp_listeners,
 		.ids = &relay->next_id,
+		.icmp = &relay->icmp,
 		.alone = relay->count == 1,
 	};
 

@@ -38,6 +38,7 @@ enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 struct relay {
 	struct flow_settings settings;
 	struct udp_settings udp;
+	struct udp_icmp_sockets icmp; /* -1 where errors cannot be told */
 	struct policy policy;
 	struct timewait *timewait; /* NULL: where no client's port is kept */
 	enum relay_log log;

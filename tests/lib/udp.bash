@@ -29,13 +29,13 @@ ask_from() {
 	on "$1" timeout --foreground $((60 * PATIENCE)) "$DGRAM" ask "${@:2}"
 }
 
-# capture NAME HOST INTERFACE [FILTER]: packets, one a line: `SOURCE > DESTINATION: ...', from now on.
-capture() {
-	bg "$1" "$2" tcpdump -i "$3" -l -nn -t -q --immediate-mode "${4:-udp}"
-	wait_line "$1.err" 'listening on'
+# sniff NAME HOST INTERFACE [PORT...]: what passes there from now on, in $OUT/NAME.out; see tests/lib/sniff.
+sniff() {
+	bg "$1" "$2" "$TOP/tests/lib/sniff" "${@:3}"
+	wait_line "$1.err" ready
 }
 
-# ends_in NAME: which pairs of ends were captured, each once.
+# ends_in NAME: which pairs of ends the UDP packets had, in both directions, each once.
 ends_in() {
-	sed -En 's/^IP6? ([^ ]+) > ([^ ]+): .*/\1 \2/p' "$OUT/$1.out" | sort -u
+	awk '$1 == "udp" { print $2, $3, $4 }' "$OUT/$1.out" | sort -u
 }
