@@ -19,8 +19,6 @@
 
 /* A command per connection is a process: more of them at once must be asked for. */
 #define MAX_CHILDREN 1000
-/* Milliseconds for the last records to be read. */
-#define LAST_RECORDS 1000
 
 /* ---- the command line ---- */
 
@@ -42,14 +40,15 @@ static const struct option_spec options[] = {
 	OPT("log", 0, NULL, "records, too; also as connections end", option_flag, log),
 	OPT("allow-direct", 0, NULL, "serve connections that nobody redirected (refused)",
 	    option_flag, allow_direct),
-	OPT("drain-timeout", 0, "T", "on SIGTERM, before children are ended (30s)", option_duration,
-	    drain),
 	OPTION_HEADING("Limits:"),
 	OPT("max", 'c', "N", "connections at a time; more wait (1000 with CMD)", option_count, max),
 	OPT("max-per-client", 'C', "N", "of each IPv4 address or IPv6 /64; more are reset",
 	    option_count, max_per_client),
 	OPT("count", 0, "N", "end after N connections", option_count, count),
 	OPT("timeout", 0, "T", "end after T; status 1 if too few came", option_duration, timeout),
+	OPT("drain-timeout", 0, "T",
+	    "after SIGTERM for CMDs to end, and at the end for the\nlast records to be read (30s)",
+	    option_duration, drain),
 	OPTION_HEADING("Listener:"),
 	OPT("redirect", 0, NULL,
 	    "for REDIRECT, DNAT or direct connections: not\ntransparent, and "
@@ -163,7 +162,7 @@ static int choose_action(struct service *s, const struct options_rest *rest)
 /* Options that speak of a CMD, when there is none. */
 static int check_command(const struct options_rest *rest)
 {
-	static const char *const need[] = { "pass", "allow-direct", "drain-timeout" };
+	static const char *const need[] = { "pass", "allow-direct" };
 
 	if (rest->wrapped && !rest->wrapped[0])
 		return options_misuse(&program, "--: which command?");
@@ -538,16 +537,12 @@ static int set_up(struct service *s, struct failure *why)
 	s->pause.alarm = service_resume;
 	s->timeout.alarm = service_time_out;
 	s->drain.alarm = service_drain_expired;
-	s->output = (struct loop_source){ .handler = service_handle_output, .fd = -1 };
 	if (!(s->loop = loop_new(s, why)) ||
 	    loop_signals(s->loop, signals, service_handle_signal, s, why) < 0)
 		return -1;
 	if (config->max_per_client && !(s->clients = client_count_new(why)))
 		return -1;
-	if (s->stream) {
-		s->output.fd = record_stream_fd(s->stream);
-		loop_watch(s->loop, &s->output, 0); /* EPERM: a regular file, always ready */
-	}
+	record_output_init(&s->output, &service_output_ops, s->loop, s->stream, true);
 	if (config->timeout)
 		loop_arm(s->loop, &s->timeout, config->timeout);
 	return watch_listeners(s, why);
@@ -555,12 +550,11 @@ static int set_up(struct service *s, struct failure *why)
 
 static void tear_down(struct service *s)
 {
-	uint64_t lost = record_stream_free(s->stream, LAST_RECORDS);
+	struct record_losses lost = record_stream_free(s->stream);
+	char text[RECORD_LOSSES_TEXT];
 
-	if (lost)
-		report_warning("%llu records were lost: %s", (unsigned long long)lost,
-			       s->told_unwritable ? "they could not be written"
-						  : "their reader was too slow");
+	if (record_stream_losses_text(&lost, text))
+		report_warning("%s", text);
 	loop_free(s->loop);
 	listeners_close(&s->listeners);
 	listeners_close(&s->udp);

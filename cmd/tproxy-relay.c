@@ -14,6 +14,7 @@
 #include "tproxy-relay/metrics.h"
 #include "tproxy-relay/stats.h"
 #include "tproxy-relay/worker.h"
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -216,6 +217,8 @@ static void handle_signal(struct loop *loop, int signo, void *context)
 
 	if (signo == SIGUSR1)
 		stats_collect(&stats, relay, tell_stats, NULL);
+	else if (relay->phase == RELAY_ENDING)
+		record_output_hurry(&relay->output);
 	else
 		relay_end(relay, relay->phase == RELAY_SERVING ? RELAY_DRAINING : RELAY_ENDING);
 }
@@ -227,9 +230,9 @@ static int open_records(struct relay *relay, const struct config *config, struct
 	memcpy(shown.at, columns, sizeof(columns));
 	if (config->columns && record_parse_columns(config->columns, &shown, why) < 0)
 		return report_about(why, "--columns %s", config->columns);
-	if (config->log != RELAY_LOG_OFF)
+	if (config->log != CONN_LOG_OFF)
 		relay->records = record_stream_new(STDOUT_FILENO, config->common.json, &shown, why);
-	return config->log != RELAY_LOG_OFF && !relay->records ? -1 : 0;
+	return config->log != CONN_LOG_OFF && !relay->records ? -1 : 0;
 }
 
 /* Its sockets are netlink's, which no one shall change routes by. */
@@ -284,9 +287,11 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->udp = config->udp;
 	relay->icmp = (struct udp_icmp_sockets){ { -1, -1 } };
 	relay->drain_timeout = config->drain_timeout;
-	relay->log = (enum relay_log)config->log;
+	relay->log = (enum conn_log_level)config->log;
 	relay->trouble = tell_trouble;
 	relay->unheard = tell_unheard;
+	relay->output_ops.trouble = tell_unwritable;
+	relay->output_ops.waiting = tell_waiting;
 	relay->ready = config->inetd ? NULL : tell_ready;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
 	relay->sandbox = config->no_sandbox ? 0 : SANDBOX_SOCKETS;
@@ -328,6 +333,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	struct policy_leg loop = { 0 };
 	struct control *control = NULL;
 	struct metrics *metrics = NULL;
+	struct record_losses lost;
 	struct failure why;
 	int result, status;
 
@@ -354,7 +360,8 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	metrics_free(metrics);
 	relay_free(&relay);
 	control_free(control);
-	tell_lost(record_stream_free(relay.records, 1000));
+	lost = record_stream_free(relay.records);
+	tell_lost(&lost);
 	local_addrs_free(relay.policy.local_addrs);
 	policy_free(&relay.policy);
 	timewait_free(relay.timewait);
@@ -379,6 +386,17 @@ static int inherit(struct config *config, struct inetd_client *client, int *inhe
 		return options_misuse(&relay_program,
 				      "no ENDPOINT to listen on, and no LISTEN_FDS");
 	return arguments_check_inherited(config, *inherited);
+}
+
+/* Records that would go nowhere are not lost in silence. To be called before descriptors_guard(), which puts
+ * something there. Under inetd nobody may have thought of them. */
+static int check_output(const struct config *config)
+{
+	if (config->inetd || config->log == CONN_LOG_OFF || fcntl(STDOUT_FILENO, F_GETFD) >= 0)
+		return OPTIONS_GO_ON;
+	report_error("standard output is closed: there is nowhere to write records to; --log off "
+		     "does without them");
+	return STATUS_REFUSED;
 }
 
 /* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with them is
@@ -430,6 +448,8 @@ int main(int argc, char **argv)
 		status = arguments_read_endpoints(&listeners, &config, &rest);
 	if (status == OPTIONS_GO_ON && !rest.count)
 		status = inherit(&config, &client, &inherited);
+	if (status == OPTIONS_GO_ON)
+		status = check_output(&config);
 	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON) {

@@ -76,41 +76,31 @@ static void put_close(struct connection *c, const char *reason)
 }
 
 /* The reader of the records is gone: without CMD there is nothing left to do here. */
-static void lose_reader(struct service *s)
+static void handle_lost_reader(struct record_output *o)
 {
-	loop_forget(s->loop, &s->output);
+	struct service *s = container_of(o, struct service, output);
+
 	if (s->action != ACTION_RUN)
 		service_advance(s, STAGE_DRAINING);
+	service_end_if_idle(s);
+}
+
+static void tell_unwritable(const struct failure *why)
+{
+	char text[512];
+
+	report_warning("%s", report_text(why, text, sizeof(text)));
+}
+
+static void tell_waiting(uint64_t records, uint64_t ms)
+{
+	report_notice("%llu records wait for their reader, for %llu s at most; a signal ends that",
+		      (unsigned long long)records, (unsigned long long)(ms + 999) / 1000);
 }
 
 void service_flush(struct service *s)
 {
-	bool more;
-	int trouble;
-
-	if (!s->stream)
-		return;
-	more = record_stream_flush(s->stream);
-	trouble = record_stream_trouble(s->stream);
-	if (trouble) {
-		report_warning("records: %s: they are lost until they can be written again",
-			       strerror(trouble));
-		s->told_unwritable = true;
-	}
-	if (record_stream_broken(s->stream))
-		lose_reader(s);
-	else if (s->output.watched) /* a regular file is not: it takes everything at once */
-		loop_watch(s->loop, &s->output, more ? EPOLLOUT : 0);
-}
-
-void service_handle_output(struct loop *loop, struct loop_source *source, uint32_t events)
-{
-	struct service *s = loop_context(loop);
-
-	if (events & (EPOLLERR | EPOLLHUP))
-		lose_reader(s);
-	else
-		service_flush(s);
+	record_output_flush(&s->output);
 }
 
 bool service_is_full(const struct service *s)
@@ -238,10 +228,14 @@ void service_refuse(struct service *s, const struct caller *caller, int fd, cons
 	transparent_reset(fd);
 }
 
-/* The last one of this service is gone, and no more will come. */
+/* The last one of this service is gone, and no more will come: what is left to do is to wait for the reader
+ * of the records. */
 void service_end_if_idle(struct service *s)
 {
-	if (s->stage != STAGE_SERVING && !s->open)
+	if (s->stage == STAGE_SERVING || s->open)
+		return;
+	record_output_end(&s->output, s->config->drain);
+	if (record_output_is_done(&s->output))
 		loop_stop(s->loop);
 }
 
@@ -295,35 +289,55 @@ void service_finish(struct connection *c, const char *reason)
 	leave(s, &c->caller);
 }
 
-static void finish_all(struct service *s, const char *reason)
+static void finish_stopped(struct connection *c)
+{
+	if (c->phase == PHASE_HEADER)
+		accept_refuse_header(c, "stopped");
+	else
+		service_finish(c, "stopped");
+}
+
+/* Flows that only the listener knows of have nothing to wait for without it. */
+static bool is_silent(const struct connection *c)
+{
+	return c->caller.protocol == IPPROTO_UDP && c->source.fd < 0 && c->phase != PHASE_RUN;
+}
+
+/* End those that are left to be ended. Where the reader of the records cannot keep up this goes on when it
+ * has caught up, or has had its time. */
+static void finish_left(struct service *s)
 {
 	struct connection *c, *next;
 
 	/* service_release() comes after the batch: the walk stays valid */
 	for (c = slab_next(&s->connections, NULL); c; c = next) {
 		next = slab_next(&s->connections, c);
-		if (c->source.dead)
+		if (c->source.dead || !(s->finishes_all || is_silent(c)))
 			continue;
-		if (c->phase == PHASE_HEADER)
-			accept_refuse_header(c, reason);
-		else
-			service_finish(c, reason);
+		if (record_output_is_congested(&s->output)) {
+			record_output_end(&s->output, s->config->drain);
+			return;
+		}
+		finish_stopped(c);
 	}
 }
 
-/* Flows that only the listener knows of have nothing to wait for without it. */
-static void finish_silent_flows(struct service *s)
+static void handle_ready_reader(struct record_output *o)
 {
-	struct connection *c, *next;
+	struct service *s = container_of(o, struct service, output);
 
-	for (c = slab_next(&s->connections, NULL); c; c = next) {
-		next = slab_next(&s->connections, c);
-		if (c->source.dead || c->caller.protocol != IPPROTO_UDP || c->source.fd >= 0)
-			continue;
-		if (c->phase != PHASE_RUN)
-			service_finish(c, "stopped");
-	}
+	if (s->stage != STAGE_SERVING)
+		finish_left(s);
+	service_flush(s);
+	service_end_if_idle(s);
 }
+
+const struct record_output_ops service_output_ops = {
+	.trouble = tell_unwritable,
+	.gone = handle_lost_reader,
+	.ready = handle_ready_reader,
+	.waiting = tell_waiting,
+};
 
 static void enter_stage(struct service *s)
 {
@@ -331,13 +345,15 @@ static void enter_stage(struct service *s)
 
 	switch (s->stage) {
 	case STAGE_SERVING:
+		break;
 	case STAGE_FINISHING:
+		finish_left(s);
 		break;
 	case STAGE_DRAINING:
+		s->finishes_all = !run;
+		finish_left(s);
 		if (run)
 			loop_arm(s->loop, &s->drain, s->config->drain);
-		else
-			finish_all(s, "stopped");
 		break;
 	case STAGE_ENDING:
 		if (s->children.count)
@@ -356,11 +372,8 @@ void service_advance(struct service *s, enum stage stage)
 {
 	if (stage <= s->stage)
 		return;
-	if (s->stage == STAGE_SERVING) {
+	if (s->stage == STAGE_SERVING)
 		close_listeners(s);
-		s->stage = stage;
-		finish_silent_flows(s);
-	}
 	s->stage = stage;
 	enter_stage(s);
 	service_end_if_idle(s);
@@ -382,15 +395,23 @@ void service_time_out(struct loop *loop, struct loop_timer *timer)
 	service_flush(s);
 }
 
+static void end_sooner(struct service *s)
+{
+	if (s->stage < STAGE_DRAINING) {
+		service_advance(s, STAGE_DRAINING);
+		return;
+	}
+	record_output_hurry(&s->output);
+	service_advance(s, s->stage == STAGE_DRAINING ? STAGE_ENDING : STAGE_KILLING);
+}
+
 void service_handle_signal(struct loop *loop, int signo, void *context)
 {
 	struct service *s = context;
 
 	if (signo == SIGCHLD)
 		children_reap(&s->children, serve_child_ended, s);
-	else if (s->stage < STAGE_DRAINING)
-		service_advance(s, STAGE_DRAINING);
 	else
-		service_advance(s, s->stage == STAGE_DRAINING ? STAGE_ENDING : STAGE_KILLING);
+		end_sooner(s);
 	service_flush(s);
 }

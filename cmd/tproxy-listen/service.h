@@ -28,7 +28,8 @@
  * room, and clients wait in the backlog.
  *
  * Records must not stop the service, so they go through record_stream; the service must not outlive
- * its reader, so stdout is watched for the reader's end.
+ * its reader, so stdout is watched for the reader's end. What is left at the end waits for the reader
+ * within --drain-timeout; after a second signal only while it takes some.
  *
  * service.c keeps the accounts and the stages; accept.c lets TCP connections in, flows.c UDP; serve.c does
  * with them what the command line says.
@@ -49,6 +50,7 @@
 #include "process/command.h"
 #include "process/loop.h"
 #include "process/privilege.h"
+#include "process/record_output.h"
 #include "socket/listeners.h"
 #include "socket/proxyproto_wait.h"
 #include "socket/transparent.h"
@@ -118,7 +120,7 @@ struct service {
 	bool told_room;
 	bool unheard;		      /* it ends because no listener is left */
 	struct record_stream *stream; /* NULL: no records are wanted */
-	struct loop_source output;
+	struct record_output output;
 	bool wants_iif, wants_socket; /* fields that cost a system call */
 	char *reply;
 	size_t reply_length;
@@ -131,7 +133,8 @@ struct service {
 	uint64_t accepted; /* of them, those that were not refused */
 	uint64_t direct;   /* refused because nobody redirected them */
 	bool timed_out;	   /* --timeout is over */
-	bool told_shortage, told_unwritable;
+	bool told_shortage;
+	bool finishes_all; /* not only what nobody can end but we */
 	struct loop_timer pause, timeout, drain;
 };
 
@@ -220,7 +223,7 @@ void service_advance(struct service *s, enum stage stage);
 void service_end_if_idle(struct service *s);
 
 /* What the loop calls. */
-loop_handler service_handle_output;
+extern const struct record_output_ops service_output_ops;
 loop_alarm service_resume, service_time_out, service_drain_expired;
 void service_handle_signal(struct loop *loop, int signo, void *context);
 

@@ -95,8 +95,10 @@ void tell_ready(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
 
-/* So many records were lost. */
-void tell_lost(uint64_t records);
+/* Records: lost, not to be written, waited for at the end; the last two are hooks of record_output. */
+void tell_lost(const struct record_losses *lost);
+void tell_unwritable(const struct failure *why);
+void tell_waiting(uint64_t records, uint64_t ms);
 
 /* --inetd: what became of the connection, and the exit status that says so. */
 int tell_end(const struct relay *relay);

@@ -1,58 +1,67 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/conn_log.h"
 
+#include "base/record_stream.h"
+#include "socket/listeners.h"
+#include "tproxy-relay/flow.h"
+#include "tproxy-relay/udp_flow.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What is known of a connection, or a flow, from the beginning. */
-static void describe_as(const struct listeners *l, const char *event, const struct endpoint *client,
-			const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
-			struct record *out)
+static void describe(const struct listeners *l, const struct transparent_connection *c, unsigned at,
+		     const char *event, struct record *out)
 {
 	record_begin(out, "connection");
 	record_text(out, RECORD_EVENT, event);
 	record_text(out, RECORD_PROTO, l->protocol == IPPROTO_UDP ? "udp" : "tcp");
-	record_endpoint(out, RECORD_CLIENT, client);
-	record_endpoint(out, RECORD_ORIGDST, origdst);
-	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(origin));
+	record_endpoint(out, RECORD_CLIENT, &c->client);
+	record_endpoint(out, RECORD_ORIGDST, &c->origdst);
+	record_text(out, RECORD_ORIGDST_BY, transparent_origin_name(c->origin));
 	if (at < l->count)
 		record_endpoint(out, RECORD_LISTENER, &l->at[at].at);
 }
 
-static void describe(const struct worker *w, const char *event, const struct endpoint *client,
-		     const struct endpoint *origdst, enum transparent_origin origin, unsigned at,
-		     struct record *out)
+void conn_log_describe(const struct conn_log *log, const struct transparent_connection *c,
+		       unsigned at, const char *event, struct record *out)
 {
-	describe_as(&w->listeners, event, client, origdst, origin, at, out);
+	describe(log->listeners, c, at, event, out);
 }
 
 /* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
-static const char *unique_id(struct worker *w, const struct flow *f)
+static const char *unique_id(const struct conn_log *log, const struct flow *f,
+			     struct conn_log_texts *texts)
 {
 	uint8_t id[PROXYPROTO_ID_MAX];
-	size_t length = flow_unique_id(&w->host, f, id);
+	size_t length = flow_unique_id(log->host, f, id);
+	char *text = texts->unique_id;
 	bool word = true;
 
 	for (size_t i = 0; i < length; i++)
 		word = word && isgraph(id[i]);
 	if (word) {
-		memcpy(w->unique_id, id, length);
-		w->unique_id[length] = '\0';
-		return w->unique_id;
+		memcpy(text, id, length);
+		text[length] = '\0';
+		return text;
 	}
-	strcpy(w->unique_id, "0x");
+	strcpy(text, "0x");
 	for (size_t i = 0; i < length; i++)
-		sprintf(w->unique_id + 2 + 2 * i, "%02x", id[i]);
-	return w->unique_id;
+		sprintf(text + 2 + 2 * i, "%02x", id[i]);
+	return text;
 }
 
-static void describe_flow(struct worker *w, const struct flow *f, const char *event,
-			  struct record *out)
+void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, const char *event,
+			    struct record *out, struct conn_log_texts *texts)
 {
-	describe(w, event, &f->client, &f->origdst, f->origin, f->listener, out);
+	const struct transparent_connection c = {
+		.client = f->client,
+		.origdst = f->origdst,
+		.origin = (enum transparent_origin)f->origin,
+	};
+
+	conn_log_describe(log, &c, f->listener, event, out);
 	record_number(out, RECORD_ID, f->id);
-	record_text(out, RECORD_UNIQUE_ID, unique_id(w, f));
+	record_text(out, RECORD_UNIQUE_ID, unique_id(log, f, texts));
 	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
 	if (f->side[FLOW_UPSTREAM].fd >= 0) {
 		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
@@ -62,56 +71,61 @@ static void describe_flow(struct worker *w, const struct flow *f, const char *ev
 	}
 	record_number(out, RECORD_BYTES_UP, f->pump[FLOW_UP].bytes);
 	record_number(out, RECORD_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
-	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
+	record_duration(out, loop_now_us(log->host->loop) - f->opened_us);
 }
 
-static void write_record(struct worker *w, struct record *r)
+static void write_record(struct conn_log *log, struct record *r)
 {
 	record_time_now(r);
-	record_stream_put(w->relay->records, r);
-	w->wrote = true;
+	record_stream_put(log->stream, r);
+	log->wrote = true;
 }
 
-static bool is_logged(const struct relay *relay, enum reason reason)
+static bool is_logged(const struct conn_log *log, enum reason reason)
 {
-	if (!relay->records || relay->log == RELAY_LOG_OFF)
+	if (!log->stream || log->level == CONN_LOG_OFF)
 		return false;
-	return relay->log == RELAY_LOG_EVENTS || (reason != REASON_NONE && reason != REASON_DONE);
+	return log->level == CONN_LOG_EVENTS || (reason != REASON_NONE && reason != REASON_DONE);
 }
 
-void conn_log_flow(struct worker *w, const struct flow *f, const char *event)
+void conn_log_flow(struct conn_log *log, const struct flow *f, const char *event)
 {
+	struct conn_log_texts texts;
 	struct record r;
 
-	if (!is_logged(w->relay, f->reason))
+	if (!is_logged(log, f->reason))
 		return;
-	describe_flow(w, f, event, &r);
+	conn_log_describe_flow(log, f, event, &r, &texts);
 	record_text(&r, RECORD_REASON, reason_name(f->reason));
-	write_record(w, &r);
+	write_record(log, &r);
 }
 
-void conn_log_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+void conn_log_refusal(struct conn_log *log, const struct transparent_connection *c, unsigned at,
 		      enum reason reason)
 {
 	struct record r;
 
-	if (!is_logged(w->relay, reason))
+	if (!is_logged(log, reason))
 		return;
-	describe(w, "refused", &c->client, &c->origdst, c->origin, at, &r);
+	conn_log_describe(log, c, at, "refused", &r);
 	record_text(&r, RECORD_REASON, reason_name(reason));
-	write_record(w, &r);
+	write_record(log, &r);
 }
 
 /* ---- flows of datagrams ---- */
 
-static void describe_udp_flow(const struct worker *w, const struct udp_flow *f, const char *event,
-			      struct record *out)
+void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flow *f,
+				const char *event, struct record *out)
 {
-	const struct endpoint origdst = udp_flow_origdst(f), local = udp_flow_upstream_local(f);
-	const struct endpoint upstream = udp_flow_upstream(w->host.udp, f);
+	const struct endpoint local = udp_flow_upstream_local(f);
+	const struct endpoint upstream = udp_flow_upstream(log->host->udp, f);
+	const struct transparent_connection c = {
+		.client = f->entry.client,
+		.origdst = udp_flow_origdst(f),
+		.origin = (enum transparent_origin)f->origin,
+	};
 
-	describe_as(&w->udp_listeners, event, &f->entry.client, &origdst, f->origin, f->listener,
-		    out);
+	describe(log->udp_listeners, &c, f->listener, event, out);
 	record_number(out, RECORD_ID, f->id);
 	if (f->promoted)
 		record_number(out, RECORD_COOKIE, udp_flow_cookie(f, FLOW_CLIENT));
@@ -123,96 +137,36 @@ static void describe_udp_flow(const struct worker *w, const struct udp_flow *f, 
 	record_number(out, RECORD_BYTES_DOWN, f->bytes[FLOW_DOWN]);
 	record_number(out, RECORD_PACKETS_UP, f->packets[FLOW_UP]);
 	record_number(out, RECORD_PACKETS_DOWN, f->packets[FLOW_DOWN]);
-	record_duration(out, loop_now_us(w->host.loop) - f->opened_us);
+	record_duration(out, loop_now_us(log->host->loop) - f->opened_us);
 }
 
-void conn_log_udp_flow(struct worker *w, const struct udp_flow *f, const char *event)
+void conn_log_udp_flow(struct conn_log *log, const struct udp_flow *f, const char *event)
 {
 	struct record r;
 
-	if (!is_logged(w->relay, f->reason))
+	if (!is_logged(log, f->reason))
 		return;
-	describe_udp_flow(w, f, event, &r);
+	conn_log_describe_udp_flow(log, f, event, &r);
 	record_text(&r, RECORD_REASON, reason_name(f->reason));
-	write_record(w, &r);
+	write_record(log, &r);
 }
 
-void conn_log_udp_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+void conn_log_udp_refusal(struct conn_log *log, const struct transparent_connection *c, unsigned at,
 			  enum reason reason)
 {
 	struct record r;
 
-	if (!is_logged(w->relay, reason))
+	if (!is_logged(log, reason))
 		return;
-	describe_as(&w->udp_listeners, "refused", &c->client, &c->origdst, c->origin, at, &r);
+	describe(log->udp_listeners, c, at, "refused", &r);
 	record_text(&r, RECORD_REASON, reason_name(reason));
-	write_record(w, &r);
+	write_record(log, &r);
 }
 
-static void list_udp_flows(struct worker *w, void (*put)(const struct record *r, void *context),
-			   void *context)
+bool conn_log_flush(struct conn_log *log)
 {
-	struct record r;
+	bool left = log->wrote && record_stream_flush(log->stream);
 
-	for (const struct udp_flow *f = udp_flow_next(w->host.udp, NULL); f;
-	     f = udp_flow_next(w->host.udp, f)) {
-		if (f->closed)
-			continue;
-		describe_udp_flow(w, f, NULL, &r);
-		record_text(&r, RECORD_STATE, udp_flow_state_name(f));
-		put(&r, context);
-	}
-}
-
-void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *context),
-		   void *context)
-{
-	struct record r;
-
-	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
-	     f = slab_next(&w->host.flows, f)) {
-		if (f->state == FLOW_CLOSED)
-			continue;
-		describe_flow(w, f, NULL, &r);
-		record_text(&r, RECORD_STATE, flow_state_name(f));
-		put(&r, context);
-	}
-	for (const struct pending *a = slab_next(&w->pendings, NULL); a;
-	     a = slab_next(&w->pendings, a)) {
-		const struct transparent_connection *c = &a->connection;
-
-		if (a->wait.source.dead)
-			continue;
-		describe(w, NULL, &c->client, &c->origdst, c->origin, a->listener, &r);
-		record_text(&r, RECORD_STATE, "proxy-header");
-		put(&r, context);
-	}
-	if (w->host.udp)
-		list_udp_flows(w, put, context);
-}
-
-void conn_log_flush(struct loop *loop)
-{
-	struct worker *w = loop_context(loop);
-
-	if (w->wrote && record_stream_flush(w->relay->records))
-		loop_wake(w->relay->workers[0].host.loop);
-	w->wrote = false;
-}
-
-void conn_log_write(struct worker *w)
-{
-	bool left = record_stream_flush(w->relay->records);
-
-	if (!left) {
-		loop_forget(w->host.loop, &w->output);
-		return;
-	}
-	w->output.fd = record_stream_fd(w->relay->records);
-	loop_watch(w->host.loop, &w->output, EPOLLOUT);
-}
-
-void conn_log_handle_output(struct loop *loop, struct loop_source *source, uint32_t events)
-{
-	conn_log_write(loop_context(loop));
+	log->wrote = false;
+	return left;
 }

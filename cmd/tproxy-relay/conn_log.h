@@ -1,36 +1,65 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * conn_log - what a worker of the relay writes of its connections: one record at each turn of a life.
+ * conn_log - what one thread of the relay writes of its connections: one record at each turn of a life.
  *
  * Knows what --log wants, and how a flow, or a connection that never became one, is put into words.
- * Never blocks: what the reader does not take at once waits in the relay's record_stream.
+ * Never blocks: what the reader does not take at once waits in the record_stream, which all threads share.
  */
 #ifndef TPROXY_RELAY_CONN_LOG_H
 #define TPROXY_RELAY_CONN_LOG_H
 
-#include "tproxy-relay/worker.h"
+#include "socket/proxyproto.h"
+#include "tproxy-relay/reason.h"
+#include <stdbool.h>
+
+struct flow;
+struct flow_ops;
+struct listeners;
+struct record;
+struct record_stream;
+struct transparent_connection;
+struct udp_flow;
+
+/* What of a relay's life goes into records; the words of --log, in this order. */
+enum conn_log_level { CONN_LOG_EVENTS, CONN_LOG_ERRORS, CONN_LOG_OFF };
+
+/* All of it is borrowed. */
+struct conn_log {
+	enum conn_log_level level;
+	struct record_stream *stream; /* NULL: none */
+	const struct listeners *listeners, *udp_listeners;
+	const struct flow_ops *host;
+	bool wrote; /* since the last conn_log_flush() */
+};
 
 /* `open`, `close` or `refused`: the flow's record, if it is wanted. */
-void conn_log_flow(struct worker *w, const struct flow *f, const char *event);
+void conn_log_flow(struct conn_log *log, const struct flow *f, const char *event);
 
 /* The record of a connection that was refused before it became a flow; at: index of its listener. */
-void conn_log_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+void conn_log_refusal(struct conn_log *log, const struct transparent_connection *c, unsigned at,
 		      enum reason reason);
 
 /* The same of flows of datagrams. */
-void conn_log_udp_flow(struct worker *w, const struct udp_flow *f, const char *event);
-void conn_log_udp_refusal(struct worker *w, const struct transparent_connection *c, unsigned at,
+void conn_log_udp_flow(struct conn_log *log, const struct udp_flow *f, const char *event);
+void conn_log_udp_refusal(struct conn_log *log, const struct transparent_connection *c, unsigned at,
 			  enum reason reason);
 
-/* Call put with a record of each connection, with its state; by the worker's own thread. */
-void conn_log_list(struct worker *w, void (*put)(const struct record *r, void *context),
-		   void *context);
+/* Write, if there was a record since the last call. True when the stream needs attention, as
+ * record_stream_flush() says. */
+bool conn_log_flush(struct conn_log *log);
 
-/* Once a turn: write. What the reader does not take now, worker 0 writes when it does. */
-void conn_log_flush(struct loop *loop);
+/* Room for texts that a record borrows. */
+struct conn_log_texts {
+	char unique_id[2 * PROXYPROTO_ID_MAX + 3];
+};
 
-/* Worker 0: write what is left, and watch for the reader; the handler of worker->output. */
-void conn_log_write(struct worker *w);
-loop_handler conn_log_handle_output;
+/* What is known of a connection: of a flow, of one whose PROXY header is awaited, of a flow of datagrams.
+ * event may be NULL. */
+void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, const char *event,
+			    struct record *out, struct conn_log_texts *texts);
+void conn_log_describe(const struct conn_log *log, const struct transparent_connection *c,
+		       unsigned at, const char *event, struct record *out);
+void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flow *f,
+				const char *event, struct record *out);
 
 #endif

@@ -124,14 +124,56 @@ static bool send_answer(struct client *cl)
 
 /* ---- commands ---- */
 
-static void answer_connection(const struct record *r, void *context)
+static void list_flows(const struct worker *w, struct client *cl)
 {
-	answer(context, r);
+	struct conn_log_texts texts;
+	struct record r;
+
+	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
+	     f = slab_next(&w->host.flows, f)) {
+		if (f->state == FLOW_CLOSED)
+			continue;
+		conn_log_describe_flow(&w->log, f, NULL, &r, &texts);
+		record_text(&r, RECORD_STATE, flow_state_name(f));
+		answer(cl, &r);
+	}
+}
+
+/* Connections whose PROXY header is awaited. */
+static void list_pendings(const struct worker *w, struct client *cl)
+{
+	struct record r;
+
+	for (const struct pending *p = slab_next(&w->pendings, NULL); p;
+	     p = slab_next(&w->pendings, p)) {
+		if (p->wait.source.dead)
+			continue;
+		conn_log_describe(&w->log, &p->connection, p->listener, NULL, &r);
+		record_text(&r, RECORD_STATE, "proxy-header");
+		answer(cl, &r);
+	}
+}
+
+static void list_udp_flows(const struct worker *w, struct client *cl)
+{
+	struct record r;
+
+	for (const struct udp_flow *f = udp_flow_next(w->host.udp, NULL); f;
+	     f = udp_flow_next(w->host.udp, f)) {
+		if (f->closed)
+			continue;
+		conn_log_describe_udp_flow(&w->log, f, NULL, &r);
+		record_text(&r, RECORD_STATE, udp_flow_state_name(f));
+		answer(cl, &r);
+	}
 }
 
 static void visit_worker(struct worker *w, void *context)
 {
-	conn_log_list(w, answer_connection, context);
+	list_flows(w, context);
+	list_pendings(w, context);
+	if (w->host.udp)
+		list_udp_flows(w, context);
 }
 
 static void serve_commands(struct client *cl);

@@ -30,7 +30,7 @@ static const struct row rows[STATS_COUNTER + COUNTER_REASONS] = {
 	GAUGE(STATS_ACCEPTING, "accepting", "threads_accepting",
 	      "Threads that accept connections now."),
 	COUNTER(STATS_RECORDS_LOST, "records-lost", "records_lost",
-		"Records that their reader was too slow for."),
+		"Records that could not be written, or that their reader was too slow for."),
 	COUNTER(STATS_COUNTER + COUNTER_ACCEPTED, "accepted", "accepted", "Connections accepted."),
 	COUNTER(STATS_COUNTER + COUNTER_OPENED, "opened", "opened",
 		"Connections whose upstream answered."),
@@ -116,8 +116,11 @@ static void finish(struct stats *f)
 	f->at[STATS_MAX_FLOWS] = relay->udp.max;
 	f->at[STATS_THREADS] = relay->count;
 	f->at[STATS_ACCEPTING] = accepts ? relay->count - relay->paused : 0;
-	if (relay->records)
-		f->at[STATS_RECORDS_LOST] = record_stream_lost(relay->records);
+	if (relay->records) {
+		struct record_losses lost = record_stream_losses(relay->records);
+
+		f->at[STATS_RECORDS_LOST] = lost.unread + lost.unwritten;
+	}
 }
 
 static void end_visit(void *context)

@@ -23,7 +23,7 @@ enum figure {
 	STATS_MAX_FLOWS,    /* at once */
 	STATS_THREADS,	    /* of the relay */
 	STATS_ACCEPTING,    /* threads that accept now */
-	STATS_RECORDS_LOST, /* their reader was too slow */
+	STATS_RECORDS_LOST, /* not written, or their reader was too slow */
 	STATS_COUNTER,	    /* from here one for each counter */
 	STATS_COUNT = STATS_COUNTER + COUNTER_COUNT
 };

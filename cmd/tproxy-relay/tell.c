@@ -50,7 +50,7 @@ void tell_stats(struct stats *f, void *context)
 			     (unsigned long long)f->at[STATS_MAX_FLOWS]);
 	report_error("counters:%s", line);
 	if (f->at[STATS_RECORDS_LOST])
-		report_error("%llu records lost: their reader is too slow",
+		report_error("%llu records lost: not written, or their reader is too slow",
 			     (unsigned long long)f->at[STATS_RECORDS_LOST]);
 }
 
@@ -114,10 +114,23 @@ int tell_end(const struct relay *relay)
 	return reason == REASON_DONE ? STATUS_DONE : STATUS_NO;
 }
 
-void tell_lost(uint64_t records)
+void tell_lost(const struct record_losses *lost)
 {
-	if (records)
-		report_warning(
-			"%llu records were lost: they could not be written, or not fast enough",
-			(unsigned long long)records);
+	char text[RECORD_LOSSES_TEXT];
+
+	if (record_stream_losses_text(lost, text))
+		report_warning("%s", text);
+}
+
+void tell_unwritable(const struct failure *why)
+{
+	char text[512];
+
+	report_warning("%s", report_text(why, text, sizeof(text)));
+}
+
+void tell_waiting(uint64_t records, uint64_t ms)
+{
+	report_notice("%llu records wait for their reader, for %llu s at most; a signal ends that",
+		      (unsigned long long)records, (unsigned long long)(ms + 999) / 1000);
 }

@@ -347,9 +347,9 @@ void udp_worker_drain(struct udp_worker *u)
 		u->settings.established_timeout = SILENT_MS;
 }
 
-void udp_worker_reset(struct udp_worker *u)
+void udp_worker_reset(struct udp_worker *u, bool (*may_end)(void *owner))
 {
-	for (struct udp_flow *f = slab_next(&u->host.flows, NULL); f;
+	for (struct udp_flow *f = slab_next(&u->host.flows, NULL); f && may_end(u->host.owner);
 	     f = slab_next(&u->host.flows, f))
 		udp_flow_finish(&u->host, f, REASON_DRAINED);
 }

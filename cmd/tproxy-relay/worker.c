@@ -17,7 +17,6 @@
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
 #include "process/sandbox.h"
-#include "tproxy-relay/conn_log.h"
 #include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -175,7 +174,7 @@ static void refuse(struct worker *w, const struct transparent_connection *c, uns
 {
 	counters_add(&w->counters, COUNTER_REFUSED, 1);
 	counters_add(&w->counters, COUNTER_REASONS + reason, 1);
-	conn_log_refusal(w, c, at, reason);
+	conn_log_refusal(&w->log, c, at, reason);
 	transparent_reset(c->fd);
 	leave(w);
 }
@@ -386,7 +385,7 @@ static void flow_opened(struct flow_ops *host, struct flow *f)
 	struct worker *w = (struct worker *)host;
 
 	counters_add(&w->counters, COUNTER_OPENED, 1);
-	conn_log_flow(w, f, "open");
+	conn_log_flow(&w->log, f, "open");
 }
 
 static void flow_finished(struct flow_ops *host, struct flow *f)
@@ -398,7 +397,7 @@ static void flow_finished(struct flow_ops *host, struct flow *f)
 	counters_add(&w->counters, COUNTER_REASONS + f->reason, 1);
 	counters_add(&w->counters, COUNTER_BYTES_UP, f->pump[FLOW_UP].bytes);
 	counters_add(&w->counters, COUNTER_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
-	conn_log_flow(w, f, opened ? "close" : "refused");
+	conn_log_flow(&w->log, f, opened ? "close" : "refused");
 }
 
 static void flow_failed(struct flow_ops *host, struct flow *f, const struct failure *why)
@@ -422,7 +421,7 @@ static void udp_opened(struct udp_host *host, struct udp_flow *f)
 
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 	counters_add(&w->counters, COUNTER_OPENED, 1);
-	conn_log_udp_flow(w, f, "open");
+	conn_log_udp_flow(&w->log, f, "open");
 }
 
 static void udp_finished(struct udp_host *host, struct udp_flow *f)
@@ -435,7 +434,7 @@ static void udp_finished(struct udp_host *host, struct udp_flow *f)
 	counters_add(&w->counters, COUNTER_BYTES_DOWN, f->bytes[FLOW_DOWN]);
 	counters_add(&w->counters, COUNTER_PACKETS_UP, f->packets[FLOW_UP]);
 	counters_add(&w->counters, COUNTER_PACKETS_DOWN, f->packets[FLOW_DOWN]);
-	conn_log_udp_flow(w, f, "close");
+	conn_log_udp_flow(&w->log, f, "close");
 }
 
 static void udp_released(struct udp_host *host)
@@ -451,7 +450,7 @@ static void udp_refused(struct udp_host *host, const struct transparent_connecti
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 	counters_add(&w->counters, COUNTER_REFUSED, 1);
 	counters_add(&w->counters, COUNTER_REASONS + reason, 1);
-	conn_log_udp_refusal(w, c, listener, reason);
+	conn_log_udp_refusal(&w->log, c, listener, reason);
 	if (why->err || *why->detail)
 		w->relay->trouble(reason, why);
 }
@@ -465,25 +464,46 @@ static const struct udp_ops udp_ops = {
 
 /* ---- the end ---- */
 
-static void reset_flows(struct worker *w)
+/* May the next one be ended? Its record may have to wait for room; whoever reads them makes some. */
+static bool may_reset(void *worker)
 {
-	for (struct flow *f = slab_next(&w->host.flows, NULL); f; f = slab_next(&w->host.flows, f))
-		flow_finish(&w->host, f, REASON_DRAINED);
-	for (struct pending *a = slab_next(&w->pendings, NULL); a; a = slab_next(&w->pendings, a)) {
+	struct worker *w = worker;
+
+	return w->relay->written || !record_output_is_congested(&w->relay->output);
+}
+
+static void reset_pendings(struct worker *w)
+{
+	for (struct pending *a = slab_next(&w->pendings, NULL); a && may_reset(w);
+	     a = slab_next(&w->pendings, a)) {
 		if (a->wait.source.dead)
 			continue;
 		proxyproto_wait_end(w->host.loop, &a->wait);
 		refuse(w, &a->connection, a->listener, REASON_DRAINED);
 		loop_discard(w->host.loop, &a->garbage, release_pending);
 	}
+}
+
+/* Once begun, it goes on with each wake until nothing is left. */
+static void reset_flows(struct worker *w)
+{
+	if (w->index == 0)
+		record_output_end(&w->relay->output, w->relay->drain_timeout);
+	w->resetting = true;
+	for (struct flow *f = slab_next(&w->host.flows, NULL); f && may_reset(w);
+	     f = slab_next(&w->host.flows, f))
+		flow_finish(&w->host, f, REASON_DRAINED);
+	reset_pendings(w);
 	if (w->udp)
-		udp_worker_reset(w->udp);
+		udp_worker_reset(w->udp, may_reset);
 	end_if_over(w);
 }
 
 static void handle_deadline(struct loop *loop, struct loop_timer *timer)
 {
-	reset_flows(worker_of(loop));
+	struct worker *w = worker_of(loop);
+
+	reset_flows(w);
 }
 
 /* Close the listeners; who has been let into their queues by then is served. */
@@ -579,6 +599,39 @@ static void serve_only(struct worker *w)
 	end_if_over(w);
 }
 
+/* Worker 0: write what its reader takes, and see whether the end need wait for it. */
+static void write_records(struct relay *relay)
+{
+	record_output_flush(&relay->output);
+	if (relay->phase == RELAY_ENDING && !relay->output.hurries)
+		record_output_hurry(&relay->output);
+	if (relay->busy || relay->written)
+		return;
+	record_output_end(&relay->output, relay->drain_timeout);
+	if (!record_output_is_done(&relay->output))
+		return;
+	relay->written = true;
+	wake_all(relay);
+}
+
+static void handle_ready(struct record_output *o)
+{
+	struct relay *relay = container_of(o, struct relay, output);
+
+	if (relay->phase >= RELAY_DRAINING || relay->only)
+		wake_all(relay);
+}
+
+static void end_turn(struct loop *loop)
+{
+	struct worker *w = worker_of(loop);
+
+	if (w->udp)
+		udp_worker_end_turn(w->udp);
+	if (conn_log_flush(&w->log))
+		loop_wake(w->relay->workers[0].host.loop);
+}
+
 static void handle_wake(struct loop *loop, void *context)
 {
 	struct worker *w = context;
@@ -588,22 +641,13 @@ static void handle_wake(struct loop *loop, void *context)
 		serve_only(w);
 	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
 		drain(w);
-	if (w->relay->phase == RELAY_ENDING)
+	if (w->relay->phase == RELAY_ENDING || w->resetting)
 		reset_flows(w);
-	if (!w->relay->busy)
-		loop_stop(loop);
 	resume(w);
-	if (w->index == 0 && w->relay->records)
-		conn_log_write(w);
-}
-
-static void end_turn(struct loop *loop)
-{
-	struct worker *w = worker_of(loop);
-
-	if (w->udp)
-		udp_worker_end_turn(w->udp);
-	conn_log_flush(loop);
+	if (w->index == 0)
+		write_records(w->relay);
+	if (w->relay->written)
+		loop_stop(loop);
 }
 
 static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
@@ -625,7 +669,13 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->host.spare = give_spare;
 	w->retry.alarm = handle_retry;
 	w->deadline.alarm = handle_deadline;
-	w->output = (struct loop_source){ .handler = conn_log_handle_output, .fd = -1 };
+	w->log = (struct conn_log){
+		.level = relay->log,
+		.stream = relay->records,
+		.listeners = &w->listeners,
+		.udp_listeners = &w->udp_listeners,
+		.host = &w->host,
+	};
 	w->host.tools.pipes.limit = relay->pipes / relay->count;
 	w->host.tools.buffer = malloc(PUMP_BUFFER);
 	if (!w->host.tools.buffer)
@@ -651,6 +701,9 @@ int relay_init(struct relay *relay, unsigned workers, struct failure *why)
 	for (unsigned i = 0; i < workers; i++)
 		if (init_worker(&relay->workers[i], relay, why) < 0)
 			return -1;
+	relay->output_ops.ready = handle_ready;
+	record_output_init(&relay->output, &relay->output_ops, relay->workers[0].host.loop,
+			   relay->records, false);
 	return 0;
 }
 
@@ -741,6 +794,7 @@ static void serve(struct worker *w)
 	if (loop_run(w->host.loop, &w->why) == 0)
 		return;
 	w->result = -1;
+	w->relay->written = true; /* a reader is no more waited for */
 	relay_end(w->relay, RELAY_ENDING);
 	/* Nobody else will, and a client must not take the end of this process for FIN. */
 	reset_flows(w);

@@ -8,11 +8,12 @@
 #ifndef TPROXY_RELAY_WORKER_H
 #define TPROXY_RELAY_WORKER_H
 
-#include "base/record.h"
 #include "base/record_stream.h"
 #include "process/loop.h"
+#include "process/record_output.h"
 #include "socket/listeners.h"
 #include "socket/proxyproto_wait.h"
+#include "tproxy-relay/conn_log.h"
 #include "tproxy-relay/counters.h"
 #include "tproxy-relay/flow.h"
 #include "tproxy-relay/policy.h"
@@ -25,12 +26,11 @@
 struct worker;
 struct udp_worker;
 
-/* What of a relay's life goes into records; the words of --log, in this order. */
-enum relay_log { RELAY_LOG_EVENTS, RELAY_LOG_ERRORS, RELAY_LOG_OFF };
-
 /*
  * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within drain_timeout)
- * -> ENDING (all that is left is reset).
+ * -> ENDING (all that is left is reset). Connections are reset no faster than the reader of the records
+ * takes them, and at last what is left of these waits for it: as long again as drain_timeout; once ENDING
+ * only while it takes some.
  */
 enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 
@@ -41,11 +41,12 @@ struct relay {
 	struct udp_icmp_sockets icmp; /* -1 where errors cannot be told */
 	struct policy policy;
 	struct timewait *timewait; /* NULL: where no client's port is kept */
-	enum relay_log log;
-	struct record_stream *records; /* NULL: none */
-	uint64_t max;		       /* connections at once */
-	unsigned pipes;		       /* for bulk data, at once; shared out among the workers */
-	uint64_t drain_timeout;	       /* milliseconds */
+	enum conn_log_level log;
+	struct record_stream *records;	     /* NULL: none */
+	struct record_output_ops output_ops; /* `trouble' and `waiting' are the program's */
+	uint64_t max;			     /* connections at once */
+	unsigned pipes;		/* for bulk data, at once; shared out among the workers */
+	uint64_t drain_timeout; /* milliseconds */
 	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
 	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
 	const struct transparent_connection *only;
@@ -63,12 +64,14 @@ struct relay {
 
 	struct worker *workers;
 	unsigned count;
-	pthread_mutex_t gate;  /* held until serving may begin */
-	_Atomic uint64_t live; /* connections, also those being accepted */
+	struct record_output output; /* of the records; worker 0's */
+	pthread_mutex_t gate;	     /* held until serving may begin */
+	_Atomic uint64_t live;	     /* connections, also those being accepted */
 	_Atomic uint64_t next_id;
 	_Atomic unsigned paused; /* workers that do not accept now */
 	_Atomic unsigned busy;	 /* workers that still have something to do */
 	_Atomic size_t served;	 /* listeners of all workers, but for those that have failed */
+	_Atomic bool written;	 /* and records wait for their reader no longer */
 	_Atomic int phase;	 /* enum relay_phase */
 };
 
@@ -90,15 +93,14 @@ struct worker {
 	struct udp_worker *udp;	     /* NULL: no UDP listeners */
 	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
 	struct loop_timer deadline;  /* of draining */
-	struct loop_source output;   /* records that wait for their reader; worker 0 only */
 	struct slab pendings;	     /* whose PROXY header is awaited */
 	struct counters counters;
-	char unique_id[2 * PROXYPROTO_ID_MAX + 3]; /* of the record that is being made */
+	struct conn_log log;
 	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
 	uint32_t accepted_at; /* loop_turn() of the last accept */
 	unsigned burst;	      /* how many accepts that turn was good for */
 	_Atomic bool paused;
-	bool draining, over, wrote, began, told_refusal;
+	bool draining, resetting, over, began, told_refusal;
 	pthread_mutex_t lock; /* guards visits */
 	struct relay_visit *visits;
 	struct failure why; /* how its loop failed, if it did */

@@ -6,6 +6,13 @@
  * started us, so its O_NONBLOCK flag is not ours to set: a pipe or terminal is opened once more
  * through /proc (a file description of our own), a socket is written with MSG_DONTWAIT, a regular
  * file never blocks for long. Where none of that works, poll() says when PIPE_BUF bytes fit.
+ *
+ * The queue is a list of chunks; a line is never split between two of them. It begins with one chunk and
+ * returns to that when all is written, so a reader that keeps up costs one chunk, and one that does not
+ * costs RECORD_STREAM_MAX.
+ *
+ * A write that fails (a full disk) leaves the queue as it is: what was written in part goes on where it
+ * stopped once there is room, so no line is torn.
  */
 #include "base/record_stream.h"
 
@@ -19,28 +26,82 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#define STREAM_QUEUE (256 * 1024)
+#define CHUNK_SIZE (64 * 1024)
+#define CHUNKS_MAX (RECORD_STREAM_MAX / CHUNK_SIZE)
 
 /* How a stream's descriptor is written without blocking; see the theory of operation. */
 enum transport { TRANSPORT_OWN, TRANSPORT_SOCKET, TRANSPORT_FILE, TRANSPORT_POLLED };
+
+struct chunk {
+	struct chunk *next;
+	size_t start, end; /* of what waits in text */
+	char text[CHUNK_SIZE];
+};
 
 struct record_stream {
 	pthread_mutex_t lock;
 	int fd; /* what is written to: ours with TRANSPORT_OWN, else the caller's */
 	enum transport transport;
 	bool json, broken;
-	bool torn;   /* the last line was written in part */
-	bool told;   /* trouble was asked for */
-	int trouble; /* errno of the first write that failed while there was a reader */
+	bool told;   /* of trouble */
+	int trouble; /* errno of the last write, if it failed while there was a reader */
 	struct record_columns columns;
-	uint64_t lost;	   /* in all */
-	uint64_t unsaid;   /* lost since the last `lost` record */
-	size_t start, end; /* of what waits in queue */
-	char queue[STREAM_QUEUE];
+	struct record_losses lost;
+	uint64_t written; /* bytes */
+	uint64_t unsaid;  /* lost since the last `lost` record */
+	struct chunk *first, *last;
+	unsigned chunks;
+	char name[128]; /* of the descriptor, for whoever reads of trouble */
 };
+
+static struct chunk *add_chunk(struct record_stream *s)
+{
+	struct chunk *c = s->chunks < CHUNKS_MAX ? malloc(sizeof(*c)) : NULL;
+
+	if (!c)
+		return NULL;
+	c->next = NULL;
+	c->start = c->end = 0;
+	*(s->last ? &s->last->next : &s->first) = c;
+	s->last = c;
+	s->chunks++;
+	return c;
+}
+
+/* The first chunk is written: the last one stays for what comes. */
+static void drop_chunk(struct record_stream *s)
+{
+	struct chunk *c = s->first;
+
+	if (c == s->last) {
+		c->start = c->end = 0;
+		return;
+	}
+	s->first = c->next;
+	s->chunks--;
+	free(c);
+}
+
+static bool is_empty(const struct record_stream *s)
+{
+	return s->first == s->last && s->first->start == s->first->end;
+}
+
+/* `standard output (/var/log/relay)`: what the kernel calls it, asked while /proc may be read. */
+static void name_descriptor(struct record_stream *s, int fd, const char *proc)
+{
+	char target[96] = "?";
+	ssize_t length = readlink(proc, target, sizeof(target) - 1);
+
+	if (length > 0)
+		target[length] = '\0';
+	if (fd == STDOUT_FILENO)
+		snprintf(s->name, sizeof(s->name), "standard output (%s)", target);
+	else
+		snprintf(s->name, sizeof(s->name), "descriptor %d (%s)", fd, target);
+}
 
 static void choose_transport(struct record_stream *s, int fd)
 {
@@ -48,6 +109,8 @@ static void choose_transport(struct record_stream *s, int fd)
 	struct stat st;
 	int own;
 
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	name_descriptor(s, fd, path);
 	s->fd = fd;
 	s->transport = TRANSPORT_POLLED;
 	if (fstat(fd, &st) < 0)
@@ -56,7 +119,6 @@ static void choose_transport(struct record_stream *s, int fd)
 		s->transport = S_ISSOCK(st.st_mode) ? TRANSPORT_SOCKET : TRANSPORT_FILE;
 		return;
 	}
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	if (own < 0)
 		return;
@@ -69,8 +131,9 @@ struct record_stream *record_stream_new(int fd, bool json, const struct record_c
 {
 	struct record_stream *s = calloc(1, sizeof(*s));
 
-	if (!s) {
+	if (!s || !add_chunk(s)) {
 		report_fail(why, ENOMEM, "malloc", "record queue");
+		free(s);
 		return NULL;
 	}
 	pthread_mutex_init(&s->lock, NULL);
@@ -80,70 +143,24 @@ struct record_stream *record_stream_new(int fd, bool json, const struct record_c
 	return s;
 }
 
-static bool enqueue(struct record_stream *s, const char *text, size_t length)
-{
-	if (s->end + length > sizeof(s->queue)) {
-		memmove(s->queue, s->queue + s->start, s->end - s->start);
-		s->end -= s->start;
-		s->start = 0;
-	}
-	if (s->end + length > sizeof(s->queue))
-		return false;
-	memcpy(s->queue + s->end, text, length);
-	s->end += length;
-	return true;
-}
-
-/* Say in the stream itself how much of it is missing. Text has no place for it: there the program
- * reports record_stream_lost(). */
-static void enqueue_lost(struct record_stream *s)
-{
-	char buf[RECORD_LINE_MAX];
-	struct record r;
-
-	if (!s->unsaid || !s->json)
-		return;
-	record_begin(&r, "lost");
-	record_time_now(&r);
-	record_number(&r, RECORD_COUNT, s->unsaid);
-	if (enqueue(s, buf, record_print_json(&r, buf)))
-		s->unsaid = 0;
-}
-
-void record_stream_put(struct record_stream *s, const struct record *r)
-{
-	char buf[RECORD_LINE_MAX];
-	size_t length = s->json ? record_print_json(r, buf)
-				: record_print_text(r, &s->columns, buf);
-
-	pthread_mutex_lock(&s->lock);
-	if (!s->broken) {
-		if (s->torn && enqueue(s, "\n", 1))
-			s->torn = false;
-		enqueue_lost(s);
-		if (!enqueue(s, buf, length)) {
-			s->lost++;
-			s->unsaid++;
-		}
-	}
-	pthread_mutex_unlock(&s->lock);
-}
+/* ---- writing ---- */
 
 /* The next piece to write: whole lines of at most PIPE_BUF bytes, which a pipe takes as one. */
 static size_t next_piece(const struct record_stream *s)
 {
-	size_t length = s->end - s->start;
+	const struct chunk *c = s->first;
+	size_t length = c->end - c->start;
 	const char *cut;
 
 	if (length <= PIPE_BUF || s->transport == TRANSPORT_FILE)
 		return length;
-	cut = memrchr(s->queue + s->start, '\n', PIPE_BUF);
-	return cut ? (size_t)(cut - (s->queue + s->start)) + 1 : PIPE_BUF;
+	cut = memrchr(c->text + c->start, '\n', PIPE_BUF);
+	return cut ? (size_t)(cut - (c->text + c->start)) + 1 : PIPE_BUF;
 }
 
 static ssize_t write_piece(struct record_stream *s, size_t length)
 {
-	const char *at = s->queue + s->start;
+	const char *at = s->first->text + s->first->start;
 	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
 
 	if (s->transport == TRANSPORT_SOCKET)
@@ -155,40 +172,103 @@ static ssize_t write_piece(struct record_stream *s, size_t length)
 	return write(s->fd, at, length);
 }
 
-/* The records in a piece of the queue; an empty line is none. */
-static uint64_t count_records(const char *at, const char *end)
+/* Nobody reads any more. */
+static void give_up(struct record_stream *s)
 {
-	uint64_t records = 0;
-	const char *newline;
-
-	for (; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1)
-		records += newline > at;
-	return records;
+	s->broken = true;
+	while (!is_empty(s))
+		drop_chunk(s);
 }
 
-/* What is queued cannot be written. */
-static void drop_queue(struct record_stream *s)
+/* What a write that took nothing means. True: try again. */
+static bool handle_error(struct record_stream *s, int err)
 {
-	uint64_t records = count_records(s->queue + s->start, s->queue + s->end);
-
-	s->lost += records;
-	s->unsaid += records;
-	s->torn |= s->start && s->queue[s->start - 1] != '\n';
-	s->start = s->end = 0;
-}
-
-/* Nobody reads any more: give up quietly. A full disk may have room again, so then the records are lost
- * that had none. */
-static void fail_to_write(struct record_stream *s, int err)
-{
-	if (err == EPIPE || err == EBADF) {
-		s->broken = true;
-		s->start = s->end = 0;
-		return;
-	}
-	drop_queue(s);
-	if (!s->trouble)
+	if (err == EINTR)
+		return true;
+	if (err == EPIPE || err == EBADF)
+		give_up(s);
+	else if (err != EAGAIN && err != ENOBUFS)
 		s->trouble = err;
+	return false;
+}
+
+/* With the lock held. */
+static void write_queue(struct record_stream *s)
+{
+	while (!is_empty(s)) {
+		ssize_t n = write_piece(s, next_piece(s));
+
+		if (n <= 0 && !handle_error(s, n < 0 ? errno : EIO))
+			return;
+		if (n <= 0)
+			continue;
+		s->trouble = 0;
+		s->written += (uint64_t)n;
+		s->first->start += (size_t)n;
+		if (s->first->start == s->first->end)
+			drop_chunk(s);
+	}
+	s->told = false;
+}
+
+/* ---- the queue ---- */
+
+static bool enqueue(struct record_stream *s, const char *text, size_t length)
+{
+	struct chunk *c = s->last;
+
+	if (c->end + length > sizeof(c->text))
+		c = add_chunk(s);
+	if (!c)
+		return false;
+	memcpy(c->text + c->end, text, length);
+	c->end += length;
+	return true;
+}
+
+#define LOST_TYPE "lost"
+
+/* Say in the stream itself how much of it is missing. Text has no place for it: there the program
+ * reports record_stream_losses(). */
+static void enqueue_lost(struct record_stream *s)
+{
+	char buf[RECORD_LINE_MAX];
+	struct record r;
+
+	if (!s->unsaid || !s->json)
+		return;
+	record_begin(&r, LOST_TYPE);
+	record_time_now(&r);
+	record_number(&r, RECORD_COUNT, s->unsaid);
+	if (enqueue(s, buf, record_print_json(&r, buf)))
+		s->unsaid = 0;
+}
+
+static bool try_to_enqueue(struct record_stream *s, const char *text, size_t length)
+{
+	enqueue_lost(s);
+	return enqueue(s, text, length);
+}
+
+static void count_loss(struct record_stream *s, uint64_t records)
+{
+	*(s->trouble ? &s->lost.unwritten : &s->lost.unread) += records;
+	s->unsaid += records;
+}
+
+void record_stream_put(struct record_stream *s, const struct record *r)
+{
+	char buf[RECORD_LINE_MAX];
+	size_t length = s->json ? record_print_json(r, buf)
+				: record_print_text(r, &s->columns, buf);
+
+	pthread_mutex_lock(&s->lock);
+	if (!s->broken && !try_to_enqueue(s, buf, length)) {
+		write_queue(s);
+		if (!s->broken && !try_to_enqueue(s, buf, length))
+			count_loss(s, 1);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 bool record_stream_flush(struct record_stream *s)
@@ -196,21 +276,9 @@ bool record_stream_flush(struct record_stream *s)
 	bool more;
 
 	pthread_mutex_lock(&s->lock);
-	while (s->start < s->end) {
-		ssize_t n = write_piece(s, next_piece(s));
-
-		if (n > 0)
-			s->start += (size_t)n;
-		else if (n < 0 && errno == EINTR)
-			continue;
-		else if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
-			break;
-		else {
-			fail_to_write(s, n < 0 ? errno : EIO);
-			break;
-		}
-	}
-	more = s->start < s->end;
+	enqueue_lost(s);
+	write_queue(s);
+	more = s->trouble ? !s->told : !is_empty(s);
 	pthread_mutex_unlock(&s->lock);
 	return more;
 }
@@ -220,9 +288,67 @@ int record_stream_fd(const struct record_stream *s)
 	return s->fd;
 }
 
-uint64_t record_stream_lost(struct record_stream *s)
+/* ---- what is asked of it ---- */
+
+/* A line that tells of losses is no record of its own: those have been counted. */
+static bool is_record(const char *line, size_t length)
 {
-	uint64_t lost;
+	static const char type[] = "\"type\":\"" LOST_TYPE "\"";
+
+	return !memmem(line, length < 32 ? length : 32, type, sizeof(type) - 1);
+}
+
+/* The records that wait; the first may have been written in part. */
+static uint64_t count_waiting(const struct record_stream *s)
+{
+	uint64_t records = 0;
+
+	for (const struct chunk *c = s->first; c; c = c->next) {
+		const char *line = c->text + c->start, *end = c->text + c->end, *newline;
+
+		for (; line < end; line = newline + 1) {
+			newline = memchr(line, '\n', (size_t)(end - line));
+			records += is_record(line, (size_t)(newline - line));
+		}
+	}
+	return records;
+}
+
+uint64_t record_stream_waiting(struct record_stream *s)
+{
+	uint64_t waiting;
+
+	pthread_mutex_lock(&s->lock);
+	waiting = count_waiting(s);
+	pthread_mutex_unlock(&s->lock);
+	return waiting;
+}
+
+uint64_t record_stream_written(struct record_stream *s)
+{
+	uint64_t written;
+
+	pthread_mutex_lock(&s->lock);
+	written = s->written;
+	pthread_mutex_unlock(&s->lock);
+	return written;
+}
+
+bool record_stream_is_congested(struct record_stream *s)
+{
+	bool congested;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->chunks > CHUNKS_MAX / 2)
+		write_queue(s);
+	congested = s->chunks > CHUNKS_MAX / 2 && !s->trouble;
+	pthread_mutex_unlock(&s->lock);
+	return congested;
+}
+
+struct record_losses record_stream_losses(struct record_stream *s)
+{
+	struct record_losses lost;
 
 	pthread_mutex_lock(&s->lock);
 	lost = s->lost;
@@ -230,18 +356,23 @@ uint64_t record_stream_lost(struct record_stream *s)
 	return lost;
 }
 
-int record_stream_trouble(struct record_stream *s)
+bool record_stream_trouble(struct record_stream *s, struct failure *why)
 {
-	int err;
+	bool news;
 
 	pthread_mutex_lock(&s->lock);
-	err = s->told ? 0 : s->trouble;
-	s->told |= err != 0;
+	news = s->trouble && !s->told;
+	if (news) {
+		report_fail(why, s->trouble, "write", "records: %s", s->name);
+		report_hint(why, "they wait for room, up to %d MiB of them",
+			    RECORD_STREAM_MAX >> 20);
+		s->told = true;
+	}
 	pthread_mutex_unlock(&s->lock);
-	return err;
+	return news;
 }
 
-bool record_stream_broken(struct record_stream *s)
+bool record_stream_is_broken(struct record_stream *s)
 {
 	bool broken;
 
@@ -251,31 +382,41 @@ bool record_stream_broken(struct record_stream *s)
 	return broken;
 }
 
-static int64_t now_ms(void)
+const char *record_stream_losses_text(const struct record_losses *losses, char *buf)
 {
-	struct timespec now;
+	unsigned long long unread = losses->unread, unwritten = losses->unwritten;
+	bool one = unread + unwritten == 1;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	if (!unread && !unwritten)
+		return NULL;
+	if (unread && unwritten)
+		snprintf(buf, RECORD_LOSSES_TEXT,
+			 "%llu records were lost: their reader was too slow for %llu, and %llu "
+			 "could not be written",
+			 unread + unwritten, unread, unwritten);
+	else
+		snprintf(buf, RECORD_LOSSES_TEXT, "%llu record%s lost: %s", unread + unwritten,
+			 one ? " was" : "s were",
+			 unread ? (one ? "its reader was too slow" : "their reader was too slow")
+				: (one ? "it could not be written" : "they could not be written"));
+	return buf;
 }
 
-uint64_t record_stream_free(struct record_stream *s, int ms)
+struct record_losses record_stream_free(struct record_stream *s)
 {
-	int64_t deadline = now_ms() + ms, left;
-	uint64_t lost;
+	struct record_losses lost = { 0 };
 
 	if (!s)
-		return 0;
-	enqueue_lost(s);
-	while (record_stream_flush(s) && (left = deadline - now_ms()) > 0) {
-		struct pollfd p = { .fd = s->fd, .events = POLLOUT };
-
-		poll(&p, 1, (int)left);
-	}
-	lost = s->lost + count_records(s->queue + s->start, s->queue + s->end);
+		return lost;
+	record_stream_flush(s);
+	count_loss(s, count_waiting(s));
+	lost = s->lost;
 	if (s->transport == TRANSPORT_OWN)
 		close(s->fd);
 	pthread_mutex_destroy(&s->lock);
+	while (s->first != s->last)
+		drop_chunk(s);
+	free(s->last);
 	free(s);
 	return lost;
 }

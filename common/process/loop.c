@@ -35,7 +35,7 @@ struct loop {
 	void *signal_context;
 };
 
-static void read_clock(struct loop *loop)
+void loop_update_clock(struct loop *loop)
 {
 	struct timespec t;
 
@@ -303,7 +303,7 @@ struct loop *loop_new(void *context, struct failure *why)
 	loop->context = context;
 	loop->wake = (struct loop_source){ .handler = handle_wake, .fd = -1 };
 	loop->signals.fd = -1;
-	read_clock(loop);
+	loop_update_clock(loop);
 	loop->born_us = loop->now_us;
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll < 0) {
@@ -354,7 +354,7 @@ int loop_run(struct loop *loop, struct failure *why)
 		if (count < 0 && errno != EINTR)
 			return report_fail(why, errno, "epoll_wait", "event loop");
 		loop->turns++;
-		read_clock(loop);
+		loop_update_clock(loop);
 		deliver(loop, events, count);
 		serve_timers(loop);
 		if (loop->on_turn)

@@ -86,6 +86,10 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
 
+/* Read the clock anew: for a handler that has taken long, and now arms what is to be due after a while that
+ * it does not count into. */
+void loop_update_clock(struct loop *loop);
+
 /* How many turns there have been, modulo 2^32. */
 uint32_t loop_turn(const struct loop *loop);
 

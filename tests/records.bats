@@ -1,0 +1,239 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval and bash -c expand them
+#
+# The records of services: none is lost while its reader is ready, and what is lost is told and counted.
+#
+#   client 192.0.2.2 --- proxy: 80,8000-8100 to tproxy-relay or -listen 3129 --- server 198.51.100.2
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+HOLD=$TOP/tests/lib/hold
+
+setup() {
+	lab_up
+	intercept 80,8000-8100
+}
+
+teardown() { lab_down; }
+
+# hold N: so many connections that stay, relayed or not.
+hold() {
+	bg held client "$HOLD" connect "$V4" 8000 "$1"
+	poll 30 has_line "$OUT/held.out" "^$1 open" || { show held; fail "no $1 connections"; }
+}
+
+# in_records WHAT: how many lines of the records have it.
+in_records() { grep -c -- "$1" "$OUT/records"; }
+
+# all_are_lines: every line of the records is a whole object.
+all_are_lines() { jq -es 'all(.type == "connection")' "$OUT/records"; }
+
+# ---------------------------------------------------------------- none is lost
+
+# relay_to SHELL...: a relay whose records go on as the shell says.
+relay_to() {
+	bg relay proxy bash -c "exec tproxy-relay --json ${*:2} $RELAY_PORT $1"
+	wait_listen proxy "$RELAY_PORT"
+}
+
+serve_many() {
+	bg server server "$HOLD" serve 8000
+	wait_listen server 8000
+}
+
+@test "4,000 connections that are reset at the end of the drain: each has its close record, in a file" {
+	serve_many
+	relay_to ">'$OUT/records'" --drain-timeout 1s
+	hold 4000
+	run -0 stop relay
+	assert_equal "$(in_records '"event":"open"')" 4000
+	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 4000
+	run -0 all_are_lines
+	refute_line_in relay.err lost
+}
+
+@test "the same with several threads and a pipe whose reader takes its time" {
+	serve_many
+	mkfifo "$OUT/pipe"
+	# Slower than the relay: 4,000 records of some 600 bytes are ten times what a pipe holds.
+	bg reader proxy python3 -c '
+import sys, time
+out = open(sys.argv[2], "w")
+for number, line in enumerate(open(sys.argv[1])):
+    out.write(line)
+    if number % 500 == 0:
+        time.sleep(0.02)' "$OUT/pipe" "$OUT/records"
+	relay_to ">'$OUT/pipe'" --drain-timeout 3s --threads 3
+	hold 4000
+	run -0 stop relay
+	run -0 wait_exit reader
+	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 4000
+	run -0 all_are_lines
+	refute_line_in relay.err lost
+}
+
+@test "3,000 SYNs to a black hole, which end in one tick: each has its record, in a file and in a pipe" {
+	on server nft -f - <<-END
+		table inet t { chain input { type filter hook input priority 0; tcp dport 8000 drop; }; }
+	END
+	for to in ">'$OUT/records'" "> >(exec cat >'$OUT/records')"; do
+		relay_to "$to" --connect-timeout 3s --control "$OUT/control"
+		bg held client "$HOLD" knock "$V4" 8000 3000
+		poll 30 has_line "$OUT/held.out" begun
+		poll 30 eval '[[ $(counter refused) == 3000 ]]'
+		run -0 stop relay
+		wait_until 10 eval '[[ $(in_records "\"event\":\"refused\".*\"reason\":\"upstream-timeout\"") == 3000 ]]'
+		run -0 all_are_lines
+		refute_line_in relay.err lost
+		kill "$(pid_of held)"
+		run wait_exit held
+	done
+}
+
+@test "listen: 6,000 connections that end with it: each has its close record, in a pipe" {
+	bg listen proxy bash -c "exec tproxy-listen --json --log --hold 1h $RELAY_PORT > >(exec cat >'$OUT/records')"
+	wait_listen proxy "$RELAY_PORT"
+	hold 6000
+	run -0 stop listen
+	wait_until 10 eval '[[ $(in_records "\"event\":\"close\".*\"reason\":\"stopped\"") == 6000 ]]'
+	assert_equal "$(in_records '"event":"open"')" 6000
+	run -0 all_are_lines
+	refute_line_in listen.err lost
+}
+
+# ---------------------------------------------------------------- a reader that has stopped
+
+# stopped_reader: a pipe that is open for reading, and never read.
+stopped_reader() {
+	mkfifo "$OUT/pipe"
+	bg reader proxy bash -c "exec sleep 1000 <'$OUT/pipe'"
+}
+
+# milliseconds COMMAND...: how long it took.
+milliseconds() {
+	local start=${EPOCHREALTIME/./}
+	"$@" || return
+	echo $(((${EPOCHREALTIME/./} - start) / 1000))
+}
+
+@test "at the end a reader that has stopped is waited for, within --drain-timeout; what it loses is counted" {
+	serve_many
+	stopped_reader
+	relay_to ">'$OUT/pipe'" --drain-timeout 2s
+	hold 300
+	run -0 milliseconds stop relay
+	((output >= 4000)) # the connections have the same time before
+	assert_line_in relay.err '^tproxy-relay: [0-9]+ records wait for their reader, for 1 s at most; a signal ends that$'
+	# 600 records; a pipe holds some of them.
+	local lost
+	lost=$(sed -n 's/.*warning: \([0-9]*\) records were lost: their reader was too slow$/\1/p' "$OUT/relay.err")
+	((lost > 300 && lost < 600))
+}
+
+@test "listen does so too, without a command; a second signal ends the wait" {
+	stopped_reader
+	bg listen proxy bash -c "exec tproxy-listen --json --drain-timeout 1h $RELAY_PORT >'$OUT/pipe'"
+	wait_listen proxy "$RELAY_PORT"
+	run -0 on client "$HOLD" count "$V4" 8000 1000
+	signal listen TERM
+	wait_line listen.err '^tproxy-listen: [0-9]+ records wait for their reader, for 3599 s at most; a signal ends that$'
+	run -0 stop listen
+	assert_line_in listen.err ' records were lost: their reader was too slow$'
+}
+
+@test "a second signal: the reader is waited for while it takes some, then no more" {
+	serve_many
+	mkfifo "$OUT/pipe"
+	# What a pipe cannot hold, slowly, is more than two seconds' work.
+	bg reader proxy python3 -c '
+import os, sys, time
+source, out = os.open(sys.argv[1], os.O_RDONLY), open(sys.argv[2], "wb")
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.01)
+while piece := os.read(source, 4096):
+    out.write(piece)
+    time.sleep(0.05)' "$OUT/pipe" "$OUT/records" "$OUT/go"
+	relay_to ">'$OUT/pipe'" --drain-timeout 1h
+	hold 400
+	signal relay TERM
+	wait_until 10 eval '! listens proxy $RELAY_PORT'
+	touch "$OUT/go"
+	run -0 milliseconds stop relay
+	((output > 2000))
+	run -0 wait_exit reader
+	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 400
+	run -0 all_are_lines
+	refute_line_in relay.err lost
+}
+
+@test "a signal ends the relay's wait as well, and the reader may come back in time" {
+	serve_many
+	stopped_reader
+	relay_to ">'$OUT/pipe'" --drain-timeout 1h
+	hold 300
+	kill "$(pid_of held)" # so that nothing is left but records
+	signal relay TERM
+	wait_line relay.err ' records wait for their reader'
+	run -0 stop relay
+	assert_line_in relay.err ' records were lost: their reader was too slow$'
+	bg reader2 proxy bash -c "exec cat <'$OUT/pipe' >'$OUT/records'"
+	relay_to ">'$OUT/pipe'" --drain-timeout 1h
+	kill "$(pid_of reader)"
+	signal reader2 STOP
+	hold 300
+	kill "$(pid_of held)"
+	signal relay TERM
+	wait_line relay.err ' records wait for their reader'
+	signal reader2 CONT
+	run -0 wait_exit relay
+	refute_line_in relay.err lost
+}
+
+# ---------------------------------------------------------------- a disk that is full
+
+@test "a full disk is told once, with its name; what is lost is counted, and connections are served" {
+	serve_many
+	relay_to ">/dev/full" --control "$OUT/control"
+	hold 1
+	wait_line relay.err \
+		'^tproxy-relay: warning: records: standard output \(/dev/full\): write: No space left on device; they wait for room, up to 4 MiB of them$'
+	bg held2 client "$HOLD" connect "$V4" 8000 100
+	wait_line held2.out '100 open'
+	assert_equal "$(counter records-lost)" 0
+	kill "$(pid_of held)" "$(pid_of held2)"
+	wait_until 10 eval '[[ $(counter closed) == 101 ]]'
+	run -0 milliseconds stop relay # a disk is not waited for
+	((output < 5000 * PATIENCE))
+	assert_equal "$(grep -c 'No space' "$OUT/relay.err")" 1
+	assert_line_in relay.err '^tproxy-relay: warning: 202 records were lost: they could not be written$'
+}
+
+@test "records wait for room on a full disk, and are written whole when there is some" {
+	serve_many
+	mkdir "$OUT/disk"
+	bg relay proxy unshare -m bash -c "
+		mount -t tmpfs -o size=64k none '$OUT/disk' && cd '$OUT/disk' &&
+		dd if=/dev/zero of=filler bs=1k count=60 2>/dev/null
+		exec tproxy-relay --json --control '$OUT/control' $RELAY_PORT >records"
+	wait_listen proxy "$RELAY_PORT"
+	hold 50
+	wait_line relay.err "records: standard output \($OUT/disk/records\): write: No space left on device"
+	rm "/proc/$(pid_of relay)/root/$OUT/disk/filler"
+	kill "$(pid_of held)"
+	wait_until 10 eval '[[ $(counter closed) == 50 ]]'
+	cat "/proc/$(pid_of relay)/root/$OUT/disk/records" >"$OUT/records"
+	run -0 all_are_lines
+	assert_equal "$(in_records '"event":"open"') $(in_records '"event":"close"')" '50 50'
+	run -0 stop relay
+	refute_line_in relay.err lost
+}
+
+@test "no standard output, no records: said, not ignored; --log off needs none" {
+	run -3 on proxy timeout 10 sh -c "exec tproxy-relay $RELAY_PORT >&-"
+	assert_output 'tproxy-relay: standard output is closed: there is nowhere to write records to; --log off does without them'
+	bg relay proxy sh -c "exec tproxy-relay --log off $RELAY_PORT >&-"
+	wait_listen proxy "$RELAY_PORT"
+	run -0 stop relay
+}
