@@ -388,8 +388,8 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 	return 0;
 }
 
-/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
- * below 1024. */
+/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a
+ * port below 1024. */
 static int drop_privileges(const struct service *s, struct failure *why)
 {
 	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
@@ -415,8 +415,7 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 		.ingress = s->wants_iif,
 	};
 
-	if (marked &&
-	    (config->listener_mark.value & DEFAULT_MARK.mask) == DEFAULT_MARK.value)
+	if (marked && (config->listener_mark.value & DEFAULT_MARK.mask) == DEFAULT_MARK.value)
 		report_warning("--listener-mark: this is the mark of intercepted packets: answers "
 			       "would be delivered to this host");
 	if (open_group(&s->listeners, &how, config, why) < 0)

@@ -368,7 +368,8 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }
 
-/* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were passed. */
+/* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were
+ * passed. */
 static int inherit(struct config *config, struct inetd_client *client, int *inherited)
 {
 	const struct transparent_listen_options how = { .ack_delay = ACK_DELAY };
@@ -388,8 +389,8 @@ static int inherit(struct config *config, struct inetd_client *client, int *inhe
 	return arguments_check_inherited(config, *inherited);
 }
 
-/* Records that would go nowhere are not lost in silence. To be called before descriptors_guard(), which puts
- * something there. Under inetd nobody may have thought of them. */
+/* Records that would go nowhere are not lost in silence. To be called before
+ * descriptors_guard(), which puts something there. Under inetd nobody may have thought of them. */
 static int check_output(const struct config *config)
 {
 	if (config->inetd || config->log == CONN_LOG_OFF || fcntl(STDOUT_FILENO, F_GETFD) >= 0)
@@ -399,8 +400,8 @@ static int check_output(const struct config *config)
 	return STATUS_REFUSED;
 }
 
-/* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with them is
- * no news for the client. */
+/* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with
+ * them is no news for the client. */
 static bool is_inetd(char **argv)
 {
 	for (char **arg = argv + 1; *arg && strcmp(*arg, "--") != 0; arg++)

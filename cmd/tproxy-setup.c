@@ -503,7 +503,8 @@ static void put_lease(struct status *s, const struct nft_state *rules)
 	}
 }
 
-/* The command that mends: known if what was asked is known, which a changed set's contents are not. */
+/* The command that mends: known if what was asked is known, which a changed set's contents are
+ * not. */
 static void find_mend(struct status *s, const struct setup *setup, const struct instance_view *view)
 {
 	const struct intercept *spec = setup->has_spec	      ? &setup->spec
@@ -632,8 +633,8 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 
 /* --- run -------------------------------------------------------------------------------------- */
 
-/* The supervisor opens channels of its own for each thing it does: those of a process that it was forked
- * from would be shared with it. */
+/* The supervisor opens channels of its own for each thing it does: those of a process that it
+ * was forked from would be shared with it. */
 static int keep(int (*act)(struct instance *kernel, struct setup *setup, struct failure *why),
 		struct setup *setup)
 {

@@ -228,8 +228,8 @@ void service_refuse(struct service *s, const struct caller *caller, int fd, cons
 	transparent_reset(fd);
 }
 
-/* The last one of this service is gone, and no more will come: what is left to do is to wait for the reader
- * of the records. */
+/* The last one of this service is gone, and no more will come: what is left to do is to wait for
+ * the reader of the records. */
 void service_end_if_idle(struct service *s)
 {
 	if (s->stage == STAGE_SERVING || s->open)
@@ -303,8 +303,8 @@ static bool is_silent(const struct connection *c)
 	return c->caller.protocol == IPPROTO_UDP && c->source.fd < 0 && c->phase != PHASE_RUN;
 }
 
-/* End those that are left to be ended. Where the reader of the records cannot keep up this goes on when it
- * has caught up, or has had its time. */
+/* End those that are left to be ended. Where the reader of the records cannot keep up this goes
+ * on when it has caught up, or has had its time. */
 static void finish_left(struct service *s)
 {
 	struct connection *c, *next;

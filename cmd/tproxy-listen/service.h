@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * service - tproxy-listen at work: what there is of it, how it stays within its limits, how it ends.
+ * service - tproxy-listen at work: what there is of it, how it stays within its limits, how it
+ * ends.
  *
  * Theory of operation
  *
@@ -13,26 +14,27 @@
  *   accepted -> RUN -> closed                     (CMD; the descriptor is the child's alone)
  *
  * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
- * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered it
- * gets a socket of its own, and then the listener sees no more of it:
+ * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered
+ * it gets a socket of its own, and then the listener sees no more of it:
  *
  *   OPENING -> SERVED or RUN -> closed            (its first datagram was sent to its socket, and is there)
  *   OPENING -> refused                            (it did not come, or there is no socket for it)
  *   SERVED -> closed                              (flows that are only recorded)
  *
- * Flows that no CMD serves hold nothing that cannot be had again with the next datagram, so at a limit the
- * one that was idle the longest makes room, also for a TCP connection. What is refused takes no place.
+ * Flows that no CMD serves hold nothing that cannot be had again with the next datagram, so at a
+ * limit the one that was idle the longest makes room, also for a TCP connection. What is refused
+ * takes no place.
  *
- * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the kernel
- * what it cannot send yet. At any other limit nobody is refused: the listeners are not polled until there is
- * room, and clients wait in the backlog.
+ * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the
+ * kernel what it cannot send yet. At any other limit nobody is refused: the listeners are not
+ * polled until there is room, and clients wait in the backlog.
  *
  * Records must not stop the service, so they go through record_stream; the service must not outlive
- * its reader, so stdout is watched for the reader's end. What is left at the end waits for the reader
- * within --drain-timeout; after a second signal only while it takes some.
+ * its reader, so stdout is watched for the reader's end. What is left at the end waits for the
+ * reader within --drain-timeout; after a second signal only while it takes some.
  *
- * service.c keeps the accounts and the stages; accept.c lets TCP connections in, flows.c UDP; serve.c does
- * with them what the command line says.
+ * service.c keeps the accounts and the stages; accept.c lets TCP connections in, flows.c UDP;
+ * serve.c does with them what the command line says.
  */
 #ifndef TPROXY_LISTEN_SERVICE_H
 #define TPROXY_LISTEN_SERVICE_H
@@ -179,20 +181,20 @@ struct connection {
 void service_describe(struct record *r, const char *event, const struct caller *c,
 		      char name[IF_NAMESIZE]);
 
-/* Write a record, if records are wanted; pid 0 and reason NULL for none. Whoever has caused some calls
- * service_flush(), once a batch. */
+/* Write a record, if records are wanted; pid 0 and reason NULL for none. Whoever has caused some
+ * calls service_flush(), once a batch. */
 void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		       const char *reason);
 void service_flush(struct service *s);
 
-/* --count is reached. May the next one be accepted? If not, what is to be done about it is done. There
- * are as many as --max allows. */
+/* --count is reached. May the next one be accepted? If not, what is to be done about it is done.
+ * There are as many as --max allows. */
 bool service_has_enough(const struct service *s);
 bool service_may_accept(struct service *s);
 bool service_is_full(const struct service *s);
 
-/* Poll the listeners, or let clients wait; let them wait for a while, after errno said that memory or
- * descriptors are short. */
+/* Poll the listeners, or let clients wait; let them wait for a while, after errno said that
+ * memory or descriptors are short. */
 void service_poll_listeners(struct service *s, bool on);
 void service_pause(struct service *s);
 
@@ -202,15 +204,15 @@ void service_lose_listener(struct service *s, struct loop_source *source);
 /* Mark and cookie, if anybody wants to know them. */
 void service_read_socket(struct service *s, int fd, struct caller *c);
 
-/* Count one more for its client. True: it has too many (or there is no memory to count), and this one
- * was not counted. */
+/* Count one more for its client. True: it has too many (or there is no memory to count), and
+ * this one was not counted. */
 bool service_is_crowded(struct service *s, const struct caller *caller);
 
 /* Record that the connection is refused, and reset it. */
 void service_refuse(struct service *s, const struct caller *caller, int fd, const char *reason);
 
-/* A connection that outlives its acceptance, or NULL for lack of memory. Not yet counted as open; the
- * descriptor stays the caller's until then. */
+/* A connection that outlives its acceptance, or NULL for lack of memory. Not yet counted as
+ * open; the descriptor stays the caller's until then. */
 struct connection *service_new_connection(struct service *s, const struct caller *caller, int fd,
 					  enum phase phase);
 
@@ -218,7 +220,8 @@ struct connection *service_new_connection(struct service *s, const struct caller
 void service_finish(struct connection *c, const char *reason);
 void service_release(struct loop *loop, struct loop_garbage *garbage);
 
-/* Go on towards the end; a stage that is past is nothing new. End now, if nothing is left to wait for. */
+/* Go on towards the end; a stage that is past is nothing new. End now, if nothing is left to
+ * wait for. */
 void service_advance(struct service *s, enum stage stage);
 void service_end_if_idle(struct service *s);
 
@@ -242,12 +245,13 @@ int flows_init(struct service *s, struct failure *why);
 void flows_free(struct service *s);
 loop_handler flows_take;
 
-/* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its own? */
+/* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its
+ * own? */
 void flows_forget(struct connection *c);
 bool flows_need_sockets(const struct service *s);
 
-/* Is there a flow that can be had again at any time? End the one of these that was idle the longest;
- * false: there is none. At the limit that is due before another connection is counted. */
+/* Is there a flow that can be had again at any time? End the one of these that was idle the
+ * longest; false: there is none. At the limit that is due before another connection is counted. */
 bool flows_can_make_room(const struct service *s);
 bool flows_make_room(struct service *s);
 

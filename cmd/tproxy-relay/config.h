@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * relay - the parts of tproxy-relay, which the story in tproxy-relay.c puts together: what the command line
- * means (arguments.c), the descriptors that the service begins with and the rights that it keeps
- * (sockets.c), and what it says about itself (tell.c).
+ * relay - the parts of tproxy-relay, which the story in tproxy-relay.c puts together: what the
+ * command line means (arguments.c), the descriptors that the service begins with and the rights
+ * that it keeps (sockets.c), and what it says about itself (tell.c).
  */
 #ifndef TPROXY_RELAY_CONFIG_H
 #define TPROXY_RELAY_CONFIG_H
@@ -17,8 +17,9 @@
 #include <stdint.h>
 
 /*
- * What the client is told of its request can as well travel with the answer. In microseconds: long for
- * an answer, short for a client that waits for the ACK (Nagle's algorithm); two ticks at 250 Hz.
+ * What the client is told of its request can as well travel with the answer. In microseconds: long
+ * for an answer, short for a client that waits for the ACK (Nagle's algorithm); two ticks at 250
+ * Hz.
  */
 #define ACK_DELAY 8000
 
@@ -68,14 +69,14 @@ int arguments_read_endpoints(struct relay_listeners *listeners, const struct con
 
 /* ---- sockets.c: 0, or -1 with *why ---- */
 
-/* Raise the limit on open files, and find how many connections, flows and pipes fit into it beside that
- * many listeners. */
+/* Raise the limit on open files, and find how many connections, flows and pipes fit into it
+ * beside that many listeners. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why);
 
 /*
- * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted endpoints,
- * opened, joined or taken over. What would fail for every connection fails here.
+ * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted
+ * endpoints, opened, joined or taken over. What would fail for every connection fails here.
  */
 int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
 			   const struct config *config, int inherited, struct failure *why);
@@ -95,7 +96,8 @@ void tell_ready(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
 
-/* Records: lost, not to be written, waited for at the end; the last two are hooks of record_output. */
+/* Records: lost, not to be written, waited for at the end; the last two are hooks of
+ * record_output. */
 void tell_lost(const struct record_losses *lost);
 void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * conn_log - what one thread of the relay writes of its connections: one record at each turn of a life.
+ * conn_log - what one thread of the relay writes of its connections: one record at each turn of a
+ * life.
  *
  * Knows what --log wants, and how a flow, or a connection that never became one, is put into words.
- * Never blocks: what the reader does not take at once waits in the record_stream, which all threads share.
+ * Never blocks: what the reader does not take at once waits in the record_stream, which all threads
+ * share.
  */
 #ifndef TPROXY_RELAY_CONN_LOG_H
 #define TPROXY_RELAY_CONN_LOG_H
@@ -35,7 +37,8 @@ struct conn_log {
 /* `open`, `close` or `refused`: the flow's record, if it is wanted. */
 void conn_log_flow(struct conn_log *log, const struct flow *f, const char *event);
 
-/* The record of a connection that was refused before it became a flow; at: index of its listener. */
+/* The record of a connection that was refused before it became a flow; at: index of its
+ * listener. */
 void conn_log_refusal(struct conn_log *log, const struct transparent_connection *c, unsigned at,
 		      enum reason reason);
 
@@ -53,8 +56,8 @@ struct conn_log_texts {
 	char unique_id[2 * PROXYPROTO_ID_MAX + 3];
 };
 
-/* What is known of a connection: of a flow, of one whose PROXY header is awaited, of a flow of datagrams.
- * event may be NULL. */
+/* What is known of a connection: of a flow, of one whose PROXY header is awaited, of a flow of
+ * datagrams. event may be NULL. */
 void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, const char *event,
 			    struct record *out, struct conn_log_texts *texts);
 void conn_log_describe(const struct conn_log *log, const struct transparent_connection *c,

@@ -8,8 +8,9 @@
 /* ---- the table ---- */
 
 /*
- * How a number is called here, and as a metric: which family, and by which label it is told from others
- * of that. Members of one family stand together. A family without help belongs to the row before.
+ * How a number is called here, and as a metric: which family, and by which label it is told from
+ * others of that. Members of one family stand together. A family without help belongs to the row
+ * before.
  */
 struct row {
 	const char *name, *family, *label, *help;
@@ -159,9 +160,10 @@ void stats_collect_now(struct stats *f, struct relay *relay)
 #define PREFIX "tproxy_relay_"
 
 /*
- * The two formats want different names behind TYPE for a counter: OpenMetrics `x` where the samples are
- * `x_total`, Prometheus' text format, which node_exporter's textfile collector reads, `x_total`. So
- * counters go without TYPE, which both allow; that they are counters is in their names.
+ * The two formats want different names behind TYPE for a counter: OpenMetrics `x` where the samples
+ * are `x_total`, Prometheus' text format, which node_exporter's textfile collector reads,
+ * `x_total`. So counters go without TYPE, which both allow; that they are counters is in their
+ * names.
  */
 static void print_head(FILE *out, const char *family, const char *help, bool gauge)
 {

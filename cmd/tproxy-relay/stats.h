@@ -3,9 +3,9 @@
  * stats - what a relay says of itself in numbers: one table, from which the summary on SIGUSR1, the
  * control socket and the metrics file are made.
  *
- * The counters of all workers are summed up when somebody asks. What connections have carried that are
- * still open is asked of each worker in its own thread: so bytes grow while a connection lasts, and no
- * byte is counted twice or missed when it ends.
+ * The counters of all workers are summed up when somebody asks. What connections have carried that
+ * are still open is asked of each worker in its own thread: so bytes grow while a connection lasts,
+ * and no byte is counted twice or missed when it ends.
  */
 #ifndef TPROXY_RELAY_STATS_H
 #define TPROXY_RELAY_STATS_H
@@ -38,8 +38,8 @@ struct stats {
 };
 
 /*
- * Sum up; done is called in worker 0's thread, at the latest when the relay ends. Until then *f belongs
- * to the stats. False, and nothing happens, when the last call for *f is not done yet.
+ * Sum up; done is called in worker 0's thread, at the latest when the relay ends. Until then *f
+ * belongs to the stats. False, and nothing happens, when the last call for *f is not done yet.
  */
 bool stats_collect(struct stats *f, struct relay *relay,
 		   void (*done)(struct stats *f, void *context), void *context);

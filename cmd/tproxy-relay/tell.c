@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* The first of each kind is a warning, the rest is for those who asked (-v): the counters have all. */
+/* The first of each kind is a warning, the rest is for those who asked (-v): the counters have
+ * all. */
 void tell_trouble(enum reason reason, const struct failure *why)
 {
 	static atomic_bool told[REASON_COUNT];

@@ -118,7 +118,8 @@ static enum reason judge(struct udp_worker *u, struct datagram *d, unsigned at, 
 	const struct endpoint *listener = &u->listeners->at[at].at;
 	struct transparent_connection c;
 
-	/* Without its destination, because control messages were cut off, nothing can be said of it. */
+	/* Without its destination, because control messages were cut off, nothing can be said of
+	 * it. */
 	if (!endpoint_is_set(&d->local) || d->cut)
 		return REASON_NO_DESTINATION;
 	datagram_judge(d, listener, is_own_address(u, &d->local));

@@ -2,8 +2,8 @@
 /*
  * worker - one thread of a relay: its listeners, its loop, its flows; and what all of them share.
  *
- * Accepts what may be accepted, has the policy judge it, starts a flow for it, writes its records and
- * counts it. Stops accepting at a limit, and ends in an orderly way.
+ * Accepts what may be accepted, has the policy judge it, starts a flow for it, writes its records
+ * and counts it. Stops accepting at a limit, and ends in an orderly way.
  */
 #ifndef TPROXY_RELAY_WORKER_H
 #define TPROXY_RELAY_WORKER_H
@@ -27,10 +27,10 @@ struct worker;
 struct udp_worker;
 
 /*
- * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within drain_timeout)
- * -> ENDING (all that is left is reset). Connections are reset no faster than the reader of the records
- * takes them, and at last what is left of these waits for it: as long again as drain_timeout; once ENDING
- * only while it takes some.
+ * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within
+ * drain_timeout) -> ENDING (all that is left is reset). Connections are reset no faster than the
+ * reader of the records takes them, and at last what is left of these waits for it: as long again
+ * as drain_timeout; once ENDING only while it takes some.
  */
 enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 
@@ -115,8 +115,8 @@ int relay_init(struct relay *relay, unsigned workers, struct failure *why);
 void relay_free(struct relay *relay);
 
 /*
- * Serve, until it has ended: worker 0 in this thread, the others in threads of their own. Signals that
- * the program handles must be blocked before. Returns 0, or -1 with *why.
+ * Serve, until it has ended: worker 0 in this thread, the others in threads of their own. Signals
+ * that the program handles must be blocked before. Returns 0, or -1 with *why.
  */
 int relay_run(struct relay *relay, struct failure *why);
 

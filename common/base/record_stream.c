@@ -7,12 +7,12 @@
  * through /proc (a file description of our own), a socket is written with MSG_DONTWAIT, a regular
  * file never blocks for long. Where none of that works, poll() says when PIPE_BUF bytes fit.
  *
- * The queue is a list of chunks; a line is never split between two of them. It begins with one chunk and
- * returns to that when all is written, so a reader that keeps up costs one chunk, and one that does not
- * costs RECORD_STREAM_MAX.
+ * The queue is a list of chunks; a line is never split between two of them. It begins with one
+ * chunk and returns to that when all is written, so a reader that keeps up costs one chunk, and one
+ * that does not costs RECORD_STREAM_MAX.
  *
- * A write that fails (a full disk) leaves the queue as it is: what was written in part goes on where it
- * stopped once there is room, so no line is torn.
+ * A write that fails (a full disk) leaves the queue as it is: what was written in part goes on
+ * where it stopped once there is room, so no line is torn.
  */
 #include "base/record_stream.h"
 

@@ -25,8 +25,8 @@
 #define SYN	"tcp flags & (syn | ack) == syn"
 #define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
 
-/* Nothing but a reset: no ACK, no options, no data. So a host answers a segment that has no socket there
- * (RFC 9293, 3.10.7.1); one that ends its own connection acknowledges. */
+/* Nothing but a reset: no ACK, no options, no data. So a host answers a segment that has no
+ * socket there (RFC 9293, 3.10.7.1); one that ends its own connection acknowledges. */
 #define BARE_RESET_4 "ip length 40 tcp flags == rst"
 #define BARE_RESET_6 "ip6 length 20 tcp flags == rst"
 
@@ -81,7 +81,8 @@ static void put_counters(FILE *out, const struct intercept *spec)
 		      out);
 }
 
-/* `meta mark & 0xff == 0x1`; without `& MASK` when all bits count. `key`: meta mark, socket mark. */
+/* `meta mark & 0xff == 0x1`; without `& MASK` when all bits count. `key`: meta mark, socket
+ * mark. */
 static void put_mark_match(FILE *out, const char *key, const struct mark *mark)
 {
 	if (mark->mask == UINT32_MAX)
@@ -313,7 +314,8 @@ static void put_divert(FILE *out, const struct intercept *spec)
 
 /* --- the predicate ---------------------------------------------------------------------------- */
 
-/* Which field of a packet a list looks at: of the client's packets, or mirrored, of the server's. */
+/* Which field of a packet a list looks at: of the client's packets, or mirrored, of the
+ * server's. */
 enum direction { FROM_CLIENT, FROM_SERVER };
 
 static const char *field_of(enum intercept_list_id id, enum direction direction)
@@ -399,9 +401,9 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 	fputs("\t}\n", out);
 }
 
-/* What this host itself is spoken to about is its own affair, so that nobody locks himself out. With
- * --include-own, at least the answers to its own connections are: tproxy would find their socket not
- * transparent, and the reset for want of a listener would hit them. */
+/* What this host itself is spoken to about is its own affair, so that nobody locks himself out.
+ * With --include-own, at least the answers to its own connections are: tproxy would find their
+ * socket not transparent, and the reset for want of a listener would hit them. */
 static void put_own(FILE *out, const struct intercept *spec)
 {
 	if (!spec->include_own)
@@ -422,10 +424,10 @@ static void put_tuple(FILE *out, const struct family *f)
 	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
 }
 
-/* A predicate of many ports also fits the answers of flows that began on the other side and were not
- * taken: they are no orphans, and are not to be reset. Where connection tracking is in use anyway, it
- * knows; else a flow's SYN-ACK shows it, and it is remembered while it lasts. (Answers to flows that
- * were taken have a socket here, and do not come this far.) */
+/* A predicate of many ports also fits the answers of flows that began on the other side and were
+ * not taken: they are no orphans, and are not to be reset. Where connection tracking is in use
+ * anyway, it knows; else a flow's SYN-ACK shows it, and it is remembered while it lasts.
+ * (Answers to flows that were taken have a socket here, and do not come this far.) */
 static void put_answers(FILE *out, const struct intercept *spec)
 {
 	bool remembers = spec->tcp && spec->midstream == MIDSTREAM_RESET;
@@ -449,9 +451,10 @@ static void put_answers(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* When the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2), the
- * server's next segment finds no socket here, and is forwarded to the client. The client's answer alone
- * can end that connection; a listener would swallow it, and the server would hang. It has no byte. */
+/* When the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2),
+ * the server's next segment finds no socket here, and is forwarded to the client. The client's
+ * answer alone can end that connection; a listener would swallow it, and the server would hang.
+ * It has no byte. */
 static void put_bare_resets(FILE *out, const struct intercept *spec)
 {
 	if (spec->ipv4)
@@ -476,9 +479,9 @@ static void put_midstream_pass(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* `down` has begun: flows that begin now pass and are remembered; all other packets are of flows that
- * a listener here accepted, and if their socket is gone they are met with a reset, as ever. A SYN that
- * has a socket already is a repeated one of a handshake under way here. */
+/* `down` has begun: flows that begin now pass and are remembered; all other packets are of flows
+ * that a listener here accepted, and if their socket is gone they are met with a reset, as ever.
+ * A SYN that has a socket already is a repeated one of a handshake under way here. */
 static void put_ending(FILE *out, const struct intercept *spec)
 {
 	bool pass = spec->midstream == MIDSTREAM_PASS;
@@ -685,21 +688,21 @@ static void put_looped(FILE *out, const struct intercept *spec)
 /* --- conntrack zones -------------------------------------------------------------------------- */
 
 /*
- * With the client's address and port kept, both legs have the same tuples in both directions: one entry
- * for conntrack, which then sees sequence numbers that do not fit and translates neither leg. So each
- * leg has one direction in a zone of its own (ct-zone):
+ * With the client's address and port kept, both legs have the same tuples in both directions: one
+ * entry for conntrack, which then sees sequence numbers that do not fit and translates neither leg.
+ * So each leg has one direction in a zone of its own (ct-zone):
  *
- *	client leg	original: default zone	reply: ct-zone
- *	upstream leg	original: ct-zone	reply: default zone
+ * 	client leg	original: default zone	reply: ct-zone
+ * 	upstream leg	original: ct-zone	reply: default zone
  *
- * No two of the four tuples are equal then, whatever other programs' NAT makes of the upstream leg's
- * source. What comes in, from clients and servers alike, is looked up in the default zone as if there
- * were no proxy, so translated answers are found, too. A zone is chosen before connection tracking, and
- * counts when an entry is made: by a SYN (nf_conntrack_core.c, resolve_normal_ct()).
+ * No two of the four tuples are equal then, whatever other programs' NAT makes of the upstream
+ * leg's source. What comes in, from clients and servers alike, is looked up in the default zone as
+ * if there were no proxy, so translated answers are found, too. A zone is chosen before connection
+ * tracking, and counts when an entry is made: by a SYN (nf_conntrack_core.c, resolve_normal_ct()).
  */
 
-/* In UDP no flag tells which leg a packet is of: its ports do, unless both are in the predicate; then
- * the socket's mark. */
+/* In UDP no flag tells which leg a packet is of: its ports do, unless both are in the predicate;
+ * then the socket's mark. */
 static void put_udp_zone(FILE *out, const struct intercept *spec)
 {
 	if (!spec->udp)
@@ -971,8 +974,8 @@ static bool stays(const struct intercept *spec, const char *kind, const char *na
 	return has_object(rules, kind, name);
 }
 
-/* `VERB KIND TABLE NAME` for each object of the kind in the listing, unless it stays in `rules` (NULL:
- * for each). */
+/* `VERB KIND TABLE NAME` for each object of the kind in the listing, unless it stays in `rules`
+ * (NULL: for each). */
 static void put_for_each(FILE *out, const struct intercept *spec, const char *verb,
 			 const char *kind, const char *listing, const char *rules)
 {

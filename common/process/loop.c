@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 /*
- * Deadlines live in a hashed wheel: SLOTS lists, one a tick; a deadline further away than one turn of
- * the wheel waits in its list through as many turns as it takes. Arming and disarming are a few
+ * Deadlines live in a hashed wheel: SLOTS lists, one a tick; a deadline further away than one turn
+ * of the wheel waits in its list through as many turns as it takes. Arming and disarming are a few
  * stores; with 2 h 5 m of idle timeout each connection is looked at about thirty times in its life.
  */
 #define SLOTS 1024 /* a power of two; one turn of the wheel is 256 s */

@@ -2,8 +2,8 @@
 /*
  * loop - one thread's events: descriptors, deadlines, signals, and release after the batch.
  *
- * Knows sources and timers, never connections. Each thread that serves has a loop of its own; nothing
- * in it is shared or locked but loop_wake(). Time is CLOCK_MONOTONIC, read once a turn.
+ * Knows sources and timers, never connections. Each thread that serves has a loop of its own;
+ * nothing in it is shared or locked but loop_wake(). Time is CLOCK_MONOTONIC, read once a turn.
  */
 #ifndef TPROXY_PROCESS_LOOP_H
 #define TPROXY_PROCESS_LOOP_H
@@ -21,7 +21,8 @@ struct loop_timer;
 typedef void loop_handler(struct loop *loop, struct loop_source *source, uint32_t events);
 typedef void loop_alarm(struct loop *loop, struct loop_timer *timer);
 
-/* One watched descriptor; embed it. Zeroed but for handler, it is watched nowhere. fd is borrowed. */
+/* One watched descriptor; embed it. Zeroed but for handler, it is watched nowhere. fd is
+ * borrowed. */
 struct loop_source {
 	loop_handler *handler;
 	int fd;
@@ -45,7 +46,8 @@ struct loop_garbage {
 	struct loop_garbage *next;
 };
 
-/* A loop, and what its handlers find again with loop_context(). NULL with *why: no memory, no fds. */
+/* A loop, and what its handlers find again with loop_context(). NULL with *why: no memory, no
+ * fds. */
 struct loop *loop_new(void *context, struct failure *why);
 void *loop_context(const struct loop *loop);
 void loop_free(struct loop *loop);
@@ -86,8 +88,8 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
 
-/* Read the clock anew: for a handler that has taken long, and now arms what is to be due after a while that
- * it does not count into. */
+/* Read the clock anew: for a handler that has taken long, and now arms what is to be due after a
+ * while that it does not count into. */
 void loop_update_clock(struct loop *loop);
 
 /* How many turns there have been, modulo 2^32. */
@@ -96,9 +98,9 @@ uint32_t loop_turn(const struct loop *loop);
 /* Run at the end of each turn, before it sleeps. */
 void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop));
 
-/* Signals through a signalfd of this loop; they must be blocked in all threads: loop_block_signals()
- * before the first thread starts. The handler gets the signal's number. The list ends with
- * 0. One set a loop. */
+/* Signals through a signalfd of this loop; they must be blocked in all threads:
+ * loop_block_signals() before the first thread starts. The handler gets the signal's number. The
+ * list ends with 0. One set a loop. */
 void loop_block_signals(const int *signals);
 int loop_signals(struct loop *loop, const int *signals,
 		 void (*handler)(struct loop *loop, int signo, void *context), void *context,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * record_output - a record_stream in an event loop: written when its reader takes more, and waited for at
- * the end.
+ * record_output - a record_stream in an event loop: written when its reader takes more, and waited
+ * for at the end.
  *
  * Knows when to poll for the reader, and for how long what is left may wait for it. How the program
  * begins to end, and what it says of it, is its owner's business.
@@ -25,7 +25,8 @@ struct record_output_ops {
 	void (*gone)(struct record_output *o);
 	/* Whoever waited for room, or for the end of what waited, can go on. */
 	void (*ready)(struct record_output *o);
-	/* At the end so many records wait for their reader, and will for at most ms milliseconds. Once. */
+	/* At the end so many records wait for their reader, and will for at most ms
+	 * milliseconds. Once. */
 	void (*waiting)(uint64_t records, uint64_t ms);
 };
 
@@ -43,8 +44,8 @@ struct record_output {
 };
 
 /*
- * loop and stream are borrowed. watch_reader: learn of the reader's end also while nothing is written
- * (what never ends, as a regular file, is not watched).
+ * loop and stream are borrowed. watch_reader: learn of the reader's end also while nothing is
+ * written (what never ends, as a regular file, is not watched).
  */
 void record_output_init(struct record_output *o, const struct record_output_ops *ops,
 			struct loop *loop, struct record_stream *stream, bool watch_reader);
@@ -53,15 +54,15 @@ void record_output_init(struct record_output *o, const struct record_output_ops 
 void record_output_flush(struct record_output *o);
 
 /*
- * The end has begun: what is left may wait for so many milliseconds from now; a later call changes nothing.
- * In a hurry it does so only while its reader takes something at least every two seconds; whoever calls that
- * again waits no longer at all. In the loop's thread.
+ * The end has begun: what is left may wait for so many milliseconds from now; a later call changes
+ * nothing. In a hurry it does so only while its reader takes something at least every two seconds;
+ * whoever calls that again waits no longer at all. In the loop's thread.
  */
 void record_output_end(struct record_output *o, uint64_t ms);
 void record_output_hurry(struct record_output *o);
 
-/* Should an event that is not urgent, and makes a record, wait for room? Never once the wait at the end is
- * over. From any thread. */
+/* Should an event that is not urgent, and makes a record, wait for room? Never once the wait at
+ * the end is over. From any thread. */
 bool record_output_is_congested(struct record_output *o);
 
 /* Nothing is left that is worth to wait for. In the loop's thread. */

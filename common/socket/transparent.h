@@ -36,16 +36,17 @@ struct transparent_listen_options {
 	const char *device; /* SO_BINDTODEVICE, or NULL */
 	bool ingress;	    /* let transparent_ingress() tell where accepted connections came in */
 	unsigned details;   /* UDP: what is told of each datagram (datagram.h); 0: the usual */
-	/* For so many microseconds the ACK of what an accepted socket receives may wait for data that
-	 * carries it, from its first segment on; 0: the system's. Without effect before Linux 6.15
-	 * (TCP_DELACK_MAX_US), and where two of its clock ticks are longer: then it could be 40 ms. */
+	/* For so many microseconds the ACK of what an accepted socket receives may wait for data
+	 * that carries it, from its first segment on; 0: the system's. Without effect before
+	 * Linux 6.15 (TCP_DELACK_MAX_US), and where two of its clock ticks are longer: then it
+	 * could be 40 ms. */
 	int ack_delay;
 };
 
 /*
  * Prepare any socket of that family to be bound as a listener, TCP or UDP: SO_REUSEPORT, V6ONLY,
- * IP_TRANSPARENT, SO_MARK and SO_BINDTODEVICE as the options say. Returns 0, or -1 with errno and the
- * refused call.
+ * IP_TRANSPARENT, SO_MARK and SO_BINDTODEVICE as the options say. Returns 0, or -1 with errno and
+ * the refused call.
  */
 int transparent_prepare(int fd, int family, const struct transparent_listen_options *options,
 			const char **call);
@@ -106,18 +107,19 @@ enum transparent_accept_verdict transparent_accept_verdict(int error);
 
 /*
  * The same of a connection that somebody else has accepted, who knows the listener: makes fd
- * non-blocking and what it would be had it come from a listener with those options. Returns 0, or -1
- * with *why: why->err is 0 when the descriptor is no TCP connection at all, and ENOTCONN when it is
- * none any more.
+ * non-blocking and what it would be had it come from a listener with those options. Returns 0, or
+ * -1 with *why: why->err is 0 when the descriptor is no TCP connection at all, and ENOTCONN when it
+ * is none any more.
  */
 int transparent_take(int fd, const struct transparent_listen_options *options,
 		     struct transparent_connection *out, struct failure *why);
 
 /*
- * The original destination of a connected socket of ours, which came in at `listener` (unset when it
- * is not known, as under inetd). The rule: a local address that is not the listener's is where the
- * client wanted to go; else what conntrack says (SO_ORIGINAL_DST), if that differs; else the local
- * address, if it is foreign to this host (a port equal to the listener's); else nobody redirected it.
+ * The original destination of a connected socket of ours, which came in at `listener` (unset when
+ * it is not known, as under inetd). The rule: a local address that is not the listener's is where
+ * the client wanted to go; else what conntrack says (SO_ORIGINAL_DST), if that differs; else the
+ * local address, if it is foreign to this host (a port equal to the listener's); else nobody
+ * redirected it.
  */
 enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
 					    struct endpoint *origdst);
@@ -127,9 +129,9 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
 unsigned transparent_ingress(int fd);
 
 /*
- * Does this host itself have that address (also by a local route to a whole prefix)? Where it cannot be
- * found out (no descriptor left) the answer is yes: to take a foreign address for ours refuses more,
- * never less.
+ * Does this host itself have that address (also by a local route to a whole prefix)? Where it
+ * cannot be found out (no descriptor left) the answer is yes: to take a foreign address for ours
+ * refuses more, never less.
  */
 bool transparent_is_local(const struct endpoint *e);
 
@@ -165,15 +167,15 @@ int transparent_connect(const struct endpoint *client, const struct endpoint *to
 			const struct transparent_connect_options *options, bool data_waits,
 			enum transparent_kept *kept, struct failure *why);
 
-/* The same for datagrams: a UDP socket bound to that source and connected to `to`. Others may be bound to
- * the same source (SO_REUSEADDR). */
+/* The same for datagrams: a UDP socket bound to that source and connected to `to`. Others may be
+ * bound to the same source (SO_REUSEADDR). */
 int transparent_connect_udp(const struct endpoint *client, const struct endpoint *to,
 			    const struct transparent_connect_options *options,
 			    enum transparent_kept *kept, struct failure *why);
 
 /*
- * Would sockets for such connections be allowed at all? To fail at start rather than at each client;
- * of the client only the family counts. Returns 0, or -1 with *why.
+ * Would sockets for such connections be allowed at all? To fail at start rather than at each
+ * client; of the client only the family counts. Returns 0, or -1 with *why.
  */
 int transparent_probe(const struct endpoint *client,
 		      const struct transparent_connect_options *options, struct failure *why);

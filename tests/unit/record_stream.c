@@ -50,8 +50,8 @@ static size_t count_lines(const char *buf, size_t length)
 	return lines;
 }
 
-/* A reader that does not read: the writer neither blocks nor grows beyond its limit; all that is lost is
- * counted, and what arrives is whole lines. The shared pipe's flags stay as they were. */
+/* A reader that does not read: the writer neither blocks nor grows beyond its limit; all that is
+ * lost is counted, and what arrives is whole lines. The shared pipe's flags stay as they were. */
 static void test_slow_reader(void)
 {
 	static char buf[2 * RECORD_STREAM_MAX];
@@ -103,8 +103,8 @@ static void test_burst_to_file(void)
 	unlink(name);
 }
 
-/* What waits at the end for a reader that has stopped is lost, and counted: records, not the lines that
- * tell of losses. */
+/* What waits at the end for a reader that has stopped is lost, and counted: records, not the
+ * lines that tell of losses. */
 static void test_stopped_reader(void)
 {
 	struct record_stream *s;
@@ -156,9 +156,9 @@ static void test_losses_text(void)
 		   "18446744073709551613, and 2 could not be written");
 }
 
-/* A disk that has room for a line and a half: that is told once, with the file's name; what waits is
- * written when there is room, in whole lines, and what is left at the end is counted as not written. A limit
- * of file size is such a disk. */
+/* A disk that has room for a line and a half: that is told once, with the file's name; what
+ * waits is written when there is room, in whole lines, and what is left at the end is counted as
+ * not written. A limit of file size is such a disk. */
 static void test_full_disk(void)
 {
 	char name[] = "/tmp/record-XXXXXX", buf[256];

@@ -15,7 +15,8 @@
 #define EXAMPLE_PORT	    80
 #define EXAMPLE_CLIENT_PORT 40000
 
-/* Addresses that nobody has (RFC 5737, RFC 3849), when no interface has a network for an example. */
+/* Addresses that nobody has (RFC 5737, RFC 3849), when no interface has a network for an
+ * example. */
 #define EXAMPLE_IPV4 "203.0.113.77"
 #define EXAMPLE_IPV6 "2001:db8:ffff::77"
 

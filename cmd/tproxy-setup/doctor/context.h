@@ -44,8 +44,8 @@ struct doctor_context {
 	struct link lo;
 	struct link device[CONTEXT_DEVICES_MAX]; /* where packets come in */
 	unsigned devices;
-	/* Example connections that the specification is about. The addresses are of its prefixes, or of
-	 * the networks of the interfaces where it has none. */
+	/* Example connections that the specification is about. The addresses are of its
+	 * prefixes, or of the networks of the interfaces where it has none. */
 	struct packet_path_flow flow[CONTEXT_FLOWS_MAX];
 	unsigned flows;
 	struct context_listener listener[CONTEXT_LISTENERS_MAX];
@@ -78,8 +78,8 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 /* Longest command that mends something, and its end. */
 #define CONTEXT_FIX_MAX 512
 
-/* `tproxy-setup up` with the options that make up the specification, for sh; "" when they are too long
- * for a fix. Returns buf. */
+/* `tproxy-setup up` with the options that make up the specification, for sh; "" when they are
+ * too long for a fix. Returns buf. */
 const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX]);
 
 /* The address that this host uses towards that one; false when it has no way there. */
