@@ -16,11 +16,12 @@ struct tcpinfo {
 	int state;		      /* TCP_ESTABLISHED ... (netinet/tcp.h) */
 	uint64_t bytes_in, bytes_out; /* payload received; payload that was acknowledged */
 	enum tcpinfo_opener opener;
-	uint32_t rtt_us;	      /* smoothed; 0: not measured */
-	uint32_t retransmits;	      /* segments that were sent again, in all its life */
-	uint32_t unanswered;	      /* times that the same was sent in vain by now: retransmissions or probes */
-	uint32_t idle_ms;	      /* since payload last came or was sent (also again) */
-	bool window_closed;	      /* the peer takes no more for now, and is asked when it will */
+	uint32_t rtt_us;      /* smoothed; 0: not measured */
+	uint32_t retransmits; /* segments that were sent again, in all its life */
+	uint32_t
+		unanswered; /* times that the same was sent in vain by now: retransmissions or probes */
+	uint32_t idle_ms;   /* since payload last came or was sent (also again) */
+	bool window_closed; /* the peer takes no more for now, and is asked when it will */
 };
 
 /* From the kernel's struct tcp_info of that length, and the bytes in the send queue (SIOCOUTQ or
