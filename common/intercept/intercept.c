@@ -832,6 +832,16 @@ const char *intercept_options(const struct intercept *spec, char *buf, size_t si
 	return buf;
 }
 
+const char *intercept_up_command(const struct intercept *spec, char buf[INTERCEPT_COMMAND_MAX])
+{
+	struct shell_command c = shell_command(buf, INTERCEPT_COMMAND_MAX);
+	char options[INTERCEPT_COMMAND_MAX];
+
+	if (*intercept_options(spec, options, sizeof(options)))
+		shell_add(&c, "tproxy-setup up %s", options);
+	return buf;
+}
+
 /* --- reading it back -------------------------------------------------------------------------- */
 
 static int read_version(struct intercept *spec, const char *value, struct failure *why)

@@ -158,6 +158,12 @@ const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT
  */
 const char *intercept_options(const struct intercept *spec, char *buf, size_t size);
 
+/* Longest command that mends something, and its end. */
+#define INTERCEPT_COMMAND_MAX 512
+
+/* `tproxy-setup up` with the options that make up the specification; empty if they are too long. Returns buf. */
+const char *intercept_up_command(const struct intercept *spec, char buf[INTERCEPT_COMMAND_MAX]);
+
 /*
  * Read a canonical text, of this version or an older one. Lists stay empty; spec->digest tells what
  * they should hold. Returns 0, or -1 with *why (a text of a newer version says so). *spec is to be

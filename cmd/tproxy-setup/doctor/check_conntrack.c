@@ -16,7 +16,7 @@ static void report_mode(struct doctor_context *x, bool translated, const char *e
 
 	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : CONNTRACK_ZONE;
 	if (!unfit)
-		context_up(&changed, fix);
+		intercept_up_command(&changed, fix);
 	context_report(x, translated ? DOCTOR_FAIL : DOCTOR_WARN,
 		       translated
 			       ? "both legs of a relayed connection are one entry for connection "
@@ -82,7 +82,7 @@ static void judge_invalid(const struct packet_path_step *at, void *context)
 		"with the client's address and port kept, both legs are one connection for "
 		"connection tracking; sequence numbers of the two do not agree, and transfers "
 		"stall when INVALID packets are dropped",
-		context_up(&changed, fix),
+		intercept_up_command(&changed, fix),
 		"%s drops INVALID packets, and the two legs are not kept "
 		"apart by conntrack zones",
 		firewall_describe(x->firewall, at->step.chain, at->step.rule, place,
@@ -169,7 +169,7 @@ static void report_older(struct doctor_context *x, const struct older *older)
 		       pass ? "with --midstream pass they go on past the proxy until they end"
 			    : "their next packet is met with a reset, so that nothing bypasses the "
 			      "proxy; --midstream pass leaves them alone",
-		       context_up(&changed, fix),
+		       intercept_up_command(&changed, fix),
 		       "%u established connections are forwarded that should be intercepted, as "
 		       "%s -> %s",
 		       older->count, endpoint_format(&older->client, client),

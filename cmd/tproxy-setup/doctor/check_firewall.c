@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/shell.h"
 #include "firewall/packet_path.h"
+#include "firewall/remedy.h"
 #include "firewall/xtables.h"
-#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,70 +14,6 @@
 static enum doctor_severity severity_of(const struct rule_eval_step *step)
 {
 	return step->certain ? DOCTOR_FAIL : DOCTOR_WARN;
-}
-
-static const char *tool_of(const struct firewall_chain *chain)
-{
-	bool four = !strcmp(chain->family, "ip");
-
-	if (chain->legacy)
-		return four ? "iptables-legacy" : "ip6tables-legacy";
-	return four ? "iptables-nft" : "ip6tables-nft";
-}
-
-/* A name that nft reads as one (string in its scanner.l); the kernel takes any. */
-static bool is_nft_name(const char *name)
-{
-	if (!isalpha((unsigned char)*name) && *name != '_' && *name != '.')
-		return false;
-	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && !strchr("/-_.", *name))
-			return false;
-	return true;
-}
-
-/* `iptables-nft -t filter -I INPUT` (true), or `nft insert rule inet filter input` (false). */
-static bool begin_rule(struct shell_command *c, const struct firewall_chain *chain,
-		       const char *option, const char *verb)
-{
-	if (chain->iptables) {
-		shell_add(c, "%s -t", tool_of(chain));
-		shell_word(c, chain->table);
-		shell_word(c, option);
-		shell_word(c, chain->name);
-		return true;
-	}
-	if (!is_nft_name(chain->table) || !is_nft_name(chain->name))
-		shell_give_up(c);
-	shell_add(c, "nft %s rule %s %s %s", verb, chain->family, chain->table, chain->name);
-	return false;
-}
-
-/* The command that lets packets with this mark past that base chain. */
-static void mend_by_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
-			   size_t size)
-{
-	struct shell_command c = shell_command(fix, size);
-
-	if (begin_rule(&c, step->base, "-I", "insert"))
-		shell_add(&c, " -m mark --mark 0x%x/0x%x -j ACCEPT", mark->value, mark->mask);
-	else
-		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
-}
-
-/* The command that removes that rule. */
-static void mend_by_delete(const struct rule_eval_step *step, char *fix, size_t size)
-{
-	struct shell_command c = shell_command(fix, size);
-	unsigned position = 0;
-
-	while (position < step->chain->rules && step->chain->rule[position] != step->rule)
-		position++;
-	if (begin_rule(&c, step->chain, "-D", "delete"))
-		shell_add(&c, " %u", position + 1);
-	else
-		shell_add(&c, " handle %lld",
-			  (long long)json_integer_value(json_object_get(step->rule, "handle")));
 }
 
 static const char *place_of(struct doctor_context *x, const struct rule_eval_step *step,
@@ -110,7 +45,7 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 	context_report(x, severity_of(step),
 		       "our rules take packets with that mark for ones that they have seen, or "
 		       "for a relay's own, and let them pass by the proxy",
-		       context_up(&changed, fix),
+		       intercept_up_command(&changed, fix),
 		       "%s sets mark 0x%x before our rules run; %s "
 		       "is our %s",
 		       place_of(x, step, place), step->mark,
@@ -126,7 +61,7 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 	/* What may be changed to something unknown shows as no change. */
 	if (!carries(step->before, mark) || (carries(step->mark, mark) && step->certain))
 		return;
-	mend_by_accept(step, mark, fix, sizeof(fix));
+	remedy_accept(step, mark, fix, sizeof(fix));
 	context_report(x, severity_of(step),
 		       "the mark is what routes an intercepted packet to the listener; a rule "
 		       "that sets all of it instead of its own bits sends the packet on to where "
@@ -164,7 +99,7 @@ static void judge_tproxy(const struct packet_path_step *at, void *context)
 	if ((step->event != RULE_EVAL_TPROXIED && step->event != RULE_EVAL_TRANSLATED) ||
 	    !step->rule)
 		return;
-	mend_by_delete(step, fix, sizeof(fix));
+	remedy_delete(step, fix, sizeof(fix));
 	context_report(x, severity_of(step),
 		       "one packet has one destination: whichever of the two rules comes last "
 		       "wins, or the packet is lost between them",
@@ -218,11 +153,11 @@ static void judge_prerouting(const struct packet_path_step *at, void *context)
 
 	if (at->step.event != RULE_EVAL_DROPPED || !packet_path_is_prerouting(at->leg))
 		return;
-	mend_by_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
 	/* Before our rules there is no mark to let it past by. */
 	if ((at->leg == PACKET_PATH_BEFORE || at->leg == PACKET_PATH_ANSWER_BEFORE) &&
 	    at->step.rule)
-		mend_by_delete(&at->step, fix, sizeof(fix));
+		remedy_delete(&at->step, fix, sizeof(fix));
 	report_drop(x, at,
 		    "a reverse path filter that looks up the route with the mark finds our local "
 		    "route and takes it for none (firewalld: IPv6_rpfilter=no in firewalld.conf "
@@ -244,7 +179,7 @@ static void judge_input(const struct packet_path_step *at, void *context)
 	if (at->step.event != RULE_EVAL_DROPPED ||
 	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
 		return;
-	mend_by_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
 	report_drop(x, at,
 		    "what tproxy delivers goes through INPUT with a destination that is not this "
 		    "host's; it can be told by its mark (to keep it: /etc/ufw/before.rules, "
@@ -261,17 +196,12 @@ void check_firewall_input(struct doctor_context *x)
 static void judge_output(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
-	struct shell_command c;
 	char fix[CONTEXT_FIX_MAX];
 
 	if (at->step.event != RULE_EVAL_DROPPED ||
 	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY))
 		return;
-	c = shell_command(fix, sizeof(fix));
-	if (begin_rule(&c, at->step.base, "-I", "insert"))
-		shell_add(&c, " -m addrtype '!' --src-type LOCAL -j ACCEPT");
-	else
-		shell_add(&c, " 'fib saddr type != local accept'");
+	remedy_accept_foreign(&at->step, fix, sizeof(fix));
 	report_drop(
 		x, at,
 		"what a proxy sends in a client's or a server's name goes through OUTPUT with a "

@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/shell.h"
+#include "net/sysctl.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,7 +108,7 @@ void check_kernel_loopback(struct doctor_context *x)
 
 		shell_add(&c, "ip link set lo up");
 		if (x->installed)
-			shell_add(&c, " && %s", context_up(x->spec, up));
+			shell_add(&c, " && %s", intercept_up_command(x->spec, up));
 		if (x->installed && !*up)
 			shell_give_up(&c);
 		context_report(x, DOCTOR_FAIL,
@@ -130,7 +131,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 	for (unsigned i = 0; i < x->devices; i++) {
 		struct intercept changed = *x->spec;
 
-		if (context_sysctl(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
+		if (sysctl_read(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
 			continue;
 		/* One of both families: `up` leaves out the one that it cannot deliver. */
 		if (endpoint_is_loopback(&changed.to4)) {
@@ -140,7 +141,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
 		fix[0] = '\0';
-		if (*context_up(&changed, up))
+		if (*intercept_up_command(&changed, up))
 			snprintf(fix, sizeof(fix),
 				 "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s", up);
 		context_report(x, DOCTOR_FAIL,
@@ -168,8 +169,8 @@ static void report_port(struct doctor_context *x, const struct link *port,
 	context_report(x, DOCTOR_FAIL,
 		       "what comes in by a port is a frame of the bridge; the packets for this "
 		       "host come in by the bridge itself, and no rule for the port matches",
-		       context_up(&changed, fix), "--iif %s is a port of bridge %s", port->name,
-		       bridge->name);
+		       intercept_up_command(&changed, fix), "--iif %s is a port of bridge %s",
+		       port->name, bridge->name);
 }
 
 /* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before the
@@ -177,9 +178,9 @@ static void report_port(struct doctor_context *x, const struct link *port,
 static void check_bridge(struct doctor_context *x, const struct link *bridge)
 {
 	bool four = bridge->calls_iptables ||
-		    context_sysctl(0, "net/bridge/bridge-nf-call-iptables") > 0;
+		    sysctl_read(0, "net/bridge/bridge-nf-call-iptables") > 0;
 	bool six = bridge->calls_ip6tables ||
-		   context_sysctl(0, "net/bridge/bridge-nf-call-ip6tables") > 0;
+		   sysctl_read(0, "net/bridge/bridge-nf-call-ip6tables") > 0;
 	char fix[160];
 
 	four &= x->spec->ipv4;

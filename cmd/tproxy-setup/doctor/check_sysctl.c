@@ -1,85 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/shell.h"
+#include "net/sysctl.h"
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* --- effective values and what sets them ------------------------------------------------------ */
-
-/* net.ipv4.conf: most settings count when they are set for all interfaces or for this one; the kernel
- * takes the greater value (IN_DEV_MAXCONF, IN_DEV_ORCONF). */
-static long effective(const char *device, const char *setting)
-{
-	long all = context_sysctl(0, "net/ipv4/conf/all/%s", setting);
-	long own = context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting);
-
-	return all > own ? all : own;
-}
-
-/* `sysctl -w net.ipv4.conf.all.x=0 ...` that grows. */
-struct mend {
-	char text[CONTEXT_FIX_MAX];
-	struct shell_command command; /* in text, once there is something to set */
-};
-
-static void mend_add(struct mend *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void mend_add(struct mend *m, const char *format, ...)
-{
-	char setting[96];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(setting, sizeof(setting), format, ap);
-	va_end(ap);
-	if (strstr(m->text, setting))
-		return;
-	if (!m->command.at) {
-		m->command = shell_command(m->text, sizeof(m->text));
-		shell_add(&m->command, "sysctl -w");
-	}
-	shell_word(&m->command, setting);
-}
-
-/* Set it for an interface. sysctl(8) wants a slash for a dot in it. */
-static void mend_device(struct mend *m, const char *device, const char *setting, int value)
-{
-	char name[IFNAMSIZ];
-
-	snprintf(name, sizeof(name), "%s", device);
-	for (char *dot = name; (dot = strchr(dot, '.'));)
-		*dot = '/';
-	mend_add(m, "net.ipv4.conf.%s.%s=%d", name, setting, value);
-}
-
-/* Switch off for all and for this interface, where it is on. */
-static void mend_off(struct mend *m, const char *device, const char *setting)
-{
-	if (context_sysctl(0, "net/ipv4/conf/all/%s", setting))
-		mend_device(m, "all", setting, 0);
-	if (context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting))
-		mend_device(m, device, setting, 0);
-}
-
-static void where_set(const char *device, const char *setting, char buf[120])
-{
-	snprintf(buf, 120, "net.ipv4.conf: all.%s=%ld, %s.%s=%ld", setting,
-		 context_sysctl(0, "net/ipv4/conf/all/%s", setting), device, setting,
-		 context_sysctl(0, "net/ipv4/conf/%s/%s", device, setting));
-}
-
 /* --- source validation ------------------------------------------------------------------------ */
-
-/* The route back to the source of a marked packet is looked up with the mark, and that is our local
- * route: the source seems to be this host's own, which is refused unless accept_local says otherwise
- * (fib_validate_source()); a strict rp_filter then misses the interface in it. */
-static bool mark_breaks(const char *device)
-{
-	return effective(device, "src_valid_mark") &&
-	       !(effective(device, "accept_local") && effective(device, "rp_filter") != 1);
-}
 
 static bool kernel_refuses(struct doctor_context *x, const struct packet_path_flow *flow,
 			   uint32_t mark)
@@ -100,11 +27,11 @@ static bool kernel_refuses(struct doctor_context *x, const struct packet_path_fl
 
 static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix mend = { .text = "" };
 	char where[120];
 
-	mend_off(&mend, device, "src_valid_mark");
-	where_set(device, "src_valid_mark", where);
+	sysctl_fix_off(&mend, device, "src_valid_mark");
+	sysctl_where(device, "src_valid_mark", where);
 	context_report(
 		x, DOCTOR_FAIL,
 		"intercepted packets are dropped as martians: their source is looked up with the "
@@ -139,11 +66,12 @@ void check_sysctl_src_valid_mark(struct doctor_context *x)
 		/* IPv6 has no such check, and what goes by lo keeps its route. */
 		if (flow->client.family != AF_INET || flow->own)
 			continue;
-		if (!judged(x, i, false) && mark_breaks(flow->device->name))
+		if (!judged(x, i, false) && sysctl_mark_breaks(flow->device->name))
 			report_src_valid_mark(x, flow->device->name,
 					      x->installed &&
 						      kernel_refuses(x, flow, x->spec->mark.value));
-		if (flow->upstream.index && !judged(x, i, true) && mark_breaks(flow->upstream.name))
+		if (flow->upstream.index && !judged(x, i, true) &&
+		    sysctl_mark_breaks(flow->upstream.name))
 			report_src_valid_mark(x, flow->upstream.name, false);
 	}
 	context_ok(x, "src_valid_mark=0, or accept_local=1 without rp_filter=1, where packets "
@@ -153,16 +81,13 @@ void check_sysctl_src_valid_mark(struct doctor_context *x)
 const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
 				     char buf[CONTEXT_FIX_MAX])
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 	char device[IFNAMSIZ] = "all";
 
 	(void)x;
 	if_indextoname(iif, device);
-	if (mark_breaks(device))
-		mend_off(&mend, device, "src_valid_mark");
-	if (effective(device, "rp_filter") == 1)
-		mend_device(&mend, device, "rp_filter", 2);
-	snprintf(buf, CONTEXT_FIX_MAX, "%s", *mend.text ? mend.text : "ip route show table all");
+	sysctl_fix_source(&fix, device);
+	snprintf(buf, CONTEXT_FIX_MAX, "%s", *fix.text ? fix.text : "ip route show table all");
 	return buf;
 }
 
@@ -188,11 +113,11 @@ static unsigned long count_filtered(void)
 static void report_rp_filter(struct doctor_context *x, enum doctor_severity severity,
 			     const char *device, const char *seen)
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix mend = { .text = "" };
 	char where[120];
 
-	mend_device(&mend, device, "rp_filter", 2);
-	where_set(device, "rp_filter", where);
+	sysctl_fix_device(&mend, device, "rp_filter", 2);
+	sysctl_where(device, "rp_filter", where);
 	context_report(x, severity,
 		       "the greater of the two values counts, and 1 drops packets whose way "
 		       "back is by another interface; 2 (loose) is enough against spoofing",
@@ -211,7 +136,7 @@ void check_sysctl_rp_filter(struct doctor_context *x)
 		char client[ENDPOINT_TEXT_MAX];
 
 		if (flow->client.family != AF_INET || flow->own ||
-		    effective(device, "rp_filter") != 1 || (told && !strcmp(told, device)))
+		    sysctl_effective(device, "rp_filter") != 1 || (told && !strcmp(told, device)))
 			continue;
 		told = device;
 		endpoint_format_address(&flow->client, client);
@@ -233,7 +158,7 @@ void check_sysctl_rp_filter(struct doctor_context *x)
 
 void check_sysctl_fwmark_accept(struct doctor_context *x)
 {
-	bool on = context_sysctl(0, "net/ipv4/tcp_fwmark_accept") == 1;
+	bool on = sysctl_read(0, "net/ipv4/tcp_fwmark_accept") == 1;
 	char mark[QUANTITY_MARK_MAX];
 
 	if (on && x->spec->tcp && !check_listener_all_marked(x))
@@ -252,12 +177,12 @@ void check_sysctl_fwmark_accept(struct doctor_context *x)
 
 void check_sysctl_fwmark_reflect(struct doctor_context *x)
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix mend = { .text = "" };
 
-	if (x->spec->ipv4 && context_sysctl(0, "net/ipv4/fwmark_reflect") == 1)
-		mend_add(&mend, "net.ipv4.fwmark_reflect=0");
-	if (x->spec->ipv6 && context_sysctl(0, "net/ipv6/fwmark_reflect") == 1)
-		mend_add(&mend, "net.ipv6.fwmark_reflect=0");
+	if (x->spec->ipv4 && sysctl_read(0, "net/ipv4/fwmark_reflect") == 1)
+		sysctl_fix_add(&mend, "net.ipv4.fwmark_reflect=0");
+	if (x->spec->ipv6 && sysctl_read(0, "net/ipv6/fwmark_reflect") == 1)
+		sysctl_fix_add(&mend, "net.ipv6.fwmark_reflect=0");
 	if (*mend.text)
 		context_report(x, DOCTOR_FAIL,
 			       "resets and ICMP errors that the kernel sends carry the intercept "
@@ -282,7 +207,7 @@ static bool wants_loopback(const struct intercept *spec)
 
 void check_sysctl_route_localnet(struct doctor_context *x)
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix mend = { .text = "" };
 	char where[120] = "";
 
 	if (!wants_loopback(x->spec) || !x->spec->include_own) {
@@ -290,9 +215,9 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 		return;
 	}
 	for (unsigned i = 0; i < x->devices; i++)
-		if (!effective(x->device[i].name, "route_localnet")) {
-			mend_device(&mend, x->device[i].name, "route_localnet", 1);
-			where_set(x->device[i].name, "route_localnet", where);
+		if (!sysctl_effective(x->device[i].name, "route_localnet")) {
+			sysctl_fix_device(&mend, x->device[i].name, "route_localnet", 1);
+			sysctl_where(x->device[i].name, "route_localnet", where);
 		}
 	if (*mend.text)
 		context_report(x, DOCTOR_FAIL,
@@ -304,12 +229,12 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 
 void check_sysctl_forwarding(struct doctor_context *x)
 {
-	struct mend mend = { .text = "" };
+	struct sysctl_fix mend = { .text = "" };
 
-	if (x->spec->ipv4 && !context_sysctl(1, "net/ipv4/ip_forward"))
-		mend_add(&mend, "net.ipv4.ip_forward=1");
-	if (x->spec->ipv6 && !context_sysctl(1, "net/ipv6/conf/all/forwarding"))
-		mend_add(&mend, "net.ipv6.conf.all.forwarding=1");
+	if (x->spec->ipv4 && !sysctl_read(1, "net/ipv4/ip_forward"))
+		sysctl_fix_add(&mend, "net.ipv4.ip_forward=1");
+	if (x->spec->ipv6 && !sysctl_read(1, "net/ipv6/conf/all/forwarding"))
+		sysctl_fix_add(&mend, "net.ipv6.conf.all.forwarding=1");
 	if (*mend.text)
 		context_report(x, DOCTOR_WARN,
 			       "interception works without it, but what is not intercepted goes "
@@ -325,7 +250,7 @@ void check_sysctl_migrate_req(struct doctor_context *x)
 {
 	unsigned processes = check_listener_processes(x);
 
-	if (context_sysctl(1, "net/ipv4/tcp_migrate_req")) {
+	if (sysctl_read(1, "net/ipv4/tcp_migrate_req")) {
 		context_ok(x, "net.ipv4.tcp_migrate_req=1");
 		return;
 	}

@@ -57,35 +57,6 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 	va_end(ap);
 }
 
-long context_sysctl(long otherwise, const char *path, ...)
-{
-	char full[160] = "/proc/sys/";
-	size_t used = strlen(full);
-	long value = otherwise;
-	va_list ap;
-	FILE *in;
-
-	va_start(ap, path);
-	vsnprintf(full + used, sizeof(full) - used, path, ap);
-	va_end(ap);
-	in = fopen(full, "re");
-	if (in && fscanf(in, "%ld", &value) != 1)
-		value = otherwise;
-	if (in)
-		fclose(in);
-	return value;
-}
-
-const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX])
-{
-	struct shell_command c = shell_command(buf, CONTEXT_FIX_MAX);
-	char options[CONTEXT_FIX_MAX];
-
-	if (*intercept_options(spec, options, sizeof(options)))
-		shell_add(&c, "tproxy-setup up %s", options);
-	return buf;
-}
-
 /* Connecting a UDP socket sends nothing. */
 bool context_source_to(const struct endpoint *destination, struct endpoint *out)
 {

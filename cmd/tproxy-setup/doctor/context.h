@@ -76,16 +76,9 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Longest command that mends something, and its end. */
-#define CONTEXT_FIX_MAX 512
-
-/* `tproxy-setup up` with the options that make up the specification, for sh; "" when they are
- * too long for a fix. Returns buf. */
-const char *context_up(const struct intercept *spec, char buf[CONTEXT_FIX_MAX]);
+#define CONTEXT_FIX_MAX INTERCEPT_COMMAND_MAX
 
 /* The address that this host uses towards that one; false when it has no way there. */
 bool context_source_to(const struct endpoint *destination, struct endpoint *out);
-
-/* The number in /proc/sys/PATH, or `otherwise` when it cannot be read (the kernel lacks it). */
-long context_sysctl(long otherwise, const char *path, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "firewall/remedy.h"
+
+#include "base/shell.h"
+#include <ctype.h>
+#include <string.h>
+
+static const char *tool_of(const struct firewall_chain *chain)
+{
+	bool four = !strcmp(chain->family, "ip");
+
+	if (chain->legacy)
+		return four ? "iptables-legacy" : "ip6tables-legacy";
+	return four ? "iptables-nft" : "ip6tables-nft";
+}
+
+/* A name that nft reads as one (string in its scanner.l); the kernel takes any. */
+static bool is_nft_name(const char *name)
+{
+	if (!isalpha((unsigned char)*name) && *name != '_' && *name != '.')
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("/-_.", *name))
+			return false;
+	return true;
+}
+
+/* `iptables-nft -t filter -I INPUT` (true), or `nft insert rule inet filter input` (false). */
+static bool begin_rule(struct shell_command *c, const struct firewall_chain *chain,
+		       const char *option, const char *verb)
+{
+	if (chain->iptables) {
+		shell_add(c, "%s -t", tool_of(chain));
+		shell_word(c, chain->table);
+		shell_word(c, option);
+		shell_word(c, chain->name);
+		return true;
+	}
+	if (!is_nft_name(chain->table) || !is_nft_name(chain->name))
+		shell_give_up(c);
+	shell_add(c, "nft %s rule %s %s %s", verb, chain->family, chain->table, chain->name);
+	return false;
+}
+
+void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
+		   size_t size)
+{
+	struct shell_command c = shell_command(fix, size);
+
+	if (begin_rule(&c, step->base, "-I", "insert"))
+		shell_add(&c, " -m mark --mark 0x%x/0x%x -j ACCEPT", mark->value, mark->mask);
+	else
+		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
+}
+
+void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size)
+{
+	struct shell_command c = shell_command(fix, size);
+	unsigned position = 0;
+
+	while (position < step->chain->rules && step->chain->rule[position] != step->rule)
+		position++;
+	if (begin_rule(&c, step->chain, "-D", "delete"))
+		shell_add(&c, " %u", position + 1);
+	else
+		shell_add(&c, " handle %lld",
+			  (long long)json_integer_value(json_object_get(step->rule, "handle")));
+}
+
+void remedy_accept_foreign(const struct rule_eval_step *step, char *fix, size_t size)
+{
+	struct shell_command c = shell_command(fix, size);
+
+	if (begin_rule(&c, step->base, "-I", "insert"))
+		shell_add(&c, " -m addrtype '!' --src-type LOCAL -j ACCEPT");
+	else
+		shell_add(&c, " 'fib saddr type != local accept'");
+}
