@@ -190,6 +190,36 @@ counter() {
 	asks bystander $S4 80 taken
 }
 
+# Each rule that a packet meets costs everybody who is forwarded here (make bench-setup).
+@test "a packet of somebody else's connection meets one chain of ours and leaves it at the ports" {
+	start_servers
+	on proxy tproxy-setup up -q --to 3129 --port 80,443
+	on proxy nft 'add table ip t; add chain ip t c { type filter hook prerouting priority -400; }; add rule ip t c tcp dport 8080 meta nftrace set 1'
+	bg trace proxy nft monitor trace
+	# The monitor says nothing when it begins.
+	wait_until 10 eval 'asks client $S4 8080 server; has_line "$OUT/trace.out" tproxy_default'
+	sed -n 's/^trace id [0-9a-f]* inet tproxy_default //p' "$OUT/trace.out" |
+		grep -Ev ' packet: |policy accept' | sort -u >"$OUT/rules"
+	run cat "$OUT/rules"
+	assert_output 'prerouting rule th dport != 80 th dport != 443 return (verdict return)'
+}
+
+# A chain at the same priority that is older runs later: what it does to marks would undo ours.
+@test "somebody else's rule that restores connections' marks may be there before or after ours" {
+	start_nginx
+	start_relay
+	restore='add table ip wan; add chain ip wan pre { type filter hook prerouting priority mangle; }; add rule ip wan pre meta mark set ct mark'
+	on proxy nft "$restore"
+	on proxy tproxy-setup up -q -4 --to 3129 --port 80
+	run on client curl -sS --max-time 5 "http://$S4/who"
+	assert_output --regexp '^192\.0\.2\.2 '
+	on proxy nft delete table ip wan
+	on proxy nft "$restore"
+	run on client curl -sS --max-time 5 "http://$S4/who"
+	assert_output --regexp '^192\.0\.2\.2 '
+	assert_equal "$(grep -c ' close ' "$OUT/relay.out")" 2
+}
+
 @test "--not-mark: packets that somebody else marked so are left alone" {
 	start_listener
 	start_servers

@@ -278,7 +278,7 @@ add_foreign() {
 	setup_on up -q --to 3129 --dst 198.51.100.0/24
 	run on proxy ip -6 rule
 	refute_output --partial "proto 116"
-	run on proxy nft list chain inet tproxy_default intercept
+	run on proxy nft list chain inet tproxy_default prerouting
 	assert_output --partial "meta nfproto != ipv4 return"
 	setup_on up -q -6 --to '[::1]:3129'
 	run on proxy ip -4 rule
@@ -334,7 +334,7 @@ drift() {
 	drift route:ipv4 missing ip -4 route flush table 100
 	drift route:ipv6 missing ip -6 route flush table 100
 	drift table missing nft flush ruleset
-	drift chain:intercept missing nft 'flush chain inet tproxy_default intercept; delete chain inet tproxy_default intercept'
+	drift chain:prerouting missing nft 'flush chain inet tproxy_default prerouting; delete chain inet tproxy_default prerouting'
 	drift chain:divert changed nft flush chain inet tproxy_default divert
 	drift chain:take changed nft insert rule inet tproxy_default take accept
 

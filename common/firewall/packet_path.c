@@ -4,8 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* The priority of our chain `intercept` is mangle + 1, that of `divert` mangle: other chains up to
- * mangle count as before, because of those of the same priority the newest comes first. */
+/* The priority of our chain is mangle + 1. */
 #define LAST_BEFORE (-150)
 
 /* Rules that were told of, so that each is told of once. */

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* That many ports, or ranges of them, are compared one by one. */
+#define INLINE_PORTS 4
+
 /* nft takes comments of up to 128 characters (NFTNL_UDATA_COMMENT_MAXLEN). */
 #define NOTE_LENGTH 120
 
@@ -106,10 +109,10 @@ static void put_family_guard(FILE *out, const struct intercept *spec)
 		fprintf(out, "\t\tmeta nfproto != %s return\n", spec->ipv4 ? "ipv4" : "ipv6");
 }
 
-static void put_protocol_guard(FILE *out, const struct intercept *spec)
+static void put_protocol_guard(FILE *out, const struct intercept *spec, const char *verdict)
 {
-	fprintf(out, "\t\tmeta l4proto != %s return\n",
-		spec->tcp && spec->udp ? "{ tcp, udp }" : l4(spec));
+	fprintf(out, "\t\tmeta l4proto != %s %s\n",
+		spec->tcp && spec->udp ? "{ tcp, udp }" : l4(spec), verdict);
 }
 
 static void put_lease_guard(FILE *out, const struct intercept *spec)
@@ -152,14 +155,23 @@ static struct set_name name_of_set(const struct intercept *spec, enum intercept_
 	return name;
 }
 
+static bool has_ranges(const struct port_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (list->at[i].last != list->at[i].first)
+			return true;
+	return false;
+}
+
+/* Without ranges the kernel takes a kind of set in which it finds a port at once, not in a tree. */
 static void put_port_set(FILE *out, const struct intercept *spec, enum intercept_list_id id)
 {
 	const struct port_list *list = intercept_ports(spec, id);
 
 	if (!list->count)
 		return;
-	fprintf(out, "\tset %s {\n\t\ttype inet_service; flags interval\n\t\telements = { ",
-		name_of_set(spec, id, NULL).text);
+	fprintf(out, "\tset %s {\n\t\ttype inet_service%s\n\t\telements = { ",
+		name_of_set(spec, id, NULL).text, has_ranges(list) ? "; flags interval" : "");
 	for (size_t i = 0; i < list->count; i++) {
 		fprintf(out, "%s%u", i ? ", " : "", list->at[i].first);
 		if (list->at[i].last != list->at[i].first)
@@ -237,22 +249,6 @@ static void put_sets(FILE *out, const struct intercept *spec)
 
 /* --- divert ----------------------------------------------------------------------------------- */
 
-static void put_divert_rule(FILE *out, const struct intercept *spec, const char *match)
-{
-	fprintf(out, "\t\t%s socket transparent 1 ", match);
-	put_mark_set(out, &spec->mark);
-	fputs(" counter name diverted accept\n", out);
-}
-
-/* A wildcard listener of a transparent proxy would match forwarded flows that happen to have its
- * port; only connections are wanted. (`socket wildcard 0` in the divert rule itself would break
- * handshakes: the kernel cannot answer it for a request socket.) */
-static void put_divert_tcp(FILE *out, const struct intercept *spec)
-{
-	fputs("\t\t" NOT_SYN " socket wildcard 1 return\n", out);
-	put_divert_rule(out, spec, NOT_SYN);
-}
-
 /* `socket transparent` also matches unconnected UDP sockets: one that is bound to an original
  * destination would get every client's datagrams. tproxy to a port where nobody listens matches
  * connected sockets alone (nft_tproxy.c looks for these first). */
@@ -270,17 +266,19 @@ static void put_divert_udp(FILE *out, const struct intercept *spec)
 	}
 }
 
-static void put_divert_icmp(FILE *out, const struct intercept *spec)
+/* Errors about a connection go to its socket. */
+static void put_other(FILE *out, const struct intercept *spec)
 {
-	fputs("\t\tmeta l4proto { icmp, ipv6-icmp } socket wildcard 1 return\n", out);
+	fputs("\tchain other {\n", out);
 	if (spec->ipv4)
-		put_divert_rule(out, spec,
-				"icmp type { destination-unreachable, time-exceeded, "
-				"parameter-problem }");
+		fputs("\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } "
+		      "socket transparent 1 jump divert\n",
+		      out);
 	if (spec->ipv6)
-		put_divert_rule(out, spec,
-				"icmpv6 type { destination-unreachable, packet-too-big, "
-				"time-exceeded, parameter-problem }");
+		fputs("\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
+		      "parameter-problem } socket transparent 1 jump divert\n",
+		      out);
+	fputs("\t}\n", out);
 }
 
 /* What this host marked itself, and sent to itself. */
@@ -291,25 +289,32 @@ static void put_looped_match(FILE *out, const struct intercept *spec, const char
 	fprintf(out, " %s\n", verdict);
 }
 
-static void put_divert(FILE *out, const struct intercept *spec)
+static void put_own_marks(FILE *out, const struct intercept *spec)
 {
 	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
 
-	put_base_chain(out, "divert", "prerouting", "mangle");
-	put_family_guard(out, spec);
-	if (spec->local)
-		put_looped_match(out, spec, "return");
 	for (int i = 0; i < 2; i++) {
 		fputs("\t\t", out);
 		put_mark_match(out, "meta mark", marks[i]);
-		fputs(" counter name own-mark return\n", out);
+		fputs(" counter name own-mark accept\n", out);
 	}
+}
+
+/* For packets that a transparent socket was found for. A SYN may be for a listener, or for a connection in
+ * TIME_WAIT that is to begin anew. A wildcard listener of a transparent proxy would match forwarded flows
+ * that happen to have its port; only connections are wanted. (`socket wildcard 0` would break handshakes:
+ * the kernel cannot answer it for a request socket.) */
+static void put_divert(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain divert {\n", out);
+	if (spec->local)
+		put_looped_match(out, spec, "return");
+	put_own_marks(out, spec);
 	if (spec->tcp)
-		put_divert_tcp(out, spec);
-	if (spec->udp)
-		put_divert_udp(out, spec);
-	put_divert_icmp(out, spec);
-	fputs("\t}\n", out);
+		fputs("\t\t" SYN " return\n", out);
+	fputs("\t\tsocket wildcard 1 return\n\t\t", out);
+	put_mark_set(out, &spec->mark);
+	fputs(" counter name diverted accept\n\t}\n", out);
 }
 
 /* --- the predicate ---------------------------------------------------------------------------- */
@@ -378,26 +383,56 @@ static void put_exclusions(FILE *out, const struct intercept *spec, enum directi
 
 /* --- intercept, take, deliver ----------------------------------------------------------------- */
 
+/* The ports, before anything that costs more: most packets are of somebody else's connections. Comparing
+ * with a few numbers is faster than a set's look-up, and `th` does not ask for the protocol again. */
+static void put_ports(FILE *out, const struct intercept *spec)
+{
+	const struct port_list *list = intercept_ports(spec, LIST_PORT);
+
+	if (!list->count)
+		return;
+	fputs("\t\t", out);
+	for (size_t i = 0; i < list->count && list->count <= INLINE_PORTS; i++) {
+		fprintf(out, "th dport != %u", list->at[i].first);
+		if (list->at[i].last != list->at[i].first)
+			fprintf(out, "-%u", list->at[i].last);
+		fputs(" ", out);
+	}
+	if (list->count > INLINE_PORTS)
+		fprintf(out, "th dport != @%s ", name_of_set(spec, LIST_PORT, NULL).text);
+	fputs("return\n", out);
+}
+
+/* What is left of other people's packets goes by with as few questions as can be: the look-up for a
+ * socket, then the ports. */
 static void put_intercept(FILE *out, const struct intercept *spec)
 {
-	const struct mark *marks[] = { &spec->mark, &spec->upstream_mark };
-
-	put_base_chain(out, "intercept", "prerouting", "mangle + 1");
-	put_family_guard(out, spec);
-	put_protocol_guard(out, spec);
+	put_ports(out, spec);
+	put_must(out, spec, LIST_SRC, FROM_CLIENT);
+	put_must(out, spec, LIST_DST, FROM_CLIENT);
 	if (spec->local)
 		put_looped_match(out, spec, "goto looped");
 	put_lease_guard(out, spec);
-	for (int i = 0; i < 2; i++) {
-		fputs("\t\t", out);
-		put_mark_match(out, "meta mark", marks[i]);
-		fputs(" return\n", out);
-	}
+	put_own_marks(out, spec);
 	for (unsigned i = 0; i < spec->devices; i++)
 		fprintf(out, "\t\tiifname \"%s\" goto take\n", spec->device[i]);
 	/* What comes from lo was not sent by another host. */
 	if (!spec->devices)
 		fputs("\t\tiifname != \"lo\" goto take\n", out);
+}
+
+static void put_prerouting(FILE *out, const struct intercept *spec)
+{
+	put_base_chain(out, "prerouting", "prerouting", "mangle + 1");
+	put_family_guard(out, spec);
+	put_protocol_guard(out, spec, "goto other");
+	if (spec->tcp)
+		fprintf(out, "\t\t%ssocket transparent 1 jump divert\n",
+			spec->udp ? "meta l4proto tcp " : "");
+	if (spec->udp)
+		put_divert_udp(out, spec);
+	if (!spec->divert_only)
+		put_intercept(out, spec);
 	fputs("\t}\n", out);
 }
 
@@ -518,7 +553,6 @@ static void put_not_marks(FILE *out, const struct intercept *spec)
 static void put_take(FILE *out, const struct intercept *spec, bool ending)
 {
 	fputs("\tchain take {\n", out);
-	put_predicate(out, spec, FROM_CLIENT);
 	put_own(out, spec);
 	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
 	put_not_marks(out, spec);
@@ -641,7 +675,7 @@ static void put_local(FILE *out, const struct intercept *spec, bool ending)
 {
 	fputs("\tchain local {\n\t\ttype route hook output priority mangle; policy accept;\n", out);
 	put_family_guard(out, spec);
-	put_protocol_guard(out, spec);
+	put_protocol_guard(out, spec, "return");
 	/* The relay's own connections. */
 	fputs("\t\t", out);
 	put_mark_match(out, "meta mark", &spec->upstream_mark);
@@ -743,7 +777,7 @@ static void put_zone_in(FILE *out, const struct intercept *spec)
 {
 	put_base_chain(out, "zone-in", "prerouting", "raw");
 	put_family_guard(out, spec);
-	put_protocol_guard(out, spec);
+	put_protocol_guard(out, spec, "return");
 	put_lease_guard(out, spec);
 	for (unsigned i = 0; i < spec->devices; i++)
 		fprintf(out, "\t\tiifname \"%s\" goto zone-new\n", spec->device[i]);
@@ -771,10 +805,13 @@ static void put_zone_out(FILE *out, const struct intercept *spec)
 		fputs("\t\tfib daddr type local return\n", out);
 	put_predicate(out, spec, FROM_SERVER);
 	put_exclusions(out, spec, FROM_SERVER, "");
+	/* What this host opened itself was never given a zone. */
+	if (spec->local)
+		fputs("\t\tfib daddr type local return\n", out);
 	fprintf(out, "\t\tct zone set %u\n\t}\n", spec->ct_zone);
 	put_base_chain(out, "zone-out", "output", "raw");
 	put_family_guard(out, spec);
-	put_protocol_guard(out, spec);
+	put_protocol_guard(out, spec, "return");
 	fputs("\t\tfib saddr type local return\n"
 	      "\t\tjump zone-onward\n"
 	      "\t\tgoto zone-back\n\t}\n",
@@ -801,6 +838,7 @@ static void put_contents(FILE *out, const struct intercept *spec)
 	put_notes(out, intercept_text(spec, text));
 	fputs("\t}\n", out);
 	put_divert(out, spec);
+	put_other(out, spec);
 	if (!spec->divert_only) {
 		put_deliver(out, spec);
 		put_take(out, spec, false);
@@ -809,10 +847,10 @@ static void put_contents(FILE *out, const struct intercept *spec)
 			put_mine(out, spec);
 			put_local(out, spec, false);
 		}
-		put_intercept(out, spec);
 		if (spec->zone != CONNTRACK_OFF)
 			put_zones(out, spec);
 	}
+	put_prerouting(out, spec);
 }
 
 static void put_head(FILE *out, const struct intercept *spec)

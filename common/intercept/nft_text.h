@@ -4,24 +4,30 @@
  *
  * Theory of operation. All that belongs to instance NAME is in one table, `inet tproxy_NAME`:
  *
- *   spec       never called; its rules' comments hold the specification's canonical text
- *   divert     (prerouting, mangle) packets of transparent sockets that are here already get the mark,
- *              which routes them to this host; so do ICMP errors about them
- *   intercept  (prerouting, mangle + 1) packets of the specification's families, protocol and
- *              interfaces go on to
- *   take       which leaves alone what is outside the predicate, excluded, or addressed to this host,
- *              and sends the rest to
- *   deliver    tproxy to the listener; what nobody listens for is rejected: nft's tproxy alone would
- *              let it pass
- *   local      (output) marks what this host opens itself and is to be taken (mine); the mark sends it to
- *              lo, where intercept hands it to looped
- *   zone-in, zone-new, zone-out, zone-onward, zone-back  (raw) keep the two legs apart for conntrack
+ *   spec        never called; its rules' comments hold the specification's canonical text
+ *   prerouting  (mangle + 1) packets of transparent sockets that are here already go to divert; packets of
+ *               the specification's families, protocols, ports, addresses and interfaces go on to take
+ *   divert      marks a packet, which routes it to this host
+ *   other       ICMP errors about those sockets, likewise
+ *   take        leaves alone what is excluded, or addressed to this host, and sends the rest to
+ *   deliver     tproxy to the listener; what nobody listens for is rejected: nft's tproxy alone would
+ *               let it pass
+ *   local       (output) marks what this host opens itself and is to be taken (mine); the mark sends it to
+ *               lo, where prerouting hands it to looped
+ *   zone-...    (raw) give connection tracking a zone for one direction of each leg
+ *
+ * Every packet that this host forwards meets prerouting, so it asks what tells most packets from ours with
+ * the least work: the protocol, one look-up for a socket, the ports. The look-up comes first because a
+ * relay's upstream leg may use any port; it is what a `-m socket` rule of iptables costs.
+ *
+ * The chain's priority is past mangle, where others set marks (`CONNMARK --restore-mark`): of two chains of
+ * the same priority the older one runs last, and what we mark must stay marked.
  *
  * Divert takes every packet but a pure SYN, so that a client may reopen a connection that is in
  * TIME_WAIT here. Deliver takes every packet of the predicate, not SYNs alone: the last packet of a
  * handshake with SYN cookies has no socket yet, and what belongs to no socket is met with a reset rather
- * than let by. Answers of flows that were not taken are told by their SYN-ACK. `down` first rewrites `take` so that new flows pass
- * (nft_text_ending()), and removes the table when no diverted socket is left.
+ * than let by. Answers of flows that were not taken are told by their SYN-ACK. `down` first rewrites `take`
+ * so that new flows pass (nft_text_ending()), and removes the table when no diverted socket is left.
  */
 #ifndef TPROXY_INTERCEPT_NFT_TEXT_H
 #define TPROXY_INTERCEPT_NFT_TEXT_H
