@@ -8,198 +8,20 @@
 #include "process/command.h"
 #include "process/privilege.h"
 #include "process/sandbox.h"
+#include "tproxy-relay/arguments.h"
 #include "tproxy-relay/config.h"
 #include "tproxy-relay/control.h"
 #include "tproxy-relay/inetd.h"
 #include "tproxy-relay/metrics.h"
+#include "tproxy-relay/sockets.h"
 #include "tproxy-relay/stats.h"
+#include "tproxy-relay/tell.h"
 #include "tproxy-relay/worker.h"
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
-
-/* ---- options of this program's own kinds ---- */
-
-static int set_upstream(void *field, const char *arg, const struct option_spec *self,
-			struct failure *why)
-{
-	struct endpoint *upstream = field, e;
-
-	if (endpoint_parse(arg, &e, why) < 0)
-		return -1;
-	if (endpoint_is_any(&e))
-		return report_refuse(why, "must be an address to connect to");
-	upstream += e.family == AF_INET6;
-	if (endpoint_is_set(upstream))
-		return report_refuse(why, "there is one for this family already");
-	*upstream = e;
-	return 0;
-}
-
-static int set_source(void *field, const char *arg, const struct option_spec *self,
-		      struct failure *why)
-{
-	static const char *const words[] = {
-		[SOURCE_CLIENT] = "client",
-		[SOURCE_CLIENT_ADDR] = "client-addr",
-		[SOURCE_OWN] = "own",
-	};
-	struct transparent_connect_options *connect = field;
-
-	for (int i = 0; i <= SOURCE_OWN; i++) {
-		if (strcmp(arg, words[i]) != 0)
-			continue;
-		connect->source = (enum transparent_source)i;
-		return 0;
-	}
-	connect->source = SOURCE_ADDR;
-	if (endpoint_parse_address(arg, &connect->address, NULL) == 0 &&
-	    !endpoint_is_any(&connect->address))
-		return 0;
-	return report_refuse(why, "must be client, client-addr, own, or an address");
-}
-
-static uint64_t count_cpus(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (uint64_t)CPU_COUNT(&set);
-}
-
-static int set_threads(void *field, const char *arg, const struct option_spec *self,
-		       struct failure *why)
-{
-	if (strcmp(arg, "auto") == 0) {
-		*(uint64_t *)field = count_cpus();
-		return 0;
-	}
-	return quantity_number(arg, 1, 256, field, why);
-}
-
-/* A limit of nothing would end every connection. */
-static int set_limit(void *field, const char *arg, const struct option_spec *self,
-		     struct failure *why)
-{
-	if (quantity_duration(arg, field, why) < 0)
-		return -1;
-	return *(uint64_t *)field ? 0 : report_refuse(why, "must be longer than 0");
-}
-
-/* UNANSWERED[,ESTABLISHED] */
-static int set_udp_timeout(void *field, const char *arg, const struct option_spec *self,
-			   struct failure *why)
-{
-	struct udp_settings *udp = field;
-	const char *comma = strchr(arg, ',');
-	char first[32];
-
-	if (!comma)
-		return set_limit(&udp->unanswered_timeout, arg, self, why);
-	if ((size_t)(comma - arg) >= sizeof(first))
-		return report_refuse(why, "must be a duration, or two with a comma between");
-	memcpy(first, arg, (size_t)(comma - arg));
-	first[comma - arg] = '\0';
-	if (set_limit(&udp->unanswered_timeout, first, self, why) < 0)
-		return -1;
-	return set_limit(&udp->established_timeout, comma + 1, self, why);
-}
-
-static const struct option_spec options[] = {
-	OPTION_HEADING("Where to:"),
-	OPTION("upstream", 0, "ENDPOINT",
-	       "this upstream (the original destination);\none for each family may be given",
-	       set_upstream, struct config, upstream),
-	OPTION("allow-dst", 0, "CIDR[:PORTS]", "connect to these only (all); repeatable",
-	       match_option, struct config, allow),
-	OPTION("deny-dst", 0, "CIDR[:PORTS]", "never connect to these; repeatable", match_option,
-	       struct config, deny),
-	OPTION_HEADING("Whose address the upstream sees:"),
-	OPTION("source", 0, "client|client-addr|own|ADDR",
-	       "the client's address and port; its address\nwith any port; this host's; that one "
-	       "(client)",
-	       set_source, struct config, connect),
-	OPTION("on-clash", 0, "new-port|fail", "when the client's port cannot be used (fail)",
-	       option_choice, struct config, on_clash),
-	OPTION("upstream-mark", 0, "VALUE[/MASK]", "mark of the upstream leg (0x2/0xff)",
-	       option_mark, struct config, upstream_mark),
-	OPTION_HEADING("PROXY protocol:"),
-	OPTION("accept-proxy", 0, "CIDR,...",
-	       "connections from there begin with a header that\nsays who the client is (v1, v2)",
-	       option_cidrs, struct config, accept_proxy),
-	OPTION("send-proxy", 0, "1|2", "tell the upstream so, by a header of that version",
-	       option_choice, struct config, send_proxy),
-	OPTION_HEADING("Limits:"),
-	OPTION("max", 'c', "N",
-	       "connections at once; then it stops accepting\n(what the "
-	       "descriptor limit allows)",
-	       option_count, struct config, max),
-	OPTION("threads", 0, "N|auto", "threads, each with listeners of its own (1)", set_threads,
-	       struct config, threads),
-	OPTION("connect-timeout", 0, "T", "for the upstream to answer (10s)", set_limit,
-	       struct config, connect_timeout),
-	OPTION("idle-timeout", 0, "T", "without a byte either way (2h5m)", set_limit, struct config,
-	       idle_timeout),
-	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
-	       set_limit, struct config, half_closed_timeout),
-	OPTION("max-flows", 0, "N",
-	       "UDP flows at once; then old ones make room\n(what the descriptor limit allows)",
-	       option_count, struct config, udp.max),
-	OPTION("udp-timeout", 0, "T[,T]",
-	       "for a UDP flow without an answer; for one that goes\nboth ways (30s,2m)",
-	       set_udp_timeout, struct config, udp),
-	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
-	       option_duration, struct config, drain_timeout),
-	OPTION_HEADING("Operation:"),
-	OPTION("inetd", 0, NULL, "fd 0 is an accepted client: relay it, and end", option_flag,
-	       struct config, inetd),
-	OPTION("takeover", 0, NULL, "take over endpoints that another relay serves", option_flag,
-	       struct config, takeover),
-	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
-	       struct config, control),
-	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
-	       option_text, struct config, metrics),
-	OPTION("user", 0, "NAME[:GROUP]",
-	       "once the listeners are open become NAME (as root:\ntproxy, else nobody), with what "
-	       "is still needed",
-	       privilege_option_user, struct config, user),
-	OPTION("no-sandbox", 0, NULL, "do without seccomp", option_flag, struct config, no_sandbox),
-	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
-	       struct config, log),
-	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
-	       option_text, struct config, columns),
-	OPTIONS_TCP_UDP(struct config, common),
-	OPTIONS_COMMON(struct config, common),
-	OPTION_END,
-};
-
-static const struct option_conflict conflicts[] = {
-	{ "inetd", "threads" },	     { "inetd", "max" },       { "inetd", "takeover" },
-	{ "inetd", "control" },	     { "inetd", "ipv4" },      { "inetd", "ipv6" },
-	{ "inetd", "metrics-file" }, { "inetd", "max-flows" }, { NULL, NULL },
-};
-
-const struct options_program relay_program = {
-	.name = "tproxy-relay",
-	.summary = "Carries each intercepted connection on to where it was going, with the "
-		   "client's "
-		   "own\naddress as source.",
-	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
-		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS\n"
-		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0",
-	.default_command = -1,
-	.options = options,
-	.conflicts = conflicts,
-	.epilogue = "An ENDPOINT is ADDR:PORT, [ADDR6]:PORT, *:PORT, or a bare PORT: loopback of "
-		    "both\n"
-		    "families, with --upstream any address of both.\n"
-		    "\n"
-		    "  tproxy-setup run --port 80 --to 3129 -- tproxy-relay 3129\n"
-		    "\n"
-		    "See tproxy-relay(8); its records are described in tproxy-tools(7).",
-};
 
 static const enum record_field columns[] = {
 	RECORD_TIME,	    RECORD_EVENT,	RECORD_ID,	   RECORD_PROTO,
@@ -384,7 +206,7 @@ static int inherit(struct config *config, struct inetd_client *client, int *inhe
 	if (*inherited < 0)
 		return report_failure(&why, STATUS_USAGE);
 	if (*inherited == 0)
-		return options_misuse(&relay_program,
+		return options_misuse(&arguments_program,
 				      "no ENDPOINT to listen on, and no LISTEN_FDS");
 	return arguments_check_inherited(config, *inherited);
 }
@@ -439,10 +261,10 @@ int main(int argc, char **argv)
 	struct failure why;
 	int status, inherited = 0;
 
-	report_init(relay_program.name);
+	report_init(arguments_program.name);
 	if (is_inetd(argv) && inetd_is_client(STDERR_FILENO))
 		report_to(-1);
-	status = options_parse(&relay_program, argc, argv, &config, &rest);
+	status = options_parse(&arguments_program, argc, argv, &config, &rest);
 	if (status == OPTIONS_GO_ON)
 		status = arguments_check(&config);
 	if (status == OPTIONS_GO_ON)

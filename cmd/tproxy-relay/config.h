@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * relay - the parts of tproxy-relay, which the story in tproxy-relay.c puts together: what the
- * command line means (arguments.c), the descriptors that the service begins with and the rights
- * that it keeps (sockets.c), and what it says about itself (tell.c).
+ * config - what the command line of tproxy-relay asks for.
  */
 #ifndef TPROXY_RELAY_CONFIG_H
 #define TPROXY_RELAY_CONFIG_H
 
+#include "base/endpoint.h"
+#include "base/match.h"
 #include "base/options.h"
+#include "base/quantity.h"
 #include "process/privilege.h"
 #include "socket/listeners.h"
-#include "tproxy-relay/metrics.h"
-#include "tproxy-relay/stats.h"
-#include "tproxy-relay/worker.h"
+#include "socket/transparent.h"
+#include "tproxy-relay/udp_flow.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,8 +43,6 @@ struct config {
 	int log;
 };
 
-extern const struct options_program relay_program;
-
 /* Where it listens, by protocol. */
 struct relay_listeners {
 	struct listeners tcp, udp;
@@ -54,55 +52,5 @@ static inline bool config_has_upstream(const struct config *config)
 {
 	return endpoint_is_set(&config->upstream[0]) || endpoint_is_set(&config->upstream[1]);
 }
-
-/* ---- arguments.c: OPTIONS_GO_ON, or an exit status after saying what is wrong ---- */
-
-/* Do the options fit each other? Settles which families are served, where only one can be. */
-int arguments_check(struct config *config);
-
-/* Which protocols have been passed on? Where -t or -u has not said so, all of them are served. */
-int arguments_check_inherited(struct config *config, int inherited);
-
-/* The operands become listeners, not open yet. */
-int arguments_read_endpoints(struct relay_listeners *listeners, const struct config *config,
-			     const struct options_rest *rest);
-
-/* ---- sockets.c: 0, or -1 with *why ---- */
-
-/* Raise the limit on open files, and find how many connections, flows and pipes fit into it
- * beside that many listeners. */
-int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
-		       struct failure *why);
-
-/*
- * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted
- * endpoints, opened, joined or taken over. What would fail for every connection fails here.
- */
-int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
-			   const struct config *config, int inherited, struct failure *why);
-
-/* The same for the one client of --inetd. */
-int sockets_give_client(struct relay *relay, struct failure *why);
-
-/* Keep the capabilities that connections need, as the user that was asked for. */
-int sockets_drop_privileges(const struct config *config, struct failure *why);
-
-/* ---- tell.c: standard error, and the service manager ---- */
-
-/* Hooks of struct relay and stats_collect(). */
-void tell_trouble(enum reason reason, const struct failure *why);
-void tell_unheard(const struct failure *why);
-void tell_ready(const struct relay *relay);
-void tell_stopping(const struct relay *relay);
-void tell_stats(struct stats *f, void *context);
-
-/* Records: lost, not to be written, waited for at the end; the last two are hooks of
- * record_output. */
-void tell_lost(const struct record_losses *lost);
-void tell_unwritable(const struct failure *why);
-void tell_waiting(uint64_t records, uint64_t ms);
-
-/* --inetd: what became of the connection, and the exit status that says so. */
-int tell_end(const struct relay *relay);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-relay/config.h"
+#include "tproxy-relay/sockets.h"
 
 #include "process/command.h"
 #include "socket/datagram.h"
 #include "socket/takeover.h"
+#include "tproxy-relay/arguments.h"
 #include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <linux/capability.h>
@@ -120,7 +121,7 @@ static void take_over(const struct listeners *wanted, const struct config *confi
 	struct failure why;
 	char text[1024];
 
-	if (takeover_find(wanted, relay_program.name, &how, found, &why) == 0)
+	if (takeover_find(wanted, arguments_program.name, &how, found, &why) == 0)
 		return;
 	report_text(&why, text, sizeof(text));
 	if (takeover_migrates())

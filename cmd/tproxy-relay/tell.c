@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-relay/config.h"
+#include "tproxy-relay/tell.h"
 
 #include "process/command.h"
 #include "socket/takeover.h"

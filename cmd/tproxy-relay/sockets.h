@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sockets - the descriptors that the service begins with, and the rights that it keeps.
+ *
+ * Each returns 0, or -1 with *why.
+ */
+#ifndef TPROXY_RELAY_SOCKETS_H
+#define TPROXY_RELAY_SOCKETS_H
+
+#include "base/report.h"
+#include "tproxy-relay/config.h"
+#include "tproxy-relay/worker.h"
+#include <stddef.h>
+
+/* Raise the limit on open files, and find how many connections, flows and pipes fit into it
+ * beside that many listeners. */
+int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
+		       struct failure *why);
+
+/*
+ * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted
+ * endpoints, opened, joined or taken over. What would fail for every connection fails here.
+ */
+int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
+			   const struct config *config, int inherited, struct failure *why);
+
+/* The same for the one client of --inetd. */
+int sockets_give_client(struct relay *relay, struct failure *why);
+
+/* Keep the capabilities that connections need, as the user that was asked for. */
+int sockets_drop_privileges(const struct config *config, struct failure *why);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tell - what tproxy-relay says about itself: on standard error, and to the service manager.
+ */
+#ifndef TPROXY_RELAY_TELL_H
+#define TPROXY_RELAY_TELL_H
+
+#include "base/record_stream.h"
+#include "base/report.h"
+#include "tproxy-relay/reason.h"
+#include "tproxy-relay/stats.h"
+#include "tproxy-relay/worker.h"
+#include <stdint.h>
+
+/* Hooks of struct relay and stats_collect(). */
+void tell_trouble(enum reason reason, const struct failure *why);
+void tell_unheard(const struct failure *why);
+void tell_ready(const struct relay *relay);
+void tell_stopping(const struct relay *relay);
+void tell_stats(struct stats *f, void *context);
+
+/* Records: lost, not to be written, waited for at the end; the last two are hooks of
+ * record_output. */
+void tell_lost(const struct record_losses *lost);
+void tell_unwritable(const struct failure *why);
+void tell_waiting(uint64_t records, uint64_t ms);
+
+/* --inetd: what became of the connection, and the exit status that says so. */
+int tell_end(const struct relay *relay);
+
+#endif
