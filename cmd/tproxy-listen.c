@@ -6,6 +6,9 @@
 #include "tproxy-listen/service.h"
 
 #include "base/defaults.h"
+#include "process/descriptors.h"
+#include "process/listen_fds.h"
+#include "process/notify.h"
 #include "socket/takeover.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +17,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 /* A command per connection is a process: more of them at once must be asked for. */
@@ -482,17 +484,6 @@ static int pass_listeners(struct service *s, struct failure *why)
 
 static const int signals[] = { SIGTERM, SIGINT, SIGCHLD, 0 };
 
-/* Held connections are descriptors of this process; children's are their own. */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static struct loop_source *watch_group(struct service *s, const struct listeners *l,
 				       loop_handler *handler, struct failure *why)
 {
@@ -530,8 +521,9 @@ static int set_up(struct service *s, struct failure *why)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, it would never come */
 	loop_block_signals(signals);
+	/* Held connections are descriptors of this process; children's are their own. */
 	if (s->action != ACTION_RUN)
-		raise_descriptor_limit();
+		descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
 	s->timeout.alarm = service_time_out;
