@@ -3,12 +3,10 @@
  * tproxy-listen - open transparent listeners; say where every connection was going; hand it, or the
  * listener, to another program.
  */
+#include "process/sandbox.h"
 #include "tproxy-listen/service.h"
 
 #include "base/defaults.h"
-#include "process/descriptors.h"
-#include "process/listen_fds.h"
-#include "process/notify.h"
 #include "socket/takeover.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A command per connection is a process: more of them at once must be asked for. */
@@ -65,8 +64,11 @@ static const struct option_spec options[] = {
 	OPT("listener-mark", 0, "MARK", "SO_MARK of listener and connections", option_mark,
 	    listener_mark),
 	OPT("bind-device", 0, "IF", "only what comes in through IF", option_text, device),
-	OPT("user", 0, "NAME[:GROUP]", "become NAME once the listeners are open",
+	OPT("user", 0, "NAME[:GROUP]",
+	    "once the listeners are open become NAME, also for\nCMD (as root: tproxy, else nobody, "
+	    "and not for CMD)",
 	    privilege_option_user, user),
+	OPT("no-sandbox", 0, NULL, "do without seccomp", option_flag, no_sandbox),
 	OPT("ready-fd", 0, "FD", "write a newline to FD when ready, and close it", option_number,
 	    ready_fd),
 	OPTION_HEADING("Output:"),
@@ -107,6 +109,7 @@ static const struct option_conflict conflicts[] = {
 	{ "datagrams", "max-per-client" },
 	{ "pass", "ready-fd" },
 	{ "pass", "columns" },
+	{ "pass", "no-sandbox" },
 	{ "pass", "json" },
 	{ 0 },
 };
@@ -390,16 +393,43 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 	return 0;
 }
 
-/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a
- * port below 1024. */
-static int drop_privileges(const struct service *s, struct failure *why)
+/* What keeps rights that the service gives up: who starts commands, who asks conntrack. */
+static int start_helpers(struct service *s, struct failure *why)
+{
+	const struct config *config = s->config;
+	const struct privilege_user *given = config->user_given ? &config->user : NULL;
+
+	if (s->action == ACTION_RUN &&
+	    !(s->spawner = spawner_new(&s->command, given, config->max, why)))
+		return -1;
+	if (s->udp.count)
+		s->origdst = origdst_new(&config->user, !config->no_sandbox);
+	return 0;
+}
+
+/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
+ * below 1024. */
+static int give_up_rights(const struct service *s, struct failure *why)
 {
 	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
 	bool flows = s->udp.count && flows_need_sockets(s);
+	char text[512];
 
-	if (!s->config->user.text)
-		return 0;
-	return privilege_drop(&s->config->user, keep, flows ? 2 : 0, why);
+	if (s->config->stays_root.detail[0])
+		report_notice("%s", report_text(&s->config->stays_root, text, sizeof(text)));
+	if (notify_open(why) < 0)
+		report_warning("%s", report_text(why, text, sizeof(text)));
+	if (privilege_drop(&s->config->user, keep, flows ? 2 : 0, why) < 0)
+		return -1;
+	return privilege_seal(why);
+}
+
+/* With --pass the rights are the command's, and nothing is served here. */
+static int settle_rights(struct service *s, struct failure *why)
+{
+	if (s->config->pass)
+		return s->config->user_given ? privilege_drop(&s->config->user, NULL, 0, why) : 0;
+	return start_helpers(s, why) < 0 ? -1 : give_up_rights(s, why);
 }
 
 /* Open all, and give up what is not needed any more. */
@@ -425,7 +455,7 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 	how.reuseport = config->takeover; /* UDP has no way to be alone with it */
 	if (!flows_need_sockets(s) && open_group(&s->udp, &how, config, why) < 0)
 		return -1;
-	if (drop_privileges(s, why) < 0)
+	if (settle_rights(s, why) < 0)
 		return -1;
 	/* The kernel lets sockets of one user only share a port, so the sockets of flows need a
 	 * listener that is opened by who opens them. */
@@ -482,7 +512,18 @@ static int pass_listeners(struct service *s, struct failure *why)
 	return listen_fds_become(&s->command, p.fds, p.names, p.count, why);
 }
 
-static const int signals[] = { SIGTERM, SIGINT, SIGCHLD, 0 };
+static const int signals[] = { SIGTERM, SIGINT, 0 };
+
+/* Held connections are descriptors of this process; commands have the limit that was there before. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 static struct loop_source *watch_group(struct service *s, const struct listeners *l,
 				       loop_handler *handler, struct failure *why)
@@ -513,17 +554,22 @@ static int watch_listeners(struct service *s, struct failure *why)
 	return s->udp.count ? flows_init(s, why) : 0;
 }
 
+static int watch_ends(struct service *s, struct failure *why)
+{
+	s->ends = (struct loop_source){ .handler = serve_ends, .fd = spawner_fd(s->spawner) };
+	if (loop_watch(s->loop, &s->ends, EPOLLIN) < 0)
+		return report_fail(why, errno, "epoll_ctl", "commands");
+	return 0;
+}
+
 static int set_up(struct service *s, struct failure *why)
 {
 	const struct config *config = s->config;
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, it would never come */
 	loop_block_signals(signals);
-	/* Held connections are descriptors of this process; children's are their own. */
-	if (s->action != ACTION_RUN)
-		descriptors_raise_limit(NULL, NULL);
+	raise_descriptor_limit();
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
 	s->timeout.alarm = service_time_out;
@@ -536,7 +582,7 @@ static int set_up(struct service *s, struct failure *why)
 	record_output_init(&s->output, &service_output_ops, s->loop, s->stream, true);
 	if (config->timeout)
 		loop_arm(s->loop, &s->timeout, config->timeout);
-	return watch_listeners(s, why);
+	return s->spawner && watch_ends(s, why) < 0 ? -1 : watch_listeners(s, why);
 }
 
 static void tear_down(struct service *s)
@@ -547,6 +593,8 @@ static void tear_down(struct service *s)
 	if (record_stream_losses_text(&lost, text))
 		report_warning("%s", text);
 	loop_free(s->loop);
+	spawner_free(s->spawner);
+	origdst_free(s->origdst);
 	listeners_close(&s->listeners);
 	listeners_close(&s->udp);
 	slab_free(&s->connections);
@@ -563,9 +611,15 @@ static int verdict(const struct service *s)
 {
 	uint64_t wanted = s->config->count ? s->config->count : 1;
 
-	if (s->unheard)
+	if (s->unheard || s->failed)
 		return STATUS_REFUSED;
 	return s->timed_out && s->accepted < wanted ? STATUS_NO : STATUS_DONE;
+}
+
+/* By whoever will run it. */
+static int check_runnable(struct service *s, struct failure *why)
+{
+	return s->spawner ? spawner_check(s->spawner, why) : command_check(&s->command, why);
 }
 
 static int run(struct service *s, const struct options_rest *rest)
@@ -574,7 +628,7 @@ static int run(struct service *s, const struct options_rest *rest)
 
 	if (open_listeners(s, rest, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
-	if (s->command.path && command_check(&s->command, &why) < 0)
+	if (s->command.path && check_runnable(s, &why) < 0)
 		return report_failure(&why, command_exit_status(&why));
 	if (s->config->pass) {
 		pass_listeners(s, &why);
@@ -582,10 +636,20 @@ static int run(struct service *s, const struct options_rest *rest)
 	}
 	if (set_up(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
+	if (!s->config->no_sandbox && sandbox_enter(SANDBOX_SOCKETS, &why) < 0)
+		return report_failure(&why, STATUS_REFUSED);
 	announce(s->config);
 	if (loop_run(s->loop, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	return verdict(s);
+}
+
+/* Nothing that serves strangers should be root; --pass serves nobody. */
+static void choose_user(struct config *config)
+{
+	config->user_given = config->user.text != NULL;
+	if (!config->pass)
+		privilege_choose_user(&config->user, &config->stays_root);
 }
 
 int main(int argc, char **argv)
@@ -604,8 +668,10 @@ int main(int argc, char **argv)
 			     : config.common.udp ? SERVICE_FLOWS_MAX
 						 : 0;
 	status = prepare(&s, &rest);
-	if (status == OPTIONS_GO_ON)
+	if (status == OPTIONS_GO_ON) {
+		choose_user(&config);
 		status = run(&s, &rest);
+	}
 	tear_down(&s);
 	endpoint_cidr_free(&config.accept_proxy);
 	return status;

@@ -5,9 +5,7 @@
  */
 #include "base/defaults.h"
 #include "base/options.h"
-#include "process/descriptors.h"
-#include "process/listen_fds.h"
-#include "process/notify.h"
+#include "process/command.h"
 #include "process/privilege.h"
 #include "process/sandbox.h"
 #include "tproxy-relay/arguments.h"
@@ -143,6 +141,10 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 /* Whoever listens at NOTIFY_SOCKET may be out of reach afterwards. */
 static int give_up_rights(const struct config *config, struct failure *why)
 {
+	char text[512];
+
+	if (config->stays_root.detail[0])
+		report_notice("%s", report_text(&config->stays_root, text, sizeof(text)));
 	if (!config->inetd && notify_open(why) < 0)
 		report_failure(why, STATUS_DONE);
 	if (sockets_drop_privileges(config, why) < 0)
@@ -234,16 +236,6 @@ static bool is_inetd(char **argv)
 	return false;
 }
 
-/* Nothing that serves strangers should be root. */
-static void choose_user(struct config *config)
-{
-	struct failure why;
-	char text[512];
-
-	if (privilege_choose_user(&config->user, &why) < 0)
-		report_notice("%s", report_text(&why, text, sizeof(text)));
-}
-
 int main(int argc, char **argv)
 {
 	struct config config = {
@@ -278,7 +270,7 @@ int main(int argc, char **argv)
 	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
 		status = report_failure(&why, STATUS_REFUSED);
 	if (status == OPTIONS_GO_ON) {
-		choose_user(&config);
+		privilege_choose_user(&config.user, &config.stays_root);
 		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);
 	}
 	listeners_close(&listeners.tcp);

@@ -172,3 +172,71 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop relay
 }
+
+# ---------------------------------------------------------------- tproxy-listen
+
+# listen OPTION...: as `listen`, recording in listen.out.
+listen() {
+	bg listen proxy tproxy-listen "$@"
+	wait_listen proxy "$RELAY_PORT"
+	wait_until 10 eval '[[ $(status_of "$(pid_of listen)" Seccomp) == 2 ]]'
+}
+
+# rights PID: user, effective and permitted capabilities, no_new_privs, seccomp.
+rights() {
+	local field
+	for field in Uid CapEff CapPrm NoNewPrivs Seccomp; do
+		status_of "$1" $field
+	done | paste -sd ' '
+}
+
+@test "tproxy-listen serves as nobody without capabilities, in a sandbox" {
+	local uid
+	uid=$(id -u nobody) # rootless: whom the tests run as
+	listen "$RELAY_PORT"
+	assert_equal "$(rights "$(pid_of listen)")" "$uid 0000000000000000 0000000000000000 1 2"
+	run on client "$PEER" connect "$V4" 8000 eof
+	wait_line listen.out ' 198\.51\.100\.2:8000 tproxy'
+	stop listen
+	# Sockets of flows are made while it serves: CAP_NET_RAW (1 << 13), CAP_NET_BIND_SERVICE (1 << 10).
+	on proxy tproxy-setup up -q -u --name udp --port 5300 --to 3130
+	bg listen proxy tproxy-listen -tu --echo "$RELAY_PORT" 3130
+	wait_listen proxy 3130 udp
+	wait_until 10 eval '[[ $(status_of "$(pid_of listen)" Seccomp) == 2 ]]'
+	assert_equal "$(rights "$(pid_of listen)")" "$uid 0000000000002400 0000000000002400 1 2"
+	run -0 on client sh -c "echo hello | timeout 5 socat -T 2 - UDP:$V4:5300"
+	assert_output hello
+	# Who asks conntrack is a process of its own: CAP_NET_ADMIN (1 << 12).
+	assert_equal "$(rights "$(helper_of listen tproxy-origdst)")" "$uid 0000000000001000 0000000000001000 1 2"
+	stop listen
+	bg listen proxy tproxy-listen --no-sandbox "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	assert_equal "$(status_of "$(pid_of listen)" Seccomp)" "$(awk '$1 == "Seccomp:" { print $2 }' /proc/self/status)"
+}
+
+@test "a command of tproxy-listen has the rights of who started that, and is in no sandbox" {
+	local as_started uid
+	uid=$(id -u nobody)
+	listen "$RELAY_PORT" -- sh -c 'read -r x; id -u; grep -E "^(CapEff|CapPrm|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status'
+	assert_equal "$(rights "$(pid_of listen)")" "$uid 0000000000000000 0000000000000000 1 2"
+	as_started=$(on proxy sh -c 'id -u; grep -E "^(CapEff|CapPrm|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status')
+	run -0 on client sh -c "echo x | timeout 10 socat -t 10 - TCP:$V4:80"
+	assert_output "$as_started"
+	stop listen
+}
+
+@test "--user is whom tproxy-listen becomes, and its commands, without capabilities" {
+	root_only "needs other user ids"
+	listen --user daemon "$RELAY_PORT" -- sh -c 'id -un; grep -E "^(CapEff|CapPrm)" /proc/self/status'
+	run -0 on client timeout 10 socat -t 10 -u "TCP:$V4:80" -
+	assert_line --index 0 daemon
+	refute_line --regexp '^Cap[a-zA-Z]+:.*[1-9a-f]'
+	assert_equal "$(status_of "$(pid_of listen)" Uid)" "$(id -u daemon)"
+}
+
+@test "without who starts commands tproxy-listen ends, and says so" {
+	listen "$RELAY_PORT" -- cat
+	kill -KILL "$(helper_of listen tproxy-spawner)"
+	run -3 wait_exit listen
+	assert_line_in listen.err '^tproxy-listen: the process that starts commands has ended$'
+}

@@ -200,7 +200,8 @@ os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "h
 	for n in 1 2 3 4; do
 		wait_line "c$n.out" "^got $n\$"
 	done
-	wait_until 5 on proxy sh -c '! pgrep -P '"$(pid_of listen)"' >/dev/null'
+	# They are children of the process that starts them.
+	wait_until 5 on proxy sh -c '! pgrep -P "$(pgrep -P '"$(pid_of listen)"' -x tproxy-spawner)" >/dev/null'
 }
 
 @test "--count ends when the commands of so many connections have ended" {

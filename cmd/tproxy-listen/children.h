@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * children - the processes that this one started: who is still there, who has ended and how.
+ * children - the commands that run: which connection each of them serves.
  */
 #ifndef TPROXY_LISTEN_CHILDREN_H
 #define TPROXY_LISTEN_CHILDREN_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-/* One running process; embed it. The memory is the caller's until `ended` has been told of it. */
+/* One running process; embed it. The memory is the caller's until it has been taken. */
 struct child {
+	uint64_t id; /* a pid may come again before the end of the last one is known */
 	pid_t pid;
 	struct child *next;
 };
@@ -21,15 +23,9 @@ struct children {
 	size_t count;
 };
 
-void children_add(struct children *children, struct child *child, pid_t pid);
+void children_add(struct children *children, struct child *child, uint64_t id, pid_t pid);
 
-/* Called for each that has ended, with its status as wait(2) has it; it is in the table no more. */
-typedef void children_ended(struct child *child, int status, void *context);
-
-/* Collect all that have ended (on SIGCHLD), also processes that are not in the table: no zombies. */
-void children_reap(struct children *children, children_ended *ended, void *context);
-
-/* Send all of them a signal, and whoever is in the process groups that they lead. */
-void children_signal(const struct children *children, int signo);
+/* The one of that id, which is in the table no more; NULL: there is none. */
+struct child *children_take(struct children *children, uint64_t id);
 
 #endif

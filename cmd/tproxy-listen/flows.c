@@ -26,7 +26,6 @@ int flows_init(struct service *s, struct failure *why)
 		return report_fail(why, ENOMEM, "malloc", "flows");
 	if (!(s->refused = recent_new(why)) || !(s->sent = recent_new(why)))
 		return -1;
-	s->conntrack = conntrack_open(NULL);
 	return 0;
 }
 
@@ -35,7 +34,6 @@ void flows_free(struct service *s)
 	if (s->failed_flows > 1)
 		report_warning("%llu flows were refused because they could not be opened",
 			       (unsigned long long)s->failed_flows);
-	conntrack_close(s->conntrack);
 	recent_free(s->refused);
 	recent_free(s->sent);
 	free(s->flows);
@@ -192,7 +190,7 @@ static void refuse_flow(struct service *s, const struct caller *caller, const ch
 
 static bool is_shortage(int err)
 {
-	return report_shortage(err) || err == EAGAIN;
+	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM || err == EAGAIN;
 }
 
 /* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again; anything
@@ -360,10 +358,8 @@ static void find_origdst(struct service *s, struct caller *caller)
 {
 	struct endpoint origdst;
 
-	if (caller->origin != ORIGIN_NONE || !s->conntrack ||
-	    conntrack_origdst(s->conntrack, IPPROTO_UDP, &caller->local, &caller->client, &origdst,
-			      NULL) <= 0 ||
-	    endpoint_equal(&origdst, &caller->local))
+	if (caller->origin != ORIGIN_NONE || !s->origdst ||
+	    !origdst_find(s->origdst, &caller->local, &caller->client, &origdst))
 		return;
 	caller->origin = ORIGIN_CONNTRACK;
 	caller->origdst = origdst;

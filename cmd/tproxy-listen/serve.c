@@ -166,27 +166,28 @@ bool serve_command(struct connection *c, struct failure *why)
 {
 	struct service *s = c->service;
 	const struct caller *caller = &c->caller;
-	struct command_peer peer = {
+	struct spawner_job job = {
+		.id = caller->id,
 		.protocol = caller->protocol,
 		.client = caller->client,
 		.local = caller->origdst,
 		.origdst = caller->origdst,
-		.origdst_by = transparent_origin_name(caller->origin),
+		.origin = caller->origin,
 		.mark = caller->mark,
 		.cookie = caller->cookie,
 	};
 	pid_t pid;
 
-	if (!endpoint_is_set(&peer.local))
-		peer.local = endpoint_local_of(c->source.fd);
-	pid = command_spawn(&s->command, &peer, c->source.fd, why);
+	if (!endpoint_is_set(&job.local))
+		job.local = endpoint_local_of(c->source.fd);
+	pid = spawner_run(s->spawner, &job, c->source.fd, why);
 	if (pid < 0)
 		return false;
-	children_add(&s->children, &c->child, pid);
+	children_add(&s->children, &c->child, caller->id, pid);
 	return true;
 }
 
-void serve_child_ended(struct child *child, int status, void *context)
+static void end_command(struct child *child, int status)
 {
 	struct connection *c = container_of(child, struct connection, child);
 
@@ -197,6 +198,23 @@ void serve_child_ended(struct child *child, int status, void *context)
 		report_verbose(1, "%s (pid %d): exit status %d", c->service->command.path,
 			       (int)child->pid, WEXITSTATUS(status));
 	service_finish(c, WIFSIGNALED(status) ? "killed" : WEXITSTATUS(status) ? "failed" : "done");
+}
+
+void serve_ends(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct service *s = loop_context(loop);
+	struct spawner_end end;
+	int found;
+
+	while ((found = spawner_take_end(s->spawner, &end)) > 0) {
+		struct child *child = children_take(&s->children, end.id);
+
+		if (child)
+			end_command(child, end.status);
+	}
+	if (found < 0)
+		service_fail(s, "the process that starts commands has ended");
+	service_flush(s);
 }
 
 /* Keep the connection and do with it what is to be done. False: there is no room for it; the

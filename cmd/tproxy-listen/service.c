@@ -239,6 +239,13 @@ void service_end_if_idle(struct service *s)
 		loop_stop(s->loop);
 }
 
+void service_fail(struct service *s, const char *why)
+{
+	report_error("%s", why);
+	s->failed = true;
+	loop_stop(s->loop);
+}
+
 void service_release(struct loop *loop, struct loop_garbage *garbage)
 {
 	struct connection *c = container_of(garbage, struct connection, garbage);
@@ -359,11 +366,11 @@ static void enter_stage(struct service *s)
 		if (s->children.count)
 			report_notice("%zu connections are still served: ending them",
 				      s->children.count);
-		children_signal(&s->children, SIGTERM);
+		spawner_signal(s->spawner, SIGTERM);
 		loop_arm(s->loop, &s->drain, KILL_TIME);
 		break;
 	case STAGE_KILLING:
-		children_signal(&s->children, SIGKILL);
+		spawner_signal(s->spawner, SIGKILL);
 		break;
 	}
 }
@@ -409,9 +416,6 @@ void service_handle_signal(struct loop *loop, int signo, void *context)
 {
 	struct service *s = context;
 
-	if (signo == SIGCHLD)
-		children_reap(&s->children, serve_child_ended, s);
-	else
-		end_sooner(s);
+	end_sooner(s);
 	service_flush(s);
 }

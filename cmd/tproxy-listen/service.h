@@ -48,7 +48,6 @@
 #include "base/record_stream.h"
 #include "base/report.h"
 #include "base/slab.h"
-#include "net/conntrack.h"
 #include "process/command.h"
 #include "process/loop.h"
 #include "process/privilege.h"
@@ -58,6 +57,8 @@
 #include "socket/transparent.h"
 #include "tproxy-listen/children.h"
 #include "tproxy-listen/client_count.h"
+#include "tproxy-listen/origdst.h"
+#include "tproxy-listen/spawner.h"
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -80,6 +81,9 @@ struct config {
 	struct mark listener_mark;
 	struct cidr_list accept_proxy;
 	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log, datagrams;
+	bool no_sandbox;
+	bool user_given;	   /* commands run as that user, too */
+	struct failure stays_root; /* why, if it says anything */
 };
 
 /* What is done with a connection. */
@@ -112,8 +116,8 @@ struct service {
 	struct listeners udp;
 	struct loop_source *udp_sources;
 	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
-	struct conntrack
-		*conntrack; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
+	struct origdst
+		*origdst; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
 	struct connection *oldest, *newest; /* flows, by when they were last heard of */
 	struct recent *refused, *sent;	    /* flows; datagrams that went round by way of lo */
 	size_t opening;			    /* flows that wait for their first datagram */
@@ -127,6 +131,8 @@ struct service {
 	char *reply;
 	size_t reply_length;
 	struct command command;
+	struct spawner *spawner; /* with a CMD */
+	struct loop_source ends; /* of its commands */
 	struct children children;
 	struct client_count *clients;
 	struct slab connections;
@@ -135,6 +141,7 @@ struct service {
 	uint64_t accepted; /* of them, those that were not refused */
 	uint64_t direct;   /* refused because nobody redirected them */
 	bool timed_out;	   /* --timeout is over */
+	bool failed;	   /* it could not go on */
 	bool told_shortage;
 	bool finishes_all; /* not only what nobody can end but we */
 	struct loop_timer pause, timeout, drain;
@@ -225,6 +232,9 @@ void service_release(struct loop *loop, struct loop_garbage *garbage);
 void service_advance(struct service *s, enum stage stage);
 void service_end_if_idle(struct service *s);
 
+/* It cannot go on, for that reason. */
+void service_fail(struct service *s, const char *why);
+
 /* What the loop calls. */
 extern const struct record_output_ops service_output_ops;
 loop_alarm service_resume, service_time_out, service_drain_expired;
@@ -262,6 +272,8 @@ void serve_act(struct service *s, const struct caller *caller, int fd);
 
 /* Run the command for a connection, or flow. False, with *why, if it cannot be started. */
 bool serve_command(struct connection *c, struct failure *why);
-void serve_child_ended(struct child *child, int status, void *context);
+
+/* The handler of the ends of commands. */
+loop_handler serve_ends;
 
 #endif

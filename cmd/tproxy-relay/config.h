@@ -40,6 +40,7 @@ struct config {
 	bool no_sandbox;
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
+	struct failure stays_root; /* why, if it says anything */
 	int log;
 };
 

@@ -113,7 +113,7 @@ static int open_port(struct udp_ports *p, const struct port *like, struct failur
 	if (p->count >= UDP_PORTS_MAX)
 		udp_ports_drop(p);
 	fd = datagram_open_port(like->family, like->number, mark, why);
-	if (fd < 0 && report_shortage(why->err) == SHORTAGE_DESCRIPTORS && udp_ports_drop(p))
+	if (fd < 0 && (why->err == EMFILE || why->err == ENFILE) && udp_ports_drop(p))
 		fd = datagram_open_port(like->family, like->number, mark, why);
 	return fd;
 }

@@ -68,7 +68,7 @@ static int set_up(const struct helper_role *role, void *context, struct failure 
 	ignore_signals();
 	if (role->prepare && role->prepare(context, why) < 0)
 		return -1;
-	if (privilege_drop(role->user, role->keep, role->kept, why) < 0)
+	if (!role->whole && privilege_drop(role->user, role->keep, role->kept, why) < 0)
 		return -1;
 	if (role->sandbox && sandbox_enter(role->sandbox, why) < 0)
 		return -1;
@@ -106,7 +106,7 @@ size_t helper_receive(int channel, void *request, size_t room)
 
 /* ---- this side ---- */
 
-static ssize_t receive(int channel, void *answer, size_t room)
+ssize_t helper_wait(int channel, void *answer, size_t room)
 {
 	ssize_t got;
 
@@ -122,7 +122,7 @@ ssize_t helper_ask(int channel, const void *request, size_t size, void *answer, 
 {
 	if (send_whole(channel, request, size) < 0)
 		return -1;
-	return receive(channel, answer, room);
+	return helper_wait(channel, answer, room);
 }
 
 void helper_end(int channel)
@@ -142,7 +142,7 @@ void helper_end(int channel)
 static int await(int channel, const struct helper_role *role, struct failure *why)
 {
 	struct outcome outcome;
-	ssize_t got = receive(channel, &outcome, sizeof(outcome));
+	ssize_t got = helper_wait(channel, &outcome, sizeof(outcome));
 
 	if (got != (ssize_t)sizeof(outcome))
 		return report_fail(why, got < 0 ? errno : EPROTO, "recv", "%s", role->name);

@@ -13,6 +13,7 @@
 
 #include "base/report.h"
 #include "process/privilege.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -24,6 +25,7 @@ struct helper_role {
 	const struct privilege_user *user; /* whom it becomes then, as privilege_drop() has it */
 	const int *keep;		   /* and which capabilities it keeps, `kept` of them */
 	size_t kept;
+	bool whole;	  /* instead of these two: it keeps all rights, and may become a program */
 	unsigned sandbox; /* and what of the system it needs (enum sandbox_need); 0: no sandbox */
 	/* With the rights that are left, before helper_start() returns. As prepare. */
 	int (*begin)(void *context, struct failure *why);
@@ -44,6 +46,9 @@ int helper_start(const struct helper_role *role, void *context, struct failure *
  * late answer would be taken for the next one's: end it), EPIPE (it has ended).
  */
 ssize_t helper_ask(int channel, const void *request, size_t size, void *answer, size_t room);
+
+/* Only wait: for what a request by other means is answered with. As helper_ask. */
+ssize_t helper_wait(int channel, void *answer, size_t room);
 
 /* Let it finish what was sent, wait for its end (HELPER_PATIENCE_MS at most) and close. -1 is fine. */
 void helper_end(int channel);

@@ -5,11 +5,13 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int find_name(const char *name, struct privilege_user *out, struct failure *why)
@@ -118,6 +120,8 @@ int privilege_choose_user(struct privilege_user *user, struct failure *why)
 		return report_refuse(
 			why, "stays root: CAP_SETUID and CAP_SETGID are missing to become %s",
 			other.name);
+	if (strcmp(other.name, "nobody") == 0)
+		other.name[0] = '\0'; /* whose groups are nobody's: to look for them takes time */
 	*user = other;
 	return 0;
 }
@@ -130,17 +134,19 @@ bool privilege_has(int capability)
 	return capng_have_capability(CAPNG_EFFECTIVE, (unsigned)capability);
 }
 
-/* What is to be left, in libcap-ng's state. */
-static void select_capabilities(const int *keep, size_t count)
+/* What is to be left, in libcap-ng's state. 0, or -1. */
+static int select_capabilities(const int *keep, size_t count)
 {
 	bool has[CAP_LAST_CAP + 1] = { false };
+	int result = 0;
 
 	for (size_t i = 0; i < count; i++)
 		has[keep[i]] = privilege_has(keep[i]);
 	capng_clear(CAPNG_SELECT_CAPS);
 	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
 		if (has[c])
-			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c);
+			result |= capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, c);
+	return result;
 }
 
 int privilege_drop(const struct privilege_user *user, const int *keep, size_t count,
@@ -152,10 +158,11 @@ int privilege_drop(const struct privilege_user *user, const int *keep, size_t co
 		err = user->name[0] ? initgroups(user->name, user->gid) : setgroups(0, NULL);
 	if (err < 0)
 		return report_fail(why, errno, "setgroups", "--user %s", user->text);
-	select_capabilities(keep, count);
 	errno = 0; /* libcap-ng's own numbers say little */
-	err = user->text ? capng_change_id((int)user->uid, (int)user->gid, CAPNG_NO_FLAG)
-			 : capng_apply(CAPNG_SELECT_CAPS);
+	err = select_capabilities(keep, count);
+	if (!err)
+		err = user->text ? capng_change_id((int)user->uid, (int)user->gid, CAPNG_NO_FLAG)
+				 : capng_apply(CAPNG_SELECT_CAPS);
 	if (!err)
 		return 0;
 	err = errno ? errno : EPERM;
@@ -164,25 +171,35 @@ int privilege_drop(const struct privilege_user *user, const int *keep, size_t co
 	return report_fail(why, err, "capset", "capabilities");
 }
 
+static int fail_to_set(struct failure *why)
+{
+	return report_fail(why, errno, "capset", "capabilities");
+}
+
+/* Of this thread; as capget(2) and capset(2), which have no other prototype. */
+static int set_capabilities(const struct __user_cap_data_struct *sets)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+
+	return (int)syscall(SYS_capset, &header, sets);
+}
+
 int privilege_without(int (*act)(void *context, struct failure *why), void *context,
 		      struct failure *why)
 {
-	void *state;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct all[_LINUX_CAPABILITY_U32S_3], none[_LINUX_CAPABILITY_U32S_3];
 	int result;
 
-	capng_get_caps_process();
-	state = capng_save_state();
-	if (!state)
-		return report_fail(why, ENOMEM, "malloc", "capabilities");
-	for (unsigned c = 0; c <= CAP_LAST_CAP; c++)
-		capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, c);
-	result = capng_apply(CAPNG_SELECT_CAPS) == 0
-			 ? act(context, why)
-			 : report_fail(why, errno, "capset", "capabilities");
-	capng_restore_state(&state);
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
-		return report_fail(why, errno, "capset", "capabilities");
-	return result;
+	if (syscall(SYS_capget, &header, all) < 0)
+		return report_fail(why, errno, "capget", "capabilities");
+	memcpy(none, all, sizeof(none));
+	for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+		none[i].effective = 0;
+	if (set_capabilities(none) < 0)
+		return fail_to_set(why);
+	result = act(context, why);
+	return set_capabilities(all) < 0 ? fail_to_set(why) : result;
 }
 
 int privilege_seal(struct failure *why)
