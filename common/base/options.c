@@ -66,11 +66,6 @@ int option_duration(void *field, const char *arg, const struct option_spec *self
 	return quantity_duration(arg, field, why);
 }
 
-int option_size(void *field, const char *arg, const struct option_spec *self, struct failure *why)
-{
-	return quantity_size(arg, field, why);
-}
-
 int option_mark(void *field, const char *arg, const struct option_spec *self, struct failure *why)
 {
 	return quantity_mark(arg, field, why);

@@ -112,7 +112,6 @@ option_setter option_choice;   /* int: index of the word among self->arg's `a|b|
 option_setter option_count;    /* uint64_t: 1 and above; 0 is refused */
 option_setter option_number;   /* uint32_t: any */
 option_setter option_duration; /* uint64_t: milliseconds */
-option_setter option_size;     /* uint64_t: bytes */
 option_setter option_mark;     /* struct mark */
 option_setter option_cidrs;    /* struct cidr_list: comma list, accumulates */
 option_setter option_ports;    /* struct port_list: accumulates */

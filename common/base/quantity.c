@@ -99,27 +99,6 @@ int quantity_duration(const char *text, uint64_t *ms, struct failure *why)
 	return 0;
 }
 
-int quantity_size(const char *text, uint64_t *bytes, struct failure *why)
-{
-	static const char suffixes[] = "KMGT";
-	const char *p = text, *suffix;
-	unsigned shift = 0;
-	uint64_t n;
-
-	if (!read_digits(&p, 10, &n))
-		return report_refuse(why, "not a size like 65536, 64K, 1M");
-	if (*p && (suffix = strchr(suffixes, toupper((unsigned char)*p)))) {
-		shift = 10 * (unsigned)(suffix - suffixes + 1);
-		p++;
-	}
-	if (*p)
-		return report_refuse(why, "not a size like 65536, 64K, 1M");
-	if (n > UINT64_MAX >> 1 >> shift)
-		return report_refuse(why, "too large");
-	*bytes = n << shift;
-	return 0;
-}
-
 int quantity_mark(const char *text, struct mark *out, struct failure *why)
 {
 	uint64_t value, mask = UINT32_MAX;
@@ -144,21 +123,5 @@ const char *quantity_format_mark(const struct mark *mark, char buf[QUANTITY_MARK
 	else
 		snprintf(buf, QUANTITY_MARK_MAX, "0x%" PRIx32 "/0x%" PRIx32, mark->value,
 			 mark->mask);
-	return buf;
-}
-
-const char *quantity_format_duration(uint64_t ms, char buf[32])
-{
-	size_t used = 0;
-
-	if (!ms)
-		return strcpy(buf, "0s");
-	for (size_t i = UNITS; i-- > 0;) {
-		if (ms < units[i].ms)
-			continue;
-		used += (size_t)snprintf(buf + used, 32 - used, "%" PRIu64 "%s", ms / units[i].ms,
-					 units[i].suffix);
-		ms %= units[i].ms;
-	}
 	return buf;
 }

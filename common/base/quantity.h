@@ -25,9 +25,6 @@ int quantity_number(const char *text, uint64_t min, uint64_t max, uint64_t *out,
 /* `500ms`, `30s`, `5m`, `1h`, `2h5m`; a bare number is seconds. In milliseconds, at most 366 days. */
 int quantity_duration(const char *text, uint64_t *ms, struct failure *why);
 
-/* `64K`, `1M`, `1G` (powers of 1024) or plain bytes. */
-int quantity_size(const char *text, uint64_t *bytes, struct failure *why);
-
 /* `VALUE[/MASK]`, hexadecimal or decimal; without a mask all 32 bits count. */
 int quantity_mark(const char *text, struct mark *out, struct failure *why);
 
@@ -36,8 +33,5 @@ int quantity_mark(const char *text, struct mark *out, struct failure *why);
 
 /* `0x1/0xff`; `0x1` when the mask is all bits. Returns buf. */
 const char *quantity_format_mark(const struct mark *mark, char buf[QUANTITY_MARK_MAX]);
-
-/* Milliseconds as the shortest text that quantity_duration() reads back. Returns buf. */
-const char *quantity_format_duration(uint64_t ms, char buf[32]);
 
 #endif

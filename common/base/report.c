@@ -134,11 +134,6 @@ void report_init(const char *name)
 			sizeof(page)); /* glibc takes no size without a buffer */
 }
 
-const char *report_program(void)
-{
-	return program;
-}
-
 void report_set_verbosity(int level)
 {
 	verbosity = level;

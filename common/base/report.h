@@ -74,7 +74,6 @@ const char *report_text(const struct failure *why, char *buf, unsigned long size
 
 /* Say who speaks: the name in front of every diagnostic. Borrowed, normally a literal. */
 void report_init(const char *name);
-const char *report_program(void);
 
 /* -q and -v: notices are printed at 0 and above, details at 1, traces at 2; errors always. */
 void report_set_verbosity(int level);

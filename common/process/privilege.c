@@ -43,7 +43,7 @@ static int find_group(const char *group, gid_t *gid, struct failure *why)
 	return 0;
 }
 
-int privilege_find_user(const char *text, struct privilege_user *out, struct failure *why)
+static int find_user(const char *text, struct privilege_user *out, struct failure *why)
 {
 	const char *colon = strchr(text, ':');
 	char name[sizeof(out->name)];
@@ -62,7 +62,7 @@ int privilege_find_user(const char *text, struct privilege_user *out, struct fai
 int privilege_option_user(void *field, const char *arg, const struct option_spec *self,
 			  struct failure *why)
 {
-	return privilege_find_user(arg, field, why);
+	return find_user(arg, field, why);
 }
 
 /* ---- whom root becomes ---- */
@@ -109,7 +109,7 @@ int privilege_choose_user(struct privilege_user *user, struct failure *why)
 	if (user->text || geteuid() != 0)
 		return 0;
 	for (size_t i = 0; !other.uid && i < sizeof(names) / sizeof(*names); i++)
-		privilege_find_user(names[i], &other, NULL);
+		find_user(names[i], &other, NULL);
 	if (!other.uid) {
 		report_refuse(why, "stays root: there is no user tproxy, and no nobody");
 		return report_hint(why, "--user names another");

@@ -22,10 +22,8 @@ struct privilege_user {
 	char name[64]; /* "": known by its number only, no supplementary groups */
 };
 
-/* NAME and GROUP are names or numbers; a number needs no entry. -1 with *why naming what is unknown. */
-int privilege_find_user(const char *text, struct privilege_user *out, struct failure *why);
-
-/* The same as an option's setter (field: struct privilege_user): an unknown one is a usage error. */
+/* An option's setter (field: struct privilege_user). NAME and GROUP are names or numbers; a number needs no
+ * entry, and a name that is unknown is a usage error. */
 option_setter privilege_option_user;
 
 /*

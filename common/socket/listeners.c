@@ -198,7 +198,7 @@ int listeners_adopt(struct listeners *l, int fd, int count,
 	return 0;
 }
 
-int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why)
+static int copy(struct listeners *to, const struct listeners *from, struct failure *why)
 {
 	for (size_t i = 0; i < from->count; i++)
 		if (listeners_append(to, &from->at[i].at, -1, false, why) < 0)
@@ -210,7 +210,7 @@ int listeners_share(struct listeners *to, const struct listeners *from, struct f
 {
 	char text[ENDPOINT_TEXT_MAX];
 
-	if (listeners_copy(to, from, why) < 0)
+	if (copy(to, from, why) < 0)
 		return -1;
 	for (size_t i = 0; i < from->count; i++) {
 		to->at[i].fd = fcntl(from->at[i].fd, F_DUPFD_CLOEXEC, 0);

@@ -64,10 +64,9 @@ int listeners_adopt(struct listeners *l, int fd, int count,
 		    const struct transparent_listen_options *options, struct failure *why);
 
 /*
- * The same endpoints once more, for another thread: not open yet, or with duplicates of the same
- * sockets. Returns 0, or -1 with *why.
+ * The same endpoints once more, for another thread, with duplicates of the same sockets. Returns 0, or
+ * -1 with *why.
  */
-int listeners_copy(struct listeners *to, const struct listeners *from, struct failure *why);
 int listeners_share(struct listeners *to, const struct listeners *from, struct failure *why);
 
 /* Close what is open and free. */

@@ -4,14 +4,12 @@
 
 static struct failure why;
 
-static void duration(const char *text, uint64_t expected, const char *shortest)
+static void duration(const char *text, uint64_t expected)
 {
 	uint64_t ms = 0;
-	char buf[32];
 
 	CHECK(quantity_duration(text, &ms, &why) == 0);
 	CHECK(ms == expected);
-	CHECK_TEXT(quantity_format_duration(ms, buf), shortest);
 }
 
 static void duration_refused(const char *text)
@@ -25,13 +23,13 @@ static void duration_refused(const char *text)
 
 static void test_durations(void)
 {
-	duration("0", 0, "0s");
-	duration("30", 30000, "30s");
-	duration("500ms", 500, "500ms");
-	duration("2h5m", 7500000, "2h5m");
-	duration("90s", 90000, "1m30s");
-	duration("1d", 86400000, "1d");
-	duration("366d", 366ULL * 86400000, "366d");
+	duration("0", 0);
+	duration("30", 30000);
+	duration("500ms", 500);
+	duration("2h5m", 7500000);
+	duration("90s", 90000);
+	duration("1d", 86400000);
+	duration("366d", 366ULL * 86400000);
 	duration_refused("");
 	duration_refused("s");
 	duration_refused("-1s");
@@ -78,16 +76,10 @@ static void test_marks(void)
 	mark_refused("0x1 ", "not a mark like 0x1/0xff");
 }
 
-static void test_sizes_and_numbers(void)
+static void test_numbers(void)
 {
 	uint64_t n = 0;
 
-	CHECK(quantity_size("64K", &n, &why) == 0 && n == 65536);
-	CHECK(quantity_size("1m", &n, &why) == 0 && n == 1048576);
-	CHECK(quantity_size("7", &n, &why) == 0 && n == 7);
-	CHECK(quantity_size("64KB", &n, &why) == -1);
-	CHECK(quantity_size("9999999999999T", &n, &why) == -1);
-	CHECK(quantity_size("K", &n, &why) == -1);
 	CHECK(quantity_number("0x10", 0, 16, &n, &why) == 0 && n == 16);
 	CHECK(quantity_number("17", 0, 16, &n, &why) == -1);
 	CHECK_TEXT(why.detail, "must be from 0 to 16");
@@ -99,6 +91,6 @@ int main(void)
 {
 	test_durations();
 	test_marks();
-	test_sizes_and_numbers();
+	test_numbers();
 	return check_done();
 }
