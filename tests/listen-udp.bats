@@ -225,15 +225,18 @@ s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
 	assert_equal "${#lines[@]}" 2
 }
 
-@test "a client on this very host, whose port is its own, is recorded and not answered" {
+@test "clients on this very host are answered as well, in both families" {
 	on proxy tproxy-setup up -q -u --local --name local5304 --port 5304 --to 3131
-	bg own proxy tproxy-listen -u --echo -o event,client,origdst,reason 3131
+	bg own proxy tproxy-listen -u --echo --log -o event,client,origdst,packets_up,packets_down,reason 3131
 	wait_listen proxy 127.0.0.1:3131 udp
-	bg client proxy python3 -c '
-import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("", 40001)); s.sendto(b"hello", ("198.51.100.2", 5304)); time.sleep(60)'
-	wait_line own.out '^refused 198.51.100.1:40001 198.51.100.2:5304 resources$'
+	wait_listen proxy '[::1]:3131' udp
+	for to in 198.51.100.2 2001:db8:2::2; do
+		run -0 on proxy timeout --foreground 60 "$TOP/tests/lib/dgram" ask-open 40001 $to 5304 20
+		assert_output "20 answers $to 5304"
+	done
+	stop own
+	assert_line_in own.out '^close 198.51.100.1:40001 198.51.100.2:5304 20 20 stopped$'
+	assert_line_in own.out '^close \[2001:db8:2::1\]:40001 \[2001:db8:2::2\]:5304 20 20 stopped$'
 }
 
 @test "--allow-direct: direct flows are answered on their own port, beside the listener" {

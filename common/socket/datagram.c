@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/datagram.h"
+#include "socket/datagram_raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,6 +224,30 @@ void datagram_describe(struct msghdr *message, size_t length, struct datagram *o
 		read_detail(c, out);
 }
 
+void datagram_add_control(struct msghdr *message, int level, int type, const void *value,
+			  size_t size)
+{
+	struct cmsghdr *c = (struct cmsghdr *)((char *)message->msg_control +
+					       message->msg_controllen);
+
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(c), value, size);
+	message->msg_controllen += CMSG_SPACE(size);
+}
+
+void datagram_add_source(struct msghdr *message, const struct endpoint *from)
+{
+	struct in6_pktinfo v6 = { .ipi6_addr = from->addr.v6, .ipi6_ifindex = from->scope };
+	struct in_pktinfo v4 = { .ipi_spec_dst = from->addr.v4 };
+
+	if (from->family == AF_INET6)
+		datagram_add_control(message, SOL_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
+	else
+		datagram_add_control(message, SOL_IP, IP_PKTINFO, &v4, sizeof(v4));
+}
+
 static bool is_at(const struct datagram *d, const struct endpoint *listener)
 {
 	return d->local.port == listener->port &&
@@ -351,25 +376,42 @@ static int keep_on_lo(int fd, const struct datagram *d)
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"));
 }
 
+/* As the client, whose port may be a socket's of this host. */
+static int send_as_client(int fd, const struct datagram *d, const void *payload)
+{
+	uint8_t header[DATAGRAM_RAW_HEADER];
+	struct endpoint to = d->local;
+	union endpoint_sockaddr address;
+	union {
+		char bytes[64];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec data[2] = { { header, sizeof(header) }, { (void *)payload, d->length } };
+	struct msghdr message = {
+		.msg_name = &address, .msg_iov = data, .msg_iovlen = 2, .msg_control = &control
+	};
+
+	datagram_raw_header(&d->client, &d->local, NULL, 0, payload, d->length, header);
+	to.port = 0;
+	message.msg_namelen = endpoint_to_sockaddr(&to, &address);
+	datagram_add_source(&message, &d->client);
+	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
 int datagram_forward(struct recent *sent, const struct datagram *d, const void *payload,
 		     struct failure *why)
 {
 	const struct mark mark = { d->mark, ~0u };
-	const char *call;
-	int fd = open_pair(&d->client, 0, &call);
+	int fd = datagram_raw_open(d->client.family, &mark, why);
 	uint64_t now = now_ms();
 
 	if (fd < 0)
-		return fail_at(why, fd, call, &d->client);
-	if (transparent_set_mark(fd, &mark) < 0)
-		return fail_at(why, fd, "setsockopt(SO_MARK)", &d->client);
+		return -1;
 	if (keep_on_lo(fd, d) < 0)
 		return fail_at(why, fd, "setsockopt(SO_BINDTODEVICE)", &d->client);
-	if (connect_to(fd, &d->local) < 0)
-		return fail_at(why, fd, "connect", &d->local);
 	recent_note(sent, fingerprint(sent, d, payload), now, now + ROUND_MS);
-	if (send(fd, payload, d->length, MSG_NOSIGNAL) < 0)
-		return fail_at(why, fd, "send", &d->local);
+	if (send_as_client(fd, d, payload) < 0)
+		return fail_at(why, fd, "sendmsg", &d->local);
 	close(fd);
 	return 0;
 }
@@ -442,24 +484,6 @@ int datagram_open_pair(const struct endpoint *own, const struct endpoint *other,
 		return transparent_fail(why, call, own);
 	if (connect_to(fd, other) < 0)
 		return fail_at(why, fd, "connect", other);
-	return fd;
-}
-
-int datagram_open_port(int family, uint16_t port, const struct mark *mark, struct failure *why)
-{
-	struct endpoint at = { .family = (sa_family_t)family, .port = port };
-	const char *call;
-	int fd;
-
-	if (family == AF_INET)
-		at.addr.v4.s_addr = htonl(0xf0000001);
-	else
-		at.addr.v6.s6_addr[0] = at.addr.v6.s6_addr[15] = 1;
-	fd = open_pair(&at, 0, &call);
-	if (fd < 0)
-		return transparent_fail(why, call, &at);
-	if (transparent_set_mark(fd, mark) < 0)
-		return fail_at(why, fd, "setsockopt(SO_MARK)", &at);
 	return fd;
 }
 

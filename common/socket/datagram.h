@@ -61,14 +61,6 @@ int datagram_adopt(int fd, const struct transparent_listen_options *options, str
 int datagram_open_pair(const struct endpoint *own, const struct endpoint *other, unsigned details,
 		       struct failure *why);
 
-/*
- * A socket that sends from that port, and from whatever address a control message names
- * (datagram_batch.h). It is bound to an address that receives nothing, so that it takes no datagram from
- * anybody: 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666). Returns it
- * (non-blocking), or -1 with *why.
- */
-int datagram_open_port(int family, uint16_t port, const struct mark *mark, struct failure *why);
-
 /* Have room for so many bytes in both queues, or for as many as the system allows: beyond net.core.rmem_max
  * and wmem_max only with CAP_NET_ADMIN. */
 void datagram_set_buffers(int fd, int bytes);
@@ -91,6 +83,13 @@ struct datagram {
 
 /* Read what recvmsg(2) said of a datagram of that length; origin and origdst are left unset. */
 void datagram_describe(struct msghdr *message, size_t length, struct datagram *out);
+
+/* Add a control message to what message->msg_control holds already: of what a message leaves with, a value. */
+void datagram_add_control(struct msghdr *message, int level, int type, const void *value,
+			  size_t size);
+
+/* The same for its source address: that of `from`, whatever the socket is bound to. */
+void datagram_add_source(struct msghdr *message, const struct endpoint *from);
 
 /* Set origin and origdst of one that came to a listener bound to `listener`; is_own: is d->local an
  * address of this host? (Asked only where the endpoint is the listener's.) */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/datagram_batch.h"
+#include "socket/datagram_raw.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -115,7 +116,6 @@ void datagram_batch_reset(struct datagram_batch *b)
 
 #define QUEUE_MAX    64
 #define PIECES_MAX   192
-#define HEADER_MAX   256
 #define SEGMENTS_MAX 64	   /* UDP_MAX_SEGMENTS before Linux 6.9 */
 #define TOGETHER_MAX 65000 /* in one send with UDP_SEGMENT: with its headers it is below 64 KiB */
 
@@ -131,7 +131,7 @@ struct entry {
 		char bytes[128];
 		struct cmsghdr align;
 	} control;
-	unsigned char header[HEADER_MAX];
+	unsigned char header[DATAGRAM_HEADER_MAX];
 };
 
 struct datagram_queue {
@@ -164,28 +164,6 @@ void datagram_queue_free(struct datagram_queue *q)
 
 /* ---- control messages ---- */
 
-static void add_control(struct msghdr *m, int level, int type, const void *value, size_t size)
-{
-	struct cmsghdr *c = (struct cmsghdr *)((char *)m->msg_control + m->msg_controllen);
-
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), value, size);
-	m->msg_controllen += CMSG_SPACE(size);
-}
-
-static void add_source(struct msghdr *m, const struct endpoint *from)
-{
-	struct in6_pktinfo v6 = { .ipi6_addr = from->addr.v6, .ipi6_ifindex = from->scope };
-	struct in_pktinfo v4 = { .ipi_spec_dst = from->addr.v4 };
-
-	if (from->family == AF_INET6)
-		add_control(m, SOL_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
-	else
-		add_control(m, SOL_IP, IP_PKTINFO, &v4, sizeof(v4));
-}
-
 /* Only where they differ from what the socket has: each costs a look at it. */
 static void add_class(struct msghdr *m, const struct datagram_out *out)
 {
@@ -193,23 +171,28 @@ static void add_class(struct msghdr *m, const struct datagram_out *out)
 	int class = out->class, hops = out->hops;
 
 	if (class)
-		add_control(m, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TCLASS : IP_TOS, &class,
-			    sizeof(class));
+		datagram_add_control(m, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TCLASS : IP_TOS, &class,
+				     sizeof(class));
 	if (hops)
-		add_control(m, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_HOPLIMIT : IP_TTL, &hops,
-			    sizeof(hops));
+		datagram_add_control(m, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_HOPLIMIT : IP_TTL, &hops,
+				     sizeof(hops));
 }
 
 /* Everything of the message but its data and UDP_SEGMENT, which are known when it is sent. */
 static void address(struct entry *e, struct msghdr *m)
 {
+	struct endpoint to;
+
 	m->msg_control = &e->control;
 	if (!e->out.to)
 		return;
+	to = *e->out.to;
+	if (e->out.raw)
+		to.port = 0; /* IPv6 takes it for the protocol */
 	m->msg_name = &e->name;
-	m->msg_namelen = endpoint_to_sockaddr(e->out.to, &e->name);
+	m->msg_namelen = endpoint_to_sockaddr(&to, &e->name);
 	if (e->out.from)
-		add_source(m, e->out.from);
+		datagram_add_source(m, e->out.from);
 	add_class(m, &e->out);
 }
 
@@ -218,12 +201,18 @@ static void finish_message(struct entry *e, struct msghdr *m)
 	uint16_t segment = e->out.segment;
 
 	if (e->segments > 1)
-		add_control(m, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment));
+		datagram_add_control(m, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment));
 	if (!m->msg_controllen)
 		m->msg_control = NULL;
 }
 
 /* ---- what may go together ---- */
+
+/* What goes in front of the payload: a UDP header, where the kernel does not make it, and the header. */
+static size_t header_length(const struct datagram_out *out)
+{
+	return (out->raw ? DATAGRAM_RAW_HEADER : 0) + out->header_length;
+}
 
 static unsigned segments_of(const struct datagram_out *out)
 {
@@ -234,7 +223,7 @@ static bool is_same_way(const struct entry *e, const struct datagram_out *out)
 {
 	if (e->out.owner != out->owner || !e->out.to != !out->to || e->out.single || out->single)
 		return false;
-	if (e->out.header_length || out->header_length)
+	if (header_length(&e->out) || header_length(out))
 		return false;
 	if (!out->to)
 		return true;
@@ -267,6 +256,17 @@ static void append(struct datagram_queue *q, struct entry *e, const struct datag
 	e->complete = out->length % e->out.segment != 0;
 }
 
+static void copy_header(struct entry *e, const struct datagram_out *out)
+{
+	if (out->raw)
+		datagram_raw_header(out->from, out->to, out->header, out->header_length,
+				    out->payload, out->length, e->header);
+	if (out->header_length)
+		memcpy(e->header + (out->raw ? DATAGRAM_RAW_HEADER : 0), out->header,
+		       out->header_length);
+	e->out.header = e->header;
+}
+
 static void begin(struct datagram_queue *q, const struct datagram_out *out)
 {
 	struct entry *e = &q->at[q->count];
@@ -281,9 +281,9 @@ static void begin(struct datagram_queue *q, const struct datagram_out *out)
 		e->out.to = memcpy(&e->to, out->to, sizeof(e->to));
 	if (out->from)
 		e->out.from = memcpy(&e->from, out->from, sizeof(e->from));
-	if (out->header_length) {
-		e->out.header = memcpy(e->header, out->header, out->header_length);
-		q->data[q->pieces++] = (struct iovec){ e->header, out->header_length };
+	if (header_length(out)) {
+		copy_header(e, out);
+		q->data[q->pieces++] = (struct iovec){ e->header, header_length(out) };
 		m->msg_iovlen++;
 	}
 	q->data[q->pieces++] = (struct iovec){ (void *)out->payload, out->length };
@@ -308,7 +308,7 @@ static void put_singly(struct datagram_queue *q, const struct datagram_out *out)
 
 void datagram_queue_put(struct datagram_queue *q, const struct datagram_out *out)
 {
-	if (out->segment && (out->single || out->header_length || out->length > TOGETHER_MAX ||
+	if (out->segment && (out->single || header_length(out) || out->length > TOGETHER_MAX ||
 			     segments_of(out) > SEGMENTS_MAX)) {
 		put_singly(q, out);
 		return;

@@ -41,16 +41,20 @@ void datagram_batch_reset(struct datagram_batch *b);
 
 /* ---- sending ---- */
 
+/* The longest header. */
+#define DATAGRAM_HEADER_MAX 272
+
 /* One datagram to send; or several of one length, when segment is not 0. */
 struct datagram_out {
 	int fd;
 	const struct endpoint *to;   /* NULL: the socket is connected */
 	const struct endpoint *from; /* its address becomes the source; NULL: the socket's own */
-	const void *header;	     /* goes in front of the payload (of each segment) */
+	const void *header; /* is copied, and goes in front of the payload (of each segment) */
 	size_t header_length;
 	const void *payload; /* must stay until it is sent; the endpoints need not */
 	size_t length;
 	uint16_t segment;
+	bool raw;	     /* fd is of datagram_raw.h: from and to are whole endpoints */
 	uint8_t class, hops; /* where `to` is set; hops 0: the socket's own */
 	bool single;	     /* never with others in one */
 	void *owner;	     /* for who is told of errors */
