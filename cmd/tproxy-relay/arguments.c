@@ -107,6 +107,9 @@ static const struct option_spec options[] = {
 	       set_source, struct config, connect),
 	OPTION("on-clash", 0, "new-port|fail", "when the client's port cannot be used (fail)",
 	       option_choice, struct config, on_clash),
+	OPTION("one-way", 0, NULL,
+	       "UDP: the upstream answers clients directly (DSR);\nanswers do not come by here",
+	       option_flag, struct config, udp.one_way),
 	OPTION("upstream-mark", 0, "VALUE[/MASK]", "mark of the upstream leg (0x2/0xff)",
 	       option_mark, struct config, upstream_mark),
 	OPTION_HEADING("PROXY protocol:"),
@@ -293,6 +296,10 @@ int arguments_check(struct config *config)
 {
 	int status = check_upstream(config);
 
+	if (config->udp.one_way && config->connect.source != SOURCE_CLIENT)
+		return options_misuse(&arguments_program,
+				      "--one-way and --source contradict each other: the answers "
+				      "must be for the client's own address and port");
 	if (config->inetd && config->common.udp)
 		return options_misuse(&arguments_program,
 				      "--inetd and --udp contradict each other: the client on fd 0 "

@@ -129,7 +129,8 @@ void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flo
 	record_number(out, RECORD_ID, f->id);
 	if (f->promoted)
 		record_number(out, RECORD_COOKIE, udp_flow_cookie(f, FLOW_CLIENT));
-	record_number(out, RECORD_UPSTREAM_COOKIE, udp_flow_cookie(f, FLOW_UPSTREAM));
+	if (!f->one_way)
+		record_number(out, RECORD_UPSTREAM_COOKIE, udp_flow_cookie(f, FLOW_UPSTREAM));
 	record_endpoint(out, RECORD_UPSTREAM_LOCAL, &local);
 	record_endpoint(out, RECORD_UPSTREAM, &upstream);
 	record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));

@@ -21,12 +21,10 @@
 static uint64_t affordable(struct relay *relay, const struct config *config, size_t listeners,
 			   uint64_t limit)
 {
-	uint64_t own = 32 + config->threads * (listeners + 5);
+	uint64_t own = 32 + config->threads * (listeners + 9);
 
 	if (options_wants_tcp(&config->common))
 		relay->pipes = limit / 32 < PIPES_MAX ? (unsigned)limit / 32 : PIPES_MAX;
-	if (options_wants_udp(&config->common))
-		own += limit / 64 < UDP_PORTS_MAX ? limit / 64 : UDP_PORTS_MAX;
 	own += 2 * relay->pipes;
 	return limit > own + 2 ? (limit - own) / 2 : 1;
 }
@@ -282,15 +280,31 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 	return check_source(relay, &relay->workers[0].udp_listeners, why);
 }
 
-/* Without them clients wait where they would have been told. */
-static void open_icmp(struct relay *relay)
+static int open_raw_sockets(struct relay *relay, struct failure *why)
+{
+	if (udp_icmp_open(&relay->icmp, why) < 0)
+		return -1;
+	for (unsigned i = 0; i < relay->count; i++)
+		if (udp_raw_open(&relay->workers[i].raw, relay->settings.connect.mark, why) < 0)
+			return -1;
+	return 0;
+}
+
+/* It can do without: flows then have two descriptors each, and clients wait where they would have been told. */
+static void open_raw(struct relay *relay)
 {
 	struct failure why;
 	char text[1024];
 
-	if (udp_icmp_open(&relay->icmp, &why) < 0)
-		report_warning("%s: clients are not told what the network says of their datagrams",
-			       report_text(&why, text, sizeof(text)));
+	if (open_raw_sockets(relay, &why) == 0)
+		return;
+	report_warning(
+		"%s: each UDP flow takes two sockets, and clients are not told what the network "
+		"says of their datagrams",
+		report_text(&why, text, sizeof(text)));
+	udp_icmp_close(&relay->icmp);
+	for (unsigned i = 0; i < relay->count; i++)
+		udp_raw_close(&relay->workers[i].raw);
 }
 
 /* Bursts wait there; once privileges are given up only the system's limit can be had. */
@@ -328,7 +342,7 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 		return -1;
 	set_buffers(relay);
 	if (options_wants_udp(&config->common))
-		open_icmp(relay);
+		open_raw(relay);
 	return check_fit(relay, config, why);
 }
 

@@ -4,7 +4,7 @@
  *
  * Up: a datagram of a short flow is one of a batch that the listener gave, of a promoted one a batch of
  * its own. It is queued to the upstream socket. Down: what the upstream socket gives is queued to the
- * flow's own client socket, or, as long as it has none, to the socket of the server's port (udp_ports.h).
+ * flow's own client socket, or, as long as it has none, to a raw socket that speaks for the server.
  * The queue is sent when the slots of the batch are needed again, at the latest at the end of the loop's
  * turn. Nothing is copied, nothing is kept: what a socket does not take is lost, as in any router.
  *
@@ -162,8 +162,11 @@ void udp_flow_expire(struct udp_host *host)
 		struct udp_entry *e;
 
 		while (ended++ < ENDS_MAX &&
-		       (e = udp_table_expired(&host->table, class, now, ticks)))
-			udp_flow_finish(host, (struct udp_flow *)e, reason);
+		       (e = udp_table_expired(&host->table, class, now, ticks))) {
+			struct udp_flow *f = (struct udp_flow *)e;
+
+			udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
+		}
 	}
 }
 
@@ -209,7 +212,7 @@ static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int f
 		set_option(fd, family, IP_TOS, IPV6_TCLASS, d->class);
 	if (f->hops[dir] != hops)
 		set_option(fd, family, IP_TTL, IPV6_UNICAST_HOPS, hops);
-	udp_ports_set_fit(fd, family, fit);
+	udp_raw_set_fit(fd, family, fit);
 	f->class[dir] = d->class;
 	f->hops[dir] = hops;
 	if (fit != UDP_FIT_ANY)
@@ -244,6 +247,13 @@ static void put(struct udp_host *host, struct udp_flow *f, int dir, struct datag
 	datagram_queue_put(host->queue, out);
 }
 
+/* What set_manner() sets is for each datagram of such a socket. */
+static void set_unconnected(struct datagram_out *out, const struct datagram *d)
+{
+	out->class = d->class;
+	out->hops = (uint8_t)(d->hops - 1);
+}
+
 /* ---- promotion ---- */
 
 #define LEG_DETAILS	 (DATAGRAM_HOPS | DATAGRAM_CLASS | DATAGRAM_FRAGMENTED)
@@ -269,9 +279,11 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 		return;
 	}
 	datagram_set_buffers(s->fd, BUFFER_BYTES);
-	datagram_set_buffers(f->side[FLOW_UPSTREAM].fd, BUFFER_BYTES);
-	datagram_want(f->side[FLOW_UPSTREAM].fd,
-		      endpoint_local_of(f->side[FLOW_UPSTREAM].fd).family, PROMOTED_DETAILS);
+	if (!f->one_way) {
+		datagram_set_buffers(f->side[FLOW_UPSTREAM].fd, BUFFER_BYTES);
+		datagram_want(f->side[FLOW_UPSTREAM].fd, udp_flow_upstream(host, f).family,
+			      DATAGRAM_SEGMENTS);
+	}
 	f->promoted = true;
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }
@@ -369,11 +381,30 @@ static void pass_errors(struct udp_host *host, struct udp_flow *f, enum flow_end
 
 /* ---- up ---- */
 
+static void put_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
+		   const void *payload)
+{
+	struct endpoint upstream = udp_flow_upstream(host, f);
+	struct datagram_out out = { .fd = f->side[FLOW_UPSTREAM].fd };
+
+	if (f->one_way) {
+		out.fd = udp_raw_socket(host->raw, host->queue, f->entry.client.family,
+					UDP_AS_CLIENT, fit_of(host, d));
+		out.raw = true;
+		out.to = &upstream;
+		out.from = &f->entry.client;
+		set_unconnected(&out, d);
+	} else {
+		set_manner(host, f, FLOW_UP, out.fd, upstream.family, d);
+	}
+	if (out.fd >= 0)
+		put(host, f, FLOW_UP, &out, d, payload);
+}
+
 void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
 		 const void *payload)
 {
 	enum udp_class class = f->entry.class == UDP_ANSWERED ? UDP_ESTABLISHED : f->entry.class;
-	struct datagram_out out = { .fd = f->side[FLOW_UPSTREAM].fd };
 
 	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop), class);
 	if (is_spent(d)) {
@@ -381,8 +412,7 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 		return;
 	}
 	count(f, FLOW_UP, d);
-	set_manner(host, f, FLOW_UP, out.fd, udp_flow_upstream(host, f).family, d);
-	put(host, f, FLOW_UP, &out, d, payload);
+	put_up(host, f, d, payload);
 	count_burst(host, f, d);
 }
 
@@ -397,15 +427,6 @@ static enum udp_class class_after_answer(const struct udp_host *host, const stru
 	return f->entry.class;
 }
 
-/* The socket from which a short flow's answers leave. */
-static int answering_socket(struct udp_host *host, const struct udp_flow *f, enum udp_fit fit)
-{
-	if (f->origin == ORIGIN_NONE)
-		return host->listener(host, f->listener);
-	return udp_ports_get(host->ports, f->entry.origdst.family, f->entry.origdst.port,
-			     UDP_AS_SERVER, fit, &(struct failure){ 0 });
-}
-
 static void put_down(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
 		     const void *payload)
 {
@@ -414,11 +435,14 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 	if (f->promoted) {
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
-		out.fd = answering_socket(host, f, fit_of(host, d));
+		/* Of a direct flow the listener has the port, and needs no privilege. */
+		out.raw = f->origin != ORIGIN_NONE;
+		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, f->entry.client.family,
+						  UDP_AS_SERVER, fit_of(host, d))
+				 : host->listener(host, f->listener);
 		out.to = &f->entry.client;
 		out.from = &f->entry.origdst;
-		out.class = d->class;
-		out.hops = (uint8_t)(d->hops - 1);
+		set_unconnected(&out, d);
 	}
 	if (out.fd >= 0)
 		put(host, f, FLOW_DOWN, &out, d, payload);
@@ -519,15 +543,15 @@ static void handle_upstream(struct loop *loop, struct loop_source *source, uint3
 	read_all(host, f, FLOW_UPSTREAM);
 }
 
-/* The socket of a port is watched by nobody: its errors are looked for when it refuses to send. They are
- * about this datagram. */
-static void pass_port_errors(struct udp_host *host, const struct udp_flow *f,
-			     const struct datagram_out *out)
+/* A raw socket is watched by nobody: its errors are looked for when it refuses to send. They are about this
+ * datagram. */
+static void pass_raw_errors(struct udp_host *host, const struct udp_flow *f,
+			    const struct datagram_out *out)
 {
 	struct udp_icmp_error error;
 
 	while (udp_icmp_take(out->fd, &error))
-		tell_upstream(host, f, &error, out->length);
+		(f->one_way ? tell_client : tell_upstream)(host, f, &error, out->length);
 }
 
 static bool is_of_segments(int error)
@@ -540,16 +564,16 @@ bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 {
 	struct udp_host *host = context;
 	struct udp_flow *f = out->owner;
-	int dir = out->fd == f->side[FLOW_UPSTREAM].fd ? FLOW_UP : FLOW_DOWN;
+	int dir = f->one_way || out->fd == f->side[FLOW_UPSTREAM].fd ? FLOW_UP : FLOW_DOWN;
 
 	if (out->segment) {
 		if (is_of_segments(error))
 			f->single |= (uint8_t)(1 << dir) & 3;
 		return false;
 	}
-	if (out->to)
-		pass_port_errors(host, f, out);
-	return !out->to && error != EAGAIN && error != ENOBUFS;
+	if (out->raw)
+		pass_raw_errors(host, f, out);
+	return !out->raw && error != EAGAIN && error != ENOBUFS;
 }
 
 /* ---- the beginning ---- */
@@ -582,11 +606,29 @@ static int connect_upstream(struct udp_host *host, struct udp_flow *f, const str
 	return fd < 0 ? -1 : 0;
 }
 
+/* A client on this very host has its port for itself, and gets the answers anyway. */
+static bool is_one_way(const struct udp_host *host, const struct udp_flow *f)
+{
+	return host->udp->one_way || (host->settings->connect.source == SOURCE_CLIENT &&
+				      local_addrs_has(host->policy->local_addrs, &f->entry.client));
+}
+
 static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct endpoint *to,
 			 struct failure *why)
 {
 	struct transparent_connect_options how = host->settings->connect;
-	int result = connect_upstream(host, f, to, &how, why);
+	int result;
+
+	f->one_way = is_one_way(host, f);
+	if (f->one_way && !udp_raw_has(host->raw, f->entry.client.family)) {
+		report_fail(why, EPERM, "socket(SOCK_RAW)", "a client's port without its socket");
+		return -1;
+	}
+	if (f->one_way) {
+		f->kept = KEPT_ADDR_PORT;
+		return 0;
+	}
+	result = connect_upstream(host, f, to, &how, why);
 
 	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
 		result = connect_upstream(host, f, to, &how, why);
@@ -615,7 +657,7 @@ static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endp
 		return -1;
 	leg = &f->extra->leg;
 	leg->peer = *to;
-	leg->local = endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
+	leg->local = f->one_way ? f->entry.client : endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
 	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }
 
@@ -662,9 +704,12 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct datagram *d,
 		return unmake(host, f);
 	}
 	if (note_leg(host, f, to) < 0 ||
-	    loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0 ||
+	    (!f->one_way && loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0) ||
 	    udp_table_add(&host->table, &f->entry, loop_tick(host->loop)) < 0)
 		return unmake(host, f);
+	/* Without raw sockets it can be answered by a socket of its own only. */
+	if (f->origin != ORIGIN_NONE && !udp_raw_has(host->raw, f->entry.client.family))
+		promote(host, f);
 	*reason = REASON_NONE;
 	host->ops->opened(host, f);
 	return f;

@@ -8,6 +8,9 @@
  * it gets a connected socket on the client's side as well, to which the kernel then gives its datagrams
  * instead of to the listener.
  *
+ * A one-way flow has no upstream socket: its datagrams leave by a raw socket, and the answers go to the
+ * client directly. So it is by choice, and for clients on this very host, whose port is their own socket's.
+ *
  * Whether a flow may be carried, what is written about it and how many there may be is its host's business.
  */
 #ifndef TPROXY_RELAY_UDP_FLOW_H
@@ -23,7 +26,7 @@
 #include "tproxy-relay/policy.h"
 #include "tproxy-relay/reason.h"
 #include "tproxy-relay/udp_icmp.h"
-#include "tproxy-relay/udp_ports.h"
+#include "tproxy-relay/udp_raw.h"
 #include "tproxy-relay/udp_table.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -58,6 +61,7 @@ struct udp_flow {
 	uint8_t burst;		   /* datagrams since burst_tick */
 	uint8_t kept : 2;	   /* enum transparent_kept */
 	uint8_t origin : 3;	   /* enum transparent_origin */
+	uint8_t one_way : 1;	   /* it has no upstream socket: answers do not come by here */
 	uint8_t promoted : 1;
 	uint8_t joined : 1;
 	uint8_t unfit : 1; /* for promotion: tried, or pointless */
@@ -71,6 +75,7 @@ struct udp_flow {
 struct udp_settings {
 	uint64_t unanswered_timeout, established_timeout;
 	uint64_t max; /* flows at once */
+	bool one_way; /* the upstream answers clients directly */
 };
 
 struct udp_host;
@@ -98,7 +103,7 @@ struct udp_host {
 	struct policy *policy;
 	struct udp_table table;
 	struct slab flows;
-	struct udp_ports *ports;
+	struct udp_raw *raw;
 	struct datagram_batch *batch;
 	struct datagram_queue *queue;
 	const struct udp_icmp_sockets *icmp;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/udp_icmp.h"
 
+#include "socket/datagram.h"
 #include "socket/transparent.h"
 #include <assert.h>
 #include <errno.h>
@@ -303,22 +304,6 @@ static size_t make_packet6(struct packet6 *p, const struct udp_icmp_error *error
 	return sizeof(*p);
 }
 
-/* As whose word it leaves. */
-static void set_source(struct msghdr *message, const struct endpoint *reporter)
-{
-	struct in6_pktinfo v6 = { .ipi6_addr = reporter->addr.v6 };
-	struct in_pktinfo v4 = { .ipi_spec_dst = reporter->addr.v4 };
-	bool is6 = reporter->family == AF_INET6;
-	size_t size = is6 ? sizeof(v6) : sizeof(v4);
-	struct cmsghdr *c = message->msg_control;
-
-	message->msg_controllen = CMSG_SPACE(size);
-	c->cmsg_level = is6 ? SOL_IPV6 : SOL_IP;
-	c->cmsg_type = is6 ? IPV6_PKTINFO : IP_PKTINFO;
-	c->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(c), is6 ? (void *)&v6 : (void *)&v4, size);
-}
-
 static void send_to(int fd, const struct endpoint *whom, const struct endpoint *reporter,
 		    void *packet, size_t size)
 {
@@ -337,7 +322,7 @@ static void send_to(int fd, const struct endpoint *whom, const struct endpoint *
 	message.msg_namelen = endpoint_to_sockaddr(&host, &address);
 	memset(&control, 0, sizeof(control));
 	if (reporter->family == whom->family)
-		set_source(&message, reporter);
+		datagram_add_source(&message, reporter);
 	else
 		message.msg_control = NULL;
 	sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);

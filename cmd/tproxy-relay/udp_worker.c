@@ -200,14 +200,11 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 
 /* ---- what flows ask of their host ---- */
 
-/* Before anything else what costs nobody anything. */
 static bool give_descriptor(struct udp_host *host)
 {
 	struct endpoint nobody = { 0 };
 	struct udp_entry *victim;
 
-	if (udp_ports_drop(host->ports))
-		return true;
 	victim = udp_table_victim(&host->table, &nobody, loop_tick(host->loop), 0);
 	if (victim)
 		udp_flow_finish(host, (struct udp_flow *)victim, REASON_EVICTED);
@@ -230,13 +227,6 @@ static void take_stray(struct udp_host *host, unsigned at, struct datagram *d, c
 static int listener_of(struct udp_host *host, unsigned at)
 {
 	return of_host(host)->sources[at].fd;
-}
-
-static void before_port_changes(void *context)
-{
-	struct udp_host *host = context;
-
-	datagram_queue_flush(host->queue);
 }
 
 /* ---- life ---- */
@@ -264,6 +254,7 @@ static void set_host(struct udp_worker *u, const struct udp_worker_options *opti
 	u->host.policy = options->policy;
 	u->host.alone = options->alone;
 	u->host.icmp = options->icmp;
+	u->host.raw = options->raw;
 	u->host.spare = give_descriptor;
 	u->host.drain_listener = drain_listener;
 	u->host.stray = take_stray;
@@ -281,10 +272,7 @@ static int init(struct udp_worker *u, struct failure *why)
 	if (!host->batch || !(u->refused = recent_new(why)))
 		return -1;
 	host->queue = datagram_queue_new(udp_flow_failed, host, why);
-	if (!host->queue)
-		return -1;
-	host->ports = udp_ports_new(host->settings->connect.mark, before_port_changes, host, why);
-	return host->ports ? 0 : -1;
+	return host->queue ? 0 : -1;
 }
 
 struct udp_worker *udp_worker_new(const struct udp_worker_options *options, struct failure *why)
@@ -306,7 +294,6 @@ void udp_worker_free(struct udp_worker *u)
 {
 	if (!u)
 		return;
-	udp_ports_free(u->host.ports);
 	udp_table_free(&u->host.table);
 	slab_free(&u->host.flows);
 	datagram_batch_free(u->host.batch);

@@ -34,6 +34,7 @@ struct udp_worker_options {
 	struct listeners *listeners; /* open ones */
 	_Atomic uint64_t *ids;	     /* the last that was given to a connection or flow */
 	const struct udp_icmp_sockets *icmp;
+	struct udp_raw *raw;
 	bool alone; /* no other thread takes datagrams from the same endpoints */
 };
 

@@ -104,6 +104,7 @@ static bool give_spare(struct flow_ops *host)
 		return false;
 	close(w->spare);
 	w->spare = -1;
+	w->raw = (struct udp_raw)UDP_RAW_NONE;
 	return true;
 }
 
@@ -717,6 +718,7 @@ static void free_worker(struct worker *w)
 	slab_free(&w->host.flows);
 	slab_free(&w->pendings);
 	udp_worker_free(w->udp);
+	udp_raw_close(&w->raw);
 	listeners_close(&w->listeners);
 	listeners_close(&w->udp_listeners);
 	free(w->sources);
@@ -765,6 +767,7 @@ static int start_udp(struct worker *w, struct failure *why)
 		.listeners = &w->udp_listeners,
 		.ids = &relay->next_id,
 		.icmp = &relay->icmp,
+		.raw = &w->raw,
 		.alone = relay->count == 1,
 	};
 

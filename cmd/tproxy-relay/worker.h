@@ -91,6 +91,7 @@ struct worker {
 	struct listeners listeners, udp_listeners;
 	struct loop_source *sources; /* one a TCP listener */
 	struct udp_worker *udp;	     /* NULL: no UDP listeners */
+	struct udp_raw raw;	     /* for UDP */
 	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
 	struct loop_timer deadline;  /* of draining */
 	struct slab pendings;	     /* whose PROXY header is awaited */

@@ -7,6 +7,7 @@ complete -c tproxy-relay -l allow-dst -x -d 'connect to these only (all); repeat
 complete -c tproxy-relay -l deny-dst -x -d 'never connect to these; repeatable'
 complete -c tproxy-relay -l source -x -d 'the client\'s address and port; its address with any port; this host\'s; that one (client)'
 complete -c tproxy-relay -l on-clash -x -a 'new-port fail' -d 'when the client\'s port cannot be used (fail)'
+complete -c tproxy-relay -l one-way -d 'UDP: the upstream answers clients directly (DSR); answers do not come by here'
 complete -c tproxy-relay -l upstream-mark -x -d 'mark of the upstream leg (0x2/0xff)'
 complete -c tproxy-relay -l accept-proxy -x -d 'connections from there begin with a header that says who the client is (v1, v2)'
 complete -c tproxy-relay -l send-proxy -x -a '1 2' -d 'tell the upstream so, by a header of that version'
