@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/legs.h"
 
+#include "intercept/predicate.h"
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -75,7 +76,7 @@ static const struct intercept *find_other(const struct legs_question *q,
 					  const struct endpoint *destination)
 {
 	for (size_t i = 0; i < q->others; i++)
-		if (intercept_matches(&q->other[i], client, destination))
+		if (predicate_matches(&q->other[i], client, destination))
 			return &q->other[i];
 	return NULL;
 }
@@ -83,7 +84,7 @@ static const struct intercept *find_other(const struct legs_question *q,
 static enum owner owner_of_ends(const struct legs_question *q, const struct endpoint *client,
 				const struct endpoint *destination)
 {
-	bool ours = intercept_matches(q->spec, client, destination);
+	bool ours = predicate_matches(q->spec, client, destination);
 	const struct intercept *other = find_other(q, client, destination);
 
 	if (ours && other)
@@ -293,8 +294,8 @@ static bool owns_remains(const struct legs_question *q, const struct leg *leg)
 {
 	const struct sockdiag_socket *s = &leg->socket;
 
-	return intercept_matches(q->spec, &s->local, &s->peer) ||
-	       intercept_matches(q->spec, &s->peer, &s->local) || is_left_to_us(q, leg);
+	return predicate_matches(q->spec, &s->local, &s->peer) ||
+	       predicate_matches(q->spec, &s->peer, &s->local) || is_left_to_us(q, leg);
 }
 
 static void judge_upstream(const struct search *search, struct leg *leg)

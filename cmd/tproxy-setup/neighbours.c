@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/neighbours.h"
 
+#include "base/marks.h"
+#include "intercept/predicate.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +93,7 @@ struct route_state neighbours_share(const struct neighbours *n, const struct rou
 static bool clashes(const struct mark *mark, const struct mark taken[], size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (intercept_marks_clash(mark, &taken[i]))
+		if (marks_clash(mark, &taken[i]))
 			return true;
 	return false;
 }
@@ -119,11 +121,11 @@ static bool find_marks(const struct intercept *spec, const struct neighbours *n,
 			append(taken, &all, &n->at[i].upstream_mark);
 	/* Relays' upstream marks may be the same: none of them is intercepted. */
 	if (found && clashes(&spec->upstream_mark, taken, marks))
-		found = intercept_free_mark(&spec->upstream_mark, taken, all, upstream);
+		found = marks_find_free(&spec->upstream_mark, taken, all, upstream);
 	if (found) {
 		append(taken, &all, upstream);
 		if (clashes(&spec->mark, taken, all))
-			found = intercept_free_mark(&spec->mark, taken, all, mark);
+			found = marks_find_free(&spec->mark, taken, all, mark);
 	}
 	free(taken);
 	return found;
@@ -156,7 +158,7 @@ static int propose_marks(struct instance *kernel, const struct intercept *spec,
 
 	if (find_marks(spec, n, &mark, &upstream))
 		format_marks(kernel, spec, &mark, &upstream, numbers, sizeof(numbers));
-	if (!intercept_marks_clash(&spec->upstream_mark, &other->mark))
+	if (!marks_clash(&spec->upstream_mark, &other->mark))
 		snprintf(same, sizeof(same), "the same --mark, --table and --pref as `%s`",
 			 other->name);
 	if (!*numbers && !*same)
@@ -175,9 +177,9 @@ static int check_marks(struct instance *kernel, const struct intercept *spec,
 	bool shared = same_mark(&spec->mark, &other->mark) && spec->table == other->table &&
 		      spec->pref == other->pref;
 
-	if ((shared || !intercept_marks_clash(&spec->mark, &other->mark)) &&
-	    !intercept_marks_clash(&spec->mark, &other->upstream_mark) &&
-	    !intercept_marks_clash(&spec->upstream_mark, &other->mark))
+	if ((shared || !marks_clash(&spec->mark, &other->mark)) &&
+	    !marks_clash(&spec->mark, &other->upstream_mark) &&
+	    !marks_clash(&spec->upstream_mark, &other->mark))
 		return 0;
 	report_refuse(why,
 		      "--mark %s, --upstream-mark %s: instance `%s` uses the same bits with "
@@ -190,7 +192,7 @@ static int check_marks(struct instance *kernel, const struct intercept *spec,
 static int check_packets(const struct intercept *spec, const struct intercept *other,
 			 struct failure *why)
 {
-	if (!intercept_overlaps(spec, other))
+	if (!predicate_overlaps(spec, other))
 		return 0;
 	report_refuse(why, "instance `%s` intercepts some of these packets already", other->name);
 	return report_hint(why,

@@ -560,6 +560,14 @@ bool endpoint_in_cidrs(const struct endpoint *e, const struct cidr_list *list)
 	return false;
 }
 
+bool endpoint_cidrs_have(const struct cidr_list *list, sa_family_t family)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (list->at[i].family == family)
+			return true;
+	return false;
+}
+
 bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list)
 {
 	size_t first = 0, end = list->count;

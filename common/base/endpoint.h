@@ -134,6 +134,8 @@ bool endpoint_is_multicast(const struct endpoint *e);
 /* Does the prefix hold the address; does one of the list (an empty list holds nothing). */
 bool endpoint_in_cidr(const struct endpoint *e, const struct cidr *c);
 bool endpoint_in_cidrs(const struct endpoint *e, const struct cidr_list *list);
+/* Has the list a prefix of that family? */
+bool endpoint_cidrs_have(const struct cidr_list *list, sa_family_t family);
 /* The same for a list that endpoint_cidr_merge() has sorted: in a few steps, however long it is. */
 bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list);
 bool endpoint_port_in(uint16_t port, const struct port_list *list);

@@ -187,23 +187,7 @@ const char *intercept_list_text(const struct intercept *spec, enum intercept_lis
 unsigned intercept_diff(const struct intercept *a, const struct intercept *b, char *buf,
 			size_t size);
 
-/* Can one packet be in the predicates of both? */
-bool intercept_overlaps(const struct intercept *a, const struct intercept *b);
-
-/* Is the packet of a connection client -> destination in the predicate (device, mark and protocol
- * apart)? */
-bool intercept_matches(const struct intercept *spec, const struct endpoint *client,
-		       const struct endpoint *destination);
-
 /* Does the specification have that family? */
 bool intercept_wants(const struct intercept *spec, sa_family_t family);
-
-/* Could a packet carry both marks at once? */
-bool intercept_marks_clash(const struct mark *a, const struct mark *b);
-
-/* A mark that clashes with none of those taken, under like's mask or else under one of theirs. False:
- * none found, and *unused is *like. */
-bool intercept_free_mark(const struct mark *like, const struct mark taken[], size_t count,
-			 struct mark *unused);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "intercept/intercept.h"
+#include "base/marks.h"
 #include "check.h"
+#include "intercept/predicate.h"
 
 /* A validated specification from words as on the command line; only what the checks need. */
 static struct intercept spec_of(const char *port, const char *not_port, const char *dst,
@@ -25,7 +27,7 @@ static struct intercept spec_of(const char *port, const char *not_port, const ch
 
 static bool overlap(struct intercept a, struct intercept b)
 {
-	bool one = intercept_overlaps(&a, &b), other = intercept_overlaps(&b, &a);
+	bool one = predicate_overlaps(&a, &b), other = predicate_overlaps(&b, &a);
 
 	CHECK(one == other);
 	intercept_free(&a);
@@ -69,7 +71,7 @@ static bool matches(const struct intercept *spec, const char *client, const char
 	struct endpoint c, d;
 
 	CHECK(endpoint_parse(client, &c, NULL) == 0 && endpoint_parse(destination, &d, NULL) == 0);
-	return intercept_matches(spec, &c, &d);
+	return predicate_matches(spec, &c, &d);
 }
 
 static void check_matches(void)
@@ -153,7 +155,7 @@ static void check_marks(void)
 	};
 
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++)
-		CHECK(intercept_marks_clash(&pairs[i].a, &pairs[i].b) == pairs[i].clash);
+		CHECK(marks_clash(&pairs[i].a, &pairs[i].b) == pairs[i].clash);
 }
 
 static void check_free_marks(void)
@@ -179,8 +181,7 @@ static void check_free_marks(void)
 
 		while (count < 3 && taken[count].mask)
 			count++;
-		CHECK(intercept_free_mark(&cases[i].like, taken, count, &free) ==
-		      !!cases[i].free.mask);
+		CHECK(marks_find_free(&cases[i].like, taken, count, &free) == !!cases[i].free.mask);
 		if (cases[i].free.mask)
 			CHECK(free.value == cases[i].free.value && free.mask == cases[i].free.mask);
 	}

@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "firewall/packet_path.h"
+#include "intercept/predicate.h"
 #include "net/conntrack.h"
 #include <stdio.h>
 #include <string.h>
@@ -147,7 +148,7 @@ static int visit_flow(const struct endpoint *client, const struct endpoint *dest
 	struct sockdiag_socket found;
 
 	older->seen++;
-	if (!intercept_matches(older->x->spec, client, destination) ||
+	if (!predicate_matches(older->x->spec, client, destination) ||
 	    sockdiag_lookup(older->x->diag, IPPROTO_TCP, client, destination, 0, &found, NULL) ||
 	    sockdiag_lookup(older->x->diag, IPPROTO_TCP, destination, client, 0, &found, NULL))
 		return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/marks.h"
 #include "firewall/packet_path.h"
 #include "firewall/remedy.h"
 #include "firewall/xtables.h"
@@ -41,7 +42,7 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 
 	if (!as_upstream && !carries(step->mark, &spec->mark))
 		return;
-	intercept_free_mark(mark, taken, sizeof(taken) / sizeof(*taken), mark);
+	marks_find_free(mark, taken, sizeof(taken) / sizeof(*taken), mark);
 	context_report(x, severity_of(step),
 		       "our rules take packets with that mark for ones that they have seen, or "
 		       "for a relay's own, and let them pass by the proxy",

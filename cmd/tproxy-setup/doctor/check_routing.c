@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "base/marks.h"
 #include "tproxy-setup/networkd.h"
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -30,7 +31,7 @@ static const char *ip_of(sa_family_t family)
 /* Does a rule for one mark catch packets that carry just the other? */
 static bool catches(const struct mark *a, const struct mark *b)
 {
-	return a->mask & b->mask && intercept_marks_clash(a, b);
+	return a->mask & b->mask && marks_clash(a, b);
 }
 
 static int note_mark(const struct route_rule *rule, void *context)
@@ -52,7 +53,7 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
-	intercept_free_mark(&spec->mark, scan->taken, scan->count, &changed.mark);
+	marks_find_free(&spec->mark, scan->taken, scan->count, &changed.mark);
 	context_report(scan->x, DOCTOR_FAIL,
 		       "one mark cannot say two things: packets of one of the two go the "
 		       "other's way",

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * marks - values of the packet mark under a mask, and how they get on with each other.
+ */
+#ifndef TPROXY_BASE_MARKS_H
+#define TPROXY_BASE_MARKS_H
+
+#include "base/quantity.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Could a packet carry both marks at once? */
+bool marks_clash(const struct mark *a, const struct mark *b);
+
+/* A mark that clashes with none of those taken, under like's mask or else under one of theirs. False:
+ * none found, and *unused is *like. */
+bool marks_find_free(const struct mark *like, const struct mark taken[], size_t count,
+		     struct mark *unused);
+
+#endif
