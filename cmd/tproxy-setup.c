@@ -280,20 +280,20 @@ static void tell_removal(const char *name, const struct removal *removal)
 {
 	char reason[512];
 
-	if (removal->replaced)
+	if (removal->drain.replaced)
 		report_notice("%s: put in place again meanwhile, and left there", name);
 	else if (!removal->found)
 		report_verbose(1, "%s: was not installed", name);
 	else
 		report_verbose(1, "%s: removed", name);
-	if (removal->destroyed)
-		report_notice("%s: %ld connection%s reset", name, removal->destroyed,
-			      removal->destroyed == 1 ? " was" : "s were");
-	if (removal->kept)
-		report_warning("%s: %ld socket%s could not be ended (%s); their connections will "
+	if (removal->drain.destroyed)
+		report_notice("%s: %zu connection%s reset", name, removal->drain.destroyed,
+			      removal->drain.destroyed == 1 ? " was" : "s were");
+	if (removal->drain.kept)
+		report_warning("%s: %zu socket%s could not be ended (%s); their connections will "
 			       "hang until they time out",
-			       name, removal->kept, removal->kept == 1 ? "" : "s",
-			       report_text(&removal->kept_why, reason, sizeof(reason)));
+			       name, removal->drain.kept, removal->drain.kept == 1 ? "" : "s",
+			       report_text(&removal->drain.why, reason, sizeof(reason)));
 }
 
 static int down_one(struct instance *kernel, const struct setup *setup, const char *name,

@@ -221,3 +221,109 @@ down_says() {
 	down_says default 'tproxy-setup: default: 1 connection was reset'
 	dies one
 }
+
+# Have the states of the relay's sockets been the same twice?
+settled() {
+	on proxy ss -Htn | awk '{ print $1, $3, $4, $5 }' | sort >"$OUT/states"
+	cmp -s "$OUT/states" "$OUT/states.before" || ! mv "$OUT/states" "$OUT/states.before"
+}
+
+# both_sides ADDRESS: connections in every state that two sides can bring one to, relayed.
+both_sides() {
+	local host phase
+	for host in client server; do
+		# What is not read stays in the relay's sockets.
+		on $host sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
+	done
+	relay_on 3129
+	up --to 3129 --port 80
+	bg serve server "$TOP/tests/lib/sides" serve 80 "$OUT"
+	wait_listen server 80
+	bg connect client "$TOP/tests/lib/sides" connect "$1" 80 "$OUT"
+	for phase in 0 1 2 3; do
+		touch "$OUT/$phase"
+		wait_until 30 test -e "$OUT/$phase.serve" -a -e "$OUT/$phase.connect"
+		wait_until 10 settled
+	done
+}
+
+# all_told: neither side has a connection that is open in any way; those that were to end in order have,
+# with all data, and the others were reset.
+all_told() {
+	local host
+	for host in client server; do
+		wait_until 5 eval "[[ -z \$(on $host ss -Htn state connected exclude time-wait) ]]"
+	done
+	touch "$OUT/end"
+	wait_exit connect 30
+	wait_exit serve 30
+	# A side whose peer ended may have read that, after all its data; the others are reset, whatever they
+	# read before.
+	for host in connect serve; do
+		run awk -v host=$host '{
+			client = substr($1, 1, 1)
+			server = substr($1, 3, 1)
+			other = host == "serve" ? client : server
+			whole = other == "e" ? 30000 : 0
+			fine = $2 == "reset" || other ~ /[fe]/ && $2 == "eof" && $3 == whole
+			count[$2]++
+		}
+		!fine
+		END { print count["eof"] + count["reset"]; exit count["eof"] < 24 }' "$OUT/$host.out"
+		assert_success
+		assert_output 128
+	done
+}
+
+@test "down leaves no side hanging, whatever state its connection is in" {
+	both_sides $S4
+	for state in ESTAB CLOSE-WAIT FIN-WAIT-1 FIN-WAIT-2 LAST-ACK CLOSING; do
+		assert_line_in states "^$state "
+	done
+	run on proxy tproxy-setup down
+	assert_success
+	assert_output --regexp '^tproxy-setup: default: [0-9]+ connections were reset$'
+	all_told
+	assert_equal "$(on proxy ss -Htn)" ""
+}
+
+@test "the same with IPv6, and a firewall that drops what connection tracking calls invalid" {
+	on proxy nft 'add table inet fw; add chain inet fw i { type filter hook input priority 0; }; add rule inet fw i ct state invalid drop; add chain inet fw f { type filter hook forward priority 0; }; add rule inet fw f ct state invalid drop'
+	both_sides $S6
+	run on proxy tproxy-setup down
+	assert_success
+	assert_output --regexp '^tproxy-setup: default: [0-9]+ connections were reset$'
+	all_told
+	assert_equal "$(on proxy ss -Htn)" ""
+}
+
+@test "closed connections that can deliver their last data do, although nobody waits for them" {
+	on client sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
+	relay_on 3129
+	up -4 --to 3129 --port 80
+	bg serve server "$PEER" listen 80 zeros:30000 fin eof
+	wait_listen server 80
+	bg reads client "$PEER" connect $S4 80 fin await:"$OUT/read" slow:30000 eof
+	wait_until 10 eval '[[ $(on proxy ss -Htn state last-ack) ]]'
+	wait_line relay3129.out ' close .* done$'
+	touch "$OUT/read"
+	down_says default ''
+	wait_exit reads
+	assert_equal "$(on proxy ss -Htn)" ""
+}
+
+@test "peers that do not answer are waited for some seconds, and that they were not told is said" {
+	on client sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
+	relay_on 3129
+	up -4 --to 3129 --port 80
+	bg serve server "$PEER" listen 80 zeros:30000 fin eof
+	wait_listen server 80
+	bg deaf client "$PEER" connect $S4 80 fin await:"$OUT/never"
+	wait_until 10 eval '[[ $(on proxy ss -Htn state last-ack) ]]'
+	on client nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp sport 80 drop'
+	run on proxy tproxy-setup down
+	assert_success
+	assert_output --regexp '1 socket could not be ended \(.*their peers.* answers.*\)'
+	run on proxy nft list ruleset
+	assert_output ""
+}

@@ -328,17 +328,9 @@ static void judge_all(const struct search *search)
 
 /* --- the result ------------------------------------------------------------------------------- */
 
-/* Two legs are one connection. One that is alone here (its other leg has an address of this host, is not
- * open yet or not any more) is one, too, unless there are such of both kinds. */
-static void count(struct legs *legs)
+static bool is_living(const struct leg *leg)
 {
-	size_t legs_of_kind[2] = { 0 };
-
-	for (size_t i = 0; i < legs->count; i++)
-		if (!legs->at[i].remains)
-			legs_of_kind[legs->at[i].upstream]++;
-	legs->living = legs_of_kind[0] + legs_of_kind[1];
-	legs->connections = legs_of_kind[0] > legs_of_kind[1] ? legs_of_kind[0] : legs_of_kind[1];
+	return !leg->remains;
 }
 
 static void keep_ours(const struct legs_question *q, struct legs *legs)
@@ -349,7 +341,7 @@ static void keep_ours(const struct legs_question *q, struct legs *legs)
 		if (legs->at[i].ours && !is_own_address(q->route, &legs->at[i].socket.local))
 			legs->at[kept++] = legs->at[i];
 	legs->count = kept;
-	count(legs);
+	legs->living = legs_count(legs, is_living);
 }
 
 int legs_find(const struct legs_question *question, struct legs *legs, struct failure *why)
@@ -377,4 +369,24 @@ void legs_free(struct legs *legs)
 {
 	free(legs->at);
 	*legs = (struct legs){ 0 };
+}
+
+size_t legs_count(const struct legs *legs, bool (*kind)(const struct leg *leg))
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < legs->count; i++)
+		count += kind(&legs->at[i]);
+	return count;
+}
+
+/* One that is alone here (its other leg has an address of this host, is not open yet or not any more) is a
+ * connection, too, unless there are such of both sides. */
+size_t legs_connections(const struct legs *legs, bool (*kind)(const struct leg *leg))
+{
+	size_t count[2] = { 0 };
+
+	for (size_t i = 0; i < legs->count; i++)
+		count[legs->at[i].upstream] += kind(&legs->at[i]);
+	return count[0] > count[1] ? count[0] : count[1];
 }

@@ -43,8 +43,7 @@ struct leg {
 struct legs {
 	struct leg *at;
 	size_t count, room;
-	size_t living;	    /* of these, sockets that still have something to say to their peer */
-	size_t connections; /* that the living ones make up */
+	size_t living; /* of these, sockets that still have something to say to their peer */
 };
 
 /*
@@ -54,5 +53,9 @@ struct legs {
  */
 int legs_find(const struct legs_question *question, struct legs *legs, struct failure *why);
 void legs_free(struct legs *legs);
+
+/* How many legs of that kind there are, and how many connections they make up: two legs are one. */
+size_t legs_count(const struct legs *legs, bool (*kind)(const struct leg *leg));
+size_t legs_connections(const struct legs *legs, bool (*kind)(const struct leg *leg));
 
 #endif

@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/removal.h"
 
-#include "tproxy-setup/drain.h"
 #include "tproxy-setup/neighbours.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-/* How often the drain looks, and how long sockets that were told to end may take to be gone. */
-#define DRAIN_POLL_MS	 50
-#define DRAIN_DESTROY_MS 2000
 
 /* Rules and routes with our tag that no other installed instance claims. */
 struct orphans {
@@ -79,76 +73,6 @@ static int add_recipients(int protocol, const struct endpoint *to,
 	return 0;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* One look at the instance's connections, among those of others. */
-static int look_at_connections(struct instance *kernel, const struct intercept *spec,
-			       const struct neighbours *others, bool destroy, struct drain *drained,
-			       struct removal *removal, struct failure *why)
-{
-	const struct legs_question question = {
-		.route = kernel->route,
-		.spec = spec,
-		.other = others->at,
-		.others = others->count,
-	};
-
-	if (drain_look(&question, destroy, drained, why))
-		return -1;
-	removal->kept = (long)drained->kept;
-	removal->kept_why = drained->why;
-	if (destroy && drained->sockets > drained->kept)
-		removal->destroyed += (long)drained->connections;
-	return 0;
-}
-
-/* Until no connection needs the divert rules, or drain_ms are over; then `destroy`, until those are gone
- * that can be ended. 1 when none is left, 0 when the time is over, or -1 with *why. */
-static int wait_for_connections(struct instance *kernel, const struct intercept *spec,
-				const struct neighbours *others, uint64_t ms, bool destroy,
-				const volatile sig_atomic_t *hurry, struct removal *removal,
-				struct failure *why)
-{
-	const struct timespec pause = { .tv_nsec = DRAIN_POLL_MS * 1000000L };
-	uint64_t start = now_ms();
-	struct drain left;
-
-	for (;;) {
-		if (look_at_connections(kernel, spec, others, destroy, &left, removal, why))
-			return -1;
-		if (left.sockets <= left.kept)
-			return 1;
-		if (now_ms() - start >= ms || (!destroy && hurry && *hurry))
-			return 0;
-		nanosleep(&pause, NULL);
-	}
-}
-
-/* Phase 2: wait until no connection needs the divert rules, or end those that do. Who else is installed
- * is asked again then. */
-static int drain(struct instance *kernel, const struct intercept *spec, uint64_t drain_ms,
-		 const volatile sig_atomic_t *hurry, struct removal *removal, struct failure *why)
-{
-	struct neighbours others;
-	int done = 0;
-
-	for (int destroy = !drain_ms; !done && destroy < 2; destroy++) {
-		done = neighbours_read(kernel, spec->name, true, &others, why);
-		if (!done)
-			done = wait_for_connections(kernel, spec, &others,
-						    destroy ? DRAIN_DESTROY_MS : drain_ms, destroy,
-						    hurry, removal, why);
-		neighbours_free(&others);
-	}
-	return done < 0 ? -1 : 0;
-}
-
 /* Phase 3: nothing needs them any more. */
 static int remove_locked(struct instance *kernel, const char *name, const struct instance_view *was,
 			 struct removal *removal, struct failure *why)
@@ -157,7 +81,7 @@ static int remove_locked(struct instance *kernel, const char *name, const struct
 	int err = instance_look(kernel, name, NULL, false, &view, why);
 
 	if (!err && view.rules.present && view.rules.handle != was->rules.handle) {
-		removal->replaced = true;
+		removal->drain.replaced = true;
 		goto out;
 	}
 	removal->found |= view.rules.present;
@@ -203,23 +127,8 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 	return found < 0 ? -1 : 0;
 }
 
-/* If nothing needs the divert rules, clean up at once. 1 if so, 0 if there is something to wait for, or
- * -1 with *why. */
-static int is_drained(struct instance *kernel, const struct intercept *spec,
-		      struct removal *removal, struct failure *why)
-{
-	struct neighbours others;
-	struct drain left;
-	int err = neighbours_read(kernel, spec->name, true, &others, why);
-
-	if (!err)
-		err = look_at_connections(kernel, spec, &others, false, &left, removal, why);
-	neighbours_free(&others);
-	return err ? -1 : !left.sockets;
-}
-
-/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use. The
- * same returns. */
+/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use. 1 if so
+ * (and what remains of closed connections is gone), 0 if not, or -1 with *why. */
 static int is_idle(struct instance *kernel, const struct instance_view *view,
 		   struct removal *removal, struct failure *why)
 {
@@ -230,7 +139,7 @@ static int is_idle(struct instance *kernel, const struct instance_view *view,
 		return 0;
 	if (instance_each_listener(spec, add_recipients, &recipients, why))
 		return -1;
-	return recipients ? 0 : is_drained(kernel, spec, removal, why);
+	return recipients ? 0 : drain_is_done(kernel, spec, &removal->drain, why);
 }
 
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
@@ -240,13 +149,13 @@ static int drain_and_remove(struct instance *kernel, const char *name, struct in
 			    struct removal *removal, struct failure *why)
 {
 	const struct intercept *spec = &was->rules.spec;
-	int drained = was->rules.readable ? is_drained(kernel, spec, removal, why) : 1;
+	int drained = was->rules.readable ? drain_is_done(kernel, spec, &removal->drain, why) : 1;
 
 	if (drained < 0)
 		return -1;
 	if (!drained) {
 		nft_unlock(kernel->rules);
-		if (drain(kernel, spec, drain_ms, hurry, removal, why) ||
+		if (drain_run(kernel, was, drain_ms, hurry, &removal->drain, why) ||
 		    nft_lock(kernel->rules, NFT_LOCK_MS, why))
 			return -1;
 	}

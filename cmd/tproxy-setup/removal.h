@@ -10,17 +10,15 @@
 
 #include "base/report.h"
 #include "intercept/instance.h"
+#include "tproxy-setup/drain.h"
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 /* How a removal went. */
 struct removal {
-	bool found;	/* there was something to remove */
-	bool replaced;	/* `up` put it back during the drain: it was left alone */
-	long destroyed; /* connections that were ended with a reset */
-	long kept;	/* sockets that could not be ended */
-	struct failure kept_why;
+	bool found; /* there was something to remove */
+	struct drain drain;
 };
 
 /*

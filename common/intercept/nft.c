@@ -650,6 +650,16 @@ int nft_end_interception(struct nft *rules, const struct intercept *spec, uint64
 	return err;
 }
 
+int nft_finish(struct nft *rules, const char *name, const struct nft_text_flow *flow, size_t count,
+	       struct failure *why)
+{
+	char *text = count ? nft_text_finish(name, flow, count, why) : NULL;
+	int err = !count ? 0 : text ? command(rules->nft, text, "ending connections", why) : -1;
+
+	free(text);
+	return err;
+}
+
 int nft_confirm(struct nft *rules, const char *name, struct failure *why)
 {
 	char *text = nft_text_confirmation(name, why);

@@ -79,6 +79,11 @@ int nft_checksum(struct nft *rules, const struct intercept *spec, struct failure
 int nft_end_interception(struct nft *rules, const struct intercept *spec, uint64_t ms,
 			 struct failure *why);
 
+/* Answer those flows' packets with resets (count 0: none, and nothing is done). */
+struct nft_text_flow;
+int nft_finish(struct nft *rules, const char *name, const struct nft_text_flow *flow, size_t count,
+	       struct failure *why);
+
 /* Keep for good what is on probation. */
 int nft_confirm(struct nft *rules, const char *name, struct failure *why);
 

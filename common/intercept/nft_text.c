@@ -1075,6 +1075,56 @@ char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure 
 	return finish(out, &text, why);
 }
 
+/* `set finish4`, and the rule, if there are flows of the family. */
+static bool put_finish_set(FILE *out, const struct family *f, const struct nft_text_flow *flow,
+			   size_t count)
+{
+	char from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
+	bool any = false;
+
+	for (size_t i = 0; i < count; i++) {
+		if (flow[i].from.family != f->family)
+			continue;
+		if (!any)
+			fprintf(out,
+				"\tset finish%s {\n\t\ttype %s . inet_service . %s . inet_service\n"
+				"\t\telements = { ",
+				f->suffix, f->type, f->type);
+		fprintf(out, "%s%s . %u . %s . %u", any ? ", " : "",
+			endpoint_format_address(&flow[i].from, from), flow[i].from.port,
+			endpoint_format_address(&flow[i].to, to), flow[i].to.port);
+		any = true;
+	}
+	if (any)
+		fputs(" }\n\t}\n", out);
+	return any;
+}
+
+char *nft_text_finish(const char *instance, const struct nft_text_flow *flow, size_t count,
+		      struct failure *why)
+{
+	bool any[FAMILIES];
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return finish(out, &text, why);
+	fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", instance);
+	for (size_t i = 0; i < FAMILIES; i++)
+		any[i] = put_finish_set(out, &families[i], flow, count);
+	put_base_chain(out, "finish", "prerouting", "mangle");
+	for (size_t i = 0; i < FAMILIES; i++) {
+		if (!any[i])
+			continue;
+		fputs("\t\ttcp flags & rst == 0 ", out);
+		put_tuple(out, &families[i]);
+		fprintf(out, " @finish%s reject with tcp reset\n", families[i].suffix);
+	}
+	fputs("\t}\n}\n", out);
+	return finish(out, &text, why);
+}
+
 char *nft_text_confirmation(const char *instance, struct failure *why)
 {
 	char *text;

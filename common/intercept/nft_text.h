@@ -27,7 +27,8 @@
  * TIME_WAIT here. Deliver takes every packet of the predicate, not SYNs alone: the last packet of a
  * handshake with SYN cookies has no socket yet, and what belongs to no socket is met with a reset rather
  * than let by. Answers of flows that were not taken are told by their SYN-ACK. `down` first rewrites `take`
- * so that new flows pass (nft_text_ending()), and removes the table when no diverted socket is left.
+ * so that new flows pass (nft_text_ending()), and removes the table when no diverted socket is left; a chain
+ * finish resets the peers of the last ones (nft_text_finish()).
  */
 #ifndef TPROXY_INTERCEPT_NFT_TEXT_H
 #define TPROXY_INTERCEPT_NFT_TEXT_H
@@ -85,6 +86,16 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
  * packets of orphaned ones still do not pass, for at least `ms`. The caller frees it.
  */
 char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure *why);
+
+/* Packets of TCP from one end to the other. */
+struct nft_text_flow {
+	struct endpoint from, to;
+};
+
+/* A transaction that answers those flows' packets with resets, whatever sockets are here; resets alone pass.
+ * `count` is not 0. The caller frees it. */
+char *nft_text_finish(const char *instance, const struct nft_text_flow *flow, size_t count,
+		      struct failure *why);
 
 /* A transaction that turns a lease into interception for good. The caller frees it. */
 char *nft_text_confirmation(const char *instance, struct failure *why);
