@@ -29,11 +29,8 @@ void conn_log_describe(const struct conn_log *log, const struct transparent_conn
 }
 
 /* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
-static const char *unique_id(const struct conn_log *log, const struct flow *f,
-			     struct conn_log_texts *texts)
+static const char *unique_id(const uint8_t *id, size_t length, struct conn_log_texts *texts)
 {
-	uint8_t id[PROXYPROTO_ID_MAX];
-	size_t length = flow_unique_id(log->host, f, id);
 	char *text = texts->unique_id;
 	bool word = true;
 
@@ -58,10 +55,12 @@ void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, co
 		.origdst = f->origdst,
 		.origin = (enum transparent_origin)f->origin,
 	};
+	uint8_t id[PROXYPROTO_ID_MAX];
+	size_t id_length = flow_unique_id(log->host, f, id);
 
 	conn_log_describe(log, &c, f->listener, event, out);
 	record_number(out, RECORD_ID, f->id);
-	record_text(out, RECORD_UNIQUE_ID, unique_id(log, f, texts));
+	record_text(out, RECORD_UNIQUE_ID, unique_id(id, id_length, texts));
 	record_number(out, RECORD_COOKIE, flow_cookie(f, FLOW_CLIENT));
 	if (f->side[FLOW_UPSTREAM].fd >= 0) {
 		record_number(out, RECORD_UPSTREAM_COOKIE, flow_cookie(f, FLOW_UPSTREAM));
@@ -115,7 +114,7 @@ void conn_log_refusal(struct conn_log *log, const struct transparent_connection 
 /* ---- flows of datagrams ---- */
 
 void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flow *f,
-				const char *event, struct record *out)
+				const char *event, struct record *out, struct conn_log_texts *texts)
 {
 	const struct endpoint local = udp_flow_upstream_local(f);
 	const struct endpoint upstream = udp_flow_upstream(log->host->udp, f);
@@ -125,8 +124,12 @@ void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flo
 		.origin = (enum transparent_origin)f->origin,
 	};
 
+	uint8_t id[PROXYPROTO_ID_MAX];
+	size_t id_length = udp_flow_unique_id(log->host->udp, f, id);
+
 	describe(log->udp_listeners, &c, f->listener, event, out);
 	record_number(out, RECORD_ID, f->id);
+	record_text(out, RECORD_UNIQUE_ID, unique_id(id, id_length, texts));
 	if (f->promoted)
 		record_number(out, RECORD_COOKIE, udp_flow_cookie(f, FLOW_CLIENT));
 	if (!f->one_way)
@@ -143,11 +146,12 @@ void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flo
 
 void conn_log_udp_flow(struct conn_log *log, const struct udp_flow *f, const char *event)
 {
+	struct conn_log_texts texts;
 	struct record r;
 
 	if (!is_logged(log, f->reason))
 		return;
-	conn_log_describe_udp_flow(log, f, event, &r);
+	conn_log_describe_udp_flow(log, f, event, &r, &texts);
 	record_text(&r, RECORD_REASON, reason_name(f->reason));
 	write_record(log, &r);
 }

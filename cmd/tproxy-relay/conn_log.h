@@ -63,6 +63,7 @@ void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, co
 void conn_log_describe(const struct conn_log *log, const struct transparent_connection *c,
 		       unsigned at, const char *event, struct record *out);
 void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flow *f,
-				const char *event, struct record *out);
+				const char *event, struct record *out,
+				struct conn_log_texts *texts);
 
 #endif

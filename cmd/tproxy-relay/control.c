@@ -156,13 +156,14 @@ static void list_pendings(const struct worker *w, struct client *cl)
 
 static void list_udp_flows(const struct worker *w, struct client *cl)
 {
+	struct conn_log_texts texts;
 	struct record r;
 
 	for (const struct udp_flow *f = udp_flow_next(w->host.udp, NULL); f;
 	     f = udp_flow_next(w->host.udp, f)) {
 		if (f->closed)
 			continue;
-		conn_log_describe_udp_flow(&w->log, f, NULL, &r);
+		conn_log_describe_udp_flow(&w->log, f, NULL, &r, &texts);
 		record_text(&r, RECORD_STATE, udp_flow_state_name(f));
 		answer(cl, &r);
 	}

@@ -22,7 +22,9 @@
 #include "base/container.h"
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -106,6 +108,22 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 	host->ops->released(host);
 }
 
+/* The ends of its client's side, as packets there have them. */
+static const struct endpoint *peer_of(const struct udp_flow *f)
+{
+	return f->entry.via ? &f->extra->peer : &f->entry.client;
+}
+
+static const struct endpoint *near_of(const struct udp_flow *f)
+{
+	return f->entry.via ? &f->extra->near : &f->entry.origdst;
+}
+
+static size_t header_length(const struct udp_flow *f)
+{
+	return f->extra ? f->extra->header_length : 0;
+}
+
 static void drop_extra(struct udp_host *host, struct udp_flow *f)
 {
 	if (f->extra)
@@ -180,9 +198,10 @@ static void set_option(int fd, int family, int v4, int v6, int value)
 
 /* What came as one packet is to leave as one: which it is that does not fit is then told to its sender, as
  * a router does. Without the means to tell, it is fragmented. */
-static enum udp_fit fit_of(const struct udp_host *host, const struct datagram *d)
+static enum udp_fit fit_of(const struct udp_host *host, const struct udp_flow *f,
+			   const struct datagram *d)
 {
-	size_t length = d->segment ? d->segment : d->length;
+	size_t length = (d->segment ? d->segment : d->length) + header_length(f);
 
 	if (length <= SMALL || host->icmp->fd[d->client.family == AF_INET6] < 0)
 		return UDP_FIT_ANY;
@@ -203,7 +222,7 @@ static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int f
 		       const struct datagram *d)
 {
 	uint8_t hops = (uint8_t)(d->hops - 1);
-	enum udp_fit fit = fit_of(host, d);
+	enum udp_fit fit = fit_of(host, f, d);
 
 	if (is_set_to(f, dir, d, fit))
 		return;
@@ -261,14 +280,15 @@ static void set_unconnected(struct datagram_out *out, const struct datagram *d)
 
 /*
  * Give it a socket of its own on the client's side. Where other listeners share the endpoint a direct
- * flow has none: before it is connected it would catch what is theirs.
+ * flow has none: before it is connected it would catch what is theirs. Nor has one for which a proxy
+ * speaks: it may speak for others from the same port.
  */
 static void promote(struct udp_host *host, struct udp_flow *f)
 {
 	struct loop_source *s = &f->side[FLOW_CLIENT];
 
 	f->unfit = true;
-	if (f->entry.via || (f->origin == ORIGIN_NONE && !host->alone))
+	if (f->entry.via || (f->direct && !host->alone))
 		return;
 	s->fd = datagram_open_pair(&f->entry.origdst, &f->entry.client, PROMOTED_DETAILS, NULL);
 	if (s->fd < 0)
@@ -320,9 +340,11 @@ static void tell_client(struct udp_host *host, const struct udp_flow *f,
 {
 	struct endpoint upstream = udp_flow_upstream(host, f);
 
-	name_reporter(error, &upstream, &f->entry.origdst);
-	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error,
-		      &f->entry.client, &f->entry.origdst, length);
+	name_reporter(error, &upstream, near_of(f));
+	if (error->mtu > header_length(f))
+		error->mtu -= (uint32_t)header_length(f);
+	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error, peer_of(f),
+		      near_of(f), length);
 }
 
 static void tell_upstream(struct udp_host *host, const struct udp_flow *f,
@@ -330,7 +352,7 @@ static void tell_upstream(struct udp_host *host, const struct udp_flow *f,
 {
 	struct endpoint upstream = udp_flow_upstream(host, f), own = udp_flow_upstream_local(f);
 
-	name_reporter(error, &f->entry.client, &own);
+	name_reporter(error, peer_of(f), &own);
 	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error, &upstream,
 		      &own, length);
 }
@@ -387,9 +409,13 @@ static void put_up(struct udp_host *host, struct udp_flow *f, const struct datag
 	struct endpoint upstream = udp_flow_upstream(host, f);
 	struct datagram_out out = { .fd = f->side[FLOW_UPSTREAM].fd };
 
+	if (header_length(f)) {
+		out.header = f->extra->header;
+		out.header_length = f->extra->header_length;
+	}
 	if (f->one_way) {
 		out.fd = udp_raw_socket(host->raw, host->queue, f->entry.client.family,
-					UDP_AS_CLIENT, fit_of(host, d));
+					UDP_AS_CLIENT, fit_of(host, f, d));
 		out.raw = true;
 		out.to = &upstream;
 		out.from = &f->entry.client;
@@ -436,12 +462,12 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
 		/* Of a direct flow the listener has the port, and needs no privilege. */
-		out.raw = f->origin != ORIGIN_NONE;
-		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, f->entry.client.family,
-						  UDP_AS_SERVER, fit_of(host, d))
+		out.raw = !f->direct;
+		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, peer_of(f)->family,
+						  UDP_AS_SERVER, fit_of(host, f, d))
 				 : host->listener(host, f->listener);
-		out.to = &f->entry.client;
-		out.from = &f->entry.origdst;
+		out.to = peer_of(f);
+		out.from = near_of(f);
 		set_unconnected(&out, d);
 	}
 	if (out.fd >= 0)
@@ -644,7 +670,14 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 	return result;
 }
 
-/* Where the upstream leg's ends are not the flow's own: note them. */
+static int make_extra(struct udp_flow *f)
+{
+	if (!f->extra)
+		f->extra = calloc(1, sizeof(*f->extra));
+	return f->extra ? 0 : -1;
+}
+
+/* Where the upstream leg's ends are not those of the datagrams that come: note them. */
 static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endpoint *to)
 {
 	struct policy_leg *leg;
@@ -652,8 +685,7 @@ static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endp
 	if (f->origin == ORIGIN_TPROXY && f->kept == KEPT_ADDR_PORT &&
 	    endpoint_equal(to, &f->entry.origdst))
 		return 0;
-	f->extra = calloc(1, sizeof(*f->extra));
-	if (!f->extra)
+	if (make_extra(f) < 0)
 		return -1;
 	leg = &f->extra->leg;
 	leg->peer = *to;
@@ -661,15 +693,89 @@ static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endp
 	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }
 
-static struct udp_flow *make(struct udp_host *host, const struct datagram *d)
+/* ---- PROXY headers ---- */
+
+size_t udp_flow_unique_id(const struct udp_host *host, const struct udp_flow *f,
+			  uint8_t id[PROXYPROTO_ID_MAX])
+{
+	if (f->extra && f->extra->id_length) {
+		memcpy(id, f->extra->id, f->extra->id_length);
+		return f->extra->id_length;
+	}
+	if (host->settings->send_proxy < 2)
+		return 0;
+	return (size_t)snprintf((char *)id, PROXYPROTO_ID_MAX, "%016" PRIx64 "-%" PRIu64,
+				host->settings->unique_ids, f->id);
+}
+
+/* What its first datagram said of it in front. */
+static int keep_header(struct udp_flow *f, const struct udp_beginning *b)
+{
+	if (!b->header)
+		return 0;
+	if (make_extra(f) < 0)
+		return -1;
+	f->extra->peer = b->d->client;
+	f->extra->near = b->d->local;
+	f->extra->id_length = b->header->id_length;
+	memcpy(f->extra->id, b->header->id, b->header->id_length);
+	return 0;
+}
+
+/* The header that each datagram for the upstream begins with. */
+static int make_header(struct udp_host *host, struct udp_flow *f)
+{
+	struct proxyproto_header header = {
+		.version = host->settings->send_proxy,
+		.protocol = IPPROTO_UDP,
+		.source = f->entry.client,
+		.destination = f->entry.origdst,
+	};
+
+	if (!header.version)
+		return 0;
+	if (make_extra(f) < 0)
+		return -1;
+	header.has_addresses = header.destination.family == header.source.family;
+	header.id_length = udp_flow_unique_id(host, f, header.id);
+	f->extra->header_length = proxyproto_write(&header, f->extra->header);
+	return 0;
+}
+
+/* ---- all of the beginning ---- */
+
+/* Not 0 for what a proxy says; different for each pair of ends by which it says it. */
+static uint64_t via_of(const struct udp_host *host, const struct udp_beginning *b)
+{
+	if (!b->header)
+		return 0;
+	return endpoint_hash(&b->d->local, endpoint_hash(&b->d->client, host->table.seed)) | 1;
+}
+
+void udp_flow_describe(const struct udp_beginning *b, struct transparent_connection *out)
+{
+	*out = (struct transparent_connection){
+		.fd = -1,
+		.client = b->header ? b->header->source : b->d->client,
+		.local = b->d->local,
+		.origdst = b->header ? b->header->destination : b->d->origdst,
+		.origin = b->header ? ORIGIN_PROXY : b->d->origin,
+	};
+}
+
+static struct udp_flow *make(struct udp_host *host, const struct udp_beginning *b)
 {
 	struct udp_flow *f = slab_get(&host->flows);
+	struct transparent_connection c;
 
 	if (!f)
 		return NULL;
-	f->entry.client = d->client;
-	f->entry.origdst = d->local;
-	f->origin = (uint8_t)d->origin & 7;
+	udp_flow_describe(b, &c);
+	f->entry.client = c.client;
+	f->entry.origdst = b->header ? c.origdst : c.local;
+	f->entry.via = via_of(host, b);
+	f->origin = (uint8_t)c.origin & 7;
+	f->direct = b->d->origin == ORIGIN_NONE;
 	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = -1 };
 	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
 	f->opened_us = loop_now_us(host->loop);
@@ -680,19 +786,28 @@ static struct udp_flow *make(struct udp_host *host, const struct datagram *d)
 /* It never was one. */
 static struct udp_flow *unmake(struct udp_host *host, struct udp_flow *f)
 {
-	if (f) {
-		loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
-		drop_extra(host, f);
-		slab_put(&host->flows, f);
-	}
+	loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
+	drop_extra(host, f);
+	slab_put(&host->flows, f);
 	return NULL;
 }
 
-struct udp_flow *udp_flow_start(struct udp_host *host, const struct datagram *d,
+/* All that can fail for lack of memory. */
+static int enter(struct udp_host *host, struct udp_flow *f, const struct udp_beginning *b,
+		 const struct endpoint *to)
+{
+	if (keep_header(f, b) < 0 || make_header(host, f) < 0 || note_leg(host, f, to) < 0)
+		return -1;
+	if (!f->one_way && loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0)
+		return -1;
+	return udp_table_add(&host->table, &f->entry, loop_tick(host->loop));
+}
+
+struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginning *b,
 				const struct endpoint *to, uint64_t id, unsigned listener,
 				enum reason *reason, struct failure *why)
 {
-	struct udp_flow *f = make(host, d);
+	struct udp_flow *f = make(host, b);
 
 	*reason = REASON_MEMORY;
 	if (!f)
@@ -703,21 +818,22 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct datagram *d,
 		*reason = reason_of_failure(why);
 		return unmake(host, f);
 	}
-	if (note_leg(host, f, to) < 0 ||
-	    (!f->one_way && loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0) ||
-	    udp_table_add(&host->table, &f->entry, loop_tick(host->loop)) < 0)
+	if (enter(host, f, b, to) < 0)
 		return unmake(host, f);
 	/* Without raw sockets it can be answered by a socket of its own only. */
-	if (f->origin != ORIGIN_NONE && !udp_raw_has(host->raw, f->entry.client.family))
+	if (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family))
 		promote(host, f);
 	*reason = REASON_NONE;
 	host->ops->opened(host, f);
 	return f;
 }
 
-struct udp_flow *udp_flow_find(struct udp_host *host, const struct datagram *d)
+struct udp_flow *udp_flow_find(struct udp_host *host, const struct udp_beginning *b)
 {
-	return (struct udp_flow *)udp_table_find(&host->table, &d->client, &d->local, 0);
+	const struct endpoint *client = b->header ? &b->header->source : &b->d->client;
+	const struct endpoint *origdst = b->header ? &b->header->destination : &b->d->local;
+
+	return (struct udp_flow *)udp_table_find(&host->table, client, origdst, via_of(host, b));
 }
 
 struct udp_flow *udp_flow_next(const struct udp_host *host, const struct udp_flow *f)

@@ -33,7 +33,12 @@
 
 /* What only some flows have. */
 struct udp_extra {
-	struct policy_leg leg; /* the upstream leg, where its ends are not the flow's */
+	struct policy_leg leg;	    /* the upstream leg, where its ends are not the flow's */
+	struct endpoint peer, near; /* its client's side as it really is, where a proxy speaks */
+	size_t id_length;	    /* UNIQUE_ID of the header that it came with */
+	uint8_t id[PROXYPROTO_ID_MAX];
+	size_t header_length; /* of the PROXY header for the upstream */
+	uint8_t header[PROXYPROTO_WRITTEN_MAX];
 };
 
 /*
@@ -46,7 +51,7 @@ struct udp_extra {
  * closed: descriptors are closed, the memory waits for the end of the batch.
  */
 struct udp_flow {
-	struct udp_entry entry;	    /* first; origdst is where it was going as it arrived here */
+	struct udp_entry entry;	    /* first; origdst is where it was going, also if directly */
 	struct loop_source side[2]; /* by enum flow_end; FLOW_CLIENT once promoted */
 	union {
 		struct udp_extra *extra;     /* NULL: none */
@@ -61,6 +66,7 @@ struct udp_flow {
 	uint8_t burst;		   /* datagrams since burst_tick */
 	uint8_t kept : 2;	   /* enum transparent_kept */
 	uint8_t origin : 3;	   /* enum transparent_origin */
+	uint8_t direct : 1;	   /* it came to an address of this host, redirected by nobody */
 	uint8_t one_way : 1;	   /* it has no upstream socket: answers do not come by here */
 	uint8_t promoted : 1;
 	uint8_t joined : 1;
@@ -120,16 +126,25 @@ struct udp_host {
 	int (*listener)(struct udp_host *host, unsigned listener);
 };
 
+/* How a flow begins, and by what it is found again. */
+struct udp_beginning {
+	struct datagram *d; /* judged; behind its PROXY header, if it began with one */
+	const struct proxyproto_header *header; /* whose addresses are the flow's; NULL: d's are */
+};
+
+/* Between whom the flow is, and how that is known: what the policy judges. */
+void udp_flow_describe(const struct udp_beginning *b, struct transparent_connection *out);
+
 /*
- * Begin a flow with this datagram's ends, and an upstream leg to `to`; the datagram itself is carried by
- * udp_flow_up(). Returns it, or NULL with *reason (and *why where there is more to say).
+ * Begin a flow, with an upstream leg to `to`; its first datagram is carried by udp_flow_up(). Returns it,
+ * or NULL with *reason (and *why where there is more to say).
  */
-struct udp_flow *udp_flow_start(struct udp_host *host, const struct datagram *d,
+struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginning *b,
 				const struct endpoint *to, uint64_t id, unsigned listener,
 				enum reason *reason, struct failure *why);
 
-/* The flow with these ends, or NULL. */
-struct udp_flow *udp_flow_find(struct udp_host *host, const struct datagram *d);
+/* The flow that such a datagram belongs to, or NULL. */
+struct udp_flow *udp_flow_find(struct udp_host *host, const struct udp_beginning *b);
 
 /* The one after f (NULL: the first), in no order, also a closed one; or NULL. */
 struct udp_flow *udp_flow_next(const struct udp_host *host, const struct udp_flow *f);
@@ -155,6 +170,10 @@ datagram_failed udp_flow_failed;
 struct endpoint udp_flow_origdst(const struct udp_flow *f);
 struct endpoint udp_flow_upstream_local(const struct udp_flow *f);
 struct endpoint udp_flow_upstream(const struct udp_host *host, const struct udp_flow *f);
+
+/* The UNIQUE_ID that goes with the flow, as flow_unique_id() has it. */
+size_t udp_flow_unique_id(const struct udp_host *host, const struct udp_flow *f,
+			  uint8_t id[PROXYPROTO_ID_MAX]);
 
 /* SO_COOKIE of one side; 0 when it has no socket of its own (any more). */
 uint64_t udp_flow_cookie(const struct udp_flow *f, enum flow_end end);

@@ -17,6 +17,7 @@ struct udp_worker {
 	struct udp_settings settings;
 	struct listeners *listeners;
 	struct loop_source *sources; /* one a listener */
+	const struct cidr_list *accept_proxy;
 	_Atomic uint64_t *ids;
 	struct recent *refused;
 	struct loop_timer timer; /* while there are flows */
@@ -39,25 +40,11 @@ bool udp_worker_is_busy(const struct udp_worker *u)
 
 /* ---- refused ---- */
 
-static uint64_t fingerprint(const struct udp_worker *u, const struct datagram *d)
+static uint64_t fingerprint(const struct udp_worker *u, const struct transparent_connection *c)
 {
-	return endpoint_hash(&d->local, endpoint_hash(&d->client, recent_seed(u->refused)));
-}
-
-static bool was_refused(const struct udp_worker *u, const struct datagram *d)
-{
-	return recent_knows(u->refused, fingerprint(u, d), loop_now(u->host.loop));
-}
-
-static void describe(const struct datagram *d, struct transparent_connection *out)
-{
-	*out = (struct transparent_connection){
-		.fd = -1,
-		.client = d->client,
-		.local = d->local,
-		.origdst = d->origdst,
-		.origin = d->origin,
-	};
+	return endpoint_hash(
+		&c->origdst,
+		endpoint_hash(&c->local, endpoint_hash(&c->client, recent_seed(u->refused))));
 }
 
 /* What the client is told; lack of resources is no word of the network's. */
@@ -90,17 +77,18 @@ static void tell(struct udp_worker *u, const struct datagram *d, enum udp_icmp_k
 }
 
 /* Recorded once, told each time. */
-static void refuse(struct udp_worker *u, const struct datagram *d, unsigned at, enum reason reason,
-		   const struct failure *why)
+static void refuse(struct udp_worker *u, const struct udp_beginning *b, unsigned at,
+		   enum reason reason, const struct failure *why)
 {
 	struct transparent_connection c;
-	uint64_t now = loop_now(u->host.loop);
+	uint64_t now = loop_now(u->host.loop), refused;
 
-	tell(u, d, kind_of(reason, why));
-	if (was_refused(u, d))
+	tell(u, b->d, kind_of(reason, why));
+	udp_flow_describe(b, &c);
+	refused = fingerprint(u, &c);
+	if (recent_knows(u->refused, refused, now))
 		return;
-	describe(d, &c);
-	recent_note(u->refused, fingerprint(u, d), now, now + REFUSAL_MS);
+	recent_note(u->refused, refused, now, now + REFUSAL_MS);
 	u->host.ops->refused(&u->host, &c, at, reason, why);
 }
 
@@ -113,17 +101,30 @@ static bool is_own_address(const struct udp_worker *u, const struct endpoint *e)
 	return known ? local_addrs_has(known, e) : transparent_is_local(e);
 }
 
-static enum reason judge(struct udp_worker *u, struct datagram *d, unsigned at, struct failure *why)
+/* A loop is known by the datagram's own ends already, whatever its header says. */
+static bool is_own_leg(const struct udp_worker *u, const struct udp_beginning *b)
 {
-	const struct endpoint *listener = &u->listeners->at[at].at;
+	const struct udp_beginning plain = { .d = b->d };
+	struct transparent_connection c;
+
+	udp_flow_describe(&plain, &c);
+	return policy_is_own_leg(u->host.policy, &c);
+}
+
+static enum reason judge(struct udp_worker *u, const struct udp_beginning *b, unsigned at,
+			 struct failure *why)
+{
+	struct datagram *d = b->d;
 	struct transparent_connection c;
 
 	/* Without its destination, because control messages were cut off, nothing can be said of
 	 * it. */
 	if (!endpoint_is_set(&d->local) || d->cut)
 		return REASON_NO_DESTINATION;
-	datagram_judge(d, listener, is_own_address(u, &d->local));
-	describe(d, &c);
+	datagram_judge(d, &u->listeners->at[at].at, is_own_address(u, &d->local));
+	if (b->header && is_own_leg(u, b))
+		return REASON_LOOP;
+	udp_flow_describe(b, &c);
 	return policy_judge(u->host.policy, &c, why);
 }
 
@@ -142,20 +143,22 @@ static bool make_room(struct udp_worker *u, const struct endpoint *client)
 	return victim;
 }
 
-static struct udp_flow *begin(struct udp_worker *u, struct datagram *d, unsigned at)
+static struct udp_flow *begin(struct udp_worker *u, const struct udp_beginning *b, unsigned at)
 {
 	struct failure why = { 0 };
-	enum reason reason = judge(u, d, at, &why);
+	enum reason reason = judge(u, b, at, &why);
+	struct transparent_connection c;
 	struct udp_flow *f = NULL;
 
-	if (reason == REASON_NONE && !make_room(u, &d->client))
+	udp_flow_describe(b, &c);
+	if (reason == REASON_NONE && !make_room(u, &c.client))
 		reason = REASON_AT_LIMIT;
 	if (reason == REASON_NONE)
-		f = udp_flow_start(&u->host, d,
-				   policy_upstream(u->host.policy, &d->client, &d->origdst),
+		f = udp_flow_start(&u->host, b,
+				   policy_upstream(u->host.policy, &c.client, &c.origdst),
 				   ++*u->ids, at, &reason, &why);
 	if (!f)
-		refuse(u, d, at, reason, &why);
+		refuse(u, b, at, reason, &why);
 	else if (!u->timer.prev)
 		loop_arm(u->host.loop, &u->timer, LOOP_TICK_MS);
 	return f;
@@ -163,14 +166,62 @@ static struct udp_flow *begin(struct udp_worker *u, struct datagram *d, unsigned
 
 /* ---- from the listeners ---- */
 
-static void take(struct udp_worker *u, unsigned at, struct datagram *d, const void *payload)
+static void carry(struct udp_worker *u, const struct udp_beginning *b, unsigned at,
+		  const void *payload)
 {
-	struct udp_flow *f = udp_flow_find(&u->host, d);
+	struct udp_flow *f = udp_flow_find(&u->host, b);
 
 	if (!f)
-		f = begin(u, d, at);
+		f = begin(u, b, at);
 	if (f)
-		udp_flow_up(&u->host, f, d, payload);
+		udp_flow_up(&u->host, f, b->d, payload);
+}
+
+/* One that begins with a PROXY header, as each from such a peer must. A header without addresses (of a
+ * health check) leaves the datagram its own. */
+static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, const char *payload)
+{
+	struct udp_beginning b = { .d = d };
+	struct proxyproto_header header;
+	struct failure why = { 0 };
+	size_t wanted;
+
+	if (proxyproto_parse(payload, d->length, &header, &wanted, &why) != 1 ||
+	    header.version != 2 || (header.has_addresses && header.protocol != IPPROTO_UDP)) {
+		datagram_judge(d, &u->listeners->at[at].at, is_own_address(u, &d->local));
+		report_refuse(&why, "PROXY header: there is none of version 2 for a datagram");
+		refuse(u, &b, at, REASON_PROXY_HEADER, &why);
+		return;
+	}
+	if (header.has_addresses)
+		b.header = &header;
+	d->length -= header.length;
+	carry(u, &b, at, payload + header.length);
+}
+
+/* Several in one have a header each. */
+static void take_all_proxied(struct udp_worker *u, unsigned at, const struct datagram *d,
+			     const char *payload)
+{
+	size_t unit = d->segment ? d->segment : d->length, from = 0;
+	struct datagram one = *d;
+
+	one.segment = 0;
+	do {
+		one.length = d->length - from < unit ? d->length - from : unit;
+		take_proxied(u, at, &one, payload + from);
+		from += unit;
+	} while (from < d->length);
+}
+
+static void take(struct udp_worker *u, unsigned at, struct datagram *d, const void *payload)
+{
+	const struct udp_beginning b = { .d = d };
+
+	if (endpoint_in_cidrs(&d->client, u->accept_proxy))
+		take_all_proxied(u, at, d, payload);
+	else
+		carry(u, &b, at, payload);
 }
 
 /* Read up to the given number of datagrams, as long as there are any. */
@@ -245,6 +296,7 @@ static void set_host(struct udp_worker *u, const struct udp_worker_options *opti
 	u->settings = options->udp;
 	u->listeners = options->listeners;
 	u->ids = options->ids;
+	u->accept_proxy = options->accept_proxy;
 	u->timer.alarm = handle_tick;
 	u->host.loop = options->loop;
 	u->host.ops = options->ops;

@@ -31,8 +31,9 @@ struct udp_worker_options {
 	const struct flow_settings *settings;
 	struct udp_settings udp;
 	struct policy *policy;
-	struct listeners *listeners; /* open ones */
-	_Atomic uint64_t *ids;	     /* the last that was given to a connection or flow */
+	struct listeners *listeners;	      /* open ones */
+	const struct cidr_list *accept_proxy; /* peers that begin each datagram with a header */
+	_Atomic uint64_t *ids;		      /* the last that was given to a connection or flow */
 	const struct udp_icmp_sockets *icmp;
 	struct udp_raw *raw;
 	bool alone; /* no other thread takes datagrams from the same endpoints */

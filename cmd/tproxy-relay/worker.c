@@ -768,6 +768,7 @@ static int start_udp(struct worker *w, struct failure *why)
 		.ids = &relay->next_id,
 		.icmp = &relay->icmp,
 		.raw = &w->raw,
+		.accept_proxy = relay->accept_proxy,
 		.alone = relay->count == 1,
 	};
 
