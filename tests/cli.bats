@@ -130,7 +130,7 @@ complete_words() {
 }
 
 @test "every field of a record is documented in tproxy-tools(7), and no other" {
-	run diff <(sed -n 's/^\t\[RECORD_[A-Z_]*\] = { "\([a-z_]*\)",.*/\1/p' "$TOP/common/base/record.c" | sort) \
+	run diff <(sed -n 's/^\t\[RECORD_[A-Z_]*\] = { "\([a-z_]*\)",.*/\1/p' "$TOP/common/base/record_fields.c" | sort) \
 		<(awk '/^\.Ss Fields/ { on = 1 } /^\.Sh EXIT/ { on = 0 } on && /^\.It Cm/' \
 			"$TOP/man/tproxy-tools.7" | sed 's/\.It//; s/Cm//g' | tr -d ' ' | tr , '\n' | sort)
 	assert_success

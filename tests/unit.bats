@@ -22,6 +22,7 @@ unit_test() {
 @test "options: one table, every usage error" { unit_test options; }
 @test "plain: what may be shown on a terminal" { unit_test plain; }
 @test "record: text, NDJSON" { unit_test record; }
+@test "record_parse: a line is a record again" { unit_test record_parse; }
 @test "record_stream: a writer that never blocks" { unit_test record_stream; }
 @test "shell: words that stay words, commands whole or not at all" { unit_test shell; }
 @test "match: CIDR[:PORTS]" { unit_test match; }

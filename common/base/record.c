@@ -10,84 +10,12 @@
 #include "base/record.h"
 
 #include "base/plain.h"
+#include "base/record_fields.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-enum kind {
-	KIND_TEXT,
-	KIND_PROSE,
-	KIND_NUMBER,
-	KIND_ENDPOINT,
-	KIND_MARK,
-	KIND_COOKIE,
-	KIND_TIME,
-	KIND_DURATION,
-	KIND_YESNO,
-};
-
-static const struct field {
-	const char *name;
-	enum kind kind;
-	uint8_t width; /* of a column in a padded table */
-} fields[RECORD_FIELDS] = {
-	[RECORD_V] = { "v", KIND_NUMBER, 1 },
-	[RECORD_TYPE] = { "type", KIND_TEXT, 10 },
-	[RECORD_TIME] = { "time", KIND_TIME, 27 },
-	[RECORD_EVENT] = { "event", KIND_TEXT, 7 },
-	[RECORD_ID] = { "id", KIND_NUMBER, 4 },
-	[RECORD_INSTANCE] = { "instance", KIND_TEXT, 10 },
-	[RECORD_PROTO] = { "proto", KIND_TEXT, 5 },
-	[RECORD_CLIENT] = { "client", KIND_ENDPOINT, 22 },
-	[RECORD_ORIGDST] = { "origdst", KIND_ENDPOINT, 22 },
-	[RECORD_ORIGDST_BY] = { "origdst_by", KIND_TEXT, 10 },
-	[RECORD_LISTENER] = { "listener", KIND_ENDPOINT, 16 },
-	[RECORD_IIF] = { "iif", KIND_TEXT, 8 },
-	[RECORD_LOCAL] = { "local", KIND_ENDPOINT, 22 },
-	[RECORD_PEER] = { "peer", KIND_ENDPOINT, 22 },
-	[RECORD_MARK] = { "mark", KIND_MARK, 8 },
-	[RECORD_COOKIE] = { "cookie", KIND_COOKIE, 8 },
-	[RECORD_UPSTREAM_COOKIE] = { "upstream_cookie", KIND_COOKIE, 15 },
-	[RECORD_PID] = { "pid", KIND_NUMBER, 7 },
-	[RECORD_PROG] = { "prog", KIND_TEXT, 15 },
-	[RECORD_FD] = { "fd", KIND_NUMBER, 4 },
-	[RECORD_STATE] = { "state", KIND_TEXT, 10 },
-	[RECORD_UPSTREAM_LOCAL] = { "upstream_local", KIND_ENDPOINT, 22 },
-	[RECORD_UPSTREAM] = { "upstream", KIND_ENDPOINT, 22 },
-	[RECORD_SOURCE_KEPT] = { "source_kept", KIND_TEXT, 11 },
-	[RECORD_BYTES_UP] = { "bytes_up", KIND_NUMBER, 10 },
-	[RECORD_BYTES_DOWN] = { "bytes_down", KIND_NUMBER, 10 },
-	[RECORD_PACKETS_UP] = { "packets_up", KIND_NUMBER, 10 },
-	[RECORD_PACKETS_DOWN] = { "packets_down", KIND_NUMBER, 12 },
-	[RECORD_DURATION_MS] = { "duration_ms", KIND_DURATION, 11 },
-	[RECORD_REASON] = { "reason", KIND_TEXT, 10 },
-	[RECORD_TRANSPARENT] = { "transparent", KIND_YESNO, 11 },
-	[RECORD_CHECK] = { "check", KIND_TEXT, 20 },
-	[RECORD_SEVERITY] = { "severity", KIND_TEXT, 8 },
-	[RECORD_EVIDENCE] = { "evidence", KIND_PROSE, 30 },
-	[RECORD_FIX] = { "fix", KIND_PROSE, 30 },
-	[RECORD_STEP] = { "step", KIND_TEXT, 12 },
-	[RECORD_COUNT] = { "count", KIND_NUMBER, 10 },
-	[RECORD_BYTES] = { "bytes", KIND_NUMBER, 10 },
-	[RECORD_WHY] = { "why", KIND_PROSE, 30 },
-	[RECORD_UNIQUE_ID] = { "unique_id", KIND_TEXT, 19 },
-	[RECORD_UPSTREAM_STATE] = { "upstream_state", KIND_TEXT, 14 },
-	[RECORD_RECV_Q] = { "recv_q", KIND_NUMBER, 7 },
-	[RECORD_SEND_Q] = { "send_q", KIND_NUMBER, 7 },
-	[RECORD_UPSTREAM_RECV_Q] = { "upstream_recv_q", KIND_NUMBER, 15 },
-	[RECORD_UPSTREAM_SEND_Q] = { "upstream_send_q", KIND_NUMBER, 15 },
-	[RECORD_RTT_MS] = { "rtt_ms", KIND_DURATION, 8 },
-	[RECORD_UPSTREAM_RTT_MS] = { "upstream_rtt_ms", KIND_DURATION, 15 },
-	[RECORD_RETRANS] = { "retrans", KIND_NUMBER, 7 },
-	[RECORD_UPSTREAM_RETRANS] = { "upstream_retrans", KIND_NUMBER, 16 },
-	[RECORD_IDLE_MS] = { "idle_ms", KIND_DURATION, 9 },
-	[RECORD_PAIRED_BY] = { "paired_by", KIND_TEXT, 9 },
-	[RECORD_STUCK] = { "stuck", KIND_TEXT, 5 },
-};
-
-static_assert(RECORD_FIELDS <= 64, "record.present has a bit per field");
 
 void record_begin(struct record *r, const char *type)
 {
@@ -106,22 +34,22 @@ static void set_present(struct record *r, enum record_field f, bool present)
 
 void record_text(struct record *r, enum record_field f, const char *text)
 {
-	assert(fields[f].kind == KIND_TEXT || fields[f].kind == KIND_PROSE ||
-	       fields[f].kind == KIND_YESNO);
+	assert(record_fields[f].kind == KIND_TEXT || record_fields[f].kind == KIND_PROSE ||
+	       record_fields[f].kind == KIND_YESNO);
 	r->value[f].text = text;
 	set_present(r, f, text && *text);
 }
 
 void record_number(struct record *r, enum record_field f, uint64_t number)
 {
-	assert(fields[f].kind == KIND_NUMBER || fields[f].kind == KIND_COOKIE);
+	assert(record_fields[f].kind == KIND_NUMBER || record_fields[f].kind == KIND_COOKIE);
 	r->value[f].number = number;
 	set_present(r, f, true);
 }
 
 void record_endpoint(struct record *r, enum record_field f, const struct endpoint *e)
 {
-	assert(fields[f].kind == KIND_ENDPOINT);
+	assert(record_fields[f].kind == KIND_ENDPOINT);
 	if (e)
 		r->value[f].endpoint = *e;
 	set_present(r, f, e && endpoint_is_set(e));
@@ -129,14 +57,14 @@ void record_endpoint(struct record *r, enum record_field f, const struct endpoin
 
 void record_any_endpoint(struct record *r, enum record_field f, uint16_t port)
 {
-	assert(fields[f].kind == KIND_ENDPOINT);
+	assert(record_fields[f].kind == KIND_ENDPOINT);
 	r->value[f].endpoint = (struct endpoint){ .port = port };
 	set_present(r, f, true);
 }
 
 void record_mark(struct record *r, enum record_field f, const struct mark *mark)
 {
-	assert(fields[f].kind == KIND_MARK);
+	assert(record_fields[f].kind == KIND_MARK);
 	if (mark)
 		r->value[f].mark = *mark;
 	set_present(r, f, mark != NULL);
@@ -154,7 +82,7 @@ void record_time_now(struct record *r)
 
 void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds)
 {
-	assert(fields[f].kind == KIND_DURATION);
+	assert(record_fields[f].kind == KIND_DURATION);
 	r->value[f].number = microseconds;
 	set_present(r, f, true);
 }
@@ -167,14 +95,6 @@ void record_duration(struct record *r, uint64_t microseconds)
 static bool is_present(const struct record *r, enum record_field f)
 {
 	return r->present >> f & 1;
-}
-
-static int field_by_name(const char *name, size_t length)
-{
-	for (int f = 0; f < RECORD_FIELDS; f++)
-		if (strlen(fields[f].name) == length && !memcmp(fields[f].name, name, length))
-			return f;
-	return -1;
 }
 
 static bool has_column(const struct record_columns *columns, int f)
@@ -197,7 +117,7 @@ static int refuse_column(const char *name, int length, uint64_t known, struct fa
 	for (int f = RECORD_TIME; f < RECORD_FIELDS; f++)
 		if (known >> f & 1 && used < sizeof(list))
 			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used ? "," : "", fields[f].name);
+						 used ? "," : "", record_fields[f].name);
 	return report_refuse(why, "'%.*s' is no column here; there are %s", length, name, list);
 }
 
@@ -209,7 +129,7 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 		columns->count = 0;
 	for (;; p++) {
 		size_t length = strcspn(p, ",");
-		int f = field_by_name(p, length);
+		int f = record_field_find(p, length);
 
 		if (f < 0 || (columns->known && !(columns->known >> f & 1)))
 			return refuse_column(p, (int)length, columns->known, why);
@@ -275,7 +195,7 @@ static void put_decimal(struct line *l, uint64_t n)
 	put_text(l, at);
 }
 
-static void put_number(struct line *l, enum kind kind, uint64_t n)
+static void put_number(struct line *l, enum record_kind kind, uint64_t n)
 {
 	if (kind == KIND_DURATION)
 		put_format(l, "%" PRIu64 ".%03u", n / 1000, (unsigned)(n % 1000));
@@ -325,7 +245,7 @@ static void put_endpoint(struct line *l, const struct endpoint *e)
 static void put_text_value(struct line *l, const struct record *r, enum record_field f, bool last)
 {
 	const union record_value *v = &r->value[f];
-	enum kind kind = fields[f].kind;
+	enum record_kind kind = record_fields[f].kind;
 	char buf[QUANTITY_MARK_MAX];
 
 	if (!is_present(r, f))
@@ -417,7 +337,7 @@ static void put_json_value(struct line *l, const struct record *r, enum record_f
 	const union record_value *v = &r->value[f];
 	char buf[QUANTITY_MARK_MAX];
 
-	switch (fields[f].kind) {
+	switch (record_fields[f].kind) {
 	case KIND_ENDPOINT:
 		put_json_endpoint(l, &v->endpoint);
 		break;
@@ -434,7 +354,7 @@ static void put_json_value(struct line *l, const struct record *r, enum record_f
 		break;
 	case KIND_NUMBER:
 	case KIND_DURATION:
-		put_number(l, fields[f].kind, v->number);
+		put_number(l, record_fields[f].kind, v->number);
 		break;
 	case KIND_YESNO:
 		put_text(l, strcmp(v->text, "yes") ? "false" : "true");
@@ -451,7 +371,7 @@ static bool json_has(const struct record *r, enum record_field f)
 {
 	if (!is_present(r, f))
 		return false;
-	return fields[f].kind != KIND_YESNO || !strcmp(r->value[f].text, "yes") ||
+	return record_fields[f].kind != KIND_YESNO || !strcmp(r->value[f].text, "yes") ||
 	       !strcmp(r->value[f].text, "no");
 }
 
@@ -468,7 +388,7 @@ size_t record_print_json(const struct record *r, char *buf)
 		if (!json_has(r, (enum record_field)f) || l.used + JSON_FIELD_MAX > l.room)
 			continue;
 		put_byte(&l, separator);
-		put_format(&l, "\"%s\":", fields[f].name);
+		put_format(&l, "\"%s\":", record_fields[f].name);
 		put_json_value(&l, r, (enum record_field)f);
 		separator = ',';
 	}
@@ -487,7 +407,7 @@ size_t record_print_padded(const struct record *r, const struct record_columns *
 		put_text_value(&l, r, columns->at[i], last);
 		if (last)
 			break;
-		while (l.used - start < fields[columns->at[i]].width)
+		while (l.used - start < record_fields[columns->at[i]].width)
 			put_byte(&l, ' ');
 		put_byte(&l, ' ');
 	}
@@ -506,10 +426,10 @@ size_t record_print_column(const struct record *r, enum record_field f, bool las
 
 const char *record_field_name(enum record_field f)
 {
-	return fields[f].name;
+	return record_fields[f].name;
 }
 
 unsigned record_field_width(enum record_field f)
 {
-	return fields[f].width;
+	return record_fields[f].width;
 }

@@ -73,6 +73,7 @@ enum record_field {
 	RECORD_IDLE_MS,	  /* milliseconds with three decimals */
 	RECORD_PAIRED_BY, /* text: `relay`, `guessed` */
 	RECORD_STUCK,	  /* text: which side holds a connection up; a closed list */
+	RECORD_VERSION,	  /* text: of the program that answers */
 	RECORD_FIELDS
 };
 

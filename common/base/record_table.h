@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * record_table - the writer of one-shot tools: a table on stdout, or NDJSON; blocking, through stdio.
+ * record_table - the writer of one-shot tools: a table on stdout, or NDJSON; blocking, through
+ * stdio.
  *
- * A header line first, padded columns. Errors show at report_close_stdout(). A table that was laid out for
- * a terminal (record_table_fit()) is as wide as what is in it, folded where that is wider than the screen,
- * and in colour unless NO_COLOR is set; what a pipe or a file gets never depends on that.
+ * A header line first, padded columns. Errors show at report_close_stdout(). A table that was laid
+ * out for a terminal (record_table_fit()) is as wide as what is in it, folded where that is wider
+ * than the screen, and in colour unless NO_COLOR is set; what a pipe or a file gets never depends
+ * on that.
  */
 #ifndef TPROXY_BASE_RECORD_TABLE_H
 #define TPROXY_BASE_RECORD_TABLE_H
@@ -36,15 +38,15 @@ struct record_table {
 };
 
 /*
- * The usual columns are `count` of `defaults`; `more` has the bits (RECORD_BIT) of those that can be asked for
- * besides. 0, or -1 with *why naming a column that the table cannot have.
+ * The usual columns are `count` of `defaults`; `more` has the bits (RECORD_BIT) of those that can
+ * be asked for besides. 0, or -1 with *why naming a column that the table cannot have.
  */
 int record_table_init(struct record_table *t, const struct record_style *style,
 		      const enum record_field *defaults, size_t count, uint64_t more,
 		      struct failure *why);
 
-/* If stdout is a terminal: lay the table out for it. Its first records are then held back, to see how wide they
- * are, so nothing else may be printed in between without record_table_flush(). */
+/* If stdout is a terminal: lay the table out for it. Its first records are then held back, to
+ * see how wide they are, so nothing else may be printed in between without record_table_flush(). */
 void record_table_fit(struct record_table *t);
 
 void record_table_put(struct record_table *t, const struct record *r);
@@ -52,7 +54,8 @@ void record_table_put(struct record_table *t, const struct record *r);
 /* Write what is held back, now: the reader may be waiting for it. */
 void record_table_flush(struct record_table *t);
 
-/* Write what is held back, and free what the layout took. Must be called if record_table_fit() was. */
+/* Write what is held back, and free what the layout took. Must be called if record_table_fit()
+ * was. */
 void record_table_end(struct record_table *t);
 
 /* Does the text of that field stand in the table? */
