@@ -139,7 +139,7 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 }
 
 /* Whoever listens at NOTIFY_SOCKET may be out of reach afterwards. */
-static int give_up_rights(const struct config *config, struct failure *why)
+static int give_up_rights(const struct config *config, struct control *control, struct failure *why)
 {
 	char text[512];
 
@@ -149,7 +149,26 @@ static int give_up_rights(const struct config *config, struct failure *why)
 		report_failure(why, STATUS_DONE);
 	if (sockets_drop_privileges(config, why) < 0)
 		return -1;
+	control_set_user(control);
 	return privilege_seal(why);
+}
+
+/* Where it can be asked. That it can be at its name is no condition for its work. */
+static struct control *open_control(struct relay *relay, const struct config *config,
+				    struct failure *why)
+{
+	struct control *control = control_new(relay, why);
+	char text[512];
+
+	if (!control)
+		return NULL;
+	if (control_listen(control, why) < 0)
+		report_notice("%s; nobody can ask it there", report_text(why, text, sizeof(text)));
+	if (!config->control ||
+	    control_add_path(control, config->control, config->takeover, &config->user, why) == 0)
+		return control;
+	control_free(control);
+	return NULL;
 }
 
 static int serve(const struct config *config, const struct relay_listeners *listeners,
@@ -167,9 +186,8 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	if (client && client->loops)
 		note_loop(&relay, &loop);
 	result = set_up(&relay, config, listeners, inherited, &why);
-	if (result == 0 && config->control) {
-		control = control_new(&relay, config->control, config->takeover, &config->user,
-				      &why);
+	if (result == 0) {
+		control = open_control(&relay, config, &why);
 		result = control ? 0 : -1;
 	}
 	if (result == 0 && config->metrics) {
@@ -177,7 +195,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 		result = metrics ? 0 : -1;
 	}
 	if (result == 0)
-		result = give_up_rights(config, &why);
+		result = give_up_rights(config, control, &why);
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
 	if (result == 0)

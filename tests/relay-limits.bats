@@ -266,16 +266,16 @@ time.sleep(600)"
 	hold 5 8000
 	wait_line hold8000.out 'answered 5'
 	run -0 ask connections
-	assert_line --index 0 --regexp '^\{"v":1,"type":"connection","id":[0-9]+,"proto":"tcp","client":\{"addr":"192\.0\.2\.2","port":[0-9]+\},"origdst":\{"addr":"198\.51\.100\.2","port":8000\},"origdst_by":"tproxy",.*"cookie":"0x[0-9a-f]+","upstream_cookie":"0x[0-9a-f]+","state":"open",.*"source_kept":"addr\+port","bytes_up":1,"bytes_down":1,'
-	assert_line --index 5 '{"v":1,"type":"end","count":5}'
+	assert_line --index 1 --regexp '^\{"v":1,"type":"connection","id":[0-9]+,"proto":"tcp","client":\{"addr":"192\.0\.2\.2","port":[0-9]+\},"origdst":\{"addr":"198\.51\.100\.2","port":8000\},"origdst_by":"tproxy",.*"cookie":"0x[0-9a-f]+","upstream_cookie":"0x[0-9a-f]+","state":"open",.*"source_kept":"addr\+port","bytes_up":1,"bytes_down":1,'
+	assert_line --index 6 '{"v":1,"type":"end","count":5}'
 	# The cookies are the kernel's own.
 	local cookie
-	cookie=$(ask connections | sed -n '1s/.*"upstream_cookie":"0x\([0-9a-f]*\)".*/\1/p')
+	cookie=$(ask connections | sed -n '2s/.*"upstream_cookie":"0x\([0-9a-f]*\)".*/\1/p')
 	run -0 on proxy ss -Htne state established
 	assert_output --partial "sk:$cookie"
 	assert_equal "$(counter opened)" 5
 	run -0 ask nonsense
-	assert_line --index 0 --partial '"type":"error"'
+	assert_line --index 1 --partial '"type":"error"'
 	run -0 socat -t5 - "UNIX-CONNECT:$OUT/control" < <(printf 'counters\nconnections\n')
 	assert_equal "$(grep -c '"type":"end"' <<<"$output")" 2
 	# A second relay does not take the path away.

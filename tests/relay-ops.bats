@@ -318,7 +318,7 @@ time.sleep(600)"
 	assert_equal "$(counter connections)" 1
 	assert_equal "$(counter bytes-up)" 1
 	run -0 ask connections
-	assert_line --index 0 --partial '"state":"open"'
+	assert_line --index 1 --partial '"state":"open"'
 	signal relay USR1
 	wait_line relay.err '1 connections now .*, 0 of 8 threads accept'
 	signal relay TERM

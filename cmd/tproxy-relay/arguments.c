@@ -144,7 +144,7 @@ static const struct option_spec options[] = {
 	       struct config, inetd),
 	OPTION("takeover", 0, NULL, "take over endpoints that another relay serves", option_flag,
 	       struct config, takeover),
-	OPTION("control", 0, "PATH", "answer `connections', `counters', `drain' there", option_text,
+	OPTION("control", 0, "PATH", "can be asked at that path, too", option_text,
 	       struct config, control),
 	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
 	       option_text, struct config, metrics),

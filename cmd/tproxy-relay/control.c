@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Theory of operation
+ *
+ * A client is in one of three states: its command is awaited (EPOLLIN), its answer is being made by
+ * other threads (not watched), its answer waits for it to read (EPOLLOUT). In the first and the
+ * last it has CONTROL_IDLE_MS from the last byte that went either way. A write that fails closes.
+ */
 #include "tproxy-relay/control.h"
 #include "base/container.h"
-#include "tproxy-relay/conn_log.h"
+#include "base/report.h"
+#include "process/loop.h"
+#include "tproxy-relay/answer.h"
 #include "tproxy-relay/keeper.h"
-#include "tproxy-relay/stats.h"
+#include "tproxy-relay/worker.h"
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,29 +23,38 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CLIENTS_MAX 16
-#define COMMAND_MAX 128
+#define COMMAND_MAX  128
+#define NAMES_MAX    9
+#define RETRY_MS     1000  /* until accepting is tried again, where descriptors are short */
+#define OVERFLOW_UID 65534 /* whom the kernel calls so may be anybody (user_namespaces(7)) */
 
-/* One client. While a visit for it is under way it reads no further command. */
 struct client {
 	struct control *control;
 	struct loop_source source;
-	struct relay_visit visit;
-	struct stats stats;
-	bool visiting, ended;
+	struct loop_timer timer;
+	uint64_t since; /* loop_now() of the last byte that went either way */
+	bool stranger;	/* who may not ask */
+	bool ended;	/* it will send no more */
+	bool broken;	/* it cannot be answered any more */
 	char command[COMMAND_MAX];
 	size_t length;
-	char *answer; /* grows while a visit collects; NULL when all is sent */
-	size_t sent, used, room;
-	uint64_t records;
-	bool failed; /* no memory for the answer */
+	struct answer answer;
+};
+
+/* A listener: at the name, or at the path. */
+struct door {
+	struct loop_source source;
+	struct control *control;
+	bool guarded; /* whoever comes is asked who it is */
 };
 
 struct control {
 	struct relay *relay;
-	struct loop_source listener;
-	struct client clients[CLIENTS_MAX];
-	struct sockaddr_un at;
+	struct door name, path;
+	struct loop_timer retry;
+	struct client clients[CONTROL_CLIENTS_MAX];
+	uid_t users[2];	       /* who started the relay, and who it has become */
+	struct sockaddr_un at; /* of the path */
 	struct keeper *keeper; /* of the path */
 };
 
@@ -45,207 +63,52 @@ static struct loop *loop_of(const struct control *c)
 	return c->relay->workers[0].host.loop;
 }
 
-/* ---- answers ---- */
-
-static void append(struct client *cl, const char *text, size_t length)
-{
-	if (!cl->answer || cl->used + length > cl->room) {
-		size_t room = (cl->used + length) * 2;
-		char *grown = realloc(cl->answer, room);
-
-		if (!grown) {
-			cl->failed = true;
-			return;
-		}
-		cl->answer = grown;
-		cl->room = room;
-	}
-	memcpy(cl->answer + cl->used, text, length);
-	cl->used += length;
-}
-
-static void answer(struct client *cl, const struct record *r)
-{
-	char line[RECORD_LINE_MAX];
-
-	append(cl, line, record_print_json(r, line));
-	cl->records++;
-}
-
-static void answer_end(struct client *cl)
-{
-	uint64_t count = cl->records;
-	struct record r;
-
-	record_begin(&r, "end");
-	record_number(&r, RECORD_COUNT, count);
-	answer(cl, &r);
-	cl->records = 0;
-}
-
-static void answer_error(struct client *cl, const char *text)
-{
-	struct record r;
-
-	record_begin(&r, "error");
-	record_text(&r, RECORD_EVIDENCE, text);
-	answer(cl, &r);
-	answer_end(cl);
-}
+/* ---- one client ---- */
 
 static void close_client(struct client *cl)
 {
+	loop_disarm(loop_of(cl->control), &cl->timer);
 	loop_close(loop_of(cl->control), &cl->source);
-	free(cl->answer);
-	cl->answer = NULL;
-	cl->used = cl->room = cl->sent = cl->length = 0;
-	cl->failed = cl->ended = false;
+	answer_clear(&cl->answer);
+	cl->length = 0;
+	cl->ended = cl->broken = false;
+}
+
+static void note_progress(struct client *cl)
+{
+	cl->since = loop_now(loop_of(cl->control));
+	loop_arm(loop_of(cl->control), &cl->timer, CONTROL_IDLE_MS);
+}
+
+static void handle_timer(struct loop *loop, struct loop_timer *timer)
+{
+	struct client *cl = container_of(timer, struct client, timer);
+
+	if (cl->answer.busy)
+		cl->broken = true; /* it ends when the threads have done */
+	else
+		close_client(cl);
 }
 
 /* Send what there is; true when all of it has gone. */
 static bool send_answer(struct client *cl)
 {
-	ssize_t n;
+	struct answer *a = &cl->answer;
 
-	while (cl->sent < cl->used) {
-		n = send(cl->source.fd, cl->answer + cl->sent, cl->used - cl->sent,
-			 MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (a->sent < a->used) {
+		ssize_t n = send(cl->source.fd, a->text + a->sent, a->used - a->sent,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0) {
-			cl->ended = errno != EAGAIN && errno != EINTR;
+			cl->broken = errno != EAGAIN;
 			return false;
 		}
-		cl->sent += (size_t)n;
+		a->sent += (size_t)n;
+		note_progress(cl);
 	}
-	free(cl->answer);
-	cl->answer = NULL;
-	cl->used = cl->room = cl->sent = 0;
 	return true;
-}
-
-/* ---- commands ---- */
-
-static void list_flows(const struct worker *w, struct client *cl)
-{
-	struct conn_log_texts texts;
-	struct record r;
-
-	for (const struct flow *f = slab_next(&w->host.flows, NULL); f;
-	     f = slab_next(&w->host.flows, f)) {
-		if (f->state == FLOW_CLOSED)
-			continue;
-		conn_log_describe_flow(&w->log, f, NULL, &r, &texts);
-		record_text(&r, RECORD_STATE, flow_state_name(f));
-		answer(cl, &r);
-	}
-}
-
-/* Connections whose PROXY header is awaited. */
-static void list_pendings(const struct worker *w, struct client *cl)
-{
-	struct record r;
-
-	for (const struct pending *p = slab_next(&w->pendings, NULL); p;
-	     p = slab_next(&w->pendings, p)) {
-		if (p->wait.source.dead)
-			continue;
-		conn_log_describe(&w->log, &p->connection, p->listener, NULL, &r);
-		record_text(&r, RECORD_STATE, "proxy-header");
-		answer(cl, &r);
-	}
-}
-
-static void list_udp_flows(const struct worker *w, struct client *cl)
-{
-	struct conn_log_texts texts;
-	struct record r;
-
-	for (const struct udp_flow *f = udp_flow_next(w->host.udp, NULL); f;
-	     f = udp_flow_next(w->host.udp, f)) {
-		if (f->closed)
-			continue;
-		conn_log_describe_udp_flow(&w->log, f, NULL, &r, &texts);
-		record_text(&r, RECORD_STATE, udp_flow_state_name(f));
-		answer(cl, &r);
-	}
-}
-
-static void visit_worker(struct worker *w, void *context)
-{
-	list_flows(w, context);
-	list_pendings(w, context);
-	if (w->host.udp)
-		list_udp_flows(w, context);
-}
-
-static void serve_commands(struct client *cl);
-
-static void end_visit(void *context)
-{
-	struct client *cl = context;
-
-	cl->visiting = false;
-	answer_end(cl);
-	serve_commands(cl);
-}
-
-static void command_connections(struct client *cl)
-{
-	cl->visiting = true;
-	cl->visit = (struct relay_visit){ .visit = visit_worker, .done = end_visit, .context = cl };
-	relay_for_each_worker(cl->control->relay, &cl->visit);
-}
-
-static void answer_counter(struct client *cl, const char *name, uint64_t count)
-{
-	struct record r;
-
-	record_begin(&r, "counter");
-	record_text(&r, RECORD_CHECK, name);
-	record_number(&r, RECORD_COUNT, count);
-	answer(cl, &r);
-}
-
-static void end_counters(struct stats *f, void *context)
-{
-	struct client *cl = context;
-
-	cl->visiting = false;
-	for (unsigned i = 0; i < STATS_COUNT; i++)
-		if (stats_name(i))
-			answer_counter(cl, stats_name(i), f->at[i]);
-	answer_end(cl);
-	serve_commands(cl);
-}
-
-static void command_counters(struct client *cl)
-{
-	cl->visiting = stats_collect(&cl->stats, cl->control->relay, end_counters, cl);
-}
-
-static void command_drain(struct client *cl)
-{
-	answer_end(cl);
-	relay_end(cl->control->relay, RELAY_DRAINING);
-}
-
-static void run_command(struct client *cl, const char *command)
-{
-	static const struct {
-		const char *name;
-		void (*run)(struct client *cl);
-	} commands[] = {
-		{ "connections", command_connections },
-		{ "counters", command_counters },
-		{ "drain", command_drain },
-	};
-
-	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
-		if (strcmp(command, commands[i].name) == 0) {
-			commands[i].run(cl);
-			return;
-		}
-	}
-	answer_error(cl, "unknown command: there are connections, counters, drain");
 }
 
 /* The next whole line becomes a command. False when there is none. */
@@ -261,69 +124,185 @@ static bool next_command(struct client *cl)
 	command[length && command[length - 1] == '\r' ? length - 1 : length] = '\0';
 	cl->length -= length + 1;
 	memmove(cl->command, end + 1, cl->length);
-	run_command(cl, command);
+	if (cl->stranger)
+		answer_refuse(&cl->answer, "only root and the relay's own user are answered here");
+	else
+		answer_begin(&cl->answer, command);
+	return true;
+}
+
+/* All has been sent: what comes next? False: nothing, before the client has said more. */
+static bool go_on(struct client *cl)
+{
+	if (cl->answer.more) {
+		answer_continue(&cl->answer);
+		return true;
+	}
+	answer_clear(&cl->answer);
+	if (next_command(cl))
+		return true;
+	if (cl->length < COMMAND_MAX)
+		return false;
+	cl->length = 0;
+	cl->ended = true;
+	answer_refuse(&cl->answer, "a command has at most 127 bytes and a newline");
 	return true;
 }
 
 /* Go as far as possible: answers out, commands in; then wait for what is missing, or close. */
-static void serve_commands(struct client *cl)
+static void serve(struct client *cl)
 {
 	struct loop *loop = loop_of(cl->control);
+	struct answer *a = &cl->answer;
+	bool idle = false;
 
-	while (!cl->visiting && !cl->failed && send_answer(cl) && next_command(cl))
-		;
-	if (cl->visiting) {
+	while (!a->busy && !a->failed && !cl->broken && !idle && send_answer(cl))
+		idle = !go_on(cl);
+	if (a->busy)
 		loop_forget(loop, &cl->source);
-		return;
-	}
-	if (cl->failed || (cl->ended && cl->sent == cl->used) || cl->length == COMMAND_MAX) {
+	else if (a->failed || cl->broken || (idle && cl->ended) ||
+		 loop_watch(loop, &cl->source, idle ? EPOLLIN : EPOLLOUT) < 0)
 		close_client(cl);
-		return;
+}
+
+static void handle_answer(struct answer *a)
+{
+	serve(container_of(a, struct client, answer));
+}
+
+static void receive(struct client *cl)
+{
+	ssize_t got = recv(cl->source.fd, cl->command + cl->length, COMMAND_MAX - cl->length,
+			   MSG_DONTWAIT);
+
+	if (got > 0) {
+		cl->length += (size_t)got;
+		note_progress(cl);
+	} else if (got == 0) {
+		cl->ended = true;
+	} else {
+		cl->broken = errno != EAGAIN && errno != EINTR;
 	}
-	if (loop_watch(loop, &cl->source, cl->used ? EPOLLOUT : EPOLLIN) < 0)
-		close_client(cl);
 }
 
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct client *cl = container_of(source, struct client, source);
-	ssize_t got;
 
-	if (events & EPOLLERR) {
-		close_client(cl);
-		return;
-	}
-	if (!cl->used && cl->length < COMMAND_MAX) {
-		got = recv(source->fd, cl->command + cl->length, COMMAND_MAX - cl->length,
-			   MSG_DONTWAIT);
-		if (got > 0)
-			cl->length += (size_t)got;
-		else if (got == 0 || (errno != EAGAIN && errno != EINTR))
-			cl->ended = true;
-	}
-	serve_commands(cl);
+	if (cl->answer.used == cl->answer.sent)
+		receive(cl);
+	serve(cl);
 }
 
-static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
-{
-	struct control *c = container_of(source, struct control, listener);
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+/* ---- who may ask ---- */
 
-	for (int i = 0; fd >= 0 && i < CLIENTS_MAX; i++) {
+static bool is_allowed(const struct control *c, int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return false;
+	if (peer.uid == 0)
+		return true;
+	return peer.uid != OVERFLOW_UID && (peer.uid == c->users[0] || peer.uid == c->users[1]);
+}
+
+/* A place for one more: a free one, or that of whoever has been idle the longest. NULL: all are
+ * being answered at this moment. */
+static struct client *find_place(struct control *c)
+{
+	struct client *oldest = NULL;
+
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *cl = &c->clients[i];
 
-		if (cl->source.fd >= 0 || cl->visiting)
+		if (cl->answer.busy)
 			continue;
-		cl->source.fd = fd;
-		if (loop_watch(loop, &cl->source, EPOLLIN) < 0)
-			break;
-		return;
+		if (cl->source.fd < 0)
+			return cl;
+		if (!oldest || cl->since < oldest->since)
+			oldest = cl;
 	}
-	if (fd >= 0)
-		close(fd);
+	if (oldest)
+		close_client(oldest);
+	return oldest;
 }
 
-/* ---- life ---- */
+static void take_client(struct control *c, int fd, bool guarded)
+{
+	struct client *cl = find_place(c);
+
+	if (!cl) {
+		close(fd);
+		return;
+	}
+	cl->source.fd = fd;
+	cl->stranger = guarded && !is_allowed(c, fd);
+	note_progress(cl);
+	serve(cl);
+}
+
+static void handle_retry(struct loop *loop, struct loop_timer *timer)
+{
+	struct control *c = container_of(timer, struct control, retry);
+
+	if (c->name.source.fd >= 0)
+		loop_watch(loop, &c->name.source, EPOLLIN);
+	if (c->path.source.fd >= 0)
+		loop_watch(loop, &c->path.source, EPOLLIN);
+}
+
+/* Whoever is waiting while there is no descriptor waits on: polling would find him again and
+ * again. */
+static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct door *door = container_of(source, struct door, source);
+	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0) {
+		take_client(door->control, fd, door->guarded);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		loop_forget(loop, source);
+		loop_arm(loop, &door->control->retry, RETRY_MS);
+	}
+}
+
+/* ---- the name ---- */
+
+static int bind_name(int fd)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	for (int n = 1; n <= NAMES_MAX; n++) {
+		char *name = at.sun_path + 1; /* behind the NUL that makes it abstract */
+		int length = n == 1 ? sprintf(name, "tproxy-relay/%d", (int)getpid())
+				    : sprintf(name, "tproxy-relay/%d.%d", (int)getpid(), n);
+
+		length += (int)offsetof(struct sockaddr_un, sun_path) + 1;
+		if (bind(fd, (struct sockaddr *)&at, (socklen_t)length) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			break;
+	}
+	return -1;
+}
+
+int control_listen(struct control *c, struct failure *why)
+{
+	struct loop_source *listener = &c->name.source;
+
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener->fd >= 0 && bind_name(listener->fd) == 0 &&
+	    listen(listener->fd, CONTROL_CLIENTS_MAX) == 0 &&
+	    loop_watch(loop_of(c), listener, EPOLLIN) == 0)
+		return 0;
+	report_fail(why, errno, "bind", "control socket @tproxy-relay/%d", (int)getpid());
+	loop_close(loop_of(c), listener);
+	return -1;
+}
+
+/* ---- the path ---- */
 
 /* Does anybody answer at the path? */
 static bool is_served(const struct sockaddr_un *at)
@@ -344,14 +323,14 @@ static bool is_served(const struct sockaddr_un *at)
 static int bind_path(struct control *c, const char *path, struct stat *st, struct failure *why)
 {
 	struct sockaddr_un draft = { .sun_family = AF_UNIX };
-	int fd = c->listener.fd;
+	int fd = c->path.source.fd;
 
 	if ((size_t)snprintf(draft.sun_path, sizeof(draft.sun_path), "%s.%d", path, getpid()) >=
 	    sizeof(draft.sun_path))
 		return report_fail(why, ENAMETOOLONG, "bind", "--control %s", path);
 	unlink(draft.sun_path);
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&draft, sizeof(draft)) < 0 ||
-	    listen(fd, CLIENTS_MAX) < 0)
+	    listen(fd, CONTROL_CLIENTS_MAX) < 0)
 		return report_fail(why, errno, "bind", "--control %s", path);
 	if (rename(draft.sun_path, path) == 0 && stat(path, st) == 0)
 		return 0;
@@ -400,56 +379,68 @@ static int check_path(struct control *c, const char *path, bool takeover, struct
 	return report_about(why, "--control %s", path);
 }
 
-static int open_listener(struct control *c, const char *path, bool takeover,
-			 const struct privilege_user *user, struct failure *why)
+int control_add_path(struct control *c, const char *path, bool takeover,
+		     const struct privilege_user *user, struct failure *why)
 {
+	struct loop_source *listener = &c->path.source;
 	struct stat st;
 
 	if (check_path(c, path, takeover, why) < 0)
 		return -1;
-	c->listener.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->listener.fd < 0)
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener->fd < 0)
 		return report_fail(why, errno, "socket", "--control %s", path);
 	if (bind_path(c, path, &st, why) < 0 || keep_path(c, user, &st, why) < 0)
 		return -1;
-	if (loop_watch(loop_of(c), &c->listener, EPOLLIN) < 0)
+	if (loop_watch(loop_of(c), listener, EPOLLIN) < 0)
 		return report_fail(why, errno, "epoll_ctl", "--control %s", path);
 	return 0;
 }
 
-struct control *control_new(struct relay *relay, const char *path, bool takeover,
-			    const struct privilege_user *user, struct failure *why)
+/* ---- life ---- */
+
+struct control *control_new(struct relay *relay, struct failure *why)
 {
 	struct control *c = calloc(1, sizeof(*c));
 
 	if (!c) {
-		report_fail(why, errno, "malloc", "--control %s", path);
+		report_fail(why, errno, "malloc", "control socket");
 		return NULL;
 	}
 	c->relay = relay;
+	c->users[0] = c->users[1] = getuid();
 	c->at.sun_family = AF_UNIX;
-	c->listener = (struct loop_source){ .handler = handle_listener, .fd = -1 };
-	for (int i = 0; i < CLIENTS_MAX; i++) {
-		c->clients[i].control = c;
-		c->clients[i].source = (struct loop_source){ .handler = handle_client, .fd = -1 };
-	}
-	if (open_listener(c, path, takeover, user, why) == 0)
-		return c;
-	control_free(c);
-	return NULL;
+	c->retry.alarm = handle_retry;
+	c->name = (struct door){ { .handler = handle_listener, .fd = -1 }, c, true };
+	c->path = (struct door){ { .handler = handle_listener, .fd = -1 }, c, false };
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		c->clients[i] = (struct client){
+			.control = c,
+			.source = { .handler = handle_client, .fd = -1 },
+			.timer = { .alarm = handle_timer },
+			.answer = { .relay = relay, .ready = handle_answer },
+		};
+	return c;
+}
+
+void control_set_user(struct control *c)
+{
+	c->users[1] = geteuid();
 }
 
 void control_free(struct control *c)
 {
 	if (!c)
 		return;
-	for (int i = 0; i < CLIENTS_MAX; i++) {
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		if (c->clients[i].source.fd >= 0)
 			close(c->clients[i].source.fd);
-		free(c->clients[i].answer);
+		answer_clear(&c->clients[i].answer);
 	}
-	if (c->listener.fd >= 0)
-		close(c->listener.fd);
+	if (c->name.source.fd >= 0)
+		close(c->name.source.fd);
+	if (c->path.source.fd >= 0)
+		close(c->path.source.fd);
 	keeper_free(c->keeper);
 	free(c);
 }

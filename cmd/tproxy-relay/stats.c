@@ -90,7 +90,7 @@ static void add_udp(const struct udp_host *host, struct stats *f)
 	}
 }
 
-static void add_worker(struct worker *w, void *context)
+static bool add_worker(struct worker *w, void *context)
 {
 	struct stats *f = context;
 
@@ -105,6 +105,7 @@ static void add_worker(struct worker *w, void *context)
 	}
 	if (w->host.udp)
 		add_udp(w->host.udp, f);
+	return true;
 }
 
 static void finish(struct stats *f)

@@ -559,20 +559,35 @@ static void pass_visit(struct worker *w, struct relay_visit *visit)
 void relay_for_each_worker(struct relay *relay, struct relay_visit *visit)
 {
 	visit->at = 0;
+	visit->pauses = false;
 	pass_visit(&relay->workers[0], visit);
+}
+
+void relay_resume_visit(struct relay *relay, struct relay_visit *visit)
+{
+	visit->pauses = false;
+	pass_visit(&relay->workers[visit->at], visit);
+}
+
+bool relay_visit_is_over(const struct relay *relay, const struct relay_visit *visit)
+{
+	return visit->at == relay->count;
 }
 
 static void take_visit(struct worker *w, struct relay_visit *visit)
 {
 	struct relay *relay = w->relay;
+	unsigned next;
 
-	if (visit->at == relay->count) {
+	if (visit->pauses || relay_visit_is_over(relay, visit)) {
 		visit->done(visit->context);
 		return;
 	}
-	visit->visit(w, visit->context);
-	visit->at++;
-	pass_visit(&relay->workers[visit->at % relay->count], visit);
+	visit->pauses = !visit->visit(w, visit->context);
+	if (!visit->pauses)
+		visit->at++;
+	next = visit->pauses || relay_visit_is_over(relay, visit) ? 0 : visit->at;
+	pass_visit(&relay->workers[next], visit);
 }
 
 static void take_visits(struct worker *w)
@@ -735,8 +750,8 @@ static void end_visits(struct relay *relay)
 			struct relay_visit *t = relay->workers[i].visits;
 
 			relay->workers[i].visits = t->next;
-			while (t->at < relay->count)
-				t->visit(&relay->workers[t->at++], t->context);
+			while (t->at < relay->count && t->visit(&relay->workers[t->at], t->context))
+				t->at++;
 			t->done(t->context);
 		}
 	}

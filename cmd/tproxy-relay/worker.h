@@ -133,12 +133,16 @@ uint64_t relay_count(const struct relay *relay, unsigned which);
  * first, relay_run() does the rest before it returns.
  */
 struct relay_visit {
-	void (*visit)(struct worker *worker, void *context);
+	/* False: done is called now, and relay_resume_visit() goes on with this worker. */
+	bool (*visit)(struct worker *worker, void *context);
 	void (*done)(void *context);
 	void *context;
-	unsigned at;
+	unsigned at; /* whom it visits next */
+	bool pauses; /* on the way to worker 0, to be done for now */
 	struct relay_visit *next;
 };
 void relay_for_each_worker(struct relay *relay, struct relay_visit *visit);
+void relay_resume_visit(struct relay *relay, struct relay_visit *visit);
+bool relay_visit_is_over(const struct relay *relay, const struct relay_visit *visit);
 
 #endif

@@ -21,7 +21,7 @@ complete -c tproxy-relay -l udp-timeout -x -d 'for a UDP flow without an answer;
 complete -c tproxy-relay -l drain-timeout -x -d 'for connections to finish after SIGTERM (30s)'
 complete -c tproxy-relay -l inetd -d 'fd 0 is an accepted client: relay it, and end'
 complete -c tproxy-relay -l takeover -d 'take over endpoints that another relay serves'
-complete -c tproxy-relay -l control -r -F -d 'answer `connections\', `counters\', `drain\' there'
+complete -c tproxy-relay -l control -r -F -d 'can be asked at that path, too'
 complete -c tproxy-relay -l metrics-file -r -F -d 'counters there as OpenMetrics text, replaced every 3 s'
 complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'once the listeners are open become NAME (as root: tproxy, else nobody), with what is still needed'
 complete -c tproxy-relay -l no-sandbox -d 'do without seccomp'
