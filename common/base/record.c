@@ -10,7 +10,6 @@
 #include "base/record.h"
 
 #include "base/plain.h"
-#include "base/record_fields.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,14 +1,72 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * record_fields - the names of fields and the kinds of their values: for those who print and parse
- * records, and nobody else.
+ * record_fields - the fields that records have: their names, and the kinds of their values.
+ *
+ * Names and kinds are for those who print and parse records, and nobody else.
  */
 #ifndef TPROXY_BASE_RECORD_FIELDS_H
 #define TPROXY_BASE_RECORD_FIELDS_H
 
-#include "base/record.h"
 #include <stddef.h>
 #include <stdint.h>
+
+/* In the order in which JSON prints them. Names are in record_fields.c; the order may grow at its end. */
+enum record_field {
+	RECORD_V,	   /* number: schema version, set by the writer */
+	RECORD_TYPE,	   /* text: `connection`, `socket`, `part`, ... */
+	RECORD_TIME,	   /* time: RFC 3339 UTC with microseconds */
+	RECORD_EVENT,	   /* text: `open`, `close`, `refused`, ... */
+	RECORD_ID,	   /* number: of a connection within one process */
+	RECORD_INSTANCE,   /* text: --name of tproxy-setup */
+	RECORD_PROTO,	   /* text: `tcp`, `udp` */
+	RECORD_CLIENT,	   /* endpoint */
+	RECORD_ORIGDST,	   /* endpoint */
+	RECORD_ORIGDST_BY, /* text: `tproxy`, `redirect`, `conntrack`, `proxy-protocol`, `none` */
+	RECORD_LISTENER,   /* endpoint */
+	RECORD_IIF,	   /* text: interface name */
+	RECORD_LOCAL,	   /* endpoint: a socket's own end */
+	RECORD_PEER,	   /* endpoint: a socket's other end */
+	RECORD_MARK,	   /* mark */
+	RECORD_COOKIE,	   /* cookie: SO_COOKIE as 0x%x, a string in JSON (64 bits) */
+	RECORD_UPSTREAM_COOKIE, /* cookie */
+	RECORD_PID,		/* number */
+	RECORD_PROG,		/* text */
+	RECORD_FD,		/* number */
+	RECORD_STATE,		/* text */
+	RECORD_UPSTREAM_LOCAL,	/* endpoint */
+	RECORD_UPSTREAM,	/* endpoint */
+	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no` */
+	RECORD_BYTES_UP,	/* number: client to server */
+	RECORD_BYTES_DOWN,	/* number: server to client */
+	RECORD_PACKETS_UP,	/* number */
+	RECORD_PACKETS_DOWN,	/* number */
+	RECORD_DURATION_MS,	/* milliseconds with three decimals, from the monotonic clock */
+	RECORD_REASON,		/* text: why it ended or was refused; a closed list per program */
+	RECORD_TRANSPARENT,	/* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
+	RECORD_CHECK,	  /* text: what a status part, a doctor's check or a counter is called */
+	RECORD_SEVERITY,  /* text: `ok`, `warn`, `fail` */
+	RECORD_EVIDENCE,  /* prose */
+	RECORD_FIX,	  /* prose */
+	RECORD_STEP,	  /* text */
+	RECORD_COUNT,	  /* number: a counter's value */
+	RECORD_BYTES,	  /* number: bytes of a counter */
+	RECORD_WHY,	  /* prose: why a finding matters */
+	RECORD_UNIQUE_ID, /* text: UNIQUE_ID of a PROXY header */
+	RECORD_UPSTREAM_STATE,	/* text */
+	RECORD_RECV_Q,		/* number: bytes that wait for the program to read them */
+	RECORD_SEND_Q,		/* number: bytes that the peer has not acknowledged */
+	RECORD_UPSTREAM_RECV_Q, /* the same of the upstream leg */
+	RECORD_UPSTREAM_SEND_Q,
+	RECORD_RTT_MS, /* milliseconds with three decimals */
+	RECORD_UPSTREAM_RTT_MS,
+	RECORD_RETRANS, /* number: segments that were sent again */
+	RECORD_UPSTREAM_RETRANS,
+	RECORD_IDLE_MS,	  /* milliseconds with three decimals */
+	RECORD_PAIRED_BY, /* text: `relay`, `guessed` */
+	RECORD_STUCK,	  /* text: which side holds a connection up; a closed list */
+	RECORD_VERSION,	  /* text: of the program that answers */
+	RECORD_FIELDS
+};
 
 enum record_kind {
 	KIND_TEXT,
