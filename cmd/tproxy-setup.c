@@ -6,9 +6,12 @@
 #include "base/options.h"
 #include "base/record_table.h"
 #include "base/report.h"
+#include "intercept/field.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
 #include "intercept/nft_text.h"
+#include "intercept/spec_check.h"
+#include "intercept/spec_text.h"
 #include "net/listening.h"
 #include "net/netns.h"
 #include "tproxy-setup/doctor/doctor.h"
@@ -53,101 +56,19 @@ struct setup {
 
 /* --- options ---------------------------------------------------------------------------------- */
 
-static int set_name(void *field, const char *arg, const struct option_spec *self,
-		    struct failure *why)
-{
-	return intercept_set_name(field, arg, why);
-}
-
-static int set_to(void *field, const char *arg, const struct option_spec *self, struct failure *why)
-{
-	return intercept_set_to(field, arg, why);
-}
-
-static int add_device(void *field, const char *arg, const struct option_spec *self,
-		      struct failure *why)
-{
-	return intercept_add_device(field, arg, why);
-}
-
-static int add_not_mark(void *field, const char *arg, const struct option_spec *self,
-			struct failure *why)
-{
-	return intercept_add_not_mark(field, arg, why);
-}
-
-static int add_user(void *field, const char *arg, const struct option_spec *self,
-		    struct failure *why)
-{
-	return intercept_add_id(field, false, arg, why);
-}
-
-static int add_group(void *field, const char *arg, const struct option_spec *self,
-		     struct failure *why)
-{
-	return intercept_add_id(field, true, arg, why);
-}
-
-static int add_cgroup(void *field, const char *arg, const struct option_spec *self,
-		      struct failure *why)
-{
-	return intercept_add_group(field, arg, why);
-}
-
-#define SPEC_OPTION(name, letter, arg, help, set, member) \
-	OPTION_OF(ON_SPEC, name, letter, arg, help, set, struct setup, spec member)
-
-static const struct option_spec option_table[] = {
-	OPTION_HEADING("What to intercept:"),
-	OPTION("name", 'n', "NAME", "instance; several live side by side (default)", set_name,
-	       struct setup, spec),
-	SPEC_OPTION("to", 'T', "[ADDR:]PORT",
-		    "the listener (a bare PORT: on loopback of each family);\n"
-		    "needed unless --divert-only",
-		    set_to, ),
-	SPEC_OPTION("port", 'p', "LIST", "destination ports, as 80,443,8000-8100 (all)",
-		    option_ports, .port),
+/* The options that make up a specification have their entries in intercept/field.c; ours stand around
+ * them. */
+static const struct option_spec what_else[] = {
 	OPTIONS_TCP_UDP(struct setup, common),
-	SPEC_OPTION("include-own", 0, NULL,
-		    "also what is addressed to this host itself (left alone)", option_flag,
-		    .include_own),
-	SPEC_OPTION("iif", 'i', "IF", "only packets that came in there; repeatable; eth* (all)",
-		    add_device, ),
-	SPEC_OPTION("src", 0, "CIDR,...", "only these clients (all)", option_cidrs, .src),
-	SPEC_OPTION("dst", 0, "CIDR,...", "only these destinations (all)", option_cidrs, .dst),
-	SPEC_OPTION("not-src", 0, "CIDR,...", "not these clients", option_cidrs, .not_src),
-	SPEC_OPTION("not-dst", 0, "CIDR,...", "not these destinations", option_cidrs, .not_dst),
-	SPEC_OPTION("not-port", 0, "LIST", "not these destination ports", option_ports, .not_port),
-	SPEC_OPTION("not-mark", 0, "MARK", "not packets with this mark; repeatable",
-		    add_not_mark, ),
-	SPEC_OPTION("local", 0, NULL, "also connections that this host itself opens", option_flag,
-		    .local),
-	SPEC_OPTION("uid", 0, "USER", "of those, only this user's; repeatable", add_user, .uid),
-	SPEC_OPTION("gid", 0, "GROUP", "of those, only this group's; repeatable", add_group, .gid),
-	SPEC_OPTION("cgroup", 0, "PATH", "of those, only this control group's; repeatable",
-		    add_cgroup, .cgroup),
-	SPEC_OPTION("not-uid", 0, "USER", "not this user's", add_user, .not_uid),
-	SPEC_OPTION("not-gid", 0, "GROUP", "not this group's", add_group, .not_gid),
-	SPEC_OPTION("not-cgroup", 0, "PATH", "not this control group's", add_cgroup, .not_cgroup),
-	SPEC_OPTION("divert-only", 0, NULL,
-		    "only hand established transparent sockets their packets", option_flag,
-		    .divert_only),
 	OPTION_HEADING("How:"),
-	SPEC_OPTION("no-listener", 0, INTERCEPT_NO_LISTENER_WORDS,
-		    "what becomes of it when nobody listens (reject)", option_choice, .no_listener),
-	SPEC_OPTION("midstream", 0, INTERCEPT_MIDSTREAM_WORDS,
-		    "packets that belong to no socket here: flows older than `up`,\n"
-		    "or of a relay that died (reset)",
-		    option_choice, .midstream),
-	SPEC_OPTION("conntrack", 0, INTERCEPT_CONNTRACK_WORDS,
-		    "keep the two legs apart for conntrack (auto)", option_choice, .conntrack),
-	SPEC_OPTION("mark", 0, "VALUE[/MASK]", "mark of intercepted packets (0x1/0xff)",
-		    option_mark, .mark),
-	SPEC_OPTION("upstream-mark", 0, "VALUE[/MASK]",
-		    "mark of the relay's own connections (0x2/0xff)", option_mark, .upstream_mark),
-	SPEC_OPTION("table", 0, "N", "routing table (100)", option_number, .table),
-	SPEC_OPTION("pref", 0, "N", "preference of the routing rule (100)", option_number, .pref),
-	SPEC_OPTION("ct-zone", 0, "N", "the conntrack zone (7)", option_number, .ct_zone),
+	OPTION_END,
+};
+
+static const struct option_spec the_rest[] = {
+	OPTION_OF(ON_SPEC, "midstream", 0, INTERCEPT_MIDSTREAM_WORDS,
+		  "packets that belong to no socket here: flows older than `up`,\n"
+		  "or of a relay that died (reset)",
+		  option_choice, struct setup, spec.midstream),
 	OPTION("netns", 0, "NAME|PID", "act in that network namespace (this one)", option_text,
 	       struct setup, netns),
 	OPTION_HEADING("Per command:"),
@@ -166,6 +87,43 @@ static const struct option_spec option_table[] = {
 	OPTIONS_COMMON(struct setup, common),
 	OPTION_END,
 };
+
+/* --help in this order. */
+static struct option_spec option_table[OPTIONS_MAX] = { OPTION_HEADING("What to intercept:") };
+
+static void add_rows(const struct option_spec *rows)
+{
+	size_t used = 0;
+
+	while (option_table[used].name)
+		used++;
+	while (rows->name)
+		option_table[used++] = *rows++;
+}
+
+static void add_fields(bool how)
+{
+	for (size_t i = 0; i < field_count; i++) {
+		const struct field *f = &field_table[i];
+		const struct option_spec row[] = {
+			{ f->name, f->letter, f->arg, f->help, f->kind->set,
+			  offsetof(struct setup, spec) + f->offset,
+			  f->traits & FIELD_IDENTITY ? 0 : ON_SPEC },
+			OPTION_END,
+		};
+
+		if (f->kind->set && !!(f->traits & FIELD_HOW) == how)
+			add_rows(row);
+	}
+}
+
+static void make_option_table(void)
+{
+	add_fields(false);
+	add_rows(what_else);
+	add_fields(true);
+	add_rows(the_rest);
+}
 
 static const struct option_command commands[] = {
 	[UP] = { "up", "install; the same name again: replace; unchanged: nothing" },
@@ -449,7 +407,7 @@ static void put_rules(struct status *s, const struct nft_state *rules)
 static void put_conntrack(struct status *s, struct instance *kernel, const struct intercept *spec)
 {
 	enum intercept_conntrack need;
-	const char *unfit = intercept_zone_unfit(spec);
+	const char *unfit = spec_check_zone_unfit(spec);
 	char evidence[128], text[240];
 	bool wanted;
 
@@ -517,7 +475,7 @@ static void find_mend(struct status *s, const struct setup *setup, const struct 
 		    view->rules.part[i].verdict != PART_PRESENT)
 			spec = NULL;
 	if (spec)
-		intercept_options(spec, options, sizeof(options));
+		spec_text_options(spec, options, sizeof(options));
 	snprintf(s->mend, sizeof(s->mend), "tproxy-setup up %s",
 		 spec ? options : "with the options it was installed with");
 }
@@ -528,7 +486,7 @@ static void put_difference(struct status *s, const struct intercept *asked,
 {
 	char text[1024];
 
-	if (intercept_diff(installed, asked, text, sizeof(text)))
+	if (spec_text_diff(installed, asked, text, sizeof(text)))
 		put_part(s, "spec", "changed", text);
 }
 
@@ -825,8 +783,7 @@ static int check(struct setup *setup, const struct options_rest *rest)
 	setup->has_spec = takes_spec;
 	setup->spec.tcp = options_wants_tcp(&setup->common);
 	setup->spec.udp = options_wants_udp(&setup->common);
-	if (takes_spec &&
-	    intercept_validate(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))
+	if (takes_spec && spec_check(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))
 		return options_misuse(&program, "%s", why.detail);
 	return OPTIONS_GO_ON;
 }
@@ -860,6 +817,7 @@ int main(int argc, char **argv)
 
 	report_init("tproxy-setup");
 	intercept_init(&setup.spec);
+	make_option_table();
 	result = options_parse(&program, argc, argv, &setup, &rest);
 	if (result == OPTIONS_GO_ON)
 		result = check(&setup, &rest);

@@ -365,7 +365,9 @@ drift() {
 	assert_success
 	run setup_on status -o check,state,evidence --to 3130 --port 80
 	assert_equal "$status" 1
-	assert_line --regexp '^spec +changed +-to4=127.0.0.1:3129 .*\+to4=127.0.0.1:3130'
+	assert_line --regexp '^spec +changed +to 3130 \(was 3129\)$'
+	run setup_on status -o check,state,evidence --to 3129 --port 443,8443 --src 192.0.2.0/24 --iif lan0
+	assert_line --regexp '^spec +changed +family IPv4 \(was IPv4 and IPv6\), to 127.0.0.1:3129 \(was 3129\), iif lan0 \(was all\), port 443,8443 \(was 80\), src 192.0.2.0/24 \(was all\)'
 }
 
 @test "status of what is not installed: missing, exit 1" {

@@ -27,6 +27,7 @@ unit_test() {
 @test "shell: words that stay words, commands whole or not at all" { unit_test shell; }
 @test "match: CIDR[:PORTS]" { unit_test match; }
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
+@test "field: each entry is typed, written, read back, compared, and changes the rules that it names" { unit_test field; }
 
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }

@@ -2,6 +2,8 @@
 #include "tproxy-setup/install.h"
 
 #include "intercept/nft_text.h"
+#include "intercept/spec_check.h"
+#include "intercept/spec_text.h"
 #include "tproxy-setup/neighbours.h"
 #include <errno.h>
 #include <stdio.h>
@@ -38,7 +40,7 @@ static int decide_zone(struct instance *kernel, struct intercept *spec, char not
 		       struct failure *why)
 {
 	enum intercept_conntrack need;
-	const char *unfit = intercept_zone_unfit(spec);
+	const char *unfit = spec_check_zone_unfit(spec);
 
 	if (nft_conntrack_need(kernel->rules, &need, NULL, why))
 		return -1;
@@ -80,7 +82,7 @@ static bool is_same_spec(const struct instance_view *view, const struct intercep
 	char texts[2][INTERCEPT_TEXT_MAX];
 
 	return view->rules.readable &&
-	       !strcmp(intercept_text(&view->rules.spec, texts[0]), intercept_text(spec, texts[1]));
+	       !strcmp(spec_text(&view->rules.spec, texts[0]), spec_text(spec, texts[1]));
 }
 
 /* As asked, intact, and for good: `up` has nothing to do. */

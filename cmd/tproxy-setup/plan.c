@@ -3,6 +3,7 @@
 
 #include "base/shell.h"
 #include "intercept/nft_text.h"
+#include "intercept/spec_text.h"
 #include "net/route.h"
 #include <errno.h>
 #include <jansson.h>
@@ -384,7 +385,7 @@ int plan_systemd(const struct intercept *spec, const char *program, char **comma
 {
 	char options[8192];
 
-	if (!*intercept_options(spec, options, sizeof(options)))
+	if (!*spec_text_options(spec, options, sizeof(options)))
 		return report_refuse(why, "plan --format systemd: a list is too long for a command "
 					  "line; use `nft` and `ip`");
 	fprintf(out,
@@ -420,7 +421,7 @@ static json_t *spec_json(const struct intercept *spec)
 	char text[INTERCEPT_TEXT_MAX], *rest = text, *token;
 	json_t *object = json_object();
 
-	intercept_text(spec, text);
+	spec_text(spec, text);
 	while ((token = strsep(&rest, " "))) {
 		char *value = strchr(token, '=');
 		json_t *list;

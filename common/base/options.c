@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 128 /* bits in options_rest.given */
 #define HELP_COLUMN 30
 
 int option_flag(void *field, const char *arg, const struct option_spec *self, struct failure *why)

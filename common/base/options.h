@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Rows that a table may have. */
+#define OPTIONS_MAX 128
+
 struct option_spec;
 
 /*
@@ -75,8 +78,9 @@ struct options_rest {
 	int command;	 /* index into commands, -1 when the program has none */
 	char **operands; /* before `--` */
 	int count;
-	char **wrapped;	   /* after `--`, NULL-terminated; NULL when there was no `--` */
-	uint64_t given[2]; /* options seen, by index in the table; see options_given() */
+	char **wrapped; /* after `--`, NULL-terminated; NULL when there was no `--` */
+	uint64_t given[OPTIONS_MAX /
+		       64]; /* options seen, by index in the table; see options_given() */
 };
 
 /* Options that all programs share. ipv4/ipv6 and tcp/udp are as typed; options_wants_*() apply the

@@ -2,13 +2,9 @@
 /*
  * intercept - what is to be intercepted, as plain data.
  *
- * Everything a user can ask of tproxy-setup is one struct intercept. It knows its defaults, what
- * contradicts itself, its one canonical text, and how it stands to another one. It knows nothing of
- * netlink and nftables: route and nft turn it into kernel state.
- *
- * The canonical text is kept in the kernel, in our own nft table, and read back by later versions of
- * this program. Long lists are in named sets there; the text holds their length and a digest, so that
- * two specifications are equal exactly when their texts are.
+ * Everything a user can ask of tproxy-setup is one struct intercept. It knows its defaults and how what
+ * was typed gets into it. It knows nothing of netlink and nftables: route and nft turn it into kernel
+ * state.
  */
 #ifndef TPROXY_INTERCEPT_INTERCEPT_H
 #define TPROXY_INTERCEPT_INTERCEPT_H
@@ -26,6 +22,9 @@
 #define INTERCEPT_IDS_MAX     16
 #define INTERCEPT_GROUPS_MAX  4
 #define INTERCEPT_PATH_MAX    200
+
+/* Highest preference of the routing rule: the one that all traffic meets next is RT_TABLE_MAIN's, 32766. */
+#define INTERCEPT_PREF_MAX 32765
 
 /* Longest canonical text and its end: all scalars, devices and marks at their longest. */
 #define INTERCEPT_TEXT_MAX 4096
@@ -83,7 +82,7 @@ struct intercept {
 	struct endpoint to4, to6; /* not set: this family is not intercepted (or divert_only) */
 	struct port_list port, not_port;		 /* an empty port: all */
 	struct cidr_list src, dst, not_src, not_dst;	 /* empty src, dst: all */
-	struct intercept_digest digest[INTERCEPT_LISTS]; /* of what intercept_parse() read */
+	struct intercept_digest digest[INTERCEPT_LISTS]; /* of what spec_text_parse() read */
 	bool alternate[INTERCEPT_LISTS]; /* the list's set has its second name in the kernel */
 	char device[INTERCEPT_DEVICES_MAX][IFNAMSIZ]; /* `eth0`, `eth*` */
 	unsigned devices;			      /* 0: all */
@@ -129,47 +128,15 @@ int intercept_add_not_mark(struct intercept *spec, const char *text, struct fail
 int intercept_add_id(struct intercept_ids *ids, bool group, const char *text, struct failure *why);
 int intercept_add_group(struct intercept_groups *groups, const char *text, struct failure *why);
 
+/* One that was stored, by its path below /sys/fs/cgroup; it need not exist. */
+int intercept_add_group_path(struct intercept_groups *groups, const char *path,
+			     struct failure *why);
+
 /* How deep below its hierarchy's root a stored group is: what is below it is in it. */
 unsigned intercept_group_level(const char *path);
 
 /* The number by which the kernel's rules know it; 0 if it is not there. */
 uint64_t intercept_group_number(const char *path);
-
-/*
- * Bring it into its canonical form (lists sorted and merged, families narrowed to those that the
- * addresses leave) and find what contradicts itself. ipv4_only/ipv6_only: the options -4 and -6 as
- * typed. Returns 0, or -1 with *why naming the options; then it is the user's mistake.
- */
-int intercept_validate(struct intercept *spec, bool ipv4_only, bool ipv6_only, struct failure *why);
-
-/*
- * Which option keeps conntrack zones from being chosen rightly: the legs' zones are chosen before
- * connection tracking (priority raw), where it is not known yet whether a mark excludes the packet
- * (other programs set marks at priority mangle) and whether anybody listens. NULL: none.
- */
-const char *intercept_zone_unfit(const struct intercept *spec);
-
-/* The canonical text, always ended. Returns buf. */
-const char *intercept_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX]);
-
-/*
- * The options that make up this specification, without those that are as by default: what to type
- * after `tproxy-setup up`, quoted for sh. The lists must be there; "" if not all fits. Returns buf.
- */
-const char *intercept_options(const struct intercept *spec, char *buf, size_t size);
-
-/* Longest command that mends something, and its end. */
-#define INTERCEPT_COMMAND_MAX 512
-
-/* `tproxy-setup up` with the options that make up the specification; empty if they are too long. Returns buf. */
-const char *intercept_up_command(const struct intercept *spec, char buf[INTERCEPT_COMMAND_MAX]);
-
-/*
- * Read a canonical text, of this version or an older one. Lists stay empty; spec->digest tells what
- * they should hold. Returns 0, or -1 with *why (a text of a newer version says so). *spec is to be
- * freed in any case. Takes any bytes: the text comes from the kernel, where others may write too.
- */
-int intercept_parse(const char *text, struct intercept *spec, struct failure *why);
 
 /* Count and hash of a list as it is; equality of two digests. */
 struct intercept_digest intercept_digest_of(const struct intercept *spec,
@@ -179,13 +146,6 @@ bool intercept_digest_equal(const struct intercept_digest *a, const struct inter
 /* How a list reads for a person, shortened with `...` to fit. Returns buf. */
 const char *intercept_list_text(const struct intercept *spec, enum intercept_list_id id, char *buf,
 				size_t size);
-
-/*
- * Write the words in which b differs from a, `port=80 (was 443) ...`, into buf, always ended.
- * Returns how many there are.
- */
-unsigned intercept_diff(const struct intercept *a, const struct intercept *b, char *buf,
-			size_t size);
 
 /* Does the specification have that family? */
 bool intercept_wants(const struct intercept *spec, sa_family_t family);

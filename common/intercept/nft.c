@@ -3,6 +3,7 @@
 
 #include "intercept/nft_scan.h"
 #include "intercept/nft_text.h"
+#include "intercept/spec_text.h"
 #include "net/netlink.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -558,7 +559,7 @@ static int read_back(struct nft *rules, const char *name, struct reading *r, str
 		return -1;
 	r->state->present = r->state->handle;
 	if (r->state->present)
-		r->state->readable = !intercept_parse(r->spec, &r->state->spec, NULL);
+		r->state->readable = !spec_text_parse(r->spec, &r->state->spec, NULL);
 	read_alternates(r);
 	add_groups(r, &r->state->spec.cgroup);
 	add_groups(r, &r->state->spec.not_cgroup);
@@ -624,7 +625,7 @@ int nft_checksum(struct nft *rules, const struct intercept *spec, struct failure
 		return report_fail(why, ENOMEM, "calloc", "sealing rules");
 	r->state = &state;
 	err = read_back(rules, spec->name, r, why);
-	if (!err && (!state.readable || strcmp(r->spec, intercept_text(spec, asked))))
+	if (!err && (!state.readable || strcmp(r->spec, spec_text(spec, asked))))
 		err = report_refuse(why, "what was installed does not read back as it was written; "
 					 "is another program changing the rules?");
 	if (!err) {

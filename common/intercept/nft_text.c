@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "intercept/nft_text.h"
 
+#include "intercept/spec_check.h"
+#include "intercept/spec_text.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -750,7 +752,7 @@ static void put_udp_zone(FILE *out, const struct intercept *spec)
 }
 
 /* The first packets of connections that will be taken. What is in `take` and cannot be told before
- * connection tracking is no reason to be here: see intercept_zone_unfit(). */
+ * connection tracking is no reason to be here: see spec_check_zone_unfit(). */
 static void put_zone_new(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain zone-new {\n", out);
@@ -835,7 +837,7 @@ static void put_contents(FILE *out, const struct intercept *spec)
 	put_counters(out, spec);
 	put_sets(out, spec);
 	fputs("\tchain " NFT_TEXT_SPEC " {\n", out);
-	put_notes(out, intercept_text(spec, text));
+	put_notes(out, spec_text(spec, text));
 	fputs("\t}\n", out);
 	put_divert(out, spec);
 	put_other(out, spec);

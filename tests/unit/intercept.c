@@ -3,6 +3,8 @@
 #include "base/marks.h"
 #include "check.h"
 #include "intercept/predicate.h"
+#include "intercept/spec_check.h"
+#include "intercept/spec_text.h"
 
 /* A validated specification from words as on the command line; only what the checks need. */
 static struct intercept spec_of(const char *port, const char *not_port, const char *dst,
@@ -21,7 +23,7 @@ static struct intercept spec_of(const char *port, const char *not_port, const ch
 	CHECK(!not_dst || (endpoint_parse_cidr(not_dst, &cidr, &why) == 0 &&
 			   endpoint_cidr_add(&spec.not_dst, &cidr, &why) == 0));
 	CHECK(!device || intercept_add_device(&spec, device, &why) == 0);
-	CHECK(intercept_validate(&spec, false, false, &why) == 0);
+	CHECK(spec_check(&spec, false, false, &why) == 0);
 	return spec;
 }
 
@@ -95,8 +97,8 @@ static void check_canonical(void)
 
 	spec.udp = spec.local = true;
 	CHECK(intercept_add_id(&spec.uid, false, "1000", &why) == 0);
-	intercept_text(&spec, once);
-	CHECK(intercept_parse(once, &back, &why) == 0);
+	spec_text(&spec, once);
+	CHECK(spec_text_parse(once, &back, &why) == 0);
 	CHECK(back.udp && back.tcp && back.local && back.uid.count == 1 && back.uid.at[0] == 1000);
 	CHECK(back.devices == 1 && !strcmp(back.device[0], "wg*") && back.ipv4 && !back.ipv6);
 	/* Lists come back as digests: equal to what they are made of, and to nothing else. */
@@ -106,11 +108,11 @@ static void check_canonical(void)
 		CHECK(intercept_digest_equal(&digest, &back.digest[id]));
 	}
 	CHECK(endpoint_parse_ports("8080", &spec.port, &why) == 0);
-	CHECK(strcmp(once, intercept_text(&spec, again)) != 0);
+	CHECK(strcmp(once, spec_text(&spec, again)) != 0);
 	more = spec;
 	more.table = 101;
-	CHECK(intercept_diff(&spec, &more, diff, sizeof(diff)) == 2);
-	CHECK_TEXT(diff, "-table=100 +table=101");
+	CHECK(spec_text_diff(&spec, &more, diff, sizeof(diff)) == 1);
+	CHECK_TEXT(diff, "table 101 (was 100)");
 	intercept_free(&spec);
 	intercept_free(&back);
 }
@@ -135,7 +137,7 @@ static void check_refused(void)
 		struct intercept spec;
 		struct failure why = { 0 };
 
-		CHECK(intercept_parse(wrong[i], &spec, &why) == -1);
+		CHECK(spec_text_parse(wrong[i], &spec, &why) == -1);
 		CHECK(why.detail[0]);
 		intercept_free(&spec);
 	}

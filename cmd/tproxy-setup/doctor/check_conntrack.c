@@ -3,6 +3,8 @@
 
 #include "firewall/packet_path.h"
 #include "intercept/predicate.h"
+#include "intercept/spec_check.h"
+#include "intercept/spec_text.h"
 #include "net/conntrack.h"
 #include <stdio.h>
 #include <string.h>
@@ -12,12 +14,12 @@
 static void report_mode(struct doctor_context *x, bool translated, const char *evidence)
 {
 	struct intercept changed = *x->spec;
-	const char *unfit = intercept_zone_unfit(x->spec);
+	const char *unfit = spec_check_zone_unfit(x->spec);
 	char fix[CONTEXT_FIX_MAX] = "";
 
 	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : CONNTRACK_ZONE;
 	if (!unfit)
-		intercept_up_command(&changed, fix);
+		spec_text_up_command(&changed, fix);
 	context_report(x, translated ? DOCTOR_FAIL : DOCTOR_WARN,
 		       translated
 			       ? "both legs of a relayed connection are one entry for connection "
@@ -83,7 +85,7 @@ static void judge_invalid(const struct packet_path_step *at, void *context)
 		"with the client's address and port kept, both legs are one connection for "
 		"connection tracking; sequence numbers of the two do not agree, and transfers "
 		"stall when INVALID packets are dropped",
-		intercept_up_command(&changed, fix),
+		spec_text_up_command(&changed, fix),
 		"%s drops INVALID packets, and the two legs are not kept "
 		"apart by conntrack zones",
 		firewall_describe(x->firewall, at->step.chain, at->step.rule, place,
@@ -170,7 +172,7 @@ static void report_older(struct doctor_context *x, const struct older *older)
 		       pass ? "with --midstream pass they go on past the proxy until they end"
 			    : "their next packet is met with a reset, so that nothing bypasses the "
 			      "proxy; --midstream pass leaves them alone",
-		       intercept_up_command(&changed, fix),
+		       spec_text_up_command(&changed, fix),
 		       "%u established connections are forwarded that should be intercepted, as "
 		       "%s -> %s",
 		       older->count, endpoint_format(&older->client, client),

@@ -5,6 +5,7 @@
 #include "firewall/packet_path.h"
 #include "firewall/remedy.h"
 #include "firewall/xtables.h"
+#include "intercept/spec_text.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +47,7 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 	context_report(x, severity_of(step),
 		       "our rules take packets with that mark for ones that they have seen, or "
 		       "for a relay's own, and let them pass by the proxy",
-		       intercept_up_command(&changed, fix),
+		       spec_text_up_command(&changed, fix),
 		       "%s sets mark 0x%x before our rules run; %s "
 		       "is our %s",
 		       place_of(x, step, place), step->mark,

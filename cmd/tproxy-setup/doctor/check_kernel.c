@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/shell.h"
+#include "intercept/spec_text.h"
 #include "net/sysctl.h"
 #include <errno.h>
 #include <stdio.h>
@@ -108,7 +109,7 @@ void check_kernel_loopback(struct doctor_context *x)
 
 		shell_add(&c, "ip link set lo up");
 		if (x->installed)
-			shell_add(&c, " && %s", intercept_up_command(x->spec, up));
+			shell_add(&c, " && %s", spec_text_up_command(x->spec, up));
 		if (x->installed && !*up)
 			shell_give_up(&c);
 		context_report(x, DOCTOR_FAIL,
@@ -141,7 +142,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
 		fix[0] = '\0';
-		if (*intercept_up_command(&changed, up))
+		if (*spec_text_up_command(&changed, up))
 			snprintf(fix, sizeof(fix),
 				 "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s", up);
 		context_report(x, DOCTOR_FAIL,
@@ -169,7 +170,7 @@ static void report_port(struct doctor_context *x, const struct link *port,
 	context_report(x, DOCTOR_FAIL,
 		       "what comes in by a port is a frame of the bridge; the packets for this "
 		       "host come in by the bridge itself, and no rule for the port matches",
-		       intercept_up_command(&changed, fix), "--iif %s is a port of bridge %s",
+		       spec_text_up_command(&changed, fix), "--iif %s is a port of bridge %s",
 		       port->name, bridge->name);
 }
 

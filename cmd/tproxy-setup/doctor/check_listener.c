@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/shell.h"
+#include "intercept/spec_text.h"
 #include "net/listening.h"
 #include <netinet/in.h>
 #include <stdio.h>
@@ -54,7 +55,7 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 	context_report(x, gravity(x),
 		       "the rules deliver to another address, and the kernel looks for the "
 		       "listener there alone",
-		       intercept_up_command(&changed, fix), "%s listens at %s, not at %s", l->owner,
+		       spec_text_up_command(&changed, fix), "%s listens at %s, not at %s", l->owner,
 		       endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
 }
 
@@ -86,7 +87,7 @@ static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *
 	if_indextoname(l->socket.interface, device);
 	changed.devices = 1;
 	snprintf(changed.device[0], IFNAMSIZ, "%s", device);
-	context_report(x, gravity(x), meanwhile(x->spec), intercept_up_command(&changed, fix),
+	context_report(x, gravity(x), meanwhile(x->spec), spec_text_up_command(&changed, fix),
 		       "%s listens at %s, but only for packets from %s (SO_BINDTODEVICE), and "
 		       "not for those from %s",
 		       l->owner, endpoint_format(to, text), device, flow->device->name);

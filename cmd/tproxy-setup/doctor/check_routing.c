@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/marks.h"
+#include "intercept/spec_text.h"
 #include "tproxy-setup/networkd.h"
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -57,7 +58,7 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	context_report(scan->x, DOCTOR_FAIL,
 		       "one mark cannot say two things: packets of one of the two go the "
 		       "other's way",
-		       intercept_up_command(&changed, fix),
+		       spec_text_up_command(&changed, fix),
 		       "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
 		       ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
 		       rule->table, quantity_format_mark(&spec->mark, ours));
@@ -78,7 +79,7 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 		context_report(x, DOCTOR_FAIL,
 			       "the table must hold our route alone; what is there is never "
 			       "touched",
-			       intercept_up_command(&changed, fix), "routing table %u: %s",
+			       spec_text_up_command(&changed, fix), "routing table %u: %s",
 			       x->spec->table, conflict);
 	}
 	if (x->installed && !(state.rule && state.route))
@@ -86,7 +87,7 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 			       "intercepted packets are not delivered to this host; another "
 			       "program removed it (systemd-networkd removes foreign rules, an "
 			       "interface that goes down takes its routes along)",
-			       intercept_up_command(x->spec, fix),
+			       spec_text_up_command(x->spec, fix),
 			       "our %s%s%s is missing in `%s %s`", state.rule ? "" : "rule",
 			       state.rule || state.route ? "" : " and ", state.route ? "" : "route",
 			       ip_of(family), state.rule ? "route show table all" : "rule");
@@ -183,7 +184,7 @@ static void report_earlier_rule(struct doctor_context *x, const struct route_que
 	context_report(x, DOCTOR_FAIL,
 		       "that rule is asked before ours, and intercepted packets are routed on "
 		       "instead of being delivered",
-		       intercept_up_command(&changed, fix),
+		       spec_text_up_command(&changed, fix),
 		       "%s: table %u, by the rule with preference %u, which is not ours", asked,
 		       answer->table, c->pref);
 }
@@ -204,7 +205,7 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 		context_report(x, DOCTOR_FAIL,
 			       "the packet is routed on where it should be "
 			       "delivered to the listener",
-			       intercept_up_command(x->spec, fix),
+			       spec_text_up_command(x->spec, fix),
 			       "%s: type %d, table %u instead of `local` in table %u", asked,
 			       answer->type, answer->table, x->spec->table);
 }

@@ -14,6 +14,7 @@
 #include "firewall/firewall.h"
 #include "firewall/packet_path.h"
 #include "intercept/instance.h"
+#include "intercept/spec_text.h"
 #include "net/link.h"
 #include "net/sockdiag.h"
 #include "net/sockowner.h"
@@ -76,7 +77,7 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Longest command that mends something, and its end. */
-#define CONTEXT_FIX_MAX INTERCEPT_COMMAND_MAX
+#define CONTEXT_FIX_MAX SPEC_TEXT_COMMAND_MAX
 
 /* The address that this host uses towards that one; false when it has no way there. */
 bool context_source_to(const struct endpoint *destination, struct endpoint *out);
