@@ -65,10 +65,6 @@ static const struct option_spec what_else[] = {
 };
 
 static const struct option_spec the_rest[] = {
-	OPTION_OF(ON_SPEC, "midstream", 0, INTERCEPT_MIDSTREAM_WORDS,
-		  "packets that belong to no socket here: flows older than `up`,\n"
-		  "or of a relay that died (reset)",
-		  option_choice, struct setup, spec.midstream),
 	OPTION("netns", 0, "NAME|PID", "act in that network namespace (this one)", option_text,
 	       struct setup, netns),
 	OPTION_HEADING("Per command:"),

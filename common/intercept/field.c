@@ -567,6 +567,10 @@ const struct field field_table[] = {
 	FIELD("no-listener", 0, INTERCEPT_NO_LISTENER_WORDS,
 	      "what becomes of it when nobody listens (reject)", choice, no_listener,
 	      FIELD_NEW | FIELD_HOW, CHANGES_DELIVER),
+	FIELD("midstream", 0, INTERCEPT_MIDSTREAM_WORDS,
+	      "packets that belong to no socket here: flows older than `up`,\n"
+	      "or of a relay that died (reset)",
+	      choice, midstream, FIELD_NEW | FIELD_HOW, CHANGES_SETS | CHANGES_TAKE),
 	FIELD("conntrack", 0, INTERCEPT_CONNTRACK_WORDS,
 	      "keep the two legs apart for conntrack (auto)", choice, conntrack, FIELD_HOW, 0),
 	FIELD("zone", 0, INTERCEPT_CONNTRACK_WORDS, NULL, decision, zone, 0,

@@ -123,8 +123,6 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 		idle = "udp";
 	if (!idle && spec->confirm_ms)
 		idle = "confirm-within";
-	if (!idle && spec->midstream != MIDSTREAM_RESET)
-		idle = "midstream";
 	if (!idle && asks_for_zone(spec))
 		idle = "conntrack";
 	if (!spec->divert_only || !idle)

@@ -49,7 +49,6 @@ const char *spec_text(const struct intercept *spec, char buf[INTERCEPT_TEXT_MAX]
 		for (unsigned n = 0; f->kind->write(spec, f, n, value, sizeof(value)); n++)
 			put(&text, " %s=%s", f->name, value);
 	}
-	put(&text, " midstream=%s", spec->midstream == MIDSTREAM_PASS ? "pass" : "reset");
 	return buf;
 }
 
@@ -66,16 +65,6 @@ static int check_version(const char *value, struct failure *why)
 	return 0;
 }
 
-static int read_midstream(struct intercept *spec, const char *value, struct failure *why)
-{
-	bool pass = !strcmp(value, "pass");
-
-	if (!pass && strcmp(value, "reset") != 0)
-		return report_refuse(why, "%s is none of " INTERCEPT_MIDSTREAM_WORDS, value);
-	spec->midstream = pass ? MIDSTREAM_PASS : MIDSTREAM_RESET;
-	return 0;
-}
-
 static int read_word(struct intercept *spec, const char *key, const char *value,
 		     struct failure *why)
 {
@@ -83,8 +72,6 @@ static int read_word(struct intercept *spec, const char *key, const char *value,
 
 	if (!strcmp(key, "v"))
 		return check_version(value, why);
-	if (!strcmp(key, "midstream"))
-		return read_midstream(spec, value, why);
 	if (!f || f->traits & FIELD_UNSTORED)
 		return report_refuse(why, "`%s` is not known to this version of tproxy-setup", key);
 	return f->kind->read(spec, f, value, why);
@@ -150,8 +137,6 @@ const char *spec_text_options(const struct intercept *spec, char *buf, size_t si
 		else if (f->kind->set && !field_equal(f, spec, &usual))
 			add_field(&c, spec, f);
 	}
-	if (spec->midstream != MIDSTREAM_RESET)
-		add_option(&c, "midstream", "pass");
 	intercept_free(&usual);
 	return buf;
 }
@@ -200,9 +185,5 @@ unsigned spec_text_diff(const struct intercept *was, const struct intercept *now
 		put(&out, "%s%s %s (was %s)", count++ ? ", " : "", f->name, show(f, now, after),
 		    show(f, was, before));
 	}
-	if (was->midstream != now->midstream)
-		put(&out, "%smidstream %s (was %s)", count++ ? ", " : "",
-		    now->midstream == MIDSTREAM_PASS ? "pass" : "reset",
-		    was->midstream == MIDSTREAM_PASS ? "pass" : "reset");
 	return count;
 }

@@ -30,6 +30,7 @@ static const struct sample {
 	{ "not-gid", "1000", "not-gid 1000 (was none)" },
 	{ "not-cgroup", NULL, NULL },
 	{ "no-listener", "drop", "no-listener drop (was reject)" },
+	{ "midstream", "pass", "midstream pass (was reset)" },
 	{ "conntrack", "zone", "conntrack zone (was auto)" },
 	{ "mark", "0x3/0xff", "mark 0x3/0xff (was 0x1/0xff)" },
 	{ "upstream-mark", "0x4/0xff", "upstream-mark 0x4/0xff (was 0x2/0xff)" },
@@ -257,7 +258,7 @@ static void check_older(void)
 
 	CHECK(spec_text_parse(older, &spec, &why) == 0);
 	type(&same, field_find("name"), "web");
-	same.midstream = MIDSTREAM_PASS;
+	type(&same, field_find("midstream"), "pass");
 	type(&same, field_find("conntrack"), "zone");
 	type(&same, field_find("iif"), "eth*");
 	type(&same, field_find("not-mark"), "0x30/0xf0");
