@@ -9,6 +9,7 @@
 #include "process/privilege.h"
 #include "process/sandbox.h"
 #include "tproxy-relay/arguments.h"
+#include "tproxy-relay/ask.h"
 #include "tproxy-relay/config.h"
 #include "tproxy-relay/control.h"
 #include "tproxy-relay/inetd.h"
@@ -254,6 +255,31 @@ static bool is_inetd(char **argv)
 	return false;
 }
 
+/* Be a relay. */
+static int run(struct config *config, const struct options_rest *rest)
+{
+	struct relay_listeners listeners = { .udp.protocol = IPPROTO_UDP };
+	struct inetd_client client;
+	struct failure why;
+	int inherited = 0, status = arguments_check(config);
+
+	if (status == OPTIONS_GO_ON)
+		status = arguments_read_endpoints(&listeners, config, rest);
+	if (status == OPTIONS_GO_ON && !rest->count)
+		status = inherit(config, &client, &inherited);
+	if (status == OPTIONS_GO_ON)
+		status = check_output(config);
+	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
+		status = report_failure(&why, STATUS_REFUSED);
+	if (status == OPTIONS_GO_ON) {
+		privilege_choose_user(&config->user, &config->stays_root);
+		status = serve(config, &listeners, inherited, config->inetd ? &client : NULL);
+	}
+	listeners_close(&listeners.tcp);
+	listeners_close(&listeners.udp);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	struct config config = {
@@ -266,33 +292,17 @@ int main(int argc, char **argv)
 		.threads = 1,
 		.udp = { .unanswered_timeout = 30 * 1000, .established_timeout = 2 * 60 * 1000 },
 		.send_proxy = -1,
+		.ask = -1,
 	};
 	struct options_rest rest;
-	struct relay_listeners listeners = { .udp.protocol = IPPROTO_UDP };
-	struct inetd_client client;
-	struct failure why;
-	int status, inherited = 0;
+	int status;
 
 	report_init(arguments_program.name);
 	if (is_inetd(argv) && inetd_is_client(STDERR_FILENO))
 		report_to(-1);
 	status = options_parse(&arguments_program, argc, argv, &config, &rest);
 	if (status == OPTIONS_GO_ON)
-		status = arguments_check(&config);
-	if (status == OPTIONS_GO_ON)
-		status = arguments_read_endpoints(&listeners, &config, &rest);
-	if (status == OPTIONS_GO_ON && !rest.count)
-		status = inherit(&config, &client, &inherited);
-	if (status == OPTIONS_GO_ON)
-		status = check_output(&config);
-	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)
-		status = report_failure(&why, STATUS_REFUSED);
-	if (status == OPTIONS_GO_ON) {
-		privilege_choose_user(&config.user, &config.stays_root);
-		status = serve(&config, &listeners, inherited, config.inetd ? &client : NULL);
-	}
-	listeners_close(&listeners.tcp);
-	listeners_close(&listeners.udp);
+		status = config.ask < 0 ? run(&config, &rest) : ask_run(&config, &rest);
 	match_list_free(&config.allow);
 	match_list_free(&config.deny);
 	endpoint_cidr_free(&config.accept_proxy);

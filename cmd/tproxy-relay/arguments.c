@@ -146,6 +146,11 @@ static const struct option_spec options[] = {
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "can be asked at that path, too", option_text, struct config,
 	       control),
+	OPTION("ask", 0, "connections|counters|drain",
+	       "ask the relay that runs here, or the one with the\nPID given, print its answer, "
+	       "and "
+	       "end",
+	       option_choice, struct config, ask),
 	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
 	       option_text, struct config, metrics),
 	OPTION("user", 0, "NAME[:GROUP]",
@@ -155,6 +160,7 @@ static const struct option_spec options[] = {
 	OPTION("no-sandbox", 0, NULL, "do without seccomp", option_flag, struct config, no_sandbox),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
 	       struct config, log),
+	OPTION("no-header", 'H', NULL, "no header line", option_flag, struct config, no_header),
 	OPTION("columns", 'o', "COL,...", "these columns; +COL,... adds to the usual ones",
 	       option_text, struct config, columns),
 	OPTIONS_TCP_UDP(struct config, common),
@@ -175,7 +181,8 @@ const struct options_program arguments_program = {
 		   "own\naddress as source.",
 	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
 		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS\n"
-		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0",
+		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0\n"
+		 "tproxy-relay --ask connections|counters|drain [PID]",
 	.default_command = -1,
 	.options = options,
 	.conflicts = conflicts,

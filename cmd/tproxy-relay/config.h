@@ -37,7 +37,8 @@ struct config {
 	struct cidr_list accept_proxy;
 	int send_proxy; /* index among 1|2, or -1 */
 	bool takeover, inetd;
-	bool no_sandbox;
+	bool no_sandbox, no_header;
+	int ask; /* index among connections|counters|drain, or -1 */
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
 	struct failure stays_root; /* why, if it says anything */

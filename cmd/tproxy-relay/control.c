@@ -25,6 +25,7 @@
 
 #define COMMAND_MAX  128
 #define NAMES_MAX    9
+#define BACKLOG	     16
 #define RETRY_MS     1000  /* until accepting is tried again, where descriptors are short */
 #define OVERFLOW_UID 65534 /* whom the kernel calls so may be anybody (user_namespaces(7)) */
 
@@ -294,8 +295,7 @@ int control_listen(struct control *c, struct failure *why)
 
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener->fd >= 0 && bind_name(listener->fd) == 0 &&
-	    listen(listener->fd, CONTROL_CLIENTS_MAX) == 0 &&
-	    loop_watch(loop_of(c), listener, EPOLLIN) == 0)
+	    listen(listener->fd, BACKLOG) == 0 && loop_watch(loop_of(c), listener, EPOLLIN) == 0)
 		return 0;
 	report_fail(why, errno, "bind", "control socket @tproxy-relay/%d", (int)getpid());
 	loop_close(loop_of(c), listener);
@@ -330,7 +330,7 @@ static int bind_path(struct control *c, const char *path, struct stat *st, struc
 		return report_fail(why, ENAMETOOLONG, "bind", "--control %s", path);
 	unlink(draft.sun_path);
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&draft, sizeof(draft)) < 0 ||
-	    listen(fd, CONTROL_CLIENTS_MAX) < 0)
+	    listen(fd, BACKLOG) < 0)
 		return report_fail(why, errno, "bind", "--control %s", path);
 	if (rename(draft.sun_path, path) == 0 && stat(path, st) == 0)
 		return 0;

@@ -44,7 +44,7 @@
 #include <stdbool.h>
 
 #define CONTROL_IDLE_MS	    10000
-#define CONTROL_CLIENTS_MAX 16
+#define CONTROL_CLIENTS_MAX 64
 
 struct control;
 struct failure;
