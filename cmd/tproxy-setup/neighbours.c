@@ -173,7 +173,7 @@ static int check_marks(struct instance *kernel, const struct intercept *spec,
 		       const struct intercept *other, const struct neighbours *n,
 		       struct failure *why)
 {
-	char mark[QUANTITY_MARK_MAX], upstream[QUANTITY_MARK_MAX];
+	char marks[4][QUANTITY_MARK_MAX];
 	bool shared = same_mark(&spec->mark, &other->mark) && spec->table == other->table &&
 		      spec->pref == other->pref;
 
@@ -182,10 +182,14 @@ static int check_marks(struct instance *kernel, const struct intercept *spec,
 	    !marks_clash(&spec->upstream_mark, &other->mark))
 		return 0;
 	report_refuse(why,
-		      "--mark %s, --upstream-mark %s: instance `%s` uses the same bits with "
-		      "other numbers",
-		      quantity_format_mark(&spec->mark, mark),
-		      quantity_format_mark(&spec->upstream_mark, upstream), other->name);
+		      "--mark %s --upstream-mark %s --table %u --pref %u: instance `%s` uses the "
+		      "same bits with other numbers: --mark %s --upstream-mark %s --table %u "
+		      "--pref %u",
+		      quantity_format_mark(&spec->mark, marks[0]),
+		      quantity_format_mark(&spec->upstream_mark, marks[1]), spec->table, spec->pref,
+		      other->name, quantity_format_mark(&other->mark, marks[2]),
+		      quantity_format_mark(&other->upstream_mark, marks[3]), other->table,
+		      other->pref);
 	return propose_marks(kernel, spec, other, n, why);
 }
 
