@@ -108,26 +108,39 @@ static int open_listeners(struct listeners *listeners, const struct config *conf
 	return -1;
 }
 
-/*
- * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
- * kernel's setting that decides what becomes of its queue.
- */
-static void take_over(const struct listeners *wanted, const struct config *config,
-		      struct listeners *found)
+static void tell_joined(const struct listeners *wanted, const struct failure *why)
 {
-	struct transparent_listen_options how = listen_options(config, false);
-	struct failure why;
 	char text[1024];
 
-	if (takeover_find(wanted, arguments_program.name, &how, found, &why) == 0)
-		return;
-	report_text(&why, text, sizeof(text));
-	if (takeover_migrates())
+	report_text(why, text, sizeof(text));
+	if (wanted->protocol == IPPROTO_UDP)
+		report_warning(
+			"%s: joined instead: flows that the other relay has may change over in "
+			"the middle",
+			text);
+	else if (takeover_migrates())
 		report_verbose(1, "%s: joined instead", text);
 	else
 		report_warning("%s: joined instead: connections that it has not accepted when it "
 			       "ends are reset, unless net.ipv4.tcp_migrate_req=1",
 			       text);
+}
+
+/*
+ * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
+ * kernel's setting that decides what becomes of its queue.
+ */
+static int take_over(const struct listeners *wanted, const struct config *config,
+		     struct listeners *found, struct failure *why)
+{
+	struct transparent_listen_options how = listen_options(config, false);
+
+	found->protocol = wanted->protocol;
+	if (takeover_check(wanted, &how, why) < 0)
+		return -1;
+	if (takeover_find(wanted, arguments_program.name, &how, found, why) < 0)
+		tell_joined(wanted, why);
+	return 0;
 }
 
 static struct listeners *own_listeners(struct relay *relay, unsigned i, int protocol)
@@ -137,17 +150,19 @@ static struct listeners *own_listeners(struct relay *relay, unsigned i, int prot
 	return protocol == IPPROTO_UDP ? &w->udp_listeners : &w->listeners;
 }
 
-/* Every thread gets listeners of its own, but for those taken over where there are too few. */
+/* Every thread gets listeners of its own, but for those taken over where there are too few. The datagrams of
+ * a flow must come to one thread: of those for UDP some threads then have none. */
 static int open_shares(struct relay *relay, const struct listeners *wanted,
 		       const struct listeners *found, const struct config *config,
 		       struct failure *why)
 {
+	bool *shared = wanted->protocol == IPPROTO_UDP ? NULL : &relay->shared_listeners;
+
 	for (unsigned i = 0; i < relay->count; i++) {
 		struct listeners *own = own_listeners(relay, i, wanted->protocol);
 
 		own->protocol = wanted->protocol;
-		if (takeover_share(own, wanted, found, i, relay->count, &relay->shared_listeners,
-				   why) < 0 ||
+		if (takeover_share(own, wanted, found, i, relay->count, shared, why) < 0 ||
 		    open_listeners(own, config, i == 0, why) < 0)
 			return -1;
 		if (i == 0)
@@ -157,18 +172,16 @@ static int open_shares(struct relay *relay, const struct listeners *wanted,
 	return 0;
 }
 
-static int open_tcp(struct relay *relay, const struct listeners *wanted,
-		    const struct config *config, struct failure *why)
+static int open_protocol(struct relay *relay, const struct listeners *wanted,
+			 const struct config *config, struct failure *why)
 {
-	struct transparent_listen_options how = listen_options(config, false);
 	struct listeners found = { 0 };
-	int result;
+	int result = 0;
 
-	if (config->takeover && takeover_check(wanted, &how, why) < 0)
-		return -1;
 	if (config->takeover)
-		take_over(wanted, config, &found);
-	result = open_shares(relay, wanted, &found, config, why);
+		result = take_over(wanted, config, &found, why);
+	if (result == 0)
+		result = open_shares(relay, wanted, &found, config, why);
 	listeners_close(&found);
 	return result;
 }
@@ -176,11 +189,9 @@ static int open_tcp(struct relay *relay, const struct listeners *wanted,
 static int open_for_all(struct relay *relay, const struct relay_listeners *wanted,
 			const struct config *config, struct failure *why)
 {
-	const struct listeners none = { 0 };
-
-	if (wanted->tcp.count && open_tcp(relay, &wanted->tcp, config, why) < 0)
+	if (wanted->tcp.count && open_protocol(relay, &wanted->tcp, config, why) < 0)
 		return -1;
-	return wanted->udp.count ? open_shares(relay, &wanted->udp, &none, config, why) : 0;
+	return wanted->udp.count ? open_protocol(relay, &wanted->udp, config, why) : 0;
 }
 
 /* None that is passed on may slip by: -4 and -6 choose for all. */

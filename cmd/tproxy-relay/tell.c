@@ -70,17 +70,34 @@ static void notify(const char *format, ...)
 		report_failure(&why, STATUS_DONE);
 }
 
-/* A service manager that waits for the old relay's end is to watch the new one. */
-void tell_ready(const struct relay *relay)
+/* Any of its listeners; -1: it has none. */
+static int any_listener(const struct relay *relay)
 {
-	const struct listeners *l = &relay->workers[0].listeners;
-	bool took_over = l->count && takeover_successor(l->at[0].fd) == getpid();
+	const struct worker *w = &relay->workers[0];
+
+	if (w->listeners.count)
+		return w->listeners.at[0].fd;
+	return w->udp_listeners.count ? w->udp_listeners.at[0].fd : -1;
+}
+
+static void tell_listeners(const struct listeners *l, const char *protocol)
+{
 	char text[ENDPOINT_TEXT_MAX];
 
 	for (size_t i = 0; i < l->count; i++)
 		if (i == 0 || !endpoint_equal(&l->at[i].at, &l->at[i - 1].at))
-			report_verbose(1, "listening on %s", endpoint_format(&l->at[i].at, text));
-	if (took_over)
+			report_verbose(1, "listening on %s%s", endpoint_format(&l->at[i].at, text),
+				       protocol);
+}
+
+/* A service manager that waits for the old relay's end is to watch the new one. */
+void tell_ready(const struct relay *relay)
+{
+	int fd = any_listener(relay);
+
+	tell_listeners(&relay->workers[0].listeners, "");
+	tell_listeners(&relay->workers[0].udp_listeners, " (UDP)");
+	if (fd >= 0 && takeover_successor(fd) == getpid())
 		notify("MAINPID=%d\nREADY=1", (int)getpid());
 	else
 		notify("READY=1");
@@ -89,8 +106,8 @@ void tell_ready(const struct relay *relay)
 /* Where another relay goes on the service does not stop. */
 void tell_stopping(const struct relay *relay)
 {
-	const struct listeners *l = &relay->workers[0].listeners;
-	pid_t successor = l->count ? takeover_successor(l->at[0].fd) : 0;
+	int fd = any_listener(relay);
+	pid_t successor = fd >= 0 ? takeover_successor(fd) : 0;
 
 	if (successor && successor != getpid())
 		report_verbose(1, "taken over by pid %d", (int)successor);

@@ -37,12 +37,14 @@
 #define PROMOTED_READ 32
 #define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
 #define SMALL	      1200	/* bytes: every way takes that as one packet (RFC 8200, 5) */
+#define READS_OUT     64	/* and of one that ends */
 #define ENDS_MAX      256	/* flows that end of old age in one turn */
 #define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, where that may be had */
 
 static_assert(sizeof(struct udp_flow) <= 232, "an idle flow is small");
 static_assert(REASON_COUNT <= 64, "struct udp_flow has six bits for a reason");
 
+static void hand_back(struct udp_host *host, struct udp_flow *f);
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
 
@@ -134,6 +136,10 @@ static void drop_extra(struct udp_host *host, struct udp_flow *f)
 
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason)
 {
+	if (f->closed)
+		return;
+	if (host->draining)
+		hand_back(host, f);
 	if (f->closed)
 		return;
 	datagram_queue_flush(host->queue); /* it may have datagrams there */
@@ -308,6 +314,13 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }
 
+void udp_flow_promote_all(struct udp_host *host)
+{
+	for (struct udp_flow *f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		if (!f->closed && !f->promoted && !f->unfit)
+			promote(host, f);
+}
+
 static void count_burst(struct udp_host *host, struct udp_flow *f, const struct datagram *d)
 {
 	uint32_t now = loop_tick(host->loop);
@@ -462,7 +475,7 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
 		/* Of a direct flow the listener has the port, and needs no privilege. */
-		out.raw = !f->direct;
+		out.raw = udp_raw_has(host->raw, peer_of(f)->family);
 		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, peer_of(f)->family,
 						  UDP_AS_SERVER, fit_of(host, f, d))
 				 : host->listener(host, f->listener);
@@ -586,6 +599,41 @@ static bool is_of_segments(int error)
 }
 
 /* Of a flow's own sockets epoll tells that there are errors. A full buffer is none that would be told. */
+/* Carry everything that a socket holds, before another relay carries what comes next. */
+static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+{
+	for (int n = 0; n < READS_OUT && !f->closed; n++)
+		if (read_side(host, f, end, PROMOTED_READ) < PROMOTED_READ)
+			break;
+	udp_flow_flush(host);
+}
+
+/* The kernel gives that side nothing more; what it has given is carried. The side is emptied before as well,
+ * so that next to nothing comes in between. */
+static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+{
+	read_out(host, f, end);
+	if (f->closed || datagram_disconnect(f->side[end].fd) < 0)
+		return;
+	read_out(host, f, end);
+}
+
+/*
+ * Its next datagrams are another relay's, or go the way that they would without one. An end that is an address of this host is
+ * not let go: unconnected, it would take what is the other relay's.
+ */
+static void hand_back(struct udp_host *host, struct udp_flow *f)
+{
+	if (f->promoted && !f->direct)
+		let_go(host, f, FLOW_CLIENT);
+	if (f->closed)
+		return;
+	f->promoted = f->promoted &&
+		      f->direct; /* the rest of the answers leaves without that socket */
+	if (f->side[FLOW_UPSTREAM].fd >= 0)
+		let_go(host, f, FLOW_UPSTREAM);
+}
+
 bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 {
 	struct udp_host *host = context;
@@ -820,8 +868,9 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginnin
 	}
 	if (enter(host, f, b, to) < 0)
 		return unmake(host, f);
-	/* Without raw sockets it can be answered by a socket of its own only. */
-	if (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family))
+	/* Without raw sockets it can be answered by a socket of its own only, and soon there will be
+	 * no listener. */
+	if (host->draining || (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family)))
 		promote(host, f);
 	*reason = REASON_NONE;
 	host->ops->opened(host, f);

@@ -114,7 +114,8 @@ struct udp_host {
 	struct datagram_queue *queue;
 	const struct udp_icmp_sockets *icmp;
 	struct udp_icmp_allowance icmp_allowance;
-	bool alone; /* nobody else takes datagrams from the same endpoint */
+	bool draining; /* flows end in order to be carried on by another relay, or by none */
+	bool alone;    /* nobody else takes datagrams from the same endpoint */
 	/* Make room for a descriptor. False when nothing can be given up. */
 	bool (*spare)(struct udp_host *host);
 	/* Carry what that listener has got until now. */
@@ -157,7 +158,11 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 /* Send what was queued, and empty the batch's slots. */
 void udp_flow_flush(struct udp_host *host);
 
-/* End it. */
+/* Give every flow sockets of its own that may have them, so that it needs the listener no more. */
+void udp_flow_promote_all(struct udp_host *host);
+
+/* End it; while the host is draining, so that no datagram is lost or overtaken by one that another relay
+ * gets. */
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason);
 
 /* End what has been silent for too long. To be called every now and then. */

@@ -20,7 +20,11 @@ struct udp_worker {
 	const struct cidr_list *accept_proxy;
 	_Atomic uint64_t *ids;
 	struct recent *refused;
-	struct loop_timer timer; /* while there are flows */
+	struct loop_timer
+		timer; /* while there are flows, or listeners that another process reads */
+	struct loop_timer release; /* of the listeners, when draining */
+	bool *claimed;		   /* by listener: it is ours to read */
+	bool released;
 };
 
 static struct udp_worker *of_host(struct udp_host *host)
@@ -35,7 +39,7 @@ struct udp_host *udp_worker_host(struct udp_worker *u)
 
 bool udp_worker_is_busy(const struct udp_worker *u)
 {
-	return u->host.flows.used != 0;
+	return u->host.flows.used != 0 || !u->released;
 }
 
 /* ---- refused ---- */
@@ -242,10 +246,27 @@ static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
 	} while (got == (int)room && done < most);
 }
 
+/* Of a listener that was taken over the other relay reads until it lets go. */
+static bool claim(struct udp_worker *u, unsigned at)
+{
+	struct loop_source *s = &u->sources[at];
+
+	if (u->claimed[at] || s->fd < 0)
+		return u->claimed[at];
+	if (datagram_claim(s->fd) < 0 && (errno == EAGAIN || errno == EACCES))
+		return false;
+	u->claimed[at] = true;
+	/* From edges, which tell of each datagram, to whatever waits. */
+	loop_watch(u->host.loop, s, EPOLLIN);
+	return true;
+}
+
 static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct udp_worker *u = of_host(((struct flow_ops *)loop_context(loop))->udp);
 
+	if (!claim(u, (unsigned)(source - u->sources)))
+		return;
 	read_listener(u, (unsigned)(source - u->sources), READS_MAX * DATAGRAM_SLOTS);
 }
 
@@ -266,7 +287,7 @@ static void drain_listener(struct udp_host *host, unsigned at)
 {
 	struct udp_worker *u = of_host(host);
 
-	if (u->sources[at].fd >= 0)
+	if (u->sources[at].fd >= 0 && u->claimed[at])
 		read_listener(u, at, DRAINED_MAX);
 }
 
@@ -286,9 +307,30 @@ static void handle_tick(struct loop *loop, struct loop_timer *timer)
 {
 	struct udp_worker *u = container_of(timer, struct udp_worker, timer);
 
+	bool all = true;
+
+	for (unsigned i = 0; i < u->listeners->count; i++)
+		all = claim(u, i) && all;
 	udp_flow_expire(&u->host);
-	if (u->host.table.count)
+	if (u->host.table.count || (!all && !u->host.draining))
 		loop_arm(loop, timer, LOOP_TICK_MS);
+}
+
+/* Nothing is on its way to a listener any more that should have come to a flow. */
+static void handle_release(struct loop *loop, struct loop_timer *timer)
+{
+	struct udp_worker *u = container_of(timer, struct udp_worker, release);
+
+	for (size_t i = 0; i < u->listeners->count; i++) {
+		drain_listener(&u->host, (unsigned)i);
+		/* Before another relay carries what comes next. */
+		udp_flow_flush(&u->host);
+		loop_forget(loop, &u->sources[i]);
+		loop_close(loop, &u->sources[i]); /* and so it is another's to read */
+		u->listeners->at[i].fd = -1;
+	}
+	u->released = true;
+	u->host.ops->released(&u->host);
 }
 
 static void set_host(struct udp_worker *u, const struct udp_worker_options *options)
@@ -298,6 +340,7 @@ static void set_host(struct udp_worker *u, const struct udp_worker_options *opti
 	u->ids = options->ids;
 	u->accept_proxy = options->accept_proxy;
 	u->timer.alarm = handle_tick;
+	u->release.alarm = handle_release;
 	u->host.loop = options->loop;
 	u->host.ops = options->ops;
 	u->host.owner = options->owner;
@@ -352,6 +395,7 @@ void udp_worker_free(struct udp_worker *u)
 	datagram_queue_free(u->host.queue);
 	recent_free(u->refused);
 	free(u->sources);
+	free(u->claimed);
 	free(u);
 }
 
@@ -360,35 +404,48 @@ int udp_worker_start(struct udp_worker *u, struct failure *why)
 	const struct listeners *l = u->listeners;
 
 	u->sources = calloc(l->count, sizeof(*u->sources));
-	if (!u->sources)
+	u->claimed = calloc(l->count, sizeof(*u->claimed));
+	if (!u->sources || !u->claimed)
 		return report_fail(why, errno, "malloc", "UDP listeners");
 	for (size_t i = 0; i < l->count; i++) {
 		u->sources[i] = (struct loop_source){ .handler = handle_listener,
 						      .fd = l->at[i].fd };
-		if (loop_watch(u->host.loop, &u->sources[i], EPOLLIN) < 0)
+		if (loop_watch(u->host.loop, &u->sources[i], EPOLLIN | EPOLLET) < 0)
 			return report_fail(why, errno, "epoll_ctl", "UDP listeners");
+		if (!claim(u, (unsigned)i) && !u->timer.prev)
+			loop_arm(u->host.loop, &u->timer, LOOP_TICK_MS);
 	}
 	return 0;
 }
 
+static void shorten(uint64_t *ms)
+{
+	*ms = *ms < SILENT_MS ? *ms : SILENT_MS;
+}
+
+/*
+ * What the listeners hold, and what is on its way to them, is still carried: flows get sockets of their
+ * own first, and the listeners are let go a moment later.
+ */
 void udp_worker_drain(struct udp_worker *u)
 {
-	struct listeners *l = u->listeners;
-
-	for (size_t i = 0; i < l->count; i++) {
-		drain_listener(&u->host, (unsigned)i);
-		loop_forget(u->host.loop, &u->sources[i]);
-		loop_close(u->host.loop, &u->sources[i]);
-		l->at[i].fd = -1;
-	}
-	if (u->settings.unanswered_timeout > SILENT_MS)
-		u->settings.unanswered_timeout = SILENT_MS;
-	if (u->settings.established_timeout > SILENT_MS)
-		u->settings.established_timeout = SILENT_MS;
+	u->host.draining = true;
+	shorten(&u->settings.unanswered_timeout);
+	shorten(&u->settings.established_timeout);
+	udp_flow_promote_all(&u->host);
+	if (u->host.table.count)
+		loop_arm(u->host.loop, &u->release, LOOP_TICK_MS);
+	else
+		handle_release(u->host.loop, &u->release);
 }
 
 void udp_worker_reset(struct udp_worker *u, bool (*may_end)(void *owner))
 {
+	/* First: what a listener still holds begins flows. */
+	if (!u->released) {
+		loop_disarm(u->host.loop, &u->release);
+		handle_release(u->host.loop, &u->release);
+	}
 	for (struct udp_flow *f = slab_next(&u->host.flows, NULL); f && may_end(u->host.owner);
 	     f = slab_next(&u->host.flows, f))
 		udp_flow_finish(&u->host, f, REASON_DRAINED);

@@ -466,6 +466,20 @@ static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 	return false;
 }
 
+int datagram_claim(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_SETLK, &lock);
+}
+
+int datagram_disconnect(int fd)
+{
+	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+
+	return connect(fd, &nobody, sizeof(nobody));
+}
+
 void datagram_set_buffers(int fd, int bytes)
 {
 	if (set(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0)

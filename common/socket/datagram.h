@@ -61,6 +61,17 @@ int datagram_adopt(int fd, const struct transparent_listen_options *options, str
 int datagram_open_pair(const struct endpoint *own, const struct endpoint *other, unsigned details,
 		       struct failure *why);
 
+/*
+ * Become the one process that reads from this socket, of those that have a duplicate of it. Returns 0, or
+ * -1 with errno; EAGAIN: another one reads. It is so until the process ends or closes any of its own
+ * duplicates. (A POSIX record lock on the socket's inode: fcntl(2) has them for files of every kind.)
+ */
+int datagram_claim(int fd);
+
+/* Let the socket go: it keeps its own end and what it has received, but is given nothing more by TPROXY,
+ * which looks for connected sockets. Returns 0, or -1 with errno. */
+int datagram_disconnect(int fd);
+
 /* Have room for so many bytes in both queues, or for as many as the system allows: beyond net.core.rmem_max
  * and wmem_max only with CAP_NET_ADMIN. */
 void datagram_set_buffers(int fd, int bytes);

@@ -228,10 +228,11 @@ int takeover_share(struct listeners *own, const struct listeners *wanted,
 
 		if (!there && listeners_append(own, &w->at, -1, w->optional, why) < 0)
 			return -1;
-		if (there && there < count)
+		bool share = shared && there && there < count;
+
+		if (share)
 			*shared = true;
-		for (unsigned n = there < count && there ? index % there : index; n < there;
-		     n += count)
+		for (unsigned n = share ? index % there : index; n < there; n += count)
 			if (share_one(own, nth(found, &w->at, n), why) < 0)
 				return -1;
 	}

@@ -44,7 +44,7 @@ int takeover_find(const struct listeners *wanted, const char *program,
 
 /*
  * Worker `index` of `count` gets its share of those found: own sockets where there are enough for all,
- * else one that others have too (*shared becomes true); and where none was found, the endpoint, not
+ * else one that others have too (*shared becomes true) or, where shared is NULL, none; and where none was found, the endpoint, not
  * open yet. Duplicates again: *found stays the caller's. Returns 0, or -1 with *why.
  */
 int takeover_share(struct listeners *own, const struct listeners *wanted,

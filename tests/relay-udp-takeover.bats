@@ -1,0 +1,111 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-relay -u: flows outlive the relay: --takeover, and SIGTERM.
+#
+#   client 192.0.2.2 --- proxy: UDP port 5300 to tproxy-relay 3129, one after the other --- server
+
+bats_require_minimum_version 1.5.0
+load lib/udp
+
+setup() {
+	lab_up
+	dgram server server serve 5300
+	intercept_udp 5300
+}
+
+teardown() { lab_down; }
+
+# next_relay NUMBER OPTION...: it takes over from the one before, which then ends.
+next_relay() {
+	local n=$1
+	shift
+	bg "relay$n" proxy tproxy-relay -u "$RELAY_PORT" --takeover -v "$@"
+	wait_line "relay$n.err" "listening on .::1.:$RELAY_PORT .UDP"
+	signal "relay$((n - 1))" TERM
+}
+
+# ten_takeovers [OPTION...]: of a stream of datagrams in each family; none may be lost or overtaken.
+ten_takeovers() {
+	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" "$@"
+	wait_listen proxy "$RELAY_PORT" udp
+	bg stream4 client "$DGRAM" stream $V4 5300 3 200 "$OUT/stop"
+	bg stream6 client "$DGRAM" stream $V6 5300 3 200 "$OUT/stop"
+	for n in 1 2 3 4 5 6 7 8 9 10; do
+		next_relay $n "$@"
+		# One that never ends itself is at its end now, and its flows with another relay.
+		[[ $* != *drain-timeout\ 0* ]] || { run wait_exit "relay$((n - 1))" 20; assert_success; }
+	done
+	touch "$OUT/stop"
+	run wait_exit stream4 40
+	show stream4
+	assert_success
+	run wait_exit stream6 40
+	show stream6
+	assert_success
+	assert_line_in stream4.out '^[0-9]+ answers$'
+}
+
+@test "UDP takeover: ten, with streams of datagrams that stay with the relay that has them" {
+	ten_takeovers --log off --drain-timeout 5m
+	# Each is still there as long as its flows are.
+	for n in 0 1 2 3 4 5 6 7 8 9; do
+		run -0 wait_exit "relay$n" 40
+	done
+	stop relay10
+}
+
+@test "UDP takeover: ten, with streams that change over each time" {
+	ten_takeovers --log off --drain-timeout 0
+	stop relay10
+}
+
+@test "UDP takeover: ten, with two threads each" {
+	ten_takeovers --log off --drain-timeout 0 --threads 2
+	stop relay10
+}
+
+@test "UDP takeover: new flows wait for the new relay until the old one lets go, and none for long" {
+	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" --log events -o event,client
+	wait_listen proxy "$RELAY_PORT" udp
+	bg relay1 proxy tproxy-relay -u "$RELAY_PORT" --takeover -v --log events -o event,client
+	wait_line relay1.err "listening on .::1.:$RELAY_PORT .UDP"
+	# As long as the old one is not told to end, it serves.
+	run -0 ask_from client 41000 $V4 5300 3
+	run -0 ask_from client 41001 $V4 5300 3
+	assert_line_in relay0.out '^open 192.0.2.2:41000$'
+	assert_line_in relay0.out '^open 192.0.2.2:41001$'
+	refute_line_in relay1.out open
+	signal relay0 KILL
+	wait_exit relay0 || :
+	run -0 ask_from client 41002 $V4 5300 3
+	run -0 ask_from client 41000 $V6 5300 20
+	assert_line_in relay1.out '^open 192.0.2.2:41002$'
+	stop relay1
+}
+
+@test "UDP takeover: SIGTERM without a successor: answers that are due still come, and silent flows end it" {
+	stop server || :
+	dgram server server serve-slowly 5300 1500
+	udp_relay -o event,client,packets_up,packets_down,reason
+	bg late client "$DGRAM" ask 41000 $V4 5300 1
+	wait_line relay.out '^open 192.0.2.2:41000'
+	signal relay TERM
+	run -0 wait_exit late
+	run -0 wait_exit relay 10
+	assert_line_in relay.out '^close 192.0.2.2:41000 1 1 done$'
+}
+
+@test "UDP takeover: SIGTERM ends a relay without flows at once, a second one any" {
+	udp_relay --log off
+	signal relay TERM
+	run -0 wait_exit relay 2
+	udp_relay -o event,client,reason
+	bg stream client "$DGRAM" stream $V4 5300 1 100 "$OUT/stop"
+	wait_line relay.out '^open'
+	signal relay TERM
+	wait_until 10 eval '! listens proxy "$RELAY_PORT" udp'
+	signal relay TERM
+	run -0 wait_exit relay 2
+	wait_line relay.out '^close 192.0.2.2:43000 drained$'
+}
