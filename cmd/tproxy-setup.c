@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "base/record_table.h"
 #include "base/report.h"
+#include "firewall/ct_use.h"
 #include "intercept/field.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
@@ -402,19 +403,19 @@ static void put_rules(struct status *s, const struct nft_state *rules)
 /* --conntrack auto was decided at `up`; another program's rules may have changed since. */
 static void put_conntrack(struct status *s, struct instance *kernel, const struct intercept *spec)
 {
-	enum intercept_conntrack need;
+	enum ct_use use;
 	const char *unfit = spec_check_zone_unfit(spec);
-	char evidence[128], text[240];
+	char evidence[CT_USE_EVIDENCE_MAX], text[240];
 	bool wanted;
 
 	if (spec->divert_only || spec->conntrack != CONNTRACK_AUTO ||
-	    nft_conntrack_need(kernel->rules, &need, evidence, NULL))
+	    ct_use_find(&use, evidence, NULL))
 		return;
-	wanted = need != CONNTRACK_OFF && !unfit;
+	wanted = use != CT_USE_NONE && !unfit;
 	snprintf(text, sizeof(text), "auto: %s%s%s%s",
 		 evidence[0] ? "connection tracking in " : "no connection tracking in use",
-		 evidence, need != CONNTRACK_OFF && unfit ? "; off because of " : "",
-		 need != CONNTRACK_OFF && unfit ? unfit : "");
+		 evidence, use != CT_USE_NONE && unfit ? "; off because of " : "",
+		 use != CT_USE_NONE && unfit ? unfit : "");
 	put_part(s, "conntrack", wanted == (spec->zone != CONNTRACK_OFF) ? "present" : "changed",
 		 text);
 }

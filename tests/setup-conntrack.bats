@@ -76,6 +76,86 @@ decided() {
 	refute_output --regexp '\bct (zone|state|direction)'
 }
 
+# auto_is MODE WHY [ADDRESS]: what --conntrack auto comes to beside the rules that are there, and whether the
+# kernel tracks what is forwarded to that address.
+auto_is() {
+	local tracked family=ipv4
+	[[ ${3-} != *:* ]] || family=ipv6
+	on proxy conntrack -F 2>/dev/null
+	on client curl -sS --max-time 5 "http://${3-198.51.100.2}/who" >/dev/null
+	[[ $(on proxy conntrack -L -f "$family" 2>/dev/null) ]] && tracked=zone || tracked=off
+	assert_equal "$tracked" "$1" "the kernel: $2"
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	assert_equal "$(decided)" "zone=$1" "$2"
+	on proxy tproxy-setup down
+}
+
+@test "auto asks what rules there are: words, names and tables without rules are none" {
+	local rule
+	for rule in 'type nat hook postrouting priority srcnat' 'iifname "ct" accept' 'ip dscp cs1 accept' \
+		'counter comment "ct state masquerade"' 'notrack'; do
+		on proxy nft "add table ip x"
+		if [[ $rule == type* ]]; then
+			on proxy nft "add chain ip x c { $rule; }"
+		else
+			on proxy nft "add chain ip x c; add rule ip x c $rule"
+		fi
+		auto_is off "$rule"
+		on proxy nft delete table ip x
+	done
+	for rule in 'ct mark 1 accept' 'ct state vmap { invalid : drop }' 'tcp dport 1 synproxy mss 1460' 'tcp dport 99 dnat to 192.0.2.9' \
+		'ip saddr 10.0.0.0/8 masquerade'; do
+		on proxy nft 'add table ip x; add chain ip x c { type nat hook prerouting priority dstnat; }; add chain ip x s { type filter hook input priority 0; }; add chain ip x p { type nat hook postrouting priority srcnat; }'
+		case $rule in
+		*synproxy*) on proxy nft "add rule ip x s $rule" ;;
+		*masquerade*) on proxy nft "add rule ip x p $rule" ;;
+		*) on proxy nft "add rule ip x c $rule" ;;
+		esac
+		auto_is zone "$rule"
+		on proxy nft delete table ip x
+	done
+}
+
+legacy_rules() {
+	local ip to
+	for ip in iptables-$1 ip6tables-$1; do
+		[[ $ip == iptables* ]] && to=198.51.100.2 || to='[2001:db8:2::2]'
+		on proxy "$ip" -t nat -L -n >"$OUT/nothing"
+		on proxy "$ip" -A INPUT -p tcp --dport 22 -j ACCEPT
+		on proxy "$ip" -A FORWARD -m mark --mark 7 -j DROP
+		on proxy "$ip" -t nat -A POSTROUTING -o lo -j ACCEPT
+		on proxy "$ip" -N ct
+		on proxy "$ip" -A INPUT -j ct
+		auto_is off "$ip: no rule tracks" $to
+		for rule in 'INPUT -m conntrack --ctstate NEW -j ACCEPT' 'FORWARD -p tcp -m state --state RELATED -j ACCEPT' \
+			'INPUT -p tcp --syn -m connlimit --connlimit-above 9 -j DROP'; do
+			# shellcheck disable=SC2086 # words of a rule
+			on proxy "$ip" -A $rule
+			auto_is zone "$ip -A $rule" $to
+			# shellcheck disable=SC2086
+			on proxy "$ip" -D $rule
+		done
+		for rule in 'nat -A POSTROUTING -o eth9 -j MASQUERADE' 'nat -A PREROUTING -p tcp --dport 99 -j REDIRECT' \
+			'mangle -A PREROUTING -j CONNMARK --restore-mark'; do
+			# shellcheck disable=SC2086
+			on proxy "$ip" -t $rule
+			auto_is zone "$ip -t $rule" $to
+			# shellcheck disable=SC2086
+			on proxy "$ip" -t ${rule/-A/-D}
+		done
+		auto_is off "$ip: none does any more" $to
+	done
+}
+
+@test "the same for what iptables-nft made" {
+	legacy_rules nft
+}
+
+@test "the same for iptables-legacy, whose tables nft does not see" {
+	root_only "the list of iptables-legacy's tables is for the initial user namespace's root"
+	legacy_rules legacy
+}
+
 @test "auto is zone beside a firewall that drops invalid packets: none is, all arrives" {
 	add_firewall
 	on proxy tproxy-setup up -q --to 3129 --port 80

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/install.h"
 
+#include "firewall/ct_use.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
@@ -39,18 +40,18 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[256],
 		       struct failure *why)
 {
-	enum intercept_conntrack need;
+	enum ct_use use;
 	const char *unfit = spec_check_zone_unfit(spec);
 
-	if (nft_conntrack_need(kernel->rules, &need, NULL, why))
+	if (ct_use_find(&use, NULL, why))
 		return -1;
-	if (need != CONNTRACK_OFF && unfit)
+	if (use != CT_USE_NONE && unfit)
 		snprintf(notice, 256,
 			 "--conntrack auto is taken for off, because of %s: both legs are one "
 			 "connection to the rules here that track connections (see --conntrack in "
 			 "tproxy-setup(8))",
 			 unfit);
-	spec->zone = need == CONNTRACK_OFF || unfit ? CONNTRACK_OFF : CONNTRACK_ZONE;
+	spec->zone = use == CT_USE_NONE || unfit ? CONNTRACK_OFF : CONNTRACK_ZONE;
 	return 0;
 }
 

@@ -419,7 +419,6 @@ struct legacy {
 	const char *table;
 	struct ipt_getinfo info;
 	const char *entries;
-	json_t *objects;
 	char chain[XT_EXTENSION_MAXNAMELEN];
 	unsigned rule;
 };
@@ -575,7 +574,7 @@ static const char *policy_of(const struct legacy *l, unsigned hook)
 	return t->verdict == -NF_ACCEPT - 1 ? "accept" : "drop";
 }
 
-static void add_chain(struct legacy *l, const char *name, unsigned offset)
+static void add_chain(const struct legacy *l, json_t *objects, const char *name, unsigned offset)
 {
 	static const char *const hooks[] = { "prerouting", "input", "forward", "output",
 					     "postrouting" };
@@ -597,9 +596,7 @@ static void add_chain(struct legacy *l, const char *name, unsigned offset)
 		json_object_set_new(chain, "policy", json_string(policy_of(l, i)));
 		json_object_set_new(chain, "prio", json_integer(priority));
 	}
-	json_array_append_new(l->objects, json_pack("{s:o}", "chain", chain));
-	snprintf(l->chain, sizeof(l->chain), "%s", name);
-	l->rule = 0;
+	json_array_append_new(objects, json_pack("{s:o}", "chain", chain));
 }
 
 static bool is_policy(const struct legacy *l, unsigned offset)
@@ -610,64 +607,165 @@ static bool is_policy(const struct legacy *l, unsigned offset)
 	return false;
 }
 
-static void read_entry(struct legacy *l, unsigned offset)
+/* Not a chain's head, and not its end. */
+static bool is_rule(const struct legacy *l, unsigned offset)
 {
-	const char *entry = l->entries + offset, *name = chain_name(l, offset);
+	const char *entry = l->entries + offset;
 	const struct xt_entry_target *target = (const void *)(entry + target_offset(l, entry));
-	json_t *text;
 
-	if (name)
-		add_chain(l, name, offset);
-	if (!strcmp(target->u.user.name, XT_ERROR_TARGET) || is_policy(l, offset))
-		return;
-	text = json_sprintf("rule %u", ++l->rule);
-	json_array_append_new(l->objects, json_pack("{s:{s:s,s:s,s:s,s:b,s:o,s:o}}", "rule",
-						    "family", l->family->name, "table", l->table,
-						    "chain", l->chain, "legacy", 1, "text", text,
-						    "expr", read_statements(l, entry)));
+	return strcmp(target->u.user.name, XT_ERROR_TARGET) && !is_policy(l, offset);
 }
 
-static void read_table(struct legacy *l, int fd)
+static void begin_chain(struct legacy *l, const char *name)
+{
+	snprintf(l->chain, sizeof(l->chain), "%s", name);
+	l->rule = 0;
+}
+
+/* Add what an entry is to the array of nft's objects. */
+static int add_entry(struct legacy *l, unsigned offset, void *context)
+{
+	const char *name = chain_name(l, offset);
+	json_t *objects = context, *text;
+
+	if (name) {
+		add_chain(l, objects, name, offset);
+		begin_chain(l, name);
+	}
+	if (!is_rule(l, offset))
+		return 0;
+	text = json_sprintf("rule %u", ++l->rule);
+	json_array_append_new(objects, json_pack("{s:{s:s,s:s,s:s,s:b,s:o,s:o}}", "rule", "family",
+						 l->family->name, "table", l->table, "chain",
+						 l->chain, "legacy", 1, "text", text, "expr",
+						 read_statements(l, l->entries + offset)));
+	return 0;
+}
+
+/* The table's entries; NULL if there are none to be had. The caller frees them. */
+static struct ipt_get_entries *fetch_table(struct legacy *l, int fd)
 {
 	struct ipt_get_entries *got;
 	socklen_t size = sizeof(l->info);
 
 	snprintf(l->info.name, sizeof(l->info.name), "%s", l->table);
 	if (getsockopt(fd, l->family->level, l->family->get_info, &l->info, &size))
-		return;
+		return NULL;
 	size = (socklen_t)(sizeof(*got) + l->info.size);
 	got = calloc(1, size);
 	if (!got)
-		return;
+		return NULL;
 	snprintf(got->name, sizeof(got->name), "%s", l->table);
 	got->size = l->info.size;
 	/* EAGAIN: it was changed in between; it is seen as it is the next time. */
-	if (!getsockopt(fd, l->family->level, l->family->get_entries, got, &size)) {
-		l->entries = (const char *)got->entrytable;
-		for (unsigned at = 0, step = 1; step && at < l->info.size; at += step) {
-			read_entry(l, at);
-			step = next_offset(l, l->entries + at);
-		}
+	if (getsockopt(fd, l->family->level, l->family->get_entries, got, &size)) {
+		free(got);
+		return NULL;
 	}
-	free(got);
+	l->entries = (const char *)got->entrytable;
+	return got;
 }
 
-static void read_legacy(json_t *objects, const struct family *family)
+/* Called for each entry of each table; a return other than 0 ends it. */
+typedef int entry_reader(struct legacy *l, unsigned offset, void *context);
+
+static int read_table(struct legacy *l, int fd, entry_reader *read, void *context)
+{
+	struct ipt_get_entries *got = fetch_table(l, fd);
+	int result = 0;
+
+	for (unsigned at = 0, step = 1; got && !result && step && at < l->info.size; at += step) {
+		result = read(l, at, context);
+		step = next_offset(l, l->entries + at);
+	}
+	free(got);
+	return result;
+}
+
+static int read_family(const struct family *family, entry_reader *read, void *context)
 {
 	FILE *in = fopen(family->list, "re");
-	int fd = in ? socket(family->domain, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW) : -1;
+	int fd = in ? socket(family->domain, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW) : -1, result = 0;
 	char name[XT_TABLE_MAXNAMELEN];
 
-	while (fd >= 0 && fgets(name, sizeof(name), in)) {
-		struct legacy l = { .family = family, .table = name, .objects = objects };
+	while (fd >= 0 && !result && fgets(name, sizeof(name), in)) {
+		struct legacy l = { .family = family, .table = name };
 
 		name[strcspn(name, "\n")] = '\0';
-		read_table(&l, fd);
+		result = read_table(&l, fd, read, context);
 	}
 	if (fd >= 0)
 		close(fd);
 	if (in)
 		fclose(in);
+	return result;
+}
+
+static int read_legacy(entry_reader *read, void *context)
+{
+	int result = 0;
+
+	for (size_t i = 0; !result && i < sizeof(families) / sizeof(*families); i++)
+		result = read_family(&families[i], read, context);
+	return result;
+}
+
+/* Whom an entry's extensions are told to. */
+struct telling {
+	xtables_visitor *visit;
+	void *context;
+};
+
+static int tell_extension(const struct telling *t, struct xtables_use *use, const char *name)
+{
+	char copy[XT_EXTENSION_MAXNAMELEN + 1];
+
+	/* A verdict has no name. */
+	snprintf(copy, sizeof(copy), "%.*s", XT_EXTENSION_MAXNAMELEN, *name ? name : "standard");
+	use->extension = copy;
+	return t->visit(use, t->context);
+}
+
+static bool has_source(const struct legacy *l, const char *entry)
+{
+	const unsigned char *mask = head_of(l, entry).source_mask;
+
+	for (size_t i = 0; i < (l->family->domain == AF_INET ? 4 : 16); i++)
+		if (mask[i])
+			return true;
+	return false;
+}
+
+static int tell_entry(struct legacy *l, unsigned offset, void *context)
+{
+	const char *entry = l->entries + offset, *name = chain_name(l, offset);
+	const struct xt_entry_target *target = (const void *)(entry + target_offset(l, entry));
+	struct xtables_use use = { l->family->name, l->table, l->chain, 0, NULL, false };
+	int result = 0;
+
+	if (name)
+		begin_chain(l, name);
+	if (!is_rule(l, offset))
+		return 0;
+	use.rule = ++l->rule;
+	use.has_source = has_source(l, entry);
+	for (const char *at = entry + l->family->entry_size;
+	     !result && at < (const char *)target;) {
+		const struct xt_entry_match *m = (const void *)at;
+
+		if (!m->u.match_size)
+			break;
+		result = tell_extension(context, &use, m->u.user.name);
+		at += m->u.match_size;
+	}
+	return result ? result : tell_extension(context, &use, target->u.user.name);
+}
+
+int xtables_each_use(xtables_visitor *visit, void *context)
+{
+	struct telling telling = { visit, context };
+
+	return read_legacy(tell_entry, &telling);
 }
 
 /* Add the names of one family's list, each once. */
@@ -711,6 +809,5 @@ void xtables_decode(json_t *objects)
 		decode_compat(objects, NFPROTO_IPV4);
 		decode_compat(objects, NFPROTO_IPV6);
 	}
-	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
-		read_legacy(objects, &families[i]);
+	read_legacy(add_entry, objects);
 }

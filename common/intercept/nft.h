@@ -106,13 +106,6 @@ typedef int nft_visitor(const char *name, void *context);
 int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failure *why);
 
 /*
- * Does anything outside our own tables use connection tracking, and does it translate source
- * addresses? What `--conntrack auto` comes to. `evidence` (may be NULL) gets the rule's place.
- */
-int nft_conntrack_need(struct nft *rules, enum intercept_conntrack *need, char evidence[128],
-		       struct failure *why);
-
-/*
  * The lock of all tproxy-setup processes in this network namespace: an nft table owned by this
  * process's netlink socket, which the kernel removes with the process. Waits up to ms
  * (NFT_LOCK_MS: as long as another may take); then -1 with *why naming the holder. Held until nft_unlock() or nft_close().

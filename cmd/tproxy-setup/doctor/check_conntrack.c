@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
+#include "firewall/ct_use.h"
 #include "firewall/packet_path.h"
 #include "intercept/predicate.h"
 #include "intercept/spec_check.h"
@@ -33,18 +34,18 @@ static void report_mode(struct doctor_context *x, bool translated, const char *e
 
 void check_conntrack_mode(struct doctor_context *x)
 {
-	enum intercept_conntrack need;
-	char evidence[128];
+	enum ct_use use;
+	char evidence[CT_USE_EVIDENCE_MAX];
 
-	if (x->spec->divert_only || nft_conntrack_need(x->kernel->rules, &need, evidence, NULL)) {
+	if (x->spec->divert_only || ct_use_find(&use, evidence, NULL)) {
 		context_ok(x, "no upstream leg of ours");
 		return;
 	}
-	if (need != CONNTRACK_OFF && x->spec->zone == CONNTRACK_OFF)
-		report_mode(x, need == CONNTRACK_ZONE_SNAT, evidence);
+	if (use != CT_USE_NONE && x->spec->zone == CONNTRACK_OFF)
+		report_mode(x, use == CT_USE_SNAT, evidence);
 	context_ok(x, "%s%s; %s",
-		   need == CONNTRACK_OFF ? "nobody uses connection tracking"
-					 : "connection tracking in ",
+		   use == CT_USE_NONE ? "nobody uses connection tracking"
+				      : "connection tracking in ",
 		   evidence,
 		   x->spec->zone == CONNTRACK_OFF ? "no zones"
 						  : "the two legs are kept apart by zones");
