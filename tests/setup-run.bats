@@ -104,6 +104,25 @@ run_relay() {
 	assert_nothing_left
 }
 
+@test "READY=1 from somebody else's process is not believed; from the command as another user it is" {
+	root_only "other users are needed"
+	say='printf READY=1 | socat - "ABSTRACT-SENDTO:${NOTIFY_SOCKET#@}"'
+	bg run proxy tproxy-setup run --to 3129 -- bash -c 'echo "$NOTIFY_SOCKET"; exec sleep 60'
+	wait_line run.out '^@'
+	NOTIFY_SOCKET=$(cat "$OUT/run.out") on proxy setpriv --reuid 65534 --clear-groups setsid bash -c "$say"
+	wait_line run.err 'READY=1 from process [0-9]+ of uid 65534 is ignored'
+	not_installed
+	# Nor READY=10, from whomever.
+	NOTIFY_SOCKET=$(cat "$OUT/run.out") on proxy bash -c "${say/READY=1/READY=10}"
+	not_installed
+	stop run || :
+	bg run proxy tproxy-setup run -q --to 3129 -- \
+		setpriv --reuid 65534 --clear-groups bash -c "$say; exec sleep 60"
+	wait_until 10 installed
+	stop run || :
+	assert_nothing_left
+}
+
 @test "signals are passed on; after SIGTERM and SIGINT interception ends first" {
 	for sig in TERM INT HUP; do
 		bg run proxy tproxy-setup run -q -4 --to 3129 -- \

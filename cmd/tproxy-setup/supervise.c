@@ -48,7 +48,7 @@ struct wrapper {
 	int supervisor_fd; /* wrapper's end of the socket */
 	enum phase phase;
 	int status; /* of the command; -1 while it runs */
-	bool told_ready, failed;
+	bool told_ready, told_stranger, failed;
 	bool killing; /* the command was told to end for want of rules */
 };
 
@@ -198,11 +198,13 @@ static int open_notify(char address[32])
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	socklen_t length = sizeof(sun);
+	const int yes = 1;
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -1;
-	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun.sun_family)) ||
+	if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) ||
+	    bind(fd, (struct sockaddr *)&sun, sizeof(sun.sun_family)) ||
 	    getsockname(fd, (struct sockaddr *)&sun, &length)) {
 		close(fd);
 		return -1;
@@ -306,15 +308,67 @@ static void read_signals(struct wrapper *w)
 	}
 }
 
+/* Any process of this network namespace can send to an abstract address. Believed is who could do anything
+ * to us anyway, and the command's process group, whatever user it became: nobody else can join that. The
+ * kernel vouches for both (unix(7), SCM_CREDENTIALS). */
+static bool is_believed(const struct wrapper *w, const struct ucred *sender)
+{
+	pid_t group = getpgid(w->command);
+
+	return !sender->uid || sender->uid == geteuid() ||
+	       (sender->pid > 0 && group > 0 && getpgid(sender->pid) == group);
+}
+
+static bool says_ready(const char *text)
+{
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, "READY=1", 7) && (!line[7] || line[7] == '\n'))
+			return true;
+	}
+	return false;
+}
+
+/* Returns the length, or -1. Without credentials *sender is nobody at all. */
+static ssize_t receive_notify(int fd, char *text, size_t size, struct ucred *sender)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(*sender))];
+	} control;
+	struct iovec iov = { text, size };
+	struct msghdr message = { .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	ssize_t got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
+
+	*sender = (struct ucred){ .uid = UINT32_MAX };
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
+	    c->cmsg_len >= CMSG_LEN(sizeof(*sender)))
+		memcpy(sender, CMSG_DATA(c), sizeof(*sender));
+	return got;
+}
+
 static void read_notify(struct wrapper *w)
 {
 	char text[256];
+	struct ucred sender;
 	ssize_t got;
 
-	while ((got = recv(w->notify_fd, text, sizeof(text) - 1, 0)) >= 0) {
+	while ((got = receive_notify(w->notify_fd, text, sizeof(text) - 1, &sender)) >= 0) {
 		text[got] = '\0';
-		if (!strncmp(text, "READY=1", 7) || strstr(text, "\nREADY=1"))
+		if (!says_ready(text))
+			continue;
+		if (is_believed(w, &sender))
 			w->told_ready = true;
+		else if (!w->told_stranger)
+			report_warning(
+				"READY=1 from process %ld of uid %lu is ignored: it is not of the "
+				"command's process group",
+				(long)sender.pid, (unsigned long)sender.uid);
+		w->told_stranger |= !is_believed(w, &sender);
 	}
 }
 
