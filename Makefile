@@ -83,6 +83,9 @@ $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
+golden: $(O)/unit/nft_text ## write the rules in tests/golden anew: `git diff` shows what has changed
+	$(Q)$< --write tests/golden/*.nft
+
 include tests/fault/fault.mk
 include tests/bench/bench.mk
 include tests/listen/listen.mk
@@ -192,7 +195,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
+.PHONY: all units golden install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)

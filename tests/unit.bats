@@ -12,7 +12,7 @@ setup() {
 }
 
 unit_test() {
-	run timeout --kill-after=5 60 "$UNIT/$1"
+	run timeout --kill-after=5 60 "$UNIT/$1" "${@:2}"
 	assert_success
 	assert_output --regexp '[0-9]+ checks, 0 failed'
 }
@@ -28,6 +28,7 @@ unit_test() {
 @test "match: CIDR[:PORTS]" { unit_test match; }
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
 @test "field: each entry is typed, written, read back, compared, and changes the rules that it names" { unit_test field; }
+@test "nft_text: the rules of each specification in tests/golden" { unit_test nft_text "$BATS_TEST_DIRNAME"/golden/*.nft; }
 
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }
@@ -37,7 +38,7 @@ unit_test() {
 
 @test "every unit test is run by this file" {
 	for source in "$BATS_TEST_DIRNAME"/unit/*.c; do
-		run grep -qF "unit_test $(basename "$source" .c);" "$BATS_TEST_FILENAME"
+		run grep -q "unit_test $(basename "$source" .c)[; ]" "$BATS_TEST_FILENAME"
 		assert_success
 	done
 }
