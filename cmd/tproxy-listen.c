@@ -7,6 +7,9 @@
 #include "tproxy-listen/service.h"
 
 #include "base/defaults.h"
+#include "process/descriptors.h"
+#include "process/listen_fds.h"
+#include "process/notify.h"
 #include "socket/takeover.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +18,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 /* A command per connection is a process: more of them at once must be asked for. */
@@ -514,17 +516,6 @@ static int pass_listeners(struct service *s, struct failure *why)
 
 static const int signals[] = { SIGTERM, SIGINT, 0 };
 
-/* Held connections are descriptors of this process; commands have the limit that was there before. */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static struct loop_source *watch_group(struct service *s, const struct listeners *l,
 				       loop_handler *handler, struct failure *why)
 {
@@ -569,7 +560,8 @@ static int set_up(struct service *s, struct failure *why)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
-	raise_descriptor_limit();
+	/* Held connections are descriptors of this process; commands have the limit that was there before. */
+	descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
 	s->timeout.alarm = service_time_out;

@@ -5,7 +5,9 @@
  */
 #include "base/defaults.h"
 #include "base/options.h"
-#include "process/command.h"
+#include "process/descriptors.h"
+#include "process/listen_fds.h"
+#include "process/notify.h"
 #include "process/privilege.h"
 #include "process/sandbox.h"
 #include "tproxy-relay/arguments.h"

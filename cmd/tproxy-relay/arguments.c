@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/arguments.h"
 
-#include "process/command.h"
+#include "process/listen_fds.h"
 #include <sched.h>
 #include <string.h>
 

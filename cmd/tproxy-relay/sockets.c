@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/sockets.h"
 
-#include "process/command.h"
+#include "process/descriptors.h"
+#include "process/listen_fds.h"
 #include "socket/datagram.h"
 #include "socket/takeover.h"
 #include "tproxy-relay/arguments.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* As many pipes of that size a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
 #define PIPES_MAX 64
@@ -29,18 +29,6 @@ static uint64_t affordable(struct relay *relay, const struct config *config, siz
 	return limit > own + 2 ? (limit - own) / 2 : 1;
 }
 
-/* How many files may be open: what we may have, or what we have if that may not be changed. */
-static int raise_limit(uint64_t *files, struct failure *why)
-{
-	struct rlimit had, wanted;
-
-	if (getrlimit(RLIMIT_NOFILE, &had) < 0)
-		return report_fail(why, errno, "getrlimit", "open files");
-	wanted = (struct rlimit){ had.rlim_max, had.rlim_max };
-	*files = setrlimit(RLIMIT_NOFILE, &wanted) < 0 ? had.rlim_cur : had.rlim_max;
-	return 0;
-}
-
 static uint64_t settle(uint64_t wanted, uint64_t most, const char *option, const char *what)
 {
 	if (wanted > most)
@@ -58,7 +46,7 @@ int sockets_settle_max(struct relay *relay, const struct config *config, size_t 
 	bool tcp = options_wants_tcp(&config->common), udp = options_wants_udp(&config->common);
 	uint64_t files, most, flows = 0;
 
-	if (raise_limit(&files, why) < 0)
+	if (descriptors_raise_limit(&files, why) < 0)
 		return -1;
 	most = affordable(relay, config, listeners, files);
 	if (udp && tcp)

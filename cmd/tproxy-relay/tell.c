@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/tell.h"
 
-#include "process/command.h"
+#include "process/notify.h"
 #include "socket/takeover.h"
 #include <stdarg.h>
 #include <stdatomic.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/supervise.h"
 
-#include "process/command.h"
+#include "process/notify.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "process/command.h"
 
-#include "base/quantity.h"
+#include "process/descriptors.h"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,16 +34,6 @@ static const char *const private_variables[] = {
 /* At most so many variables are set for one connection; the longest: a name and an endpoint. */
 #define OWN_VARIABLES 10
 #define VARIABLE_MAX  (32 + ENDPOINT_TEXT_MAX)
-
-int descriptors_guard(struct failure *why)
-{
-	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			return report_fail(why, errno, "open", "/dev/null");
-	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
-		return report_fail(why, errno, "close_range", "inherited descriptors");
-	return 0;
-}
 
 static bool is_private(const char *entry)
 {
@@ -315,20 +301,13 @@ static pid_t start_child(struct command *command, int fd)
 	return err ? -1 : pid;
 }
 
-static int set_blocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-}
-
 pid_t command_spawn(struct command *command, const struct command_peer *peer, int fd,
 		    struct failure *why)
 {
 	struct variables own;
 	pid_t pid;
 
-	if (set_blocking(fd) < 0)
+	if (descriptors_set_blocking(fd) < 0)
 		return report_fail(why, errno, "fcntl", "connection");
 	describe_peer(&own, peer);
 	for (size_t i = 0; i < own.count; i++)
@@ -339,130 +318,4 @@ pid_t command_spawn(struct command *command, const struct command_peer *peer, in
 		report_fail(why, errno, "clone or execve", "%s", command->path);
 	command->environment[command->inherited] = NULL;
 	return pid;
-}
-
-/* Put the descriptors to 3, 4, ...: first out of the way of each other, then into place. */
-static int place_descriptors(int *fds, size_t count, struct failure *why)
-{
-	int beyond = LISTEN_FDS_FIRST + (int)count;
-
-	for (size_t i = 0; i < count; i++) {
-		int copy = fds[i];
-
-		if (copy < beyond && copy != LISTEN_FDS_FIRST + (int)i)
-			copy = fcntl(copy, F_DUPFD_CLOEXEC, beyond);
-		if (copy < 0)
-			return report_fail(why, errno, "fcntl(F_DUPFD_CLOEXEC)", "listener");
-		fds[i] = copy;
-	}
-	for (size_t i = 0; i < count; i++) {
-		int place = LISTEN_FDS_FIRST + (int)i;
-
-		if (fds[i] == place ? fcntl(place, F_SETFD, 0) < 0 : dup2(fds[i], place) < 0)
-			return report_fail(why, errno, "dup2", "listener");
-		if (set_blocking(place) < 0)
-			return report_fail(why, errno, "fcntl", "listener");
-	}
-	return 0;
-}
-
-/* NOTIFY_SOCKET is left to the command: it knows better when it is ready. */
-static int set_listen_variables(const char *const *names, size_t count)
-{
-	char list[LISTEN_FDS_MAX * 8] = "", number[24];
-
-	for (size_t i = 0; i < count; i++) {
-		size_t used = strlen(list);
-
-		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ":" : "", names[i]);
-	}
-	snprintf(number, sizeof(number), "%zu", count);
-	if (setenv("LISTEN_FDS", number, 1) || setenv("LISTEN_FDNAMES", list, 1))
-		return -1;
-	snprintf(number, sizeof(number), "%d", (int)getpid());
-	return setenv("LISTEN_PID", number, 1);
-}
-
-int listen_fds_become(struct command *command, int *fds, const char *const *names, size_t count,
-		      struct failure *why)
-{
-	if (place_descriptors(fds, count, why) < 0)
-		return -1;
-	if (set_listen_variables(names, count) < 0)
-		return report_fail(why, errno, "setenv", "LISTEN_FDS");
-	execv(command->path, command->argv);
-	return report_fail(why, errno, "execv", "%s", command->path);
-}
-
-static void forget_listen_variables(void)
-{
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_PID");
-	unsetenv("LISTEN_FDNAMES");
-}
-
-int listen_fds_take(struct failure *why)
-{
-	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
-	uint64_t count = 0, target = 0;
-
-	if (!fds || !pid)
-		return 0;
-	if (quantity_number(pid, 1, INT32_MAX, &target, why) < 0)
-		return report_about(why, "LISTEN_PID=%s", pid);
-	if (target == (uint64_t)getpid() &&
-	    quantity_number(fds, 1, LISTEN_FDS_MAX, &count, why) < 0)
-		return report_about(why, "LISTEN_FDS=%s", fds);
-	for (int i = 0; i < (int)count; i++)
-		if (fcntl(LISTEN_FDS_FIRST + i, F_SETFD, FD_CLOEXEC) < 0)
-			return report_fail(why, errno, "fcntl", "LISTEN_FDS=%s: fd %d", fds,
-					   LISTEN_FDS_FIRST + i);
-	forget_listen_variables();
-	return (int)count;
-}
-
-/* The socket, connected; -1: none. It is tried once. */
-static int notify_socket = -1;
-static bool notify_tried;
-
-static int fail_to_notify(struct failure *why, int err, const char *call)
-{
-	return report_fail(why, err, call, "NOTIFY_SOCKET %s", getenv("NOTIFY_SOCKET"));
-}
-
-int notify_open(struct failure *why)
-{
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	const char *path = getenv("NOTIFY_SOCKET");
-	size_t length = path ? strlen(path) : 0;
-	int fd, err;
-
-	if (!length || notify_tried)
-		return 0;
-	notify_tried = true;
-	if (length >= sizeof(to.sun_path))
-		return fail_to_notify(why, ENAMETOOLONG, "connect");
-	memcpy(to.sun_path, path, length);
-	if (path[0] == '@') /* an abstract name */
-		to.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return fail_to_notify(why, errno, "socket");
-	if (connect(fd, (struct sockaddr *)&to,
-		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) == 0) {
-		notify_socket = fd;
-		return 0;
-	}
-	err = errno;
-	close(fd);
-	return fail_to_notify(why, err, "connect");
-}
-
-int notify_send(const char *state, struct failure *why)
-{
-	if (notify_open(why) < 0)
-		return -1;
-	if (notify_socket >= 0 && send(notify_socket, state, strlen(state), MSG_NOSIGNAL) < 0)
-		return fail_to_notify(why, errno, "send");
-	return 0;
 }
