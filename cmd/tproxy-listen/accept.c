@@ -135,7 +135,7 @@ static bool is_worth_another(struct service *s, struct loop_source *source, int 
 	case ACCEPT_NEXT:
 		return true;
 	case ACCEPT_LACK:
-		if ((error == EMFILE || error == ENFILE) && flows_make_room(s))
+		if (report_shortage(error) == SHORTAGE_DESCRIPTORS && flows_make_room(s))
 			return true;
 		service_pause(s);
 		return false;

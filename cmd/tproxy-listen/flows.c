@@ -190,7 +190,7 @@ static void refuse_flow(struct service *s, const struct caller *caller, const ch
 
 static bool is_shortage(int err)
 {
-	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM || err == EAGAIN;
+	return report_shortage(err) || err == EAGAIN;
 }
 
 /* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again; anything

@@ -360,24 +360,6 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 
 /* ---- connecting ---- */
 
-/* What kept us from asking the upstream at all: the failed call tells ours from the network's. */
-static enum reason reason_of_failure(const struct failure *why)
-{
-	bool clash = why->err == EADDRINUSE || why->err == EADDRNOTAVAIL;
-
-	switch (why->err) {
-	case EMFILE:
-	case ENFILE:
-		return REASON_DESCRIPTORS;
-	case ENOMEM:
-	case ENOBUFS:
-		return REASON_MEMORY;
-	}
-	if (clash)
-		return REASON_CLASH;
-	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
-}
-
 /* What the upstream, or somebody on the way to it, said. */
 static enum reason reason_of_answer(int error)
 {

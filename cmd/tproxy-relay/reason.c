@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/reason.h"
 
+#include <errno.h>
+#include <string.h>
+
 const char *reason_name(enum reason reason)
 {
 	static const char *const names[REASON_COUNT] = {
@@ -31,4 +34,19 @@ const char *reason_name(enum reason reason)
 	};
 
 	return names[reason];
+}
+
+enum reason reason_of_failure(const struct failure *why)
+{
+	switch (report_shortage(why->err)) {
+	case SHORTAGE_DESCRIPTORS:
+		return REASON_DESCRIPTORS;
+	case SHORTAGE_MEMORY:
+		return REASON_MEMORY;
+	case SHORTAGE_NONE:
+		break;
+	}
+	if (why->err == EADDRINUSE || why->err == EADDRNOTAVAIL)
+		return REASON_CLASH;
+	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
 }

@@ -9,6 +9,8 @@
 #ifndef TPROXY_RELAY_REASON_H
 #define TPROXY_RELAY_REASON_H
 
+#include "base/report.h"
+
 enum reason {
 	REASON_NONE,
 	/* Refused by what we know before any packet is sent upstream. */
@@ -42,5 +44,8 @@ enum reason {
 };
 
 const char *reason_name(enum reason reason);
+
+/* What kept us from asking the upstream: the failed call tells what is ours from the network's. */
+enum reason reason_of_failure(const struct failure *why);
 
 #endif

@@ -652,23 +652,6 @@ bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 
 /* ---- the beginning ---- */
 
-/* What kept us from asking the upstream: the failed call tells ours from the network's. */
-static enum reason reason_of_failure(const struct failure *why)
-{
-	switch (why->err) {
-	case EMFILE:
-	case ENFILE:
-		return REASON_DESCRIPTORS;
-	case ENOMEM:
-	case ENOBUFS:
-		return REASON_MEMORY;
-	case EADDRINUSE:
-	case EADDRNOTAVAIL:
-		return REASON_CLASH;
-	}
-	return strcmp(why->call, "connect") ? REASON_SOURCE : REASON_UPSTREAM_UNREACHABLE;
-}
-
 static int connect_upstream(struct udp_host *host, struct udp_flow *f, const struct endpoint *to,
 			    const struct transparent_connect_options *how, struct failure *why)
 {

@@ -236,3 +236,17 @@ int report_close_stdout(int status)
 	clearerr(stdout);
 	return failed ? STATUS_REFUSED : status;
 }
+
+enum report_shortage report_shortage(int err)
+{
+	switch (err) {
+	case EMFILE:
+	case ENFILE:
+		return SHORTAGE_DESCRIPTORS;
+	case ENOMEM:
+	case ENOBUFS:
+		return SHORTAGE_MEMORY;
+	default:
+		return SHORTAGE_NONE;
+	}
+}

@@ -99,4 +99,8 @@ void report_to(int fd);
  */
 int report_close_stdout(int status);
 
+/* What an errno value says has run out: it may work later, or with more of it. */
+enum report_shortage { SHORTAGE_NONE, SHORTAGE_DESCRIPTORS, SHORTAGE_MEMORY };
+enum report_shortage report_shortage(int err);
+
 #endif

@@ -362,6 +362,8 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 
 enum transparent_accept_verdict transparent_accept_verdict(int error)
 {
+	if (report_shortage(error))
+		return ACCEPT_LACK;
 	switch (error) {
 	case EAGAIN:
 		return ACCEPT_NOBODY;
@@ -374,11 +376,6 @@ enum transparent_accept_verdict transparent_accept_verdict(int error)
 	case ENONET:
 	case ENOPROTOOPT:
 		return ACCEPT_NEXT;
-	case EMFILE:
-	case ENFILE:
-	case ENOBUFS:
-	case ENOMEM:
-		return ACCEPT_LACK;
 	case EINVAL:
 	case EBADF:
 	case ENOTSOCK:
