@@ -315,3 +315,49 @@ legacy_rules() {
 	assert_output "2001:db8:1::10 40000"
 	assert [ "$(invalid)" -le 20 ]
 }
+
+# lose WHAT THIS THAT: packets to the server are lost, after file THIS is there, until each connection has lost
+# one; then file THAT.
+lose() {
+	on server nft "add table inet loss; add set inet loss hit { type inet_service; flags dynamic; size 1000; }; add chain inet loss c { type filter hook prerouting priority raw; }; add rule inet loss c tcp dport 81 $1 update @hit { tcp sport } drop"
+	touch "$2"
+	wait_until 10 eval '(($(on server nft -j list set inet loss hit | jq ".nftables[1].set.elem | length") == SERVERS))'
+	on server nft delete table inet loss
+	touch "$3"
+}
+
+# A relay that resets has no socket any more. What the server says then, because the reset did not reach it
+# or was not at the sequence number it expects (RFC 5961, 3.2), is forwarded to the client, whose own reset
+# ends the connection. The firewall must see an answer in it, not an invalid packet. (Both legs' sequence
+# numbers begin with the same number and a clock here: what the server acknowledges is always a little more
+# than the client has sent.)
+@test "servers that missed the relay's reset, or data before it, are told in spite of the firewall" {
+	SERVERS=8
+	add_firewall
+	on server sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
+	# It says so each time, not twice a second at most.
+	on server sysctl -qw net.ipv4.tcp_invalid_ratelimit=0
+	on proxy tproxy-setup up -q --to 3129 --port 80,81
+	for lost in reset data; do
+		rm -f "$OUT"/{full*,more,read,reset}
+		bg slow$lost server "$TOP/tests/lib/peer" serve 81 fin await:"$OUT/read" skip:9000 gone
+		wait_listen server 81
+		for ((i = 0; i < SERVERS; i++)); do
+			bg hasty$i client "$TOP/tests/lib/peer" connect 198.51.100.2 81 eof zeros:9000 touch:"$OUT/full$i" await:"$OUT/more" zeros:100 await:"$OUT/reset" rst
+		done
+		wait_until 20 eval '(($(find "$OUT" -name "full*" | wc -l) == SERVERS))'
+		if [[ $lost == reset ]]; then
+			touch "$OUT/more"
+			lose 'tcp flags & rst == rst' "$OUT/reset" "$OUT/read"
+		else
+			lose 'meta length > 100' "$OUT/more" "$OUT/reset"
+			touch "$OUT/read"
+		fi
+		for ((i = 0; i < SERVERS; i++)); do
+			wait_exit hasty$i
+		done
+		wait_until 10 eval '[[ ! $(on server ss -Htn "sport = :81") ]]'
+		stop slow$lost || :
+	done
+	assert_equal "$(invalid)" 0
+}
