@@ -2,6 +2,7 @@
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+BINDIR   ?= $(PREFIX)/bin
 SBINDIR  ?= $(PREFIX)/sbin
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/tproxy-tools
@@ -18,6 +19,9 @@ O        ?= build$(if $(SANITIZE),/sanitize)
 
 PROGRAMS := tproxy-setup tproxy-listen tproxy-relay tproxy-inspect
 SCRIPTS  := tproxy-lab
+# These do what they are for without privileges, or most of it; the others are for who runs a proxy.
+IN_BIN   := tproxy-listen tproxy-inspect tproxy-lab
+IN_SBIN  := $(filter-out $(IN_BIN),$(PROGRAMS) $(SCRIPTS))
 
 # Which libraries a binary links: libtproxy.a gives it only the modules it uses.
 LIBS_tproxy-setup   := libnl-3.0 libnl-nf-3.0 libcap-ng libnftables jansson
@@ -96,8 +100,9 @@ have-libraries:
 		{ echo "make: $$l: not found by $(PKGCONF); 'make deps' installs what is needed" >&2; exit 1; }; done
 
 install: all ## install programs, man pages and completions (DESTDIR, PREFIX)
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(DOCDIR)
-	install -m 755 $(BINS) $(addprefix $(O)/,$(SCRIPTS)) $(DESTDIR)$(SBINDIR)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(DOCDIR)
+	install -m 755 $(addprefix $(O)/,$(IN_BIN)) $(DESTDIR)$(BINDIR)
+	install -m 755 $(addprefix $(O)/,$(IN_SBIN)) $(DESTDIR)$(SBINDIR)
 	install -m 644 README CHANGES COPYING $(DESTDIR)$(DOCDIR)
 	for page in man/*.[1-8]; do \
 		install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; done
@@ -106,7 +111,7 @@ install: all ## install programs, man pages and completions (DESTDIR, PREFIX)
 	$(if $(wildcard completions/fish),install -D -m 644 -t $(DESTDIR)$(FISHDIR) completions/fish/*)
 
 uninstall: ## remove exactly what install puts there
-	rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,$(PROGRAMS) $(SCRIPTS))
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(IN_BIN)) $(addprefix $(DESTDIR)$(SBINDIR)/,$(IN_SBIN))
 	rm -f $(addprefix $(DESTDIR)$(BASHDIR)/,$(notdir $(wildcard completions/bash/*)))
 	rm -f $(addprefix $(DESTDIR)$(ZSHDIR)/,$(notdir $(wildcard completions/zsh/*)))
 	rm -f $(addprefix $(DESTDIR)$(FISHDIR)/,$(notdir $(wildcard completions/fish/*)))

@@ -83,7 +83,7 @@ static const struct options_program program = {
 	.options = options,
 	.conflicts = conflicts,
 	.epilogue = "Columns and fields are explained in tproxy-tools(7), all else in "
-		    "tproxy-inspect(8).",
+		    "tproxy-inspect(1).",
 };
 
 /* What a command is called with, beside options. */

@@ -32,11 +32,14 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	(cd "$root" && find . -type f) >"$BATS_TEST_TMPDIR/before"
 	run make_ install DESTDIR="$root" PREFIX=/usr
 	assert_success
+	# What needs no root is in everybody's PATH, and its page in section 1.
+	for program in sbin/tproxy-setup bin/tproxy-listen sbin/tproxy-relay bin/tproxy-inspect bin/tproxy-lab; do
+		assert [ -x "$root/usr/$program" ]
+	done
 	for program in setup listen relay inspect lab; do
-		assert [ -x "$root/usr/sbin/tproxy-$program" ]
 		assert [ -s "$root/usr/share/bash-completion/completions/tproxy-$program" ]
 	done
-	for page in man1/tproxy-lab.1 man1/tproxy-listen.1 man7/tproxy-tools.7 man8/tproxy-setup.8; do
+	for page in man1/tproxy-{lab,listen,inspect}.1 man7/tproxy-tools.7 man8/tproxy-{setup,relay}.8; do
 		assert [ -s "$root/usr/share/man/$page" ]
 	done
 	run "$root/usr/sbin/tproxy-setup" --version

@@ -348,12 +348,43 @@ cut 2001:db8:3::2"
 	END
 }
 
+# at_shell SHELL: type into the lab's shell, with a PATH that few users have less than. Ends with 3.
+at_shell() {
+	local lab
+	lab=$(type -P tproxy-lab)
+	printf '%s\n' 'PROMPT="mine # "' 'export PROBE=zshrc' >"$OUT/.zshrc"
+	printf '%s\n' 'PS1="mine # "' >"$OUT/.bashrc"
+	printf '%s\n' '? client 192\.0\.2\.2  server' '? \(lab\) ' '> tproxy-setup --version' \
+		'? tproxy-tools' '> exit 3' . >"$OUT/typed"
+	run env -i HOME="$OUT" TERM=dumb PATH=/usr/bin:/bin SHELL="$1" "${@:2}" TERMINAL_PATIENCE=$((20 * PATIENCE)) \
+		"$TOP/tests/lib/terminal" "$lab" run <"$OUT/typed"
+	# As it ends, dash gives the terminal back to a process group that it cannot name in there.
+	[[ $1 == */dash ]] || assert_equal "$status" 3
+}
+
+@test "its shell says where one is, has a prompt of its own after that of the user, and finds the programs" {
+	local shell
+	for shell in bash zsh; do
+		at_shell /usr/bin/$shell
+		assert_output --partial '(lab) mine # '
+	done
+	at_shell /usr/bin/zsh ZDOTDIR="$OUT"
+	assert_output --partial '(lab) mine # '
+	at_shell /usr/bin/fish
+	at_shell /bin/dash
+	# Nothing for a script.
+	run env SHELL=/bin/bash tproxy-lab run <<<'echo "$PS1"'
+	assert_success
+	assert_output ''
+	[[ -z $(find /tmp -maxdepth 1 -name 'tmp.*' -user "$(id -u)" -newer "$OUT/typed" -exec test -e {}/.zshrc \; -print) ]]
+}
+
 @test "without ip(8) it says what is missing" {
 	mkdir "$OUT/bin"
 	for tool in bash unshare nsenter setpriv mount; do
 		ln -s "$(type -P "$tool")" "$OUT/bin"
 	done
-	sed 's,^PATH=.*,,' "$(type -P tproxy-lab)" >"$OUT/lab"
+	sed 's,|| find_programs$,|| :,' "$(type -P tproxy-lab)" >"$OUT/lab"
 	PATH=$OUT/bin run bash "$OUT/lab" run -- true
 	assert_equal "$status" 125
 	assert_output "tproxy-lab: ip: not found; it is in the package iproute2"
