@@ -355,6 +355,21 @@ example 'tproxy-setup run -u --port 53 --to 3129 -- tproxy-relay -u 3129' '
 	run on client bash -c "echo x | socat -t5 - UDP:$V4:53"
 	assert_output 192.0.2.2'
 
+example "tproxy-relay -u --one-way --upstream 198.51.100.2:5300 --upstream '[2001:db8:2::2]:5300' '*:5300'" '
+	bg server server tproxy-listen -u --redirect "*:5300"
+	wait_listen server 5300 udp
+	it_stays
+	wait_listen proxy 5300 udp
+	on client bash -c "echo x >/dev/udp/192.0.2.1/5300; echo x >/dev/udp/2001:db8:1::1/5300"
+	wait_line server.out " 192\.0\.2\.2:"
+	wait_line server.out " \[2001:db8:1::2\]:"'
+
+# relay-udp-oneway.bats sees what it does.
+example "nft -f - <<'END' table inet dsr { chain postrouting { type filter hook postrouting priority mangle udp sport 5300 ip saddr set 192.0.2.1 udp sport 5300 ip6 saddr set 2001:db8:1::1 } } END" '
+	it server
+	assert_success
+	run -0 on server nft list table inet dsr'
+
 # ---------------------------------------------------------------- tproxy-inspect
 
 # relayed: a connection that stays.

@@ -118,6 +118,8 @@ declared() {
 	if [[ ${KIND[$first]-} == drawing ]]; then echo "$first"; else echo "$whole"; fi
 }
 
+run_body() { eval "$1"; } # which may return
+
 # run_example COMMAND BODY: in a lab of its own.
 run_example() {
 	local IT=$1 body=$2 BY=()
@@ -127,7 +129,7 @@ run_example() {
 	TPROXY_LAB="client=$LAB_client proxy=$LAB_proxy server=$LAB_server bystander=$LAB_bystander"
 	export TPROXY_LAB
 	cd "$BATS_TEST_TMPDIR/cwd" || return
-	eval "$body"
+	run_body "$body"
 	cd "$TOP" || return
 	lab_down
 }
