@@ -622,6 +622,44 @@ while True:
 	stop relay
 }
 
+# A crowd of 20 that fills its connections, or only has them filled: prints `stalled'.
+CROWD='
+import socket, sys, time
+crowd = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(20)]
+quiet = 20 if sys.argv[3] == "wait" else 0
+while quiet < 20:
+    quiet += 1
+    for s in crowd:
+        s.setblocking(False)
+        try:
+            s.send(bytes(65536))
+            quiet = 0
+        except BlockingIOError:
+            pass
+    time.sleep(0.02 if quiet else 0)
+print("stalled", flush=True)
+time.sleep(600)'
+
+@test "who reads nothing has little sent in advance, however large buffers may grow" {
+	local held
+	on proxy sysctl -qw net.ipv4.tcp_rmem='4096 131072 33554432' net.ipv4.tcp_wmem='4096 16384 4194304'
+	relay
+	peer down server serve 8002 fill who "await:$OUT/never"
+	bg down-crowd client python3 -c "$CROWD" "$V4" 8002 wait
+	wait_until 20 eval '(($(wc -l <"$OUT/down.out") == 20))'
+	held=$(socket_memory)
+	# A window of 128 KiB, and 256 KiB that are not sent yet, make about 8 MB; it was 200 MB.
+	((held > 2000000 && held <= 25000000)) || fail "$held bytes for 20 clients that do not read"
+	stop down-crowd TERM || :
+	stop down TERM || :
+	wait_until 10 eval '[[ ! $(on proxy ss -Htn state established) ]]'
+	peer up server serve 8001 "await:$OUT/never"
+	bg up-crowd client python3 -c "$CROWD" "$V6" 8001 fill
+	wait_line up-crowd.out stalled
+	held=$(socket_memory)
+	((held > 2000000 && held <= 25000000)) || fail "$held bytes for 20 servers that do not read"
+}
+
 # ---------------------------------------------------------------- what the kernel refuses
 
 # A transfer each way that is bulk, and what it must be.

@@ -154,8 +154,8 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 
 @test "a FIN waits until everything before it is delivered" {
 	relay
-	peer server server listen 8000 "await:$OUT/sent" slow:2000000 eof send:thanks close
-	bg client client "$PEER" connect "$V4" 8000 zeros:2000000 fin "touch:$OUT/sent" recv:thanks eof
+	peer server server listen 8000 "await:$OUT/sent" slow:300000 eof send:thanks close
+	bg client client "$PEER" connect "$V4" 8000 zeros:300000 fin "touch:$OUT/sent" recv:thanks eof
 	run -0 wait_exit client 30
 	run -0 wait_exit server
 	stop relay

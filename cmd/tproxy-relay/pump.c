@@ -16,8 +16,13 @@
  * goes on behind the mark because the sockets have SO_OOBINLINE.
  *
  * Where splice() refuses, the pump copies from then on, and what a pipe holds is read out of it.
+ *
+ * What waits here when the receiver stops reading is bounded by not letting it come: the sender's window
+ * is held from the first full buffer on (window.h), and given to the kernel's autotuning only when the
+ * receiver has taken some RUNs without a pause.
  */
 #include "tproxy-relay/pump.h"
+#include "tproxy-relay/window.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -25,6 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define RUN	      (256 * 1024)
 #define SMALL_SPLICE  16384
 #define SMALL_SPLICES 3 /* in a row, after the first */
 
@@ -165,6 +171,20 @@ static void give_back(struct pump *w, struct pipe *pipe, struct pump_tools *tool
 	errno = saved;
 }
 
+/*
+ * A pipe never holds more than the receiver has taken so far, or who reads nothing would be sent a pipe full
+ * in advance; and less than that, because the kernel makes the sender's window a multiple of what is
+ * read at once.
+ */
+static size_t most_of(const struct pump *w)
+{
+	size_t most = w->bytes / 4;
+
+	if (most > PIPES_SIZE)
+		return PIPES_SIZE;
+	return most > PUMP_BUFFER ? most : PUMP_BUFFER;
+}
+
 static void note_splice(struct pump *w, size_t moved)
 {
 	if (moved >= SMALL_SPLICE)
@@ -219,7 +239,7 @@ static enum pump_result drain_pipe(struct pump *w, struct pipe *pipe, int to,
 static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_tools *tools,
 				  struct pipe *pipe, bool last)
 {
-	ssize_t got = move(from, pipe->to, PIPES_SIZE);
+	ssize_t got = move(from, pipe->to, most_of(w));
 	enum pump_result result;
 
 	if (got > 0) {
@@ -241,6 +261,35 @@ static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_
 
 /* ---- either ---- */
 
+/* The sender's window is not enlarged before the receiver has taken so many RUNs more. */
+static void narrow(struct pump *w, int from, int to, unsigned runs)
+{
+	w->widen = (w->bytes / RUN + runs) & 7;
+	if (w->narrow)
+		return;
+	w->narrow = true;
+	window_limit_unsent(to);
+	if (w->bytes < RUN)
+		window_shrink(from);
+	else
+		window_hold(from);
+}
+
+/*
+ * A receiver that takes no more is the slow one of the two: the sender's window is large enough. After two
+ * or three RUNs without a pause it may be the sender that is slow, for want of a larger one. (The
+ * difference is taken modulo 8, and a read brings at most four RUNs.)
+ */
+static void steer(struct pump *w, int from, int to, enum pump_result result)
+{
+	if (result == PUMP_FULL) {
+		narrow(w, from, to, 3);
+	} else if (w->narrow && ((w->bytes / RUN - w->widen) & 7) < 5) {
+		window_release(from);
+		w->narrow = false;
+	}
+}
+
 enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, bool more)
 {
 	if (!pump_is_full(w))
@@ -251,10 +300,17 @@ enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, boo
 enum pump_result pump_pull(struct pump *w, int from, int to, struct pump_tools *tools, bool last)
 {
 	struct pipe *pipe = w->bulk && !w->copies ? pipes_take(&tools->pipes) : NULL;
+	bool was_heavy = pump_is_heavy(w);
+	enum pump_result result = pipe ? pull_pipe(w, from, to, tools, pipe, last)
+				       : pull_copy(w, from, to, tools, last);
 
-	if (pipe)
-		return pull_pipe(w, from, to, tools, pipe, last);
-	return pull_copy(w, from, to, tools, last);
+	if (result > PUMP_FULL)
+		return result; /* errno, too */
+	if (pump_is_heavy(w) && (!was_heavy || w->bytes < RUN))
+		narrow(w, from, to, 2);
+	else
+		steer(w, from, to, result);
+	return result;
 }
 
 enum pump_result pump_take(struct pump *w, int from, struct pump_tools *tools)

@@ -28,11 +28,13 @@ struct pump {
 		struct pump_held *held; /* what the receiver did not take, a copy */
 		struct pipe *pipe;	/* the same, in a pipe (piped) */
 	};
-	uint64_t bytes : 55; /* that the receiver has taken */
+	uint64_t bytes : 51; /* that the receiver has taken */
 	uint64_t piped : 1;
 	uint64_t bulk : 1;   /* splice rather than copy */
 	uint64_t copies : 1; /* splice() has refused: copy, also in bulk */
 	uint64_t large : 1;  /* the last read filled the buffer */
+	uint64_t narrow : 1; /* the sender's window is held */
+	uint64_t widen : 3;  /* until so many RUNs of bytes were taken, modulo 8 */
 	uint64_t small : 2;  /* small splices in a row */
 	uint64_t last : 1;   /* FIN is in the sender's queue: no more can come */
 	uint64_t ended : 1;  /* FIN was read */
