@@ -87,8 +87,9 @@ $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
-golden: $(O)/unit/nft_text ## write the rules in tests/golden anew: `git diff` shows what has changed
-	$(Q)$< --write tests/golden/*.nft
+golden: $(O)/unit/nft_text $(O)/unit/xtables ## write tests/golden anew: `git diff` shows what has changed
+	$(Q)$(O)/unit/nft_text --write tests/golden/*.nft
+	$(Q)$(O)/unit/xtables --write $(foreach t,mangle4 mangle6 raw4 filter4,tests/fuzz/corpus/xtables/$t tests/golden/xtables-$t.json)
 
 include tests/fault/fault.mk
 include tests/bench/bench.mk

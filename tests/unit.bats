@@ -30,6 +30,14 @@ unit_test() {
 @test "field: each entry is typed, written, read back, compared, and changes the rules that it names" { unit_test field; }
 @test "nft_text: the rules of each specification in tests/golden" { unit_test nft_text "$BATS_TEST_DIRNAME"/golden/*.nft; }
 
+@test "xtables: extensions, and whole tables of iptables-legacy" {
+	tables=()
+	for t in mangle4 mangle6 raw4 filter4; do
+		tables+=("$BATS_TEST_DIRNAME/fuzz/corpus/xtables/$t" "$BATS_TEST_DIRNAME/golden/xtables-$t.json")
+	done
+	unit_test xtables "${tables[@]}"
+}
+
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }
 @test "udp_table: found, aged, and who makes room" { unit_test udp_table; }

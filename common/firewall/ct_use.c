@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/ct_use.h"
 
-#include "firewall/xtables.h"
+#include "firewall/xtables_legacy.h"
 #include "intercept/nft_text.h"
 #include "net/netlink.h"
 #include <arpa/inet.h>
@@ -188,7 +188,7 @@ static int read_rules(struct netlink *channel, struct search *s)
 
 /* --- iptables-legacy -------------------------------------------------------------------------- */
 
-static int visit_legacy(const struct xtables_use *use, void *context)
+static int visit_legacy(const struct xtables_legacy_use *use, void *context)
 {
 	struct search *s = context;
 	struct verdict v = { .has_source = use->has_source };
@@ -221,7 +221,7 @@ int ct_use_find(enum ct_use *use, char evidence[CT_USE_EVIDENCE_MAX], struct fai
 	netlink_close(channel);
 	if (err)
 		return report_fail(why, -err, "NFT_MSG_GETRULE", "rules of this network namespace");
-	xtables_each_use(visit_legacy, &s);
+	xtables_legacy_each_use(visit_legacy, &s);
 	*use = s.use;
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/firewall.h"
 
-#include "firewall/xtables.h"
+#include "firewall/xtables_legacy.h"
+#include "firewall/xtables_nft.h"
 #include "intercept/nft_text.h"
 #include <errno.h>
 #include <stdio.h>
@@ -149,8 +150,10 @@ struct firewall *firewall_read(struct nft *rules, struct failure *why)
 		return NULL;
 	}
 	err = read_all(f, rules, why);
-	if (!err)
-		xtables_decode(f->objects);
+	if (!err) {
+		xtables_nft_decode(f->objects);
+		xtables_legacy_add(f->objects);
+	}
 	if (!err && index_all(f))
 		err = report_fail(why, ENOMEM, "malloc", "firewall");
 	if (!err)

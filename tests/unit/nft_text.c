@@ -124,6 +124,8 @@ static void check_file(const char *path, bool write)
 	spec = parse(options, &ending);
 	rules = ending ? nft_text_ending(&spec, 60000, &why) : nft_text_install(&spec, &why);
 	CHECK(rules != NULL);
+	if (!rules)
+		rules = strdup("");
 	if (write)
 		write_file(path, first, rules);
 	else

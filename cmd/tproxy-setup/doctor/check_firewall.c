@@ -4,7 +4,7 @@
 #include "base/marks.h"
 #include "firewall/packet_path.h"
 #include "firewall/remedy.h"
-#include "firewall/xtables.h"
+#include "firewall/xtables_legacy.h"
 #include "intercept/spec_text.h"
 #include <limits.h>
 #include <stdio.h>
@@ -220,7 +220,7 @@ void check_firewall_output(struct doctor_context *x)
 void check_firewall_legacy(struct doctor_context *x)
 {
 	char names[128];
-	int count = xtables_legacy(names, sizeof(names));
+	int count = xtables_legacy_names(names, sizeof(names));
 
 	if (count < 0)
 		context_ok(x, "unknown: /proc/net/ip_tables_names is for the machine's root alone");

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "firewall/xtables_nft.h"
+
+#include "firewall/xtables.h"
+#include "net/netlink.h"
+#include <arpa/inet.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <netlink/attr.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+struct compat {
+	json_t *objects;
+};
+
+static json_t *find_rule(json_t *objects, const char *table, const char *chain, uint64_t handle,
+			 const char *family)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach(objects, i, object) {
+		json_t *rule = json_object_get(object, "rule");
+		json_t *at = json_object_get(rule, "handle");
+
+		if (rule && (uint64_t)json_integer_value(at) == handle &&
+		    !strcmp(json_string_value(json_object_get(rule, "table")), table) &&
+		    !strcmp(json_string_value(json_object_get(rule, "chain")), chain) &&
+		    !strcmp(json_string_value(json_object_get(rule, "family")), family))
+			return rule;
+	}
+	return NULL;
+}
+
+/* Put the statements in place of the first {"xt"} at or after *at. */
+static void replace(json_t *expressions, size_t *at, json_t *statements)
+{
+	json_t *statement;
+	size_t i;
+
+	while (*at < json_array_size(expressions) &&
+	       !json_object_get(json_array_get(expressions, *at), "xt"))
+		++*at;
+	if (*at == json_array_size(expressions))
+		return;
+	json_array_remove(expressions, *at);
+	json_array_foreach(statements, i, statement)
+		json_array_insert(expressions, (*at)++, statement);
+}
+
+/* An expression called `match` or `target`: NFTA_MATCH_* and NFTA_TARGET_* have the same numbers. */
+static void decode_expression(struct nlattr *expression, json_t *expressions, size_t *at)
+{
+	struct nlattr *e[NFTA_EXPR_MAX + 1], *t[NFTA_TARGET_MAX + 1];
+	const char *type;
+	json_t *statements;
+
+	if (nla_parse_nested(e, NFTA_EXPR_MAX, expression, NULL) || !e[NFTA_EXPR_NAME] ||
+	    !e[NFTA_EXPR_DATA])
+		return;
+	type = nla_get_string(e[NFTA_EXPR_NAME]);
+	if ((strcmp(type, "match") && strcmp(type, "target")) ||
+	    nla_parse_nested(t, NFTA_TARGET_MAX, e[NFTA_EXPR_DATA], NULL) || !t[NFTA_TARGET_NAME] ||
+	    !t[NFTA_TARGET_INFO])
+		return;
+	statements = json_array();
+	xtables_decode(type, nla_get_string(t[NFTA_TARGET_NAME]), nla_data(t[NFTA_TARGET_INFO]),
+		       (size_t)nla_len(t[NFTA_TARGET_INFO]), statements);
+	replace(expressions, at, statements);
+	json_decref(statements);
+}
+
+static uint64_t handle_of(const struct nlattr *attribute)
+{
+	uint32_t half[2];
+
+	memcpy(half, nla_data(attribute), sizeof(half));
+	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
+}
+
+static void read_compat_rule(struct nlmsghdr *message, void *context)
+{
+	const struct nfgenmsg *header = nlmsg_data(message);
+	struct nlattr *a[NFTA_RULE_MAX + 1], *expression;
+	struct compat *compat = context;
+	json_t *rule;
+	size_t at = 0;
+	int rest;
+
+	if (nlmsg_parse(message, sizeof(*header), a, NFTA_RULE_MAX, NULL) || !a[NFTA_RULE_TABLE] ||
+	    !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE] || !a[NFTA_RULE_EXPRESSIONS])
+		return;
+	rule = find_rule(compat->objects, nla_get_string(a[NFTA_RULE_TABLE]),
+			 nla_get_string(a[NFTA_RULE_CHAIN]), handle_of(a[NFTA_RULE_HANDLE]),
+			 header->nfgen_family == NFPROTO_IPV4 ? "ip" : "ip6");
+	if (!rule)
+		return;
+	nla_for_each_nested(expression, a[NFTA_RULE_EXPRESSIONS], rest)
+		decode_expression(expression, json_object_get(rule, "expr"), &at);
+}
+
+static void decode_compat(json_t *objects, unsigned char family)
+{
+	struct netlink *channel = netlink_open(NETLINK_NETFILTER, NULL);
+	struct nfgenmsg header = { .nfgen_family = family };
+	struct nl_msg *message = nlmsg_alloc_simple((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE,
+						    NLM_F_DUMP);
+	struct compat compat = { objects };
+
+	if (!channel || !message || nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO))
+		nlmsg_free(message);
+	else
+		netlink_ask(channel, message, read_compat_rule, &compat);
+	netlink_close(channel);
+}
+
+static bool has_extensions(const json_t *objects)
+{
+	json_t *object, *statement;
+	size_t i, j;
+
+	json_array_foreach((json_t *)objects, i, object)
+		json_array_foreach(json_object_get(json_object_get(object, "rule"), "expr"), j,
+				   statement)
+			if (json_object_get(statement, "xt"))
+				return true;
+	return false;
+}
+
+void xtables_nft_decode(json_t *objects)
+{
+	if (!has_extensions(objects))
+		return;
+	decode_compat(objects, NFPROTO_IPV4);
+	decode_compat(objects, NFPROTO_IPV6);
+}
