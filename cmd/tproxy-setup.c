@@ -18,6 +18,7 @@
 #include "tproxy-setup/doctor/doctor.h"
 #include "tproxy-setup/install.h"
 #include "tproxy-setup/plan.h"
+#include "tproxy-setup/plan_systemd.h"
 #include "tproxy-setup/removal.h"
 #include "tproxy-setup/supervise.h"
 #include <errno.h>
@@ -550,11 +551,12 @@ static int print_nft(const struct intercept *spec, struct failure *why)
 static int print_unit(const struct setup *setup, struct failure *why)
 {
 	char self[4096];
+	const struct plan_systemd plan = { &setup->spec, self, setup->netns, setup->command };
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	snprintf(self + (length > 0 ? length : 0), sizeof(self) - (length > 0 ? (size_t)length : 0),
 		 "%s", length > 0 ? "" : "/usr/sbin/tproxy-setup");
-	return plan_systemd(&setup->spec, self, setup->command, stdout, why);
+	return plan_systemd(&plan, stdout, why);
 }
 
 static int plan(struct instance *kernel, struct setup *setup, struct failure *why)
@@ -580,7 +582,8 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 		err = plan_json(&setup->spec, stdout, why);
 		break;
 	case FORMAT_SYSTEMD:
-		err = print_unit(setup, why);
+		if (print_unit(setup, why))
+			return options_misuse(&program, "%s", why->detail);
 		break;
 	}
 	return err ? -1 : STATUS_DONE;

@@ -688,23 +688,3 @@ takes_proposal() {
 	run setup_on up -v --to 3129
 	assert_line "tproxy-setup: default: already in place"
 }
-
-@test "plan --format systemd: units that systemd-analyze takes, for up and for a relay under run" {
-	setup_on plan -q --to 3129 --port 80,443 --iif 'eth*' --format systemd >"$OUT/tproxy.service"
-	setup_on plan -q --to 3129 --port 80 --format systemd -- tproxy-relay --log '100% errors' 3129 \
-		>"$OUT/tproxy-relay.service"
-	run cat "$OUT/tproxy.service"
-	assert_line --regexp "^ExecStart=/.*tproxy-setup up -q --to 3129 --iif 'eth\*' --port 80,443$"
-	assert_line --regexp "^ExecStop=/.*tproxy-setup down --name default --drain 30s$"
-	run cat "$OUT/tproxy-relay.service"
-	assert_line --regexp '^ExecStart=/.*tproxy-setup run -q --to 3129 --port 80 -- tproxy-relay --log "100%% errors" 3129$'
-	assert_line "Type=notify"
-	if command -v systemd-analyze >/dev/null; then
-		run systemd-analyze verify --man=no "$OUT/tproxy.service" "$OUT/tproxy-relay.service"
-		refute_output --partial "$OUT"
-	fi
-	# What it starts is what was asked for.
-	on proxy bash -c "$(sed -n 's/^ExecStart=//p' "$OUT/tproxy.service")"
-	run setup_on status --to 3129 --port 80,443 --iif 'eth*'
-	assert_success
-}

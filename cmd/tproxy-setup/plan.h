@@ -3,7 +3,7 @@
  * plan - a specification as the text of other tools: what `tproxy-setup plan` prints.
  *
  * Each format is accepted as printed by the tool it is for. The nft text is nft_text's, the one that
- * `up` loads.
+ * `up` loads; units are plan_systemd's.
  */
 #ifndef TPROXY_SETUP_PLAN_H
 #define TPROXY_SETUP_PLAN_H
@@ -20,13 +20,6 @@ void plan_ip(const struct intercept *spec, FILE *out);
  * iptables cannot express is refused by name: -1 with *why.
  */
 int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why);
-
-/*
- * A unit for systemd: `up` and `down`, or, with a command (NULL-terminated), that command under `run`.
- * program: the path of tproxy-setup. 0, or -1 with *why.
- */
-int plan_systemd(const struct intercept *spec, const char *program, char **command, FILE *out,
-		 struct failure *why);
 
 /* Everything as one JSON object on one line. 0, or -1 with *why (no memory). */
 int plan_json(const struct intercept *spec, FILE *out, struct failure *why);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/plan_systemd.h"
+
+#include "firewall/xtables_legacy.h"
+#include "intercept/spec_text.h"
+#include <stdbool.h>
+#include <string.h>
+
+/* Where a program of ours writes: paths below /run/tproxyANYTHING/ are the unit's own. */
+#define RUN_PREFIX "/run/tproxy"
+
+/* --- words ------------------------------------------------------------------------------------- */
+
+/* A character between systemd's double quotes: % and $ are doubled, what would end the line is \x0a
+ * (systemd.service(5), systemd.syntax(7)). */
+static void put_quoted(FILE *out, unsigned char c)
+{
+	if (c < ' ' || c >= 0x7f)
+		fprintf(out, "\\x%02x", c);
+	else if (c == '%' || c == '$')
+		fprintf(out, "%c%c", c, c);
+	else if (c == '"' || c == '\\')
+		fprintf(out, "\\%c", c);
+	else
+		fputc(c, out);
+}
+
+/* A word as systemd reads it, quoted if need be. */
+static void put_word(FILE *out, const char *text)
+{
+	bool quoted = !*text;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+		quoted |= *p <= ' ' || *p >= 0x7f || strchr("\"'\\;", *p);
+	fputs(quoted ? "\"" : "", out);
+	for (; *text; text++)
+		put_quoted(out, (unsigned char)*text);
+	fputs(quoted ? "\"" : "", out);
+}
+
+/* Words that are quoted for sh: systemd reads them as sh does, but for % and $. */
+static void put_words(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '%' || *text == '$')
+			fputc(*text, out);
+		fputc(*text, out);
+	}
+}
+
+/* `KEY=PROGRAM COMMAND OPTIONS`; a + before the program: outside of the sandbox. */
+static void put_exec(FILE *out, const char *key, const struct plan_systemd *plan,
+		     const char *command, const char *options)
+{
+	fputs(key, out);
+	put_word(out, plan->program);
+	fprintf(out, " %s ", command);
+	put_words(out, options);
+}
+
+static void put_down(FILE *out, const char *key, const struct plan_systemd *plan, const char *drain)
+{
+	char options[64 + INTERCEPT_NAME_MAX];
+
+	snprintf(options, sizeof(options), "--name %s%s\n", plan->spec->name, drain);
+	put_exec(out, key, plan, "down", options);
+}
+
+static void put_command(FILE *out, char **command)
+{
+	for (const char *space = ""; *command; command++, space = " ") {
+		fputs(space, out);
+		put_word(out, *command);
+	}
+	fputc('\n', out);
+}
+
+/* --- the sandbox ------------------------------------------------------------------------------ */
+
+/*
+ * What none of our programs needs is taken away. The rest is for netlink, sockets and /proc; /proc/sys is
+ * read, so no ProcSubset=pid. A system call that is not allowed is an error, not the end: libraries try
+ * newer ones first.
+ */
+static const char sandbox[] = "DynamicUser=yes\n"
+			      "NoNewPrivileges=yes\n"
+			      "ProtectSystem=strict\n"
+			      "ProtectHome=yes\n"
+			      "ProtectProc=invisible\n"
+			      "ProtectClock=yes\n"
+			      "ProtectHostname=yes\n"
+			      "ProtectKernelLogs=yes\n"
+			      "ProtectKernelModules=yes\n"
+			      "ProtectKernelTunables=yes\n"
+			      "ProtectControlGroups=yes\n"
+			      "PrivateTmp=yes\n"
+			      "PrivateDevices=yes\n"
+			      "PrivateMounts=yes\n"
+			      "DevicePolicy=closed\n"
+			      "RestrictNamespaces=yes\n"
+			      "RestrictRealtime=yes\n"
+			      "RestrictSUIDSGID=yes\n"
+			      "RestrictAddressFamilies=AF_NETLINK AF_INET AF_INET6 AF_UNIX\n"
+			      "LockPersonality=yes\n"
+			      "MemoryDenyWriteExecute=yes\n"
+			      "RemoveIPC=yes\n"
+			      "UMask=0077\n"
+			      "SystemCallArchitectures=native\n"
+			      "SystemCallErrorNumber=EPERM\n"
+			      "SystemCallFilter=@system-service\n"
+			      "SystemCallFilter=~@resources @privileged\n";
+
+/* Our programs give up what they do not need any more, by themselves. */
+static const char own_sandbox[] = "SystemCallFilter=capset seccomp landlock_create_ruleset "
+				  "landlock_add_rule landlock_restrict_self\n";
+
+static void put_capabilities(FILE *out, const char *list)
+{
+	fprintf(out, "CapabilityBoundingSet=%s\nAmbientCapabilities=%s\n", list, list);
+}
+
+/* Neither multicast nor reserved addresses. */
+static void put_addresses(FILE *out)
+{
+	fputs("# Unicast alone; without these two lines a packet is not looked up.\n"
+	      "IPAddressDeny=any\n"
+	      "IPAddressAllow=0.0.0.0/1 128.0.0.0/2 192.0.0.0/3 ::/1 8000::/2 c000::/3 e000::/4 "
+	      "f000::/5 f800::/6 fc00::/7 fe00::/8\n",
+	      out);
+}
+
+/* --- programs of ours ------------------------------------------------------------------------- */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool is_ours(char **command)
+{
+	bool relay = command && !strcmp(base_name(*command), "tproxy-relay");
+	bool listen = command && !strcmp(base_name(*command), "tproxy-listen");
+
+	/* What follows -- is a program of somebody else's. */
+	for (; listen && *command; command++)
+		listen = strcmp(*command, "--") != 0;
+	return relay || listen;
+}
+
+/* The value of an option, `--NAME VALUE` or `--NAME=VALUE`, in a command; NULL. */
+static const char *value_of(char **command, const char *option)
+{
+	size_t length = strlen(option);
+
+	for (; *command; command++)
+		if (!strncmp(*command, option, length)) {
+			if ((*command)[length] == '=')
+				return *command + length + 1;
+			if (!(*command)[length])
+				return command[1];
+		}
+	return NULL;
+}
+
+/* The options of ours that name a path to be written. */
+static const char *const writing[] = { "--control", "--metrics-file" };
+
+static int check_paths(char **command, struct failure *why)
+{
+	for (size_t i = 0; i < sizeof(writing) / sizeof(*writing); i++) {
+		const char *path = value_of(command, writing[i]);
+
+		if (path && (*path != '/' || strchr(path, '\n')))
+			return report_refuse(why,
+					     "plan --format systemd: %s: a unit needs an absolute "
+					     "path",
+					     writing[i]);
+	}
+	if (value_of(command, "--user"))
+		return report_refuse(why, "plan --format systemd: --user: the unit has a user of "
+					  "its own, leave it out");
+	if (value_of(command, "--takeover"))
+		return report_refuse(why, "plan --format systemd: --takeover: the unit's program "
+					  "cannot look into another one");
+	return 0;
+}
+
+/* A directory of our own in /run comes and goes with the unit; another one is there already. */
+static void put_path(FILE *out, const char *path)
+{
+	size_t first = strcspn(path + strlen("/run/"), "/"), length;
+	char directory[4096];
+
+	if (!strncmp(path, RUN_PREFIX, strlen(RUN_PREFIX)) && path[strlen("/run/") + first]) {
+		fprintf(out, "RuntimeDirectory=%.*s\n", (int)first, path + strlen("/run/"));
+		return;
+	}
+	length = (size_t)(strrchr(path, '/') - path);
+	snprintf(directory, sizeof(directory), "%.*s", length ? (int)length : 1, path);
+	fputs("# The unit's user must be allowed to write there, too.\nReadWritePaths=", out);
+	put_word(out, directory);
+	fputc('\n', out);
+}
+
+static void put_paths(FILE *out, char **command)
+{
+	for (size_t i = 0; i < sizeof(writing) / sizeof(*writing); i++) {
+		const char *path = value_of(command, writing[i]);
+
+		if (path)
+			put_path(out, path);
+	}
+}
+
+/* As `run` does it: interception begins when the program is ready, and ends, with a drain, before it is told
+ * to end; and it ends with it, however that was. */
+static void put_ours(FILE *out, const struct plan_systemd *plan, const char *options)
+{
+	fputs("Type=notify\nExecStart=", out);
+	put_command(out, plan->command);
+	put_exec(out, "ExecStartPost=+", plan, "up", options);
+	put_exec(out, "\nExecReload=+", plan, "up", options);
+	put_down(out, "\nExecStop=+", plan, " --drain 30s");
+	put_down(out, "ExecStopPost=+", plan, "");
+	fputs("TimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\nLimitNOFILE=1048576\n", out);
+	put_paths(out, plan->command);
+	/* CAP_NET_ADMIN would be for TIME_WAIT sockets of clients without TCP timestamps alone. */
+	put_capabilities(out, "CAP_NET_RAW CAP_NET_BIND_SERVICE");
+	fputs(sandbox, out);
+	fputs(own_sandbox, out);
+	put_addresses(out);
+}
+
+/* --- the other two ---------------------------------------------------------------------------- */
+
+/* What is in the way of others' programs is not known. The rules live as long as the command; the supervisor
+ * outlives the first signal, to drain. */
+static void put_run(FILE *out, const struct plan_systemd *plan, const char *options)
+{
+	fputs("Type=notify\nNotifyAccess=main\n", out);
+	put_exec(out, "ExecStart=", plan, "run", options);
+	fputs(" -- ", out);
+	put_command(out, plan->command);
+	fputs("KillMode=mixed\nTimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\n"
+	      "LimitNOFILE=1048576\n"
+	      "# Add what the command can do with: NoNewPrivileges=yes, ProtectSystem=full, ...\n",
+	      out);
+}
+
+static void put_up(FILE *out, const struct plan_systemd *plan, const char *options)
+{
+	char tables[256];
+
+	fputs("Type=oneshot\nRemainAfterExit=yes\n", out);
+	put_exec(out, "ExecStart=", plan, "up", options);
+	put_exec(out, "\nExecReload=", plan, "up", options);
+	put_down(out, "\nExecStop=", plan, " --drain 30s");
+	fputs("TimeoutStopSec=60\n", out);
+	put_capabilities(out, "CAP_NET_ADMIN CAP_NET_RAW");
+	if (plan->spec->conntrack == CONNTRACK_AUTO &&
+	    xtables_legacy_names(tables, sizeof(tables)) > 0)
+		fprintf(out,
+			"# iptables-legacy has tables here (%s), whose list is for root's group.\n"
+			"SupplementaryGroups=root\n",
+			tables);
+	fputs(sandbox, out);
+	put_addresses(out);
+}
+
+/* --- the unit --------------------------------------------------------------------------------- */
+
+static void put_head(FILE *out, const struct plan_systemd *plan)
+{
+	fprintf(out,
+		"[Unit]\nDescription=Transparent interception (%s)\n"
+		"Documentation=man:tproxy-setup(8)\n"
+		"After=network.target nftables.service firewalld.service ufw.service\n\n"
+		"[Service]\n",
+		plan->spec->name);
+	if (plan->netns) {
+		fputs("NetworkNamespacePath=/run/netns/", out);
+		put_word(out, plan->netns);
+		fputc('\n', out);
+	}
+}
+
+int plan_systemd(const struct plan_systemd *plan, FILE *out, struct failure *why)
+{
+	bool ours = is_ours(plan->command);
+	char options[8192];
+
+	if (!*spec_text_options(plan->spec, options, sizeof(options)))
+		return report_refuse(why, "plan --format systemd: a list is too long for a command "
+					  "line; use `nft` and `ip`");
+	if (plan->netns && strspn(plan->netns, "0123456789") == strlen(plan->netns))
+		return report_refuse(why,
+				     "plan --format systemd: --netns %s: a process is not "
+				     "there for ever; give the namespace a name",
+				     plan->netns);
+	if (ours && check_paths(plan->command, why))
+		return -1;
+	put_head(out, plan);
+	if (ours)
+		put_ours(out, plan, options);
+	else if (plan->command)
+		put_run(out, plan, options);
+	else
+		put_up(out, plan, options);
+	fputs("\n[Install]\nWantedBy=multi-user.target\n", out);
+	return 0;
+}
