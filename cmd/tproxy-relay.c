@@ -109,6 +109,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->settings.connect_timeout = config->connect_timeout;
 	relay->settings.idle_timeout = config->idle_timeout;
 	relay->settings.half_closed_timeout = config->half_closed_timeout;
+	relay->settings.keepalive = (unsigned)(config->keepalive / 1000);
 	relay->udp = config->udp;
 	relay->icmp = (struct udp_icmp_sockets){ { -1, -1 } };
 	relay->drain_timeout = config->drain_timeout;
@@ -219,7 +220,10 @@ static int serve(const struct config *config, const struct relay_listeners *list
  * passed. */
 static int inherit(struct config *config, struct inetd_client *client, int *inherited)
 {
-	const struct transparent_listen_options how = { .ack_delay = ACK_DELAY };
+	const struct transparent_listen_options how = {
+		.keepalive = (unsigned)(config->keepalive / 1000),
+		.ack_delay = ACK_DELAY,
+	};
 	struct failure why = { 0 };
 	int status;
 
@@ -290,6 +294,7 @@ int main(int argc, char **argv)
 		.connect_timeout = 10 * 1000,
 		.idle_timeout = (2 * 60 + 5) * 60 * 1000,
 		.half_closed_timeout = 60 * 1000,
+		.keepalive = 5 * 60 * 1000,
 		.drain_timeout = 30 * 1000,
 		.threads = 1,
 		.udp = { .unanswered_timeout = 30 * 1000, .established_timeout = 2 * 60 * 1000 },

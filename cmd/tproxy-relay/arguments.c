@@ -72,6 +72,19 @@ static int set_limit(void *field, const char *arg, const struct option_spec *sel
 	return *(uint64_t *)field ? 0 : report_refuse(why, "must be longer than 0");
 }
 
+/* In seconds, as the kernel has it. */
+static int set_keepalive(void *field, const char *arg, const struct option_spec *self,
+			 struct failure *why)
+{
+	uint64_t *ms = field;
+
+	if (quantity_duration(arg, ms, why) < 0)
+		return -1;
+	if (*ms && (*ms < 1000 || *ms / 1000 > TRANSPARENT_KEEPALIVE_MAX))
+		return report_refuse(why, "must be 0, or from 1s to 9h");
+	return 0;
+}
+
 /* UNANSWERED[,ESTABLISHED] */
 static int set_udp_timeout(void *field, const char *arg, const struct option_spec *self,
 			   struct failure *why)
@@ -131,6 +144,10 @@ static const struct option_spec options[] = {
 	       idle_timeout),
 	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
 	       set_limit, struct config, half_closed_timeout),
+	OPTION("keepalive", 0, "T",
+	       "ask a silent peer whether it is there; 0: never\n(5m; four times, a quarter of "
+	       "that apart)",
+	       set_keepalive, struct config, keepalive),
 	OPTION("max-flows", 0, "N",
 	       "UDP flows at once; then old ones make room\n(what the descriptor limit allows)",
 	       option_count, struct config, udp.max),

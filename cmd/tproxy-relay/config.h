@@ -31,6 +31,7 @@ struct config {
 	struct mark upstream_mark;
 	int on_clash;
 	struct match_list allow, deny;
+	uint64_t keepalive; /* milliseconds; 0: none */
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout;
 	uint64_t max, threads;
 	struct udp_settings udp;

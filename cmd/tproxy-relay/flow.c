@@ -31,11 +31,12 @@
 #include <unistd.h>
 
 #define READS_PER_EVENT 4    /* then others have their turn */
+#define SETTLE_MS	250  /* and a connection is not a short one */
 #define TAKEN_MS	1000 /* for another thread to end what its client has reset */
 #define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a direction is no longer bulk */
 
 static_assert(sizeof(struct flow) <= 176, "an idle connection is small");
-static_assert(REASON_COUNT <= 64, "struct flow has six bits for a reason");
+static_assert(REASON_COUNT <= 32, "struct flow has five bits for a reason");
 
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
@@ -66,6 +67,11 @@ uint64_t flow_cookie(const struct flow *f, enum flow_end end)
 static bool is_waiting(const struct flow *f)
 {
 	return f->state == FLOW_CONNECTING && f->side[FLOW_UPSTREAM].fd < 0;
+}
+
+static bool is_heavy(const struct flow *f)
+{
+	return pump_is_heavy(&f->pump[FLOW_UP]) || pump_is_heavy(&f->pump[FLOW_DOWN]);
 }
 
 static bool is_half_closed(const struct flow *f)
@@ -102,13 +108,33 @@ static uint64_t timeout_of(const struct flow *f, const struct flow_settings *set
 	return is_half_closed(f) ? settings->half_closed_timeout : settings->idle_timeout;
 }
 
-/* The state has changed: what it allows may be shorter than what the alarm was set to. */
+/*
+ * Sets the alarm to what is left of what the state allows. When the state has changed, that may be shorter
+ * than what it was set to before.
+ */
 static void arm(struct flow_ops *host, struct flow *f)
 {
 	enum reason reason;
 	uint64_t most = timeout_of(f, host->settings, &reason), waited = quiet_ms(host, f);
+	uint64_t left = waited < most ? most - waited : 0;
 
-	loop_arm(host->loop, &f->timer, waited < most ? most - waited : 0);
+	loop_arm(host->loop, &f->timer, !f->settled && left > SETTLE_MS ? SETTLE_MS : left);
+}
+
+/*
+ * What a short connection is not to pay for: system calls that matter only to one that lasts, or that
+ * moves much. Client sockets have keepalive from their listener.
+ */
+static void settle(struct flow_ops *host, struct flow *f)
+{
+	const char *call;
+
+	f->settled = true;
+	transparent_guard(f->side[FLOW_CLIENT].fd, true);
+	transparent_guard(f->side[FLOW_UPSTREAM].fd, true);
+	if (host->settings->keepalive)
+		transparent_set_keepalive(f->side[FLOW_UPSTREAM].fd, host->settings->keepalive,
+					  &call);
 }
 
 /* ---- what to wait for ---- */
@@ -148,15 +174,13 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 		host->released(host);
 }
 
-/* A reset (or a socket that never was connected) needs no goodbye; see transparent_reset(). */
+/* See transparent_guard(). A reset, or a socket that never was connected, needs no goodbye. */
 static void close_side(struct flow_ops *host, struct flow *f, enum flow_end side, bool orderly)
 {
 	struct loop_source *s = &f->side[side];
 
-	if (s->fd >= 0 && !orderly) {
-		transparent_reset(s->fd);
-		s->fd = -1;
-	}
+	if (s->fd >= 0 && orderly == f->settled)
+		transparent_guard(s->fd, !orderly);
 	loop_close(host->loop, s);
 }
 
@@ -165,7 +189,7 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason)
 	if (f->state == FLOW_CLOSED)
 		return;
 	f->state = FLOW_CLOSED;
-	f->reason = (uint8_t)reason & 63;
+	f->reason = (uint8_t)reason & 31;
 	loop_disarm(host->loop, &f->timer);
 	host->finished(host, f);
 	for (int side = 0; side < 2; side++) {
@@ -354,6 +378,8 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 		step = carry(host, f, !side, CARRY_READ | CARRY_ALL);
 	if (step != STEP_OVER && failed && (f->pump[side].ended || pump_is_full(&f->pump[side])))
 		step = check_error(host, f, side);
+	if (step != STEP_OVER && !f->settled && is_heavy(f))
+		settle(host, f);
 	if (step != STEP_OVER && watch(host, f) < 0)
 		flow_finish(host, f, REASON_MEMORY);
 }
@@ -624,8 +650,10 @@ static int begin_connect(struct flow_ops *host, struct flow *f, const struct end
 		flow_finish(host, f, REASON_MEMORY);
 		return -1;
 	}
-	loop_arm(host->loop, &f->timer,
-		 is_waiting(f) ? LOOP_TICK_MS : host->settings->connect_timeout);
+	if (is_waiting(f))
+		loop_arm(host->loop, &f->timer, LOOP_TICK_MS);
+	else
+		arm(host, f);
 	return 0;
 }
 
@@ -669,10 +697,13 @@ static void handle_alarm(struct loop *loop, struct loop_timer *timer)
 	uint64_t most = timeout_of(f, host->settings, &reason);
 	uint64_t waited = quiet_ms(host, f);
 
-	if (is_waiting(f))
+	if (is_waiting(f)) {
 		try_again(host, f);
-	else if (waited < most)
-		loop_arm(loop, &f->timer, most - waited);
-	else
+	} else if (waited >= most) {
 		flow_finish(host, f, reason);
+	} else {
+		if (!f->settled)
+			settle(host, f);
+		arm(host, f);
+	}
 }

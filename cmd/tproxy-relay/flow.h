@@ -68,12 +68,14 @@ struct flow {
 	uint8_t unread : 1;   /* CONNECTING: the client has said more than was read */
 	uint8_t was_open : 1; /* when CLOSED: it had been OPEN */
 	uint8_t nodelay : 1;  /* the upstream leg has TCP_NODELAY */
-	uint8_t reason : 6;   /* enum reason, when CLOSED */
+	uint8_t reason : 5;   /* enum reason, when CLOSED */
+	uint8_t settled : 1;  /* it is not one of the short ones: see settle() */
 };
 
 /* How flows are to be carried; the same for all, set before the first. Times in milliseconds. */
 struct flow_settings {
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
+	unsigned keepalive; /* seconds, see transparent_set_keepalive(); 0: none */
 	struct transparent_connect_options connect;
 	bool new_port;	     /* SOURCE_CLIENT: another port when the client's cannot be used */
 	int send_proxy;	     /* version of the PROXY header for the upstream; 0: none */

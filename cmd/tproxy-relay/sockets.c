@@ -77,6 +77,7 @@ static struct transparent_listen_options listen_options(const struct config *con
 		.reuseport = true,
 		.alone = alone,
 		.details = UDP_LISTENER_DETAILS,
+		.keepalive = (unsigned)(config->keepalive / 1000),
 		.ack_delay = ACK_DELAY,
 		.redirect = config_has_upstream(config) && config->connect.source == SOURCE_OWN &&
 			    !may_intercept(),

@@ -96,6 +96,23 @@ int transparent_set_mark(int fd, const struct mark *mark)
 	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark->value, sizeof(mark->value));
 }
 
+int transparent_set_keepalive(int fd, unsigned seconds, const char **call)
+{
+	int interval = seconds >= 4 ? (int)seconds / 4 : 1;
+
+	*call = "setsockopt(TCP_KEEPIDLE)";
+	if (set_int(fd, SOL_TCP, TCP_KEEPIDLE, (int)seconds) < 0)
+		return -1;
+	*call = "setsockopt(TCP_KEEPINTVL)";
+	if (set_int(fd, SOL_TCP, TCP_KEEPINTVL, interval) < 0)
+		return -1;
+	*call = "setsockopt(TCP_KEEPCNT)";
+	if (set_int(fd, SOL_TCP, TCP_KEEPCNT, TRANSPARENT_PROBES) < 0)
+		return -1;
+	*call = "setsockopt(SO_KEEPALIVE)";
+	return set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 /* What accept()ed sockets inherit from their listener costs nothing per connection. */
 static int set_inherited(int fd, int family, const struct transparent_listen_options *options,
 			 const char **call)
@@ -105,6 +122,8 @@ static int set_inherited(int fd, int family, const struct transparent_listen_opt
 		return -1;
 	*call = "setsockopt(SO_OOBINLINE)";
 	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+		return -1;
+	if (options->keepalive && transparent_set_keepalive(fd, options->keepalive, call) < 0)
 		return -1;
 	*call = "setsockopt(IP_PKTINFO)";
 	if (options->ingress && family == AF_INET && set_int(fd, SOL_IP, IP_PKTINFO, 1) < 0)
@@ -598,12 +617,18 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 	return connect_for(SOCK_DGRAM, client, to, options, false, kept, why);
 }
 
+void transparent_guard(int fd, bool on)
+{
+	struct linger linger = { .l_onoff = on, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 void transparent_reset(int fd)
 {
-	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	int saved = errno;
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	transparent_guard(fd, true);
 	close(fd);
 	errno = saved;
 }

@@ -36,6 +36,7 @@ struct transparent_listen_options {
 	const char *device; /* SO_BINDTODEVICE, or NULL */
 	bool ingress;	    /* let transparent_ingress() tell where accepted connections came in */
 	unsigned details;   /* UDP: what is told of each datagram (datagram.h); 0: the usual */
+	unsigned keepalive; /* what is accepted has it: see transparent_set_keepalive(); 0: not */
 	/* For so many microseconds the ACK of what an accepted socket receives may wait for data
 	 * that carries it, from its first segment on; 0: the system's. Without effect before
 	 * Linux 6.15 (TCP_DELACK_MAX_US), and where two of its clock ticks are longer: then it
@@ -180,7 +181,23 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 int transparent_probe(const struct endpoint *client,
 		      const struct transparent_connect_options *options, struct failure *why);
 
-/* Close so that the peer gets a reset instead of an orderly end (SO_LINGER 0). errno is kept. */
+/*
+ * After so many seconds without a segment from the peer ask it whether it is there, and when it has not
+ * answered TRANSPARENT_PROBES times, a quarter of that apart (at least a second), the socket fails with
+ * ETIMEDOUT. Returns 0, or -1 with errno and the refused call.
+ */
+#define TRANSPARENT_PROBES	  4
+#define TRANSPARENT_KEEPALIVE_MAX 32767 /* MAX_TCP_KEEPIDLE in include/net/tcp.h */
+int transparent_set_keepalive(int fd, unsigned seconds, const char **call);
+
+/*
+ * While it is on, closing the socket is a reset for the peer, also where the kernel closes it because the
+ * process was killed (SO_LINGER 0); else the peer then sees an orderly end, unless there was data that had
+ * not been read, and takes what it has for all there is.
+ */
+void transparent_guard(int fd, bool on);
+
+/* Close so that the peer gets a reset instead of an orderly end. errno is kept. */
 void transparent_reset(int fd);
 
 #endif

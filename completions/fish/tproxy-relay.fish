@@ -16,6 +16,7 @@ complete -c tproxy-relay -l threads -x -d 'threads, each with listeners of its o
 complete -c tproxy-relay -l connect-timeout -x -d 'for the upstream to answer (10s)'
 complete -c tproxy-relay -l idle-timeout -x -d 'without a byte either way (2h5m)'
 complete -c tproxy-relay -l half-closed-timeout -x -d 'since the last byte, once a side has ended (1m)'
+complete -c tproxy-relay -l keepalive -x -d 'ask a silent peer whether it is there; 0: never (5m; four times, a quarter of that apart)'
 complete -c tproxy-relay -l max-flows -x -d 'UDP flows at once; then old ones make room (what the descriptor limit allows)'
 complete -c tproxy-relay -l udp-timeout -x -d 'for a UDP flow without an answer; for one that goes both ways (30s,2m)'
 complete -c tproxy-relay -l drain-timeout -x -d 'for connections to finish after SIGTERM (30s)'
