@@ -72,3 +72,90 @@ done_with() {
 	all_exact down "$V4" 8000 65536 20
 	stop relay
 }
+
+# ---------------------------------------------------------------- PROXY headers
+
+# header_listener PROGRAM OPTION...: one that awaits headers; what it asks the kernel is in $OUT/calls.
+header_listener() {
+	bg listener proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -D -f -e trace=recvfrom,poll,epoll_wait,setsockopt -o "$OUT/calls" \
+		"$1" --accept-proxy 192.0.2.0/24 "${@:2}" '*:3129'
+	wait_listen proxy 3129
+}
+
+# hold_headers: halves of headers with an urgent byte at their beginning, in the middle, and at the end,
+# each awaited for three seconds.
+hold_headers() {
+	local steps signature='\r\n\r\n\0\r\nQUIT\n' held=()
+	while read -ra steps; do
+		bg "held${#held[@]}" client "$PEER" connect 192.0.2.1 3129 "${steps[@]}" gone
+		held+=("held${#held[@]}")
+	done <<-END
+		urgent:P send:ROXY\\x20
+		send:PRO urgent:X send:Y\\x20TCP4\\x20192.
+		send:PROXY\\x20TCP4\\x2019 urgent:2
+		urgent:\\r send:${signature#\\r}\\x21\\x11\\0\\x0c
+		send:$signature\\x21\\x11 urgent:\\0 send:\\x0c\\xc0\\0
+		send:$signature\\x21\\x11\\0\\x0c\\xc0 urgent:\\0
+		urgent:PRO urgent:XY urgent:\\x20
+	END
+	for steps in "${held[@]}"; do
+		run -0 wait_exit "$steps"
+	done
+}
+
+# calls_since LINE: made since then; the start is not counted.
+calls_since() { tail -n "+$(($1 + 1))" "$OUT/calls" | grep -c '(' || true; }
+
+# Seven connections, each in up to three pieces: a look, a read and a wait for each piece. One that spins
+# makes thousands of calls in three seconds.
+headers_cost_little() {
+	local before
+	before=$(wc -l <"$OUT/calls")
+	hold_headers
+	before=$(calls_since "$before")
+	((before < 150)) || fail "$before system calls for seven halves of a header"
+	before=$(wc -l <"$OUT/calls")
+	# A line comes byte by byte: nobody knows how many bytes are worth a look.
+	run -0 on client "$PEER" connect 192.0.2.1 3129 'bytes:PROXY UNKNOWN 12345678901234567890123456789' \
+		urgent:0 'bytes:1234567890' rst
+	before=$(calls_since "$before")
+	((before < 400)) || fail "$before system calls for 55 bytes of a header"
+}
+
+@test "half a PROXY header with an urgent byte costs its bytes, and no core for three seconds" {
+	header_listener tproxy-relay
+	headers_cost_little
+	wait_until 10 eval '[[ $(grep -c " refused - .* proxy-header$" "$OUT/listener.out") == 8 ]]'
+	stop listener
+}
+
+@test "tproxy-listen: half a PROXY header with an urgent byte costs its bytes" {
+	header_listener tproxy-listen
+	headers_cost_little
+	wait_until 10 eval '[[ $(grep -c " refused .* proxy-header$" "$OUT/listener.out") == 8 ]]'
+	stop listener
+}
+
+@test "urgent bytes in a PROXY header and right behind it are taken in their place" {
+	local steps ends='\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40'
+	bg relay proxy tproxy-relay --accept-proxy 192.0.2.0/24 '*:3129'
+	wait_listen proxy 3129
+	while IFS='|' read -ra steps; do
+		peer server server listen 8000 who recv:hello eof close
+		run -0 on client "$PEER" connect 192.0.2.1 3129 "${steps[@]}" fin eof
+		run -0 wait_exit server
+		assert_line_in server.out '^192\.0\.2\.20 1234$'
+	done <<-END
+		urgent:P|send:ROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\\r\\nhello
+		send:PROXY TCP4 192.0.|urgent:2|send:.20 198.51.100.2 1234 8000\\r\\nhello
+		send:PROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\\r|urgent:\\n|send:hello
+		send:PROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\\r\\n|urgent:h|send:ello
+		bytes:PROXY TCP4 192.0.2.20 198.|urgent:5|bytes:1.100.2 1234 8000\\r\\nhel|urgent:l|send:o
+		urgent:\\r|send:\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c${ends}hello
+		send:\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21|urgent:\\x11|bytes:\\0\\x0c${ends}|send:hello
+		send:\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c${ends%\\x40}|urgent:\\x40|urgent:hello
+	END
+	stop relay
+	done_with 8 5 0
+}

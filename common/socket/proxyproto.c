@@ -5,8 +5,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -295,33 +295,40 @@ int proxyproto_parse(const void *data, size_t length, struct proxyproto_header *
 
 /* ---- sockets ---- */
 
-static void set_low_water(int fd, size_t bytes)
+/* What has been taken off a socket of a header that is not complete yet. */
+struct proxyproto_begun {
+	size_t length;
+	int low_water; /* bytes that must come before poll(2) says so; as the socket has it */
+	uint8_t data[PROXYPROTO_MAX];
+};
+
+static void set_low_water(int fd, struct proxyproto_begun *b, size_t bytes)
 {
 	int value = (int)bytes;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+	if (b->low_water != value &&
+	    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)) == 0)
+		b->low_water = value;
 }
 
-/* No more will come than is there now. */
-static bool has_ended(int fd)
+/* Keep what has been taken, all of which belongs to the header, until it goes on. */
+static int keep(int fd, struct proxyproto_begun **begun, const uint8_t *data, size_t length,
+		size_t wanted, struct failure *why)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	struct proxyproto_begun *b = *begun;
 
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
-}
-
-/* Parse what has come without taking it; as proxyproto_parse(). */
-static int peek(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why)
-{
-	uint8_t data[PROXYPROTO_MAX];
-	ssize_t come = recv(fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
-
-	*wanted = 1;
-	if (come < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (come < 0)
-		return report_fail(why, errno, "recv", "PROXY protocol header");
-	return proxyproto_parse(data, (size_t)come, out, wanted, why);
+	if (!b) {
+		b = malloc(sizeof(*b));
+		if (!b)
+			return report_fail(why, errno, "malloc", "PROXY protocol header");
+		b->low_water = 1;
+		b->length = 0;
+		*begun = b;
+	}
+	memcpy(b->data + b->length, data + b->length, length - b->length);
+	b->length = length;
+	set_low_water(fd, b, wanted - length);
+	return 0;
 }
 
 /* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host. */
@@ -345,25 +352,42 @@ static int settle(struct proxyproto_header *out, struct failure *why)
 	return out->destination.port ? 1 : report_refuse(why, "its destination is port 0");
 }
 
-int proxyproto_receive(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why)
+void proxyproto_drop(struct proxyproto_begun **begun)
 {
-	bool raised = *wanted > 1;
-	uint8_t data[PROXYPROTO_MAX];
-	int found = peek(fd, out, wanted, why);
+	free(*begun);
+	*begun = NULL;
+}
 
-	/* Once it has ended, what can be seen is all there will be. */
-	if (found == 0 && has_ended(fd)) {
-		found = peek(fd, out, wanted, why);
-		if (found == 0)
-			return report_refuse(why, "ended within its PROXY protocol header");
-	}
-	if (found == 0 && *wanted > 1)
-		set_low_water(fd, *wanted);
-	if (found != 1)
-		return found;
-	if (raised)
-		set_low_water(fd, 1);
-	recv(fd, data, out->length, MSG_DONTWAIT);
+/*
+ * What is not enough is taken all the same. If it stayed in the socket, poll(2) would count it, together
+ * with what lies behind an urgent mark, where no peek gets to (tcp_recvmsg_locked() stops there,
+ * tcp_stream_is_readable() does not): it would call for a look that finds nothing new, again and again.
+ */
+int proxyproto_receive(int fd, struct proxyproto_begun **begun, struct proxyproto_header *out,
+		       struct failure *why)
+{
+	uint8_t data[PROXYPROTO_MAX];
+	size_t had = *begun ? (*begun)->length : 0, wanted, taken;
+	ssize_t come = recv(fd, data + had, sizeof(data) - had, MSG_PEEK | MSG_DONTWAIT);
+	int found;
+
+	if (come < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (come < 0)
+		return report_fail(why, errno, "recv", "PROXY protocol header");
+	if (come == 0)
+		return report_refuse(why, "ended within its PROXY protocol header");
+	if (had)
+		memcpy(data, (*begun)->data, had);
+	found = proxyproto_parse(data, had + (size_t)come, out, &wanted, why);
+	if (found < 0)
+		return -1;
+	taken = found ? out->length - had : (size_t)come;
+	recv(fd, data + had, taken, MSG_DONTWAIT);
+	if (!found)
+		return keep(fd, begun, data, had + taken, wanted, why);
+	if (*begun)
+		set_low_water(fd, *begun, 1);
 	return settle(out, why);
 }
 

@@ -40,14 +40,22 @@ struct proxyproto_header {
 int proxyproto_parse(const void *data, size_t length, struct proxyproto_header *out, size_t *wanted,
 		     struct failure *why);
 
+/* The beginning of a header that has been taken off its socket; NULL where there is none. */
+struct proxyproto_begun;
+
 /*
  * Take the header off a connected stream socket, and not one byte more. Returns 1 with *out, whose
  * addresses, if it has any, are those of a TCP connection; 0 when it is not complete: come again when
  * poll(2) says that there is something to read, which it does not before there is enough
- * (SO_RCVLOWAT); -1 with *why when it is no header, nobody's addresses, or the peer has ended. *wanted
- * is 0 before the first call, then how many bytes there must be; between calls it is not touched.
+ * (SO_RCVLOWAT); -1 with *why when it is no header, nobody's addresses, or the peer has ended. *begun
+ * is NULL before the first call, then what has come so far, to be dropped in any case. A socket with
+ * SO_OOBINLINE has urgent data in its place, and an urgent mark costs nothing.
  */
-int proxyproto_receive(int fd, struct proxyproto_header *out, size_t *wanted, struct failure *why);
+int proxyproto_receive(int fd, struct proxyproto_begun **begun, struct proxyproto_header *out,
+		       struct failure *why);
+
+/* Free what has come; *begun is NULL then. */
+void proxyproto_drop(struct proxyproto_begun **begun);
 
 /*
  * Write the header for version 1 (a line; TCP only) or 2 (with CRC32C, and UNIQUE_ID if id_length is

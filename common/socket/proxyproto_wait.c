@@ -8,6 +8,7 @@ void proxyproto_wait_end(struct loop *loop, struct proxyproto_wait *g)
 {
 	loop_disarm(loop, &g->timer);
 	loop_forget(loop, &g->source);
+	proxyproto_drop(&g->begun);
 }
 
 /* Look at what has come. False while it is not enough. */
@@ -16,7 +17,7 @@ static bool look(struct loop *loop, struct proxyproto_wait *g)
 	struct proxyproto_header header;
 	struct failure why = { 0 };
 	char text[512];
-	int found = proxyproto_receive(g->source.fd, &header, &g->wanted, &why);
+	int found = proxyproto_receive(g->source.fd, &g->begun, &header, &why);
 
 	if (found == 0)
 		return false;
@@ -36,9 +37,10 @@ static void handle_bytes(struct loop *loop, struct loop_source *source, uint32_t
 static void handle_late(struct loop *loop, struct loop_timer *timer)
 {
 	struct proxyproto_wait *g = container_of(timer, struct proxyproto_wait, timer);
+	bool begun = g->begun;
 
 	proxyproto_wait_end(loop, g);
-	g->done(loop, g, NULL, g->wanted > 1 ? "not complete within 3 s" : "none within 3 s");
+	g->done(loop, g, NULL, begun ? "not complete within 3 s" : "none within 3 s");
 }
 
 /* A proxy sends the header as soon as it may, so that it is often there already. */

@@ -27,7 +27,7 @@ struct proxyproto_wait {
 	struct loop_source source;
 	struct loop_timer timer;
 	proxyproto_wait_handler *done;
-	size_t wanted; /* see proxyproto_receive() */
+	struct proxyproto_begun *begun; /* see proxyproto_receive() */
 };
 
 /*

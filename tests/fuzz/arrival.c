@@ -21,7 +21,7 @@ static int arrive(const int pair[2], const uint8_t *data, size_t size, size_t pi
 		  struct proxyproto_header *header, size_t *written)
 {
 	struct failure why = { 0 };
-	size_t wanted = 0;
+	struct proxyproto_begun *begun = NULL;
 	int found = 0;
 
 	for (*written = 0; !found && *written < size; *written += piece) {
@@ -30,11 +30,12 @@ static int arrive(const int pair[2], const uint8_t *data, size_t size, size_t pi
 		fuzz_holds(write(pair[1], data + *written, piece) == (ssize_t)piece, "room");
 		if (!is_readable(pair[0]))
 			continue;
-		found = proxyproto_receive(pair[0], header, &wanted, &why);
+		found = proxyproto_receive(pair[0], &begun, header, &why);
 	}
 	shutdown(pair[1], SHUT_WR);
 	while (!found) /* an end is told at once, whatever is wanted */
-		found = proxyproto_receive(pair[0], header, &wanted, &why);
+		found = proxyproto_receive(pair[0], &begun, header, &why);
+	proxyproto_drop(&begun);
 	fuzz_holds(found > 0 || why.detail[0] || why.err, "a refusal says why");
 	return found;
 }

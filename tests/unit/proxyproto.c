@@ -214,32 +214,68 @@ static void test_extensions(void)
 	CHECK(parse(h, sizeof(h) - 1) == -1);
 }
 
-static size_t wanted;
+static struct proxyproto_begun *begun;
 
 static int receive(int fd)
 {
-	return proxyproto_receive(fd, &header, &wanted, &why);
+	int found = proxyproto_receive(fd, &begun, &header, &why);
+
+	if (found)
+		proxyproto_drop(&begun);
+	return found;
+}
+
+/* How many bytes there must be before poll(2) says so. */
+static int low_water(int fd)
+{
+	int low = 0;
+	socklen_t size = sizeof(low);
+
+	CHECK(getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &size) == 0);
+	return low;
 }
 
 static void test_sockets(void)
 {
-	int pair[2], low = 0;
-	socklen_t size = sizeof(low);
+	int pair[2];
 	char rest[16];
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	CHECK(receive(pair[0]) == 0);
 	CHECK(write(pair[1], "PROXY TCP4 192.0.2.1 ", 21) == 21);
 	CHECK(receive(pair[0]) == 0);
-	CHECK(getsockopt(pair[0], SOL_SOCKET, SO_RCVLOWAT, &low, &size) == 0 && low == 22);
+	CHECK(recv(pair[0], rest, sizeof(rest), MSG_DONTWAIT) < 0); /* poll() sees what is new */
+	CHECK(low_water(pair[0]) == 1);
+	CHECK(receive(pair[0]) == 0);
 	CHECK(write(pair[1], "192.0.2.2 1 2\r\nhello", 20) == 20);
 	CHECK(receive(pair[0]) == 1);
 	check_ends("192.0.2.1:1", "192.0.2.2:2");
-	CHECK(getsockopt(pair[0], SOL_SOCKET, SO_RCVLOWAT, &low, &size) == 0 && low == 1);
 	CHECK(read(pair[0], rest, sizeof(rest)) == 5 && !memcmp(rest, "hello", 5));
 	CHECK(write(pair[1], "PROXY", 5) == 5);
+	CHECK(receive(pair[0]) == 0);
 	shutdown(pair[1], SHUT_WR);
 	CHECK(receive(pair[0]) == -1);
+	CHECK_TEXT(why.detail, "ended within its PROXY protocol header");
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* Version 2 says how many bytes are worth a look; what follows the header has no such bound. */
+static void test_low_water(void)
+{
+	struct proxyproto_header h = make(2, IPPROTO_TCP, "192.0.2.1:1", "192.0.2.2:2");
+	uint8_t buf[PROXYPROTO_WRITTEN_MAX];
+	size_t length = proxyproto_write(&h, buf);
+	int pair[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	CHECK(write(pair[1], buf, 5) == 5 && receive(pair[0]) == 0);
+	CHECK(low_water(pair[0]) == 11);
+	CHECK(write(pair[1], buf + 5, 15) == 15 && receive(pair[0]) == 0);
+	CHECK(low_water(pair[0]) == (int)length - 20);
+	CHECK(write(pair[1], buf + 20, length - 20) == (ssize_t)length - 20);
+	CHECK(receive(pair[0]) == 1 && header.length == length);
+	CHECK(low_water(pair[0]) == 1);
 	close(pair[0]);
 	close(pair[1]);
 }
@@ -251,7 +287,6 @@ static int send_line(const char *line)
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	CHECK(write(pair[1], line, strlen(line)) == (ssize_t)strlen(line));
-	wanted = 0;
 	result = receive(pair[0]);
 	close(pair[0]);
 	close(pair[1]);
@@ -283,7 +318,6 @@ static void test_datagrams(void)
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	CHECK(write(pair[1], buf, length) == (ssize_t)length);
-	wanted = 0;
 	CHECK(receive(pair[0]) == 1 && !header.has_addresses);
 	close(pair[0]);
 	close(pair[1]);
@@ -299,6 +333,7 @@ int main(void)
 	test_v2_others();
 	test_extensions();
 	test_sockets();
+	test_low_water();
 	test_nobody();
 	test_datagrams();
 	return check_done();
