@@ -258,3 +258,76 @@ count_memory() {
 	assert_equal "$(grep -c ' refused .* clash$' "$OUT/relay.out")" 1
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 3
 }
+
+# still_listen ARGS...: a tproxy-listen whose clock stands: nothing that is to be tried again later is.
+still_listen() {
+	intercept 80
+	bg listen proxy "$@"
+	wait_listen proxy 127.0.0.1:3129
+	wait_listen proxy '[::1]:3129'
+}
+
+# each_echoes N: so many clients, one after the other, get back what they say.
+each_echoes() {
+	run -0 timeout --foreground $((60 * PATIENCE)) nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+		--net="/proc/$LAB_client/ns/net" -- python3 -c '
+import socket, sys
+for i in range(int(sys.argv[1])):
+    with socket.create_connection(("198.51.100.2", 80), timeout=20) as s:
+        s.sendall(b"a")
+        assert s.recv(1) == b"a", i' "$1"
+}
+
+@test "listen: out of descriptors, the next client is served when one has gone, not after a pause" {
+	still_listen env TPROXY_FAULT_CLOCK=still prlimit --nofile=16:16 "$FAULT/tproxy-listen" --echo 3129
+	run -0 on client "$TOP/tests/lib/hold" count 198.51.100.2 80 300
+	each_echoes 3
+	run grep -c 'Too many open files: clients wait' "$OUT/listen.err"
+	assert_output 1
+}
+
+# tells_once: of the shortage it has warned once, and of nothing else.
+tells_once() {
+	assert_line_in listen.err 'clone or execve: Resource temporarily unavailable; .*: clients wait'
+	assert_equal "$(wc -l <"$OUT/listen.err")" 1
+	refute_line_in listen.out refused
+}
+
+@test "listen: no process for a command: the client waits until another command has ended" {
+	still_listen env TPROXY_FAULT_CLOCK=still TPROXY_FAULT=clone:2:EAGAIN TPROXY_FAULT_LOG="$OUT/fired" \
+		"$FAULT/tproxy-listen" --log -o event,client,reason 3129 -- cat
+	peer first client -b 192.0.2.2:40001 connect "$V4" 80 send:a recv:a "await:$OUT/one" fin eof
+	wait_line listen.out '^open 192.0.2.2:40001 '
+	peer second client -b 192.0.2.2:40002 connect "$V4" 80 send:b recv:b fin eof
+	wait_line fired '^clone 2'
+	peer third client -b 192.0.2.2:40003 connect "$V4" 80 send:c recv:c fin eof
+	touch "$OUT/one"
+	for name in first second third; do run -0 wait_exit $name; done
+	tells_once
+	assert_line_in listen.out '^open 192.0.2.2:40002 '
+}
+
+@test "listen: no process for a command, and none of its own to wait for: it tries again; --count waits, too" {
+	still_listen env TPROXY_FAULT=clone:1:EAGAIN,clone:2:EAGAIN "$FAULT/tproxy-listen" --count 1 --log 3129 -- cat
+	each_echoes 1
+	run -0 wait_exit listen
+	tells_once
+}
+
+@test "listen: those that wait for a process are reset at the end" {
+	still_listen env TPROXY_FAULT=clone:1+:EAGAIN "$FAULT/tproxy-listen" --log -o event,client,reason 3129 -- cat
+	peer first client -b 192.0.2.2:40001 connect "$V4" 80 send:a reset
+	wait_line listen.err 'clients wait'
+	run -0 stop listen
+	run -0 wait_exit first
+	assert_line_in listen.out '^refused 192.0.2.2:40001 stopped'
+}
+
+@test "listen: a command that cannot be run is told once, not for each client" {
+	cp /bin/cat "$OUT/cat"
+	still_listen "$FAULT/tproxy-listen" --log -o event,reason 3129 -- "$OUT/cat"
+	rm "$OUT/cat"
+	for _ in 1 2 3; do run -0 on client "$PEER" connect "$V4" 80 reset; done
+	wait_until 10 eval '[[ $(grep -c "^refused resources" "$OUT/listen.out") -eq 3 ]]'
+	assert_equal "$(grep -c 'No such file' "$OUT/listen.err")" 1
+}

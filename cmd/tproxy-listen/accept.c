@@ -43,8 +43,7 @@ static int stop_waiting(struct connection *c)
 
 	proxyproto_wait_end(s->loop, &c->wait);
 	loop_discard(s->loop, &c->garbage, service_release);
-	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
-		service_poll_listeners(s, true);
+	service_leave(s);
 	return fd;
 }
 
@@ -126,6 +125,16 @@ static void on_accept(struct service *s, const struct listener *listener,
 		admit(s, &caller, new->fd);
 }
 
+static void pause_accepting(struct service *s, const struct loop_source *source, int error)
+{
+	const struct listener *listener = &s->listeners.at[source - s->sources];
+	char text[ENDPOINT_TEXT_MAX];
+	struct failure why;
+
+	report_fail(&why, error, "accept4", "%s", endpoint_format(&listener->at, text));
+	service_pause(s, &why);
+}
+
 /* No connection was taken: is it worth while to ask for the next? */
 static bool is_worth_another(struct service *s, struct loop_source *source, int error)
 {
@@ -137,10 +146,10 @@ static bool is_worth_another(struct service *s, struct loop_source *source, int 
 	case ACCEPT_LACK:
 		if (report_shortage(error) == SHORTAGE_DESCRIPTORS && flows_make_room(s))
 			return true;
-		service_pause(s);
+		pause_accepting(s, source, error);
 		return false;
 	case ACCEPT_LATER:
-		service_pause(s);
+		pause_accepting(s, source, error);
 		return false;
 	case ACCEPT_NEVER:
 		service_lose_listener(s, source);

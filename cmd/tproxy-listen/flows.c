@@ -188,23 +188,16 @@ static void refuse_flow(struct service *s, const struct caller *caller, const ch
 	service_put_event(s, "refused", caller, 0, reason);
 }
 
-static bool is_shortage(int err)
-{
-	return report_shortage(err) || err == EAGAIN;
-}
-
 /* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again; anything
  * else is told once, and would be so with its next datagram, too. */
 static void fail_flow(struct connection *c, const struct failure *why)
 {
 	struct service *s = c->service;
+	bool short_of = service_is_shortage(why->err);
 	char text[512];
 
 	report_text(why, text, sizeof(text));
-	if (is_shortage(why->err)) {
-		errno = why->err;
-		service_pause(s);
-	} else {
+	if (!short_of) {
 		if (!s->failed_flows++)
 			report_warning("flow refused (further ones are told with -v): %s", text);
 		else
@@ -212,6 +205,8 @@ static void fail_flow(struct connection *c, const struct failure *why)
 		remember_refusal(s, &c->caller);
 	}
 	service_finish(c, "resources");
+	if (short_of)
+		service_pause(s, why); /* afterwards: the place of this one is no news */
 }
 
 static void fail_lost_flow(struct connection *c)
@@ -296,7 +291,7 @@ static int open_socket(struct connection *c, const struct datagram *d, const voi
 	struct service *s = c->service;
 	int fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
 
-	if (fd < 0 && is_shortage(why->err) && flows_make_room(s))
+	if (fd < 0 && service_is_shortage(why->err) && flows_make_room(s))
 		fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
 	return fd;
 }
@@ -397,6 +392,7 @@ static void begin_flow(struct service *s, const struct listener *listener, const
 {
 	struct connection *c;
 	struct caller caller;
+	struct failure why;
 	const char *objection;
 
 	describe_flow(s, &caller, listener, d);
@@ -412,7 +408,8 @@ static void begin_flow(struct service *s, const struct listener *listener, const
 		if (s->clients)
 			client_count_leave(s->clients, &caller.client);
 		service_put_event(s, "refused", &caller, 0, "resources");
-		service_pause(s);
+		report_fail(&why, ENOMEM, "malloc", "flow");
+		service_pause(s, &why);
 		return;
 	}
 	enter_flow(c);
@@ -499,8 +496,7 @@ static bool may_take(struct service *s)
 				loop_watch(s->loop, &s->udp_sources[i], 0);
 		return false;
 	}
-	/* Not in the rest of a batch that has met a shortage. */
-	return !s->pause.prev && service_may_accept(s);
+	return service_may_accept(s);
 }
 
 void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)

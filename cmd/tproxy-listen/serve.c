@@ -217,29 +217,65 @@ void serve_ends(struct loop *loop, struct loop_source *source, uint32_t events)
 	service_flush(s);
 }
 
-/* Keep the connection and do with it what is to be done. False: there is no room for it; the
+/* The descriptor goes to the child, or into the loop. */
+static bool begin(struct connection *c, struct failure *why)
+{
+	struct service *s = c->service;
+	bool run = s->action == ACTION_RUN;
+
+	if (!(run ? serve_command(c, why) : start_serving(c, why)))
+		return false;
+	c->phase = run ? PHASE_RUN : PHASE_SERVED;
+	service_put_event(s, "open", &c->caller, run ? c->child.pid : 0, NULL);
+	if (run)
+		loop_close(s->loop, &c->source);
+	return true;
+}
+
+static void tell_failure(struct service *s, const struct failure *why)
+{
+	char text[512];
+
+	report_text(why, text, sizeof(text));
+	if (service_may_tell(s, &s->told_refusal))
+		report_warning("connection refused: %s (told once a minute; -v: each time)", text);
+	else
+		report_verbose(1, "connection refused: %s", text);
+}
+
+bool serve_waiting(struct connection *c, struct failure *why)
+{
+	if (begin(c, why))
+		return true;
+	if (service_is_shortage(why->err))
+		return false;
+	tell_failure(c->service, why);
+	service_finish(c, "resources");
+	return true;
+}
+
+/* Keep the connection and do with it what is to be done, perhaps later. False: it cannot be done; the
  * descriptor is still the caller's. */
 static bool keep(struct service *s, const struct caller *caller, int fd)
 {
-	bool run = s->action == ACTION_RUN;
-	struct connection *c = service_new_connection(s, caller, fd,
-						      run ? PHASE_RUN : PHASE_SERVED);
+	struct connection *c = service_new_connection(s, caller, fd, PHASE_WAITING);
 	struct failure why = { .err = ENOMEM, .call = "malloc" };
-	char text[512];
+	bool overtakes = s->waiting; /* PROXY headers come when they come */
 
-	if (c && (run ? serve_command(c, &why) : start_serving(c, &why))) {
+	if (c && !overtakes && begin(c, &why)) {
 		s->open++;
-		service_put_event(s, "open", caller, run ? c->child.pid : 0, NULL);
-		if (run)
-			loop_close(s->loop, &c->source);
+		return true;
+	}
+	if (c && (overtakes || service_is_shortage(why.err))) {
+		s->open++;
+		service_wait(c, &why);
 		return true;
 	}
 	if (c)
 		slab_put(&s->connections, c);
-	report_warning("connection refused: %s", report_text(&why, text, sizeof(text)));
-	errno = why.err;
-	if (errno == EAGAIN || errno == ENOMEM)
-		service_pause(s); /* the next ones wait */
+	tell_failure(s, &why);
+	if (service_is_shortage(why.err))
+		service_pause(s, &why); /* the next ones wait */
 	return false;
 }
 

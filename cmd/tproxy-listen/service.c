@@ -7,9 +7,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Milliseconds: until accepting is tried again after a shortage; a child's between SIGTERM and
- * SIGKILL. */
+/* Milliseconds: until accepting is tried again after a shortage in which nothing of ours ends; between
+ * two warnings of one kind; a child's between SIGTERM and SIGKILL. */
 #define SHORTAGE_PAUSE 500
+#define WARNING_PAUSE  60000
 #define KILL_TIME      5000
 
 /* The record borrows the interface's name. */
@@ -113,7 +114,7 @@ bool service_has_enough(const struct service *s)
 	return s->config->count && s->accepted >= s->config->count;
 }
 
-void service_poll_listeners(struct service *s, bool on)
+static void poll_listeners(struct service *s, bool on)
 {
 	for (size_t i = 0; i < s->listeners.count; i++)
 		if (s->sources[i].fd >= 0)
@@ -135,40 +136,106 @@ static void close_listeners(struct service *s)
 {
 	close_group(s, &s->listeners, s->sources);
 	close_group(s, &s->udp, s->udp_sources);
-	loop_disarm(s->loop, &s->pause);
 }
 
 /* Whether the next one may be accepted; if not, what is to be done about it has been done. */
 bool service_may_accept(struct service *s)
 {
-	if (s->stage != STAGE_SERVING)
+	/* Not in the rest of a batch that has met a shortage either. */
+	if (s->stage != STAGE_SERVING || s->pause.prev)
 		return false;
 	if (service_is_full(s) && !flows_can_make_room(s)) {
-		service_poll_listeners(s, false);
+		poll_listeners(s, false);
 		return false;
 	}
 	return true;
+}
+
+/* Begin those that wait. False, with *why: there is still a shortage. */
+static bool begin_waiting(struct service *s, struct failure *why)
+{
+	struct connection *c;
+
+	while ((c = s->waiting)) {
+		s->waiting = c->next;
+		if (serve_waiting(c, why))
+			continue;
+		s->waiting = c;
+		return false;
+	}
+	return true;
+}
+
+/* There may be room again: for those that wait here first, then for those in the backlog. */
+static void try_again(struct service *s)
+{
+	struct failure why = { 0 };
+
+	loop_disarm(s->loop, &s->pause);
+	s->begins = true;
+	if (!begin_waiting(s, &why))
+		service_pause(s, &why);
+	else if (s->stage == STAGE_SERVING && !service_is_full(s))
+		poll_listeners(s, true);
+	s->begins = false;
 }
 
 void service_resume(struct loop *loop, struct loop_timer *timer)
 {
 	struct service *s = loop_context(loop);
 
-	if (s->stage == STAGE_SERVING && !service_is_full(s))
-		service_poll_listeners(s, true);
+	try_again(s);
+	service_flush(s);
 }
 
-/* No descriptor or memory left: the connection stays in the backlog, where level-triggered polling
- * would find it again and again. */
-void service_pause(struct service *s)
+void service_leave(struct service *s)
 {
-	if (!s->told_shortage)
-		report_warning("%s: clients wait (further shortages are told with -v)",
-			       strerror(errno));
+	bool was_full = service_is_full(s);
+
+	s->open--;
+	if ((was_full || s->pause.prev) && !s->begins)
+		try_again(s);
+}
+
+void service_wait(struct connection *c, const struct failure *why)
+{
+	struct service *s = c->service;
+
+	if (!s->waiting) {
+		s->last_waiting = &s->waiting;
+		service_pause(s, why);
+	}
+	*s->last_waiting = c;
+	s->last_waiting = &c->next;
+}
+
+bool service_is_shortage(int err)
+{
+	/* ETOOMANYREFS: descriptors in flight, see unix(7); ENOSPC: epoll_ctl(2) */
+	return report_shortage(err) || err == EAGAIN || err == ETOOMANYREFS || err == ENOSPC;
+}
+
+bool service_may_tell(struct service *s, struct service_told *told)
+{
+	uint64_t now = loop_now(s->loop);
+
+	if (told->ever && now - told->at < WARNING_PAUSE)
+		return false;
+	*told = (struct service_told){ true, now };
+	return true;
+}
+
+/* The connection stays in the backlog, where level-triggered polling would find it again and again. */
+void service_pause(struct service *s, const struct failure *why)
+{
+	char text[512];
+
+	report_text(why, text, sizeof(text));
+	if (service_may_tell(s, &s->told_shortage))
+		report_warning("%s: clients wait (told once a minute; -v: each time)", text);
 	else
-		report_verbose(1, "%s: clients wait", strerror(errno));
-	s->told_shortage = true;
-	service_poll_listeners(s, false);
+		report_verbose(1, "%s: clients wait", text);
+	poll_listeners(s, false);
 	loop_arm(s->loop, &s->pause, SHORTAGE_PAUSE);
 }
 
@@ -257,8 +324,7 @@ static void leave(struct service *s, const struct caller *caller)
 {
 	if (s->clients)
 		client_count_leave(s->clients, &caller->client);
-	if (s->open-- == s->config->max && s->stage == STAGE_SERVING)
-		service_poll_listeners(s, true);
+	service_leave(s);
 	service_end_if_idle(s);
 }
 
@@ -283,12 +349,16 @@ void service_finish(struct connection *c, const char *reason)
 {
 	struct service *s = c->service;
 
-	if (c->phase == PHASE_OPENING)
+	if (c->phase == PHASE_OPENING || c->phase == PHASE_WAITING)
 		service_put_event(s, "refused", &c->caller, 0, reason);
 	else
 		put_close(c, reason);
 	if (c->phase != PHASE_RUN)
 		loop_disarm(s->loop, &c->timer);
+	if (c->phase == PHASE_WAITING) {
+		transparent_reset(c->source.fd);
+		c->source.fd = -1;
+	}
 	if (c->caller.protocol == IPPROTO_UDP)
 		flows_forget(c);
 	loop_close(s->loop, &c->source);
@@ -304,9 +374,12 @@ static void finish_stopped(struct connection *c)
 		service_finish(c, "stopped");
 }
 
-/* Flows that only the listener knows of have nothing to wait for without it. */
-static bool is_silent(const struct connection *c)
+/* Those that have not begun will not; flows that only the listener knows of have nothing to wait for
+ * without it. */
+static bool has_nothing(const struct connection *c)
 {
+	if (c->phase == PHASE_WAITING)
+		return c->service->stage >= STAGE_DRAINING;
 	return c->caller.protocol == IPPROTO_UDP && c->source.fd < 0 && c->phase != PHASE_RUN;
 }
 
@@ -319,7 +392,7 @@ static void finish_left(struct service *s)
 	/* service_release() comes after the batch: the walk stays valid */
 	for (c = slab_next(&s->connections, NULL); c; c = next) {
 		next = slab_next(&s->connections, c);
-		if (c->source.dead || !(s->finishes_all || is_silent(c)))
+		if (c->source.dead || !(s->finishes_all || has_nothing(c)))
 			continue;
 		if (record_output_is_congested(&s->output)) {
 			record_output_end(&s->output, s->config->drain);
@@ -358,6 +431,7 @@ static void enter_stage(struct service *s)
 		break;
 	case STAGE_DRAINING:
 		s->finishes_all = !run;
+		s->waiting = NULL; /* they are still among all connections */
 		finish_left(s);
 		if (run)
 			loop_arm(s->loop, &s->drain, s->config->drain);

@@ -12,6 +12,7 @@
  *   accepted -> SERVED -> closed                  (--hold, --echo, --discard)
  *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may still talk)
  *   accepted -> RUN -> closed                     (CMD; the descriptor is the child's alone)
+ *   accepted -> WAITING -> SERVED or RUN          (it could not be begun for lack of a process, say)
  *
  * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
  * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered
@@ -27,7 +28,8 @@
  *
  * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the
  * kernel what it cannot send yet. At any other limit nobody is refused: the listeners are not
- * polled until there is room, and clients wait in the backlog.
+ * polled until there is room, and clients wait in the backlog. That is when something here has
+ * ended, or, because others may hold what is short, after a while.
  *
  * Records must not stop the service, so they go through record_stream; the service must not outlive
  * its reader, so stdout is watched for the reader's end. What is left at the end waits for the
@@ -106,6 +108,12 @@ enum stage {
 	STAGE_KILLING,	 /* and SIGKILL */
 };
 
+/* When something was last said that may happen again and again. */
+struct service_told {
+	bool ever;
+	uint64_t at;
+};
+
 struct service {
 	const struct config *config;
 	enum action action;
@@ -142,12 +150,15 @@ struct service {
 	uint64_t direct;   /* refused because nobody redirected them */
 	bool timed_out;	   /* --timeout is over */
 	bool failed;	   /* it could not go on */
-	bool told_shortage;
+	struct connection *waiting,
+		**last_waiting; /* not begun yet, for a shortage; in their order */
+	bool begins;		/* those are being begun just now */
+	struct service_told told_shortage, told_refusal;
 	bool finishes_all; /* not only what nobody can end but we */
 	struct loop_timer pause, timeout, drain;
 };
 
-enum phase { PHASE_HEADER, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
+enum phase { PHASE_HEADER, PHASE_WAITING, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
 
 /* What a record says of a connection. */
 struct caller {
@@ -175,7 +186,7 @@ struct connection {
 		};
 	};
 	struct service *service;
-	struct connection *next;	  /* flow: in its list */
+	struct connection *next;	  /* flow: in its list; WAITING: the next one */
 	struct connection *older, *newer; /* flow: in the order of last datagrams */
 	struct caller caller;
 	uint64_t opened_us;
@@ -200,10 +211,20 @@ bool service_has_enough(const struct service *s);
 bool service_may_accept(struct service *s);
 bool service_is_full(const struct service *s);
 
-/* Poll the listeners, or let clients wait; let them wait for a while, after errno said that
- * memory or descriptors are short. */
-void service_poll_listeners(struct service *s, bool on);
-void service_pause(struct service *s);
+/* Let clients wait until something has ended, for a while at most, after a failed call said that
+ * something is short. Is that what an errno says? */
+void service_pause(struct service *s, const struct failure *why);
+bool service_is_shortage(int err);
+
+/* One connection less, or what it held. */
+void service_leave(struct service *s);
+
+/* An accepted connection could not be begun, for that shortage, or others wait already: it waits, in
+ * front of those in the backlog. */
+void service_wait(struct connection *c, const struct failure *why);
+
+/* Is it time to say it again? Then that is noted. */
+bool service_may_tell(struct service *s, struct service_told *told);
 
 /* One that was shut down or destroyed, after errno said so: end when it was the last. */
 void service_lose_listener(struct service *s, struct loop_source *source);
@@ -269,6 +290,9 @@ bool flows_make_room(struct service *s);
 
 /* Do with an admitted connection, already counted for its client, what is to be done. */
 void serve_act(struct service *s, const struct caller *caller, int fd);
+
+/* Try once more to begin a connection that waits. False, with *why: there is still a shortage. */
+bool serve_waiting(struct connection *c, struct failure *why);
 
 /* Run the command for a connection, or flow. False, with *why, if it cannot be started. */
 bool serve_command(struct connection *c, struct failure *why);

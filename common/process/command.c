@@ -301,6 +301,14 @@ static pid_t start_child(struct command *command, int fd)
 	return err ? -1 : pid;
 }
 
+/* RLIMIT_NPROC counts all processes of the user; a control group has a limit of its own. */
+static void tell_start(const struct command *command, int err, struct failure *why)
+{
+	report_fail(why, err, "clone or execve", "%s", command->path);
+	if (err == EAGAIN)
+		report_hint(why, "a limit on processes: ulimit -u, or TasksMax= of the unit");
+}
+
 pid_t command_spawn(struct command *command, const struct command_peer *peer, int fd,
 		    struct failure *why)
 {
@@ -315,7 +323,7 @@ pid_t command_spawn(struct command *command, const struct command_peer *peer, in
 	command->environment[command->inherited + own.count] = NULL;
 	pid = start_child(command, fd);
 	if (pid < 0)
-		report_fail(why, errno, "clone or execve", "%s", command->path);
+		tell_start(command, errno, why);
 	command->environment[command->inherited] = NULL;
 	return pid;
 }

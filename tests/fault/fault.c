@@ -13,6 +13,7 @@
  *	TPROXY_FAULT=call:7:SIGKILL		the process dies in front of it
  *	TPROXY_FAULT=call:7:EXEC		it becomes /bin/true: a call that a sandbox forbids
  *	TPROXY_FAULT=...,...			several of these
+ *	TPROXY_FAULT_CLOCK=still		the monotonic clock stands: no deadline is ever due
  *	TPROXY_FAULT_LOG=FILE			gets a line `NAME N` for each fault that happened: when none
  *						did, N was beyond the last call
  *	TPROXY_FAULT_COUNT=FILE			gets a line `NAME CALLS` for each function at exit
@@ -45,6 +46,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FAULT_STATUS 125
@@ -73,6 +75,7 @@ struct counter {
 static struct fault faults[FAULTS_MAX];
 static atomic_bool *happened; /* of each; shared with children */
 static size_t fault_count;
+static bool clock_stands;
 static struct counter counters[COUNTERS_MAX] = { { "call", 0 }, { "memory", 0 } };
 
 static _Noreturn void give_up(const char *entry)
@@ -152,6 +155,7 @@ __attribute__((constructor)) static void fault_start(void)
 
 	open_output(&events);
 	open_output(&counts);
+	clock_stands = getenv("TPROXY_FAULT_CLOCK") != NULL;
 	if (!text)
 		return;
 	happened = mmap(NULL, sizeof(*happened) * FAULTS_MAX, PROT_READ | PROT_WRITE,
@@ -274,6 +278,22 @@ static bool due(const char *name, enum group group)
 		return due(#name, GROUP_CALL) ? -errno : __real_##name arguments; \
 	}
 
+/* The first reading is the last one. A loop sleeps as ever, wakes up, and finds nothing due. */
+#define FAULT_CLOCK(name, parameters, arguments)                   \
+	int __real_##name parameters __attribute__((weak));        \
+	int __wrap_##name parameters;                              \
+	int __wrap_##name parameters                               \
+	{                                                          \
+		static _Thread_local struct timespec first;        \
+                                                                   \
+		if (clock != CLOCK_MONOTONIC || !clock_stands)     \
+			return __real_##name arguments;            \
+		if (!first.tv_sec && __real_##name(clock, &first)) \
+			return -1;                                 \
+		*now = first;                                      \
+		return 0;                                          \
+	}
+
 /* Those that close descriptors: ours stay. */
 #define FAULT_CLOSING(name, type)                                                      \
 	int __real_##name(type, type, int) __attribute__((weak));                      \
@@ -381,6 +401,7 @@ FAULT_NETLINK(nl_recvmsgs_default, (struct nl_sock * nl), (nl))
 FAULT_NETLINK(nl_recvmsgs, (struct nl_sock * nl, struct nl_cb *cb), (nl, cb))
 FAULT_FILE(fopen, (const char *path, const char *mode), (path, mode))
 FAULT_FILE(fdopen, (int fd, const char *mode), (fd, mode))
+FAULT_CLOCK(clock_gettime, (clockid_t clock, struct timespec *now), (clock, now))
 FAULT_CLOSING(close_range, unsigned)
 FAULT_VARIADIC(fcntl, int)
 FAULT_VARIADIC(ioctl, int)
