@@ -33,7 +33,7 @@ LIBS_ALL := $(sort $(foreach p,$(PROGRAMS),$(LIBS_$(p))))
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	    -Wwrite-strings -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
 HARDEN   := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
-override CPPFLAGS += -D_GNU_SOURCE -DTPROXY_VERSION='"$(VERSION)"' -Icommon -Icmd
+override CPPFLAGS += -D_GNU_SOURCE -DTPROXY_VERSION='"$(VERSION)"' -Icommon -Icmd -I$(O)/made
 override CFLAGS   += -std=gnu11 $(WARNINGS) $(HARDEN) $(if $(WERROR),-Werror)
 override LDFLAGS  += -pie -Wl,-z,relro,-z,now
 ifneq ($(SANITIZE),)
@@ -62,6 +62,16 @@ $(O)/%.o: %.c Makefile | have-libraries
 	$(call say,CC,$<)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(shell $(PKGCONF) --cflags $(LIBS_ALL)) -MMD -MP -c -o $@ $<
+
+# Which system calls the sandbox allows is noted beside the functions that make them.
+NOTES := $(O)/made/sandbox_notes.h
+
+$(NOTES): common/process/sandbox_notes.awk $(MODULES)
+	$(call say,AWK,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) sh -c 'awk -f $^ >$@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }'
+
+$(O)/common/process/sandbox.o: $(NOTES)
 
 $(LIB): $(LIBOBJS)
 	$(call say,AR,$@)
@@ -149,6 +159,8 @@ lint: $(LINTED) $(LIB) ## layers, clang-format, cppcheck, clang-tidy, shellcheck
 	$(Q)mandoc -T lint -W warning man/*.[1-8]
 	$(Q)for f in completions/zsh/*; do zsh -n $$f || exit; done
 	$(Q)for f in completions/fish/*; do fish --no-execute $$f || exit; done
+
+$(O)/lint/common/process/sandbox.c: $(NOTES)
 
 $(O)/lint/%.c: %.c .clang-tidy $(HEADERS) $(wildcard tests/*/*.h)
 	$(call say,LINT,$<)

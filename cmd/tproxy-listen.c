@@ -614,6 +614,15 @@ static int check_runnable(struct service *s, struct failure *why)
 	return s->spawner ? spawner_check(s->spawner, why) : command_check(&s->command, why);
 }
 
+static unsigned needs_of(const struct service *s)
+{
+	unsigned needs = s->listeners.count ? SANDBOX_TCP : 0;
+
+	if (s->udp.count)
+		needs |= flows_need_sockets(s) ? SANDBOX_UDP | SANDBOX_RAW : SANDBOX_UDP;
+	return s->spawner ? needs | SANDBOX_COMMANDS : needs;
+}
+
 static int run(struct service *s, const struct options_rest *rest)
 {
 	struct failure why = { 0 };
@@ -628,7 +637,7 @@ static int run(struct service *s, const struct options_rest *rest)
 	}
 	if (set_up(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
-	if (!s->config->no_sandbox && sandbox_enter(SANDBOX_SOCKETS, &why) < 0)
+	if (!s->config->no_sandbox && sandbox_enter(needs_of(s), &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	announce(s->config);
 	if (loop_run(s->loop, &why) < 0)

@@ -9,7 +9,6 @@
 #include "process/listen_fds.h"
 #include "process/notify.h"
 #include "process/privilege.h"
-#include "process/sandbox.h"
 #include "tproxy-relay/arguments.h"
 #include "tproxy-relay/ask.h"
 #include "tproxy-relay/config.h"
@@ -120,7 +119,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->output_ops.waiting = tell_waiting;
 	relay->ready = config->inetd ? NULL : tell_ready;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
-	relay->sandbox = config->no_sandbox ? 0 : SANDBOX_SOCKETS;
+	relay->sandbox = !config->no_sandbox;
 	relay->settings.send_proxy = config->send_proxy + 1;
 	if (getrandom(&relay->settings.unique_ids, sizeof(relay->settings.unique_ids), 0) < 0)
 		relay->settings.unique_ids = (uint64_t)getpid();

@@ -92,3 +92,71 @@ apt-get install -y --no-install-recommends libnl-3-dev"
 		assert_line --regexp "^  $target "
 	done
 }
+
+# ---------------------------------------------------------------- the sandbox's list
+
+# What is noted, one `NEED... CALL ARGUMENTS` a line, by another reader than the build's.
+noted() {
+	grep -rhoE '#syscalls [^*]*' "$TOP/common" "$TOP/cmd" --include='*.c' | sed -E '
+		s/#syscalls ([^:]*): */\1:/; s/ +$//; s/\), /);/g
+		:again; s/^([^:]*:(.*;)?[a-z_0-9]+), ([a-z_0-9])/\1;\3/; t again' |
+		awk -F: '{ n = split($2, calls, ";"); for (i = 1; i <= n; i++) print toupper($1) " " calls[i] }' |
+		sed -E 's/\(/ /; s/\)$//' | sort -u
+}
+
+# The rows of the generated list, likewise.
+listed() {
+	sed -nE '/^\{/!d; s/ \| SANDBOX_/ /g; s/SANDBOX_//; s/[A-Z]+_ARGUMENT, \(([^)]*)\) & [A-Z]+_ARGUMENT/\1/g
+		s/^\{ ([A-Z_ |]*), SCMP_SYS\(([a-z_0-9]+)\)/\1 \2/; s/, [0-9], \{ \{ [0-9], / /
+		s/ \}, \{ [0-9], /, /g; s/ *\}[ },]*$//; p' "$1"
+}
+
+@test "the system calls of the sandbox are those that are noted beside the functions" {
+	# What the C library or another architecture makes of the noted ones.
+	local also='recvfrom|sendto|recvmmsg_time64|epoll_pwait|ppoll|ppoll_time64|fcntl64|futex_time64'
+	also+='|clock_gettime64|clock_nanosleep_time64|mmap2|fstat64|newfstatat|fstatat64|statx|faccessat2|renameat2'
+	noted | sed 's/ fstatat$/ newfstatat/' | grep -vE " newfstatat$" >"$BATS_TEST_TMPDIR/noted"
+	listed "$BIN/made/sandbox_notes.h" | grep -vE " ($also)( |$)" | sort -u >"$BATS_TEST_TMPDIR/listed"
+	run diff "$BATS_TEST_TMPDIR/noted" "$BATS_TEST_TMPDIR/listed"
+	assert_success
+	assert [ "$(wc -l <"$BATS_TEST_TMPDIR/listed")" -gt 100 ]
+	# And the others come with theirs.
+	for call in recv:recvfrom send:sendto poll:ppoll fcntl:fcntl64 renameat:renameat2; do
+		assert_equal "$(grep -c "SCMP_SYS(${call%:*})" "$BIN/made/sandbox_notes.h")" \
+			"$(grep -c "SCMP_SYS(${call#*:})" "$BIN/made/sandbox_notes.h")"
+	done
+}
+
+@test "a note that cannot be read stops the build, and so does one without its arguments" {
+	local note
+	for note in 'tcp: setsockopt' 'tcp: setsockopt(SOL_TCP)' 'tcp setsockopt(SOL_TCP, TCP_NODELAY)' \
+		'tcp: socket(AF_INET, SOCK_STREAM)' 'tcp: send recv' 'tcp: send; recv'; do
+		printf '\n/* #syscalls %s */\n' "$note" >"$BATS_TEST_TMPDIR/x.c"
+		run awk -f "$TOP/common/process/sandbox_notes.awk" "$BATS_TEST_TMPDIR/x.c"
+		assert_failure
+		assert_line --partial "x.c:2: #syscalls: "
+	done
+}
+
+@test "a file of a service that makes a call with arguments notes it, or makes it only at the beginning" {
+	# What these do of that is done before the sandbox is up, or by a program without one.
+	local early=' cmd/tproxy-listen.o:fcntl cmd/tproxy-listen/spawner.o:fcntl cmd/tproxy-listen/spawner.o:setsockopt
+ cmd/tproxy-relay.o:fcntl cmd/tproxy-relay/control.o:socket cmd/tproxy-relay/inetd.o:fcntl
+ cmd/tproxy-relay/local_addrs.o:setsockopt cmd/tproxy-relay/local_addrs.o:socket
+ cmd/tproxy-relay/udp_icmp.o:socket common/base/record_table.o:ioctl common/net/netlink.o:setsockopt
+ common/process/descriptors.o:fcntl common/process/helper.o:fcntl common/process/helper.o:setsockopt
+ common/process/listen_fds.o:fcntl common/process/notify.o:socket common/socket/listeners.o:fcntl
+ common/socket/transparent.o:fcntl common/net/netns.o:socket common/net/netns.o:ioctl common/net/route.o:socket
+ common/net/tcpinfo.o:ioctl common/process/relay_client.o:setsockopt common/process/relay_client.o:socket '
+	local object call source
+	cd "$BIN"
+	for object in cmd/tproxy-{relay,listen}.o cmd/tproxy-{relay,listen}/*.o common/{base,net,process,socket}/*.o; do
+		source=$TOP/${object%.o}.c
+		[[ -e $source ]] || continue
+		for call in $(nm -u "$object" | sed -nE 's/^ *U ((socket|setsockopt|ioctl|fcntl)(64)?)(@.*)?$/\2/p' | sort -u); do
+			grep -q "#syscalls [^:]*:.*[ ]$call(" "$source" || [[ ${early//$'\n'/ } == *" $object:$call "* ]] ||
+				echo "$object: $call"
+		done
+	done >"$BATS_TEST_TMPDIR/missing"
+	assert_equal "$(cat "$BATS_TEST_TMPDIR/missing")" ""
+}

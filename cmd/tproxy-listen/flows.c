@@ -144,6 +144,7 @@ static void flow_is_idle(struct loop *loop, struct loop_timer *timer)
 }
 
 /* Answer on the flow's own socket; what the client's host refuses (ICMP) is its affair. */
+/* #syscalls udp: recv, send */
 static void answer_datagrams(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct connection *c = container_of(source, struct connection, source);

@@ -60,7 +60,7 @@ struct origdst *origdst_new(const struct privilege_user *user, bool sandbox)
 		.user = user,
 		.keep = keep,
 		.kept = 1,
-		.sandbox = sandbox ? SANDBOX_SOCKETS : 0,
+		.sandbox = sandbox ? SANDBOX_NETLINK : 0,
 		.run = run,
 	};
 	struct conntrack *conntrack = NULL;

@@ -23,7 +23,8 @@ static bool is_try_later(ssize_t result)
 	return result < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-/* What is read is not even copied: MSG_TRUNC without a buffer (tcp(7)). */
+/* What is read is not even copied: MSG_TRUNC without a buffer (tcp(7)).
+ * #syscalls tcp: recv */
 static void discard(struct connection *c)
 {
 	for (int turn = 0; turn < SERVICE_TURNS; turn++) {
@@ -65,6 +66,7 @@ static bool echo_some(struct connection *c)
 	return sent == come;
 }
 
+/* #syscalls tcp: shutdown */
 static void linger(struct connection *c)
 {
 	c->phase = PHASE_LINGERING;
@@ -74,6 +76,7 @@ static void linger(struct connection *c)
 	discard(c);
 }
 
+/* #syscalls tcp: send */
 static void reply(struct connection *c)
 {
 	struct service *s = c->service;

@@ -29,7 +29,7 @@ void service_describe(struct record *r, const char *event, const struct caller *
 	record_text(r, RECORD_ORIGDST_BY, transparent_origin_name(c->origin));
 	record_endpoint(r, RECORD_LISTENER, &c->listener->at);
 	if (c->interface)
-		record_text(r, RECORD_IIF, if_indextoname(c->interface, name));
+		record_text(r, RECORD_IIF, endpoint_interface_name(c->interface, name));
 	if (c->cookie) {
 		record_mark(r, RECORD_MARK, &mark);
 		record_number(r, RECORD_COOKIE, c->cookie);
@@ -266,6 +266,7 @@ void service_lose_listener(struct service *s, struct loop_source *source)
 	service_advance(s, STAGE_DRAINING);
 }
 
+/* #syscalls tcp udp: getsockopt */
 void service_read_socket(struct service *s, int fd, struct caller *c)
 {
 	socklen_t length = sizeof(c->cookie);

@@ -267,7 +267,8 @@ static void run(int channel, void *context)
 
 /* ---- this side ---- */
 
-/* Send a request, with a descriptor or -1. */
+/* Send a request, with a descriptor or -1.
+ * #syscalls commands: sendmsg */
 static int tell(const struct spawner *s, const struct request *request, int fd)
 {
 	struct iovec data = { (void *)request, sizeof(*request) };

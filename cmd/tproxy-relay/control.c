@@ -197,6 +197,7 @@ static void handle_client(struct loop *loop, struct loop_source *source, uint32_
 
 /* ---- who may ask ---- */
 
+/* #syscalls control: getsockopt */
 static bool is_allowed(const struct control *c, int fd)
 {
 	struct ucred peer;
@@ -255,7 +256,8 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 }
 
 /* Whoever is waiting while there is no descriptor waits on: polling would find him again and
- * again. */
+ * again.
+ * #syscalls control: accept4, recv, send */
 static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct door *door = container_of(source, struct door, source);
@@ -347,7 +349,7 @@ static int keep_path(struct control *c, const struct privilege_user *user, const
 		.option = "--control",
 		.path = c->at.sun_path,
 		.user = user,
-		.sandbox = c->relay->sandbox != 0,
+		.sandbox = c->relay->sandbox,
 		.device = st->st_dev,
 		.inode = st->st_ino,
 	};

@@ -52,6 +52,7 @@ const struct endpoint *flow_upstream(const struct flow *f)
 	return f->extra && f->extra->leg.noted ? &f->extra->leg.peer : &f->origdst;
 }
 
+/* #syscalls upstream: getsockopt */
 uint64_t flow_cookie(const struct flow *f, enum flow_end end)
 {
 	uint64_t cookie = 0;
@@ -272,7 +273,8 @@ static enum step handle_result(struct flow_ops *host, struct flow *f, int dir,
 	return STEP_ON;
 }
 
-/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the last. */
+/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the last.
+ * #syscalls upstream: shutdown */
 static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 {
 	f->pump[dir].shut = true;
@@ -342,6 +344,7 @@ static unsigned reading(uint32_t events)
 /*
  * The first data of a connection leaves at once anyway, and the last with its FIN. In between Nagle's
  * algorithm could keep it back; many connections never get there.
+ * #syscalls upstream: setsockopt(SOL_TCP, TCP_NODELAY)
  */
 static void set_nodelay(struct flow *f)
 {
@@ -354,6 +357,7 @@ static void set_nodelay(struct flow *f)
 /*
  * An error of a side that is not read from any more, or not now: nothing else would notice it, and
  * epoll would report it for ever.
+ * #syscalls upstream: getsockopt
  */
 static enum step check_error(struct flow_ops *host, struct flow *f, enum flow_end side)
 {

@@ -65,7 +65,10 @@ static int fail(const struct charge *c, const char *call, struct failure *why)
 	return report_fail(why, errno, call, "%s %s", c->task->option, c->task->path);
 }
 
-/* What a relay of the same pid left behind there, after a crash, goes. */
+/*
+ * What a relay of the same pid left behind there, after a crash, goes.
+ * #syscalls file: unlinkat, openat(O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW), fchmod, fstat
+ */
 static int write_draft(const struct charge *c, const char *text, size_t length, struct stat *st,
 		       struct failure *why)
 {
@@ -84,6 +87,7 @@ static int write_draft(const struct charge *c, const char *text, size_t length, 
 	return err ? fail(c, "write", why) : 0;
 }
 
+/* #syscalls file: renameat, unlinkat */
 static int replace(struct charge *c, const char *text, size_t length, struct failure *why)
 {
 	struct stat st = { 0 };
@@ -103,6 +107,7 @@ static int replace(struct charge *c, const char *text, size_t length, struct fai
 /* What has the name: this very file, another one, nothing? */
 enum holder { HOLDER_THIS, HOLDER_OTHER, HOLDER_NONE };
 
+/* #syscalls file: fstatat */
 static enum holder find_holder(const struct charge *c, dev_t device, ino_t inode)
 {
 	struct stat st;
@@ -174,6 +179,7 @@ static int prepare(void *context, struct failure *why)
 	return 0;
 }
 
+/* #syscalls file: faccessat */
 static int begin(void *context, struct failure *why)
 {
 	struct charge *c = context;
@@ -226,7 +232,7 @@ static int start(struct charge *c, struct failure *why)
 		.name = "tproxy-keeper",
 		.prepare = prepare,
 		.user = &c->user,
-		.sandbox = c->task->sandbox ? SANDBOX_SOCKETS | SANDBOX_REMOVE | SANDBOX_WRITE : 0,
+		.sandbox = c->task->sandbox ? SANDBOX_FILE : 0,
 		.begin = begin,
 		.run = run,
 	};

@@ -141,7 +141,8 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 	follow(loop, container_of(timer, struct local_addrs, retry));
 }
 
-/* ENOBUFS: more was told than there was room for, which is as good. */
+/* ENOBUFS: more was told than there was room for, which is as good.
+ * #syscalls netlink: recv */
 static void handle_changes(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	char message[512]; /* the rest is cut off */

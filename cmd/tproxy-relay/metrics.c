@@ -63,7 +63,7 @@ static struct keeper *start_keeper(struct metrics *m, const char *path,
 		.option = "--metrics-file",
 		.path = path,
 		.user = user,
-		.sandbox = m->relay->sandbox != 0,
+		.sandbox = m->relay->sandbox,
 	};
 	struct keeper *keeper;
 	char *text;

@@ -15,6 +15,7 @@ static void destroy(struct pipes *p, struct pipe *pipe)
 	p->open--;
 }
 
+/* #syscalls upstream: pipe2, fcntl(F_SETPIPE_SZ) */
 static struct pipe *make(struct pipes *p)
 {
 	struct pipe *pipe = malloc(sizeof(*pipe));

@@ -89,6 +89,7 @@ static enum pump_result hold(struct pump *w, const char *data, size_t length)
 }
 
 /* Send as much as the receiver takes; -1 when it has failed. */
+/* #syscalls upstream: send */
 static ssize_t send_some(struct pump *w, int to, const char *data, size_t length, int flags)
 {
 	ssize_t sent = TEMP_FAILURE_RETRY(send(to, data, length, flags | MSG_NOSIGNAL));
@@ -123,6 +124,7 @@ static enum pump_result push_copy(struct pump *w, int to, bool more)
 	return PUMP_ON;
 }
 
+/* #syscalls upstream: recv */
 static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_tools *tools,
 				  bool last)
 {
@@ -148,6 +150,7 @@ static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_
 
 /* ---- splicing ---- */
 
+/* #syscalls upstream: splice */
 static ssize_t move(int from, int to, size_t most)
 {
 	const unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;

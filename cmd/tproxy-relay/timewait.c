@@ -118,7 +118,7 @@ struct timewait *timewait_new(const struct privilege_user *user, bool sandbox, s
 		.user = user,
 		.keep = keep,
 		.kept = 1,
-		.sandbox = sandbox ? SANDBOX_SOCKETS : 0,
+		.sandbox = sandbox ? SANDBOX_NETLINK : 0,
 		.run = run,
 	};
 	struct timewait *r = calloc(1, sizeof(*r));

@@ -196,6 +196,10 @@ void udp_flow_expire(struct udp_host *host)
 
 /* ---- what both directions do ---- */
 
+/*
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_TOS), setsockopt(SOL_IPV6, IPV6_TCLASS)
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_TTL), setsockopt(SOL_IPV6, IPV6_UNICAST_HOPS)
+ */
 static void set_option(int fd, int family, int v4, int v6, int value)
 {
 	setsockopt(fd, family == AF_INET6 ? SOL_IPV6 : SOL_IP, family == AF_INET6 ? v6 : v4, &value,

@@ -74,6 +74,7 @@ void udp_icmp_close(struct udp_icmp_sockets *s)
 
 /* ---- hearing ---- */
 
+/* #syscalls upstream_udp: setsockopt(SOL_IP, IP_RECVERR), setsockopt(SOL_IPV6, IPV6_RECVERR) */
 int udp_icmp_listen(int fd, int family)
 {
 	int on = 1;
@@ -173,6 +174,7 @@ static void read_error(const struct sock_extended_err *e, struct udp_icmp_error 
 	out->reporter.port = 0;
 }
 
+/* #syscalls upstream_udp: recvmsg */
 bool udp_icmp_take(int fd, struct udp_icmp_error *out)
 {
 	union {
@@ -304,6 +306,7 @@ static size_t make_packet6(struct packet6 *p, const struct udp_icmp_error *error
 	return sizeof(*p);
 }
 
+/* #syscalls upstream_udp: sendmsg */
 static void send_to(int fd, const struct endpoint *whom, const struct endpoint *reporter,
 		    void *packet, size_t size)
 {

@@ -52,6 +52,10 @@ bool udp_raw_has(const struct udp_raw *r, int family)
 	return r->fd[UDP_AS_SERVER][family == AF_INET6] >= 0;
 }
 
+/*
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_MTU_DISCOVER)
+ * #syscalls upstream_udp: setsockopt(SOL_IPV6, IPV6_MTU_DISCOVER)
+ */
 void udp_raw_set_fit(int fd, int family, enum udp_fit fit)
 {
 	int v4 = fit == UDP_FIT_WHOLE ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT;

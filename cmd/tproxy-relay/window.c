@@ -11,6 +11,10 @@
 #endif
 #define RCVBUF_LOCK 2
 
+/*
+ * #syscalls upstream: setsockopt(SOL_TCP, TCP_NOTSENT_LOWAT), setsockopt(SOL_SOCKET, SO_RCVBUF)
+ * #syscalls upstream: setsockopt(SOL_SOCKET, SO_BUF_LOCK)
+ */
 static void set_int(int fd, int level, int name, int value)
 {
 	setsockopt(fd, level, name, &value, sizeof(value));

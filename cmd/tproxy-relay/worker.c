@@ -86,7 +86,8 @@ static void watch_listeners(struct worker *w, bool on)
 	}
 }
 
-/* Hold a spare descriptor (again). False when there is none. */
+/* Hold a spare descriptor (again). False when there is none.
+ * #syscalls control: fcntl(F_DUPFD_CLOEXEC) */
 static bool hold_spare(struct worker *w)
 {
 	if (w->spare < 0)
@@ -842,6 +843,20 @@ static int result_of(const struct relay *relay, struct failure *why)
 	return 0;
 }
 
+static unsigned needs_of(const struct relay *relay)
+{
+	const struct worker *w = &relay->workers[0];
+	unsigned needs = SANDBOX_CONTROL;
+
+	if (relay->only || w->listeners.count)
+		needs |= SANDBOX_TCP | SANDBOX_UPSTREAM;
+	if (w->udp_listeners.count)
+		needs |= SANDBOX_UDP | SANDBOX_UPSTREAM_UDP;
+	if (relay->policy.local_addrs)
+		needs |= SANDBOX_NETLINK;
+	return needs;
+}
+
 /* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
 static int prepare(struct relay *relay, unsigned *started, struct failure *why)
 {
@@ -852,7 +867,7 @@ static int prepare(struct relay *relay, unsigned *started, struct failure *why)
 		if (error)
 			return report_fail(why, error, "pthread_create", "worker %u", w->index);
 	}
-	if (relay->sandbox && sandbox_enter(relay->sandbox, why) < 0)
+	if (relay->sandbox && sandbox_enter(needs_of(relay), why) < 0)
 		return -1;
 	if (relay->ready)
 		relay->ready(relay);

@@ -52,7 +52,7 @@ struct relay {
 	const struct transparent_connection *only;
 	unsigned inherited_udp; /* UDP listeners that were passed on, each to one worker */
 	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
-	unsigned sandbox;      /* enum sandbox_need: entered before anything is served; 0: none */
+	bool sandbox;	       /* is entered before anything is served */
 	/* All is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
 	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */

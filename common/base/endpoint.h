@@ -10,6 +10,7 @@
 #define TPROXY_BASE_ENDPOINT_H
 
 #include "base/report.h"
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -109,6 +110,9 @@ const char *endpoint_format(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX
 
 /* The address alone, with %scope where it has one. Returns buf. */
 const char *endpoint_format_address(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX]);
+
+/* The interface of that index, as if_indextoname(3) has it, also in the sandbox. NULL: there is none. */
+char *endpoint_interface_name(unsigned index, char name[IF_NAMESIZE]);
 const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MAX]);
 
 /* From and to socket addresses. An unknown family or a short length gives the empty endpoint. */

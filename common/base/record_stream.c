@@ -158,6 +158,7 @@ static size_t next_piece(const struct record_stream *s)
 	return cut ? (size_t)(cut - (c->text + c->start)) + 1 : PIPE_BUF;
 }
 
+/* #syscalls base: send, poll, write */
 static ssize_t write_piece(struct record_stream *s, size_t length)
 {
 	const char *at = s->first->text + s->first->start;

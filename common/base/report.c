@@ -150,7 +150,8 @@ void report_to(int fd)
 }
 
 /* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of other
- * people's words is not obeyed by the terminal. */
+ * people's words is not obeyed by the terminal.
+ * #syscalls base: write */
 static void say(const char *label, const char *format, va_list ap)
 {
 	char text[1280], line[1280];

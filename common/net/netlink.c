@@ -112,6 +112,7 @@ static int take(struct netlink *channel, struct nlmsghdr *message, netlink_reade
 	}
 }
 
+/* #syscalls netlink: recv */
 static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, void *context)
 {
 	for (;;) {
@@ -133,6 +134,8 @@ static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, 
 	}
 }
 
+/* libnl sends by sendmsg(2).
+ * #syscalls netlink: sendmsg */
 int netlink_ask(struct netlink *channel, struct nl_msg *message, netlink_reader *read,
 		void *context)
 {

@@ -20,6 +20,7 @@ struct outcome {
 	struct failure why;
 };
 
+/* #syscalls base: send */
 static int send_whole(int channel, const void *message, size_t size)
 {
 	ssize_t sent;
@@ -94,6 +95,7 @@ int helper_answer(int channel, const void *answer, size_t size)
 	return send_whole(channel, answer, size);
 }
 
+/* #syscalls base: recv */
 size_t helper_receive(int channel, void *request, size_t room)
 {
 	ssize_t got;
@@ -125,6 +127,7 @@ ssize_t helper_ask(int channel, const void *request, size_t size, void *answer, 
 	return helper_wait(channel, answer, room);
 }
 
+/* #syscalls base: shutdown, poll, recv, close */
 void helper_end(int channel)
 {
 	struct pollfd p = { .fd = channel, .events = POLLIN };

@@ -35,6 +35,8 @@ struct loop {
 	void *signal_context;
 };
 
+/* Where the vDSO has no clock.
+ * #syscalls base: clock_gettime */
 void loop_update_clock(struct loop *loop)
 {
 	struct timespec t;
@@ -70,6 +72,7 @@ void loop_stop(struct loop *loop)
 
 /* ---- descriptors ---- */
 
+/* #syscalls base: epoll_ctl */
 int loop_watch(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.ptr = source };
@@ -96,6 +99,7 @@ void loop_forget(struct loop *loop, struct loop_source *source)
 	source->dead = true;
 }
 
+/* #syscalls base: close */
 void loop_close(struct loop *loop, struct loop_source *source)
 {
 	int saved = errno;
@@ -221,6 +225,7 @@ static int sleep_ms(const struct loop *loop)
 
 /* ---- waking and signals ---- */
 
+/* #syscalls base: write */
 void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;
@@ -241,6 +246,7 @@ void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop))
 	loop->on_turn = hook;
 }
 
+/* #syscalls base: read */
 static void handle_wake(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	uint64_t count;
@@ -264,6 +270,7 @@ void loop_block_signals(const int *signals)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+/* #syscalls base: read */
 static void handle_signal(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct signalfd_siginfo info;
@@ -343,6 +350,7 @@ static void deliver(struct loop *loop, const struct epoll_event *events, int cou
 	}
 }
 
+/* #syscalls base: epoll_wait */
 int loop_run(struct loop *loop, struct failure *why)
 {
 	struct epoll_event events[BATCH];

@@ -47,6 +47,7 @@ int notify_open(struct failure *why)
 	return fail_to_notify(why, err, "connect");
 }
 
+/* #syscalls base: send */
 int notify_send(const char *state, struct failure *why)
 {
 	if (notify_open(why) < 0)

@@ -2,16 +2,24 @@
 /*
  * Theory of operation
  *
- * One allow-list a need, by libseccomp's names, of which it leaves out what an architecture does not
- * have: a 32-bit one has other names for some calls, and socketcall(2). Most calls are allowed whatever
- * their arguments are; the kernel (5.11) knows those by a bitmap and runs no filter for them. Arguments
- * are looked at only where a call is rare and may do much: socket, ioctl, mmap, mprotect, tgkill.
+ * Two filters, of which the kernel takes the stricter word: one knows calls, and kills what makes another;
+ * one knows arguments, too, and refuses. Both are allow-lists, made of the notes beside the functions that
+ * make the calls. The kernel (5.11) knows the calls whose arguments do not count by a bitmap, and runs no
+ * filter for them; what remains is made a few times a connection.
+ *
+ * Calls have libseccomp's names, of which it leaves out what an architecture does not have: a 32-bit one has
+ * other names for some calls, and socketcall(2).
  */
 #include "process/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,146 +38,83 @@
 #define SANITIZED 0
 #endif
 
-#define COUNT(list) (sizeof(list) / sizeof(*(list)))
+/* What a header may lack; see who notes it. */
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_RCVMARK
+#define SO_RCVMARK 75
+#endif
+#ifndef IP_RECVFRAGSIZE
+#define IP_RECVFRAGSIZE 25
+#endif
+#ifndef IPV6_RECVFRAGSIZE
+#define IPV6_RECVFRAGSIZE 77
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
-/* The loop, the threads, memory (malloc counts processors), the clock (where the vDSO has none), and an
- * end, also by abort(), which has something to say. */
-static const int base_calls[] = {
-	SCMP_SYS(epoll_wait),
-	SCMP_SYS(epoll_pwait),
-	SCMP_SYS(epoll_ctl),
-	SCMP_SYS(read),
-	SCMP_SYS(write),
-	SCMP_SYS(writev),
-	SCMP_SYS(close),
-	SCMP_SYS(poll),
-	SCMP_SYS(ppoll),
-	SCMP_SYS(ppoll_time64),
-	SCMP_SYS(fcntl),
-	SCMP_SYS(fcntl64),
-	SCMP_SYS(futex),
-	SCMP_SYS(futex_time64),
-	SCMP_SYS(clock_gettime),
-	SCMP_SYS(clock_gettime64),
-	SCMP_SYS(brk),
-	SCMP_SYS(munmap),
-	SCMP_SYS(mremap),
-	SCMP_SYS(madvise),
-	SCMP_SYS(getrandom),
-	SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(sigreturn),
-	SCMP_SYS(restart_syscall),
-	SCMP_SYS(rt_sigprocmask),
-	SCMP_SYS(rt_sigaction),
-	SCMP_SYS(getpid),
-	SCMP_SYS(gettid),
-	SCMP_SYS(set_robust_list),
-	SCMP_SYS(rseq),
-	SCMP_SYS(exit),
-	SCMP_SYS(exit_group),
-	SCMP_SYS(sched_getaffinity),
+/* Everybody's notes. */
+#define SANDBOX_BASE 0x80000000U
+
+/* Which bits of an argument count. The kernel looks at 32 of them. */
+#define INT_ARGUMENT  0xffffffffU
+#define TYPE_ARGUMENT (INT_ARGUMENT & ~(unsigned)(SOCK_NONBLOCK | SOCK_CLOEXEC))
+#define OPEN_ARGUMENT \
+	((unsigned)(O_ACCMODE | O_CREAT | O_EXCL | O_NOFOLLOW | O_TRUNC | O_APPEND | O_DIRECTORY))
+#define PROT_ARGUMENT ((unsigned)PROT_EXEC)
+
+/*
+ * Beside these, what the C library does of its own: threads, memory (no memory that can be executed;
+ * malloc counts processors), and an end, also by abort(), which has something to say.
+ *
+ * #syscalls base: futex, writev, brk, munmap, mremap, madvise, mmap(0), mprotect(0)
+ * #syscalls base: getrandom, rt_sigreturn, sigreturn, restart_syscall, rt_sigprocmask, rt_sigaction
+ * #syscalls base: getpid, gettid, set_robust_list, rseq, exit, exit_group, sched_getaffinity
+ *
+ * What the run-time libraries of a sanitizer build do of their own, most of it when they look for leaks:
+ * with a process of their own, which traces this one. No other build allows them.
+ *
+ * #syscalls sanitizer: mmap, mprotect, clone, clone3, wait4, ptrace, prctl, sigaltstack, openat, open
+ * #syscalls sanitizer: readlink, readlinkat, getdents64, fstatat, stat, fstat, lseek, pread64, dup
+ * #syscalls sanitizer: sched_yield, sched_getaffinity, nanosleep, clock_nanosleep, gettimeofday
+ * #syscalls sanitizer: getrlimit, prlimit64, sysinfo, kill, arch_prctl, process_vm_readv, ioctl
+ * #syscalls sanitizer: tgkill, getdents, getppid
+ */
+static const struct note {
+	unsigned needs; /* whose note it is: any of these */
+	int call;
+	unsigned count; /* of arguments that count */
+	struct {
+		unsigned at, mask, value;
+	} argument[3];
+} notes[] = {
+#include "sandbox_notes.h"
 };
 
-static const int socket_calls[] = {
-	SCMP_SYS(recvfrom),   SCMP_SYS(recv),	  SCMP_SYS(sendto),	     SCMP_SYS(send),
-	SCMP_SYS(splice),     SCMP_SYS(accept4),  SCMP_SYS(getsockname),     SCMP_SYS(setsockopt),
-	SCMP_SYS(getsockopt), SCMP_SYS(bind),	  SCMP_SYS(connect),	     SCMP_SYS(shutdown),
-	SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg),  SCMP_SYS(getpeername),     SCMP_SYS(pipe2),
-	SCMP_SYS(recvmmsg),   SCMP_SYS(sendmmsg), SCMP_SYS(recvmmsg_time64),
-};
-
-static const int remove_calls[] = {
-	SCMP_SYS(newfstatat), SCMP_SYS(fstatat64), SCMP_SYS(stat),	 SCMP_SYS(stat64),
-	SCMP_SYS(lstat),      SCMP_SYS(lstat64),   SCMP_SYS(statx),	 SCMP_SYS(unlink),
-	SCMP_SYS(unlinkat),   SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-};
-
-static const int write_calls[] = {
-	SCMP_SYS(openat), SCMP_SYS(open),   SCMP_SYS(fstat),	SCMP_SYS(fstat64),
-	SCMP_SYS(fchmod), SCMP_SYS(rename), SCMP_SYS(renameat), SCMP_SYS(renameat2),
-};
-
-/* What the run-time libraries of a sanitizer build do of their own, most of it when they look for leaks:
- * with a process of their own, which traces this one. No other build allows them. */
-static const int sanitizer_calls[] = {
-	SCMP_SYS(mmap),
-	SCMP_SYS(mmap2),
-	SCMP_SYS(mprotect),
-	SCMP_SYS(clone),
-	SCMP_SYS(clone3),
-	SCMP_SYS(wait4),
-	SCMP_SYS(ptrace),
-	SCMP_SYS(prctl),
-	SCMP_SYS(sigaltstack),
-	SCMP_SYS(openat),
-	SCMP_SYS(open),
-	SCMP_SYS(readlink),
-	SCMP_SYS(readlinkat),
-	SCMP_SYS(getdents64),
-	SCMP_SYS(newfstatat),
-	SCMP_SYS(stat),
-	SCMP_SYS(fstat),
-	SCMP_SYS(lseek),
-	SCMP_SYS(pread64),
-	SCMP_SYS(sched_yield),
-	SCMP_SYS(sched_getaffinity),
-	SCMP_SYS(nanosleep),
-	SCMP_SYS(clock_nanosleep),
-	SCMP_SYS(gettimeofday),
-	SCMP_SYS(getrlimit),
-	SCMP_SYS(prlimit64),
-	SCMP_SYS(sysinfo),
-	SCMP_SYS(kill),
-	SCMP_SYS(arch_prctl),
-	SCMP_SYS(process_vm_readv),
-	SCMP_SYS(ioctl),
-	SCMP_SYS(tgkill),
-	SCMP_SYS(getdents),
-	SCMP_SYS(dup),
-	SCMP_SYS(getppid),
-};
-
-/* 0, or a negative errno value. */
-static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
+/* Allow a call, with these arguments or with any. 0, or a negative errno value. */
+static int allow(scmp_filter_ctx filter, const struct note *n, bool arguments)
 {
-	int err = 0;
+	struct scmp_arg_cmp conditions[3];
+	unsigned count = arguments ? n->count : 0;
+	int err;
 
-	for (size_t i = 0; !err && i < count; i++)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
-	return err;
+	for (unsigned i = 0; i < count; i++)
+		conditions[i] = SCMP_CMP(n->argument[i].at, SCMP_CMP_MASKED_EQ, n->argument[i].mask,
+					 n->argument[i].value);
+	err = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, n->call, count, conditions);
+	return err == -EEXIST ? 0 : err; /* two functions may note the same */
 }
 
-static int allow_if(scmp_filter_ctx filter, int call, struct scmp_arg_cmp condition)
+/* A signal to itself, as abort() sends one. */
+static int allow_abort(scmp_filter_ctx filter, bool arguments)
 {
-	return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &condition);
-}
+	const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
 
-/* Local sockets: NOTIFY_SOCKET. Not AF_NETLINK, not AF_PACKET: what is needed of them is open. */
-static int allow_socket(scmp_filter_ctx filter)
-{
-	static const int families[] = { AF_INET, AF_INET6, AF_UNIX };
-	int err = 0;
-
-	for (size_t i = 0; !err && i < COUNT(families); i++)
-		err = allow_if(filter, SCMP_SYS(socket),
-			       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
-	return err;
-}
-
-/* No memory that can be executed; names of interfaces; signals to itself, as abort() sends one. */
-static int allow_base(scmp_filter_ctx filter)
-{
-	static const int mapping[] = { SCMP_SYS(mmap), SCMP_SYS(mmap2), SCMP_SYS(mprotect) };
-	int err = allow(filter, base_calls, COUNT(base_calls));
-
-	if (!err && SANITIZED)
-		return allow(filter, sanitizer_calls, COUNT(sanitizer_calls));
-	for (size_t i = 0; !err && i < COUNT(mapping); i++)
-		err = allow_if(filter, mapping[i], SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (!err)
-		err = allow_if(filter, SCMP_SYS(tgkill),
-			       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
-	return err;
+	if (SANITIZED)
+		return 0;
+	return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), arguments, &self);
 }
 
 /*
@@ -178,63 +123,64 @@ static int allow_base(scmp_filter_ctx filter)
  */
 static int refuse_to_open(scmp_filter_ctx filter)
 {
-	int err;
+	int err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 
-	if (SANITIZED)
-		return 0;
-	err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
-	if (!err)
-		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(open), 0);
-	return err;
+	return err ? err : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(open), 0);
 }
 
-static int add_rules(scmp_filter_ctx filter, unsigned needs)
+static int add_rules(scmp_filter_ctx filter, unsigned needs, bool arguments)
 {
-	int err = allow_base(filter);
+	int err = allow_abort(filter, arguments);
 
-	if (!err)
-		err = allow_if(filter, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, SIOCGIFNAME));
-	if (!err && needs & SANDBOX_SOCKETS)
-		err = allow(filter, socket_calls, COUNT(socket_calls));
-	if (!err && needs & SANDBOX_SOCKETS)
-		err = allow_socket(filter);
-	if (!err && needs & (SANDBOX_REMOVE | SANDBOX_WRITE))
-		err = allow(filter, remove_calls, COUNT(remove_calls));
-	if (!err)
-		err = needs & SANDBOX_WRITE ? allow(filter, write_calls, COUNT(write_calls))
-					    : refuse_to_open(filter);
+	needs |= SANDBOX_BASE | (SANITIZED ? SANDBOX_SANITIZER : 0);
+	for (size_t i = 0; !err && i < sizeof(notes) / sizeof(*notes); i++)
+		if (notes[i].needs & needs)
+			err = allow(filter, &notes[i], arguments);
+	if (!err && !(needs & (SANDBOX_FILE | SANDBOX_SANITIZER)))
+		err = refuse_to_open(filter);
 	return err;
 }
 
 /* Calls by the numbers of another architecture are not what this program makes either. */
-static int set_attributes(scmp_filter_ctx filter)
+static int set_attributes(scmp_filter_ctx filter, bool first)
 {
 	int err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (!err)
+		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, first);
 	/* A tree rather than a list, where the library can make one. */
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	return err;
 }
 
-int sandbox_enter(unsigned needs, struct failure *why)
+/* The first one must let the second be loaded, which then refuses a third. */
+static int load(unsigned needs, bool first, struct failure *why)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	scmp_filter_ctx filter = seccomp_init(first ? SCMP_ACT_KILL_PROCESS
+						    : SCMP_ACT_ERRNO(EPERM));
 	int err;
 
 	if (!filter)
 		return report_fail(why, ENOMEM, "seccomp_init", "sandbox");
-	tzset(); /* gmtime_r(3) opens /etc/localtime the first time it is called */
-	err = set_attributes(filter);
+	err = set_attributes(filter, first);
 	if (!err)
-		err = add_rules(filter, needs);
+		err = add_rules(filter, needs, !first);
+	if (!err && first)
+		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(seccomp), 0);
 	if (err)
 		report_fail(why, -err, "seccomp_rule_add", "sandbox");
 	else if ((err = seccomp_load(filter)) != 0)
 		report_fail(why, -err, "seccomp", "sandbox");
-	if (err)
-		report_hint(why, "--no-sandbox does without it");
 	seccomp_release(filter);
 	return err ? -1 : 0;
+}
+
+int sandbox_enter(unsigned needs, struct failure *why)
+{
+	tzset(); /* gmtime_r(3) opens /etc/localtime the first time it is called */
+	if (load(needs, true, why) == 0 && load(needs, false, why) == 0)
+		return 0;
+	return report_hint(why, "--no-sandbox does without it");
 }

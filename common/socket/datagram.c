@@ -57,6 +57,16 @@ static int set(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
+/*
+ * #syscalls udp: setsockopt(SOL_IP, IP_RECVORIGDSTADDR), setsockopt(SOL_IPV6, IPV6_RECVORIGDSTADDR)
+ * #syscalls udp: setsockopt(SOL_IP, IP_PKTINFO), setsockopt(SOL_IPV6, IPV6_RECVPKTINFO)
+ * #syscalls udp: setsockopt(SOL_IP, IP_RECVTTL), setsockopt(SOL_IPV6, IPV6_RECVHOPLIMIT)
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_RECVTOS), setsockopt(SOL_IPV6, IPV6_RECVTCLASS)
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_RECVFRAGSIZE)
+ * #syscalls upstream_udp: setsockopt(SOL_IPV6, IPV6_RECVFRAGSIZE)
+ * #syscalls upstream_udp: setsockopt(SOL_UDP, UDP_GRO)
+ * #syscalls udp: setsockopt(SOL_SOCKET, SO_RCVMARK)
+ */
 int datagram_want(int fd, int family, unsigned details)
 {
 	static const struct {
@@ -263,6 +273,7 @@ void datagram_judge(struct datagram *d, const struct endpoint *listener, bool is
 	d->origdst = d->local;
 }
 
+/* #syscalls udp: recvmsg */
 static int receive(int fd, void *buf, size_t room, int flags, struct datagram *out)
 {
 	union endpoint_sockaddr address;
@@ -328,7 +339,10 @@ int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t 
 }
 
 /* A transparent socket bound to one end. Many share it: SO_REUSEPORT keeps bind() cheap, alone, as with
- * SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in net/ipv4/udp.c). */
+ * SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in net/ipv4/udp.c).
+ * #syscalls udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind
+ * #syscalls udp: setsockopt(SOL_SOCKET, SO_REUSEPORT)
+ */
 static int open_pair(const struct endpoint *from, unsigned details, const char **call)
 {
 	union endpoint_sockaddr address;
@@ -355,6 +369,7 @@ fail:
 	return -1;
 }
 
+/* #syscalls udp: connect */
 static int connect_to(int fd, const struct endpoint *to)
 {
 	union endpoint_sockaddr address;
@@ -364,7 +379,10 @@ static int connect_to(int fd, const struct endpoint *to)
 }
 
 /* Keep it from leaving this host, whatever became of the rules that route it here. An address of this
- * host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo. */
+ * host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo.
+ * #syscalls raw: setsockopt(SOL_IP, IP_TTL), setsockopt(SOL_IPV6, IPV6_UNICAST_HOPS)
+ * #syscalls raw: setsockopt(SOL_SOCKET, SO_BINDTODEVICE)
+ */
 static int keep_on_lo(int fd, const struct datagram *d)
 {
 	bool v6 = d->client.family == AF_INET6;
@@ -376,7 +394,8 @@ static int keep_on_lo(int fd, const struct datagram *d)
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"));
 }
 
-/* As the client, whose port may be a socket's of this host. */
+/* As the client, whose port may be a socket's of this host.
+ * #syscalls raw: sendmsg */
 static int send_as_client(int fd, const struct datagram *d, const void *payload)
 {
 	uint8_t header[DATAGRAM_RAW_HEADER];
@@ -466,6 +485,7 @@ static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 	return false;
 }
 
+/* #syscalls upstream_udp: fcntl(F_SETLK) */
 int datagram_claim(int fd)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -473,6 +493,7 @@ int datagram_claim(int fd)
 	return fcntl(fd, F_SETLK, &lock);
 }
 
+/* #syscalls upstream_udp: connect */
 int datagram_disconnect(int fd)
 {
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
@@ -480,6 +501,10 @@ int datagram_disconnect(int fd)
 	return connect(fd, &nobody, sizeof(nobody));
 }
 
+/*
+ * #syscalls upstream_udp: setsockopt(SOL_SOCKET, SO_RCVBUFFORCE), setsockopt(SOL_SOCKET, SO_RCVBUF)
+ * #syscalls upstream_udp: setsockopt(SOL_SOCKET, SO_SNDBUFFORCE), setsockopt(SOL_SOCKET, SO_SNDBUF)
+ */
 void datagram_set_buffers(int fd, int bytes)
 {
 	if (set(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0)

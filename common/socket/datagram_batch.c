@@ -70,6 +70,7 @@ void datagram_batch_free(struct datagram_batch *b)
 	free(b);
 }
 
+/* #syscalls upstream_udp: recvmmsg */
 int datagram_batch_receive(struct datagram_batch *b, int fd, unsigned most, unsigned *first)
 {
 	unsigned room = datagram_batch_room(b);
@@ -324,7 +325,8 @@ void datagram_queue_put(struct datagram_queue *q, const struct datagram_out *out
 
 /* ---- out ---- */
 
-/* One datagram that sendmmsg(2) has refused, perhaps for the fault of another. */
+/* One datagram that sendmmsg(2) has refused, perhaps for the fault of another.
+ * #syscalls upstream_udp: sendmsg */
 static void send_again(struct datagram_queue *q, const struct datagram_out *out, struct msghdr *m)
 {
 	if (q->failed(q->context, out, errno) &&
@@ -378,6 +380,7 @@ static void handle_refusal(struct datagram_queue *q, unsigned i)
 		send_again(q, &e->out, m);
 }
 
+/* #syscalls upstream_udp: sendmmsg */
 void datagram_queue_flush(struct datagram_queue *q)
 {
 	unsigned at = 0, count = q->count;

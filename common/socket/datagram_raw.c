@@ -15,7 +15,8 @@
 /* ---- sockets ---- */
 
 /* Bound to an address that receives nothing, it is not given a copy of each UDP packet of this host:
- * 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666). */
+ * 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666).
+ * #syscalls raw: bind */
 static int bind_to_nothing(int fd, int family)
 {
 	struct endpoint at = { .family = (sa_family_t)family };
@@ -28,7 +29,8 @@ static int bind_to_nothing(int fd, int family)
 	return bind(fd, &address.sa, endpoint_to_sockaddr(&at, &address));
 }
 
-/* A raw socket of IPv6 sums up itself, where it is told in which place (RFC 3542, 3.1). */
+/* A raw socket of IPv6 sums up itself, where it is told in which place (RFC 3542, 3.1).
+ * #syscalls raw: setsockopt(SOL_IPV6, IPV6_CHECKSUM) */
 static int set_checksum(int fd, int family)
 {
 	int offset = offsetof(struct udphdr, check);
@@ -37,6 +39,7 @@ static int set_checksum(int fd, int family)
 				  : 0;
 }
 
+/* #syscalls raw: setsockopt(SOL_SOCKET, SO_SNDBUFFORCE), setsockopt(SOL_SOCKET, SO_SNDBUF) */
 static void set_buffer(int fd)
 {
 	int bytes = SEND_BUFFER;
@@ -45,6 +48,7 @@ static void set_buffer(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
+/* #syscalls raw: socket(AF_INET, SOCK_RAW, IPPROTO_UDP), socket(AF_INET6, SOCK_RAW, IPPROTO_UDP) */
 int datagram_raw_open(int family, const struct mark *mark, struct failure *why)
 {
 	int fd = socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);

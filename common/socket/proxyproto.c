@@ -302,6 +302,7 @@ struct proxyproto_begun {
 	uint8_t data[PROXYPROTO_MAX];
 };
 
+/* #syscalls tcp: setsockopt(SOL_SOCKET, SO_RCVLOWAT) */
 static void set_low_water(int fd, struct proxyproto_begun *b, size_t bytes)
 {
 	int value = (int)bytes;
@@ -362,6 +363,7 @@ void proxyproto_drop(struct proxyproto_begun **begun)
  * What is not enough is taken all the same. If it stayed in the socket, poll(2) would count it, together
  * with what lies behind an urgent mark, where no peek gets to (tcp_recvmsg_locked() stops there,
  * tcp_stream_is_readable() does not): it would call for a look that finds nothing new, again and again.
+ * #syscalls tcp: recv
  */
 int proxyproto_receive(int fd, struct proxyproto_begun **begun, struct proxyproto_header *out,
 		       struct failure *why)

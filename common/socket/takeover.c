@@ -239,6 +239,8 @@ int takeover_share(struct listeners *own, const struct listeners *wanted,
 	return 0;
 }
 
+/* The C library asks by F_GETOWN_EX.
+ * #syscalls control: fcntl(F_GETOWN), fcntl(F_GETOWN_EX) */
 pid_t takeover_successor(int fd)
 {
 	int pid = fcntl(fd, F_GETOWN);

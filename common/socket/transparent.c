@@ -67,13 +67,18 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-/* Both names set the same flag; the level must be the socket's. */
+/*
+ * Both names set the same flag; the level must be the socket's.
+ * #syscalls upstream upstream_udp udp raw: setsockopt(SOL_IP, IP_TRANSPARENT)
+ * #syscalls upstream upstream_udp udp raw: setsockopt(SOL_IPV6, IPV6_TRANSPARENT)
+ */
 int transparent_set(int fd, int family)
 {
 	return family == AF_INET6 ? set_int(fd, SOL_IPV6, IPV6_TRANSPARENT, 1)
 				  : set_int(fd, SOL_IP, IP_TRANSPARENT, 1);
 }
 
+/* #syscalls tcp: getsockopt */
 bool transparent_is_set(int fd, int family)
 {
 	int value = 0;
@@ -88,6 +93,7 @@ bool transparent_is_set(int fd, int family)
 /*
  * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
  * as they would be without us, and a mark of 0 needs no call (and no privilege).
+ * #syscalls upstream upstream_udp raw: setsockopt(SOL_SOCKET, SO_MARK)
  */
 int transparent_set_mark(int fd, const struct mark *mark)
 {
@@ -96,6 +102,10 @@ int transparent_set_mark(int fd, const struct mark *mark)
 	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark->value, sizeof(mark->value));
 }
 
+/*
+ * #syscalls upstream: setsockopt(SOL_TCP, TCP_KEEPIDLE), setsockopt(SOL_TCP, TCP_KEEPINTVL)
+ * #syscalls upstream: setsockopt(SOL_TCP, TCP_KEEPCNT), setsockopt(SOL_SOCKET, SO_KEEPALIVE)
+ */
 int transparent_set_keepalive(int fd, unsigned seconds, const char **call)
 {
 	int interval = seconds >= 4 ? (int)seconds / 4 : 1;
@@ -236,6 +246,7 @@ fail:
 	return transparent_fail(why, call, at);
 }
 
+/* #syscalls tcp: getsockopt */
 static int get_int(int fd, int name)
 {
 	int value = -1;
@@ -288,7 +299,8 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 	return 0;
 }
 
-/* conntrack's word; the level is that of the packets, also on a dual-stack socket. */
+/* conntrack's word; the level is that of the packets, also on a dual-stack socket.
+ * #syscalls tcp: getsockopt */
 static bool original_of(int fd, const struct endpoint *local, struct endpoint *original)
 {
 	union endpoint_sockaddr address;
@@ -301,6 +313,7 @@ static bool original_of(int fd, const struct endpoint *local, struct endpoint *o
 	return endpoint_is_set(original);
 }
 
+/* #syscalls tcp udp upstream: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind */
 bool transparent_is_local(const struct endpoint *e)
 {
 	union endpoint_sockaddr address;
@@ -362,6 +375,7 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
 	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, origdst) : ORIGIN_NONE;
 }
 
+/* #syscalls tcp: accept4 */
 int transparent_accept(int listener_fd, const struct endpoint *listener,
 		       struct transparent_connection *out)
 {
@@ -492,6 +506,11 @@ static enum transparent_kept kept_of(const struct endpoint *source,
 	return source->port ? KEPT_ADDR_PORT : KEPT_ADDR;
 }
 
+/*
+ * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_OOBINLINE)
+ * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_REUSEADDR)
+ * #syscalls upstream upstream_udp: setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT)
+ */
 static int prepare_upstream(int fd, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
@@ -541,7 +560,13 @@ static int explain_connect(struct failure *why)
 	return -1;
 }
 
-/* One attempt with exactly that source. */
+/*
+ * One attempt with exactly that source.
+ * #syscalls upstream: socket(AF_INET, SOCK_STREAM, 0), socket(AF_INET6, SOCK_STREAM, 0)
+ * #syscalls upstream_udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)
+ * #syscalls upstream upstream_udp: bind, connect
+ * #syscalls upstream: setsockopt(SOL_TCP, TCP_QUICKACK)
+ */
 static int connect_from(int type, const struct endpoint *source, const struct endpoint *to,
 			const struct transparent_connect_options *options, bool data_waits,
 			struct failure *why)
@@ -617,6 +642,7 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 	return connect_for(SOCK_DGRAM, client, to, options, false, kept, why);
 }
 
+/* #syscalls tcp upstream: setsockopt(SOL_SOCKET, SO_LINGER) */
 void transparent_guard(int fd, bool on)
 {
 	struct linger linger = { .l_onoff = on, .l_linger = 0 };
