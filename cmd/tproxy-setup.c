@@ -385,10 +385,13 @@ static void put_rules(struct status *s, const struct nft_state *rules)
 		[PART_MISSING] = "missing",
 		[PART_CHANGED] = "changed",
 	};
-	char table[NFT_TEXT_TABLE_MAX + 8];
+	char table[NFT_TEXT_TABLE_MAX + 64];
 
 	snprintf(table, sizeof(table), "inet " NFT_TEXT_PREFIX "%s", s->name);
-	put_part(s, "table", "present", table);
+	if (rules->dormant)
+		snprintf(table + strlen(table), sizeof(table) - strlen(table),
+			 ", flags dormant: none of its rules is run");
+	put_part(s, "table", rules->dormant ? "changed" : "present", table);
 	if (!rules->readable)
 		put_part(s, "spec", "changed", "what was asked for cannot be read any more");
 	if (!rules->checksummed)
@@ -696,31 +699,65 @@ static void put_finding(const struct doctor_finding *finding, void *context)
 	record_text(&r, RECORD_EVIDENCE, finding->evidence);
 	record_text(&r, RECORD_FIX, finding->fix);
 	record_text(&r, RECORD_WHY, finding->why);
-	record_table_put(&d->table, &r);
 	d->count[finding->severity]++;
+	if (finding->severity == DOCTOR_OK && !d->json && report_verbosity() < 1)
+		return;
+	record_table_put(&d->table, &r);
 	/* A row has room for one piece of prose; a person wants to know the rest, too. */
 	if (finding->severity != DOCTOR_OK && !d->json) {
-		fflush(stdout);
-		report_notice("%s: %s; mend: %s", finding->check, finding->why, finding->fix);
+		record_table_flush(&d->table);
+		report_notice("%s: %s%s%s", finding->check, finding->why,
+			      *finding->fix ? "; mend: " : "", finding->fix);
 	}
 }
 
 /* Without options the patient is what is installed. */
-static int doctor_spec(struct instance *kernel, struct setup *setup, bool *installed,
-		       struct failure *why)
+static void choose_spec(struct setup *setup, struct instance_view *view)
 {
-	struct nft_state state;
-	int err;
+	struct intercept typed = setup->spec;
 
-	err = nft_read(kernel->rules, setup->spec.name, true, &state, why);
-	*installed = !err && state.present && state.readable;
-	if (!err && !setup->has_spec && *installed) {
-		struct intercept typed = setup->spec;
-
-		setup->spec = state.spec;
-		state.spec = typed;
+	if (setup->has_spec)
+		return;
+	if (view->rules.present && view->rules.readable) {
+		setup->spec = view->rules.spec;
+		view->rules.spec = typed;
+		return;
 	}
-	nft_state_free(&state);
+	/* What does not need to be told is examined nevertheless. */
+	setup->spec.ipv4 = route_family_usable(AF_INET);
+	setup->spec.ipv6 = route_family_usable(AF_INET6);
+}
+
+static void summarize(const struct diagnosis *d)
+{
+	unsigned bad = d->count[DOCTOR_FAIL], odd = d->count[DOCTOR_WARN],
+		 fine = d->count[DOCTOR_OK];
+
+	if (bad)
+		report_notice(
+			"%s: %u thing%s break%s it, %u more to know, %u check%s found nothing",
+			d->name, bad, bad == 1 ? "" : "s", bad == 1 ? "s" : "", odd, fine,
+			fine == 1 ? "" : "s");
+	else
+		report_notice("%s: nothing breaks it, %u thing%s to know, %u check%s found nothing",
+			      d->name, odd, odd == 1 ? "" : "s", fine, fine == 1 ? "" : "s");
+}
+
+static int diagnose(struct instance *kernel, struct setup *setup, struct diagnosis *d,
+		    struct failure *why)
+{
+	struct instance_view view = { 0 };
+	const struct doctor_patient patient = { kernel, &setup->spec, setup->has_spec, &view };
+	int err = setup->has_spec ? decide(kernel, setup, why) : 0;
+
+	if (!err)
+		err = instance_look(kernel, setup->spec.name, setup->has_spec ? &setup->spec : NULL,
+				    true, &view, why);
+	if (!err) {
+		choose_spec(setup, &view);
+		err = doctor_examine(&patient, put_finding, d, why);
+	}
+	instance_view_free(&view);
 	return err;
 }
 
@@ -729,7 +766,7 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 	static const enum record_field columns[] = { RECORD_SEVERITY, RECORD_CHECK,
 						     RECORD_EVIDENCE };
 	struct diagnosis d = { .name = setup->spec.name, .json = setup->common.json };
-	bool installed;
+	int err;
 
 	setup->style.json = setup->common.json;
 	if (record_table_init(&d.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
@@ -737,19 +774,13 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 				      RECORD_BIT(RECORD_FIX),
 			      why))
 		return report_failure(why, STATUS_USAGE);
-	if (doctor_spec(kernel, setup, &installed, why))
+	record_table_fit(&d.table);
+	err = diagnose(kernel, setup, &d, why);
+	record_table_end(&d.table);
+	if (err)
 		return -1;
-	if (!setup->has_spec && !installed) {
-		report_error("instance `%s` is not installed; say what is to be intercepted "
-			     "(tproxy-setup doctor --to PORT ...)",
-			     setup->spec.name);
-		return STATUS_NO;
-	}
-	if ((setup->has_spec && decide(kernel, setup, why)) ||
-	    doctor_examine(kernel, &setup->spec, installed, put_finding, &d, why))
-		return -1;
-	if (d.count[DOCTOR_FAIL])
-		report_verbose(1, "%u of these break it", d.count[DOCTOR_FAIL]);
+	if (!d.json)
+		summarize(&d);
 	return d.count[DOCTOR_FAIL] ? STATUS_NO : STATUS_DONE;
 }
 

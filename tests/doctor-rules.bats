@@ -389,7 +389,9 @@ rules() {
 	wait_line old.out '^192'
 	SPEC=(--to 3129 -p 80)
 	finds warn older-flows '1 established connections are forwarded .* 192.0.2.2:[0-9]+ -> 198.51.100.2:80'
-	mend older-flows
+	run remedies
+	assert_equal "$output" "tproxy-setup up --to 3129 --port 80"
+	on proxy tproxy-setup up -q "${SPEC[@]}" --midstream pass
 	works
 	touch "$OUT/go"
 	wait_exit old

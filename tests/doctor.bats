@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
 # tproxy-setup doctor: what it prints, when it fails, that it changes nothing, and what a kernel lacks.
 #
@@ -43,15 +44,18 @@ teardown() {
 	works "$WEB6"
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_success
-	assert_equal "$stderr" ""
+	assert_output ""
+	assert_equal "$stderr" "tproxy-setup: default: nothing breaks it, 0 things to know, 29 checks found nothing"
+	run --separate-stderr on proxy tproxy-setup doctor -v
+	assert_success
 	assert_line --index 0 --regexp '^SEVERITY +CHECK +EVIDENCE$'
-	for check in kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
+	for check in installed kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
 		fwmark-reflect forwarding migrate-req routing networkd delivery answers listener \
 		listener-group listener-mark iptables-legacy mark tproxy prerouting input output conntrack invalid-drop \
 		flowtable older-flows; do
 		assert_line --regexp "^ok +$check +[^ ]"
 	done
-	assert_equal "${#lines[@]}" 29
+	assert_equal "${#lines[@]}" 30
 }
 
 @test "the man page lists every check, in the order in which they are made, and no other" {
@@ -79,7 +83,7 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor --json
 	assert_failure 1
 	assert_equal "$stderr" ""
-	run jq -es 'length == 28 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
+	run jq -es 'length == 29 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
 		(.check | length) > 0 and (.evidence | length) > 0 and
 		(if .severity == "ok" then (has("fix") or has("why")) | not
 		 else (.fix | length) > 0 and (.why | length) > 0 end))' <<<"$output"
@@ -128,7 +132,8 @@ state() {
 	relay
 	run on proxy tproxy-setup doctor
 	assert_failure 1
-	assert_output --partial 'instance `default` is not installed; say what is to be intercepted'
+	assert_output --partial 'instance `default` is not installed'
+	assert_output --partial 'say what is to be (tproxy-setup doctor --to PORT ...)'
 	on proxy tproxy-setup up -q --name web --to 3129 -p 80,443,8000-8100 --iif toclient --not-dst 10.0.0.0/8 --mark 0x10/0xf0
 	on proxy ip rule del pref 100
 	run on proxy tproxy-setup doctor -q -H -o check,fix --name web
@@ -160,10 +165,7 @@ state() {
 	run on proxy tproxy-setup doctor
 	assert_failure 1
 	SPEC=(--to 3129 -p 80)
-	run doctor "${SPEC[@]}"
-	assert_success
-	on proxy tproxy-setup up -q "${SPEC[@]}"
-	works
+	cured
 }
 
 @test "tables that somebody owns, which libnftables 1.0.6 cannot print as JSON, are read nevertheless" {
@@ -211,7 +213,7 @@ other_kernel() {
 		run on proxy "${OTHER[@]}" LACKS="$word" tproxy-setup doctor -q -H -o check,fix --to 3129 -p 80
 		assert_line --regexp "^kernel +modprobe $module$"
 	done
-	run on proxy "${OTHER[@]}" LACKS='tproxy ip6' tproxy-setup doctor -q -H -4 --to 127.0.0.1:3129 -p 80
+	run on proxy "${OTHER[@]}" LACKS='tproxy ip6' tproxy-setup doctor -v -H -4 --to 127.0.0.1:3129 -p 80
 	assert_line --regexp '^ok +kernel'
 }
 
@@ -227,4 +229,131 @@ other_kernel() {
 	run on proxy capsh --drop=cap_net_admin -- -c 'tproxy-setup doctor --to 3129 -p 80'
 	assert_failure
 	assert_output --partial CAP_NET_ADMIN
+}
+
+# --- our own table ---
+
+# What others did to it: everything passes by, or is lost; then the doctor's word and its remedy.
+spoilt() {
+	finds fail installed "$1"
+	run on proxy tproxy-setup status
+	assert_failure 1
+	cured
+	run on proxy tproxy-setup status -q
+	assert_success
+}
+
+@test "nothing installed: said, and put in place by what is printed" {
+	start_nginx
+	relay
+	SPEC=(--to 3129 -p 80)
+	bypasses
+	finds fail installed 'instance `default` is not installed'
+	assert_equal "$(fix_of installed)" 'tproxy-setup up --to 3129 --port 80'
+	cured
+}
+
+@test "bare doctor without an instance examines what needs no specification" {
+	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	run --separate-stderr on proxy tproxy-setup doctor
+	assert_failure 1
+	assert_line --regexp '^fail +installed +instance `default` is not installed'
+	assert_line --regexp '^fail +src-valid-mark '
+	run on proxy tproxy-setup doctor -q --json
+	run jq -r 'select(.check == "installed" and has("fix")).fix' <<<"$output"
+	assert_output ''
+	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=0
+	run doctor
+	assert_failure 1
+	assert_equal "$(grep -c '^fail' <<<"$output")" 1
+}
+
+@test "flushed chains of ours" {
+	patient
+	on proxy nft flush chain inet tproxy_default prerouting
+	bypasses
+	spoilt 'table inet tproxy_default: chain:prerouting changed'
+}
+
+@test "return, drop inserted into a chain of ours" {
+	patient
+	for verdict in return drop; do
+		on proxy nft insert rule inet tproxy_default prerouting tcp dport 80 $verdict
+		if [[ $verdict == drop ]]; then fails; else bypasses; fi
+		spoilt 'chain:prerouting changed'
+	done
+}
+
+@test "a table of ours with flags dormant: neither intact nor already in place" {
+	patient
+	on proxy nft add table inet tproxy_default '{ flags dormant; }'
+	bypasses
+	run on proxy tproxy-setup up -v --to 3129 -p 80
+	assert_success
+	refute_output --partial 'already in place'
+	works
+	on proxy nft add table inet tproxy_default '{ flags dormant; }'
+	bypasses
+	run on proxy tproxy-setup status -o check,state,evidence
+	assert_failure 1
+	assert_line --regexp '^table +changed +inet tproxy_default, flags dormant'
+	spoilt 'table inet tproxy_default has flags dormant'
+}
+
+@test "--confirm-within that has expired" {
+	start_nginx
+	relay
+	on proxy tproxy-setup up -q --to 3129 -p 80 --confirm-within 1s
+	wait_until 10 expired
+	bypasses
+	spoilt 'confirm-within of `default` has expired'
+}
+
+expired() {
+	! on proxy tproxy-setup status -q >/dev/null
+}
+
+@test "a drain that was killed" {
+	patient
+	dd if=/dev/zero of="$WWW/big" bs=1M count=8 status=none
+	bg slow client curl -sS --max-time 60 --limit-rate 1000 -o /dev/null "http://$WEB4/big"
+	wait_line relay.out ' open '
+	bg down proxy tproxy-setup down --drain 60s
+	wait_until 10 expired
+	stop down KILL || :
+	bypasses
+	spoilt 'the interception of `default` was ended by `down`'
+}
+
+@test "what is installed is not what is asked for" {
+	patient
+	SPEC=(--to 3129 -p '80,8080')
+	finds fail installed 'installed with other options: port 80,8080 \(was 80\)'
+	cured
+}
+
+@test "a changed set: what was asked for is not known, and no command is made of it" {
+	patient --dst 198.51.100.0/24 --dst 2001:db8:2::/64
+	on proxy nft add element inet tproxy_default dst4 '{ 203.0.113.0/24 }'
+	finds fail installed 'set:dst4 changed'
+	run remedies
+	assert_output ''
+	SPEC=(--to 3129 -p 80 --dst 198.51.100.0/24 --dst 2001:db8:2::/64)
+	cured
+}
+
+@test "problems come first; on a terminal in colour, unless NO_COLOR is set" {
+	patient
+	on proxy iptables-nft -A INPUT -p tcp --dport 80 -j DROP
+	on proxy sysctl -qw net.ipv4.ip_forward=0
+	run doctor
+	assert_line --index 0 --regexp '^fail +input '
+	assert_line --index 1 --regexp '^warn +forwarding '
+	assert_line --index 2 --regexp '^ok +installed '
+	terminal() { on proxy env TERM=xterm "$@" /usr/bin/python3 -c 'import pty; pty.spawn(["tproxy-setup", "doctor"])' </dev/null; }
+	run terminal
+	assert_output --partial $'\e[31mfail\e[0m'
+	run terminal NO_COLOR=1
+	refute_output --partial $'\e'
+	assert_output --regexp 'fail +input'
 }

@@ -552,12 +552,15 @@ static void add_groups(struct reading *r, const struct intercept_groups *groups)
 static int read_back(struct nft *rules, const char *name, struct reading *r, struct failure *why)
 {
 	char table[NFT_TEXT_TABLE_MAX];
+	struct nft_scan_found found;
 
 	intercept_init(&r->state->spec);
 	snprintf(table, sizeof(table), NFT_TEXT_PREFIX "%s", name);
-	if (nft_scan_table(rules->netlink, table, &r->state->handle, read_object, forget, r, why))
+	if (nft_scan_table(rules->netlink, table, &found, read_object, forget, r, why))
 		return -1;
-	r->state->present = r->state->handle;
+	r->state->handle = found.handle;
+	r->state->dormant = found.dormant;
+	r->state->present = found.handle;
 	if (r->state->present)
 		r->state->readable = !spec_text_parse(r->spec, &r->state->spec, NULL);
 	read_alternates(r);
@@ -598,7 +601,8 @@ bool nft_intact(const struct nft_state *state)
 	for (unsigned i = 0; i < state->parts; i++)
 		if (state->part[i].verdict != PART_PRESENT)
 			return false;
-	return state->present && state->readable && state->checksummed && !state->ending;
+	return state->present && state->readable && state->checksummed && !state->ending &&
+	       !state->dormant;
 }
 
 /* `chain.divert=0123456789abcdef ...` of all parts as they are now. */

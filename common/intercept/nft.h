@@ -45,6 +45,7 @@ enum nft_lease { LEASE_NONE, LEASE_PENDING, LEASE_CONFIRMED, LEASE_EXPIRED };
 /* An instance as the kernel has it. */
 struct nft_state {
 	bool present;  /* there is a table of this name */
+	bool dormant;  /* `flags dormant`: the kernel runs none of its chains */
 	bool ending;   /* its interception was ended by `down` */
 	bool readable; /* spec could be read */
 	bool checksummed;

@@ -28,7 +28,7 @@ struct scan {
 	const char *table;
 	nft_scan_visitor *visit;
 	void *context;
-	uint64_t handle;
+	struct nft_scan_found found;
 	uint32_t generation;
 	struct {
 		char name[NFT_SET_MAXNAMELEN];
@@ -101,8 +101,11 @@ static void read_table(struct nlmsghdr *message, void *context)
 	struct scan *s = context;
 	struct nlattr *at[NFTA_TABLE_MAX + 1];
 
-	if (parse(message, at, NFTA_TABLE_MAX) && at[NFTA_TABLE_HANDLE])
-		s->handle = be64toh(nla_get_u64(at[NFTA_TABLE_HANDLE]));
+	if (!parse(message, at, NFTA_TABLE_MAX) || !at[NFTA_TABLE_HANDLE])
+		return;
+	s->found.handle = be64toh(nla_get_u64(at[NFTA_TABLE_HANDLE]));
+	s->found.dormant = at[NFTA_TABLE_FLAGS] &&
+			   ntohl(nla_get_u32(at[NFTA_TABLE_FLAGS])) & NFT_TABLE_F_DORMANT;
 }
 
 /* The kernel lists all tables' chains. */
@@ -251,7 +254,7 @@ static int scan(struct scan *s)
 	uint32_t before;
 	int err;
 
-	s->handle = 0;
+	s->found = (struct nft_scan_found){ 0 };
 	s->anonymous_count = 0;
 	memset(s->anonymous, 0, sizeof(s->anonymous));
 	err = netlink_ask(s->netlink, request(NFT_MSG_GETGEN, 0, 0, NULL), read_generation, s);
@@ -276,7 +279,7 @@ static int scan(struct scan *s)
 	return err;
 }
 
-int nft_scan_table(struct netlink *channel, const char *name, uint64_t *handle,
+int nft_scan_table(struct netlink *channel, const char *name, struct nft_scan_found *found,
 		   nft_scan_visitor *visit, void (*restart)(void *context), void *context,
 		   struct failure *why)
 {
@@ -287,10 +290,10 @@ int nft_scan_table(struct netlink *channel, const char *name, uint64_t *handle,
 		restart(context);
 		err = scan(&s);
 		/* Gone between two questions: look again whether it is there at all. */
-		if (err == -ENOENT && s.handle)
+		if (err == -ENOENT && s.found.handle)
 			err = -EAGAIN;
 	}
-	*handle = err ? 0 : s.handle;
+	*found = err ? (struct nft_scan_found){ 0 } : s.found;
 	return err && err != -ENOENT
 		       ? report_fail(why, -err, "NFT_MSG_GETRULE", "table inet %s", name)
 		       : 0;

@@ -11,6 +11,7 @@
 
 #include "base/report.h"
 #include "net/netlink.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum nft_scan_kind { NFT_SCAN_CHAIN, NFT_SCAN_SET, NFT_SCAN_COUNTER, NFT_SCAN_RULE };
@@ -23,16 +24,22 @@ struct nft_scan_object {
 	uint64_t packets, bytes; /* a counter's */
 };
 
+/* The table itself. */
+struct nft_scan_found {
+	uint64_t handle; /* 0: there is none */
+	bool dormant;	 /* `flags dormant`: none of its chains is at its hook */
+};
+
 /* Called for each object, chains first and rules in their order; the strings are the caller's only
  * until it returns. */
 typedef void nft_scan_visitor(const struct nft_scan_object *object, void *context);
 
 /*
- * Over a NETLINK_NETFILTER channel. Visit what is in table `inet NAME`; anonymous sets belong to the rules that they are in. *handle is
- * the table's, 0 if there is none. When the rules change meanwhile `restart` is called, and it begins
+ * Over a NETLINK_NETFILTER channel. Visit what is in table `inet NAME`; anonymous sets belong to the rules that they are in. *found tells
+ * of the table itself. When the rules change meanwhile `restart` is called, and it begins
  * again. 0, or -1 with *why.
  */
-int nft_scan_table(struct netlink *channel, const char *name, uint64_t *handle,
+int nft_scan_table(struct netlink *channel, const char *name, struct nft_scan_found *found,
 		   nft_scan_visitor *visit, void (*restart)(void *context), void *context,
 		   struct failure *why);
 

@@ -12,6 +12,10 @@
 #	finds SEVERITY CHECK REGEXP	it finds that, and exits accordingly
 #	fix_of CHECK		the command that it prints for the first finding of the check
 #	mend CHECK		run that command on the proxy
+#	cure			run every command that it prints, as printed, by sh; each must succeed, and there
+#				must be one
+#	cured [ADDRESS...]	that; then the same doctor finds nothing, and requests to these (of both
+#				families) go through the relay as the client
 #
 # ADDRESS is 198.51.100.2 unless given.
 
@@ -52,7 +56,7 @@ works() {
 	assert_success
 	read -r address port <<<"$output"
 	[[ $address == *:* ]] && address=[$address]
-	wait_line relay.out " open .* ${address//[][]/.}:$port "
+	wait_line relay.out "[ -]${address//[][]/.}:$port "
 }
 
 fails() {
@@ -69,7 +73,7 @@ bypasses() {
 }
 
 doctor() {
-	on proxy tproxy-setup doctor -q -H -o severity,check,evidence "$@"
+	on proxy tproxy-setup doctor -v -H -o severity,check,evidence "$@" 2>/dev/null
 }
 
 healthy() {
@@ -97,4 +101,38 @@ mend() {
 	echo "mend: $command" >&2
 	[[ $command && $command != - ]] || fail "no fix is printed for $1"
 	on proxy bash -c "$command" >/dev/null
+}
+
+remedies() {
+	on proxy tproxy-setup doctor -q --json "${SPEC[@]}" |
+		jq -r 'select(.severity != "ok").fix // empty' | awk '!seen[$0]++'
+}
+
+cure() {
+	local command
+	mapfile -t CURE < <(remedies)
+	((${#CURE[@]})) || fail "no remedy is printed"
+	for command in "${CURE[@]}"; do
+		echo "cure: $command" >&2
+		if [[ $command == tproxy-relay* ]]; then
+			bg relay proxy sh -c "exec $command"
+			wait_until 10 someone_listens
+		else
+			on proxy sh -c "$command" >/dev/null
+		fi
+	done
+}
+
+someone_listens() {
+	[[ -n $(on proxy ss -Hnlt 'sport = 3129') ]]
+}
+
+cured() {
+	local address
+	cure
+	healthy "${SPEC[@]}"
+	(($#)) || set -- "$WEB4" "$WEB6"
+	for address; do
+		works "$address"
+	done
 }

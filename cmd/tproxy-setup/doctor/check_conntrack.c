@@ -14,22 +14,25 @@
 
 static void report_mode(struct doctor_context *x, bool translated, const char *evidence)
 {
-	struct intercept changed = *x->spec;
 	const char *unfit = spec_check_zone_unfit(x->spec);
-	char fix[CONTEXT_FIX_MAX] = "";
+	enum doctor_severity severity = translated ? DOCTOR_FAIL : DOCTOR_WARN;
+	const char *why =
+		translated ? "both legs of a relayed connection are one entry for connection "
+			     "tracking: the upstream leg is not translated"
+			   : "both legs of a relayed connection are one entry for connection "
+			     "tracking, whose packets may become INVALID";
 
-	changed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO : CONNTRACK_ZONE;
-	if (!unfit)
-		spec_text_up_command(&changed, fix);
-	context_report(x, translated ? DOCTOR_FAIL : DOCTOR_WARN,
-		       translated
-			       ? "both legs of a relayed connection are one entry for connection "
-				 "tracking: the upstream leg is not translated"
-			       : "both legs of a relayed connection are one entry for connection "
-				 "tracking, whose packets may become INVALID",
-		       fix, "%s in %s, but --conntrack off is in effect%s%s",
-		       translated ? "source translation" : "connection tracking", evidence,
-		       unfit ? ", because of " : "", unfit ? unfit : "");
+	if (unfit) {
+		context_report(x, severity, why, "",
+			       "%s in %s, but --conntrack off is in effect, because of %s",
+			       translated ? "source translation" : "connection tracking", evidence,
+			       unfit);
+		return;
+	}
+	x->mended.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO
+								   : CONNTRACK_ZONE;
+	context_report_up(x, severity, why, "", "%s in %s, but --conntrack off is in effect",
+			  translated ? "source translation" : "connection tracking", evidence);
 }
 
 void check_conntrack_mode(struct doctor_context *x)
@@ -72,21 +75,20 @@ static void judge_invalid(const struct packet_path_step *at, void *context)
 {
 	const struct droppers *d = context;
 	struct doctor_context *x = d->x;
-	struct intercept changed = *x->spec;
-	char place[400], fix[CONTEXT_FIX_MAX];
+	char place[400];
 
-	if (at->step.event != RULE_EVAL_DROPPED || !at->step.rule || x->findings)
+	if (at->step.event != RULE_EVAL_DROPPED || !at->step.rule || x->count)
 		return;
 	for (unsigned i = 0; i < d->count; i++)
 		if (d->rule[i] == at->step.rule)
 			return;
-	changed.conntrack = CONNTRACK_ZONE;
-	context_report(
+	x->mended.conntrack = CONNTRACK_ZONE;
+	context_report_up(
 		x, at->step.certain ? DOCTOR_FAIL : DOCTOR_WARN,
 		"with the client's address and port kept, both legs are one connection for "
 		"connection tracking; sequence numbers of the two do not agree, and transfers "
 		"stall when INVALID packets are dropped",
-		spec_text_up_command(&changed, fix),
+		"",
 		"%s drops INVALID packets, and the two legs are not kept "
 		"apart by conntrack zones",
 		firewall_describe(x->firewall, at->step.chain, at->step.rule, place,
@@ -165,15 +167,15 @@ static int visit_flow(const struct endpoint *client, const struct endpoint *dest
 static void report_older(struct doctor_context *x, const struct older *older)
 {
 	bool pass = x->spec->midstream == MIDSTREAM_PASS;
-	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], fix[CONTEXT_FIX_MAX];
-	struct intercept changed = *x->spec;
+	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
-	changed.midstream = pass ? MIDSTREAM_RESET : MIDSTREAM_PASS;
+	/* Which of the two is right is for whoever asked to say: no command. */
 	context_report(x, DOCTOR_WARN,
-		       pass ? "with --midstream pass they go on past the proxy until they end"
+		       pass ? "with --midstream pass they go on past the proxy until they end; "
+			      "--midstream reset ends them"
 			    : "their next packet is met with a reset, so that nothing bypasses the "
 			      "proxy; --midstream pass leaves them alone",
-		       spec_text_up_command(&changed, fix),
+		       "",
 		       "%u established connections are forwarded that should be intercepted, as "
 		       "%s -> %s",
 		       older->count, endpoint_format(&older->client, client),

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/marks.h"
 #include "firewall/packet_path.h"
 #include "firewall/remedy.h"
 #include "firewall/xtables_legacy.h"
-#include "intercept/spec_text.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,23 +34,23 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 {
 	const struct intercept *spec = x->spec;
 	bool as_upstream = carries(step->mark, &spec->upstream_mark);
-	struct intercept changed = *spec;
-	struct mark *mark = as_upstream ? &changed.upstream_mark : &changed.mark;
-	const struct mark taken[] = { { step->mark, UINT32_MAX }, spec->mark, spec->upstream_mark };
-	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX], text[QUANTITY_MARK_MAX];
+	const struct mark taken = { step->mark, UINT32_MAX };
+	char place[PLACE_MAX], text[QUANTITY_MARK_MAX];
 
 	if (!as_upstream && !carries(step->mark, &spec->mark))
 		return;
-	marks_find_free(mark, taken, sizeof(taken) / sizeof(*taken), mark);
-	context_report(x, severity_of(step),
-		       "our rules take packets with that mark for ones that they have seen, or "
-		       "for a relay's own, and let them pass by the proxy",
-		       spec_text_up_command(&changed, fix),
-		       "%s sets mark 0x%x before our rules run; %s "
-		       "is our %s",
-		       place_of(x, step, place), step->mark,
-		       quantity_format_mark(as_upstream ? &spec->upstream_mark : &spec->mark, text),
-		       as_upstream ? "--upstream-mark" : "--mark");
+	context_take_mark(x, &taken);
+	context_change_mark(x, as_upstream ? &x->mended.upstream_mark : &x->mended.mark);
+	context_report_up(
+		x, severity_of(step),
+		"our rules take packets with that mark for ones that they have seen, or "
+		"for a relay's own, and let them pass by the proxy",
+		"",
+		"%s sets mark 0x%x before our rules run; %s "
+		"is our %s",
+		place_of(x, step, place), step->mark,
+		quantity_format_mark(as_upstream ? &spec->upstream_mark : &spec->mark, text),
+		as_upstream ? "--upstream-mark" : "--mark");
 }
 
 static void judge_overwriting(struct doctor_context *x, const struct rule_eval_step *step)
@@ -63,7 +61,7 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 	/* What may be changed to something unknown shows as no change. */
 	if (!carries(step->before, mark) || (carries(step->mark, mark) && step->certain))
 		return;
-	remedy_accept(step, mark, fix, sizeof(fix));
+	remedy_accept(step, &x->mended.mark, fix, sizeof(fix));
 	context_report(x, severity_of(step),
 		       "the mark is what routes an intercepted packet to the listener; a rule "
 		       "that sets all of it instead of its own bits sends the packet on to where "
@@ -155,7 +153,7 @@ static void judge_prerouting(const struct packet_path_step *at, void *context)
 
 	if (at->step.event != RULE_EVAL_DROPPED || !packet_path_is_prerouting(at->leg))
 		return;
-	remedy_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->mended.mark, fix, sizeof(fix));
 	/* Before our rules there is no mark to let it past by. */
 	if ((at->leg == PACKET_PATH_BEFORE || at->leg == PACKET_PATH_ANSWER_BEFORE) &&
 	    at->step.rule)
@@ -181,7 +179,7 @@ static void judge_input(const struct packet_path_step *at, void *context)
 	if (at->step.event != RULE_EVAL_DROPPED ||
 	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
 		return;
-	remedy_accept(&at->step, &x->spec->mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->mended.mark, fix, sizeof(fix));
 	report_drop(x, at,
 		    "what tproxy delivers goes through INPUT with a destination that is not this "
 		    "host's; it can be told by its mark (to keep it: /etc/ufw/before.rules, "

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/shell.h"
 #include "intercept/spec_text.h"
 #include "net/sysctl.h"
 #include <errno.h>
@@ -101,28 +100,24 @@ void check_kernel_support(struct doctor_context *x)
 
 void check_kernel_loopback(struct doctor_context *x)
 {
-	char up[CONTEXT_FIX_MAX], fix[CONTEXT_FIX_MAX + 32];
 	struct link lo = { 0 };
 
 	if (link_find(if_nametoindex("lo"), &lo, NULL) != 1 || !lo.up) {
-		struct shell_command c = shell_command(fix, sizeof(fix));
+		const char *why =
+			"the route that delivers intercepted packets goes by lo; that of "
+			"IPv6 was deleted as lo went down, and does not come back with it";
 
-		shell_add(&c, "ip link set lo up");
-		if (x->installed)
-			shell_add(&c, " && %s", spec_text_up_command(x->spec, up));
-		if (x->installed && !*up)
-			shell_give_up(&c);
-		context_report(x, DOCTOR_FAIL,
-			       "the route that delivers intercepted packets goes by lo; that of "
-			       "IPv6 was deleted as lo went down, and does not come back with it",
-			       fix, "lo is down");
+		if (context_knows(x))
+			context_report_up(x, DOCTOR_FAIL, why, "ip link set lo up", "lo is down");
+		else
+			context_report(x, DOCTOR_FAIL, why, "ip link set lo up", "lo is down");
 	}
 	context_ok(x, "lo is up");
 }
 
 void check_kernel_ipv6(struct doctor_context *x)
 {
-	char up[CONTEXT_FIX_MAX], fix[CONTEXT_FIX_MAX + 64];
+	struct intercept *mended = &x->mended;
 
 	if (route_family_usable(AF_INET6)) {
 		context_ok(x, x->spec->ipv6 ? "IPv6 is usable on lo"
@@ -130,26 +125,22 @@ void check_kernel_ipv6(struct doctor_context *x)
 		return;
 	}
 	for (unsigned i = 0; i < x->devices; i++) {
-		struct intercept changed = *x->spec;
-
 		if (sysctl_read(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
 			continue;
 		/* One of both families: `up` leaves out the one that it cannot deliver. */
-		if (endpoint_is_loopback(&changed.to4)) {
-			changed.ipv6 = true;
-			changed.to6 = (struct endpoint){ .family = AF_INET6,
-							 .port = changed.to4.port,
+		if (endpoint_is_loopback(&mended->to4)) {
+			mended->ipv6 = true;
+			mended->to6 = (struct endpoint){ .family = AF_INET6,
+							 .port = mended->to4.port,
 							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
-		fix[0] = '\0';
-		if (*spec_text_up_command(&changed, up))
-			snprintf(fix, sizeof(fix),
-				 "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 && %s", up);
-		context_report(x, DOCTOR_FAIL,
-			       "IPv6 packets cannot be delivered to lo: those of clients pass by "
-			       "the proxy",
-			       fix, "net.ipv6.conf.lo.disable_ipv6=1, but IPv6 is in use on %s",
-			       x->device[i].name);
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"IPv6 packets cannot be delivered to lo: those of clients pass by "
+			"the proxy",
+			"sysctl -w net.ipv6.conf.lo.disable_ipv6=0",
+			"net.ipv6.conf.lo.disable_ipv6=1, but IPv6 is in use on %s",
+			x->device[i].name);
 		return;
 	}
 	context_ok(x, "no IPv6 on this host");
@@ -161,17 +152,13 @@ void check_kernel_ipv6(struct doctor_context *x)
 static void report_port(struct doctor_context *x, const struct link *port,
 			const struct link *bridge)
 {
-	struct intercept changed = *x->spec;
-	char fix[CONTEXT_FIX_MAX];
-
-	for (unsigned i = 0; i < changed.devices; i++)
-		if (!strcmp(changed.device[i], port->name))
-			snprintf(changed.device[i], IFNAMSIZ, "%s", bridge->name);
-	context_report(x, DOCTOR_FAIL,
-		       "what comes in by a port is a frame of the bridge; the packets for this "
-		       "host come in by the bridge itself, and no rule for the port matches",
-		       spec_text_up_command(&changed, fix), "--iif %s is a port of bridge %s",
-		       port->name, bridge->name);
+	for (unsigned i = 0; i < x->mended.devices; i++)
+		if (!strcmp(x->mended.device[i], port->name))
+			snprintf(x->mended.device[i], IFNAMSIZ, "%s", bridge->name);
+	context_report_up(x, DOCTOR_FAIL,
+			  "what comes in by a port is a frame of the bridge; the packets for this "
+			  "host come in by the bridge itself, and no rule for the port matches",
+			  "", "--iif %s is a port of bridge %s", port->name, bridge->name);
 }
 
 /* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before the

@@ -2,7 +2,6 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/shell.h"
-#include "intercept/spec_text.h"
 #include "net/listening.h"
 #include <netinet/in.h>
 #include <stdio.h>
@@ -45,38 +44,84 @@ static const struct context_listener *find_listener(const struct doctor_context 
 static void report_elsewhere(struct doctor_context *x, const struct endpoint *to,
 			     const struct context_listener *l)
 {
-	char there[ENDPOINT_TEXT_MAX], wanted[ENDPOINT_TEXT_MAX], fix[CONTEXT_FIX_MAX];
-	struct intercept changed = *x->spec;
+	char there[ENDPOINT_TEXT_MAX], wanted[ENDPOINT_TEXT_MAX];
 
 	if (to->family == AF_INET)
-		changed.to4 = l->socket.local;
+		x->mended.to4 = l->socket.local;
 	else
-		changed.to6 = l->socket.local;
-	context_report(x, gravity(x),
-		       "the rules deliver to another address, and the kernel looks for the "
-		       "listener there alone",
-		       spec_text_up_command(&changed, fix), "%s listens at %s, not at %s", l->owner,
-		       endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
+		x->mended.to6 = l->socket.local;
+	context_report_up(x, gravity(x),
+			  "the rules deliver to another address, and the kernel looks for the "
+			  "listener there alone",
+			  "", "%s listens at %s, not at %s", l->owner,
+			  endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
+}
+
+/* Is nobody there for that family and protocol? */
+static bool is_lacking(const struct doctor_context *x, int protocol, sa_family_t family)
+{
+	const struct endpoint *to = context_to(x, family);
+
+	return context_wants(x, protocol) && endpoint_is_set(to) &&
+	       !find_listener(x, protocol, to, true) && !find_listener(x, protocol, to, false);
+}
+
+/* ` 3129`, which is both families' loopback address, ` 192.0.2.1:3129`, or ` -4 127.0.0.1:3129`: there a
+ * relay of both families would ask for the other one, too. */
+static void add_addresses(struct doctor_context *x, struct shell_command *c, bool four, bool six)
+{
+	const struct endpoint *to4 = &x->spec->to4, *to6 = &x->spec->to6;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (four && six && endpoint_is_loopback(to4) && endpoint_is_loopback(to6) &&
+	    to4->port == to6->port) {
+		shell_add(c, " %u", to4->port);
+		return;
+	}
+	if (four != six)
+		shell_add(c, four ? " -4" : " -6");
+	if (four)
+		shell_word(c, endpoint_format(to4, text));
+	if (six)
+		shell_word(c, endpoint_format(to6, text));
+}
+
+/* One relay for all that nobody listens for, or what is there for one protocol. */
+static void propose_relay(struct doctor_context *x, int protocol, char *fix, size_t size)
+{
+	int other = protocol == IPPROTO_TCP ? IPPROTO_UDP : IPPROTO_TCP;
+	bool four = is_lacking(x, protocol, AF_INET), six = is_lacking(x, protocol, AF_INET6);
+	bool both = four == is_lacking(x, other, AF_INET) && six == is_lacking(x, other, AF_INET6);
+	struct shell_command c = shell_command(fix, size);
+	char mark[QUANTITY_MARK_MAX];
+	struct intercept usual;
+
+	intercept_init(&usual);
+	shell_add(&c, "tproxy-relay%s", both ? " -t -u" : protocol == IPPROTO_UDP ? " -u" : "");
+	if (memcmp(&usual.upstream_mark, &x->mended.upstream_mark, sizeof(usual.upstream_mark)))
+		shell_add(&c, " --upstream-mark %s",
+			  quantity_format_mark(&x->mended.upstream_mark, mark));
+	/* The client's own port is in use: the client is this host itself. */
+	if (x->spec->local)
+		shell_add(&c, " --source client-addr");
+	add_addresses(x, &c, four, six);
+	intercept_free(&usual);
 }
 
 static void report_none(struct doctor_context *x, int protocol, const struct endpoint *to)
 {
-	char text[ENDPOINT_TEXT_MAX], fix[160];
-	struct shell_command c = shell_command(fix, sizeof(fix));
-	bool udp = protocol == IPPROTO_UDP;
+	char text[ENDPOINT_TEXT_MAX], fix[200];
 
-	shell_add(&c, "tproxy-relay%s", !udp ? "" : x->spec->tcp ? " -t -u" : " -u");
-	shell_word(&c, endpoint_format(to, text));
-	context_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s%s", text,
-		       udp ? " (UDP)" : "");
+	propose_relay(x, protocol, fix, sizeof(fix));
+	context_report(x, gravity(x), meanwhile(x->spec), fix, "nobody listens at %s%s",
+		       endpoint_format(to, text), protocol == IPPROTO_UDP ? " (UDP)" : "");
 }
 
 /* The kernel's own lookup, for a client that comes in by a certain interface. */
 static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	struct sockdiag_socket found;
-	char text[ENDPOINT_TEXT_MAX], fix[CONTEXT_FIX_MAX], device[IFNAMSIZ] = "?";
-	struct intercept changed = *x->spec;
+	char text[ENDPOINT_TEXT_MAX], device[IFNAMSIZ] = "?";
 	const struct endpoint *to = context_to(x, flow->client.family);
 	const struct context_listener *l = find_listener(x, flow->protocol, to, true);
 	int answer = sockdiag_lookup(x->diag, flow->protocol, &flow->client, to,
@@ -85,9 +130,12 @@ static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *
 	if (answer || !l)
 		return;
 	if_indextoname(l->socket.interface, device);
-	changed.devices = 1;
-	snprintf(changed.device[0], IFNAMSIZ, "%s", device);
-	context_report(x, gravity(x), meanwhile(x->spec), spec_text_up_command(&changed, fix),
+	/* To intercept less is no remedy: what comes in elsewhere would pass by the proxy. */
+	context_report(x, gravity(x),
+		       "what comes in by other interfaces is not delivered: start it without that "
+		       "binding (tproxy-listen --bind-device), or, if nothing else is to be "
+		       "intercepted, `up` with --iif",
+		       "",
 		       "%s listens at %s, but only for packets from %s (SO_BINDTODEVICE), and "
 		       "not for those from %s",
 		       l->owner, endpoint_format(to, text), device, flow->device->name);
@@ -115,7 +163,7 @@ void check_listener_present(struct doctor_context *x)
 		look(x, protocols[i], &x->spec->to4);
 		look(x, protocols[i], &x->spec->to6);
 	}
-	for (unsigned i = 0; !x->findings && i < x->flows; i++)
+	for (unsigned i = 0; !x->count && i < x->flows; i++)
 		if (endpoint_is_set(context_to(x, x->flow[i].client.family)))
 			ask_kernel(x, &x->flow[i]);
 	if (x->spec->divert_only)
@@ -147,6 +195,19 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 		       text);
 }
 
+/* Was that process told of, for another of its sockets? */
+static bool is_told(const struct doctor_context *x, unsigned at)
+{
+	const struct context_listener *l = &x->listener[at];
+
+	for (unsigned i = 0; l->pid && i < at; i++)
+		if (x->listener[i].matches && x->listener[i].pid == l->pid &&
+		    x->listener[i].socket.transparent == SOCKDIAG_NO &&
+		    x->listener[i].socket.protocol == l->socket.protocol)
+			return true;
+	return false;
+}
+
 static unsigned count_members(const struct doctor_context *x, const struct context_listener *of)
 {
 	unsigned members = 0;
@@ -166,7 +227,7 @@ void check_listener_group(struct doctor_context *x)
 		const struct context_listener *l = &x->listener[i];
 
 		heard += l->matches;
-		if (l->matches && l->socket.transparent == SOCKDIAG_NO)
+		if (l->matches && l->socket.transparent == SOCKDIAG_NO && !is_told(x, i))
 			report_nontransparent(x, l, count_members(x, l));
 	}
 	if (heard)
@@ -177,11 +238,11 @@ void check_listener_group(struct doctor_context *x)
 
 /* --- marks ------------------------------------------------------------------------------------ */
 
+/* Another mark of ours mends it without anybody else's doing. */
 void check_listener_mark(struct doctor_context *x)
 {
 	const struct mark *mark = &x->spec->mark;
-	char text[QUANTITY_MARK_MAX], fix[160], at[ENDPOINT_TEXT_MAX];
-	struct shell_command c;
+	char text[QUANTITY_MARK_MAX];
 
 	for (unsigned i = 0; i < x->listeners; i++) {
 		const struct sockdiag_socket *s = &x->listener[i].socket;
@@ -189,16 +250,16 @@ void check_listener_mark(struct doctor_context *x)
 		if (!x->listener[i].matches || !s->has_mark || !s->mark ||
 		    (s->mark & mark->mask) != mark->value)
 			continue;
-		c = shell_command(fix, sizeof(fix));
-		shell_add(&c, "tproxy-relay --upstream-mark %s",
-			  quantity_format_mark(&x->spec->upstream_mark, text));
-		shell_word(&c, endpoint_format(&s->local, at));
-		context_report(x, DOCTOR_FAIL,
-			       "what its connections send carries that mark, too, and is routed "
-			       "back to this host: clients never get an answer",
-			       fix, "the listener of %s has the intercept mark (SO_MARK 0x%x, %s)",
-			       x->listener[i].owner, s->mark, quantity_format_mark(mark, text));
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"what its connections send carries that mark, too, and is routed "
+			"back to this host: clients never get an answer; or start it with "
+			"another mark",
+			"", "the listener of %s has the intercept mark (SO_MARK 0x%x, %s)",
+			x->listener[i].owner, s->mark, quantity_format_mark(mark, text));
 	}
+	if (x->count)
+		context_change_mark(x, &x->mended.mark);
 	context_ok(x, "no listener has the intercept mark");
 }
 
@@ -217,17 +278,27 @@ bool check_listener_all_marked(const struct doctor_context *x)
 	return hear && marked == hear;
 }
 
-unsigned check_listener_processes(const struct doctor_context *x)
+/* Sockets of one family share connections, those of the other are another group. */
+static unsigned count_processes(const struct doctor_context *x, sa_family_t family)
 {
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < x->listeners; i++) {
-		bool seen = !x->listener[i].matches ||
-			    x->listener[i].socket.protocol != IPPROTO_TCP;
+		const struct context_listener *l = &x->listener[i];
+		bool seen = !l->matches || l->socket.protocol != IPPROTO_TCP ||
+			    l->socket.family != family;
 
 		for (unsigned j = 0; j < i; j++)
-			seen |= x->listener[j].matches && x->listener[j].pid == x->listener[i].pid;
+			seen |= x->listener[j].matches && x->listener[j].pid == l->pid &&
+				x->listener[j].socket.family == family;
 		count += !seen;
 	}
 	return count;
+}
+
+unsigned check_listener_processes(const struct doctor_context *x)
+{
+	unsigned four = count_processes(x, AF_INET), six = count_processes(x, AF_INET6);
+
+	return four > six ? four : six;
 }

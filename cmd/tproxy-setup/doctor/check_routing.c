@@ -13,15 +13,9 @@
 /* --- rules and routes of others --------------------------------------------------------------- */
 
 /* One family's rules against the specification's numbers. */
-/* Marks of others' rules that are looked at, for a proposal. */
-#define MARKS_MAX 128
-
 struct scan {
 	struct doctor_context *x;
 	sa_family_t family;
-	struct mark
-		taken[MARKS_MAX]; /* of any rule that looks at bits of our mark, and both of ours */
-	size_t count;
 };
 
 static const char *ip_of(sa_family_t family)
@@ -35,33 +29,23 @@ static bool catches(const struct mark *a, const struct mark *b)
 	return a->mask & b->mask && marks_clash(a, b);
 }
 
-static int note_mark(const struct route_rule *rule, void *context)
-{
-	struct scan *scan = context;
-
-	if (rule->mark.mask & scan->x->spec->mark.mask && scan->count < MARKS_MAX)
-		scan->taken[scan->count++] = rule->mark;
-	return 0;
-}
-
 static int judge_rule(const struct route_rule *rule, void *context)
 {
 	struct scan *scan = context;
 	const struct intercept *spec = scan->x->spec;
-	struct intercept changed = *spec;
-	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX], fix[CONTEXT_FIX_MAX];
+	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX];
 
 	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
-	marks_find_free(&spec->mark, scan->taken, scan->count, &changed.mark);
-	context_report(scan->x, DOCTOR_FAIL,
-		       "one mark cannot say two things: packets of one of the two go the "
-		       "other's way",
-		       spec_text_up_command(&changed, fix),
-		       "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
-		       ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
-		       rule->table, quantity_format_mark(&spec->mark, ours));
+	context_change_mark(scan->x, &scan->x->mended.mark);
+	context_report_up(scan->x, DOCTOR_FAIL,
+			  "one mark cannot say two things: packets of one of the two go the "
+			  "other's way",
+			  "",
+			  "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
+			  ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
+			  rule->table, quantity_format_mark(&spec->mark, ours));
 	return 0;
 }
 
@@ -69,40 +53,33 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 {
 	const struct route_plan plan = { family, x->spec->mark, x->spec->table, x->spec->pref };
 	struct route_state state;
-	struct intercept changed = *x->spec;
-	char conflict[160], fix[CONTEXT_FIX_MAX];
+	char conflict[160];
 
 	if (route_look(x->kernel->route, &plan, &state, conflict, NULL))
 		return;
 	if (conflict[0]) {
-		changed.table = route_free_table(x->kernel->route, x->spec->table);
-		context_report(x, DOCTOR_FAIL,
-			       "the table must hold our route alone; what is there is never "
-			       "touched",
-			       spec_text_up_command(&changed, fix), "routing table %u: %s",
-			       x->spec->table, conflict);
+		x->mended.table = route_free_table(x->kernel->route, x->spec->table);
+		context_report_up(x, DOCTOR_FAIL,
+				  "the table must hold our route alone; what is there is never "
+				  "touched",
+				  "", "routing table %u: %s", x->spec->table, conflict);
 	}
 	if (x->installed && !(state.rule && state.route))
-		context_report(x, DOCTOR_FAIL,
-			       "intercepted packets are not delivered to this host; another "
-			       "program removed it (systemd-networkd removes foreign rules, an "
-			       "interface that goes down takes its routes along)",
-			       spec_text_up_command(x->spec, fix),
-			       "our %s%s%s is missing in `%s %s`", state.rule ? "" : "rule",
-			       state.rule || state.route ? "" : " and ", state.route ? "" : "route",
-			       ip_of(family), state.rule ? "route show table all" : "rule");
+		context_report_up(x, DOCTOR_FAIL,
+				  "intercepted packets are not delivered to this host; another "
+				  "program removed it (systemd-networkd removes foreign rules, an "
+				  "interface that goes down takes its routes along)",
+				  "", "our %s%s%s is missing in `%s %s`", state.rule ? "" : "rule",
+				  state.rule || state.route ? "" : " and ",
+				  state.route ? "" : "route", ip_of(family),
+				  state.rule ? "route show table all" : "rule");
 }
 
 void check_routing_conflicts(struct doctor_context *x)
 {
 	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	struct scan scan = { .x = x };
 
-	struct scan scan = { .x = x,
-			     .taken = { x->spec->mark, x->spec->upstream_mark },
-			     .count = 2 };
-
-	for (int i = 0; i < 2; i++)
-		route_each_rule(x->kernel->route, families[i], note_mark, &scan, NULL);
 	for (int i = 0; i < 2; i++) {
 		if (!intercept_wants(x->spec, families[i]))
 			continue;
@@ -176,17 +153,16 @@ static int find_culprit(const struct route_rule *rule, void *context)
 static void report_earlier_rule(struct doctor_context *x, const struct route_question *q,
 				const struct route_answer *answer, const struct culprit *c)
 {
-	struct intercept changed = *x->spec;
-	char asked[200], fix[CONTEXT_FIX_MAX];
+	char asked[200];
 
-	changed.pref = c->pref > 1 ? c->pref - 1 : 1;
+	if (c->pref <= x->mended.pref)
+		x->mended.pref = c->pref > 1 ? c->pref - 1 : 1;
 	describe_question(q, asked);
-	context_report(x, DOCTOR_FAIL,
-		       "that rule is asked before ours, and intercepted packets are routed on "
-		       "instead of being delivered",
-		       spec_text_up_command(&changed, fix),
-		       "%s: table %u, by the rule with preference %u, which is not ours", asked,
-		       answer->table, c->pref);
+	context_report_up(x, DOCTOR_FAIL,
+			  "that rule is asked before ours, and intercepted packets are routed on "
+			  "instead of being delivered",
+			  "", "%s: table %u, by the rule with preference %u, which is not ours",
+			  asked, answer->table, c->pref);
 }
 
 static void report_undelivered(struct doctor_context *x, const struct route_question *q,
@@ -202,12 +178,11 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 			       check_sysctl_mend_source(x, q->iif, fix), "%s: %s", asked,
 			       strerror(why->err));
 	else
-		context_report(x, DOCTOR_FAIL,
-			       "the packet is routed on where it should be "
-			       "delivered to the listener",
-			       spec_text_up_command(x->spec, fix),
-			       "%s: type %d, table %u instead of `local` in table %u", asked,
-			       answer->type, answer->table, x->spec->table);
+		context_report_up(x, DOCTOR_FAIL,
+				  "the packet is routed on where it should be "
+				  "delivered to the listener",
+				  "", "%s: type %d, table %u instead of `local` in table %u", asked,
+				  answer->type, answer->table, x->spec->table);
 }
 
 /* Is a packet with our mark delivered, in the way that this family's rules are now? Returns false when
@@ -307,19 +282,20 @@ static int visit_upstream(const struct sockdiag_socket *s, void *context)
 static void report_waiting(struct doctor_context *x, const struct waiting *w)
 {
 	char server[ENDPOINT_TEXT_MAX], client[ENDPOINT_TEXT_MAX],
-		own[ENDPOINT_TEXT_MAX] = "THIS_HOST";
+		own[ENDPOINT_TEXT_MAX] = "THIS_HOST", text[400];
 	struct endpoint address = w->first.peer, source;
-	char fix[CONTEXT_FIX_MAX];
 
 	if (context_source_to(&address, &source))
 		endpoint_format_address(&source, own);
 	endpoint_format_address(&w->first.local, client);
-	snprintf(fix, sizeof(fix), "%s route add %s via %s  # on %s", ip_of(address.family), client,
-		 own, endpoint_format_address(&address, server));
-	context_report(x, DOCTOR_WARN,
-		       "the server answers to the client's address, and unless its way there is "
-		       "through this host, its answers bypass the proxy; or the server is down",
-		       fix,
+	endpoint_format_address(&address, server);
+	snprintf(
+		text, sizeof(text),
+		"the server answers to the client's address, and unless its way there is through "
+		"this host, its answers bypass the proxy: on %s it takes `%s route add %s via %s`; "
+		"or the server is down",
+		server, ip_of(address.family), client, own);
+	context_report(x, DOCTOR_WARN, text, "",
 		       "%u connections as %s to %s are sent again and again, and no answer "
 		       "comes back",
 		       w->count, client, endpoint_format(&w->first.peer, server));

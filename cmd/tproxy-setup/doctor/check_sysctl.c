@@ -87,7 +87,7 @@ const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
 	(void)x;
 	if_indextoname(iif, device);
 	sysctl_fix_source(&fix, device);
-	snprintf(buf, CONTEXT_FIX_MAX, "%s", *fix.text ? fix.text : "ip route show table all");
+	snprintf(buf, CONTEXT_FIX_MAX, "%s", fix.text);
 	return buf;
 }
 

@@ -7,6 +7,9 @@
 
 #include "tproxy-setup/doctor/context.h"
 
+/* check_installed.c: is what was asked for in place, and as `up` left it? */
+void check_installed(struct doctor_context *x);
+
 /* check_kernel.c: what this kernel was built with; lo and the families; bridges. */
 void check_kernel_support(struct doctor_context *x);
 void check_kernel_loopback(struct doctor_context *x);
@@ -38,7 +41,7 @@ void check_listener_present(struct doctor_context *x);
 void check_listener_group(struct doctor_context *x);
 void check_listener_mark(struct doctor_context *x);
 
-/* Has every TCP listener that gets connections a mark of its own? How many processes share them? */
+/* Has every TCP listener that gets connections a mark of its own? How many processes share those of one family? */
 bool check_listener_all_marked(const struct doctor_context *x);
 unsigned check_listener_processes(const struct doctor_context *x);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/context.h"
 
-#include "base/shell.h"
+#include "base/marks.h"
 #include "net/listening.h"
 #include <errno.h>
 #include <ifaddrs.h>
@@ -22,18 +22,18 @@
 
 /* --- reporting -------------------------------------------------------------------------------- */
 
-static void report(struct doctor_context *x, enum doctor_severity severity, const char *why,
-		   const char *fix, const char *evidence, va_list ap)
-	__attribute__((format(printf, 5, 0)));
-static void report(struct doctor_context *x, enum doctor_severity severity, const char *why,
-		   const char *fix, const char *evidence, va_list ap)
+static void report(struct doctor_context *x, struct doctor_finding finding, bool up,
+		   const char *evidence, va_list ap) __attribute__((format(printf, 4, 0)));
+static void report(struct doctor_context *x, struct doctor_finding finding, bool up,
+		   const char *evidence, va_list ap)
 {
 	char text[768];
-	const struct doctor_finding finding = { x->check, severity, text, why, fix };
 
 	vsnprintf(text, sizeof(text), evidence, ap);
-	x->findings++;
-	x->report(&finding, x->context);
+	finding.check = x->check;
+	finding.evidence = text;
+	x->count++;
+	findings_add(&x->findings, &finding, up);
 }
 
 void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,
@@ -42,7 +42,19 @@ void context_report(struct doctor_context *x, enum doctor_severity severity, con
 	va_list ap;
 
 	va_start(ap, evidence);
-	report(x, severity, why, fix, evidence, ap);
+	report(x, (struct doctor_finding){ .severity = severity, .why = why, .fix = fix }, false,
+	       evidence, ap);
+	va_end(ap);
+}
+
+void context_report_up(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		       const char *first, const char *evidence, ...)
+{
+	va_list ap;
+
+	va_start(ap, evidence);
+	report(x, (struct doctor_finding){ .severity = severity, .why = why, .fix = first }, true,
+	       evidence, ap);
 	va_end(ap);
 }
 
@@ -50,11 +62,24 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 {
 	va_list ap;
 
-	if (x->findings)
+	if (x->count)
 		return;
 	va_start(ap, evidence);
-	report(x, DOCTOR_OK, "", "", evidence, ap);
+	report(x, (struct doctor_finding){ .severity = DOCTOR_OK, .why = "", .fix = "" }, false,
+	       evidence, ap);
 	va_end(ap);
+}
+
+/* The contents of a set that was changed are not what was asked for. */
+bool context_knows(const struct doctor_context *x)
+{
+	const struct nft_state *rules = &x->view->rules;
+
+	for (unsigned i = 0; !x->asked && i < rules->parts; i++)
+		if (!strncmp(rules->part[i].name, "set:", 4) &&
+		    rules->part[i].verdict != PART_PRESENT)
+			return false;
+	return x->asked || x->installed;
 }
 
 /* Connecting a UDP socket sends nothing. */
@@ -72,6 +97,43 @@ bool context_source_to(const struct endpoint *destination, struct endpoint *out)
 	if (fd >= 0)
 		close(fd);
 	return found;
+}
+
+/* --- marks ------------------------------------------------------------------------------------ */
+
+void context_take_mark(struct doctor_context *x, const struct mark *mark)
+{
+	if (x->marks < CONTEXT_MARKS_MAX)
+		x->taken[x->marks++] = *mark;
+}
+
+void context_change_mark(struct doctor_context *x, struct mark *mark)
+{
+	marks_find_free(mark, x->taken, x->marks, mark);
+	context_take_mark(x, mark);
+}
+
+static int take_rule_mark(const struct route_rule *rule, void *context)
+{
+	struct doctor_context *x = context;
+
+	if (rule->mark.mask & x->spec->mark.mask)
+		context_take_mark(x, &rule->mark);
+	return 0;
+}
+
+static void take_marks(struct doctor_context *x)
+{
+	context_take_mark(x, &x->spec->mark);
+	context_take_mark(x, &x->spec->upstream_mark);
+	route_each_rule(x->kernel->route, AF_INET, take_rule_mark, x, NULL);
+	route_each_rule(x->kernel->route, AF_INET6, take_rule_mark, x, NULL);
+	for (unsigned i = 0; i < x->listeners; i++) {
+		const struct mark mark = { x->listener[i].socket.mark, UINT32_MAX };
+
+		if (x->listener[i].matches && x->listener[i].socket.has_mark && mark.value)
+			context_take_mark(x, &mark);
+	}
 }
 
 /* --- interfaces and example flows ------------------------------------------------------------- */
@@ -348,23 +410,27 @@ static int find_listeners(struct doctor_context *x, struct failure *why)
 int context_open(struct doctor_context *x, struct failure *why)
 {
 	struct ifaddrs *all = NULL;
+	int err;
 
 	x->firewall = firewall_read(x->kernel->rules, why);
 	if (!x->firewall)
 		return -1;
 	if (getifaddrs(&all))
 		return report_fail(why, errno, "getifaddrs", "interfaces");
-	if (!link_each(add_device, x, why)) {
+	err = link_each(add_device, x, why);
+	if (!err)
 		find_flows(x, all);
-		freeifaddrs(all);
-		return find_listeners(x, why);
-	}
 	freeifaddrs(all);
-	return -1;
+	if (!err)
+		err = find_listeners(x, why);
+	if (!err)
+		take_marks(x);
+	return err;
 }
 
 void context_close(struct doctor_context *x)
 {
+	findings_free(&x->findings);
 	firewall_free(x->firewall);
 	sockdiag_close(x->diag);
 }

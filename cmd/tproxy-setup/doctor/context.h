@@ -18,7 +18,7 @@
 #include "net/link.h"
 #include "net/sockdiag.h"
 #include "net/sockowner.h"
-#include "tproxy-setup/doctor/finding.h"
+#include "tproxy-setup/doctor/findings.h"
 #include <net/if.h>
 #include <stdbool.h>
 
@@ -26,6 +26,7 @@
 #define CONTEXT_DEVICES_MAX   32
 #define CONTEXT_FLOWS_MAX     (4 * CONTEXT_DEVICES_MAX + 4)
 #define CONTEXT_LISTENERS_MAX 64
+#define CONTEXT_MARKS_MAX     256
 
 /* A socket that listens at a port that the rules deliver to, at whatever address. */
 struct context_listener {
@@ -39,7 +40,10 @@ struct context_listener {
 struct doctor_context {
 	struct instance *kernel;
 	const struct intercept *spec;
-	bool installed;
+	const struct instance_view *view; /* the instance of that name as it is */
+	bool installed;			  /* it can be read back, */
+	bool asked;			  /* and the specification was given, not read */
+	struct intercept mended; /* what every remedy that is another `up` asks for together */
 	struct sockdiag *diag;
 	struct firewall *firewall; /* every rule that is not ours */
 	struct link lo;
@@ -52,12 +56,22 @@ struct doctor_context {
 	struct context_listener listener[CONTEXT_LISTENERS_MAX];
 	unsigned listeners;
 
-	/* Where findings go; `check` is the one that runs. */
+	/* Marks that ours must not clash with: both of ours, and those of others' rules and sockets. */
+	struct mark taken[CONTEXT_MARKS_MAX];
+	size_t marks;
+
+	/* `check` is the one that runs, which has found `count` things. */
+	struct findings findings;
 	const char *check;
-	unsigned findings;
-	doctor_listener *report;
-	void *context;
+	unsigned count;
 };
+
+/* Somebody else uses that mark; choose another one for x->mended, free of all that are known to be used. */
+void context_take_mark(struct doctor_context *x, const struct mark *mark);
+void context_change_mark(struct doctor_context *x, struct mark *mark);
+
+/* Is there a command for another `up`: is all known that was asked for? */
+bool context_knows(const struct doctor_context *x);
 
 /* Open what the checks need and choose the flows. 0, or -1 with *why; close it in any case. */
 int context_open(struct doctor_context *x, struct failure *why);
@@ -69,9 +83,15 @@ bool context_wants(const struct doctor_context *x, int protocol);
 /* Where the rules deliver that family's connections; not set with divert_only. */
 const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family);
 
-/* Report a finding of the check that runs. `why` and `fix` are complete texts. */
+/* Report a finding of the check that runs. `why` and `fix` are complete texts; a fix is a command that mends
+ * it here and now, as it is; what has to be done elsewhere, or by whoever started a program, is said in
+ * `why`, and the fix is "". */
 void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,
 		    const char *fix, const char *evidence, ...)
+	__attribute__((format(printf, 5, 6)));
+/* The same of what is mended by another `up`: change x->mended before. `first`: a command before it, or "". */
+void context_report_up(struct doctor_context *x, enum doctor_severity severity, const char *why,
+		       const char *first, const char *evidence, ...)
 	__attribute__((format(printf, 5, 6)));
 void context_ok(struct doctor_context *x, const char *evidence, ...)
 	__attribute__((format(printf, 2, 3)));

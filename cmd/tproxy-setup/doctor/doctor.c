@@ -4,11 +4,12 @@
 #include "tproxy-setup/doctor/checks.h"
 #include "tproxy-setup/doctor/context.h"
 
-/* Every check, in the order in which they are reported: what the packet meets first comes first. */
+/* Every check, in their order: our own rules, then what the packet meets first. */
 static const struct {
 	const char *name;
 	void (*run)(struct doctor_context *x);
 } checks[] = {
+	{ "installed", check_installed },
 	{ "kernel", check_kernel_support },
 	{ "lo", check_kernel_loopback },
 	{ "ipv6", check_kernel_ipv6 },
@@ -50,23 +51,29 @@ const char *doctor_severity_name(enum doctor_severity severity)
 	return names[severity];
 }
 
-int doctor_examine(struct instance *kernel, const struct intercept *spec, bool installed,
-		   doctor_listener *report, void *context, struct failure *why)
+int doctor_examine(const struct doctor_patient *patient, doctor_listener *report, void *context,
+		   struct failure *why)
 {
 	struct doctor_context x = {
-		.kernel = kernel,
-		.spec = spec,
-		.installed = installed,
-		.report = report,
-		.context = context,
+		.kernel = patient->kernel,
+		.spec = patient->spec,
+		.view = patient->view,
+		.installed = patient->view->rules.present && patient->view->rules.readable,
+		.asked = patient->asked,
+		.mended = *patient->spec,
 	};
+	char up[SPEC_TEXT_COMMAND_MAX] = "";
 	int err = context_open(&x, why);
 
 	for (size_t i = 0; !err && i < sizeof(checks) / sizeof(*checks); i++) {
 		x.check = checks[i].name;
-		x.findings = 0;
+		x.count = 0;
 		checks[i].run(&x);
 	}
+	if (context_knows(&x))
+		spec_text_up_command(&x.mended, up);
+	if (!err)
+		err = findings_tell(&x.findings, up, report, context, why);
 	context_close(&x);
 	return err;
 }

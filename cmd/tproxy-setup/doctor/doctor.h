@@ -18,12 +18,19 @@
 /* `ok`, `warn`, `fail`. */
 const char *doctor_severity_name(enum doctor_severity severity);
 
+/* What is examined. */
+struct doctor_patient {
+	struct instance *kernel;
+	const struct intercept *spec; /* validated and decided; the usual one where none is known */
+	bool asked;		      /* the specification was given: it need not be installed */
+	const struct instance_view *view; /* of the instance of that name, with contents */
+};
+
 /*
- * Examine the machine for `spec` (validated and decided), which is that of the installed instance when
- * `installed`. Every check reports at least one finding. Returns 0, or -1 with *why when the kernel's
- * state could not be read at all.
+ * Examine the machine. Every check reports at least one finding, and the worst come first. Returns 0, or -1
+ * with *why when the kernel's state could not be read at all.
  */
-int doctor_examine(struct instance *kernel, const struct intercept *spec, bool installed,
-		   doctor_listener *report, void *context, struct failure *why);
+int doctor_examine(const struct doctor_patient *patient, doctor_listener *report, void *context,
+		   struct failure *why);
 
 #endif

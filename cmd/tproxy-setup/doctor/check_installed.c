@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include "intercept/nft_text.h"
+#include <stdio.h>
+#include <string.h>
+
+/* As many parts as a person reads in a line. */
+#define PARTS_MAX 300
+
+static const char AGAIN[] = "what was asked for is not done; nobody else's rules are the cause";
+
+/* `chain:divert changed, set:port missing`; how many are not as they were put in place. */
+static unsigned list_drift(const struct nft_state *rules, char buf[PARTS_MAX])
+{
+	unsigned count = 0;
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < rules->parts; i++) {
+		const struct nft_part *part = &rules->part[i];
+
+		if (part->verdict == PART_PRESENT)
+			continue;
+		used += (size_t)snprintf(buf + used, PARTS_MAX - used, "%s%s %s",
+					 count++ ? ", " : "", part->name,
+					 part->verdict == PART_MISSING ? "missing" : "changed");
+		if (used >= PARTS_MAX)
+			used = PARTS_MAX - 1;
+	}
+	return count;
+}
+
+static void report_absent(struct doctor_context *x)
+{
+	const char *name = x->spec->name;
+
+	if (x->asked)
+		context_report_up(x, DOCTOR_FAIL, "nothing is intercepted until it is put in place",
+				  "", "instance `%s` is not installed", name);
+	else
+		context_report(
+			x, DOCTOR_FAIL,
+			"nothing is intercepted; say what is to be (tproxy-setup doctor --to "
+			"PORT ...), and that is examined, too",
+			"", "instance `%s` is not installed", name);
+}
+
+static void report_drift(struct doctor_context *x)
+{
+	char parts[PARTS_MAX];
+
+	if (list_drift(&x->view->rules, parts))
+		context_report_up(
+			x, DOCTOR_FAIL,
+			context_knows(x)
+				? "somebody changed our rules after `up`, and they no longer do "
+				  "what was asked for"
+				: "somebody changed our rules and what is in our sets: put it in "
+				  "place again with the options that it was installed with",
+			"", "table inet " NFT_TEXT_PREFIX "%s: %s", x->spec->name, parts);
+}
+
+static void report_state(struct doctor_context *x, const struct nft_state *rules)
+{
+	const char *name = x->spec->name;
+
+	if (rules->dormant)
+		context_report_up(x, DOCTOR_FAIL,
+				  "the kernel runs none of its rules, and everything passes by the "
+				  "proxy",
+				  "", "table inet " NFT_TEXT_PREFIX "%s has flags dormant", name);
+	if (rules->ending)
+		context_report_up(x, DOCTOR_FAIL,
+				  "what is relayed goes on, but nothing new is intercepted: a "
+				  "`tproxy-setup down` is at work, or was killed",
+				  "", "the interception of `%s` was ended by `down`", name);
+	if (rules->lease == LEASE_EXPIRED)
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"nobody confirmed it in time, and interception has ended by itself", "",
+			"--confirm-within of `%s` has expired", name);
+}
+
+/* What is in place is not what is asked for now. */
+static void report_difference(struct doctor_context *x, const struct nft_state *rules)
+{
+	char text[600];
+
+	if (x->asked && rules->readable &&
+	    spec_text_diff(&rules->spec, x->spec, text, sizeof(text)))
+		context_report_up(x, DOCTOR_FAIL, AGAIN, "",
+				  "instance `%s` is installed with other options: %s",
+				  x->spec->name, text);
+}
+
+void check_installed(struct doctor_context *x)
+{
+	const struct nft_state *rules = &x->view->rules;
+
+	if (!rules->present) {
+		report_absent(x);
+		return;
+	}
+	if (!rules->readable || !rules->checksummed)
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"what was asked for cannot be read any more: put it in place again "
+			"with the options that it was installed with",
+			"", "table inet " NFT_TEXT_PREFIX "%s is not as `up` leaves it",
+			x->spec->name);
+	report_state(x, rules);
+	report_drift(x);
+	report_difference(x, rules);
+	context_ok(x, "table inet " NFT_TEXT_PREFIX "%s is as it was put in place", x->spec->name);
+}
