@@ -104,6 +104,7 @@ golden: $(O)/unit/nft_text $(O)/unit/xtables ## write tests/golden anew: `git di
 include tests/fault/fault.mk
 include tests/bench/bench.mk
 include tests/listen/listen.mk
+include tests/soak/soak.mk
 
 # One clear line instead of a compiler's hundred.
 have-libraries:
@@ -148,9 +149,11 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
-LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c)
+LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c tests/listen/*.c \
+	   tests/soak/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/*.bash \
-	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash completions/bash/*) completions/generate
+	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
+	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
 lint: $(LINTED) $(LIB) ## layers, clang-format, cppcheck, clang-tidy, shellcheck, mandoc

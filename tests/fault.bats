@@ -3,7 +3,7 @@
 #
 # Every system call and every allocation of ours fails once, in turn: nothing crashes, nothing is
 # silent, and what could not be done is not half-done. The programs are those of `make fault`. Here every
-# fifth call is tried (and each allocation of the relay), by `make soak` every one.
+# fifth call is tried (and each allocation of the relay), by `make soak-fault` every one.
 
 bats_require_minimum_version 1.5.0
 load lib/relay

@@ -15,8 +15,6 @@ $(FAULT_BINS): $(O)/fault/%: $(O)/cmd/%.o $(O)/fault/fault.o $(LIB)
 	$(Q)$(AS_USER) $(CC) $(CFLAGS) $(LDFLAGS) $(FAULTS) -o $@ $(filter %.o,$^) $(LIB) \
 		$(shell $(PKGCONF) --libs libnl-3.0 $(LIBS_$*)) -pthread
 
-soak: soak-fault
-
 soak-fault: all fault ## every single call and allocation fails once
 	@TPROXY_BIN=$(abspath $(O)) TPROXY_FAULT_STEP=1 BATS_TEST_TIMEOUT=1200 tests/run tests/fault.bats
 

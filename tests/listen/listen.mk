@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# make soak, make bench-listen: tproxy-listen over very many connections. SOAK=N: so many.
+# make soak-listen, make bench-listen: tproxy-listen over very many connections. SOAK=N: so many.
 
 CHECK_NEEDS += $(O)/tests/knock
 
@@ -9,7 +9,7 @@ $(O)/tests/knock: tests/listen/knock.c $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) -pthread
 
-soak: ## 100,000 connections with a command each, in a sanitizer build
+soak-listen: ## 100,000 connections with a command each, in a sanitizer build
 	$(Q)$(MAKE) $(if $(Q),-s) SANITIZE=address,undefined O=build/sanitize \
 		build/sanitize/tproxy-listen build/sanitize/tproxy-setup build/sanitize/tproxy-lab \
 		build/sanitize/tests/knock
@@ -18,4 +18,4 @@ soak: ## 100,000 connections with a command each, in a sanitizer build
 bench-listen: $(addprefix $(O)/,tproxy-listen tproxy-lab tests/knock) ## compare tproxy-listen with tcpserver and socat
 	$(Q)TPROXY_BIN=$(O) tests/listen/bench $(ROUNDS)
 
-.PHONY: soak bench-listen
+.PHONY: soak-listen bench-listen
