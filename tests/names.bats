@@ -176,11 +176,11 @@ parsed() {
 	setup_unit -- /usr/bin/printf '%s|' 'a b' $'n\nExecStartPre=/bin/false' '$HOME' "q'\"\\" ';' bücher ''
 	run parsed "$OUT/unit"
 	# systemd writes what it has read in quotes as a shell has them, $ as \$; $$ becomes $ when it runs it.
-	assert_output "$TPROXY_BIN/tproxy-setup run -q --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80 -- /usr/bin/printf \"%s|\" \"a b\" \"n\\nExecStartPre=/bin/false\" \"\\\$\\\$HOME\" \"q'\\\"\\\\\" \";\" bücher \"\""
+	assert_output "$TPROXY_BIN/tproxy-setup run --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80 -- /usr/bin/printf \"%s|\" \"a b\" \"n\\nExecStartPre=/bin/false\" \"\\\$\\\$HOME\" \"q'\\\"\\\\\" \";\" bücher \"\""
 	setup_unit
 	run parsed "$OUT/unit"
-	assert_line --index 0 "$TPROXY_BIN/tproxy-setup up -q --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80"
-	assert_line --index 1 "$TPROXY_BIN/tproxy-setup up -q --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80"
+	assert_line --index 0 "$TPROXY_BIN/tproxy-setup up --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80"
+	assert_line --index 1 "$TPROXY_BIN/tproxy-setup up --to 3129 --iif \"x';\\\$\\\$H;'\" --port 80"
 	assert_line --index 2 "$TPROXY_BIN/tproxy-setup down --name default --drain 30s"
 }
 
