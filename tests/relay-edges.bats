@@ -465,6 +465,21 @@ lost_reset() {
 	neighbour_is_well
 }
 
+# The client's reset must then carry the address and port that the server knows the relay by.
+@test "and so it is where NAT gives the upstream leg another source" {
+	local port=8000
+	relay
+	on proxy nft 'table inet lossy {
+		chain out { type filter hook output priority 0; tcp dport 8000-8098 tcp flags rst counter drop; }; }
+		table inet nat { chain out { type nat hook postrouting priority 100; oifname toserver masquerade; }; }
+		table inet filter { chain f { type filter hook forward priority 0; ct state invalid drop; }; }'
+	intercept 80,8000-8100 --conntrack zone
+	lost_reset $((++port))
+	lost_reset $((++port))
+	run on proxy nft list table inet lossy
+	assert_output --partial "counter packets $((port - 8000)) "
+}
+
 # SYNs toward the server: dropped until they are let through.
 hold_syns() { on proxy nft 'table inet held { chain out { type filter hook output priority 0; tcp flags & (syn | ack) == syn drop; }; }'; }
 syn_sent() { [[ $(on proxy ss -Htn state syn-sent) ]]; }

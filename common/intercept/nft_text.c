@@ -492,12 +492,12 @@ static void put_answers(FILE *out, const struct intercept *spec)
  * the server's next segment finds no socket here, and is forwarded to the client. The client's
  * answer alone can end that connection; a listener would swallow it, and the server would hang.
  * It has no byte. */
-static void put_bare_resets(FILE *out, const struct intercept *spec)
+static void put_bare_resets(FILE *out, const struct intercept *spec, const char *verdict)
 {
 	if (spec->ipv4)
-		fputs("\t\t" BARE_RESET_4 " return\n", out);
+		fprintf(out, "\t\t" BARE_RESET_4 " %s\n", verdict);
 	if (spec->ipv6)
-		fputs("\t\t" BARE_RESET_6 " return\n", out);
+		fprintf(out, "\t\t" BARE_RESET_6 " %s\n", verdict);
 }
 
 /* Only flows whose SYN was seen are taken: what ran before is left alone. */
@@ -559,7 +559,7 @@ static void put_take(FILE *out, const struct intercept *spec, bool ending)
 	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
 	put_not_marks(out, spec);
 	if (spec->tcp)
-		put_bare_resets(out, spec);
+		put_bare_resets(out, spec, "return");
 	if (spec->midstream == MIDSTREAM_RESET || spec->udp)
 		put_answers(out, spec);
 	if (ending && spec->tcp)
@@ -756,8 +756,10 @@ static void put_udp_zone(FILE *out, const struct intercept *spec)
 static void put_zone_new(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain zone-new {\n", out);
-	if (spec->tcp)
+	if (spec->tcp) {
+		put_bare_resets(out, spec, "goto zone-reset");
 		fputs("\t\t" NOT_SYN " return\n", out);
+	}
 	put_predicate(out, spec, FROM_CLIENT);
 	put_exclusions(out, spec, FROM_CLIENT, "");
 	for (unsigned i = 0; i < spec->not_marks; i++) {
@@ -773,6 +775,18 @@ static void put_zone_new(FILE *out, const struct intercept *spec)
 		fputs(" return\n", out);
 	}
 	fprintf(out, "\t\tct reply zone set %u\n\t}\n", spec->ct_zone);
+}
+
+/* A client's reset that no socket here claims answers a server's segment that none claimed: it goes on as
+ * the upstream leg's, and so with the source that NAT gave that leg, or the server would not know it. */
+static void put_zone_reset(FILE *out, const struct intercept *spec)
+{
+	if (!spec->tcp)
+		return;
+	fputs("\tchain zone-reset {\n\t\tsocket transparent 1 socket wildcard 0 return\n", out);
+	put_predicate(out, spec, FROM_CLIENT);
+	put_exclusions(out, spec, FROM_CLIENT, "");
+	fprintf(out, "\t\tct original zone set %u\n\t}\n", spec->ct_zone);
 }
 
 static void put_zone_in(FILE *out, const struct intercept *spec)
@@ -822,6 +836,7 @@ static void put_zone_out(FILE *out, const struct intercept *spec)
 
 static void put_zones(FILE *out, const struct intercept *spec)
 {
+	put_zone_reset(out, spec);
 	put_zone_new(out, spec);
 	put_zone_in(out, spec);
 	put_zone_out(out, spec);
