@@ -101,6 +101,7 @@ golden: $(O)/unit/nft_text $(O)/unit/xtables ## write tests/golden anew: `git di
 	$(Q)$(O)/unit/nft_text --write tests/golden/*.nft
 	$(Q)$(O)/unit/xtables --write $(foreach t,mangle4 mangle6 raw4 filter4,tests/fuzz/corpus/xtables/$t tests/golden/xtables-$t.json)
 
+include tests/attack/attack.mk
 include tests/fault/fault.mk
 include tests/bench/bench.mk
 include tests/listen/listen.mk
@@ -149,8 +150,8 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
-LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/bench/*.c tests/lib/*.c tests/listen/*.c \
-	   tests/soak/*.c)
+LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
+	   tests/listen/*.c tests/soak/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate

@@ -49,10 +49,13 @@ main_process() {
 	unit relay --to 3129 --port 80 -- tproxy-relay --log '100% errors' --control /run/tproxy-web/control \
 		--metrics-file=/var/lib/node_exporter/tproxy.prom 3129
 	unit listen --to 3129 --port 80 -- /usr/bin/tproxy-listen --reply hello 3129
-	for name in up relay listen; do
+	unit relay-udp -u --to 3129 --port 53 -- tproxy-relay -u 3129
+	unit listen-udp -u --to 3129 --port 53 -- tproxy-listen -u --echo 3129
+	for name in up relay listen relay-udp listen-udp; do
 		run systemd-analyze verify --man=no "$OUT/$name.service"
 		refute_output --partial "$OUT"
 		run systemd-analyze security --offline=yes --threshold=15 --no-pager "$OUT/$name.service"
+		echo "$name: ${lines[-1]}"
 		assert_success
 	done
 	run cat "$OUT/up.service"
