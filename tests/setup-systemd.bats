@@ -62,7 +62,7 @@ main_process() {
 	assert_line --regexp "^ExecStart=/.*tproxy-setup up --to 3129 --iif 'eth\*' --port 80,443$"
 	assert_line --regexp "^ExecStop=/.*tproxy-setup down --name default --drain 30s$"
 	run cat "$OUT/relay.service"
-	assert_line 'ExecStart=tproxy-relay --log "100%% errors" --control /run/tproxy-web/control --metrics-file=/var/lib/node_exporter/tproxy.prom 3129'
+	assert_line "ExecStart=$TPROXY_BIN/tproxy-relay"' --log "100%% errors" --control /run/tproxy-web/control --metrics-file=/var/lib/node_exporter/tproxy.prom 3129'
 	assert_line --regexp '^ExecStartPost=\+/.*tproxy-setup up --to 3129 --port 80$'
 	assert_line --regexp '^ExecStop=\+/.*tproxy-setup down --name default --drain 30s$'
 	assert_line RuntimeDirectory=tproxy-web

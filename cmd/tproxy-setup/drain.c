@@ -190,7 +190,7 @@ static void keep_orphans(struct work *w, const struct legs *legs, const struct f
 	w->drain->kept += count;
 	w->drain->why = *reason;
 	if (!reason->err)
-		report_fail(&w->drain->why, ETIMEDOUT, NULL, "waiting for their peers' answers");
+		report_refuse(&w->drain->why, "their peers do not answer");
 }
 
 /* Until none is left, or peers do not answer. What a process holds may go by SOCK_DESTROY then. */

@@ -3,6 +3,7 @@
 
 #include "firewall/xtables_legacy.h"
 #include "intercept/spec_text.h"
+#include "process/command.h"
 #include <stdbool.h>
 #include <string.h>
 
@@ -66,13 +67,19 @@ static void put_down(FILE *out, const char *key, const struct plan_systemd *plan
 	put_exec(out, key, plan, "down", options);
 }
 
+/* The program by the path that it has here: systemd looks for names in directories of its own. */
 static void put_command(FILE *out, char **command)
 {
-	for (const char *space = ""; *command; command++, space = " ") {
-		fputs(space, out);
+	struct command found = { 0 };
+	bool absolute = command_find(&found, command, NULL) == 0 && *found.path == '/';
+
+	put_word(out, absolute ? found.path : *command);
+	while (*++command) {
+		fputc(' ', out);
 		put_word(out, *command);
 	}
 	fputc('\n', out);
+	command_free(&found);
 }
 
 /* --- the sandbox ------------------------------------------------------------------------------ */
