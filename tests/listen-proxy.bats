@@ -86,14 +86,15 @@ s.recv(1)'
 	listen --log 3129 -- sh -c 'echo served'
 	local bytes
 	for bytes in 'GET / HTTP/1.0\r\n\r\n' 'PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n' 'PROXY TCP4 1.2.3' \
-		'\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff' '\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x0c111122221122' ''; do
+		'\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff' '\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x0c111122221122' '' \
+		'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x12111122221122\x02\0\0\x02\0\0'; do
 		run send "$bytes"
 		refute_output --partial served
 	done
-	wait_until 5 sh -c "[ \$(grep -c '^refused 192.0.2.2:.* proxy-header$' '$OUT/listen.out') = 6 ]"
+	wait_until 5 sh -c "[ \$(grep -c '^refused 192.0.2.2:.* proxy-header$' '$OUT/listen.out') = 7 ]"
 	run read_from client 192.0.2.1 3129
 	refute_output --partial served
-	wait_until 5 sh -c "[ \$(grep -c '^refused 192.0.2.2:.* proxy-header$' '$OUT/listen.out') = 7 ]"
+	wait_until 5 sh -c "[ \$(grep -c '^refused 192.0.2.2:.* proxy-header$' '$OUT/listen.out') = 8 ]"
 	refute_line_in listen.out '^open'
 }
 

@@ -194,6 +194,8 @@ refusals() {
 		$SIGNATURE\\x21\\x11\\xff\\xff$ENDS_4
 		$SIGNATURE\\x21\\x11\\0\\x0f$ENDS_4\\x05\\0\\x20
 		$SIGNATURE\\x21\\x11\\0\\x13$ENDS_4${checksum}aaaa
+		$SIGNATURE\\x21\\x11\\0\\x1a$ENDS_4\\x05\\0\\x04once\\x05\\0\\x04more
+		$SIGNATURE\\x21\\x11\\x07\\xf1$ENDS_4
 	END
 	# Truncated: the peer ends, or resets.
 	run -0 say "${V2_4:0:30}" fin gone
@@ -221,7 +223,7 @@ refusals() {
 import select, socket, sys
 held = [socket.create_connection(("192.0.2.1", 3129)) for i in range(300)]
 for s in held[:200]: s.send(b"PROXY TCP4 ")
-for s in held[200:]: s.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\x00" + bytes(3000))
+for s in held[200:]: s.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x07\xf0" + bytes(1500))
 print("sent", flush=True)
 for s in held:
     s.settimeout(30)

@@ -181,6 +181,23 @@ static void carry(struct udp_worker *u, const struct udp_beginning *b, unsigned 
 		udp_flow_up(&u->host, f, b->d, payload);
 }
 
+/* The header that a datagram begins with. Returns 0, or -1 with *why. */
+static int read_header(const struct datagram *d, const char *payload,
+		       struct proxyproto_header *header, struct failure *why)
+{
+	struct failure detail = { 0 };
+	size_t wanted;
+	int found = proxyproto_parse(payload, d->length, header, &wanted, &detail);
+
+	if (found < 0)
+		return report_refuse(why, "PROXY header: %s", detail.detail);
+	if (!found)
+		return report_refuse(why, "PROXY header: it goes on beyond the datagram");
+	if (header->version != 2 || (header->has_addresses && header->protocol != IPPROTO_UDP))
+		return report_refuse(why, "PROXY header: it is none of version 2 for a datagram");
+	return 0;
+}
+
 /* One that begins with a PROXY header, as each from such a peer must. A header without addresses (of a
  * health check) leaves the datagram its own. */
 static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, const char *payload)
@@ -188,12 +205,9 @@ static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, 
 	struct udp_beginning b = { .d = d };
 	struct proxyproto_header header;
 	struct failure why = { 0 };
-	size_t wanted;
 
-	if (proxyproto_parse(payload, d->length, &header, &wanted, &why) != 1 ||
-	    header.version != 2 || (header.has_addresses && header.protocol != IPPROTO_UDP)) {
+	if (read_header(d, payload, &header, &why) < 0) {
 		datagram_judge(d, &u->listeners->at[at].at, is_own_address(u, &d->local));
-		report_refuse(&why, "PROXY header: there is none of version 2 for a datagram");
 		refuse(u, &b, at, REASON_PROXY_HEADER, &why);
 		return;
 	}

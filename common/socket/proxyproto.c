@@ -21,7 +21,22 @@ static const uint8_t signature_v2[12] = "\r\n\r\n\0\r\nQUIT\n";
 enum { COMMAND_LOCAL, COMMAND_PROXY };
 enum { FAMILY_UNSPEC, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX };
 enum { TRANSPORT_UNSPEC, TRANSPORT_STREAM, TRANSPORT_DGRAM };
-enum { TLV_CRC32C = 3, TLV_UNIQUE_ID = 5 };
+enum {
+	TLV_ALPN = 1,
+	TLV_AUTHORITY = 2,
+	TLV_CRC32C = 3,
+	TLV_UNIQUE_ID = 5,
+	TLV_SSL = 0x20,
+	TLV_NETNS = 0x30,
+};
+
+/*
+ * Extensions of which a connection has one: each says what *the* value is. Of two nobody could tell which
+ * is meant, and a second checksum would only cost time. Padding and private types may be repeated.
+ */
+#define BIT(type) (1ULL << (type))
+static const uint64_t single_tlvs = BIT(TLV_ALPN) | BIT(TLV_AUTHORITY) | BIT(TLV_CRC32C) |
+				    BIT(TLV_UNIQUE_ID) | BIT(TLV_SSL) | BIT(TLV_NETNS);
 
 /* Length of both addresses, with ports, by family. */
 static const size_t address_length[] = {
@@ -31,14 +46,20 @@ static const size_t address_length[] = {
 	[FAMILY_UNIX] = 216,
 };
 
-/* CRC-32C (Castagnoli), reflected; headers are short and few. */
+/* CRC-32C (Castagnoli), reflected, four bits at a time. */
 static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t length)
 {
+	static const uint32_t table[16] = {
+		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+		0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+		0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+	};
+
 	crc = ~crc;
 	while (length--) {
 		crc ^= *data++;
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+		crc = crc >> 4 ^ table[crc & 15];
+		crc = crc >> 4 ^ table[crc & 15];
 	}
 	return ~crc;
 }
@@ -184,6 +205,17 @@ static bool is_intact(const uint8_t *data, size_t length, size_t checksum)
 	return crc == get32(data + checksum);
 }
 
+/* Once only? *seen has a bit for each type that must be, and has been. */
+static int note_extension(uint8_t type, uint64_t *seen, struct failure *why)
+{
+	uint64_t bit = type < 64 ? BIT(type) & single_tlvs : 0;
+
+	if (*seen & bit)
+		return report_refuse(why, "it has two extensions of type 0x%02x", type);
+	*seen |= bit;
+	return 0;
+}
+
 static int parse_extension(const uint8_t *data, size_t at, size_t size,
 			   struct proxyproto_header *out, struct failure *why)
 {
@@ -204,12 +236,15 @@ static int parse_extension(const uint8_t *data, size_t at, size_t size,
 static int parse_extensions(const uint8_t *data, size_t at, struct proxyproto_header *out,
 			    struct failure *why)
 {
+	uint64_t seen = 0;
+
 	while (at < out->length) {
 		size_t size = at + 3 <= out->length ? get16(data + at + 1) : 0;
 
 		if (at + 3 + size > out->length)
 			return report_refuse(why, "an extension reaches beyond its end");
-		if (parse_extension(data, at + 3, size, out, why) < 0)
+		if (note_extension(data[at], &seen, why) < 0 ||
+		    parse_extension(data, at + 3, size, out, why) < 0)
 			return -1;
 		at += 3 + size;
 	}

@@ -15,9 +15,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The longest header that is read; the protocol would allow 64 KiB of extensions. The longest that is
- * written. The longest UNIQUE_ID (the protocol's limit). How long a peer may take for its header. */
-#define PROXYPROTO_MAX	       4096
+/*
+ * The longest header that is read; the length field would allow 64 KiB. Every field of the specification
+ * together takes at most
+ *
+ *	 232  the fixed part, and the longest addresses (two of AF_UNIX)
+ *	 258  ALPN: a protocol's name (RFC 7301: 255 bytes)
+ *	 258  AUTHORITY: a host's name (RFC 1035: 255 bytes)
+ *	   7  CRC32C
+ *	 131  UNIQUE_ID: 128 bytes
+ *	 479  SSL: 8, and VERSION 11, CN 259 (X.520: 64 characters, of 4 bytes each), and three names of
+ *	      algorithms of 67 (64 bytes; those that there are have fewer than 40)
+ *	 258  NETNS: a file's name (255 bytes)
+ *
+ * which is 1,623 bytes; 425 are left for padding and for private types, of which clouds send some dozens
+ * of bytes. A client's whole certificate, which newer versions of HAProxy can be told to send, is more
+ * than a relay has use for. The specification itself has the header be smaller than one segment.
+ */
+#define PROXYPROTO_MAX 2048
+
+/* The longest that is written. The longest UNIQUE_ID (the protocol's limit). How long a peer may take for
+ * its header. */
 #define PROXYPROTO_WRITTEN_MAX 256
 #define PROXYPROTO_ID_MAX      128
 #define PROXYPROTO_TIME_MS     3000

@@ -214,6 +214,120 @@ static void test_extensions(void)
 	CHECK(parse(h, sizeof(h) - 1) == -1);
 }
 
+/* A header of version 2 that grows by extensions. */
+struct growing {
+	size_t length;
+	uint8_t data[2 * PROXYPROTO_MAX];
+};
+
+/* Of the family with the longest addresses, or of IPv4. */
+static struct growing begin(bool longest)
+{
+	struct growing g = { .length = longest ? 16 + 216 : 16 + 12 };
+
+	memcpy(g.data, "\r\n\r\n\0\r\nQUIT\n\x21", 13);
+	g.data[13] = longest ? 0x31 : 0x11;
+	memset(g.data + 16, 1, g.length - 16);
+	return g;
+}
+
+static size_t extend(struct growing *g, uint8_t type, size_t size)
+{
+	uint8_t *at = g->data + g->length;
+
+	at[0] = type;
+	at[1] = (uint8_t)(size >> 8);
+	at[2] = (uint8_t)size;
+	memset(at + 3, 0, size);
+	g->length += 3 + size;
+	return g->length - size;
+}
+
+static int parse_grown(struct growing *g)
+{
+	g->data[14] = (uint8_t)((g->length - 16) >> 8);
+	g->data[15] = (uint8_t)(g->length - 16);
+	return parse(g->data, g->length);
+}
+
+/* The CRC as its definition has it, bit by bit, with zeros where it will be. */
+static uint32_t crc_of(const struct growing *g, size_t checksum)
+{
+	uint32_t crc = UINT32_MAX;
+
+	for (size_t i = 0; i < g->length; i++) {
+		crc ^= i - checksum < 4 ? 0 : g->data[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+	}
+	return ~crc;
+}
+
+static void put_checksum(struct growing *g, size_t at)
+{
+	uint32_t crc;
+
+	g->data[14] = (uint8_t)((g->length - 16) >> 8);
+	g->data[15] = (uint8_t)(g->length - 16);
+	crc = crc_of(g, at);
+	for (int i = 0; i < 4; i++)
+		g->data[at + (size_t)i] = (uint8_t)(crc >> (24 - 8 * i));
+}
+
+/* What a connection has one of is said once; padding and private extensions may come again. */
+static void test_twice(void)
+{
+	static const uint8_t single[] = { 1, 2, 5, 0x20, 0x30 };
+	static const uint8_t repeated[] = { 4, 6, 0x2f, 0x3f, 0x40, 0x43, 0xe0, 0xea, 0xff };
+	struct growing g;
+	size_t at;
+
+	for (size_t i = 0; i < sizeof(single); i++) {
+		g = begin(false);
+		extend(&g, single[i], 8);
+		CHECK(parse_grown(&g) == 1);
+		extend(&g, 4, 1);
+		extend(&g, single[i], 0);
+		CHECK(parse_grown(&g) == -1 && strstr(why.detail, "two extensions of type 0x"));
+	}
+	for (size_t i = 0; i < sizeof(repeated); i++) {
+		g = begin(false);
+		extend(&g, repeated[i], 8);
+		extend(&g, repeated[i], 8);
+		CHECK(parse_grown(&g) == 1);
+	}
+	g = begin(false);
+	at = extend(&g, 3, 4);
+	put_checksum(&g, at);
+	CHECK(parse_grown(&g) == 1);
+	extend(&g, 3, 4); /* of zeros: the first is right */
+	put_checksum(&g, at);
+	CHECK(parse_grown(&g) == -1);
+	CHECK_TEXT(why.detail, "it has two extensions of type 0x03");
+}
+
+/* Every field of the specification at its longest, and no more than its own limit. */
+static void test_longest(void)
+{
+	struct growing g = begin(true);
+	size_t at = extend(&g, 3, 4);
+
+	extend(&g, 1, 255);
+	extend(&g, 2, 255);
+	extend(&g, 5, PROXYPROTO_ID_MAX);
+	extend(&g, 0x20, 5 + 11 + 259 + 3 * 67);
+	extend(&g, 0x30, 255);
+	CHECK(g.length == 1623);
+	put_checksum(&g, at);
+	CHECK(parse_grown(&g) == 1);
+	extend(&g, 4, PROXYPROTO_MAX - g.length - 3);
+	put_checksum(&g, at);
+	CHECK(g.length == PROXYPROTO_MAX && parse_grown(&g) == 1);
+	g.data[g.length++] = 0;
+	CHECK(parse_grown(&g) == -1);
+	CHECK_TEXT(why.detail, "it is longer than 2048 bytes");
+}
+
 static struct proxyproto_begun *begun;
 
 static int receive(int fd)
@@ -332,6 +446,8 @@ int main(void)
 	test_checksum();
 	test_v2_others();
 	test_extensions();
+	test_twice();
+	test_longest();
 	test_sockets();
 	test_low_water();
 	test_nobody();
