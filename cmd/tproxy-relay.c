@@ -68,6 +68,13 @@ static int open_local_addrs(void *context, struct failure *why)
 	return policy->local_addrs ? 0 : -1;
 }
 
+/* Which addresses are own matters where a leg has a foreign one, or a header names where it leads. */
+static bool needs_local_addrs(const struct relay *relay, const struct config *config)
+{
+	return config->connect.source != SOURCE_OWN || config->accept_proxy.count ||
+	       (relay->only && relay->only->origin == ORIGIN_PROXY);
+}
+
 static int set_up(struct relay *relay, const struct config *config,
 		  const struct relay_listeners *listeners, int inherited, struct failure *why)
 {
@@ -85,7 +92,7 @@ static int set_up(struct relay *relay, const struct config *config,
 	if (config->connect.source == SOURCE_CLIENT &&
 	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
 		return -1;
-	if (config->connect.source != SOURCE_OWN &&
+	if (needs_local_addrs(relay, config) &&
 	    privilege_without(open_local_addrs, &relay->policy, why) < 0)
 		return -1;
 	if (relay_init(relay, (unsigned)config->threads, why) < 0)

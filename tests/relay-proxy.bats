@@ -266,6 +266,112 @@ for s in held:
 	assert_line_in relay.err ': 192\.0\.2\.20:1234: bind: \[2001:db8:2::2\]:8000 is of the other address family'
 }
 
+# own_services: one on the proxy itself, at every address of both families, that says so.
+own_services() {
+	peer own proxy serve 8001 send:own close
+}
+
+@test "a header cannot name this host, its loopback or its link, by whatever spelling" {
+	local to own_anycast=2001:db8:1::
+	own_services
+	on proxy sysctl -qw net.ipv6.conf.all.forwarding=1
+	believe --source own -v
+	for to in 127.0.0.1 127.8.8.8 169.254.9.9 192.0.2.1 198.51.100.1 192.0.2.255; do
+		run -0 say "PROXY TCP4 192.0.2.20 $to 1234 8001\\r\\n" gone
+		wait_line relay.out " refused - tcp 192\\.0\\.2\\.20:1234 ${to//./\\.}:8001 proxy-protocol .* proxy-address\$"
+	done
+	for to in ::1 fe80::1 febf::1 2001:db8:1::1 2001:db8:2::1 $own_anycast; do
+		run -0 say6 "PROXY TCP6 2001:db8:1::20 $to 1234 8001\\r\\n" gone
+		wait_line relay.out " refused - tcp \\[2001:db8:1::20\\]:1234 \\[$to\\]:8001 proxy-protocol .* proxy-address\$"
+	done
+	# An IPv4 address in IPv6's clothes is that address.
+	run -0 say 'PROXY TCP6 ::ffff:192.0.2.20 ::ffff:127.0.0.1 7 8001\r\n' gone
+	wait_line relay.out ' refused - tcp 192\.0\.2\.20:7 127\.0\.0\.1:8001 proxy-protocol .* proxy-address$'
+	assert_equal "$(refusals proxy-address)" 13
+	stop relay
+	assert_line_in relay.err ': 192\.0\.2\.20:1234: PROXY header: its destination 127\.0\.0\.1:8001 is a loopback address, and no --allow-dst names it \(proxy-address'
+	assert_line_in relay.err ': its destination 169\.254\.9\.9:8001 is a link-local address, and no '
+	assert_line_in relay.err ': its destination 198\.51\.100\.1:8001 is an address of this host, and no '
+	assert_line_in relay.err ': its destination \[::1\]:8001 is a loopback address, and no '
+	assert_line_in relay.err ': its destination \[fe80::1\]:8001 is a link-local address, and no '
+	assert_line_in relay.err ': its destination \[2001:db8:2::1\]:8001 is an address of this host, and no '
+	refute_line_in relay.out ' open '
+}
+
+@test "an address that this host gets while the relay runs is its own at once" {
+	own_services
+	believe
+	peer server server serve 8001 send:there close
+	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.2 1234 8001\r\n' recv:there eof
+	on proxy ip address add 203.0.113.77/32 dev lo
+	run -0 say 'PROXY TCP4 192.0.2.20 203.0.113.77 1234 8001\r\n' gone
+	on proxy ip address add 2001:db8:77::7/128 dev lo nodad
+	run -0 say6 'PROXY TCP6 2001:db8:1::20 2001:db8:77::7 1234 8001\r\n' gone
+	assert_equal "$(refusals proxy-address)" 2
+	# What policy routing keeps here is ours as well.
+	on proxy ip rule add pref 50 to 203.0.113.128/25 lookup 77
+	on proxy ip route add local 203.0.113.128/25 dev lo table 77
+	run -0 say 'PROXY TCP4 192.0.2.20 203.0.113.200 1234 8001\r\n' gone
+	assert_equal "$(refusals proxy-address)" 3
+	stop relay
+}
+
+@test "--allow-dst lets headers name what it names itself, and not what it merely includes" {
+	own_services
+	believe --source own --allow-dst 0.0.0.0/0 --allow-dst ::/0 --allow-dst '*:8001' --allow-dst 127.0.0.1:8001 \
+		--allow-dst '[::1]:8001' --allow-dst 198.51.100.1 --allow-dst 2001:db8:2::1/128:8001 --allow-dst 192.0.2.0/24
+	for to in 127.0.0.1 198.51.100.1; do
+		run -0 say "PROXY TCP4 192.0.2.20 $to 1 8001\\r\\n" recv:own eof
+	done
+	for to in ::1 2001:db8:2::1; do
+		run -0 say6 "PROXY TCP6 2001:db8:1::20 $to 1 8001\\r\\n" recv:own eof
+	done
+	for to in '127.0.0.1 1 8002' '127.0.0.2 1 8001' '192.0.2.1 1 8001' '169.254.0.1 1 8001'; do
+		run -0 say "PROXY TCP4 192.0.2.20 $to\\r\\n" gone
+	done
+	run -0 say6 'PROXY TCP6 2001:db8:1::20 2001:db8:1::1 1 8001\r\n' gone
+	run -0 say6 'PROXY TCP6 2001:db8:1::20 ::1 1 8002\r\n' gone
+	assert_equal "$(refusals proxy-address)" 6
+	stop relay
+}
+
+@test "a header's loopback source is nobody's where the upstream would see it" {
+	own_services
+	believe --allow-dst 127.0.0.0/8 --allow-dst ::1 --allow-dst 198.51.100.0/24 -v
+	run -0 say 'PROXY TCP4 127.0.0.1 127.0.0.1 1234 8001\r\n' gone
+	run -0 say 'PROXY TCP4 127.1.2.3 198.51.100.2 1234 8000\r\n' gone
+	run -0 say6 'PROXY TCP6 ::1 ::1 1234 8001\r\n' gone
+	assert_equal "$(refusals proxy-address)" 3
+	stop relay
+	assert_line_in relay.out ' refused - tcp 127\.0\.0\.1:1234 127\.0\.0\.1:8001 proxy-protocol .* proxy-address$'
+	assert_line_in relay.err ': 127\.1\.2\.3:1234: PROXY header: its source is a loopback address, .*--source own'
+	# Where it is not seen it does no harm: a load balancer passes its own host's clients on.
+	believe --source own
+	peer server server listen 8000 who recv:hello eof close
+	run -0 say 'PROXY TCP4 127.0.0.1 198.51.100.2 1234 8000\r\nhello' fin eof
+	run -0 wait_exit server
+	assert_line_in server.out '^198\.51\.100\.1 '
+	stop relay
+	# With a fixed upstream the header leads nowhere.
+	believe --upstream "$V4:8000" --upstream "[$V6]:8000"
+	peer server server listen 8000 who recv:hello eof close
+	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1234 80\r\nhello' fin eof
+	run -0 wait_exit server
+	stop relay
+}
+
+@test "--inetd: what the environment says a header has named is judged in the same way" {
+	own_services
+	bg listen proxy tproxy-listen --accept-proxy 192.0.2.2 --log -o event,client "*:$RELAY_PORT" -- \
+		tproxy-relay --inetd --source own -o event,client,reason
+	wait_listen proxy "$RELAY_PORT"
+	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.1 1 8001\r\n' gone
+	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1 8001\r\n' gone
+	wait_line listen.err 'its destination 127\.0\.0\.1:8001 is a loopback address'
+	assert_line_in listen.err 'its destination 198\.51\.100\.1:8001 is an address of this host'
+	stop listen
+}
+
 @test "a leg that comes back as a header's destination is a loop, however often it is sent round" {
 	believe --source own --upstream-mark 0
 	# The relay's own connections to the server's port 8000 come back to its listener.

@@ -98,6 +98,40 @@ teardown() { lab_down; }
 	stop relay
 }
 
+@test "UDP PROXY: a header names neither this host nor its link, unless --allow-dst does" {
+	local to four=(127.0.0.1 127.9.9.9 169.254.9.9 192.0.2.1 198.51.100.1 192.0.2.255)
+	local six=(::1 fe80::1 2001:db8:1::1 2001:db8:2::1 2001:db8:1::)
+	dgram own proxy serve 5302
+	on proxy sysctl -qw net.ipv6.conf.all.forwarding=1
+	udp_relay --accept-proxy 192.0.2.0/24,2001:db8:1::/64 --source own -v -o event,client,origdst,reason
+	run -0 on client "$PROXY" name 42000 198.51.100.2 5300 192.0.2.10:1001 "${four[@]/%/:5302}" \
+		0.1.2.3:5302 224.0.0.1:5302 198.51.100.2:0
+	for to in "${four[@]}"; do
+		wait_line relay.out "^refused 192\\.0\\.2\\.10:1001 ${to//./\\.}:5302 proxy-address\$"
+	done
+	wait_line relay.out '^refused 192\.0\.2\.2:42000 .*proxy-header$'
+	six=("${six[@]/#/[}")
+	run -0 on client "$PROXY" name 42000 2001:db8:2::2 5300 '[2001:db8:1::10]:1001' "${six[@]/%/]:5302}"
+	for to in "${six[@]}"; do
+		wait_line relay.out "^refused \\[2001:db8:1::10\\]:1001 \\$to\\]:5302 proxy-address\$"
+	done
+	stop relay
+	assert_line_in relay.err ' its destination 127\.0\.0\.1:5302 is a loopback address, and no --allow-dst names it'
+	refute_line_in relay.out '^open'
+	refute_line_in own.out .
+
+	udp_relay --accept-proxy 192.0.2.0/24 --source client -o event,client,origdst,reason
+	run -0 on client "$PROXY" name 42001 198.51.100.2 5300 127.0.0.1:1001 198.51.100.2:5300
+	wait_line relay.out '^refused 127\.0\.0\.1:1001 198\.51\.100\.2:5300 proxy-address$'
+	stop relay
+	bg named proxy "$PROXY" serve 5303
+	wait_listen proxy 5303 udp
+	udp_relay --accept-proxy 192.0.2.0/24 --source own --allow-dst 127.0.0.1:5303 --send-proxy 2 --log off
+	run -0 on client "$PROXY" speak 42002 198.51.100.2 5300 192.0.2.10:1001 127.0.0.1:5303 -
+	assert_output '3 answers'
+	stop relay
+}
+
 # seen COUNT: from whom the last so many datagrams were that the server saw, each once.
 seen() { tail -n "$1" "$OUT/server.out" | cut -d' ' -f1 | sort -u; }
 

@@ -172,6 +172,21 @@ bool local_addrs_has(struct local_addrs *l, const struct endpoint *e)
 	return has;
 }
 
+bool local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark)
+{
+	const struct route_question question = { .destination = *to, .mark = mark };
+	struct route_answer answer;
+	int result;
+
+	if (local_addrs_has(l, to))
+		return true;
+	pthread_mutex_lock(&l->asking);
+	result = route_ask(l->route, &question, &answer, NULL);
+	pthread_mutex_unlock(&l->asking);
+	return result == 0 && (answer.type == RTN_LOCAL || answer.type == RTN_ANYCAST ||
+			       answer.type == RTN_BROADCAST || answer.type == RTN_MULTICAST);
+}
+
 bool local_addrs_keep(struct local_addrs *l, const struct endpoint *from, const struct endpoint *to)
 {
 	const struct route_question question = { .source = *from, .destination = *to };

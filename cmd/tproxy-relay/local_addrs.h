@@ -13,6 +13,7 @@
 #include "base/report.h"
 #include "process/loop.h"
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Those of the network namespace it was made in. Used by any thread, but for local_addrs_watch(). */
 struct local_addrs;
@@ -24,6 +25,13 @@ int local_addrs_watch(struct local_addrs *l, struct loop *loop, struct failure *
 
 /* Is it an address of this host, whatever the port? Makes no system call. */
 bool local_addrs_has(struct local_addrs *l, const struct endpoint *e);
+
+/*
+ * Does what is sent to that address, with that mark, end up on this host: because it is its own, also an
+ * anycast one or a broadcast, or because policy routing says so? Asks the kernel, which knows of a change
+ * before it has told of it.
+ */
+bool local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark);
 
 /*
  * Does a packet from `from`, an address of this host, to `to` stay on this host, because policy routing

@@ -172,6 +172,73 @@ int policy_check_answers(struct policy *p, const struct endpoint *client,
 	return report_about(why, "%s", endpoint_format(upstream, text));
 }
 
+/* ---- what a PROXY header names ---- */
+
+static bool is_link_local(const struct endpoint *e)
+{
+	if (e->family == AF_INET)
+		return ntohl(e->addr.v4.s_addr) >> 16 == 0xa9fe;
+	return e->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&e->addr.v6);
+}
+
+/*
+ * An address that means this host, or its link, and so another host to whoever wrote the header than to
+ * us: what it is called, or NULL. *length is that of the prefix that holds nothing else.
+ */
+static const char *special_kind(struct policy *p, const struct endpoint *e, unsigned *length)
+{
+	bool v4 = e->family == AF_INET;
+
+	*length = v4 ? 8 : 128;
+	if (endpoint_is_loopback(e))
+		return "a loopback address";
+	*length = v4 ? 16 : 10;
+	if (is_link_local(e))
+		return "a link-local address";
+	*length = v4 ? 32 : 128;
+	if (!p->local_addrs || local_addrs_end(p->local_addrs, e, p->connect->mark->value))
+		return "an address of this host";
+	return NULL;
+}
+
+/* Does --allow-dst mean just these? `0.0.0.0/0' does not. */
+static bool is_named(const struct policy *p, const struct endpoint *e, unsigned length)
+{
+	for (size_t i = 0; i < p->allow->count; i++)
+		if (p->allow->at[i].cidr.length >= length && match_has(&p->allow->at[i], e))
+			return true;
+	return false;
+}
+
+/*
+ * Services of this host, and those that trust its loopback address, are not for whoever may send a header,
+ * nor for the clients of a proxy that believes their headers in turn.
+ */
+static int check_header(struct policy *p, const struct transparent_connection *c,
+			const struct endpoint *to, struct failure *why)
+{
+	char client[ENDPOINT_TEXT_MAX], text[ENDPOINT_TEXT_MAX];
+	bool keeps = p->connect->source == SOURCE_CLIENT ||
+		     p->connect->source == SOURCE_CLIENT_ADDR;
+	const char *kind;
+	unsigned length;
+
+	if (keeps && endpoint_is_loopback(&c->client))
+		report_refuse(why, "PROXY header: its source is a loopback address, which is no "
+				   "client's: --source own");
+	else if (to == &c->origdst && (kind = special_kind(p, to, &length)) &&
+		 !is_named(p, to, length))
+		report_refuse(why,
+			      "PROXY header: its destination %s is %s, and no --allow-dst "
+			      "names it",
+			      endpoint_format(to, text), kind);
+	else
+		return 0;
+	return report_about(why, "%s", endpoint_format(&c->client, client));
+}
+
+/* ---- altogether ---- */
+
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
 			 struct failure *why)
 {
@@ -183,5 +250,7 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 		return REASON_LOOP;
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;
+	if (c->origin == ORIGIN_PROXY && check_header(p, c, to, why) < 0)
+		return REASON_PROXY_ADDRESS;
 	return policy_check_answers(p, &c->client, to, why) < 0 ? REASON_SOURCE : REASON_NONE;
 }

@@ -3,8 +3,9 @@
  * policy - may this connection be carried?
  *
  * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never one
- * that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let it; and
- * not to this very host where its answers would not come back here.
+ * that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let it; not to
+ * this very host where its answers would not come back here; and not to where only this host gets because
+ * a PROXY header says so, unless --allow-dst names it.
  * Shared by all threads: the rules are set before they start, the table of legs is locked.
  */
 #ifndef TPROXY_RELAY_POLICY_H
@@ -35,7 +36,8 @@ struct policy {
 	struct endpoint_list listeners;			   /* where we listen */
 	const struct transparent_connect_options *connect; /* how upstream legs are made */
 	struct local_addrs
-		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one */
+		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one,
+				 and no PROXY header is believed */
 
 	pthread_mutex_t lock; /* guards the table below */
 	struct policy_leg **buckets;
@@ -55,8 +57,8 @@ const struct endpoint *policy_upstream(const struct policy *p, const struct endp
 				       const struct endpoint *origdst);
 
 /*
- * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or
- * REASON_SOURCE with *why.
+ * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or, with *why,
+ * REASON_PROXY_ADDRESS or REASON_SOURCE.
  */
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
 			 struct failure *why);

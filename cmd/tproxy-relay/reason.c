@@ -12,6 +12,7 @@ const char *reason_name(enum reason reason)
 		[REASON_PROXY_HEADER] = "proxy-header",
 		[REASON_LOOP] = "loop",
 		[REASON_DENIED] = "denied",
+		[REASON_PROXY_ADDRESS] = "proxy-address",
 		[REASON_SOURCE] = "source",
 		[REASON_CLASH] = "clash",
 		[REASON_DESCRIPTORS] = "descriptors",

@@ -18,6 +18,7 @@ enum reason {
 	REASON_PROXY_HEADER,   /* no PROXY header, or a bad one, from a peer that must send one */
 	REASON_LOOP,	       /* to an own listener, or an own upstream leg that came back */
 	REASON_DENIED,	       /* --deny-dst, or not among --allow-dst */
+	REASON_PROXY_ADDRESS,  /* a PROXY header named this host itself, or its link */
 	REASON_SOURCE,	       /* the wanted source address cannot be used (with that upstream) */
 	REASON_CLASH,	       /* the client's port cannot be used as well */
 	REASON_DESCRIPTORS,    /* no descriptor left */

@@ -58,6 +58,7 @@ static enum udp_icmp_kind kind_of(enum reason reason, const struct failure *why)
 	case REASON_DIRECT:
 		return UDP_ICMP_PORT;
 	case REASON_DENIED:
+	case REASON_PROXY_ADDRESS:
 		return UDP_ICMP_PROHIBITED;
 	case REASON_LOOP:
 	case REASON_SOURCE:
@@ -195,6 +196,8 @@ static int read_header(const struct datagram *d, const char *payload,
 		return report_refuse(why, "PROXY header: it goes on beyond the datagram");
 	if (header->version != 2 || (header->has_addresses && header->protocol != IPPROTO_UDP))
 		return report_refuse(why, "PROXY header: it is none of version 2 for a datagram");
+	if (proxyproto_check(header, &detail) < 0)
+		return report_refuse(why, "PROXY header: %s", detail.detail);
 	return 0;
 }
 

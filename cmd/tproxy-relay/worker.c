@@ -191,7 +191,7 @@ static void admit(struct worker *w, const struct transparent_connection *c,
 	struct flow *f;
 
 	if (reason != REASON_NONE) {
-		if (reason == REASON_SOURCE)
+		if (*why.detail)
 			relay->trouble(reason, &why);
 		refuse(w, c, at, reason);
 		return;

@@ -73,15 +73,17 @@ void match_list_free(struct match_list *list)
 	*list = (struct match_list){ 0 };
 }
 
+bool match_has(const struct match *one, const struct endpoint *e)
+{
+	return (one->cidr.family == AF_UNSPEC || endpoint_in_cidr(e, &one->cidr)) &&
+	       (!one->ports.count || endpoint_port_in(e->port, &one->ports));
+}
+
 bool match_list_has(const struct match_list *list, const struct endpoint *e)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		const struct match *m = &list->at[i];
-
-		if ((m->cidr.family == AF_UNSPEC || endpoint_in_cidr(e, &m->cidr)) &&
-		    (!m->ports.count || endpoint_port_in(e->port, &m->ports)))
+	for (size_t i = 0; i < list->count; i++)
+		if (match_has(&list->at[i], e))
 			return true;
-	}
 	return false;
 }
 

@@ -28,7 +28,8 @@ struct match_list {
 int match_list_add(struct match_list *list, const char *text, struct failure *why);
 void match_list_free(struct match_list *list);
 
-/* Is the endpoint one of those selected? An empty list selects nothing. */
+/* Does this one select the endpoint; does one of the list? An empty list selects nothing. */
+bool match_has(const struct match *one, const struct endpoint *e);
 bool match_list_has(const struct match_list *list, const struct endpoint *e);
 
 /* Does one entry of the list select whatever `one` does? Of two that do so together it knows nothing,

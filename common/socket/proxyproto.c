@@ -367,10 +367,22 @@ static int keep(int fd, struct proxyproto_begun **begun, const uint8_t *data, si
 	return 0;
 }
 
-/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host. */
+/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host. All of
+ * 0.0.0.0/8 is `this network' (RFC 1122). */
 static bool is_nobody(const struct endpoint *e)
 {
+	if (e->family == AF_INET && !(ntohl(e->addr.v4.s_addr) >> 24))
+		return true;
 	return endpoint_is_any(e) || endpoint_is_multicast(e);
+}
+
+int proxyproto_check(const struct proxyproto_header *header, struct failure *why)
+{
+	if (!header->has_addresses)
+		return 0;
+	if (is_nobody(&header->source) || is_nobody(&header->destination))
+		return report_refuse(why, "its addresses are nobody's");
+	return header->destination.port ? 0 : report_refuse(why, "its destination is port 0");
 }
 
 /*
@@ -381,11 +393,7 @@ static int settle(struct proxyproto_header *out, struct failure *why)
 {
 	if (out->has_addresses && out->protocol != IPPROTO_TCP)
 		out->has_addresses = false;
-	if (!out->has_addresses)
-		return 1;
-	if (is_nobody(&out->source) || is_nobody(&out->destination))
-		return report_refuse(why, "its addresses are nobody's");
-	return out->destination.port ? 1 : report_refuse(why, "its destination is port 0");
+	return proxyproto_check(out, why) < 0 ? -1 : 1;
 }
 
 void proxyproto_drop(struct proxyproto_begun **begun)

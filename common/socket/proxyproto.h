@@ -58,6 +58,10 @@ struct proxyproto_header {
 int proxyproto_parse(const void *data, size_t length, struct proxyproto_header *out, size_t *wanted,
 		     struct failure *why);
 
+/* Are its addresses, if it has any, somebody's: none of 0.0.0.0/8, ::, a group's, broadcast; no destination
+ * port 0? Returns 0, or -1 with *why. */
+int proxyproto_check(const struct proxyproto_header *header, struct failure *why);
+
 /* The beginning of a header that has been taken off its socket; NULL where there is none. */
 struct proxyproto_begun;
 

@@ -416,6 +416,11 @@ static void test_nobody(void)
 	CHECK(send_line("PROXY TCP4 0.0.0.0 192.0.2.2 1 2\r\n") == -1);
 	CHECK_TEXT(why.detail, "its addresses are nobody's");
 	CHECK(send_line("PROXY TCP4 192.0.2.1 0.0.0.0 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP4 192.0.2.1 0.1.2.3 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP6 2001:db8::1 ::ffff:0.1.2.3 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:0.0.0.0 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:224.0.0.1 1 2\r\n") == -1);
+	CHECK(send_line("PROXY TCP4 192.0.2.1 255.255.255.255 1 2\r\n") == -1);
 	CHECK(send_line("PROXY TCP4 192.0.2.1 224.0.0.1 1 2\r\n") == -1);
 	CHECK(send_line("PROXY TCP4 255.255.255.255 192.0.2.2 1 2\r\n") == -1);
 	CHECK(send_line("PROXY TCP6 :: 2001:db8::1 1 2\r\n") == -1);
