@@ -133,6 +133,8 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->accept_proxy = &config->accept_proxy;
 	policy_init(&relay->policy);
 	relay->policy.connect = &relay->settings.connect;
+	relay->policy.counts_hops = config->connect.source != SOURCE_CLIENT ||
+				    relay->settings.new_port;
 	relay->policy.allow = &config->allow;
 	relay->policy.deny = &config->deny;
 	memcpy(relay->policy.upstream, config->upstream, sizeof(config->upstream));

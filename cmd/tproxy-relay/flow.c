@@ -612,9 +612,8 @@ static bool may_wait(const struct flow_ops *host, const struct flow *f,
 
 /* The client's port cannot be used: what else may be done about it? */
 static int settle_clash(struct flow_ops *host, struct flow *f, const struct endpoint *to,
-			struct failure *why)
+			struct transparent_connect_options how, struct failure *why)
 {
-	struct transparent_connect_options how = host->settings->connect;
 	enum timewait_verdict verdict = TIMEWAIT_BARRED;
 
 	if (how.source != SOURCE_CLIENT)
@@ -634,17 +633,22 @@ static int settle_clash(struct flow_ops *host, struct flow *f, const struct endp
 	return ask_upstream(host, f, to, &how, why);
 }
 
-/* Connect, or wait for it. Returns 0, or -1 with *why and the flow finished. */
-static int begin_connect(struct flow_ops *host, struct flow *f, const struct endpoint *to,
+/*
+ * Connect, or wait for it. With one hop less than the client had, where they are counted (0: not). Returns 0,
+ * or -1 with *why and the flow finished.
+ */
+static int begin_connect(struct flow_ops *host, struct flow *f, const struct endpoint *to, int hops,
 			 struct failure *why)
 {
-	const struct transparent_connect_options *how = &host->settings->connect;
-	int result = ask_upstream(host, f, to, how, why);
+	struct transparent_connect_options how = host->settings->connect;
+	int result;
 
+	how.hops = hops ? hops - 1 : 0;
+	result = ask_upstream(host, f, to, &how, why);
 	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
-		result = ask_upstream(host, f, to, how, why);
+		result = ask_upstream(host, f, to, &how, why);
 	if (result < 0 && reason_of_failure(why) == REASON_CLASH)
-		result = settle_clash(host, f, to, why);
+		result = settle_clash(host, f, to, how, why);
 	if (result < 0) {
 		flow_finish(host, f, reason_of_failure(why));
 		return -1;
@@ -676,7 +680,7 @@ struct flow *flow_start(struct flow_ops *host, const struct transparent_connecti
 	f->listener = (uint16_t)listener;
 	take_early(host, f);
 	if (f->state == FLOW_CONNECTING)
-		begin_connect(host, f, to, why);
+		begin_connect(host, f, to, c->hops, why);
 	return f;
 }
 
@@ -687,8 +691,11 @@ static void try_again(struct flow_ops *host, struct flow *f)
 {
 	const struct endpoint *to = policy_upstream(host->policy, &f->client, &f->origdst);
 	struct failure why = { 0 };
+	int hops = 0;
 
-	if (begin_connect(host, f, to, &why) < 0 && host->failed)
+	if (host->policy->counts_hops)
+		hops = transparent_hops(f->side[FLOW_CLIENT].fd, f->client.family);
+	if (begin_connect(host, f, to, hops, &why) < 0 && host->failed)
 		host->failed(host, f, &why);
 }
 

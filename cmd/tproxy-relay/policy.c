@@ -239,6 +239,15 @@ static int check_header(struct policy *p, const struct transparent_connection *c
 
 /* ---- altogether ---- */
 
+static void explain_hops(const struct transparent_connection *c, struct failure *why)
+{
+	char client[ENDPOINT_TEXT_MAX];
+
+	report_refuse(why, "came with its last hop (TTL 1): proxies that lead to each other, or a "
+			   "route that goes round");
+	report_about(why, "%s", endpoint_format(&c->client, client));
+}
+
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
 			 struct failure *why)
 {
@@ -248,6 +257,10 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 		return REASON_DIRECT;
 	if (policy_is_own_leg(p, c) || policy_is_own_listener(p, to))
 		return REASON_LOOP;
+	if (c->hops == 1) {
+		explain_hops(c, why);
+		return REASON_HOPS;
+	}
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;
 	if (c->origin == ORIGIN_PROXY && check_header(p, c, to, why) < 0)

@@ -39,6 +39,10 @@ struct policy {
 		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one,
 				 and no PROXY header is believed */
 
+	/* Connections have their hops counted, as routers count those of packets. Not where a leg has its
+	 * client's address and port: a host has no two connections with the same ends. */
+	bool counts_hops;
+
 	pthread_mutex_t lock; /* guards the table below */
 	struct policy_leg **buckets;
 	size_t size; /* of buckets, a power of two or 0 */
@@ -58,7 +62,7 @@ const struct endpoint *policy_upstream(const struct policy *p, const struct endp
 
 /*
  * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or, with *why,
- * REASON_PROXY_ADDRESS or REASON_SOURCE.
+ * REASON_HOPS, REASON_PROXY_ADDRESS or REASON_SOURCE.
  */
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
 			 struct failure *why);

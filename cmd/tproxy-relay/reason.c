@@ -11,6 +11,7 @@ const char *reason_name(enum reason reason)
 		[REASON_DIRECT] = "direct",
 		[REASON_PROXY_HEADER] = "proxy-header",
 		[REASON_LOOP] = "loop",
+		[REASON_HOPS] = "hop-limit",
 		[REASON_DENIED] = "denied",
 		[REASON_PROXY_ADDRESS] = "proxy-address",
 		[REASON_SOURCE] = "source",

@@ -17,6 +17,7 @@ enum reason {
 	REASON_DIRECT,	       /* nobody redirected it here, and there is no --upstream */
 	REASON_PROXY_HEADER,   /* no PROXY header, or a bad one, from a peer that must send one */
 	REASON_LOOP,	       /* to an own listener, or an own upstream leg that came back */
+	REASON_HOPS,	       /* no hop is left: a loop of proxies, or of routes */
 	REASON_DENIED,	       /* --deny-dst, or not among --allow-dst */
 	REASON_PROXY_ADDRESS,  /* a PROXY header named this host itself, or its link */
 	REASON_SOURCE,	       /* the wanted source address cannot be used (with that upstream) */

@@ -275,13 +275,17 @@ static void await_header(struct worker *w, const struct transparent_connection *
 
 /* ---- from the listeners ---- */
 
-static void on_accept(struct worker *w, const struct transparent_connection *c, unsigned at)
+static void on_accept(struct worker *w, const struct transparent_connection *accepted, unsigned at)
 {
+	struct transparent_connection c = *accepted;
+
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
-	if (endpoint_in_cidrs(&c->client, w->relay->accept_proxy))
-		await_header(w, c, at);
+	if (w->relay->policy.counts_hops)
+		c.hops = transparent_hops(c.fd, c.local.family);
+	if (endpoint_in_cidrs(&c.client, w->relay->accept_proxy))
+		await_header(w, &c, at);
 	else
-		admit(w, c, NULL, at);
+		admit(w, &c, NULL, at);
 }
 
 /* What it will never do again; without any listener there is nothing to wait for. */

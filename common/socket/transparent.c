@@ -390,6 +390,7 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 	out->client = endpoint_from_sockaddr(&address, length);
 	out->local = endpoint_local_of(out->fd);
 	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
+	out->hops = 0;
 	return out->fd;
 }
 
@@ -476,6 +477,42 @@ unsigned transparent_ingress(int fd)
 	return v6.ipi6_ifindex ? v6.ipi6_ifindex : (unsigned)v4.ipi_ifindex;
 }
 
+/*
+ * The same, in the kernel's documented way.
+ * #syscalls tcp: setsockopt(SOL_IP, IP_RECVTTL), setsockopt(SOL_IPV6, IPV6_RECVHOPLIMIT)
+ */
+static int told_hops(int fd, bool v6)
+{
+	int hops = 0;
+
+	set_int(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVHOPLIMIT : IP_RECVTTL, 1);
+	if (v6)
+		get_packet_info(fd, SOL_IPV6, IPV6_2292PKTOPTIONS, IPV6_HOPLIMIT, &hops,
+				sizeof(hops));
+	else
+		get_packet_info(fd, SOL_IP, IP_PKTOPTIONS, IP_TTL, &hops, sizeof(hops));
+	set_int(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_RECVHOPLIMIT : IP_RECVTTL, 0);
+	return hops;
+}
+
+/*
+ * A connection knows no groups; the kernel keeps what it has to say of the handshake where others have their
+ * multicast TTL (tcp_v4_syn_recv_sock(), tcp_v6_syn_recv_sock()). One call tells it, where IP_RECVTTL would
+ * have each segment of IPv6 cloned. 1 is also what a socket has by default.
+ * #syscalls tcp: getsockopt
+ */
+int transparent_hops(int fd, int family)
+{
+	bool v6 = family == AF_INET6;
+	int hops = 0;
+	socklen_t size = sizeof(hops);
+
+	if (getsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_MULTICAST_HOPS : IP_MULTICAST_TTL,
+		       &hops, &size) < 0)
+		return 0;
+	return hops == 1 ? told_hops(fd, v6) : hops;
+}
+
 struct endpoint transparent_source_of(const struct endpoint *client,
 				      const struct transparent_connect_options *options)
 {
@@ -506,12 +543,19 @@ static enum transparent_kept kept_of(const struct endpoint *source,
 	return source->port ? KEPT_ADDR_PORT : KEPT_ADDR;
 }
 
+/* #syscalls upstream: setsockopt(SOL_IP, IP_TTL), setsockopt(SOL_IPV6, IPV6_UNICAST_HOPS) */
+static int set_hops(int fd, int family, int hops)
+{
+	return family == AF_INET6 ? set_int(fd, SOL_IPV6, IPV6_UNICAST_HOPS, hops)
+				  : set_int(fd, SOL_IP, IP_TTL, hops);
+}
+
 /*
  * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_OOBINLINE)
  * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_REUSEADDR)
  * #syscalls upstream upstream_udp: setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT)
  */
-static int prepare_upstream(int fd, const struct endpoint *source,
+static int prepare_upstream(int fd, int family, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
 	/* From the first byte on: urgent data that is read without it loses its byte. */
@@ -520,6 +564,9 @@ static int prepare_upstream(int fd, const struct endpoint *source,
 		return -1;
 	*call = "setsockopt(SO_MARK)";
 	if (transparent_set_mark(fd, options->mark) < 0)
+		return -1;
+	*call = "setsockopt(IP_TTL)";
+	if (options->hops && set_hops(fd, family, options->hops) < 0)
 		return -1;
 	if (!endpoint_is_set(source))
 		return 0;
@@ -540,7 +587,7 @@ int transparent_probe(const struct endpoint *client,
 	const char *call = "socket";
 	int fd = socket(client->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || prepare_upstream(fd, &source, options, &call) < 0) {
+	if (fd < 0 || prepare_upstream(fd, client->family, &source, options, &call) < 0) {
 		report_fail(why, errno, call, "upstream socket");
 		if (fd >= 0)
 			close(fd);
@@ -579,7 +626,7 @@ static int connect_from(int type, const struct endpoint *source, const struct en
 
 	if (fd < 0)
 		return transparent_fail(why, call, to);
-	if (prepare_upstream(fd, source, options, &call) < 0)
+	if (prepare_upstream(fd, to->family, source, options, &call) < 0)
 		goto fail;
 	if (endpoint_is_set(source)) {
 		call = "bind";

@@ -85,6 +85,7 @@ struct transparent_connection {
 	struct endpoint local;	 /* getsockname */
 	struct endpoint origdst; /* not set when origin is ORIGIN_NONE */
 	enum transparent_origin origin;
+	int hops; /* transparent_hops(), where it is asked for; 0: not known */
 };
 
 /*
@@ -125,6 +126,12 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 enum transparent_origin transparent_origdst(int fd, const struct endpoint *listener,
 					    struct endpoint *origdst);
 
+/*
+ * How many hops the client's last segment of the handshake could still have gone, with its own; 0 when that
+ * is not known. family: the socket's.
+ */
+int transparent_hops(int fd, int family);
+
 /* The index of the interface through which an accepted connection came in; 0: not known. Needs
  * options.ingress on its listener. */
 unsigned transparent_ingress(int fd);
@@ -146,6 +153,7 @@ struct transparent_connect_options {
 	enum transparent_source source;
 	struct endpoint address; /* SOURCE_ADDR: that one, any port */
 	const struct mark *mark; /* SO_MARK of the upstream leg, or NULL */
+	int hops;		 /* TTL, or hop limit, of what is sent; 0: the system's */
 };
 
 /* What became of the source; names for `source_kept` by transparent_kept_name(). */
