@@ -237,3 +237,76 @@ while piece := os.read(source, 4096):
 	wait_listen proxy "$RELAY_PORT"
 	run -0 stop relay
 }
+
+# ---------------------------------------------------------------- what a record says of an end
+
+# has_moved UP DOWN: so much the relay has taken off one side and given to the other's socket.
+has_moved() {
+	[[ $(ask connections | jq -r 'select(.type == "connection") | [.bytes_up, .bytes_down] | join(" ")') == "$*" ]]
+}
+
+@test "an aborted connection: bytes_down and bytes_up are what the receiver has acknowledged" {
+	relay --json --send-proxy 2 --control "$OUT/control"
+	# The first byte each way arrives, of the others no packet does.
+	bg server server python3 -c '
+import os, socket, struct, sys, time
+def await_file(name):
+    while not os.path.exists(sys.argv[1] + name):
+        time.sleep(0.01)
+l = socket.create_server(("", 8000))
+s, _ = l.accept()
+head = s.recv(16, socket.MSG_WAITALL)
+s.recv(struct.unpack(">H", head[14:])[0], socket.MSG_WAITALL)
+assert s.recv(1) == b"a"
+s.sendall(b"b")
+await_file("/blocked")
+s.sendall(bytes(5000))
+await_file("/moved")
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))' "$OUT"
+	wait_listen server 8000
+	peer client client connect "$V4" 8000 send:a recv:b "touch:$OUT/there" "await:$OUT/blocked" zeros:7000 "await:$OUT/over"
+	wait_until 10 test -e "$OUT/there"
+	on client nft -f - <<-'END'
+		table ip t { chain input { type filter hook input priority 0; tcp sport 8000 drop; }; }
+	END
+	on server nft -f - <<-'END'
+		table ip t { chain input { type filter hook input priority 0; tcp dport 8000 drop; }; }
+	END
+	touch "$OUT/blocked"
+	wait_until 10 has_moved 7001 5001
+	touch "$OUT/moved"
+	wait_line relay.out '"event":"close"'
+	run -0 jq -r 'select(.event == "close") | [.reason, .bytes_up, .bytes_down] | @tsv' "$OUT/relay.out"
+	assert_output $'upstream-reset\t1\t1'
+}
+
+@test "a connection that tproxy-setup down has ended is destroyed, in both families" {
+	serve_many
+	for to in "$V4" "$V6"; do
+		relay --log events
+		bg held client "$HOLD" connect "$to" 8000 1
+		wait_line relay.out ' open '
+		run -0 on proxy tproxy-setup down
+		wait_line relay.out ' destroyed$'
+		run -0 stop relay
+		assert_equal "$(grep -c ' destroyed$' "$OUT/relay.out")" 1
+		kill "$(pid_of held)"
+		run wait_exit held
+		intercept 80,8000-8100
+	done
+}
+
+@test "listen --log: a connection that is closed or reset at once has its close record" {
+	for how in '' --reset; do
+		# shellcheck disable=SC2086 # words
+		bg listen proxy tproxy-listen $how --log --count 3 -o event,id,bytes_up,bytes_down,reason "$RELAY_PORT"
+		wait_listen proxy "$RELAY_PORT"
+		run on client "$HOLD" count "$V4" 80 3
+		run -0 wait_exit listen
+		run -0 cat "$OUT/listen.out"
+		for id in 1 2 3; do
+			assert_line --index $((2 * id - 2)) "open $id - - -"
+			assert_line --index $((2 * id - 1)) "close $id 0 0 done"
+		done
+	done
+}

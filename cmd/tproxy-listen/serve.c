@@ -282,19 +282,32 @@ static bool keep(struct service *s, const struct caller *caller, int fd)
 	return false;
 }
 
+/* It is over before it takes any memory. */
+static void end_at_once(struct service *s, const struct caller *caller, int fd)
+{
+	const struct connection c = {
+		.service = s,
+		.caller = *caller,
+		.opened_us = loop_now_us(s->loop),
+		.phase = PHASE_SERVED,
+	};
+
+	service_put_event(s, "open", caller, 0, NULL);
+	if (s->action == ACTION_RESET)
+		transparent_reset(fd);
+	else
+		close(fd);
+	service_put_close(&c, "done");
+}
+
 void serve_act(struct service *s, const struct caller *caller, int fd)
 {
-	if (s->action != ACTION_CLOSE && s->action != ACTION_RESET) {
-		if (keep(s, caller, fd))
-			return;
+	if (s->action == ACTION_CLOSE || s->action == ACTION_RESET)
+		end_at_once(s, caller, fd);
+	else if (keep(s, caller, fd))
+		return;
+	else
 		service_refuse(s, caller, fd, "resources");
-	} else {
-		service_put_event(s, "open", caller, 0, NULL);
-		if (s->action == ACTION_RESET)
-			transparent_reset(fd);
-		else
-			close(fd);
-	}
 	if (s->clients)
 		client_count_leave(s->clients, &caller->client);
 }

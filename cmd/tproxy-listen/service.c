@@ -52,7 +52,7 @@ void service_put_event(struct service *s, const char *event, const struct caller
 	record_stream_put(s->stream, &r);
 }
 
-static void put_close(struct connection *c, const char *reason)
+void service_put_close(const struct connection *c, const char *reason)
 {
 	struct service *s = c->service;
 	char name[IF_NAMESIZE];
@@ -353,7 +353,7 @@ void service_finish(struct connection *c, const char *reason)
 	if (c->phase == PHASE_OPENING || c->phase == PHASE_WAITING)
 		service_put_event(s, "refused", &c->caller, 0, reason);
 	else
-		put_close(c, reason);
+		service_put_close(c, reason);
 	if (c->phase != PHASE_RUN)
 		loop_disarm(s->loop, &c->timer);
 	if (c->phase == PHASE_WAITING) {

@@ -199,10 +199,11 @@ struct connection {
 void service_describe(struct record *r, const char *event, const struct caller *c,
 		      char name[IF_NAMESIZE]);
 
-/* Write a record, if records are wanted; pid 0 and reason NULL for none. Whoever has caused some
- * calls service_flush(), once a batch. */
+/* Write a record, if records are wanted, or if those of ends are; pid 0 and reason NULL for none. Whoever
+ * has caused some calls service_flush(), once a batch. */
 void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		       const char *reason);
+void service_put_close(const struct connection *c, const char *reason);
 void service_flush(struct service *s);
 
 /* --count is reached. May the next one be accepted? If not, what is to be done about it is done.

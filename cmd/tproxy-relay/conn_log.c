@@ -47,6 +47,11 @@ static const char *unique_id(const uint8_t *id, size_t length, struct conn_log_t
 	return text;
 }
 
+static uint64_t bytes_of(const struct conn_log *log, const struct flow *f, int dir)
+{
+	return f->state == FLOW_CLOSED ? flow_delivered(log->host, f, dir) : f->pump[dir].bytes;
+}
+
 void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, const char *event,
 			    struct record *out, struct conn_log_texts *texts)
 {
@@ -68,8 +73,8 @@ void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, co
 		record_endpoint(out, RECORD_UPSTREAM, flow_upstream(f));
 		record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
 	}
-	record_number(out, RECORD_BYTES_UP, f->pump[FLOW_UP].bytes);
-	record_number(out, RECORD_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
+	record_number(out, RECORD_BYTES_UP, bytes_of(log, f, FLOW_UP));
+	record_number(out, RECORD_BYTES_DOWN, bytes_of(log, f, FLOW_DOWN));
 	record_duration(out, loop_now_us(log->host->loop) - f->opened_us);
 }
 

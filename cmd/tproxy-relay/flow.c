@@ -20,6 +20,7 @@
  */
 #include "tproxy-relay/flow.h"
 #include "base/container.h"
+#include "net/tcpinfo.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -213,11 +214,14 @@ static bool is_reset(int error)
 	return error == ECONNRESET || error == EPIPE;
 }
 
-/* What an error of an established socket means: reset, or given up by a timer. */
+/* What an error of an established socket means: reset, destroyed by tcp_abort() (net/ipv4/tcp.c), or given
+ * up by a timer. */
 static enum reason loss_of(enum flow_end side, int error)
 {
 	bool reset = is_reset(error);
 
+	if (error == ECONNABORTED)
+		return REASON_DESTROYED;
 	if (side == FLOW_CLIENT)
 		return reset ? REASON_CLIENT_RESET : REASON_CLIENT_LOST;
 	return reset ? REASON_UPSTREAM_RESET : REASON_UPSTREAM_LOST;
@@ -273,6 +277,26 @@ static enum step handle_result(struct flow_ops *host, struct flow *f, int dir,
 	return STEP_ON;
 }
 
+/* #syscalls upstream: getsockopt */
+static int error_of(int fd)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	return error;
+}
+
+/* Nothing can be sent on: it is not connected any more, for whatever reason. */
+static enum step lose_connection(struct flow_ops *host, struct flow *f, int dir, int error)
+{
+	int of_socket = error == ENOTCONN ? error_of(f->side[!dir].fd) : 0;
+
+	if (error == ENOTCONN)
+		error = of_socket ? of_socket : ECONNRESET;
+	return lose_receiver(host, f, dir, error);
+}
+
 /* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the last.
  * #syscalls upstream: shutdown */
 static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
@@ -281,7 +305,7 @@ static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 	if (f->pump[!dir].shut)
 		return finish(host, f, REASON_DONE);
 	if (shutdown(f->side[!dir].fd, SHUT_WR) < 0)
-		return lose_receiver(host, f, dir, errno == ENOTCONN ? ECONNRESET : errno);
+		return lose_connection(host, f, dir, errno);
 	return STEP_ON;
 }
 
@@ -361,10 +385,8 @@ static void set_nodelay(struct flow *f)
  */
 static enum step check_error(struct flow_ops *host, struct flow *f, enum flow_end side)
 {
-	int error = 0;
-	socklen_t size = sizeof(error);
+	int error = error_of(f->side[side].fd);
 
-	getsockopt(f->side[side].fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	return error ? finish(host, f, loss_of(side, error)) : STEP_ON;
 }
 
@@ -398,9 +420,16 @@ static enum reason reason_of_answer(int error)
 		return REASON_UPSTREAM_REFUSED;
 	case ETIMEDOUT:
 		return REASON_UPSTREAM_TIMEOUT;
+	case ECONNABORTED:
+		return REASON_DESTROYED;
 	default: /* ENETUNREACH, EHOSTUNREACH, EACCES and what else ICMP has to say */
 		return REASON_UPSTREAM_UNREACHABLE;
 	}
+}
+
+static void lose_early_client(struct flow_ops *host, struct flow *f, int error)
+{
+	flow_finish(host, f, error == ECONNABORTED ? REASON_DESTROYED : REASON_CLIENT_GONE);
 }
 
 /* Data that comes before the upstream answers goes out with the handshake's last segment. */
@@ -410,7 +439,7 @@ static void take_early(struct flow_ops *host, struct flow *f)
 					    &host->tools);
 
 	if (result == PUMP_FROM_FAILED)
-		flow_finish(host, f, REASON_CLIENT_GONE);
+		lose_early_client(host, f, errno);
 	else
 		handle_result(host, f, FLOW_UP, result);
 }
@@ -420,7 +449,7 @@ static void serve_early(struct flow_ops *host, struct flow *f, uint32_t events)
 	struct pump *up = &f->pump[FLOW_UP];
 
 	if (events & (EPOLLERR | EPOLLHUP)) {
-		flow_finish(host, f, REASON_CLIENT_GONE);
+		lose_early_client(host, f, error_of(f->side[FLOW_CLIENT].fd));
 		return;
 	}
 	if (pump_is_full(up) || up->ended)
@@ -447,11 +476,9 @@ size_t flow_unique_id(const struct flow_ops *host, const struct flow *f,
 				host->settings->unique_ids, f->id);
 }
 
-/*
- * The header is the first thing that the upstream matches. What the client has said already follows in
- * the same write. A connection that nobody redirected was going to its own local end.
- */
-static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
+/* Returns its length. A connection that nobody redirected was going to its own local end. */
+static size_t make_proxy_header(const struct flow_ops *host, const struct flow *f,
+				uint8_t text[PROXYPROTO_WRITTEN_MAX])
 {
 	struct proxyproto_header header = {
 		.version = host->settings->send_proxy,
@@ -459,16 +486,47 @@ static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
 		.source = f->client,
 		.destination = f->origdst,
 	};
+
+	if (!endpoint_is_set(&header.destination))
+		header.destination = endpoint_local_of(f->side[FLOW_CLIENT].fd);
+	header.has_addresses = header.destination.family == header.source.family;
+	header.id_length = flow_unique_id(host, f, header.id);
+	return proxyproto_write(&header, text);
+}
+
+/*
+ * The header is the first thing that the upstream matches. What the client has said already follows in
+ * the same write.
+ */
+static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
+{
 	uint8_t text[PROXYPROTO_WRITTEN_MAX];
 
 	/* Nagle's algorithm would keep the client's first data until the header is acknowledged. */
 	if (!pump_is_full(&f->pump[FLOW_UP]))
 		set_nodelay(f);
-	if (!endpoint_is_set(&header.destination))
-		header.destination = endpoint_local_of(f->side[FLOW_CLIENT].fd);
-	header.has_addresses = header.destination.family == header.source.family;
-	header.id_length = flow_unique_id(host, f, header.id);
-	return pump_preface(&f->pump[FLOW_UP], text, proxyproto_write(&header, text));
+	return pump_preface(&f->pump[FLOW_UP], text, make_proxy_header(host, f, text));
+}
+
+/* Beside the client's payload the upstream has acknowledged our SYN, and the PROXY header. */
+static uint64_t own_upstream(const struct flow_ops *host, const struct flow *f)
+{
+	uint8_t text[PROXYPROTO_WRITTEN_MAX];
+
+	return 1 + (host->settings->send_proxy ? make_proxy_header(host, f, text) : 0);
+}
+
+uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int dir)
+{
+	uint64_t acked, own = 0, bytes = f->pump[dir].bytes;
+	enum flow_end to = dir == FLOW_UP ? FLOW_UPSTREAM : FLOW_CLIENT;
+
+	if (f->reason == REASON_DONE || !bytes || tcpinfo_acked(f->side[to].fd, &acked) < 0)
+		return bytes;
+	if (to == FLOW_UPSTREAM)
+		own = own_upstream(host, f);
+	acked = acked > own ? acked - own : 0;
+	return acked < bytes ? acked : bytes; /* the FIN may be among them */
 }
 
 static void set_open(struct flow_ops *host, struct flow *f)
@@ -484,12 +542,11 @@ static void serve_connect(struct flow_ops *host, struct flow *f, uint32_t events
 {
 	unsigned how = f->unread ? CARRY_READ | CARRY_ALL : 0;
 	int error = 0;
-	socklen_t size = sizeof(error);
 
 	if (f->pump[FLOW_UP].last)
 		how |= CARRY_FIN;
 	if (events & (EPOLLERR | EPOLLHUP))
-		getsockopt(f->side[FLOW_UPSTREAM].fd, SOL_SOCKET, SO_ERROR, &error, &size);
+		error = error_of(f->side[FLOW_UPSTREAM].fd);
 	/* It was made, and reset before we saw that. */
 	if (is_reset(error)) {
 		set_open(host, f);

@@ -122,6 +122,12 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason);
 const struct endpoint *flow_upstream_local(const struct flow *f);
 const struct endpoint *flow_upstream(const struct flow *f);
 
+/*
+ * Payload that has gone that way (FLOW_UP, FLOW_DOWN). Of a flow that was CLOSED for another reason than
+ * REASON_DONE: only what its receiver has acknowledged; to be asked in finished().
+ */
+uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int dir);
+
 /* SO_COOKIE of one side; 0 when it has no socket (any more). */
 uint64_t flow_cookie(const struct flow *f, enum flow_end end);
 

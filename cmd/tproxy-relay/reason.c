@@ -29,6 +29,7 @@ const char *reason_name(enum reason reason)
 		[REASON_UPSTREAM_RESET] = "upstream-reset",
 		[REASON_CLIENT_LOST] = "client-lost",
 		[REASON_UPSTREAM_LOST] = "upstream-lost",
+		[REASON_DESTROYED] = "destroyed",
 		[REASON_IDLE] = "idle",
 		[REASON_HALF_CLOSED] = "half-closed",
 		[REASON_EVICTED] = "evicted",

@@ -38,6 +38,7 @@ enum reason {
 	REASON_UPSTREAM_RESET,
 	REASON_CLIENT_LOST, /* the kernel gave up on reaching it */
 	REASON_UPSTREAM_LOST,
+	REASON_DESTROYED, /* by who administers this host: SOCK_DESTROY */
 	REASON_IDLE,
 	REASON_HALF_CLOSED,
 	REASON_EVICTED, /* UDP: ended for another flow, at --max-flows or for a descriptor */

@@ -82,6 +82,18 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 	out->bytes_out = info.tcpi_bytes_acked - not_payload(&info, out->opener);
 }
 
+/* #syscalls upstream: getsockopt */
+int tcpinfo_acked(int fd, uint64_t *acked)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return -1;
+	*acked = info.tcpi_bytes_acked;
+	return 0;
+}
+
 int tcpinfo_read(int fd, struct tcpinfo *out)
 {
 	struct tcp_info info = { 0 };

@@ -31,4 +31,8 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 /* Of a TCP socket. Returns 0, or -1 with errno. */
 int tcpinfo_read(int fd, struct tcpinfo *out);
 
+/* Sequence numbers that the peer has acknowledged: payload, and SYN and FIN where they were sent from here
+ * (the SYN of an accepted connection does not count). Also of one that was reset. 0, or -1 with errno. */
+int tcpinfo_acked(int fd, uint64_t *acked);
+
 #endif
