@@ -193,20 +193,12 @@ static int check_output(const struct config *config, const struct options_rest *
 
 static int check_ready_fd(const struct config *config, const struct options_rest *rest)
 {
-	int flags;
+	struct failure why;
 
-	if (!options_given(&program, rest, "ready-fd"))
+	if (!options_given(&program, rest, "ready-fd") ||
+	    notify_check_fd(config->ready_fd, &why) == 0)
 		return OPTIONS_GO_ON;
-	if (config->ready_fd <= 2)
-		return options_misuse(&program, "--ready-fd %u: is a standard descriptor",
-				      config->ready_fd);
-	flags = fcntl((int)config->ready_fd, F_GETFL);
-	if (flags < 0)
-		return options_misuse(&program, "--ready-fd %u: is not open", config->ready_fd);
-	if ((flags & O_ACCMODE) == O_RDONLY)
-		return options_misuse(&program, "--ready-fd %u: is not open for writing",
-				      config->ready_fd);
-	return OPTIONS_GO_ON;
+	return options_misuse(&program, "%s", why.detail);
 }
 
 /* What makes no sense for UDP, or for UDP alone. */
@@ -473,11 +465,7 @@ static void announce(const struct config *config)
 
 		report_warning("%s", report_text(&why, text, sizeof(text)));
 	}
-	if (!config->ready_fd)
-		return;
-	if (write((int)config->ready_fd, "\n", 1) != 1)
-		report_warning("--ready-fd %u: %s", config->ready_fd, strerror(errno));
-	close((int)config->ready_fd);
+	notify_ready(config->ready_fd);
 }
 
 /* Descriptors and their names, as --pass hands them over. */

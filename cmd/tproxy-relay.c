@@ -125,6 +125,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->output_ops.trouble = tell_unwritable;
 	relay->output_ops.waiting = tell_waiting;
 	relay->ready = config->inetd ? NULL : tell_ready;
+	relay->ready_fd = config->ready_fd;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
 	relay->sandbox = !config->no_sandbox;
 	relay->settings.send_proxy = config->send_proxy + 1;
@@ -213,6 +214,8 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	if (result == 0)
 		result = relay_run(&relay, &why);
 	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;
+	if (!client && result == 0)
+		tell_work(&relay);
 	metrics_free(metrics);
 	relay_free(&relay);
 	control_free(control);
@@ -269,6 +272,17 @@ static bool is_inetd(char **argv)
 	return false;
 }
 
+/* Before descriptors_guard() opens what is not open. */
+static int check_ready_fd(const struct config *config, const struct options_rest *rest)
+{
+	struct failure why;
+
+	if (!options_given(&arguments_program, rest, "ready-fd") ||
+	    notify_check_fd(config->ready_fd, &why) == 0)
+		return OPTIONS_GO_ON;
+	return options_misuse(&arguments_program, "%s", why.detail);
+}
+
 /* Be a relay. */
 static int run(struct config *config, const struct options_rest *rest)
 {
@@ -281,6 +295,8 @@ static int run(struct config *config, const struct options_rest *rest)
 		status = arguments_read_endpoints(&listeners, config, rest);
 	if (status == OPTIONS_GO_ON && !rest->count)
 		status = inherit(config, &client, &inherited);
+	if (status == OPTIONS_GO_ON)
+		status = check_ready_fd(config, rest);
 	if (status == OPTIONS_GO_ON)
 		status = check_output(config);
 	if (status == OPTIONS_GO_ON && descriptors_guard(&why) < 0)

@@ -39,6 +39,9 @@ with_users() {
 
 # ---------------------------------------------------------------- users
 
+# said NAME: what it said but for where it listens and what it has done.
+said() { sed -E '/^tproxy-relay: (listening on|ended:) /d' "$OUT/$1.err"; }
+
 @test "root becomes nobody, or the package's user, or --user; where there is none it says so" {
 	root_only "needs other user ids"
 	local root=root:x:0:0::/:/bin/sh
@@ -57,11 +60,11 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	assert_equal "$(status_of "$(pid_of relay)" Uid)" 4242
 	assert_equal "$(status_of "$(pid_of relay)" Gid)" 4343
 	stop relay
-	assert_equal "$(cat "$OUT/relay.err")" ""
+	assert_equal "$(said relay)" ""
 	bg relay proxy bash -c "$(declare -f with_users); OUT=$OUT with_users '$root' tproxy-relay $RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	stop relay
-	assert_equal "$(cat "$OUT/relay.err")" \
+	assert_equal "$(said relay)" \
 		"tproxy-relay: stays root: there is no user tproxy, and no nobody; --user names another"
 }
 
@@ -73,7 +76,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	assert_output --regexp '^192\.0\.2\.2 '
 	stop relay
-	assert_equal "$(cat "$OUT/relay.err")" \
+	assert_equal "$(said relay)" \
 		"tproxy-relay: stays root: CAP_SETUID and CAP_SETGID are missing to become nobody"
 }
 
@@ -84,7 +87,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	assert_equal "$(on proxy awk '$1 == "Uid:" { print $2 }' "/proc/$(pid_of relay)/status")" 0
 	assert_equal "$(status_of "$(pid_of relay)" CapEff)" 0000000000002400
 	stop relay
-	assert_equal "$(cat "$OUT/relay.err")" ""
+	assert_equal "$(said relay)" ""
 }
 
 # ---------------------------------------------------------------- TIME_WAIT

@@ -208,7 +208,7 @@ time.sleep(600)"
 	run -3 on proxy tproxy-relay "$RELAY_PORT"
 	assert_output --regexp "^tproxy-relay: 127\.0\.0\.1:$RELAY_PORT: bind: .*tproxy-relay \(pid $(pid_of relay)\).*--takeover"
 	bg new proxy tproxy-relay "$RELAY_PORT" --takeover -v
-	wait_line new.err 'listening on \[::1\]'
+	wait_line new.err 'listening on .*\[::1\]'
 	run -0 stop relay
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop new

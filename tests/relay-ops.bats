@@ -43,7 +43,7 @@ status_of() {
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	assert_output --regexp '^192\.0\.2\.2 '
 	stop relay
-	bg relay proxy tproxy-relay -4 --upstream "$V4:80" --source own --upstream-mark 0 '*:3130'
+	bg relay proxy tproxy-relay -q -4 --upstream "$V4:80" --source own --upstream-mark 0 '*:3130'
 	wait_listen proxy 3130
 	assert_equal "$(status_of relay CapEff)" 0000000000000000
 	run -0 on client curl -sS --max-time 10 "http://192.0.2.1:3130/who"
@@ -297,7 +297,7 @@ time.sleep(600)"
 	bg client client "$PEER" connect "$V4" 8000 send:1 recv:1 "await:$OUT/go" fin eof
 	wait_line relay.out ' open '
 	bg new proxy tproxy-relay --takeover -v "$RELAY_PORT" --metrics-file "$OUT/relay.prom"
-	wait_line new.err 'listening on \[::1\]'
+	wait_line new.err 'listening on .*\[::1\]'
 	signal relay TERM
 	touch "$OUT/go"
 	run -0 wait_exit client
@@ -351,7 +351,7 @@ time.sleep(600)"
 	bg old proxy env NOTIFY_SOCKET="$OUT/notify2" tproxy-relay "$RELAY_PORT"
 	wait_line notified READY=1
 	bg new proxy tproxy-relay --takeover -v "$RELAY_PORT"
-	wait_line new.err 'listening on \[::1\]'
+	wait_line new.err 'listening on .*\[::1\]'
 	run -0 stop new
 	run -0 stop old
 	wait_line notified STOPPING=1
@@ -371,4 +371,38 @@ time.sleep(600)"
 	signal relay USR1
 	wait_line relay.err '\(at most (7|8)[0-9]\)'
 	stop relay
+}
+
+@test "it says where it listens and how to end it, how long it waits for connections, and what it has done" {
+	start_nginx
+	intercept 80,8000
+	relay
+	assert_line_in relay.err '^tproxy-relay: listening on 127\.0\.0\.1:3129, \[::1\]:3129; SIGTERM or Ctrl-C ends it$'
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run on client "$PEER" connect "$V4" 8000 gone
+	peer held client connect "$V4" 80 gone
+	wait_until 10 eval '[[ $(grep -c " open " "$OUT/relay.out") -eq 2 ]]'
+	signal relay TERM
+	wait_line relay.err '^tproxy-relay: 1 connection may finish within 30 s; a second signal ends that$'
+	run -0 stop relay
+	assert_line_in relay.err '^tproxy-relay: ended: 2 connections carried, 1 refused; [1-9][0-9]* bytes up, [1-9][0-9]* down$'
+	assert_equal "$(wc -l <"$OUT/relay.err")" 3
+	relay -q
+	run -0 stop relay
+	assert_equal "$(cat "$OUT/relay.err")" ''
+}
+
+@test "--ready-fd: a newline and the end when connections are accepted; a descriptor that cannot be it is named" {
+	mkfifo "$OUT/ready"
+	bg reader proxy cat "$OUT/ready"
+	bg relay proxy bash -c "exec tproxy-relay --ready-fd 7 $RELAY_PORT 7>'$OUT/ready'"
+	run -0 wait_exit reader
+	assert_equal "$(wc -l <"$OUT/reader.out")" 1
+	listens proxy "127.0.0.1:$RELAY_PORT"
+	for fd in 2 7; do
+		run -2 on proxy tproxy-relay --ready-fd $fd "$RELAY_PORT"
+		assert_output --partial "--ready-fd $fd: is "
+	done
+	run -2 on proxy bash -c "tproxy-relay --ready-fd 7 $RELAY_PORT 7</dev/null"
+	assert_output --partial '--ready-fd 7: is not open for writing'
 }

@@ -35,7 +35,7 @@ lossy() {
 # successor NAME [OPTION...]: take over, and serve.
 successor() {
 	bg "$1" proxy tproxy-relay --takeover -v --log off "$RELAY_PORT" "${@:2}"
-	wait_line "$1.err" 'listening on \[::1\]'
+	wait_line "$1.err" 'listening on .*\[::1\]'
 }
 
 # sockets: listening sockets of any relay, both families.
@@ -91,7 +91,7 @@ reign() {
 	bg first proxy tproxy-relay --log off "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	bg second proxy setpriv --bounding-set=-all,+net_raw tproxy-relay --takeover -v "$RELAY_PORT"
-	wait_line second.err 'listening on \[::1\]'
+	wait_line second.err 'listening on .*\[::1\]'
 	assert_line_in second.err "^tproxy-relay: warning: the listener at .*:3129: pidfd_getfd: Operation not permitted; needs CAP_SYS_PTRACE: joined instead: .* net\.ipv4\.tcp_migrate_req=1"
 	assert_equal "$(sockets)" 4
 	run -0 stop first
@@ -103,7 +103,7 @@ reign() {
 	bg steady client "$TOP/tests/lib/steady" "$V4,$V6" 80 64 "$OUT/end"
 	wait_until 10 eval '(($(wc -l <"$OUT/access.log") > 200))'
 	bg second proxy setpriv --bounding-set=-all,+net_raw tproxy-relay --takeover -v "$RELAY_PORT"
-	wait_line second.err 'listening on \[::1\]'
+	wait_line second.err 'listening on .*\[::1\]'
 	refute_line_in second.err warning
 	signal first TERM
 	wait_until 10 eval '(($(wc -l <"$OUT/access.log") > 600))'

@@ -21,7 +21,7 @@ next_relay() {
 	local n=$1
 	shift
 	bg "relay$n" proxy tproxy-relay -u "$RELAY_PORT" --takeover -v "$@"
-	wait_line "relay$n.err" "listening on .::1.:$RELAY_PORT .UDP"
+	wait_line "relay$n.err" "listening on .*.::1.:$RELAY_PORT .UDP"
 	signal "relay$((n - 1))" TERM
 }
 
@@ -69,7 +69,7 @@ ten_takeovers() {
 	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" --log events -o event,client
 	wait_listen proxy "$RELAY_PORT" udp
 	bg relay1 proxy tproxy-relay -u "$RELAY_PORT" --takeover -v --log events -o event,client
-	wait_line relay1.err "listening on .::1.:$RELAY_PORT .UDP"
+	wait_line relay1.err "listening on .*.::1.:$RELAY_PORT .UDP"
 	# As long as the old one is not told to end, it serves.
 	run -0 ask_from client 41000 $V4 5300 3
 	run -0 ask_from client 41001 $V4 5300 3

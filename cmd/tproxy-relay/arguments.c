@@ -170,6 +170,8 @@ static const struct option_spec options[] = {
 	       option_choice, struct config, ask),
 	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
 	       option_text, struct config, metrics),
+	OPTION("ready-fd", 0, "FD", "write a newline to FD when ready, and close it", option_number,
+	       struct config, ready_fd),
 	OPTION("user", 0, "NAME[:GROUP]",
 	       "once the listeners are open become NAME (as root:\ntproxy, else nobody), with what "
 	       "is still needed",
@@ -186,9 +188,11 @@ static const struct option_spec options[] = {
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "inetd", "threads" },	     { "inetd", "max" },       { "inetd", "takeover" },
-	{ "inetd", "control" },	     { "inetd", "ipv4" },      { "inetd", "ipv6" },
-	{ "inetd", "metrics-file" }, { "inetd", "max-flows" }, { NULL, NULL },
+	{ "inetd", "threads" },	     { "inetd", "max" },
+	{ "inetd", "takeover" },     { "inetd", "control" },
+	{ "inetd", "ipv4" },	     { "inetd", "ipv6" },
+	{ "inetd", "metrics-file" }, { "inetd", "max-flows" },
+	{ "inetd", "ready-fd" },     { NULL, NULL },
 };
 
 const struct options_program arguments_program = {

@@ -42,6 +42,7 @@ struct config {
 	int ask; /* index among connections|counters|drain, or -1 */
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
+	uint32_t ready_fd;	   /* 0: none */
 	struct failure stays_root; /* why, if it says anything */
 	int log;
 };

@@ -80,14 +80,37 @@ static int any_listener(const struct relay *relay)
 	return w->udp_listeners.count ? w->udp_listeners.at[0].fd : -1;
 }
 
-static void tell_listeners(const struct listeners *l, const char *protocol)
-{
-	char text[ENDPOINT_TEXT_MAX];
+/* Where it listens, in words; what does not fit in is left out. */
+struct places {
+	char text[400];
+	size_t length, count;
+};
 
+static void add_place(struct places *p, const struct endpoint *at, const char *protocol)
+{
+	char endpoint[ENDPOINT_TEXT_MAX];
+	int added = snprintf(p->text + p->length, sizeof(p->text) - p->length, "%s%s%s",
+			     p->count++ ? ", " : "", endpoint_format(at, endpoint), protocol);
+
+	if (added > 0 && p->length + (size_t)added < sizeof(p->text))
+		p->length += (size_t)added;
+	p->text[p->length] = '\0';
+}
+
+static void add_listeners(struct places *p, const struct listeners *l, const char *protocol)
+{
 	for (size_t i = 0; i < l->count; i++)
 		if (i == 0 || !endpoint_equal(&l->at[i].at, &l->at[i - 1].at))
-			report_verbose(1, "listening on %s%s", endpoint_format(&l->at[i].at, text),
-				       protocol);
+			add_place(p, &l->at[i].at, protocol);
+}
+
+static void tell_listeners(const struct worker *w)
+{
+	struct places p = { .count = 0 };
+
+	add_listeners(&p, &w->listeners, "");
+	add_listeners(&p, &w->udp_listeners, " (UDP)");
+	report_notice("listening on %s; SIGTERM or Ctrl-C ends it", p.text);
 }
 
 /* A service manager that waits for the old relay's end is to watch the new one. */
@@ -95,12 +118,27 @@ void tell_ready(const struct relay *relay)
 {
 	int fd = any_listener(relay);
 
-	tell_listeners(&relay->workers[0].listeners, "");
-	tell_listeners(&relay->workers[0].udp_listeners, " (UDP)");
+	tell_listeners(&relay->workers[0]);
 	if (fd >= 0 && takeover_successor(fd) == getpid())
 		notify("MAINPID=%d\nREADY=1", (int)getpid());
 	else
 		notify("READY=1");
+	notify_ready(relay->ready_fd);
+}
+
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+static void tell_drain(const struct relay *relay)
+{
+	uint64_t live = relay->live, seconds = (relay->drain_timeout + 999) / 1000;
+
+	if (live)
+		report_notice("%llu connection%s may finish within %llu s; a second signal ends "
+			      "that",
+			      (unsigned long long)live, plural(live), (unsigned long long)seconds);
 }
 
 /* Where another relay goes on the service does not stop. */
@@ -113,6 +151,18 @@ void tell_stopping(const struct relay *relay)
 		report_verbose(1, "taken over by pid %d", (int)successor);
 	else
 		notify("STOPPING=1");
+	tell_drain(relay);
+}
+
+void tell_work(const struct relay *relay)
+{
+	uint64_t carried = relay_count(relay, COUNTER_OPENED);
+
+	report_notice("ended: %llu connection%s carried, %llu refused; %llu bytes up, %llu down",
+		      (unsigned long long)carried, plural(carried),
+		      (unsigned long long)relay_count(relay, COUNTER_REFUSED),
+		      (unsigned long long)relay_count(relay, COUNTER_BYTES_UP),
+		      (unsigned long long)relay_count(relay, COUNTER_BYTES_DOWN));
 }
 
 /* --inetd: what became of the connection, for who cares (-v) or ought to (it was refused). */

@@ -25,6 +25,9 @@ void tell_lost(const struct record_losses *lost);
 void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);
 
+/* What the relay has done in all. */
+void tell_work(const struct relay *relay);
+
 /* --inetd: what became of the connection, and the exit status that says so. */
 int tell_end(const struct relay *relay);
 

@@ -55,6 +55,7 @@ struct relay {
 	bool sandbox;	       /* is entered before anything is served */
 	/* All is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
+	uint32_t ready_fd; /* for that; 0: none */
 	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
 	void (*stopping)(const struct relay *relay);
 	/* Something that the person at the terminal should know of a connection; in any thread. */

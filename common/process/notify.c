@@ -2,6 +2,7 @@
 #include "process/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -55,4 +56,27 @@ int notify_send(const char *state, struct failure *why)
 	if (notify_socket >= 0 && send(notify_socket, state, strlen(state), MSG_NOSIGNAL) < 0)
 		return fail_to_notify(why, errno, "send");
 	return 0;
+}
+
+int notify_check_fd(uint32_t fd, struct failure *why)
+{
+	int flags;
+
+	if (fd <= STDERR_FILENO)
+		return report_refuse(why, "--ready-fd %u: is a standard descriptor", fd);
+	flags = fcntl((int)fd, F_GETFL);
+	if (flags < 0)
+		return report_refuse(why, "--ready-fd %u: is not open", fd);
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return report_refuse(why, "--ready-fd %u: is not open for writing", fd);
+	return 0;
+}
+
+void notify_ready(uint32_t fd)
+{
+	if (!fd)
+		return;
+	if (write((int)fd, "\n", 1) != 1)
+		report_warning("--ready-fd %u: %s", fd, strerror(errno));
+	close((int)fd);
 }

@@ -25,6 +25,7 @@ complete -c tproxy-relay -l takeover -d 'take over endpoints that another relay 
 complete -c tproxy-relay -l control -r -F -d 'can be asked at that path, too'
 complete -c tproxy-relay -l ask -x -a 'connections counters drain' -d 'ask the relay that runs here, or the one with the PID given, print its answer, and end'
 complete -c tproxy-relay -l metrics-file -r -F -d 'counters there as OpenMetrics text, replaced every 3 s'
+complete -c tproxy-relay -l ready-fd -x -d 'write a newline to FD when ready, and close it'
 complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'once the listeners are open become NAME (as root: tproxy, else nobody), with what is still needed'
 complete -c tproxy-relay -l no-sandbox -d 'do without seccomp'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
