@@ -306,6 +306,17 @@ static int prepare_columns(struct record_columns *out, const char *typed, struct
 	return report_about(why, "--columns %s", typed);
 }
 
+/* On a terminal; PROTO only where there are two. */
+static struct record_columns choose_brief(const struct config *config)
+{
+	struct record_columns brief = { .count = 0 };
+
+	for (size_t i = 0; i < sizeof(columns) / sizeof(*columns); i++)
+		if (columns[i] != RECORD_PROTO || config->common.udp)
+			brief.at[brief.count++] = columns[i];
+	return brief;
+}
+
 static bool has_column(const struct record_columns *chosen, enum record_field field)
 {
 	for (size_t i = 0; i < chosen->count; i++)
@@ -318,7 +329,7 @@ static bool has_column(const struct record_columns *chosen, enum record_field fi
 static int prepare_records(struct service *s, bool has_output)
 {
 	const struct config *config = s->config;
-	struct record_columns chosen;
+	struct record_columns chosen, brief;
 	struct failure why = { 0 };
 	bool run = s->action == ACTION_RUN;
 
@@ -335,7 +346,11 @@ static int prepare_records(struct service *s, bool has_output)
 	s->wants_socket |= config->common.json || has_column(&chosen, RECORD_COOKIE) ||
 			   has_column(&chosen, RECORD_MARK);
 	s->stream = record_stream_new(STDOUT_FILENO, config->common.json, &chosen, &why);
-	return s->stream ? OPTIONS_GO_ON : report_failure(&why, STATUS_REFUSED);
+	if (!s->stream)
+		return report_failure(&why, STATUS_REFUSED);
+	brief = choose_brief(config);
+	record_stream_fit(s->stream, config->columns ? NULL : &brief, true);
+	return OPTIONS_GO_ON;
 }
 
 /* All that can be said before anything is opened. */

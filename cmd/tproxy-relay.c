@@ -32,7 +32,23 @@ static const enum record_field columns[] = {
 	RECORD_DURATION_MS, RECORD_REASON,
 };
 
+/* On a terminal; PROTO only where there are two. */
+static const enum record_field brief_columns[] = {
+	RECORD_TIME,	RECORD_EVENT,  RECORD_PROTO,	RECORD_CLIENT,
+	RECORD_ORIGDST, RECORD_REASON, RECORD_BYTES_UP, RECORD_BYTES_DOWN,
+};
+
 /* ---- the story ---- */
+
+static struct record_columns choose_brief(const struct config *config)
+{
+	struct record_columns brief = { .count = 0 };
+
+	for (size_t i = 0; i < sizeof(brief_columns) / sizeof(*brief_columns); i++)
+		if (brief_columns[i] != RECORD_PROTO || config->common.udp)
+			brief.at[brief.count++] = brief_columns[i];
+	return brief;
+}
 
 static void handle_signal(struct loop *loop, int signo, void *context)
 {
@@ -49,14 +65,19 @@ static void handle_signal(struct loop *loop, int signo, void *context)
 
 static int open_records(struct relay *relay, const struct config *config, struct failure *why)
 {
-	struct record_columns shown = { .count = sizeof(columns) / sizeof(*columns) };
+	struct record_columns shown = { .count = sizeof(columns) / sizeof(*columns) }, brief;
 
 	memcpy(shown.at, columns, sizeof(columns));
 	if (config->columns && record_parse_columns(config->columns, &shown, why) < 0)
 		return report_about(why, "--columns %s", config->columns);
-	if (config->log != CONN_LOG_OFF)
-		relay->records = record_stream_new(STDOUT_FILENO, config->common.json, &shown, why);
-	return config->log != CONN_LOG_OFF && !relay->records ? -1 : 0;
+	if (config->log == CONN_LOG_OFF)
+		return 0;
+	relay->records = record_stream_new(STDOUT_FILENO, config->common.json, &shown, why);
+	if (!relay->records)
+		return -1;
+	brief = choose_brief(config);
+	record_stream_fit(relay->records, config->columns ? NULL : &brief, !config->no_header);
+	return 0;
 }
 
 /* Its sockets are netlink's, which no one shall change routes by. */

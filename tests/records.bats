@@ -310,3 +310,60 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))' "$OU
 		done
 	done
 }
+
+# ---------------------------------------------------------------- on a terminal
+
+# in_terminal PATTERN CMD...: run it in a terminal of 80 columns, in the background as `terminal`, and end it
+# by Ctrl-C when the pattern has come.
+in_terminal() {
+	printf '%s\n' "? $1" '+ \x03' '? ended:|^[^:]*\^C' . >"$OUT/typed"
+	bg terminal proxy bash -c "TERMINAL_PATIENCE=$((30 * PATIENCE)) exec '$TOP/tests/lib/terminal' ${*:2} <'$OUT/typed'"
+	wait_listen proxy 127.0.0.1:3129
+	wait_listen proxy '[::1]:3129'
+}
+
+# terminal_ends: what it has shown; no line is wider than the screen.
+terminal_ends() {
+	run wait_exit terminal
+	run -0 cat "$OUT/terminal.out"
+	echo "$output" >&2
+	run -0 awk 'length > 80 { exit 1 }' "$OUT/terminal.out"
+	run -0 cat "$OUT/terminal.out"
+}
+
+@test "on a terminal: a header, lines of 80 columns, and the upstream leg where it is another" {
+	local clock='[0-2][0-9]:[0-5][0-9]:[0-6][0-9]'
+	start_nginx
+	in_terminal 'close .* done' tproxy-relay 3129
+	run -0 on client curl -sS --max-time 10 --local-port 40001 "http://$V4/who"
+	terminal_ends
+	assert_line 'TIME     EVENT   CLIENT          ORIGDST         REASON      BYTES_UP BYTES_DOWN'
+	assert_line --regexp "^$clock open    192\.0\.2\.2:40001 198\.51\.100\.2:80 -           0        0\$"
+	assert_line --regexp "^$clock close   192\.0\.2\.2:40001 198\.51\.100\.2:80 done        [0-9]+ +[0-9]+\$"
+	assert_line --partial 'listening on 127.0.0.1:3129'
+	refute_line --partial upstream
+	in_terminal 'close .* done' tproxy-relay --source own -H 3129
+	run -0 on client curl -sS --max-time 10 --local-port 40002 "http://[$V6]/who"
+	terminal_ends
+	refute_line --partial EVENT
+	assert_line --regexp "^$clock close   \[2001:db8:1::2\]:40002 \[2001:db8:2::2\]:80 done "
+	assert_line --regexp '^    .*upstream_local=\[2001:db8:2::1\]:[0-9]+$'
+	in_terminal '^192' tproxy-relay -o client,time 3129
+	run -0 on client curl -sS --max-time 10 --local-port 40003 "http://$V4/who"
+	terminal_ends
+	assert_line --regexp '^CLIENT +TIME$'
+	assert_line --regexp '^192\.0\.2\.2:40003 [0-9-]{10}T[0-9:.]{15}Z$'
+	in_terminal 'type' tproxy-relay -j 3129
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run wait_exit terminal
+	run -0 cat "$OUT/terminal.out"
+	refute_line --partial TIME
+}
+
+@test "listen on a terminal: a header, and lines of 80 columns" {
+	in_terminal '198' tproxy-listen 3129
+	run on client "$HOLD" count "$V4" 80 1
+	terminal_ends
+	assert_line --regexp '^TIME +EVENT +CLIENT +ORIGDST +ORIGDST_BY REASON$'
+	assert_line --regexp '^[0-9:]{8} open    192\.0\.2\.2:[0-9]+ 198\.51\.100\.2:80 tproxy     -$'
+}

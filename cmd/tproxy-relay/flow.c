@@ -381,7 +381,6 @@ static void set_nodelay(struct flow *f)
 /*
  * An error of a side that is not read from any more, or not now: nothing else would notice it, and
  * epoll would report it for ever.
- * #syscalls upstream: getsockopt
  */
 static enum step check_error(struct flow_ops *host, struct flow *f, enum flow_end side)
 {

@@ -432,3 +432,13 @@ unsigned record_field_width(enum record_field f)
 {
 	return record_fields[f].width;
 }
+
+const char *record_field_heading(enum record_field f, char buf[RECORD_NAME_MAX])
+{
+	char *to = buf;
+
+	for (const char *p = record_field_name(f); *p; p++)
+		*to++ = *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
+	*to = '\0';
+	return buf;
+}

@@ -81,4 +81,7 @@ size_t record_print_column(const struct record *r, enum record_field f, bool las
 const char *record_field_name(enum record_field f);
 unsigned record_field_width(enum record_field f);
 
+/* The name in capitals, for the head of a column; returns buf. */
+const char *record_field_heading(enum record_field f, char buf[RECORD_NAME_MAX]);
+
 #endif

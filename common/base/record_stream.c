@@ -16,6 +16,8 @@
  */
 #include "base/record_stream.h"
 
+#include "base/record_lines.h"
+#include "base/screen.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -48,6 +50,7 @@ struct record_stream {
 	bool told;   /* of trouble */
 	int trouble; /* errno of the last write, if it failed while there was a reader */
 	struct record_columns columns;
+	struct record_lines *lines; /* for a terminal; NULL: none */
 	struct record_losses lost;
 	uint64_t written; /* bytes */
 	uint64_t unsaid;  /* lost since the last `lost` record */
@@ -257,13 +260,32 @@ static void count_loss(struct record_stream *s, uint64_t records)
 	s->unsaid += records;
 }
 
+void record_stream_fit(struct record_stream *s, const struct record_columns *brief, bool header)
+{
+	if (s->json || !isatty(s->fd) || !(s->lines = malloc(sizeof(*s->lines))))
+		return; /* then they are as in a file */
+	*s->lines = (struct record_lines){
+		.columns = brief ? *brief : s->columns,
+		.brief = brief,
+		.header_due = header,
+		.screen = screen_columns(s->fd),
+	};
+}
+
+static size_t print(const struct record_stream *s, const struct record *r,
+		    char buf[RECORD_LINES_MAX])
+{
+	return s->json ? record_print_json(r, buf) : record_print_text(r, &s->columns, buf);
+}
+
 void record_stream_put(struct record_stream *s, const struct record *r)
 {
-	char buf[RECORD_LINE_MAX];
-	size_t length = s->json ? record_print_json(r, buf)
-				: record_print_text(r, &s->columns, buf);
+	char buf[RECORD_LINES_MAX];
+	size_t length = s->lines ? 0 : print(s, r, buf);
 
 	pthread_mutex_lock(&s->lock);
+	if (s->lines) /* under the lock, for the sake of the header */
+		length = record_lines_print(s->lines, r, buf);
 	if (!s->broken && !try_to_enqueue(s, buf, length)) {
 		write_queue(s);
 		if (!s->broken && !try_to_enqueue(s, buf, length))
@@ -291,11 +313,14 @@ int record_stream_fd(const struct record_stream *s)
 
 /* ---- what is asked of it ---- */
 
-/* A line that tells of losses is no record of its own: those have been counted. */
+/* A line that tells of losses is no record of its own: those have been counted. Nor is a further line
+ * of a record. */
 static bool is_record(const char *line, size_t length)
 {
 	static const char type[] = "\"type\":\"" LOST_TYPE "\"";
 
+	if (length && *line == ' ')
+		return false;
 	return !memmem(line, length < 32 ? length : 32, type, sizeof(type) - 1);
 }
 
@@ -418,6 +443,7 @@ struct record_losses record_stream_free(struct record_stream *s)
 	while (s->first != s->last)
 		drop_chunk(s);
 	free(s->last);
+	free(s->lines);
 	free(s);
 	return lost;
 }

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/record_table.h"
 
+#include "base/screen.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* How many records are looked at to find the widths of the columns. */
 #define HELD_MAX 256
-
-/* What a screen has when it does not say; the narrowest that a line is folded for. */
-#define SCREEN_WIDTH 80
-#define SCREEN_LEAST 40
 
 /* What the second and further lines of a folded record begin with. */
 #define FOLD_INDENT 4
@@ -59,16 +56,6 @@ bool record_table_has(const struct record_table *t, enum record_field f)
 
 /* ---- for pipes and files ---- */
 
-static const char *heading(enum record_field f, char buf[RECORD_NAME_MAX])
-{
-	char *to = buf;
-
-	for (const char *p = record_field_name(f); *p; p++)
-		*to++ = *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
-	*to = '\0';
-	return buf;
-}
-
 static void put_header(const struct record_table *t)
 {
 	char name[RECORD_NAME_MAX];
@@ -76,7 +63,7 @@ static void put_header(const struct record_table *t)
 	for (size_t i = 0; i < t->columns.count; i++) {
 		enum record_field f = t->columns.at[i];
 
-		heading(f, name);
+		record_field_heading(f, name);
 		if (i + 1 == t->columns.count)
 			printf("%s\n", name);
 		else
@@ -94,15 +81,6 @@ static bool in_colour(void)
 	return isatty(STDOUT_FILENO) && !(no && *no) && term && *term && strcmp(term, "dumb");
 }
 
-static unsigned screen_columns(void)
-{
-	struct winsize size = { 0 };
-
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_col)
-		return SCREEN_WIDTH;
-	return size.ws_col < SCREEN_LEAST ? SCREEN_LEAST : size.ws_col;
-}
-
 void record_table_fit(struct record_table *t)
 {
 	if (t->json || !isatty(STDOUT_FILENO))
@@ -110,7 +88,7 @@ void record_table_fit(struct record_table *t)
 	t->screen = calloc(1, sizeof(*t->screen));
 	if (!t->screen)
 		return; /* then it is as wide as in a file */
-	t->screen->columns = screen_columns();
+	t->screen->columns = screen_columns(STDOUT_FILENO);
 	t->screen->colour = in_colour();
 }
 
@@ -193,7 +171,7 @@ static void put_screen_header(struct record_table *t)
 		return;
 	t->header_due = false;
 	for (size_t i = 0; i < t->columns.count; i++)
-		row.at[i] = heading(t->columns.at[i], names[i]);
+		row.at[i] = record_field_heading(t->columns.at[i], names[i]);
 	put_row(t, &row);
 }
 

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/record_lines.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What the second and further lines of a record begin with. */
+#define INDENT 4
+
+/* Where `YYYY-MM-DDThh:mm:ss.uuuuuuZ` has hh:mm:ss. */
+#define CLOCK_START  11
+#define CLOCK_LENGTH 8
+
+/* A text that is being made, and how far its line has come. */
+struct page {
+	char *buf;
+	size_t used;
+	unsigned at, screen;
+};
+
+static void add(struct page *p, const char *text)
+{
+	size_t length = strlen(text),
+	       room = RECORD_LINES_MAX - 1 - p->used; /* for the last newline */
+
+	if (length > room)
+		length = room;
+	memcpy(p->buf + p->used, text, length);
+	p->used += length;
+}
+
+/* Characters, not bytes: what a record prints is valid UTF-8. */
+static unsigned width_of(const char *text)
+{
+	unsigned width = 0;
+
+	for (; *text; text++)
+		width += (*text & 0xc0) != 0x80;
+	return width;
+}
+
+/* One more word, after a blank that makes up for what the last one lacks. */
+static void add_word(struct page *p, const char *text, unsigned blanks)
+{
+	unsigned width = width_of(text);
+	char gap[64];
+
+	if (p->at && p->at + blanks + width > p->screen) {
+		add(p, "\n    ");
+		p->at = INDENT;
+		blanks = 0;
+	}
+	snprintf(gap, sizeof(gap), "%*s", (int)blanks, "");
+	add(p, gap);
+	add(p, text);
+	p->at += blanks + width;
+}
+
+static void end_line(struct page *p)
+{
+	p->buf[p->used++] = '\n';
+	p->at = 0;
+}
+
+/* How wide a column is in the usual case: IPv4 ends, say. */
+static unsigned usual_width(const struct record_lines *l, enum record_field f)
+{
+	switch (f) {
+	case RECORD_TIME:
+		return l->brief ? CLOCK_LENGTH : record_field_width(f);
+	case RECORD_CLIENT:
+	case RECORD_ORIGDST:
+	case RECORD_UPSTREAM:
+	case RECORD_UPSTREAM_LOCAL:
+		return 15;
+	case RECORD_REASON:
+		return 11;
+	case RECORD_BYTES_UP:
+		return 8;
+	default:
+		return record_field_width(f);
+	}
+}
+
+static const char *value_of(const struct record_lines *l, const struct record *r, size_t i,
+			    char text[RECORD_LINE_MAX])
+{
+	enum record_field f = l->columns.at[i];
+
+	record_print_column(r, f, i + 1 == l->columns.count, text, RECORD_LINE_MAX);
+	if (f != RECORD_TIME || !l->brief || strlen(text) < CLOCK_START + CLOCK_LENGTH)
+		return text;
+	text[CLOCK_START + CLOCK_LENGTH] = '\0';
+	return text + CLOCK_START;
+}
+
+/* The columns of a record, or of the header (NULL). */
+static void add_columns(const struct record_lines *l, const struct record *r, struct page *p)
+{
+	char text[RECORD_LINE_MAX], name[RECORD_NAME_MAX];
+	unsigned lacks = 0;
+
+	for (size_t i = 0; i < l->columns.count; i++) {
+		enum record_field f = l->columns.at[i];
+		const char *word = r ? value_of(l, r, i, text) : record_field_heading(f, name);
+		unsigned width = width_of(word), usual = usual_width(l, f);
+
+		add_word(p, word, i ? 1 + lacks : 0);
+		lacks = width < usual ? usual - width : 0;
+	}
+}
+
+static bool differs(const struct record *r, enum record_field f, enum record_field from)
+{
+	char one[RECORD_NAME_MAX + 64], other[sizeof(one)];
+
+	record_print_column(r, f, true, one, sizeof(one));
+	record_print_column(r, from, true, other, sizeof(other));
+	return strcmp(one, "-") && strcmp(one, other);
+}
+
+/* What is not as everybody would expect. */
+static void add_differences(const struct record *r, struct page *p)
+{
+	static const struct {
+		enum record_field field, from;
+	} legs[] = { { RECORD_UPSTREAM_LOCAL, RECORD_CLIENT },
+		     { RECORD_UPSTREAM, RECORD_ORIGDST } };
+	char text[RECORD_LINE_MAX];
+
+	for (size_t i = 0; i < sizeof(legs) / sizeof(*legs); i++) {
+		int length;
+
+		if (!differs(r, legs[i].field, legs[i].from))
+			continue;
+		length = snprintf(text, sizeof(text), "%s=", record_field_name(legs[i].field));
+		record_print_column(r, legs[i].field, true, text + length,
+				    sizeof(text) - (size_t)length);
+		add_word(p, text, 1);
+	}
+}
+
+size_t record_lines_print(struct record_lines *l, const struct record *r,
+			  char buf[RECORD_LINES_MAX])
+{
+	struct page p = { .buf = buf, .screen = l->screen };
+
+	if (l->header_due) {
+		add_columns(l, NULL, &p);
+		end_line(&p);
+	}
+	l->header_due = false;
+	add_columns(l, r, &p);
+	if (l->brief)
+		add_differences(r, &p);
+	end_line(&p);
+	return p.used;
+}
