@@ -128,10 +128,7 @@ struct entry {
 	bool complete; /* the last is shorter, or must be alone: nothing may follow */
 	size_t total;
 	union endpoint_sockaddr name;
-	union {
-		char bytes[128];
-		struct cmsghdr align;
-	} control;
+	_Alignas(struct cmsghdr) char control[128];
 	unsigned char header[DATAGRAM_HEADER_MAX];
 };
 
