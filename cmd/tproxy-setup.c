@@ -6,22 +6,23 @@
 #include "base/options.h"
 #include "base/record_table.h"
 #include "base/report.h"
-#include "firewall/ct_use.h"
 #include "intercept/field.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
-#include "intercept/spec_text.h"
 #include "net/listening.h"
 #include "net/netns.h"
 #include "tproxy-setup/doctor/doctor.h"
 #include "tproxy-setup/install.h"
+#include "tproxy-setup/names.h"
 #include "tproxy-setup/plan.h"
 #include "tproxy-setup/plan_systemd.h"
 #include "tproxy-setup/removal.h"
+#include "tproxy-setup/status.h"
 #include "tproxy-setup/supervise.h"
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,8 @@ struct setup {
 	int format; /* enum format */
 	uint64_t drain_ms;
 	bool all;
+	bool named;			    /* a name was given */
+	bool reject;			    /* --no-listener reject was given */
 	bool has_spec;			    /* more than a name was given */
 	const volatile sig_atomic_t *hurry; /* `run`: set when there is no time to drain */
 	char **command;			    /* `run` */
@@ -126,7 +129,7 @@ static void make_option_table(void)
 static const struct option_command commands[] = {
 	[UP] = { "up", "install; the same name again: replace; unchanged: nothing" },
 	[DOWN] = { "down", "remove what is ours and nothing else; absent is success" },
-	[STATUS] = { "status", "each part: present, missing or changed; exit 1 unless intact" },
+	[STATUS] = { "status", "what is intercepted, by whom, and is it intact; -v: each part" },
 	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
 	[RUN] = { "run", "up, run a command, down when it ends, however it ends" },
 	[DOCTOR] = { "doctor", "what in this machine would break it, with evidence and the fix" },
@@ -232,14 +235,29 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 
 /* --- down ------------------------------------------------------------------------------------- */
 
-static void tell_removal(const char *name, const struct removal *removal)
+/* Whoever named it may have meant another. */
+static void tell_absence(struct instance *kernel, const char *name, bool named)
+{
+	struct names names;
+	char text[512];
+
+	if (!names_read(kernel, &names, NULL) && named)
+		report_notice("%s: was not installed; %s", name,
+			      names_text(&names, text, sizeof(text)));
+	else
+		report_verbose(1, "%s: was not installed", name);
+	names_free(&names);
+}
+
+static void tell_removal(struct instance *kernel, const char *name, bool named,
+			 const struct removal *removal)
 {
 	char reason[512];
 
 	if (removal->drain.replaced)
 		report_notice("%s: put in place again meanwhile, and left there", name);
 	else if (!removal->found)
-		report_verbose(1, "%s: was not installed", name);
+		tell_absence(kernel, name, named);
 	else
 		report_verbose(1, "%s: removed", name);
 	if (removal->drain.destroyed)
@@ -252,6 +270,20 @@ static void tell_removal(const char *name, const struct removal *removal)
 			       report_text(&removal->drain.why, reason, sizeof(reason)));
 }
 
+/* Of `plan --format iptables`: other programs' rules, as far as `down` knows. */
+static void tell_planned(struct instance *kernel, const char *name)
+{
+	static const uint8_t families[] = { NFPROTO_IPV4, NFPROTO_IPV6 };
+	char chain[INTERCEPT_NAME_MAX + 16];
+
+	snprintf(chain, sizeof(chain), "tproxy_%s_div", name);
+	for (int i = 0; i < 2; i++)
+		if (nft_has_chain(kernel->rules, families[i], "mangle", chain))
+			report_warning("%s: what a plan for iptables has put in place is left (%s "
+				       "-t mangle, %s); the same plan says how to undo it",
+				       name, i ? "ip6tables" : "iptables", chain);
+}
+
 static int down_one(struct instance *kernel, const struct setup *setup, const char *name,
 		    struct failure *why)
 {
@@ -259,29 +291,9 @@ static int down_one(struct instance *kernel, const struct setup *setup, const ch
 
 	if (removal_run(kernel, name, setup->drain_ms, setup->hurry, &removal, why))
 		return -1;
-	tell_removal(name, &removal);
+	tell_removal(kernel, name, setup->named, &removal);
+	tell_planned(kernel, name);
 	return STATUS_DONE;
-}
-
-/* The names of what is installed. */
-struct names {
-	char (*at)[INTERCEPT_NAME_MAX + 1];
-	size_t count;
-};
-
-static int add_name(const char *name, void *context)
-{
-	struct names *names = context;
-	void *grown = realloc(names->at, (names->count + 1) * sizeof(*names->at));
-
-	/* A table whose name is longer than any of ours is somebody else's. */
-	if (!grown || strlen(name) > INTERCEPT_NAME_MAX) {
-		names->at = grown ? grown : names->at;
-		return 0;
-	}
-	names->at = grown;
-	strcpy(names->at[names->count++], name);
-	return 0;
 }
 
 static int down(struct instance *kernel, struct setup *setup, struct failure *why)
@@ -291,14 +303,13 @@ static int down(struct instance *kernel, struct setup *setup, struct failure *wh
 
 	if (!setup->all)
 		return down_one(kernel, setup, setup->spec.name, why);
-	if (nft_each(kernel->rules, add_name, &names, why))
-		return -1;
+	err = names_read(kernel, &names, why);
 	for (size_t i = 0; !err && i < names.count; i++)
 		err = down_one(kernel, setup, names.at[i], why);
 	/* And what a flushed rule set left of any: the routing of no instance at all. */
 	if (!err && !names.count)
 		err = down_one(kernel, setup, setup->spec.name, why);
-	free(names.at);
+	names_free(&names);
 	return err;
 }
 
@@ -323,218 +334,19 @@ static int confirm(struct instance *kernel, struct setup *setup, struct failure 
 
 /* --- status ----------------------------------------------------------------------------------- */
 
-struct status {
-	struct record_table table;
-	const char *name;
-	char mend[1024]; /* the command that puts things right */
-	bool intact;
-};
-
-static void put_part(struct status *s, const char *part, const char *state, const char *evidence)
-{
-	struct record r;
-
-	record_begin(&r, "part");
-	record_text(&r, RECORD_INSTANCE, s->name);
-	record_text(&r, RECORD_CHECK, part);
-	record_text(&r, RECORD_STATE, state);
-	record_text(&r, RECORD_EVIDENCE, evidence);
-	if (strcmp(state, "present")) {
-		s->intact = false;
-		record_text(&r, RECORD_FIX, s->mend);
-	}
-	record_table_put(&s->table, &r);
-}
-
-static void put_counter(struct status *s, const struct nft_counter *counter)
-{
-	struct record r;
-
-	record_begin(&r, "counter");
-	record_text(&r, RECORD_INSTANCE, s->name);
-	record_text(&r, RECORD_CHECK, counter->name);
-	record_number(&r, RECORD_COUNT, counter->packets);
-	record_number(&r, RECORD_BYTES, counter->bytes);
-	record_table_put(&s->table, &r);
-}
-
-static void put_routing(struct status *s, const struct instance_routing *r)
-{
-	bool is_v4 = r->plan.family == AF_INET;
-	char evidence[200], mark[QUANTITY_MARK_MAX];
-
-	if (!r->wanted)
-		return;
-	snprintf(evidence, sizeof(evidence), "pref %u fwmark %s lookup %u", r->plan.pref,
-		 quantity_format_mark(&r->plan.mark, mark), r->plan.table);
-	put_part(s, is_v4 ? "rule:ipv4" : "rule:ipv6", r->state.rule ? "present" : "missing",
-		 evidence);
-	snprintf(evidence, sizeof(evidence), "local default dev lo table %u%s%s", r->plan.table,
-		 r->conflict[0] ? ", but " : "", r->conflict);
-	put_part(s, is_v4 ? "route:ipv4" : "route:ipv6",
-		 !r->state.route  ? "missing"
-		 : r->conflict[0] ? "changed"
-				  : "present",
-		 evidence);
-}
-
-static void put_rules(struct status *s, const struct nft_state *rules)
-{
-	static const char *const words[] = {
-		[PART_PRESENT] = "present",
-		[PART_MISSING] = "missing",
-		[PART_CHANGED] = "changed",
-	};
-	char table[NFT_TEXT_TABLE_MAX + 64];
-
-	snprintf(table, sizeof(table), "inet " NFT_TEXT_PREFIX "%s", s->name);
-	if (rules->dormant)
-		snprintf(table + strlen(table), sizeof(table) - strlen(table),
-			 ", flags dormant: none of its rules is run");
-	put_part(s, "table", rules->dormant ? "changed" : "present", table);
-	if (!rules->readable)
-		put_part(s, "spec", "changed", "what was asked for cannot be read any more");
-	if (!rules->checksummed)
-		put_part(s, "checksum", "missing", "not put in place by `up`, or not to its end");
-	if (rules->ending)
-		put_part(s, "intercept", "missing", "`down` has begun: only draining");
-	for (unsigned i = 0; i < rules->parts; i++)
-		put_part(s, rules->part[i].name, words[rules->part[i].verdict], NULL);
-	for (unsigned i = 0; i < rules->counters; i++)
-		put_counter(s, &rules->counter[i]);
-}
-
-/* --conntrack auto was decided at `up`; another program's rules may have changed since. */
-static void put_conntrack(struct status *s, struct instance *kernel, const struct intercept *spec)
-{
-	enum ct_use use;
-	const char *unfit = spec_check_zone_unfit(spec);
-	char evidence[CT_USE_EVIDENCE_MAX], text[240];
-	bool wanted;
-
-	if (spec->divert_only || spec->conntrack != CONNTRACK_AUTO ||
-	    ct_use_find(&use, evidence, NULL))
-		return;
-	wanted = use != CT_USE_NONE && !unfit;
-	snprintf(text, sizeof(text), "auto: %s%s%s%s",
-		 evidence[0] ? "connection tracking in " : "no connection tracking in use",
-		 evidence, use != CT_USE_NONE && unfit ? "; off because of " : "",
-		 use != CT_USE_NONE && unfit ? unfit : "");
-	put_part(s, "conntrack", wanted == (spec->zone != CONNTRACK_OFF) ? "present" : "changed",
-		 text);
-}
-
-/* Who would get the connections. It is not ours to install, and its absence no drift. */
-static int put_listener(int protocol, const struct endpoint *to,
-			const struct listening_state *state, void *context)
-{
-	struct status *s = context;
-	struct record r;
-	char where[ENDPOINT_TEXT_MAX], owner[SOCKOWNER_TEXT_MAX], text[200];
-
-	endpoint_format(to, where);
-	snprintf(text, sizeof(text), "%s: %s%s", where,
-		 state->count ? listening_describe(protocol, to, owner) : "nobody listens",
-		 state->nontransparent ? ", not transparent" : "");
-	record_begin(&r, "part");
-	record_text(&r, RECORD_INSTANCE, s->name);
-	record_text(&r, RECORD_CHECK, protocol == IPPROTO_UDP ? "listener:udp" : "listener:tcp");
-	record_text(&r, RECORD_STATE,
-		    !state->count	    ? "missing"
-		    : state->nontransparent ? "changed"
-					    : "present");
-	record_text(&r, RECORD_EVIDENCE, text);
-	record_table_put(&s->table, &r);
-	return 0;
-}
-
-static void put_lease(struct status *s, const struct nft_state *rules)
-{
-	char text[120];
-
-	if (rules->lease == LEASE_PENDING) {
-		snprintf(text, sizeof(text),
-			 "interception ends in %llu s unless `tproxy-setup confirm` comes",
-			 (unsigned long long)rules->lease_seconds);
-		put_part(s, "lease", "present", text);
-	} else if (rules->lease == LEASE_EXPIRED) {
-		put_part(s, "lease", "missing", "nobody confirmed in time: interception has ended");
-	}
-}
-
-/* The command that mends: known if what was asked is known, which a changed set's contents are
- * not. */
-static void find_mend(struct status *s, const struct setup *setup, const struct instance_view *view)
-{
-	const struct intercept *spec = setup->has_spec	      ? &setup->spec
-				       : view->rules.readable ? &view->rules.spec
-							      : NULL;
-	char options[sizeof(s->mend) - 32];
-
-	for (unsigned i = 0; !setup->has_spec && i < view->rules.parts; i++)
-		if (!strncmp(view->rules.part[i].name, "set:", 4) &&
-		    view->rules.part[i].verdict != PART_PRESENT)
-			spec = NULL;
-	if (spec)
-		spec_text_options(spec, options, sizeof(options));
-	snprintf(s->mend, sizeof(s->mend), "tproxy-setup up %s",
-		 spec ? options : "with the options it was installed with");
-}
-
-/* What is installed differs from what is asked now. */
-static void put_difference(struct status *s, const struct intercept *asked,
-			   const struct intercept *installed)
-{
-	char text[1024];
-
-	if (spec_text_diff(installed, asked, text, sizeof(text)))
-		put_part(s, "spec", "changed", text);
-}
-
-static int status_one(struct instance *kernel, struct setup *setup, struct status *s,
-		      struct failure *why)
-{
-	struct instance_view view;
-	int err = instance_look(kernel, s->name, setup->has_spec ? &setup->spec : NULL, true, &view,
-				why);
-
-	if (!err) {
-		find_mend(s, setup, &view);
-		for (int i = 0; i < 2; i++)
-			put_routing(s, &view.routing[i]);
-		if (!view.rules.present)
-			put_part(s, "table", "missing", "not installed");
-		else
-			put_rules(s, &view.rules);
-		if (view.rules.readable && setup->has_spec)
-			put_difference(s, &setup->spec, &view.rules.spec);
-		if (view.rules.readable) {
-			put_lease(s, &view.rules);
-			put_conntrack(s, kernel, &view.rules.spec);
-			instance_each_listener(&view.rules.spec, put_listener, s, NULL);
-		}
-		if (!s->intact && (setup->has_spec || view.rules.present))
-			report_notice("%s: to mend it: %s", s->name, s->mend);
-	}
-	instance_view_free(&view);
-	return err;
-}
-
 static int status(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	static const enum record_field columns[] = { RECORD_INSTANCE, RECORD_CHECK, RECORD_STATE,
-						     RECORD_COUNT, RECORD_EVIDENCE };
-	struct status s = { .name = setup->spec.name, .intact = true };
+	const struct status_question question = {
+		.name = setup->named || setup->has_spec ? setup->spec.name : NULL,
+		.asked = setup->has_spec ? &setup->spec : NULL,
+		.style = &setup->style,
+		.parts = report_verbosity() > 0 || setup->style.columns,
+	};
 
 	setup->style.json = setup->common.json;
-	if (record_table_init(&s.table, &setup->style, columns, sizeof(columns) / sizeof(*columns),
-			      RECORD_BIT(RECORD_BYTES) | RECORD_BIT(RECORD_FIX), why))
-		return report_failure(why, STATUS_USAGE);
 	if (setup->has_spec && decide(kernel, setup, why))
 		return -1;
-	if (status_one(kernel, setup, &s, why))
-		return -1;
-	return s.intact ? STATUS_DONE : STATUS_NO;
+	return status_print(kernel, &question, why);
 }
 
 /* --- plan ------------------------------------------------------------------------------------- */
@@ -575,10 +387,11 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 		err = print_nft(&setup->spec, why);
 		break;
 	case FORMAT_IP:
-		plan_ip(&setup->spec, stdout);
+		if (plan_ip(&setup->spec, stdout, why))
+			return options_misuse(&program, "%s", why->detail);
 		break;
 	case FORMAT_IPTABLES:
-		if (plan_iptables(&setup->spec, stdout, why))
+		if (plan_iptables(&setup->spec, setup->reject, stdout, why))
 			return options_misuse(&program, "%s", why->detail);
 		break;
 	case FORMAT_JSON:
@@ -812,6 +625,11 @@ static int check(struct setup *setup, const struct options_rest *rest)
 		setup->drain_ms = RUN_DRAIN_MS;
 	setup->command = rest->wrapped;
 	setup->has_spec = takes_spec;
+	setup->named = options_given(&program, rest, "name");
+	setup->reject = options_given(&program, rest, "no-listener") &&
+			setup->spec.no_listener == NO_LISTENER_REJECT;
+	if (options_given(&program, rest, "confirm-within") && !setup->spec.confirm_ms)
+		return options_misuse(&program, "--confirm-within 0: that would never intercept");
 	setup->spec.tcp = options_wants_tcp(&setup->common);
 	setup->spec.udp = options_wants_udp(&setup->common);
 	if (takes_spec && spec_check(&setup->spec, setup->common.ipv4, setup->common.ipv6, &why))

@@ -255,7 +255,7 @@ bridge_clients() {
 	set_on_proxy net.bridge.bridge-nf-call-{iptables,ip6tables}=1
 	fails
 	fails "$WEB6"
-	run on proxy tproxy-setup status
+	run on proxy tproxy-setup status -v
 	assert_line --regexp 'intercepted +- +[1-9]'
 	finds fail bridge 'br0 is a bridge and net.bridge.bridge-nf-call-iptables=1'
 	mend bridge

@@ -140,7 +140,7 @@ state() {
 	assert_failure 1
 	assert_line "routing              tproxy-setup up --name web --to 3129 --iif toclient --port 80,443,8000-8100 --not-dst 10.0.0.0/8 --mark 0x10/0xf0"
 	on proxy bash -c "$(on proxy tproxy-setup doctor -q -H -o check,fix --name web | sed -n 's/^routing *tp/tp/p')"
-	run on proxy tproxy-setup status --name web
+	run on proxy "$TOP/tests/lib/intact" --name web
 	assert_success
 }
 
@@ -239,7 +239,7 @@ spoilt() {
 	run on proxy tproxy-setup status
 	assert_failure 1
 	cured
-	run on proxy tproxy-setup status -q
+	run on proxy "$TOP/tests/lib/intact"
 	assert_success
 }
 
@@ -310,7 +310,7 @@ spoilt() {
 }
 
 expired() {
-	! on proxy tproxy-setup status -q >/dev/null
+	! on proxy "$TOP/tests/lib/intact" >/dev/null
 }
 
 @test "a drain that was killed" {

@@ -118,7 +118,7 @@ example_root 'tproxy-setup up --to 3129 --port 443 --local --uid 1000' 'there ar
 example 'tproxy-setup up --to 3129 --port 1-65535 --confirm-within 60s' '
 	it
 	assert_success
-	run on proxy tproxy-setup status
+	run on proxy tproxy-setup status -v
 	assert_line --regexp "interception ends in [0-9]+ s"'
 for command in 'tproxy-setup confirm' 'tproxy-setup up --to 3129 --confirm-within 30s'; do
 	session "$command" '
@@ -135,7 +135,7 @@ session 'tproxy-setup up --to 3129 --port 80,443 --iif lan0' '
 	wait_listen proxy 3129
 	it
 	assert_success
-	[[ $IT != *status* ]] || assert_output --regexp "default +rule:ipv4 +present"
+	[[ $IT != *status* ]] || assert_output --regexp "default  tcp 80,443 via lan0 -> 3129 tproxy-relay\([0-9]+\)  intact  0 intercepted"
 	client_gets'
 example 'tproxy-setup run --to 3129 --port 80,443 --iif lan0 -- tproxy-relay 3129' '
 	called lan0
@@ -148,7 +148,7 @@ example 'tproxy-setup run --to 3129 --port 80,443 --iif lan0 -- tproxy-relay 312
 example 'tproxy-setup status' '
 	intercepted
 	it
-	assert_line --regexp "^default +.*present"'
+	assert_line "default  tcp 80 -> 3129 nobody listens  intact  0 intercepted"'
 for command in 'tproxy-setup down' 'tproxy-setup down --drain 30s'; do
 	example "$command" '
 		intercepted

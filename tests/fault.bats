@@ -10,7 +10,7 @@ load lib/relay
 
 setup() {
 	[[ -x $TPROXY_BIN/fault/tproxy-setup ]] || fail "no $TPROXY_BIN/fault: run make fault"
-	FAULT=$TPROXY_BIN/fault
+	FAULT=$TPROXY_BIN/fault INTACT=$TOP/tests/lib/intact
 	lab_up
 }
 
@@ -39,19 +39,19 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 }
 
 @test "setup up: memory; it is installed whole or not at all" {
-	sweep memory "if ((status)); then $nothing; else tproxy-setup status -q && tproxy-setup down; fi" \
+	sweep memory "if ((status)); then $nothing; else $INTACT && tproxy-setup down; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3129 --port 80,443 --src 192.0.2.0/24
 }
 
 @test "setup up: calls; it is installed whole or not at all" {
-	sweep call "if ((status)); then $nothing; else tproxy-setup status -q && tproxy-setup down; fi" \
+	sweep call "if ((status)); then $nothing; else $INTACT && tproxy-setup down; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3129 --port 80,443 --src 192.0.2.0/24
 }
 
 @test "setup up over an instance: the new one or the old one" {
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	sweep call 'if ((status)); then tproxy-setup status -q --to 3129 --port 80
-		else tproxy-setup status -q --to 3130 --port 81 && tproxy-setup up -q --to 3129 --port 80; fi' \
+	sweep call "if ((status)); then $INTACT --to 3129 --port 80
+		else $INTACT --to 3130 --port 81 && tproxy-setup up -q --to 3129 --port 80; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3130 --port 81
 }
 

@@ -155,7 +155,7 @@ fixes() {
 	run -1 on proxy tproxy-setup status
 	line=$(grep -o 'tproxy-setup up .*' <<<"$output")
 	(cd "$OUT" && on proxy sh -c "$line -q")
-	run -0 on proxy tproxy-setup status -q --to 3129 --port 80 --iif "$name"
+	run -0 on proxy "$TOP/tests/lib/intact" --to 3129 --port 80 --iif "$name"
 	refute [ -e "$OUT/H" ]
 }
 

@@ -223,14 +223,14 @@ legacy_rules() {
 @test "tracking that appears later is drift that status shows and up mends; words in comments are none" {
 	on proxy nft 'add table ip other; add chain ip other c; add rule ip other c accept comment "ct state masquerade"'
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	run on proxy tproxy-setup status
+	run on proxy "$TOP/tests/lib/intact"
 	assert_success
 	add_firewall
 	run on proxy tproxy-setup status -o check,state,evidence
 	assert_equal "$status" 1
 	assert_line --regexp '^conntrack +changed +auto: connection tracking in inet firewall chain incoming'
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	run on proxy tproxy-setup status
+	run on proxy "$TOP/tests/lib/intact"
 	assert_success
 	run decided
 	assert_output zone=zone

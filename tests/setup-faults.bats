@@ -39,7 +39,7 @@ each_fault() {
 is_before_or_done() {
 	snapshot >"$OUT/after"
 	if ((status == 0)); then
-		on proxy tproxy-setup status >/dev/null 2>&1 || fail "$1: said to be done, but is not intact"
+		on proxy "$TOP/tests/lib/intact" >/dev/null 2>&1 || fail "$1: said to be done, but is not intact"
 	else
 		diff "$OUT/before" "$OUT/after" || fail "$1: $output: not as before"
 	fi
@@ -95,7 +95,7 @@ is_removable() {
 		[[ -s $OUT/happened || $status != 0 ]] || break
 		if ((n % 8 == 1)); then
 			on proxy tproxy-setup up -q --to 3129
-			on proxy tproxy-setup status >/dev/null || fail "call:$n: not mended"
+			on proxy "$TOP/tests/lib/intact" >/dev/null || fail "call:$n: not mended"
 		fi
 		on proxy tproxy-setup down
 		snapshot | diff "$OUT/before" - || fail "call:$n: something is left"

@@ -52,7 +52,7 @@ replace_under_load() {
 		done
 		wait_exit knock || fail "$(cat "$OUT/knock.err")"
 	done
-	on proxy tproxy-setup status >/dev/null
+	on proxy "$TOP/tests/lib/intact" >/dev/null
 	echo "# $KNOCKS connections, the last $COUNT in $(cut -d' ' -f2 "$OUT/knock.out") ms, $UPS replacements"
 }
 

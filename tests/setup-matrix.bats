@@ -322,13 +322,13 @@ grouped() {
 			/sys/fs/cgroup|the control group \`/\` cannot be matched
 		END
 		in_layout $layout tproxy-setup up -q --to 3129 --local --cgroup /sys/fs/cgroup/$GROUP
-		in_layout $layout tproxy-setup status
+		in_layout $layout "$TOP/tests/lib/intact"
 		in_layout pure rmdir /sys/fs/cgroup/$GROUP/inner /sys/fs/cgroup/$GROUP
 		in_layout pure mkdir -p /sys/fs/cgroup/$GROUP/inner
 		run -1 in_layout $layout tproxy-setup status -H -o check,state,fix
 		assert_line --regexp '^chain:local +changed'
 		in_layout $layout tproxy-setup up -q --to 3129 --local --cgroup $GROUP
-		in_layout $layout tproxy-setup status --to 3129 --local --cgroup $GROUP
+		in_layout $layout "$TOP/tests/lib/intact" --to 3129 --local --cgroup $GROUP
 	done
 	run -2 on proxy unshare --mount sh -c 'mount -t tmpfs none /sys/fs/cgroup
 		exec tproxy-setup up --to 3129 --local --cgroup a'

@@ -23,7 +23,7 @@ assert_nothing_left() {
 }
 
 installed() {
-	on proxy tproxy-setup status >/dev/null
+	on proxy "$TOP/tests/lib/intact" >/dev/null
 }
 
 not_installed() {

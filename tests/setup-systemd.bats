@@ -36,7 +36,7 @@ start_unit() {
 }
 
 installed() {
-	on proxy tproxy-setup status >/dev/null
+	on proxy "$TOP/tests/lib/intact" >/dev/null
 }
 
 # The process of the unit that listens at 127.0.0.1:3129, and a line of its status.
@@ -185,7 +185,7 @@ main_process() {
 	unit up --to 3129 --port 80
 	assert_line_in up.service '^SupplementaryGroups=root$'
 	start_unit up
-	run on proxy tproxy-setup status
+	run on proxy tproxy-setup status -v
 	assert_success
 	assert_line --regexp '^default +conntrack +present .*iptables-legacy'
 	stop up

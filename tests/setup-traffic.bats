@@ -589,7 +589,7 @@ start_crowd() {
 	stop line || :
 	wait_exit down
 	assert_line_in down.err 'put in place again meanwhile'
-	run on proxy tproxy-setup status
+	run on proxy "$TOP/tests/lib/intact"
 	assert_success
 }
 
@@ -635,7 +635,7 @@ start_crowd() {
 	run wait_exit one
 	say two second
 	wait_until 10 heard two second
-	run on proxy tproxy-setup status --name two
+	run on proxy "$TOP/tests/lib/intact" --name two
 	assert_success
 }
 
@@ -685,7 +685,7 @@ start_crowd() {
 		wait_until 10 heard old$n one
 	done
 	assert_equal "$(grep -c ' open ' "$OUT/relay.out")" 2
-	wait_until 10 eval '! on proxy tproxy-setup status >/dev/null 2>&1'
+	wait_until 10 eval '! on proxy "$TOP/tests/lib/intact" >/dev/null 2>&1'
 	for n in 4 6; do
 		to=S$n
 		open_line new$n "${!to}:80"

@@ -51,7 +51,7 @@ add_foreign() {
 	assert_output --regexp '^local default dev lo proto 116 '
 	run on proxy ip -6 route show table 100
 	assert_output --regexp '^local default dev lo proto 116 '
-	run setup_on status
+	run intact
 	assert_success
 	run setup_on down
 	assert_success
@@ -118,7 +118,7 @@ add_foreign() {
 	assert_output --partial "local default dev lo"
 	run on proxy ip rule
 	refute_output --partial "90:"
-	run setup_on status
+	run intact
 	assert_success
 }
 
@@ -196,7 +196,7 @@ add_foreign() {
 	assert_equal "$status" 3
 	on proxy ip route flush table 130
 	snapshot | diff "$OUT/before" -
-	run setup_on status
+	run intact
 	assert_success
 }
 
@@ -269,6 +269,12 @@ add_foreign() {
 		plan --to 3129 --format xml|--format xml
 		plan --format iptables --to 3129 --no-listener pass|--no-listener pass
 		plan --format iptables --to 3129 --midstream pass|--midstream pass
+		plan --format iptables --to 3129 --no-listener reject|--no-listener reject
+		plan --format iptables --to 3129 --confirm-within 9|--confirm-within
+		plan --format ip --to 3129 --confirm-within 9|--confirm-within
+		plan --format systemd --to 3129 --confirm-within 9|--confirm-within
+		up --to 3129 --confirm-within 0|--confirm-within 0
+		plan --to 3129 --confirm-within 0s|--confirm-within 0
 		frobnicate|frobnicate
 	END
 	snapshot | diff "$OUT/before" -
@@ -283,7 +289,7 @@ add_foreign() {
 	setup_on up -q -6 --to '[::1]:3129'
 	run on proxy ip -4 rule
 	refute_output --partial "proto 116"
-	run setup_on status
+	run intact
 	assert_success
 }
 
@@ -294,7 +300,7 @@ add_foreign() {
 	assert_line "tproxy-setup: IPv6 is not available on lo here and is left out"
 	run on proxy ip -6 rule
 	refute_output --partial "proto 116"
-	run setup_on status
+	run intact
 	assert_success
 	run setup_on up -6 --to 3129
 	assert_equal "$status" 3
@@ -323,7 +329,7 @@ drift() {
 	assert_equal "$status" 1
 	assert_line --regexp "^$part +$state"
 	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24,198.51.100.7,2001:db8::/32
-	run setup_on status
+	run intact
 	assert_success
 }
 
@@ -361,7 +367,7 @@ drift() {
 
 @test "status with a specification says in what the installed one differs" {
 	setup_on up -q --to 3129 --port 80
-	run setup_on status --to 3129 --port 80
+	run intact --to 3129 --port 80
 	assert_success
 	run setup_on status -o check,state,evidence --to 3130 --port 80
 	assert_equal "$status" 1
@@ -370,8 +376,68 @@ drift() {
 	assert_line --regexp '^spec +changed +family IPv4 \(was IPv4 and IPv6\), to 127.0.0.1:3129 \(was 3129\), iif lan0 \(was all\), port 443,8443 \(was 80\), src 192.0.2.0/24 \(was all\)'
 }
 
+@test "status: a line for each instance, 80 columns wide on a terminal, in colour there alone" {
+	local line
+	run -1 setup_on status
+	assert_output "tproxy-setup: nothing is installed"
+	setup_on up -q --name web --to 3129 --port 80,443 --src 192.0.2.0/24 --iif toclient --no-listener drop
+	setup_on up -q --name dns -u -6 --to '[::1]:3130' --not-port 80-90 --mark 0x3/0xff --table 103
+	run -1 setup_on status
+	assert_output "\
+web  tcp 80,443 from 192.0.2.0/24 via toclient -> 3129 nobody listens  intact  0 intercepted
+dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
+	bg relay proxy tproxy-relay -4 3129
+	wait_listen proxy 127.0.0.1:3129
+	run -0 setup_on status --name web
+	assert_output --regexp '^web  tcp 80,443 from 192.0.2.0/24 via toclient -> 3129 tproxy-relay\([0-9]+\)  intact  0 intercepted$'
+	run -1 setup_on status --name dns
+	run -0 setup_on up -q --name both --to 3129 --port 81
+	run -1 setup_on status --name both
+	assert_output --regexp '^both  tcp 81 -> 3129 tproxy-relay\([0-9]+\), nobody at \[::1\]:3129  intact  0 intercepted$'
+	on proxy ip -4 rule del pref 100 fwmark 0x1/0xff
+	run -1 --separate-stderr setup_on status --name web
+	assert_output --regexp '  changed: rule:ipv4 missing  0 intercepted$'
+	run on proxy env -u NO_COLOR TERM=xterm script -qec 'stty cols 80; tproxy-setup status' /dev/null </dev/null
+	echo "$output" >"$OUT/screen"
+	run sed $'s/\r$//; s/\e\\[[0-9]*m//g' "$OUT/screen"
+	assert_line --regexp '^web  tcp 80,443 from 192.0.2.0/24 via toclient -> 3129 tproxy-relay\([0-9]+\)$'
+	assert_line "     changed: rule:ipv4 missing  0 intercepted"
+	for line in "${lines[@]}"; do [[ $line == tproxy-setup:* ]] || ((${#line} <= 80)); done
+	grep -q $'\e\\[31mchanged: rule:ipv4 missing\e\\[0m' "$OUT/screen"
+	run on proxy env NO_COLOR=1 TERM=xterm script -qec 'stty cols 80; tproxy-setup status' /dev/null </dev/null
+	refute_output --partial $'\e'
+}
+
+@test "an instance that is not there: which there are, of status and down" {
+	setup_on up -q --name web --to 3129 --port 80
+	setup_on up -q --name mail --to 3130 --port 25
+	run -1 setup_on status --name wbe
+	assert_output "tproxy-setup: wbe: not installed; installed: web, mail"
+	run -0 setup_on down --name wbe
+	assert_output "tproxy-setup: wbe: was not installed; installed: web, mail"
+	run -1 setup_on status --name wbe -q -o check,state -H
+	assert_output --regexp '^table +missing$'
+}
+
+@test "status --json: the whole specification, as plan has it" {
+	local spec=(--to 3129 --port 80,8000-8100 --src 192.0.2.0/24,2001:db8::/32 --iif toclient --not-mark 0x8 --no-listener pass)
+	setup_on up -q "${spec[@]}"
+	setup_on status -j | jq -S 'select(.type == "instance").spec' >"$OUT/status.json"
+	setup_on plan --format json "${spec[@]}" | jq -S .spec | diff - "$OUT/status.json"
+	run setup_on status -j
+	assert_line --index 0 --regexp '"state": ?"intact".*"served": ?false'
+}
+
+@test "evidence is words, wherever its column stands" {
+	setup_on up -q --to 3129 --port 80
+	on proxy ip -4 rule del pref 100
+	run setup_on status -q -H -o evidence,fix,state
+	assert_line --regexp $'^pref 100 fwmark 0x1/0xff lookup 100 *\ttproxy-setup up --to 3129 --port 80 *\tmissing$'
+	refute_output --partial '\040'
+}
+
 @test "status of what is not installed: missing, exit 1" {
-	run setup_on status -H -o check,state
+	run setup_on status -q -H -o check,state
 	assert_equal "$status" 1
 	assert_output --regexp '^table +missing$'
 }
@@ -415,11 +481,11 @@ drift() {
 	run on proxy ip rule
 	assert_equal "$(grep -c 'proto 116' <<<"$output")" 2
 	for n in one two three; do
-		run setup_on status --name $n
+		run intact --name $n
 		assert_success
 	done
 	setup_on down --name two
-	run setup_on status --name one
+	run intact --name one
 	assert_success
 	setup_on down --name three
 	snapshot | diff "$OUT/one" -
@@ -481,10 +547,10 @@ takes_proposal() {
 		bg two proxy tproxy-setup up -q --to 3130 --port 81 --table 102 --mark 0x4/0xff
 		wait_exit one
 		wait_exit two
-		run setup_on status
+		run intact
 		assert_success
-		one=$(setup_on status --to 3129 --port 80 --table 101 --mark 0x3/0xff >/dev/null && echo yes || echo no)
-		two=$(setup_on status --to 3130 --port 81 --table 102 --mark 0x4/0xff >/dev/null && echo yes || echo no)
+		one=$(intact --to 3129 --port 80 --table 101 --mark 0x3/0xff >/dev/null && echo yes || echo no)
+		two=$(intact --to 3130 --port 81 --table 102 --mark 0x4/0xff >/dev/null && echo yes || echo no)
 		assert [ "$one" != "$two" ]
 		run on proxy ip rule
 		assert_equal "$(grep -c 'proto 116' <<<"$output")" 1
@@ -499,14 +565,14 @@ takes_proposal() {
 	wait_until 10 eval 'on proxy nft list ruleset | grep -q pid-4711'
 	bg up proxy tproxy-setup up -q --to 3129
 	wait_until 10 eval '[ -e /proc/$(pid_of up)/fd ]'
-	run setup_on status
+	run intact
 	assert_equal "$status" 1
 	signal holder KILL
 	run wait_exit up
 	assert_success
 	on proxy nft add table inet tproxy-lock
 	setup_on up -q --to 3130
-	run setup_on status
+	run intact
 	assert_success
 	run on proxy nft list tables
 	refute_output --partial "tproxy-lock"
@@ -516,10 +582,10 @@ takes_proposal() {
 	snapshot >"$OUT/before"
 	run on client tproxy-setup up -q --netns "$LAB_server" --to 3129
 	assert_success
-	run on server tproxy-setup status
+	run on server "$TOP/tests/lib/intact"
 	assert_success
 	snapshot | diff "$OUT/before" -
-	run on client tproxy-setup status
+	run on client "$TOP/tests/lib/intact"
 	assert_equal "$status" 1
 	run on server tproxy-setup down --netns nonesuch
 	assert_equal "$status" 3
@@ -532,11 +598,11 @@ takes_proposal() {
 			mount --bind "/proc/$1/ns/net" /run/netns/web; shift; exec "$@"' sh "$LAB_server" "$@"
 	}
 	in_named tproxy-setup up -q --netns web --to 3129
-	on server tproxy-setup status
-	run -1 on client tproxy-setup status
-	in_named tproxy-setup status --netns web
+	on server "$TOP/tests/lib/intact"
+	run -1 on client "$TOP/tests/lib/intact"
+	in_named "$TOP/tests/lib/intact" --netns web
 	in_named tproxy-setup down --netns web
-	run -1 on server tproxy-setup status
+	run -1 on server "$TOP/tests/lib/intact"
 }
 
 @test "overlapping prefixes and ports are merged: the same specification, the same sets" {
@@ -557,7 +623,7 @@ takes_proposal() {
 			on proxy nft list table inet tproxy_default
 		} >"$OUT/saved"
 		on proxy nft -f - <"$OUT/saved"
-		run setup_on status --to 3129 $spec
+		run intact --to 3129 $spec
 		assert_success
 		setup_on down
 	done <<-'END'
@@ -595,7 +661,7 @@ takes_proposal() {
 @test "plan --format iptables --divert-only is the classic rule set: sh takes it, nothing is flushed" {
 	run setup_on plan --divert-only --format iptables
 	assert_success
-	refute_output --regexp '(-F|--flush|flush)'
+	refute_line --regexp '^[^#].*(-F|--flush|flush)'
 	assert_output --partial "-m socket --transparent"
 	setup_on plan --divert-only --format iptables | on proxy sh
 	run on proxy iptables -t mangle -S
@@ -612,6 +678,37 @@ takes_proposal() {
 	assert_output --partial "-j TPROXY --on-port 3129 --on-ip 127.0.0.1 --tproxy-mark 0x1/0xff"
 	run on proxy ip6tables -t mangle -S
 	assert_output --partial "-j TPROXY --on-port 3129 --on-ip ::1 --tproxy-mark 0x1/0xff"
+}
+
+@test "plan --format iptables, ip: what it prints to undo it leaves nothing; down says that it leaves the rules" {
+	local spec
+	for spec in "--divert-only --format iptables" "--to 3129 --port 80 --iif toclient --format iptables" \
+		"--to 3129 -4 --name a.b --table 101 --format iptables" "--to 3129 --format ip"; do
+		setup_on plan -q $spec >"$OUT/plan"
+		# Once used, iptables keeps its table.
+		on proxy sh -c 'for i in iptables ip6tables; do $i -t mangle -A PREROUTING -j RETURN; $i -t mangle -D PREROUTING 1; done'
+		snapshot >"$OUT/before"
+		on proxy sh "$OUT/plan"
+		if [[ $spec == *iptables ]]; then
+			snapshot >"$OUT/planned"
+			[[ $spec == *a.b* ]] && run -0 setup_on down --name a.b || run -0 setup_on down
+			assert_output --regexp 'what a plan for iptables has put in place is left \(iptables -t mangle, tproxy_[a-z.]*_div\)'
+			snapshot | diff "$OUT/planned" -
+		fi
+		sed -n 's/^#undo //p' "$OUT/plan" | on proxy sh -e
+		snapshot | diff "$OUT/before" -
+	done
+}
+
+@test "after plan | nft -f - status knows no checksums, and does not call everything changed" {
+	setup_on plan --to 3129 --port 80 | on proxy nft -f -
+	setup_on plan --to 3129 --port 80 --format ip | on proxy sh
+	run -1 setup_on status -q
+	assert_output "default  tcp 80 -> 3129 nobody listens  changed: checksum missing  0 intercepted"
+	run -1 setup_on status -q -H -o state,check
+	refute_line --regexp '^changed'
+	setup_on up -q --to 3129 --port 80
+	run -0 intact
 }
 
 @test "plan needs a rule set that can be read, but changes nothing at all" {
@@ -637,7 +734,7 @@ takes_proposal() {
 	assert_equal "$status" 1
 	mend=$(grep -m1 '^tproxy-setup up ' <<<"$output")
 	on proxy bash -c "${mend/up/up -q}"
-	run setup_on status --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 \
+	run intact --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 \
 		--iif 'wg*' --mark 0x3/0xff --local --uid 0 -t -u
 	assert_success
 }
@@ -645,7 +742,7 @@ takes_proposal() {
 @test "status names the listener that would get the connections" {
 	setup_on up -q --to 3129
 	run setup_on status -H -o check,state,evidence
-	assert_success
+	assert_failure 1
 	assert_line --regexp '^listener:tcp +missing +127.0.0.1:3129: nobody listens'
 	bg listener proxy socat TCP4-LISTEN:3129,bind=127.0.0.1 -
 	wait_listen proxy 127.0.0.1:3129
@@ -657,16 +754,16 @@ takes_proposal() {
 	run setup_on up -q --to 3129 --port 80 --confirm-within 2s
 	assert_success
 	run setup_on status -H -o check,state,evidence
-	assert_success
+	assert_failure 1
 	assert_line --regexp '^lease +present +interception ends in [0-9]+ s unless'
-	wait_until 10 eval '! setup_on status >/dev/null 2>&1'
+	wait_until 10 eval '! intact >/dev/null 2>&1'
 	run setup_on status -H -o check,state,evidence
 	assert_line --regexp '^lease +missing +nobody confirmed'
 	run setup_on confirm
 	assert_equal "$status" 1
 	assert_output --partial "too late"
 	setup_on up -q --to 3129 --port 80
-	run setup_on status
+	run intact
 	assert_success
 }
 
@@ -680,7 +777,7 @@ takes_proposal() {
 	run on proxy nft list set inet tproxy_default armed
 	refute_output --partial "expires"
 	assert_output --partial "tcp"
-	run setup_on status
+	run intact
 	assert_success
 	run setup_on confirm
 	assert_equal "$status" 1

@@ -6,6 +6,7 @@
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
 #include "tproxy-setup/neighbours.h"
+#include "tproxy-setup/strays.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,11 +87,18 @@ static bool is_same_spec(const struct instance_view *view, const struct intercep
 	       !strcmp(spec_text(&view->rules.spec, texts[0]), spec_text(spec, texts[1]));
 }
 
-/* As asked, intact, and for good: `up` has nothing to do. */
-static bool is_done(const struct instance_view *view, const struct intercept *spec)
+/* As asked, intact, and for good: `up` has nothing to do. 1, 0, or -1 with *why. */
+static int is_done(struct instance *kernel, const struct instance_view *view,
+		   const struct intercept *spec, struct failure *why)
 {
-	return is_same_spec(view, spec) && instance_intact(view) &&
-	       (view->rules.lease == LEASE_NONE || view->rules.lease == LEASE_CONFIRMED);
+	const struct strays_scope scope = { .wanted = spec, .table = spec->table };
+	int strays;
+
+	if (!is_same_spec(view, spec) || !instance_intact(view) ||
+	    (view->rules.lease != LEASE_NONE && view->rules.lease != LEASE_CONFIRMED))
+		return 0;
+	strays = strays_any(kernel, &scope, why);
+	return strays < 0 ? -1 : !strays;
 }
 
 /* What one call has done so far: enough to undo it. */
@@ -99,25 +107,12 @@ struct change {
 	const char *name;
 	struct {
 		struct route_plan plan;
-		struct route_state added, removed;
-	} routing[4]; /* what is new, what is old; per family */
+		struct route_state added;
+	} routing[2];	       /* per family */
+	struct strays gone[2]; /* what was astray before, what the rules before needed */
 	bool loaded;
 	char *saved; /* the rules before, NULL: none */
 };
-
-/* Put back what a change removed; what it did not come to remove is still there. */
-static int put_back(struct instance *kernel, const struct route_plan *plan,
-		    const struct route_state *removed, struct failure *why)
-{
-	const struct route_state only[] = { { true, !removed->route }, { !removed->rule, true } };
-	struct route_state added;
-	int err = 0;
-
-	for (int i = 0; i < 2; i++)
-		if (route_add(kernel->route, plan, &only[i], &added, why) && why->err != EEXIST)
-			err = -1;
-	return err;
-}
 
 static void undo(struct change *c, struct failure *why)
 {
@@ -126,11 +121,11 @@ static void undo(struct change *c, struct failure *why)
 
 	if (c->loaded)
 		err = nft_restore(c->kernel->rules, c->name, c->saved, &second);
-	for (int i = 3; i >= 0; i--) {
-		err |= put_back(c->kernel, &c->routing[i].plan, &c->routing[i].removed, &second);
+	err |= strays_restore(c->kernel, &c->gone[1], &second);
+	for (int i = 1; i >= 0; i--)
 		err |= route_remove(c->kernel->route, &c->routing[i].plan, &c->routing[i].added,
 				    &second);
-	}
+	err |= strays_restore(c->kernel, &c->gone[0], &second);
 	*why = reason;
 	if (err)
 		report_hint(why, "and it could not be undone (%s): tproxy-setup down --name %s",
@@ -148,6 +143,16 @@ static int refuse_conflict(struct instance *kernel, const struct instance_routin
 	return proposal ? report_hint(why, "--table %u is free", proposal) : -1;
 }
 
+/* Routing with our tag that nobody asks for, in doubt only in that table. */
+static int remove_strays(struct change *c, const struct intercept *spec, uint32_t table,
+			 struct strays *gone, struct failure *why)
+{
+	const struct strays_scope scope = { .wanted = spec, .table = table };
+
+	return strays_find(c->kernel, &scope, gone, why) || strays_remove(c->kernel, gone, why) ? -1
+												: 0;
+}
+
 static int add_routing(struct change *c, const struct instance_view *view, struct failure *why)
 {
 	for (int i = 0; i < 2; i++) {
@@ -162,39 +167,6 @@ static int add_routing(struct change *c, const struct instance_view *view, struc
 			return -1;
 	}
 	return 0;
-}
-
-static int remove_old_family(struct change *c, const struct neighbours *n,
-			     const struct intercept *old, const struct intercept *spec, int family,
-			     struct failure *why)
-{
-	const struct neighbours replacement = { (struct intercept *)spec, 1 };
-	struct route_plan plan = instance_route_plan(old, families[family]);
-	struct route_state used = neighbours_share(n, &plan);
-	struct route_state again = neighbours_share(&replacement, &plan), there;
-	char ignored[160];
-
-	if (route_look(c->kernel->route, &plan, &there, ignored, why))
-		return -1;
-	there.rule &= !used.rule && !again.rule;
-	there.route &= !used.route && !again.route;
-	c->routing[2 + family].plan = plan;
-	c->routing[2 + family].removed = there;
-	return route_remove(c->kernel->route, &plan, &there, why);
-}
-
-/* The rule and route that only the replaced specification needed. */
-static int remove_old_routing(struct change *c, const struct intercept *old,
-			      const struct intercept *spec, struct failure *why)
-{
-	struct neighbours n;
-	int err = neighbours_read(c->kernel, old->name, false, &n, why);
-
-	for (int i = 0; i < 2 && !err; i++)
-		if (intercept_wants(old, families[i]))
-			err = remove_old_family(c, &n, old, spec, i, why);
-	neighbours_free(&n);
-	return err;
 }
 
 static int load_text(struct change *c, char *text, struct failure *why)
@@ -283,9 +255,11 @@ static int verify(struct instance *kernel, const struct intercept *spec, struct 
 static int apply(struct change *c, const struct intercept *spec, const struct instance_view *view,
 		 struct failure *why)
 {
-	if (add_routing(c, view, why) || load_rules(c, spec, view, why))
-		return -1;
-	if (view->rules.readable && remove_old_routing(c, &view->rules.spec, spec, why))
+	uint32_t before = view->rules.readable ? view->rules.spec.table : spec->table;
+
+	/* Before ours is added: the kernel takes a rule and the same with `not` for one (rule_exists()). */
+	if (remove_strays(c, spec, spec->table, &c->gone[0], why) || add_routing(c, view, why) ||
+	    load_rules(c, spec, view, why) || remove_strays(c, spec, before, &c->gone[1], why))
 		return -1;
 	/* Last, because it also gives up the lock. */
 	return verify(c->kernel, spec, why) ? -1 : nft_checksum(c->kernel->rules, spec, why);
@@ -309,15 +283,15 @@ static int up_locked(struct instance *kernel, const struct intercept *spec,
 {
 	struct change c = { .kernel = kernel, .name = spec->name };
 	struct instance_view view;
-	int err;
+	int err, done;
 
 	err = instance_look(kernel, spec->name, spec, true, &view, why);
-	if (!err && is_done(&view, spec)) {
+	done = err ? -1 : is_done(kernel, &view, spec, why);
+	if (done > 0) {
 		*outcome = INSTALL_UNCHANGED;
 		goto out;
 	}
-	if (!err)
-		err = check_neighbours(kernel, spec, why);
+	err = done < 0 ? -1 : check_neighbours(kernel, spec, why);
 	if (!err && view.rules.present) {
 		c.saved = nft_save(kernel->rules, spec->name, why);
 		err = c.saved ? 0 : -1;
@@ -329,6 +303,8 @@ static int up_locked(struct instance *kernel, const struct intercept *spec,
 		*outcome = view.rules.present ? INSTALL_REPLACED : INSTALL_NEW;
 	}
 	free(c.saved);
+	strays_free(&c.gone[0]);
+	strays_free(&c.gone[1]);
 out:
 	instance_view_free(&view);
 	return err;
@@ -338,14 +314,14 @@ int install_up(struct instance *kernel, const struct intercept *spec, enum insta
 	       struct failure *why)
 {
 	struct instance_view view;
-	int err = instance_look(kernel, spec->name, spec, true, &view, why);
-	bool done = !err && is_done(&view, spec);
+	int err = instance_look(kernel, spec->name, spec, true, &view, why), done;
 
+	done = err ? -1 : is_done(kernel, &view, spec, why);
 	instance_view_free(&view);
 	*outcome = INSTALL_UNCHANGED;
 	/* The lock is a change of the rule set itself: without need not even that. */
-	if (err || done)
-		return err;
+	if (done)
+		return done < 0 ? -1 : 0;
 	if (nft_lock(kernel->rules, NFT_LOCK_MS, why))
 		return -1;
 	err = up_locked(kernel, spec, outcome, why);

@@ -5,6 +5,7 @@
 #include "intercept/nft_text.h"
 #include "intercept/spec_text.h"
 #include "net/route.h"
+#include "tproxy-setup/spec_json.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -16,6 +17,9 @@
 /* Chains of iptables have names of up to 28 characters; ours are tproxy_NAME_STAGE. */
 #define CHAIN_MAX 28
 #define STAGE_MAX 4
+
+/* In front of each command that undoes a plan: for sh a comment. */
+#define UNDO "#undo "
 
 /* One address family's tools. */
 struct tools {
@@ -35,7 +39,27 @@ static bool wants(const struct intercept *spec, const struct tools *t)
 
 /* --- ip --------------------------------------------------------------------------------------- */
 
-void plan_ip(const struct intercept *spec, FILE *out)
+/* Our tag is for what `down` knows and takes away. */
+static void put_routing(FILE *out, const struct intercept *spec, bool tagged)
+{
+	char mark[QUANTITY_MARK_MAX], tag[2][16] = { "", "" };
+
+	quantity_format_mark(&spec->mark, mark);
+	if (tagged) {
+		snprintf(tag[0], sizeof(tag[0]), " proto %d", ROUTE_PROTOCOL);
+		snprintf(tag[1], sizeof(tag[1]), " protocol %d", ROUTE_PROTOCOL);
+	}
+	for (size_t i = 0; i < TOOLS; i++) {
+		if (!wants(spec, &tools[i]))
+			continue;
+		fprintf(out, "%s route add local default dev lo table %u%s\n", tools[i].ip,
+			spec->table, tag[0]);
+		fprintf(out, "%s rule add pref %u fwmark %s lookup %u%s\n", tools[i].ip, spec->pref,
+			mark, spec->table, tag[1]);
+	}
+}
+
+static void undo_routing(FILE *out, const struct intercept *spec)
 {
 	char mark[QUANTITY_MARK_MAX];
 
@@ -43,11 +67,37 @@ void plan_ip(const struct intercept *spec, FILE *out)
 	for (size_t i = 0; i < TOOLS; i++) {
 		if (!wants(spec, &tools[i]))
 			continue;
-		fprintf(out, "%s route add local default dev lo table %u proto %d\n", tools[i].ip,
-			spec->table, ROUTE_PROTOCOL);
-		fprintf(out, "%s rule add pref %u fwmark %s lookup %u protocol %d\n", tools[i].ip,
-			spec->pref, mark, spec->table, ROUTE_PROTOCOL);
+		fprintf(out, UNDO "%s rule del pref %u fwmark %s lookup %u\n", tools[i].ip,
+			spec->pref, mark, spec->table);
+		fprintf(out, UNDO "%s route del local default dev lo table %u\n", tools[i].ip,
+			spec->table);
 	}
+}
+
+static void put_undo_head(FILE *out)
+{
+	fputs("# To undo it, this text again: | sed -n 's/^" UNDO "//p' | sh\n", out);
+}
+
+static int refuse_lease(const struct intercept *spec, const char *format, struct failure *why)
+{
+	if (!spec->confirm_ms)
+		return 0;
+	return report_refuse(
+		why,
+		"plan --format %s: --confirm-within: nothing there ends by itself; use "
+		"--format nft",
+		format);
+}
+
+int plan_ip(const struct intercept *spec, FILE *out, struct failure *why)
+{
+	if (refuse_lease(spec, "ip", why))
+		return -1;
+	put_routing(out, spec, true);
+	put_undo_head(out);
+	undo_routing(out, spec);
+	return 0;
 }
 
 /* --- iptables --------------------------------------------------------------------------------- */
@@ -58,8 +108,12 @@ static int refuse(const char *option, const char *reason, struct failure *why)
 			     reason);
 }
 
-static int check_iptables(const struct intercept *spec, struct failure *why)
+static int check_iptables(const struct intercept *spec, bool reject, struct failure *why)
 {
+	if (refuse_lease(spec, "iptables", why))
+		return -1;
+	if (reject)
+		return refuse("no-listener reject", "xt_TPROXY drops when nobody listens", why);
 	if (strlen(spec->name) + strlen("tproxy__") + STAGE_MAX > CHAIN_MAX)
 		return refuse("name", "too long for the name of a chain", why);
 	for (unsigned i = 0; i < spec->devices; i++)
@@ -260,16 +314,39 @@ static void put_interception(FILE *out, const struct tools *t, const struct inte
 	fprintf(out, "%s -t mangle -A PREROUTING -p tcp -j tproxy_%s\n", t->iptables, spec->name);
 }
 
-int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
+/* The jumps first, then the chains, which refer to each other. */
+static void undo_rules(FILE *out, const struct tools *t, const struct intercept *spec)
 {
-	if (check_iptables(spec, why))
+	static const char *const stages[] = { "", "_port", "_src", "_dst", "_end", "_div" };
+	const char *name = spec->name;
+	size_t first = spec->divert_only ? sizeof(stages) / sizeof(*stages) - 1 : 0;
+
+	if (!spec->divert_only)
+		fprintf(out, UNDO "%s -t mangle -D PREROUTING -p tcp -j tproxy_%s\n", t->iptables,
+			name);
+	fprintf(out,
+		UNDO "%s -t mangle -D PREROUTING -p %s -m socket --transparent -j tproxy_%s_div\n",
+		t->iptables, t->family == AF_INET ? "icmp" : "ipv6-icmp", name);
+	fprintf(out,
+		UNDO "%s -t mangle -D PREROUTING -p tcp ! --tcp-flags SYN,ACK SYN -m socket "
+		     "--transparent -j tproxy_%s_div\n",
+		t->iptables, name);
+	for (size_t i = first; i < sizeof(stages) / sizeof(*stages); i++)
+		fprintf(out, UNDO "%s -t mangle -F tproxy_%s%s\n", t->iptables, name, stages[i]);
+	for (size_t i = first; i < sizeof(stages) / sizeof(*stages); i++)
+		fprintf(out, UNDO "%s -t mangle -X tproxy_%s%s\n", t->iptables, name, stages[i]);
+}
+
+int plan_iptables(const struct intercept *spec, bool reject, FILE *out, struct failure *why)
+{
+	if (check_iptables(spec, reject, why))
 		return -1;
 	fputs("set -e\n", out);
 	if (!spec->divert_only)
 		fputs("# When nobody listens, xt_TPROXY drops: --no-listener drop.\n", out);
 	if (!spec->divert_only && spec->conntrack == CONNTRACK_AUTO)
 		fputs("# Without a conntrack zone for the upstream leg: --conntrack off.\n", out);
-	plan_ip(spec, out);
+	put_routing(out, spec, false);
 	for (size_t i = 0; i < TOOLS; i++) {
 		if (!wants(spec, &tools[i]))
 			continue;
@@ -277,71 +354,15 @@ int plan_iptables(const struct intercept *spec, FILE *out, struct failure *why)
 		if (!spec->divert_only)
 			put_interception(out, &tools[i], spec);
 	}
+	put_undo_head(out);
+	for (size_t i = 0; i < TOOLS; i++)
+		if (wants(spec, &tools[i]))
+			undo_rules(out, &tools[i], spec);
+	undo_routing(out, spec);
 	return 0;
 }
 
 /* --- json ------------------------------------------------------------------------------------- */
-
-static bool is_repeatable(const char *key)
-{
-	static const char *const keys[] = { "iif",     "not-mark", "uid",    "gid",
-					    "not-uid", "not-gid",  "cgroup", "not-cgroup" };
-
-	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
-		if (!strcmp(key, keys[i]))
-			return true;
-	return false;
-}
-
-/* The canonical text's words as members; those that may be repeated as arrays. */
-static json_t *spec_json(const struct intercept *spec)
-{
-	char text[INTERCEPT_TEXT_MAX], *rest = text, *token;
-	json_t *object = json_object();
-
-	spec_text(spec, text);
-	while ((token = strsep(&rest, " "))) {
-		char *value = strchr(token, '=');
-		json_t *list;
-
-		if (!value)
-			continue;
-		*value++ = '\0';
-		if (!strcmp(token, "v"))
-			continue;
-		list = json_object_get(object, token);
-		if (is_repeatable(token)) {
-			if (!list) {
-				list = json_array();
-				json_object_set_new(object, token, list);
-			}
-			json_array_append_new(list, json_string(value));
-		} else {
-			json_object_set_new(object, token, json_string(value));
-		}
-	}
-	return object;
-}
-
-static json_t *list_json(const struct intercept *spec, enum intercept_list_id id)
-{
-	json_t *list = json_array();
-	char text[ENDPOINT_TEXT_MAX];
-
-	for (size_t i = 0; intercept_lists[id].is_ports && i < intercept_ports(spec, id)->count;
-	     i++) {
-		const struct port_range *r = &intercept_ports(spec, id)->at[i];
-
-		snprintf(text, sizeof(text), r->first == r->last ? "%u" : "%u-%u", r->first,
-			 r->last);
-		json_array_append_new(list, json_string(text));
-	}
-	for (size_t i = 0; !intercept_lists[id].is_ports && i < intercept_cidrs(spec, id)->count;
-	     i++)
-		json_array_append_new(list, json_string(endpoint_format_cidr(
-						    &intercept_cidrs(spec, id)->at[i], text)));
-	return list;
-}
 
 static json_t *routing_json(const struct intercept *spec)
 {
@@ -367,9 +388,6 @@ int plan_json(const struct intercept *spec, FILE *out, struct failure *why)
 	if (!rules)
 		return -1;
 	asked = spec_json(spec);
-	for (int id = 0; id < INTERCEPT_LISTS; id++)
-		if (intercept_digest_of(spec, id).count)
-			json_object_set_new(asked, intercept_lists[id].name, list_json(spec, id));
 	object = json_pack("{s:i,s:s,s:s,s:o,s:o,s:s}", "v", 1, "type", "plan", "instance",
 			   spec->name, "spec", asked, "routing", routing_json(spec), "nft", rules);
 	text = object ? json_dumps(object, JSON_COMPACT) : NULL;

@@ -298,6 +298,10 @@ int plan_systemd(const struct plan_systemd *plan, FILE *out, struct failure *why
 	bool ours = is_ours(plan->command);
 	char options[8192];
 
+	if (plan->spec->confirm_ms)
+		return report_refuse(why,
+				     "plan --format systemd: --confirm-within: nobody confirms at "
+				     "boot");
 	if (!*spec_text_options(plan->spec, options, sizeof(options)))
 		return report_refuse(why, "plan --format systemd: a list is too long for a command "
 					  "line; use `nft` and `ip`");

@@ -1,59 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/removal.h"
 
-#include "tproxy-setup/neighbours.h"
+#include "tproxy-setup/strays.h"
 #include <stdio.h>
 #include <string.h>
 
-/* Rules and routes with our tag that no other installed instance claims. */
-struct orphans {
-	struct instance *kernel;
-	struct neighbours neighbours;
-	bool removed;
-	struct failure *why;
-};
-
-static int visit_tagged(const struct route_plan *plan, const struct route_state *which,
-			void *context)
+/* All that carries our tag and that no other instance asks for: this one's routing, and what somebody made
+ * of it. */
+static int remove_routing(struct instance *kernel, const struct instance_view *view,
+			  const char *name, bool *removed, struct failure *why)
 {
-	struct orphans *o = context;
-	struct route_state used = neighbours_share(&o->neighbours, plan);
-
-	if ((which->rule && used.rule) || (which->route && used.route))
-		return 0;
-	o->removed = true;
-	return route_remove(o->kernel->route, plan, which, o->why);
-}
-
-static int remove_orphans(struct instance *kernel, const char *name, bool *removed,
-			  struct failure *why)
-{
-	struct orphans o = { .kernel = kernel, .why = why };
-	int err = neighbours_read(kernel, name, false, &o.neighbours, why);
+	const struct strays_scope scope = { .leaving = name,
+					    .table = view->rules.readable ? view->rules.spec.table
+									  : 0 };
+	struct strays s;
+	int err = strays_find(kernel, &scope, &s, why);
 
 	if (!err)
-		err = route_each(kernel->route, visit_tagged, &o, why);
-	neighbours_free(&o.neighbours);
-	*removed |= o.removed;
-	return err;
-}
-
-static int remove_routing(struct instance *kernel, const struct instance_view *view,
-			  struct failure *why)
-{
-	struct neighbours n;
-	int err = neighbours_read(kernel, view->rules.spec.name, false, &n, why);
-
-	for (int i = 0; i < 2 && !err; i++) {
-		const struct instance_routing *r = &view->routing[i];
-		struct route_state used = neighbours_share(&n, &r->plan);
-		const struct route_state ours = { r->state.rule && !used.rule,
-						  r->state.route && !used.route };
-
-		if (r->wanted)
-			err = route_remove(kernel->route, &r->plan, &ours, why);
-	}
-	neighbours_free(&n);
+		err = strays_remove(kernel, &s, why);
+	*removed |= s.count;
+	strays_free(&s);
 	return err;
 }
 
@@ -86,10 +52,8 @@ static int remove_locked(struct instance *kernel, const char *name, const struct
 	}
 	removal->found |= view.rules.present;
 	/* The table goes last: should anything fail before, it still says what is to be removed. */
-	if (!err && view.rules.readable)
-		err = remove_routing(kernel, &view, why);
-	else if (!err)
-		err = remove_orphans(kernel, name, &removal->found, why);
+	if (!err)
+		err = remove_routing(kernel, &view, name, &removal->found, why);
 	if (!err && view.rules.present)
 		err = nft_remove(kernel->rules, name, why);
 out:
@@ -103,27 +67,21 @@ static int is_named(const char *name, void *context)
 	return !strcmp(name, context);
 }
 
-static int count_tagged(const struct route_plan *plan, const struct route_state *which,
-			void *context)
-{
-	(void)plan;
-	(void)which;
-	++*(unsigned *)context;
-	return 0;
-}
-
 static int anything_there(struct instance *kernel, const char *name, bool *anything,
 			  struct failure *why)
 {
+	const struct strays_scope scope = { .leaving = name };
 	char copy[INTERCEPT_NAME_MAX + 1];
-	unsigned tagged = 0;
 	int found;
 
 	snprintf(copy, sizeof(copy), "%s", name);
 	found = nft_each(kernel->rules, is_named, copy, why);
-	if (!found && route_each(kernel->route, count_tagged, &tagged, why))
-		found = -1;
-	*anything = found || tagged;
+	/* What another process is at work on is told from what is left when it is done. */
+	if (!found)
+		found = nft_is_locked(kernel->rules);
+	if (!found)
+		found = strays_any(kernel, &scope, why);
+	*anything = found;
 	return found < 0 ? -1 : 0;
 }
 

@@ -4,8 +4,8 @@
  *
  * A record is a value per field; a line is made of it by printing the fields one after the other into
  * a bounded buffer. Text is columns separated by blanks, so every byte of a value that would end a
- * column (or a line) is written as \ooo, as /proc does; only prose in the last column keeps its
- * blanks and backslashes. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
+ * column (or a line) is written as \ooo, as /proc does; only prose keeps its blanks and backslashes, and
+ * ends with a tab where another column follows. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
  */
 #include "base/record.h"
 
@@ -241,7 +241,7 @@ static void put_endpoint(struct line *l, const struct endpoint *e)
 	put_decimal(l, e->port);
 }
 
-static void put_text_value(struct line *l, const struct record *r, enum record_field f, bool last)
+static void put_text_value(struct line *l, const struct record *r, enum record_field f)
 {
 	const union record_value *v = &r->value[f];
 	enum record_kind kind = record_fields[f].kind;
@@ -258,7 +258,7 @@ static void put_text_value(struct line *l, const struct record *r, enum record_f
 	else if (kind == KIND_NUMBER || kind == KIND_COOKIE || kind == KIND_DURATION)
 		put_number(l, kind, v->number);
 	else
-		put_column(l, v->text, last && kind == KIND_PROSE);
+		put_column(l, v->text, kind == KIND_PROSE);
 }
 
 static size_t end_line(struct line *l)
@@ -272,14 +272,20 @@ static struct line new_line(char *buf)
 	return (struct line){ .at = buf, .room = RECORD_LINE_MAX - 1 };
 }
 
+/* Between a column and the next. */
+static char separator(enum record_field f)
+{
+	return record_fields[f].kind == KIND_PROSE ? '\t' : ' ';
+}
+
 size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf)
 {
 	struct line l = new_line(buf);
 
 	for (size_t i = 0; i < columns->count; i++) {
 		if (i)
-			put_byte(&l, ' ');
-		put_text_value(&l, r, columns->at[i], i + 1 == columns->count);
+			put_byte(&l, separator(columns->at[i - 1]));
+		put_text_value(&l, r, columns->at[i]);
 	}
 	return end_line(&l);
 }
@@ -403,22 +409,21 @@ size_t record_print_padded(const struct record *r, const struct record_columns *
 		bool last = i + 1 == columns->count;
 		size_t start = l.used;
 
-		put_text_value(&l, r, columns->at[i], last);
+		put_text_value(&l, r, columns->at[i]);
 		if (last)
 			break;
 		while (l.used - start < record_fields[columns->at[i]].width)
 			put_byte(&l, ' ');
-		put_byte(&l, ' ');
+		put_byte(&l, separator(columns->at[i]));
 	}
 	return end_line(&l);
 }
 
-size_t record_print_column(const struct record *r, enum record_field f, bool last, char *buf,
-			   size_t room)
+size_t record_print_column(const struct record *r, enum record_field f, char *buf, size_t room)
 {
 	struct line l = { .at = buf, .room = room - 1 };
 
-	put_text_value(&l, r, f, last);
+	put_text_value(&l, r, f);
 	buf[l.used] = '\0';
 	return l.used + 1;
 }

@@ -65,7 +65,7 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 #define RECORD_LINE_MAX 2048
 
 /* Print into buf (of RECORD_LINE_MAX) one line with newline; returns its length. Text: columns
- * separated by blanks, values never empty and without blanks (prose only as last column). */
+ * separated by blanks, values never empty and without blanks; prose keeps its own, and ends with a tab before another column. */
 size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf);
 size_t record_print_json(const struct record *r, char *buf);
 
@@ -73,8 +73,7 @@ size_t record_print_json(const struct record *r, char *buf);
 size_t record_print_padded(const struct record *r, const struct record_columns *columns, char *buf);
 
 /* Print one column of it into buf, with \0; cut to `room`. Returns its length, \0 included. */
-size_t record_print_column(const struct record *r, enum record_field f, bool last, char *buf,
-			   size_t room);
+size_t record_print_column(const struct record *r, enum record_field f, char *buf, size_t room);
 
 /* What a field is called, and how wide its column is in a padded table. */
 #define RECORD_NAME_MAX 32

@@ -87,7 +87,7 @@ static const char *value_of(const struct record_lines *l, const struct record *r
 {
 	enum record_field f = l->columns.at[i];
 
-	record_print_column(r, f, i + 1 == l->columns.count, text, RECORD_LINE_MAX);
+	record_print_column(r, f, text, RECORD_LINE_MAX);
 	if (f != RECORD_TIME || !l->brief || strlen(text) < CLOCK_START + CLOCK_LENGTH)
 		return text;
 	text[CLOCK_START + CLOCK_LENGTH] = '\0';
@@ -114,8 +114,8 @@ static bool differs(const struct record *r, enum record_field f, enum record_fie
 {
 	char one[RECORD_NAME_MAX + 64], other[sizeof(one)];
 
-	record_print_column(r, f, true, one, sizeof(one));
-	record_print_column(r, from, true, other, sizeof(other));
+	record_print_column(r, f, one, sizeof(one));
+	record_print_column(r, from, other, sizeof(other));
 	return strcmp(one, "-") && strcmp(one, other);
 }
 
@@ -134,8 +134,7 @@ static void add_differences(const struct record *r, struct page *p)
 		if (!differs(r, legs[i].field, legs[i].from))
 			continue;
 		length = snprintf(text, sizeof(text), "%s=", record_field_name(legs[i].field));
-		record_print_column(r, legs[i].field, true, text + length,
-				    sizeof(text) - (size_t)length);
+		record_print_column(r, legs[i].field, text + length, sizeof(text) - (size_t)length);
 		add_word(p, text, 1);
 	}
 }

@@ -73,8 +73,7 @@ static void put_header(const struct record_table *t)
 
 /* ---- for a screen ---- */
 
-/* Are colours wanted there? */
-static bool in_colour(void)
+bool record_table_in_colour(void)
 {
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
@@ -89,7 +88,7 @@ void record_table_fit(struct record_table *t)
 	if (!t->screen)
 		return; /* then it is as wide as in a file */
 	t->screen->columns = screen_columns(STDOUT_FILENO);
-	t->screen->colour = in_colour();
+	t->screen->colour = record_table_in_colour();
 }
 
 /* How values are coloured that say whether something is well; others are left as they are. */
@@ -106,7 +105,8 @@ static const char *colour_of(enum record_field f, const char *text)
 		{ RECORD_STATE, "TIME-WAIT", "2" },	{ RECORD_TRANSPARENT, "no", "33" },
 		{ RECORD_TRANSPARENT, "unknown", "2" }, { RECORD_ORIGDST_BY, "none", "33" },
 		{ RECORD_SEVERITY, "ok", "32" },	{ RECORD_SEVERITY, "warn", "33" },
-		{ RECORD_SEVERITY, "fail", "31" },
+		{ RECORD_SEVERITY, "fail", "31" },	{ RECORD_STATE, "missing", "31" },
+		{ RECORD_STATE, "changed", "31" },
 	};
 
 	for (size_t i = 0; i < sizeof(colours) / sizeof(*colours); i++)
@@ -228,8 +228,7 @@ static void put_on_screen(struct record_table *t, const struct record *r)
 
 	for (size_t i = 0; i < t->columns.count; i++) {
 		row.at[i] = text + used;
-		used += record_print_column(r, t->columns.at[i], i + 1 == t->columns.count,
-					    text + used, sizeof(text) - used);
+		used += record_print_column(r, t->columns.at[i], text + used, sizeof(text) - used);
 		see_width(s, i, width_of(row.at[i]));
 	}
 	if (!s->settled && s->rows < HELD_MAX && hold(s, text, used))

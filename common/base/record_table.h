@@ -58,6 +58,9 @@ void record_table_flush(struct record_table *t);
  * was. */
 void record_table_end(struct record_table *t);
 
+/* Is stdout a terminal on which colours are wanted? */
+bool record_table_in_colour(void);
+
 /* Does the text of that field stand in the table? */
 bool record_table_has(const struct record_table *t, enum record_field f);
 

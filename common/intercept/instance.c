@@ -26,7 +26,7 @@ void instance_close(struct instance *kernel)
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
-struct route_plan instance_route_plan(const struct intercept *spec, sa_family_t family)
+static struct route_plan route_plan(const struct intercept *spec, sa_family_t family)
 {
 	return (struct route_plan){
 		.family = family, .mark = spec->mark, .table = spec->table, .pref = spec->pref
@@ -39,7 +39,7 @@ static int look_at_routing(struct instance *kernel, const struct intercept *spec
 	for (int i = 0; i < 2; i++) {
 		struct instance_routing *r = &view->routing[i];
 
-		r->plan = instance_route_plan(spec, families[i]);
+		r->plan = route_plan(spec, families[i]);
 		r->wanted = intercept_wants(spec, families[i]);
 		if (r->wanted && route_look(kernel->route, &r->plan, &r->state, r->conflict, why))
 			return -1;
@@ -68,7 +68,7 @@ static bool routing_intact(const struct instance_view *view)
 	for (int i = 0; i < 2; i++) {
 		const struct instance_routing *r = &view->routing[i];
 
-		if (r->wanted && (!r->state.rule || !r->state.route))
+		if (r->wanted && (!r->state.rule || !r->state.route || r->conflict[0]))
 			return false;
 	}
 	return true;

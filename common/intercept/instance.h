@@ -45,9 +45,6 @@ int instance_look(struct instance *kernel, const char *name, const struct interc
 		  bool contents, struct instance_view *view, struct failure *why);
 void instance_view_free(struct instance_view *view);
 
-/* The rule and route of a family that the specification asks for. */
-struct route_plan instance_route_plan(const struct intercept *spec, sa_family_t family);
-
 /* Is the specification's routing in place? 1, 0, or -1 with *why. */
 int instance_is_routed(struct instance *kernel, const struct intercept *spec, struct failure *why);
 

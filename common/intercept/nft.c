@@ -499,10 +499,12 @@ static void compare_checksums(struct reading *r)
 	while ((token = strsep(&rest, " ")))
 		if (*token)
 			compare_word(r, token);
-	/* What was not there when it was checksummed was put there by somebody else. */
+	/* What was not there when it was checksummed was put there by somebody else; without checksums, as after
+	 * `plan | nft -f -`, nobody knows. */
 	for (unsigned i = 0; i < r->digests; i++)
 		if (!r->digest[i].checksummed)
-			add_part(r->state, r->digest[i].name, PART_CHANGED);
+			add_part(r->state, r->digest[i].name,
+				 r->state->checksummed ? PART_CHANGED : PART_PRESENT);
 }
 
 static void compare_contents(struct reading *r)
@@ -552,6 +554,7 @@ static void add_groups(struct reading *r, const struct intercept_groups *groups)
 static int read_back(struct nft *rules, const char *name, struct reading *r, struct failure *why)
 {
 	char table[NFT_TEXT_TABLE_MAX];
+	struct failure reason = { 0 };
 	struct nft_scan_found found;
 
 	intercept_init(&r->state->spec);
@@ -562,7 +565,9 @@ static int read_back(struct nft *rules, const char *name, struct reading *r, str
 	r->state->dormant = found.dormant;
 	r->state->present = found.handle;
 	if (r->state->present)
-		r->state->readable = !spec_text_parse(r->spec, &r->state->spec, NULL);
+		r->state->readable = !spec_text_parse(r->spec, &r->state->spec, &reason);
+	if (reason.err == ENOMEM)
+		return report_fail(why, ENOMEM, "malloc", "specification of table %s", table);
 	read_alternates(r);
 	add_groups(r, &r->state->spec.cgroup);
 	add_groups(r, &r->state->spec.not_cgroup);
@@ -799,6 +804,21 @@ json_t *nft_dump_json(struct nft *rules, struct failure *why)
 	return all;
 }
 
+bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain)
+{
+	const struct nfgenmsg header = { .nfgen_family = family, .version = NFNETLINK_V0 };
+	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN,
+						    0);
+
+	if (!message || nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO) ||
+	    nla_put_string(message, NFTA_CHAIN_TABLE, table) ||
+	    nla_put_string(message, NFTA_CHAIN_NAME, chain)) {
+		nlmsg_free(message);
+		return false;
+	}
+	return !netlink_ask(rules->netlink, message, NULL, NULL);
+}
+
 /* --- the lock --------------------------------------------------------------------------------- */
 
 enum lock_state { LOCK_FREE, LOCK_HELD, LOCK_STALE };
@@ -860,6 +880,13 @@ int nft_lock(struct nft *rules, uint64_t ms, struct failure *why)
 			     "another tproxy-setup (pid %ld) is at work in this network "
 			     "namespace",
 			     pid);
+}
+
+bool nft_is_locked(struct nft *rules)
+{
+	long pid;
+
+	return !rules->locked && lock_look(rules, &pid) == LOCK_HELD;
 }
 
 /* The table would go with the socket, but then the kernel makes close() wait for all processors. */

@@ -102,6 +102,9 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 char *nft_dump_text(struct nft *rules, struct failure *why);
 struct json_t *nft_dump_json(struct nft *rules, struct failure *why);
 
+/* Is there such a chain, whoever made it? NFPROTO_IPV4, ... */
+bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain);
+
 /* Called with the name of each installed instance; a return other than 0 ends it. */
 typedef int nft_visitor(const char *name, void *context);
 int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failure *why);
@@ -114,5 +117,8 @@ int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failur
 #define NFT_LOCK_MS 10000
 int nft_lock(struct nft *rules, uint64_t ms, struct failure *why);
 void nft_unlock(struct nft *rules);
+
+/* Does another process hold it? Then what is there may be half of something. */
+bool nft_is_locked(struct nft *rules);
 
 #endif

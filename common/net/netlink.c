@@ -112,6 +112,16 @@ static int take(struct netlink *channel, struct nlmsghdr *message, netlink_reade
 	}
 }
 
+/* What is left of an answer that was not read to its end; a dump would keep the next one out (EBUSY). */
+static void drop_rest(struct netlink *channel)
+{
+	int fd = nl_socket_get_fd(channel->nl);
+
+	while (recv(fd, channel->buffer, RECEIVE_SIZE, MSG_DONTWAIT) > 0 || errno == EINTR ||
+	       errno == ENOBUFS)
+		;
+}
+
 /* #syscalls netlink: recv */
 static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, void *context)
 {
@@ -122,8 +132,12 @@ static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, 
 
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got < 0)
-			return -errno;
+		if (got < 0) {
+			int err = errno;
+
+			drop_rest(channel);
+			return -err;
+		}
 		for (; nlmsg_ok(message, left); message = nlmsg_next(message, &left)) {
 			int end = message->nlmsg_seq == seq ? take(channel, message, read, context)
 							    : 0;

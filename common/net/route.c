@@ -119,26 +119,16 @@ static int request(struct route *route, struct nl_msg *message, const char *call
 
 /* --- dumps ------------------------------------------------------------------------------------ */
 
-/* A rule or a route as dumped. */
-struct entry {
-	struct route_plan plan;
-	uint8_t protocol, type;
-	uint8_t action, dst_length; /* of a rule; of a route */
-	uint32_t oif;
-	struct endpoint dst;
-	bool narrow, inverted; /* of a rule */
-};
-
 /* Collects the entries of one dump, so that a repeated dump can start afresh. */
 struct entries {
-	struct entry *at;
+	struct route_entry *at;
 	size_t count;
 	bool failed;
 };
 
-static void add_entry(struct entries *list, const struct entry *entry)
+static void add_entry(struct entries *list, const struct route_entry *entry)
 {
-	struct entry *grown = list->at;
+	struct route_entry *grown = list->at;
 
 	if (!(list->count & (list->count - 1)))
 		grown = realloc(list->at, (list->count ? 2 * list->count : 1) * sizeof(*grown));
@@ -150,61 +140,20 @@ static void add_entry(struct entries *list, const struct entry *entry)
 	list->at[list->count++] = *entry;
 }
 
-static uint32_t u32_of(const struct nlattr *attribute, uint32_t otherwise)
-{
-	return attribute ? nla_get_u32(attribute) : otherwise;
-}
-
-static void read_address(struct endpoint *out, sa_family_t family, const struct nlattr *attribute)
-{
-	size_t size = family == AF_INET ? sizeof(out->addr.v4) : sizeof(out->addr.v6);
-
-	if (!attribute || (size_t)nla_len(attribute) < size)
-		return;
-	out->family = family;
-	memcpy(&out->addr, nla_data(attribute), size);
-}
-
 static void read_rule(struct nlmsghdr *message, void *context)
 {
-	const struct fib_rule_hdr *header = nlmsg_data(message);
-	struct nlattr *a[FRA_MAX + 1];
-	struct entry e = { 0 };
+	struct route_entry e;
 
-	if (message->nlmsg_type != RTM_NEWRULE ||
-	    nlmsg_parse(message, sizeof(*header), a, FRA_MAX, NULL))
-		return;
-	e.plan.family = header->family;
-	e.plan.table = u32_of(a[FRA_TABLE], header->table);
-	e.plan.pref = u32_of(a[FRA_PRIORITY], 0);
-	e.plan.mark.value = u32_of(a[FRA_FWMARK], 0);
-	e.plan.mark.mask = u32_of(a[FRA_FWMASK], e.plan.mark.value ? UINT32_MAX : 0);
-	e.protocol = a[FRA_PROTOCOL] ? nla_get_u8(a[FRA_PROTOCOL]) : RTPROT_UNSPEC;
-	e.action = header->action;
-	e.inverted = header->flags & FIB_RULE_INVERT;
-	e.narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
-		   a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||
-		   a[FRA_DPORT_RANGE] || a[FRA_TUN_ID];
-	add_entry(context, &e);
+	if (route_entry_read_rule(message, &e))
+		add_entry(context, &e);
 }
 
 static void read_route(struct nlmsghdr *message, void *context)
 {
-	const struct rtmsg *header = nlmsg_data(message);
-	struct nlattr *a[RTA_MAX + 1];
-	struct entry e = { 0 };
+	struct route_entry e;
 
-	if (message->nlmsg_type != RTM_NEWROUTE ||
-	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
-		return;
-	e.plan.family = header->rtm_family;
-	e.plan.table = u32_of(a[RTA_TABLE], header->rtm_table);
-	e.protocol = header->rtm_protocol;
-	e.type = header->rtm_type;
-	e.dst_length = header->rtm_dst_len;
-	e.oif = u32_of(a[RTA_OIF], 0);
-	read_address(&e.dst, header->rtm_family, a[RTA_DST]);
-	add_entry(context, &e);
+	if (route_entry_read_route(message, &e))
+		add_entry(context, &e);
 }
 
 static struct nl_msg *build_rule_dump(sa_family_t family)
@@ -279,7 +228,7 @@ int route_own_addresses(struct route *route, struct cidr_list *list, struct fail
 		found.count = 0;
 		result = dump_routes(route, families[f], RT_TABLE_LOCAL, 0, &found, why);
 		for (size_t i = 0; i < found.count && result == 0; i++) {
-			const struct entry *e = &found.at[i];
+			const struct route_entry *e = &found.at[i];
 			struct cidr c = { .family = families[f], .length = e->dst_length };
 
 			memcpy(&c.addr, &e->dst.addr, sizeof(c.addr));
@@ -293,17 +242,16 @@ int route_own_addresses(struct route *route, struct cidr_list *list, struct fail
 
 /* --- ours and others' ------------------------------------------------------------------------- */
 
-static bool is_our_rule(const struct entry *e, const struct route_plan *plan)
+static bool is_our_rule(const struct route_entry *e, const struct route_plan *plan)
 {
-	return e->protocol == ROUTE_PROTOCOL && e->action == FR_ACT_TO_TBL &&
-	       e->plan.table == plan->table && e->plan.pref == plan->pref &&
-	       e->plan.mark.value == plan->mark.value && e->plan.mark.mask == plan->mark.mask;
+	return e->protocol == ROUTE_PROTOCOL && e->plain && e->plan.table == plan->table &&
+	       e->plan.pref == plan->pref && e->plan.mark.value == plan->mark.value &&
+	       e->plan.mark.mask == plan->mark.mask;
 }
 
-static bool is_our_route(const struct entry *e)
+static bool is_our_route(const struct route_entry *e)
 {
-	return e->protocol == ROUTE_PROTOCOL && e->type == RTN_LOCAL && !e->dst_length &&
-	       e->oif == if_nametoindex("lo");
+	return e->protocol == ROUTE_PROTOCOL && e->plain;
 }
 
 static void look_at_rules(const struct entries *list, const struct route_plan *plan,
@@ -312,7 +260,7 @@ static void look_at_rules(const struct entries *list, const struct route_plan *p
 	char mark[QUANTITY_MARK_MAX];
 
 	for (size_t i = 0; i < list->count; i++) {
-		const struct entry *e = &list->at[i];
+		const struct route_entry *e = &list->at[i];
 
 		if (is_our_rule(e, plan))
 			state->rule = true;
@@ -332,12 +280,14 @@ static void look_at_routes(const struct entries *list, const struct route_plan *
 	char address[ENDPOINT_TEXT_MAX];
 
 	for (size_t i = 0; i < list->count; i++) {
-		const struct entry *e = &list->at[i];
+		const struct route_entry *e = &list->at[i];
 
 		if (e->plan.table != plan->table)
 			continue;
 		if (is_our_route(e))
 			state->route = true;
+		else if (e->protocol == ROUTE_PROTOCOL)
+			continue; /* somebody changed it: see route_tags_read() */
 		else if (!e->dst_length)
 			snprintf(conflict, 160, "it holds a default route that is not ours");
 		else
@@ -448,41 +398,142 @@ uint32_t route_free_table(struct route *route, uint32_t from)
 	return 0;
 }
 
-static int visit_entries(const struct entries *list, bool rules, route_visitor *visit,
-			 void *context)
+/* --- all that has our tag --------------------------------------------------------------------- */
+
+struct tag_reading {
+	struct route_tags *tags;
+	size_t before; /* of the dump that is under way */
+	bool failed;
+};
+
+/* What moves by itself is no part of it. */
+static void forget_times(struct nlmsghdr *route)
 {
-	const struct route_state which = { .rule = rules, .route = !rules };
-	int result = 0;
+	struct nlattr *times = route->nlmsg_type == RTM_NEWROUTE
+				       ? nlmsg_find_attr(route, sizeof(struct rtmsg), RTA_CACHEINFO)
+				       : NULL;
 
-	for (size_t i = 0; !result && i < list->count; i++) {
-		const struct entry *e = &list->at[i];
-
-		if (e->protocol == ROUTE_PROTOCOL &&
-		    (rules ? e->action == FR_ACT_TO_TBL : is_our_route(e)))
-			result = visit(&e->plan, &which, context);
-	}
-	return result;
+	if (times)
+		memset(nla_data(times), 0, (size_t)nla_len(times));
 }
 
-int route_each(struct route *route, route_visitor *visit, void *context, struct failure *why)
+static void add_tagged(struct tag_reading *r, struct nlmsghdr *message, const struct route_entry *e)
+{
+	struct route_tags *tags = r->tags;
+	struct route_tagged *grown = realloc(tags->at, (tags->count + 1) * sizeof(*grown));
+	struct nlmsghdr *copy = grown ? malloc(message->nlmsg_len) : NULL;
+
+	if (grown)
+		tags->at = grown;
+	if (!copy) {
+		r->failed = true;
+		return;
+	}
+	memcpy(copy, message, message->nlmsg_len);
+	forget_times(copy);
+	tags->at[tags->count++] = (struct route_tagged){
+		.is_rule = message->nlmsg_type == RTM_NEWRULE,
+		.plain = e->plain,
+		.plan = e->plan,
+		.message = copy,
+	};
+}
+
+static void read_tagged(struct nlmsghdr *message, void *context)
+{
+	struct route_entry e;
+
+	if ((route_entry_read_rule(message, &e) || route_entry_read_route(message, &e)) &&
+	    e.protocol == ROUTE_PROTOCOL)
+		add_tagged(context, message, &e);
+}
+
+static void forget_tagged(struct route_tags *tags, size_t count)
+{
+	while (tags->count > count)
+		free(tags->at[--tags->count].message);
+}
+
+static int read_tags(struct route *route, sa_family_t family, bool rules, struct route_tags *tags,
+		     struct failure *why)
+{
+	struct tag_reading r = { tags, tags->count, false };
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < DUMP_ATTEMPTS; i++) {
+		forget_tagged(tags, r.before);
+		err = netlink_ask(route->channel,
+				  rules ? build_rule_dump(family)
+					: build_route_dump(family, 0, ROUTE_PROTOCOL),
+				  read_tagged, &r);
+	}
+	if (err == -ENOENT || err == -EAFNOSUPPORT || err == -EOPNOTSUPP)
+		err = 0;
+	if (err || r.failed)
+		return report_fail(why, r.failed ? ENOMEM : -err,
+				   rules ? "RTM_GETRULE" : "RTM_GETROUTE", "%s with our tag",
+				   family == AF_INET ? "IPv4" : "IPv6");
+	return 0;
+}
+
+int route_tags_read(struct route *route, struct route_tags *tags, struct failure *why)
 {
 	static const sa_family_t families[] = { AF_INET, AF_INET6 };
-	int result = 0;
 
-	for (int i = 0; !result && i < 2; i++) {
-		struct entries rules = { 0 }, routes = { 0 };
+	*tags = (struct route_tags){ 0 };
+	for (int i = 0; i < 2; i++)
+		if (read_tags(route, families[i], true, tags, why) ||
+		    read_tags(route, families[i], false, tags, why))
+			return -1;
+	return 0;
+}
 
-		result = dump_rules(route, families[i], &rules, why);
-		if (!result)
-			result = dump_routes(route, families[i], 0, ROUTE_PROTOCOL, &routes, why);
-		if (!result)
-			result = visit_entries(&rules, true, visit, context);
-		if (!result)
-			result = visit_entries(&routes, false, visit, context);
-		free(rules.at);
-		free(routes.at);
+void route_tags_free(struct route_tags *tags)
+{
+	forget_tagged(tags, 0);
+	free(tags->at);
+	*tags = (struct route_tags){ 0 };
+}
+
+/* The message as the kernel told it, as a request. Its flags tell what the kernel found of the route (linkdown
+ * and the like); none of them is asked for. */
+static struct nl_msg *build_again(const struct route_tagged *tagged, int type, int flags)
+{
+	struct nl_msg *message = nlmsg_alloc_simple(type, flags);
+	int length = nlmsg_datalen(tagged->message);
+
+	if (!message || nlmsg_append(message, nlmsg_data(tagged->message), (size_t)length, 0)) {
+		nlmsg_free(message);
+		return NULL;
 	}
-	return result;
+	if (!tagged->is_rule)
+		((struct rtmsg *)nlmsg_data(nlmsg_hdr(message)))->rtm_flags = 0;
+	return message;
+}
+
+int route_tags_remove(struct route *route, const struct route_tagged *tagged, struct failure *why)
+{
+	char text[ROUTE_ENTRY_TEXT_MAX];
+	struct failure reason;
+
+	route_entry_describe(tagged->message, text);
+	if (!request(route, build_again(tagged, tagged->is_rule ? RTM_DELRULE : RTM_DELROUTE, 0),
+		     tagged->is_rule ? "RTM_DELRULE" : "RTM_DELROUTE", text, &reason) ||
+	    reason.err == ENOENT || reason.err == ESRCH)
+		return 0;
+	*why = reason;
+	return -1;
+}
+
+int route_tags_restore(struct route *route, const struct route_tagged *tagged, struct failure *why)
+{
+	char text[ROUTE_ENTRY_TEXT_MAX];
+
+	route_entry_describe(tagged->message, text);
+	return request(
+		route,
+		build_again(tagged, tagged->is_rule ? RTM_NEWRULE : RTM_NEWROUTE, NLM_F_CREATE),
+		tagged->is_rule ? "RTM_NEWRULE" : "RTM_NEWROUTE", text, why);
 }
 
 int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
@@ -492,7 +543,7 @@ int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor 
 	int result = dump_rules(route, family, &rules, why);
 
 	for (size_t i = 0; !result && i < rules.count; i++) {
-		const struct entry *e = &rules.at[i];
+		const struct route_entry *e = &rules.at[i];
 		const struct route_rule rule = {
 			.pref = e->plan.pref,
 			.table = e->plan.table,
@@ -581,9 +632,9 @@ static void read_answer(struct nlmsghdr *message, void *context)
 	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
 		return;
 	answer->type = header->rtm_type;
-	answer->table = u32_of(a[RTA_TABLE], header->rtm_table);
-	answer->oif = u32_of(a[RTA_OIF], 0);
-	read_address(&answer->gateway, header->rtm_family, a[RTA_GATEWAY]);
+	answer->table = route_entry_u32(a[RTA_TABLE], header->rtm_table);
+	answer->oif = route_entry_u32(a[RTA_OIF], 0);
+	route_entry_read_address(&answer->gateway, header->rtm_family, a[RTA_GATEWAY]);
 }
 
 int route_ask(struct route *route, const struct route_question *question,

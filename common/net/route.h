@@ -12,6 +12,7 @@
 #include "base/endpoint.h"
 #include "base/quantity.h"
 #include "base/report.h"
+#include "net/route_entry.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,13 +23,6 @@
 struct route;
 struct route *route_open(struct failure *why);
 void route_close(struct route *route);
-
-/* One family's rule and route. */
-struct route_plan {
-	sa_family_t family;
-	struct mark mark;
-	uint32_t table, pref;
-};
 
 /* What is there of it, made by us. */
 struct route_state {
@@ -54,11 +48,29 @@ int route_remove(struct route *route, const struct route_plan *plan,
 /* The lowest table above `from` that holds no route and that no rule leads to (0: none found). */
 uint32_t route_free_table(struct route *route, uint32_t from);
 
-/* Called for each rule and each route with our tag, in both families: which->rule with the whole plan,
- * which->route with family and table alone. A return other than 0 ends it. */
-typedef int route_visitor(const struct route_plan *plan, const struct route_state *which,
-			  void *context);
-int route_each(struct route *route, route_visitor *visit, void *context, struct failure *why);
+/* A rule or a route with our tag, whatever else became of it. */
+struct route_tagged {
+	bool is_rule;
+	bool plain;		  /* nothing but what route_add() gives one */
+	struct route_plan plan;	  /* of a route: family and table alone */
+	struct nlmsghdr *message; /* as the kernel dumped it */
+};
+struct route_tags {
+	struct route_tagged *at;
+	size_t count;
+};
+
+/* All of both families. 0, or -1 with *why; the caller frees *tags in any case. */
+int route_tags_read(struct route *route, struct route_tags *tags, struct failure *why);
+void route_tags_free(struct route_tags *tags);
+
+/*
+ * Remove it; what is gone already is success. The kernel removes the first rule that has all that the
+ * request says (fib_nl_delrule()), and does not look at `not`: where two differ in what one of them lacks,
+ * the other may go. Put it back as it was. 0, or -1 with *why.
+ */
+int route_tags_remove(struct route *route, const struct route_tagged *tagged, struct failure *why);
+int route_tags_restore(struct route *route, const struct route_tagged *tagged, struct failure *why);
 
 /* Any rule that sends packets to a table, whoever made it. */
 struct route_rule {

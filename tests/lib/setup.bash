@@ -4,6 +4,7 @@
 # setup - what the tests of tproxy-setup share. After lib/lab:
 #
 #	snapshot	all that tproxy-setup could change on host proxy, as text
+#	intact [OPTION...]	is all of it in place there, whoever listens (see lib/intact)
 #	start_echo	servers on host server's port 80, both families, that say again each line they hear
 #	start_relay	tproxy-relay on proxy, with records in $OUT/relay.out
 #	open_line NAME ADDRESS:PORT	a client's connection that lives until it is stopped
@@ -24,6 +25,10 @@ snapshot() {
 	echo "== routes"
 	on proxy ip -4 route show table all
 	on proxy ip -6 route show table all
+}
+
+intact() {
+	on proxy "$TOP/tests/lib/intact" "$@"
 }
 
 start_echo() {

@@ -50,9 +50,8 @@ static void test_text(void)
 	text_is("client,upstream,mark,cookie", "192.0.2.2:40000 - 0x1/0xff 0xffffffffffffffff\n");
 	text_is("bytes_up,duration_ms,transparent", "5000000000 1234.567 yes\n");
 	text_is("prog,fix", "a\\040b\\134\\012\"\\377 -\n");
-	text_is("evidence,type",
-		"two\\040words connection\n");		    /* prose inside a line: one column */
-	text_is("type,evidence", "connection two words\n"); /* last: as it is */
+	text_is("evidence,type", "two words\tconnection\n"); /* prose inside a line: up to a tab */
+	text_is("type,evidence", "connection two words\n");  /* last: as it is */
 	CHECK(record_parse_columns("+pid,fd", &c, &why) == 0 && c.count == 3 &&
 	      c.at[2] == RECORD_FD);
 	CHECK(record_parse_columns("+fd,id,pid", &c, &why) == 0 && c.count == 4);

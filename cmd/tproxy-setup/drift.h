@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * drift - an installed instance compared with what was asked for, part by part.
+ *
+ * What `status` shows and what is examined in front of everything else: every part of the rules and of the
+ * routing, strays, what differs from another specification, and who listens.
+ */
+#ifndef TPROXY_SETUP_DRIFT_H
+#define TPROXY_SETUP_DRIFT_H
+
+#include "base/report.h"
+#include "intercept/instance.h"
+#include "intercept/intercept.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Longest evidence, and longest command that mends, and their ends. */
+#define DRIFT_EVIDENCE_MAX 1024
+#define DRIFT_FIX_MAX	   1024
+
+enum drift_state { DRIFT_PRESENT, DRIFT_MISSING, DRIFT_CHANGED };
+
+struct drift_part {
+	char check[64]; /* `rule:ipv4`, `chain:take`, `listener:tcp` */
+	enum drift_state state;
+	char evidence[DRIFT_EVIDENCE_MAX]; /* or "" */
+	bool is_listener;		   /* not ours to install: its absence is no drift */
+};
+
+struct drift {
+	struct instance_view view;
+	struct drift_part *part;
+	size_t parts;
+	bool intact; /* all that is ours is as it was put in place, or asked for */
+	bool served; /* and whoever listens there is transparent, for all that is intercepted */
+	char fix[DRIFT_FIX_MAX]; /* the command that puts right what is ours */
+	bool failed;
+};
+
+/*
+ * Compare instance `name` with what was installed, and with `asked` (decided; NULL: nothing else). An
+ * instance that is not there has one part that is missing. 0, or -1 with *why; the caller frees *d in any
+ * case.
+ */
+int drift_look(struct instance *kernel, const char *name, const struct intercept *asked,
+	       struct drift *d, struct failure *why);
+void drift_free(struct drift *d);
+
+/* `present`, `missing`, `changed`. */
+const char *drift_word(enum drift_state state);
+
+#endif

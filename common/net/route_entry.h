@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * route_entry - a routing rule or a route as the kernel's dump has it.
+ *
+ * A rule of ours has a mark and a table and nothing else, a route of ours is `local default dev lo`:
+ * whatever another program adds to either (a source, an interface, `not`, a metric) makes it another.
+ */
+#ifndef TPROXY_NET_ROUTE_ENTRY_H
+#define TPROXY_NET_ROUTE_ENTRY_H
+
+#include "base/endpoint.h"
+#include "base/quantity.h"
+#include <linux/netlink.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Longest description and its end. */
+#define ROUTE_ENTRY_TEXT_MAX 240
+
+/* One family's rule and route. */
+struct route_plan {
+	sa_family_t family;
+	struct mark mark;
+	uint32_t table, pref;
+};
+
+struct route_entry {
+	struct route_plan plan; /* of a route: family and table alone */
+	uint8_t protocol, type;
+	uint8_t action, dst_length; /* of a rule; of a route */
+	uint32_t oif;
+	struct endpoint dst;
+	bool narrow, inverted; /* of a rule: conditions besides the mark; `not` */
+	bool plain;	       /* nothing that ours do not have */
+};
+
+/* Read an RTM_NEWRULE or RTM_NEWROUTE message; false: it is none, or broken. */
+bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e);
+bool route_entry_read_route(struct nlmsghdr *message, struct route_entry *e);
+
+/* The same about as ip-rule(8) and ip-route(8) print it, shortened to fit. Returns buf. */
+const char *route_entry_describe(struct nlmsghdr *message, char buf[ROUTE_ENTRY_TEXT_MAX]);
+
+/* An attribute of 32 bits, if it is there, else the other. */
+struct nlattr;
+uint32_t route_entry_u32(const struct nlattr *attribute, uint32_t otherwise);
+
+/* An attribute with an address into an endpoint without port; the endpoint stays if it is not there. */
+void route_entry_read_address(struct endpoint *out, sa_family_t family,
+			      const struct nlattr *attribute);
+
+#endif
