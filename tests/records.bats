@@ -103,6 +103,18 @@ for number, line in enumerate(open(sys.argv[1])):
 	refute_line_in listen.err lost
 }
 
+@test "listen: clients that the kernel has let in before SIGTERM are accepted and recorded, not reset" {
+	bg listen proxy bash -c "exec tproxy-listen --json --log --hold 1h $RELAY_PORT >'$OUT/records'"
+	wait_listen proxy "$RELAY_PORT"
+	signal listen STOP
+	hold 600
+	signal listen TERM
+	signal listen CONT
+	run -0 wait_exit listen
+	assert_equal "$(in_records '"event":"open"')" 600
+	assert_equal "$(in_records '"event":"close".*"reason":"stopped"')" 600
+}
+
 # ---------------------------------------------------------------- a reader that has stopped
 
 # stopped_reader: a pipe that is open for reading, and never read.

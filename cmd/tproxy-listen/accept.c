@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+/* More than a backlog has: whoever comes faster than he is served does not keep it from ending. */
+#define LAST_MAX 65536
+
 /* Whoever sees no connection arrive should learn why; whoever is scanned should not be flooded. */
 static void refuse_direct(struct service *s, const struct caller *caller, int fd)
 {
@@ -157,21 +160,34 @@ static bool is_worth_another(struct service *s, struct loop_source *source, int 
 	return false;
 }
 
-void accept_pending(struct loop *loop, struct loop_source *source, uint32_t events)
+/* Take one connection. False: there is none, or none can be taken now. */
+static bool accept_one(struct service *s, struct loop_source *source)
 {
-	struct service *s = loop_context(loop);
 	const struct listener *listener = &s->listeners.at[source - s->sources];
 	struct transparent_connection new;
 
-	for (int i = 0; i < SERVICE_BATCH && service_may_accept(s); i++) {
-		if (transparent_accept(source->fd, &listener->at, &new) < 0) {
-			if (is_worth_another(s, source, errno))
-				continue;
-			break;
-		}
-		if (service_is_full(s))
-			flows_make_room(s);
-		on_accept(s, listener, &new);
-	}
+	if (source->fd < 0 || !service_may_accept(s))
+		return false;
+	if (transparent_accept(source->fd, &listener->at, &new) < 0)
+		return is_worth_another(s, source, errno);
+	if (service_is_full(s))
+		flows_make_room(s);
+	on_accept(s, listener, &new);
+	return true;
+}
+
+void accept_pending(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	struct service *s = loop_context(loop);
+
+	for (int i = 0; i < SERVICE_BATCH && accept_one(s, source); i++)
+		;
 	service_flush(s);
+}
+
+void accept_last(struct service *s)
+{
+	for (size_t i = 0; i < s->listeners.count; i++)
+		for (int n = 0; n < LAST_MAX && accept_one(s, &s->sources[i]); n++)
+			;
 }

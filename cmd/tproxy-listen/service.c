@@ -454,6 +454,11 @@ void service_advance(struct service *s, enum stage stage)
 {
 	if (stage <= s->stage)
 		return;
+	/* --count has as many as it wants; others have been let in by the kernel, and know that. */
+	if (s->stage == STAGE_SERVING && stage == STAGE_DRAINING)
+		accept_last(s);
+	if (stage <= s->stage)
+		return; /* these were as many */
 	if (s->stage == STAGE_SERVING)
 		close_listeners(s);
 	s->stage = stage;

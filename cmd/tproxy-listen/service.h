@@ -267,6 +267,9 @@ void service_handle_signal(struct loop *loop, int signo, void *context);
 /* The handler of TCP listeners. */
 loop_handler accept_pending;
 
+/* Take all that wait, before the listeners are closed, which would reset them. */
+void accept_last(struct service *s);
+
 /* Refuse a connection whose PROXY header is awaited. */
 void accept_refuse_header(struct connection *c, const char *why);
 
