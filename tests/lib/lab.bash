@@ -216,8 +216,11 @@ listens() {
 	[[ $(on "$1" ss -Hnl $flag "src $where" 2>/dev/null) ]]
 }
 
+# A start takes what the machine has left for it; who has not come by then has said why, perhaps.
 wait_listen() {
-	wait_until 10 listens "$@"
+	poll 30 listens "$@" && return
+	tail -n 5 "$OUT"/*.err >&2 || :
+	fail "nobody listens at $* within 30 s"
 }
 
 has_line() {
