@@ -3,6 +3,7 @@
  * tproxy-listen - open transparent listeners; say where every connection was going; hand it, or the
  * listener, to another program.
  */
+#include "process/confine.h"
 #include "process/sandbox.h"
 #include "tproxy-listen/service.h"
 
@@ -70,7 +71,7 @@ static const struct option_spec options[] = {
 	    "once the listeners are open become NAME, also for\nCMD (as root: tproxy, else nobody, "
 	    "and not for CMD)",
 	    privilege_option_user, user),
-	OPT("no-sandbox", 0, NULL, "do without seccomp", option_flag, no_sandbox),
+	OPT("no-sandbox", 0, NULL, "do without seccomp and Landlock", option_flag, no_sandbox),
 	OPT("ready-fd", 0, "FD", "write a newline to FD when ready, and close it", option_number,
 	    ready_fd),
 	OPTION_HEADING("Output:"),
@@ -118,6 +119,7 @@ static const struct option_conflict conflicts[] = {
 
 static const struct options_program program = {
 	.name = "tproxy-listen",
+	.sandbox = confine_text,
 	.summary = "Open transparent listeners; say where every connection was going; hand it, or "
 		   "the\n"
 		   "listener, to another program.",
@@ -626,6 +628,14 @@ static unsigned needs_of(const struct service *s)
 	return s->spawner ? needs | SANDBOX_COMMANDS : needs;
 }
 
+static int enter_sandbox(const struct service *s, struct failure *why)
+{
+	if (confine_enter(-1, why) < 0 || sandbox_enter(needs_of(s), why) < 0)
+		return -1;
+	report_verbose(1, "sandbox: %s", confine_text());
+	return 0;
+}
+
 static int run(struct service *s, const struct options_rest *rest)
 {
 	struct failure why = { 0 };
@@ -640,7 +650,7 @@ static int run(struct service *s, const struct options_rest *rest)
 	}
 	if (set_up(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
-	if (!s->config->no_sandbox && sandbox_enter(needs_of(s), &why) < 0)
+	if (!s->config->no_sandbox && enter_sandbox(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	announce(s->config);
 	if (loop_run(s->loop, &why) < 0)

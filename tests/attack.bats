@@ -156,3 +156,67 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 		done
 	done
 }
+
+# ---------------------------------------------------------------- files, and each layer alone
+
+# The kernel's Landlock, at least of Linux 6.12; where it lacks there is less to hold.
+has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
+
+@test "a keeper, also as root, has its directory and no other" {
+	has_landlock || skip "this kernel has no Landlock"
+	intercept 80
+	start_nginx
+	mkdir "$OUT/own"
+	bg attacked proxy "$ATTACK/tproxy-relay" --control "$OUT/own/control" --metrics-file "$OUT/own/relay.prom" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	{ never && no_sockets && outcome EPERM open-shadow open-own-memory &&
+		outcome EACCES plant-file remove-file rename-file; } | held tproxy-keeper
+	held_by_relay
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	wait_line "$OUT/own/relay.prom" EOF
+	run -0 stop attacked
+	assert_file_not_exist "$OUT/own/control"
+	unharmed
+}
+
+@test "files, signals and programs are out of reach also without the filter of system calls" {
+	has_landlock || skip "this kernel has no Landlock"
+	local program
+	for program in relay listen; do
+		bg attacked proxy env TPROXY_ATTACK_BARE=tproxy-$program "$ATTACK/tproxy-$program" "$RELAY_PORT"
+		wait_listen proxy "$RELAY_PORT"
+		wait_line attacked.err "^attack tproxy-$program io-uring "
+		run outcomes "tproxy-$program"
+		for line in open-shadow open-own-memory plant-file remove-file rename-file exec; do
+			assert_line "$line EACCES"
+		done
+		for line in signal signal-to-thread trace take-descriptor read-memory mount iptables route-by-new-socket interface; do
+			assert_line "$line EPERM"
+		done
+		((EUID)) || assert_line 'become-root EPERM'
+		((EUID)) || assert_line 'local-socket EACCES'
+		stop attacked
+		unharmed
+	done
+}
+
+@test "a kernel without Landlock is told of by -v and --version, and the rest holds" {
+	local old=$TOP/tests/lib/without-landlock
+	run -0 "$old" tproxy-listen --version
+	assert_line 'sandbox: system calls (seccomp); no Landlock here'
+	intercept 80
+	start_nginx
+	bg attacked proxy "$old" "$ATTACK/tproxy-relay" -v "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	held_by_relay
+	wait_line attacked.err 'sandbox: system calls \(seccomp\); no Landlock here$'
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 stop attacked
+	bg listen proxy tproxy-listen -v "$RELAY_PORT"
+	wait_line listen.err 'sandbox: system calls'
+	stop listen
+	bg relay proxy tproxy-relay -v --no-sandbox "$RELAY_PORT"
+	wait_line relay.err 'sandbox: none$'
+	stop relay
+	unharmed
+}

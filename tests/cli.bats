@@ -49,7 +49,11 @@ man_page_of() {
 	for p in "${programs[@]}"; do
 		run --separate-stderr "$BIN/$p" --version
 		assert_success
-		assert_output --regexp "^$p \(tproxy-tools\) [0-9]+\.[0-9]+\.[0-9]+\$"
+		assert_line --index 0 --regexp "^$p \(tproxy-tools\) [0-9]+\.[0-9]+\.[0-9]+\$"
+		case $p in
+		tproxy-relay | tproxy-listen) assert_line --index 1 --regexp '^sandbox: system calls \(seccomp\)' ;;
+		*) assert_equal "${#lines[@]}" 1 ;;
+		esac
 	done
 }
 

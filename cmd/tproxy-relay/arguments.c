@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/arguments.h"
 
+#include "process/confine.h"
 #include "process/listen_fds.h"
 #include <sched.h>
 #include <string.h>
@@ -176,7 +177,8 @@ static const struct option_spec options[] = {
 	       "once the listeners are open become NAME (as root:\ntproxy, else nobody), with what "
 	       "is still needed",
 	       privilege_option_user, struct config, user),
-	OPTION("no-sandbox", 0, NULL, "do without seccomp", option_flag, struct config, no_sandbox),
+	OPTION("no-sandbox", 0, NULL, "do without seccomp and Landlock", option_flag, struct config,
+	       no_sandbox),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
 	       struct config, log),
 	OPTION("no-header", 'H', NULL, "no header line", option_flag, struct config, no_header),
@@ -197,6 +199,7 @@ static const struct option_conflict conflicts[] = {
 
 const struct options_program arguments_program = {
 	.name = "tproxy-relay",
+	.sandbox = confine_text,
 	.summary = "Carries each intercepted connection on to where it was going, with the "
 		   "client's "
 		   "own\naddress as source.",

@@ -179,6 +179,13 @@ static int prepare(void *context, struct failure *why)
 	return 0;
 }
 
+static int directory_of(const void *context)
+{
+	const struct charge *c = context;
+
+	return c->directory;
+}
+
 /* #syscalls file: faccessat */
 static int begin(void *context, struct failure *why)
 {
@@ -233,6 +240,7 @@ static int start(struct charge *c, struct failure *why)
 		.prepare = prepare,
 		.user = &c->user,
 		.sandbox = c->task->sandbox ? SANDBOX_FILE : 0,
+		.directory = directory_of,
 		.begin = begin,
 		.run = run,
 	};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/tell.h"
 
+#include "process/confine.h"
 #include "process/notify.h"
 #include "socket/takeover.h"
 #include <stdarg.h>
@@ -119,6 +120,7 @@ void tell_ready(const struct relay *relay)
 	int fd = any_listener(relay);
 
 	tell_listeners(&relay->workers[0]);
+	report_verbose(1, "sandbox: %s", relay->sandbox ? confine_text() : "none");
 	if (fd >= 0 && takeover_successor(fd) == getpid())
 		notify("MAINPID=%d\nREADY=1", (int)getpid());
 	else

@@ -16,6 +16,7 @@
  */
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
+#include "process/confine.h"
 #include "process/sandbox.h"
 #include "tproxy-relay/udp_worker.h"
 #include <errno.h>
@@ -864,7 +865,11 @@ static unsigned needs_of(const struct relay *relay)
 /* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
 static int prepare(struct relay *relay, unsigned *started, struct failure *why)
 {
-	for (*started = 1; *started < relay->count; ++*started) {
+	*started = 1;
+	/* Threads that are there already would stay outside. */
+	if (relay->sandbox && confine_enter(-1, why) < 0)
+		return -1;
+	for (; *started < relay->count; ++*started) {
 		struct worker *w = &relay->workers[*started];
 		int error = pthread_create(&w->thread, NULL, run_worker, w);
 

@@ -171,6 +171,8 @@ static int print_help(const struct options_program *program)
 static int print_version(const struct options_program *program)
 {
 	printf("%s (tproxy-tools) %s\n", program->name, TPROXY_VERSION);
+	if (program->sandbox)
+		printf("sandbox: %s\n", program->sandbox());
 	return report_close_stdout(STATUS_DONE);
 }
 

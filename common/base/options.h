@@ -70,7 +70,8 @@ struct options_program {
 	int default_command; /* index of the one meant when none is given, or -1 */
 	const struct option_spec *options;
 	const struct option_conflict *conflicts; /* may be NULL */
-	const char *epilogue; /* end of --help: examples, where to read on; may be NULL */
+	const char *epilogue;	      /* end of --help: examples, where to read on; may be NULL */
+	const char *(*sandbox)(void); /* what it is made of here, for --version; may be NULL */
 };
 
 /* What the command line held besides option values. Points into argv. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "process/helper.h"
 
+#include "process/confine.h"
 #include "process/sandbox.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,13 @@ static void ignore_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static int enter_sandbox(const struct helper_role *role, const void *context, struct failure *why)
+{
+	if (confine_enter(role->directory ? role->directory(context) : -1, why) < 0)
+		return -1;
+	return sandbox_enter(role->sandbox, why);
+}
+
 static int set_up(const struct helper_role *role, void *context, struct failure *why)
 {
 	prctl(PR_SET_NAME, role->name);
@@ -71,7 +79,7 @@ static int set_up(const struct helper_role *role, void *context, struct failure 
 		return -1;
 	if (!role->whole && privilege_drop(role->user, role->keep, role->kept, why) < 0)
 		return -1;
-	if (role->sandbox && sandbox_enter(role->sandbox, why) < 0)
+	if (role->sandbox && enter_sandbox(role, context, why) < 0)
 		return -1;
 	return role->begin ? role->begin(context, why) : 0;
 }

@@ -27,6 +27,8 @@ struct helper_role {
 	size_t kept;
 	bool whole;	  /* instead of these two: it keeps all rights, and may become a program */
 	unsigned sandbox; /* and what of the system it needs (enum sandbox_need); 0: no sandbox */
+	/* The one in which it makes and removes files, opened by prepare. NULL: it touches none. */
+	int (*directory)(const void *context);
 	/* With the rights that are left, before helper_start() returns. As prepare. */
 	int (*begin)(void *context, struct failure *why);
 	/* Serve until recv() says that the channel has ended. */

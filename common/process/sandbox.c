@@ -12,6 +12,7 @@
  */
 #include "process/sandbox.h"
 
+#include "base/sanitized.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -26,17 +27,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* What a header may lack; see who notes it. */
 #ifndef SO_BUF_LOCK

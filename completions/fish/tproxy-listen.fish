@@ -22,7 +22,7 @@ complete -c tproxy-listen -l backlog -x -d 'connections that may wait (the syste
 complete -c tproxy-listen -l listener-mark -x -d 'SO_MARK of listener and connections'
 complete -c tproxy-listen -l bind-device -x -a '(__fish_print_interfaces)' -d 'only what comes in through IF'
 complete -c tproxy-listen -l user -x -a '(__fish_complete_users)' -d 'once the listeners are open become NAME, also for CMD (as root: tproxy, else nobody, and not for CMD)'
-complete -c tproxy-listen -l no-sandbox -d 'do without seccomp'
+complete -c tproxy-listen -l no-sandbox -d 'do without seccomp and Landlock'
 complete -c tproxy-listen -l ready-fd -x -d 'write a newline to FD when ready, and close it'
 complete -c tproxy-listen -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-listen -l datagrams -d 'UDP: a record for each datagram, not for each flow'

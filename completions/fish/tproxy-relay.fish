@@ -27,7 +27,7 @@ complete -c tproxy-relay -l ask -x -a 'connections counters drain' -d 'ask the r
 complete -c tproxy-relay -l metrics-file -r -F -d 'counters there as OpenMetrics text, replaced every 3 s'
 complete -c tproxy-relay -l ready-fd -x -d 'write a newline to FD when ready, and close it'
 complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'once the listeners are open become NAME (as root: tproxy, else nobody), with what is still needed'
-complete -c tproxy-relay -l no-sandbox -d 'do without seccomp'
+complete -c tproxy-relay -l no-sandbox -d 'do without seccomp and Landlock'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
 complete -c tproxy-relay -s H -l no-header -d 'no header line'
 complete -c tproxy-relay -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'

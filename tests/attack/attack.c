@@ -12,7 +12,8 @@
  * RESULT is the name of an errno, of the signal that killed it, `done` if it has succeeded, or `none` where
  * there was nothing to try it with. Then the process goes on. The environment says what is attacked:
  * TPROXY_ATTACK is a directory with `socket`, `precious` and room for `planted`; TPROXY_VICTIM a pid. Without
- * them nothing happens. TPROXY_ATTACK_BARE: without the system call filter, to see what holds then.
+ * them nothing happens. TPROXY_ATTACK_BARE: a PROCESS that is without the filter of system calls, to see what
+ * holds then.
  */
 #include "process/sandbox.h"
 #include <errno.h>
@@ -50,6 +51,7 @@ int __wrap_sandbox_enter(unsigned needs, struct failure *why);
 
 static const char *directory;
 static pid_t victim;
+static bool bare;
 
 /* ---- where to ---- */
 
@@ -389,7 +391,7 @@ static _Noreturn void act_inside(long (*act)(void), unsigned needs)
 {
 	long result;
 
-	if (!getenv("TPROXY_ATTACK_BARE") && __real_sandbox_enter(needs, NULL) < 0)
+	if (!bare && __real_sandbox_enter(needs, NULL) < 0)
 		_exit(NOT_ENTERED);
 	errno = 0;
 	result = act();
@@ -420,11 +422,12 @@ static const char *outcome(int status)
 int __wrap_sandbox_enter(unsigned needs, struct failure *why)
 {
 	char process[16] = "";
-	const char *pid = getenv("TPROXY_VICTIM");
+	const char *pid = getenv("TPROXY_VICTIM"), *naked = getenv("TPROXY_ATTACK_BARE");
 
 	directory = getenv("TPROXY_ATTACK");
 	victim = pid ? (pid_t)strtol(pid, NULL, 10) : 0;
 	prctl(PR_GET_NAME, process);
+	bare = naked && strcmp(naked, process) == 0;
 	for (size_t i = 0; directory && victim > 1 && i < sizeof(acts) / sizeof(*acts); i++) {
 		int status = 0;
 		pid_t child = fork();
