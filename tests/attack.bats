@@ -45,7 +45,7 @@ outcome() { printf "%s $1\n" "${@:2}"; }
 
 # The outcomes of each kind of process, by act. Calls that nobody makes, and files that nobody opens.
 never() {
-	outcome SIGSYS bpf exec fork io-uring local-pair make-setuid mount namespace read-memory become-root signal \
+	outcome SIGSYS bpf exec fork io-uring listen local-pair make-setuid mount namespace read-memory become-root signal \
 		take-descriptor trace
 	outcome EPERM map-code signal-to-thread
 }

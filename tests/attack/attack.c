@@ -307,6 +307,13 @@ static long mount_something(void)
 	return mount("none", directory, "tmpfs", 0, NULL);
 }
 
+static long listen_anew(void)
+{
+	int fd = any_socket();
+
+	return fd < 0 ? -1 : listen(fd, 1);
+}
+
 static long send_signal(void)
 {
 	return kill(victim, SIGKILL);
@@ -376,6 +383,7 @@ static const struct {
 	{ "exec", become_program },
 	{ "mount", mount_something },
 	{ "become-root", become_root },
+	{ "listen", listen_anew },
 	{ "namespace", new_namespace },
 	{ "fork", start_process },
 	{ "bpf", load_bpf },
