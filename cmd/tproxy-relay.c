@@ -96,6 +96,18 @@ static bool needs_local_addrs(const struct relay *relay, const struct config *co
 	       (relay->only && relay->only->origin == ORIGIN_PROXY);
 }
 
+/* It can do without. */
+static void open_synack(struct relay *relay)
+{
+	struct failure why;
+	char text[512];
+
+	relay->synack = synack_new(&why);
+	if (!relay->synack)
+		report_warning("%s: clients do not get the DSCP of IPv4 servers",
+			       report_text(&why, text, sizeof(text)));
+}
+
 static int set_up(struct relay *relay, const struct config *config,
 		  const struct relay_listeners *listeners, int inherited, struct failure *why)
 {
@@ -113,6 +125,8 @@ static int set_up(struct relay *relay, const struct config *config,
 	if (config->connect.source == SOURCE_CLIENT &&
 	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
 		return -1;
+	if (config->connect.keep_dscp && (config->inetd || options_wants_tcp(&config->common)))
+		open_synack(relay);
 	if (needs_local_addrs(relay, config) &&
 	    privilege_without(open_local_addrs, &relay->policy, why) < 0)
 		return -1;
@@ -245,6 +259,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	local_addrs_free(relay.policy.local_addrs);
 	policy_free(&relay.policy);
 	timewait_free(relay.timewait);
+	synack_free(relay.synack);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }
 

@@ -21,6 +21,7 @@
 #include "tproxy-relay/flow.h"
 #include "base/container.h"
 #include "net/tcpinfo.h"
+#include "socket/dscp.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -528,8 +529,23 @@ uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int d
 	return acked < bytes ? acked : bytes; /* the FIN may be among them */
 }
 
+/* --keep-dscp: the client gets the server's. */
+static void pass_dscp_down(struct flow_ops *host, struct flow *f)
+{
+	const struct endpoint *server = flow_upstream(f);
+	uint8_t dscp = 0;
+
+	if (server->family == AF_INET6)
+		dscp = dscp_received(f->side[FLOW_UPSTREAM].fd);
+	else if (host->synack)
+		dscp = synack_dscp(host->synack, flow_upstream_local(f), server);
+	dscp_set(f->side[FLOW_CLIENT].fd, dscp);
+}
+
 static void set_open(struct flow_ops *host, struct flow *f)
 {
+	if (host->settings->connect.keep_dscp)
+		pass_dscp_down(host, f);
 	f->state = FLOW_OPEN;
 	f->was_open = true;
 	f->active = loop_tick(host->loop);
@@ -648,8 +664,14 @@ static int ask_upstream(struct flow_ops *host, struct flow *f, const struct endp
 {
 	bool data_waits = pump_is_full(&f->pump[FLOW_UP]) || host->settings->send_proxy;
 	enum transparent_kept kept;
-	int fd = transparent_connect(&f->client, to, how, data_waits, &kept, why);
+	struct transparent_connect_options leg = *how;
+	int fd;
 
+	if (how->keep_dscp)
+		leg.dscp = dscp_received(f->side[FLOW_CLIENT].fd);
+	if (host->synack)
+		synack_make_room(host->synack);
+	fd = transparent_connect(&f->client, to, &leg, data_waits, &kept, why);
 	f->side[FLOW_UPSTREAM].fd = fd;
 	f->kept = fd < 0 ? KEPT_NO : (uint8_t)kept & 3;
 	return fd < 0 ? -1 : 0;

@@ -16,6 +16,7 @@
 #include "tproxy-relay/policy.h"
 #include "tproxy-relay/pump.h"
 #include "tproxy-relay/reason.h"
+#include "tproxy-relay/synack.h"
 #include "tproxy-relay/timewait.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -76,7 +77,7 @@ struct flow {
 struct flow_settings {
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
 	unsigned keepalive; /* seconds, see transparent_set_keepalive(); 0: none */
-	struct transparent_connect_options connect;
+	struct transparent_connect_options connect; /* its dscp is each flow's own */
 	bool new_port;	     /* SOURCE_CLIENT: another port when the client's cannot be used */
 	int send_proxy;	     /* version of the PROXY header for the upstream; 0: none */
 	uint64_t unique_ids; /* what those of this process begin with */
@@ -91,6 +92,7 @@ struct flow_ops {
 	const struct flow_settings *settings;
 	struct policy *policy;	   /* where upstream legs are noted */
 	struct timewait *timewait; /* NULL: a client's port that is still in TIME_WAIT is a clash */
+	struct synack *synack;	   /* NULL: with what DSCP IPv4 servers answer is not known */
 	struct slab flows;
 	struct pump_tools tools;
 	/* The upstream has answered. */

@@ -387,12 +387,21 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 
 /* ---- what flows tell their host ---- */
 
+/* Of --inetd there may be many processes, and each packet is cloned for each of these sockets. */
+static void close_synack(struct worker *w)
+{
+	synack_free(w->relay->synack);
+	w->relay->synack = w->host.synack = NULL;
+}
+
 static void flow_opened(struct flow_ops *host, struct flow *f)
 {
 	struct worker *w = (struct worker *)host;
 
 	counters_add(&w->counters, COUNTER_OPENED, 1);
 	conn_log_flow(&w->log, f, "open");
+	if (w->relay->only)
+		close_synack(w);
 }
 
 static void flow_finished(struct flow_ops *host, struct flow *f)
@@ -684,6 +693,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;
 	w->host.timewait = relay->timewait;
+	w->host.synack = relay->synack;
 	w->host.opened = flow_opened;
 	w->host.finished = flow_finished;
 	w->host.failed = flow_failed;

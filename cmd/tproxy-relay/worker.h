@@ -41,6 +41,7 @@ struct relay {
 	struct udp_icmp_sockets icmp; /* -1 where errors cannot be told */
 	struct policy policy;
 	struct timewait *timewait; /* NULL: where no client's port is kept */
+	struct synack *synack;	   /* NULL: without --keep-dscp */
 	enum conn_log_level log;
 	struct record_stream *records;	     /* NULL: none */
 	struct record_output_ops output_ops; /* `trouble' and `waiting' are the program's */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/transparent.h"
+
+#include "socket/dscp.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -607,6 +609,16 @@ static int explain_connect(struct failure *why)
 	return -1;
 }
 
+/* A fresh socket sends 0. */
+static void prepare_dscp(int fd, const struct endpoint *to,
+			 const struct transparent_connect_options *options)
+{
+	if (to->family == AF_INET6)
+		dscp_expect(fd);
+	if (options->dscp)
+		dscp_set(fd, options->dscp);
+}
+
 /*
  * One attempt with exactly that source.
  * #syscalls upstream: socket(AF_INET, SOCK_STREAM, 0), socket(AF_INET6, SOCK_STREAM, 0)
@@ -635,6 +647,8 @@ static int connect_from(int type, const struct endpoint *source, const struct en
 		if (bind(fd, &address.sa, length) < 0)
 			goto fail;
 	}
+	if (options->keep_dscp && type == SOCK_STREAM)
+		prepare_dscp(fd, to, options);
 	/* The client has spoken already: let the handshake's last segment wait for that data. Without
 	 * data to follow it would keep a server that speaks first waiting. */
 	if (data_waits)

@@ -154,6 +154,8 @@ struct transparent_connect_options {
 	struct endpoint address; /* SOURCE_ADDR: that one, any port */
 	const struct mark *mark; /* SO_MARK of the upstream leg, or NULL */
 	int hops;		 /* TTL, or hop limit, of what is sent; 0: the system's */
+	bool keep_dscp;		 /* send with dscp (dscp.h), and note what comes back */
+	uint8_t dscp;
 };
 
 /* What became of the source; names for `source_kept` by transparent_kept_name(). */

@@ -9,6 +9,7 @@ complete -c tproxy-relay -l source -x -d 'the client\'s address and port; its ad
 complete -c tproxy-relay -l on-clash -x -a 'new-port fail' -d 'when the client\'s port cannot be used (fail)'
 complete -c tproxy-relay -l one-way -d 'UDP: the upstream answers clients directly (DSR); answers do not come by here'
 complete -c tproxy-relay -l upstream-mark -x -d 'mark of the upstream leg (0x2/0xff)'
+complete -c tproxy-relay -l keep-dscp -d 'TCP: either side\'s packets carry the other side\'s DSCP (UDP\'s always do)'
 complete -c tproxy-relay -l accept-proxy -x -d 'connections from there begin with a header that says who the client is (v1, v2)'
 complete -c tproxy-relay -l send-proxy -x -a '1 2' -d 'tell the upstream so, by a header of that version'
 complete -c tproxy-relay -s c -l max -x -d 'connections at once; then it stops accepting (what the descriptor limit allows)'
