@@ -266,6 +266,9 @@ static enum truth in_prefix(const struct value *left, const json_t *prefix)
 	char buf[ENDPOINT_TEXT_MAX];
 	struct cidr cidr;
 
+	/* Addresses that are IPv4's are not IPv6's here (base/endpoint.h). firewalld refuses them. */
+	if (left->kind == VALUE_ADDRESS && !strncmp(text_of(prefix, "addr"), "::ffff:", 7))
+		return FALSE;
 	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
 		 (long long)json_integer_value(json_object_get(prefix, "len")));
 	if (left->kind != VALUE_ADDRESS || endpoint_parse_cidr(buf, &cidr, NULL))

@@ -53,6 +53,9 @@ void check_firewall_prerouting(struct doctor_context *x);
 void check_firewall_input(struct doctor_context *x);
 void check_firewall_output(struct doctor_context *x);
 
+/* check_forward.c: FORWARD rules, which do not apply to what is intercepted. */
+void check_forward_rules(struct doctor_context *x);
+
 /* check_conntrack.c: connection tracking, and flows that it knows. */
 void check_conntrack_mode(struct doctor_context *x);
 void check_conntrack_invalid(struct doctor_context *x);

@@ -34,6 +34,7 @@ static const struct {
 	{ "prerouting", check_firewall_prerouting },
 	{ "input", check_firewall_input },
 	{ "output", check_firewall_output },
+	{ "forward", check_forward_rules },
 	{ "conntrack", check_conntrack_mode },
 	{ "invalid-drop", check_conntrack_invalid },
 	{ "flowtable", check_conntrack_flowtable },
