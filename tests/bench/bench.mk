@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # make bench: tproxy-relay beside other relays. BENCH=OPTIONS goes to tests/bench/run (--help).
+#
+# What a change has done is measured in one run, beside a build from before it, as runs differ:
+#
+#	make bench-before REV=304854f
+#	make bench bench-setup BEFORE=build/before/build
 
 BENCH_NEEDS := $(addprefix $(O)/,tproxy-relay tproxy-setup tproxy-lab bench/hold)
 
@@ -14,13 +19,23 @@ $(O)/bench/forward: tests/bench/forward.c $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB)
 
+REV ?= HEAD~1
+BEFORE ?=
+OTHER := $(if $(BEFORE),--other $(BEFORE)/tproxy-relay)
+
+bench-before: ## build REV (HEAD~1) in build/before: make bench bench-setup BEFORE=build/before/build
+	$(Q)$(AS_USER) rm -rf $(O)/before
+	$(Q)$(AS_USER) mkdir -p $(O)/before
+	$(Q)$(AS_USER) git archive $(REV) | $(AS_USER) tar -x -C $(O)/before
+	$(Q)$(AS_USER) env -u MAKEFLAGS -u MAKEOVERRIDES $(MAKE) -s -C $(O)/before all
+
 bench: $(BENCH_NEEDS) ## compare tproxy-relay with other relays (15 minutes)
-	$(Q)tests/bench/run --bin $(O) --output $(O)/bench $(BENCH)
+	$(Q)tests/bench/run --bin $(O) --output $(O)/bench $(OTHER) $(BENCH)
 
 bench-quick: $(BENCH_NEEDS) ## the same in 3 minutes: fewer workloads, fewer rounds
-	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(BENCH)
+	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(OTHER) $(BENCH)
 
 bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/knock bench/forward) ## what tproxy-setup costs: up and down, and the rules everybody else's packets
-	$(Q)TPROXY_BIN=$(abspath $(O)) tests/bench/setup
+	$(Q)TPROXY_BIN=$(abspath $(O)) BEFORE=$(if $(BEFORE),$(abspath $(BEFORE))) tests/bench/setup
 
-.PHONY: bench bench-quick bench-setup
+.PHONY: bench bench-before bench-quick bench-setup
