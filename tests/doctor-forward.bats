@@ -240,18 +240,22 @@ proposed() {
 	finds warn forward 'inet more, chain f'
 }
 
-@test "a set of thousands is looked into within its first elements, and nothing takes long" {
+@test "of a set of a thousand the first elements are tried, and of a thousand rules not all" {
+	# In pieces: without root there is a limit to what is said to the kernel at once.
 	{
 		echo 'table inet filter {'
-		echo 'set bad { type ipv4_addr; flags interval; elements = {'
-		for i in {0..63}; do for j in {0..127..2}; do echo "10.$i.$j.0/24,"; done; done
-		echo '198.51.100.200 }'
+		echo 'set bad { type ipv4_addr; flags interval; elements = { 198.51.100.200 }'
 		echo '}'
 		echo 'chain forward { type filter hook forward priority 0; ip daddr @bad drop'
-		for i in {1..1500}; do echo "ip daddr 10.99.$((i / 256)).$((i % 256)) drop"; done
 		echo '}'
 		echo '}'
 	} | rules
+	for i in {0..7}; do
+		{
+			for j in {0..254..2}; do echo "add element inet filter bad { 10.$i.$j.0/24 }"; done
+			for j in {0..127}; do echo "add rule inet filter forward ip daddr 10.99.$i.$j drop"; done
+		} | rules
+	done
 	patient
 	works $FAR4
 	# The set names the first of its elements, and 10.0.0.0/8 is not routed: an example is what it has in common
