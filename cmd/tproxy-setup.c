@@ -21,6 +21,7 @@
 #include "tproxy-setup/removal.h"
 #include "tproxy-setup/status.h"
 #include "tproxy-setup/supervise.h"
+#include "tproxy-setup/waiting.h"
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <net/if.h>
@@ -435,6 +436,21 @@ static int ready(void *context)
 	return result;
 }
 
+static void describe(void *context, pid_t root, char *buf, size_t size)
+{
+	const struct setup *setup = context;
+	char text[WAITING_TEXT_MAX];
+
+	snprintf(buf, size, "%s", waiting_describe(&setup->spec, root, text));
+}
+
+static bool left_behind(void *context, pid_t root)
+{
+	const struct setup *setup = context;
+
+	return waiting_is_served(&setup->spec, root);
+}
+
 static int install(void *context)
 {
 	return keep(up, context);
@@ -484,7 +500,13 @@ static int check_run(struct instance *kernel, struct setup *setup, struct failur
 
 static int run(struct setup *setup)
 {
-	const struct supervise_work work = { ready, install, end_interception, remove_all, setup };
+	const struct supervise_work work = { .ready = ready,
+					     .describe = describe,
+					     .left = left_behind,
+					     .install = install,
+					     .end = end_interception,
+					     .remove = remove_all,
+					     .context = setup };
 
 	if (keep(check_run, setup))
 		return STATUS_WRAPPER;

@@ -235,3 +235,48 @@ run_relay() {
 	assert installed
 	stop run
 }
+
+# What is said after two seconds of waiting.
+@test "run never waits in silence: what it waits for, and what it found instead" {
+	bg run proxy tproxy-setup run -4 --to 3129 --port 80 -- sleep 60
+	wait_line run.err 'waiting for sleep: nobody listens at 127.0.0.1:3129 yet; nothing is intercepted until then'
+	run stop run
+	assert_equal "$status" 143
+	bg run proxy tproxy-setup run -4 --to 3130 --port 80 -- socat TCP4-LISTEN:3129,ip-transparent -
+	wait_line run.err 'waiting for socat: socat listens at \*:3129, not 127.0.0.1:3130;'
+	stop run || :
+	bg run proxy tproxy-setup run --to 3130 --port 80 -- tproxy-relay -q --log off 3129
+	wait_line run.err 'warning: tproxy-relay says that it is ready, but tproxy-relay listens at (127.0.0.1|\[::1\]):3129, not 3130'
+	run -0 stop run
+	bg run proxy tproxy-setup run -4 --to 3129 --port 80 -- sh -c 'socat TCP4-LISTEN:3129 - & wait'
+	wait_line run.err 'waiting for sh: socat listens at \*:3129, but is not transparent: it needs REDIRECT, or'
+	stop run || :
+	bg run proxy tproxy-setup run --to 3129 --port 80 -- env -u NOTIFY_SOCKET tproxy-relay -q --log off -4 3129
+	wait_line run.err 'waiting for env: tproxy-relay listens at 127.0.0.1:3129, nobody at \[::1\]:3129;'
+	stop run || :
+	assert_nothing_left
+}
+
+@test "a command that puts itself in the background is told, and that is a failure" {
+	run -125 on proxy tproxy-setup run --to 3129 --port 80 -- true
+	assert_output "tproxy-setup: true ended before anybody listened: keep it in the foreground"
+	run -125 on proxy tproxy-setup run -4 --to 3129 --port 80 -- \
+		bash -c 'setsid tproxy-relay -q --log off -4 3129 >/dev/null 2>&1 & echo $! >"$0"; until tproxy-setup status -q; do sleep 0.05; done' "$OUT/left"
+	assert_line "tproxy-setup: bash ended, and left a listener behind: keep it in the foreground, interception ends with it"
+	on proxy kill "$(cat "$OUT/left")"
+	assert_nothing_left
+}
+
+@test "a drain says how many connections it waits for, how long, and how not to" {
+	start_echo
+	bg run proxy tproxy-setup run --to 3129 --port 80 --drain 50s -- tproxy-relay -q --log off --drain-timeout 50s 3129
+	wait_until 10 installed
+	open_line one 198.51.100.2:80
+	say one hello
+	wait_until 10 heard one hello
+	signal run TERM
+	wait_line run.err 'default: draining 1 connection, at most 50 s; again to end now'
+	signal run TERM
+	run wait_exit run
+	assert_nothing_left
+}

@@ -234,6 +234,7 @@ static int is_done(struct work *w, struct failure *why)
 	int err = look(w, &now, why);
 	bool none = !now.legs.living;
 
+	w->drain->connections = err ? 0 : legs_connections(&now.legs, is_living);
 	if (!err && none)
 		err = destroy(w, &now.legs, is_remains, why);
 	legs_free(&now.legs);

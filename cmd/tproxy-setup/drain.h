@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 struct drain {
+	size_t connections; /* that had not ended at the last look */
 	bool replaced;	    /* `up` took the instance back meanwhile: nothing was ended */
 	size_t destroyed;   /* connections that were ended with a reset */
 	size_t kept;	    /* sockets that could not be ended */

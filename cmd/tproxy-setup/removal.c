@@ -100,6 +100,14 @@ static int is_idle(struct instance *kernel, const struct instance_view *view,
 	return recipients ? 0 : drain_is_done(kernel, spec, &removal->drain, why);
 }
 
+static void tell_drain(const char *name, const struct drain *drain, uint64_t ms, bool impatient)
+{
+	report_notice("%s: draining %zu connection%s, at most %llu%s%s", name, drain->connections,
+		      drain->connections == 1 ? "" : "s",
+		      (unsigned long long)(ms % 1000 ? ms : ms / 1000), ms % 1000 ? " ms" : " s",
+		      impatient ? "; again to end now" : "");
+}
+
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
  * work meanwhile. */
 static int drain_and_remove(struct instance *kernel, const char *name, struct instance_view *was,
@@ -113,6 +121,8 @@ static int drain_and_remove(struct instance *kernel, const char *name, struct in
 		return -1;
 	if (!drained) {
 		nft_unlock(kernel->rules);
+		if (drain_ms)
+			tell_drain(name, &removal->drain, drain_ms, hurry);
 		if (drain_run(kernel, was, drain_ms, hurry, &removal->drain, why) ||
 		    nft_lock(kernel->rules, NFT_LOCK_MS, why))
 			return -1;

@@ -10,15 +10,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How often we look whether the command is ready. */
 #define READY_POLL_MS 20
+
+/* When we say what we wait for, and how often we look whether that is something else by now. */
+#define TELL_AFTER_MS 2000
+#define TELL_EVERY_MS 1000
+#define TOLD_MAX      320
 
 /* How long a command that is told to end, because the installation failed, may take. */
 #define GRACE_MS 5000
@@ -49,7 +56,10 @@ struct wrapper {
 	enum phase phase;
 	int status; /* of the command; -1 while it runs */
 	bool told_ready, told_stranger, failed;
-	bool killing; /* the command was told to end for want of rules */
+	uint64_t started, looked; /* ms; when the command was, and what it does */
+	char told[TOLD_MAX];	  /* what it was said to wait for */
+	const char *name;	  /* of the command */
+	bool killing;		  /* the command was told to end for want of rules */
 };
 
 static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
@@ -268,6 +278,23 @@ static void supervisor_ended(struct wrapper *w, int status)
 	}
 }
 
+/* A command that ends well although it is to serve: most likely it has only put itself in the background. */
+static void tell_background(struct wrapper *w)
+{
+	if (w->status)
+		return;
+	if (w->phase == PHASE_WAITING)
+		report_error("%s ended before anybody listened: keep it in the foreground",
+			     w->name);
+	else if (w->phase == PHASE_INSTALLED && w->work->left(w->work->context, getpid()))
+		report_error("%s ended, and left a listener behind: keep it in the foreground, "
+			     "interception ends with it",
+			     w->name);
+	else
+		return;
+	w->failed = true;
+}
+
 static void reap(struct wrapper *w)
 {
 	int status;
@@ -276,6 +303,7 @@ static void reap(struct wrapper *w)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == w->command) {
 			w->status = wait_status(status);
+			tell_background(w);
 			if (w->phase != PHASE_REMOVING)
 				begin_removal(w);
 		} else if (pid == w->supervisor) {
@@ -372,12 +400,51 @@ static void read_notify(struct wrapper *w)
 	}
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Whoever waits with us wants to know for what. */
+static void tell_waiting(struct wrapper *w)
+{
+	uint64_t now = now_ms();
+	char text[TOLD_MAX];
+
+	if (now - w->started < TELL_AFTER_MS || now - w->looked < TELL_EVERY_MS)
+		return;
+	w->looked = now;
+	w->work->describe(w->work->context, getpid(), text, sizeof(text));
+	if (!strcmp(text, w->told))
+		return;
+	snprintf(w->told, sizeof(w->told), "%s", text);
+	report_notice("waiting for %s: %s; nothing is intercepted until then", w->name, text);
+}
+
+/* It says READY=1, but where connections will go there is nothing to take them. */
+static void tell_doubt(const struct wrapper *w)
+{
+	char text[TOLD_MAX];
+
+	if (w->work->ready(w->work->context))
+		return;
+	w->work->describe(w->work->context, getpid(), text, sizeof(text));
+	report_warning("%s says that it is ready, but %s", w->name, text);
+}
+
 static void install_when_ready(struct wrapper *w)
 {
 	int ready = w->told_ready ? 1 : w->work->ready(w->work->context);
 
-	if (!ready)
+	if (!ready) {
+		tell_waiting(w);
 		return;
+	}
+	if (w->told_ready)
+		tell_doubt(w);
 	if (ready > 0 && !ask_supervisor(w, WORD_INSTALL)) {
 		w->phase = PHASE_INSTALLED;
 		/* A service manager of our own learns that all is in place. */
@@ -419,12 +486,16 @@ static int catch_signals(struct wrapper *w)
 int supervise_run(char **argv, const struct supervise_work *work)
 {
 	struct wrapper w = { .work = work,
+			     .name = *argv,
+			     .started = now_ms(),
 			     .signal_fd = -1,
 			     .notify_fd = -1,
 			     .command_pidfd = -1,
 			     .supervisor_fd = -1,
 			     .status = -1 };
 
+	/* What the command leaves behind stays below us, so that we know whose it is. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (catch_signals(&w) || start_command(&w, argv) || start_supervisor(&w, false)) {
 		report_error("cannot start %s: %s", *argv, strerror(errno));
 		if (w.command > 0)
