@@ -228,8 +228,12 @@ static int add_endpoints(struct listeners *l, int protocol, const struct config 
 
 	l->protocol = protocol;
 	for (int i = 0; i < rest->count; i++)
-		if (listeners_add(l, rest->operands[i], bare, &config->common, &why) < 0)
+		if (listeners_add(l, rest->operands[i], bare, &config->common, &why) < 0) {
+			/* A word in place of an endpoint is most likely the command. */
+			if (i && !rest->wrapped && !strpbrk(rest->operands[i], ":0123456789"))
+				report_hint(&why, "put -- before the command");
 			return report_failure(&why, STATUS_USAGE);
+		}
 	if (listeners_check(l, &config->common, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);
 	return OPTIONS_GO_ON;

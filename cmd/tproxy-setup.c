@@ -206,6 +206,20 @@ static sa_family_t demanded_family(const struct setup *setup)
 	return setup->common.ipv4 ? AF_INET : AF_INET6;
 }
 
+/* Addresses of one family leave the other one alone, which not everybody means. */
+static void tell_family(const struct setup *setup)
+{
+	const struct intercept *spec = &setup->spec;
+	sa_family_t missing = spec->ipv4 ? AF_INET6 : AF_INET;
+
+	if (setup->common.ipv4 || setup->common.ipv6 || (spec->ipv4 && spec->ipv6))
+		return;
+	if ((spec->src.count && !endpoint_cidrs_have(&spec->src, missing)) ||
+	    (spec->dst.count && !endpoint_cidrs_have(&spec->dst, missing)))
+		report_notice("%s is not intercepted: --src or --dst has no address of it",
+			      spec->ipv4 ? "IPv6" : "IPv4");
+}
+
 static int decide(struct instance *kernel, struct setup *setup, struct failure *why)
 {
 	char notice[256];
@@ -229,6 +243,7 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 	if (decide(kernel, setup, why) || install_up(kernel, &setup->spec, &outcome, why))
 		return -1;
 	report_verbose(1, "%s: %s", setup->spec.name, outcomes[outcome]);
+	tell_family(setup);
 	warn_about_devices(&setup->spec);
 	instance_each_listener(&setup->spec, warn_about, &setup->spec, NULL);
 	return STATUS_DONE;
@@ -636,6 +651,10 @@ static int check(struct setup *setup, const struct options_rest *rest)
 			  ((rest->command != STATUS && rest->command != DOCTOR) || has_spec(rest));
 	struct failure why;
 
+	if (rest->count && rest->command == RUN && !rest->wrapped)
+		return options_misuse(&program,
+				      "`%s` is not understood here; put -- before the command",
+				      rest->operands[0]);
 	if (rest->count)
 		return options_misuse(&program, "`%s` is not understood here", rest->operands[0]);
 	if (rest->wrapped && rest->command != RUN &&

@@ -145,3 +145,25 @@ complete_words() {
 	assert_output ""
 	assert_success
 }
+
+@test "what a first-time user types wrongly is answered with what to type" {
+	local command words
+	while IFS='|' read -r command words; do
+		run -2 env PATH="$BIN:$PATH" $command
+		assert_output --partial "$words"
+	done <<-'END'
+		tproxy-setup run --to 3129 tproxy-relay 3129|`tproxy-relay` is not understood here; put -- before the command
+		tproxy-listen 3129 cat|cat: not an endpoint like 192.0.2.1:80 or [2001:db8::1]:80; put -- before the command
+		tproxy-setup start|start: no such command; there are up, down, status, plan, run, doctor, confirm
+		tproxy-setup|which command? up, down, status
+		tproxy-setup up --to 3129 --port 80 --not-port 80|--not-port excludes all of --port: nothing would match
+		tproxy-setup up --to 3129 --port 80,90-99 --not-port 1-80,85-200|nothing would match
+		tproxy-setup up --to 3129 --not-port 1-65535|nothing would match
+		tproxy-setup up --to 192.0.2.1:3129 -6|--to 192.0.2.1:3129: is an IPv4 address, which -6 excludes
+		tproxy-setup up --to [2001:db8::1]:3129 --src 192.0.2.0/24|is an IPv6 address, which --src or --dst does not match
+		tproxy-relay -o nonsense 3129|--columns nonsense: 'nonsense' is no column
+		tproxy-listen -o nonsense 3129|--columns nonsense: 'nonsense' is no column
+		tproxy-inspect -o nonsense|--columns nonsense: 'nonsense' is no column
+		tproxy-setup status -o nonsense|--columns nonsense: 'nonsense' is no column
+	END
+}

@@ -248,8 +248,8 @@ run_relay() {
 	bg run proxy tproxy-setup run --to 3130 --port 80 -- tproxy-relay -q --log off 3129
 	wait_line run.err 'warning: tproxy-relay says that it is ready, but tproxy-relay listens at (127.0.0.1|\[::1\]):3129, not 3130'
 	run -0 stop run
-	bg run proxy tproxy-setup run -4 --to 3129 --port 80 -- sh -c 'socat TCP4-LISTEN:3129 - & wait'
-	wait_line run.err 'waiting for sh: socat listens at \*:3129, but is not transparent: it needs REDIRECT, or'
+	bg run proxy tproxy-setup run -4 --to 3129 --port 80 -- socat TCP4-LISTEN:3129 -
+	wait_line run.err 'waiting for socat: socat listens at \*:3129, but is not transparent: it needs REDIRECT, or'
 	stop run || :
 	bg run proxy tproxy-setup run --to 3129 --port 80 -- env -u NOTIFY_SOCKET tproxy-relay -q --log off -4 3129
 	wait_line run.err 'waiting for env: tproxy-relay listens at 127.0.0.1:3129, nobody at \[::1\]:3129;'

@@ -280,8 +280,11 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "one-family addresses match nothing in the other family" {
-	setup_on up -q --to 3129 --dst 198.51.100.0/24
+@test "one-family addresses match nothing in the other family, which is said" {
+	run -0 setup_on up --to 3129 --dst 198.51.100.0/24
+	assert_line "tproxy-setup: IPv6 is not intercepted: --src or --dst has no address of it"
+	run -0 setup_on up -4 --to 3129 --dst 198.51.100.0/24
+	refute_output --partial "is not intercepted"
 	run on proxy ip -6 rule
 	refute_output --partial "proto 116"
 	run on proxy nft list chain inet tproxy_default prerouting

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/arguments.h"
 
+#include "base/record.h"
 #include "process/confine.h"
 #include "process/listen_fds.h"
 #include <sched.h>
@@ -329,7 +330,12 @@ static int check_rules(const struct config *config)
 int arguments_check(struct config *config)
 {
 	int status = check_upstream(config);
+	struct record_columns columns = { .count = 0 };
+	struct failure why;
 
+	if (config->columns && record_parse_columns(config->columns, &columns, &why) < 0)
+		return options_misuse(&arguments_program, "--columns %s: %s", config->columns,
+				      why.detail);
 	if (config->udp.one_way && config->connect.source != SOURCE_CLIENT)
 		return options_misuse(&arguments_program,
 				      "--one-way and --source contradict each other: the answers "

@@ -304,9 +304,22 @@ static int check_command_takes(const struct options_program *program,
 	return OPTIONS_GO_ON;
 }
 
+/* `up, down, status`. */
+static void list_commands(const struct options_program *program, char *buf, size_t size)
+{
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (const struct option_command *c = program->commands; c->name && used < size; c++)
+		used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? ", " : "",
+					 c->name);
+}
+
 /* The first operand names the command. */
 static int take_command(const struct options_program *program, struct options_rest *rest)
 {
+	char known[256];
+
 	rest->command = -1;
 	if (!program->commands)
 		return OPTIONS_GO_ON;
@@ -321,9 +334,11 @@ static int take_command(const struct options_program *program, struct options_re
 	rest->command = program->default_command;
 	if (rest->command >= 0)
 		return OPTIONS_GO_ON;
+	list_commands(program, known, sizeof(known));
 	if (rest->count)
-		return options_misuse(program, "%s: no such command", rest->operands[0]);
-	return options_misuse(program, "which command?");
+		return options_misuse(program, "%s: no such command; there are %s",
+				      rest->operands[0], known);
+	return options_misuse(program, "which command? %s", known);
 }
 
 /* Cut argv at the first `--`; what follows is the wrapped command. Returns the new argc. */

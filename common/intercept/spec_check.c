@@ -6,6 +6,7 @@
 #include "intercept/field.h"
 #include <linux/rtnetlink.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A list of one family's prefixes matches nothing in the other. */
 static void narrow_families(struct intercept *spec)
@@ -41,10 +42,10 @@ static int check_families(struct intercept *spec, bool only4, bool only6, struct
 }
 
 /* One family's listener is missing, and nothing says that this family is not meant. */
-static int check_listener(struct intercept *spec, struct failure *why)
+static int check_listener(struct intercept *spec, bool only4, bool only6, struct failure *why)
 {
 	char text[ENDPOINT_TEXT_MAX];
-	const struct endpoint *given = endpoint_is_set(&spec->to4) ? &spec->to4 : &spec->to6;
+	const struct endpoint given = endpoint_is_set(&spec->to4) ? spec->to4 : spec->to6;
 
 	if (!spec->ipv4)
 		spec->to4 = (struct endpoint){ 0 };
@@ -53,13 +54,19 @@ static int check_listener(struct intercept *spec, struct failure *why)
 	if (spec->divert_only || (spec->ipv4 <= endpoint_is_set(&spec->to4) &&
 				  spec->ipv6 <= endpoint_is_set(&spec->to6)))
 		return 0;
-	if (!endpoint_is_set(given))
+	if (!endpoint_is_set(&given))
 		return report_refuse(why, "--to PORT: where the listener is; needed unless "
 					  "--divert-only");
-	return report_refuse(
-		why, "--to %s: an %s address alone; add %s, or a --to for %s",
-		endpoint_format(given, text), given->family == AF_INET ? "IPv4" : "IPv6",
-		given->family == AF_INET ? "-4" : "-6", given->family == AF_INET ? "IPv6" : "IPv4");
+	endpoint_format(&given, text);
+	if (!endpoint_is_set(&spec->to4) && !endpoint_is_set(&spec->to6))
+		return report_refuse(why, "--to %s: is an %s address, which %s", text,
+				     given.family == AF_INET ? "IPv4" : "IPv6",
+				     only4 || only6 ? only4 ? "-4 excludes" : "-6 excludes"
+						    : "--src or --dst does not match");
+	return report_refuse(why, "--to %s: an %s address alone; add %s, or a --to for %s", text,
+			     given.family == AF_INET ? "IPv4" : "IPv6",
+			     given.family == AF_INET ? "-4" : "-6",
+			     given.family == AF_INET ? "IPv6" : "IPv4");
 }
 
 static int check_mark(const struct mark *mark, const char *option, struct failure *why)
@@ -164,14 +171,36 @@ static int check_zone(const struct intercept *spec, struct failure *why)
 				  "pass is not known when their zone is chosen");
 }
 
+/* Is there a port that is asked for and not excluded? */
+static int check_ports(const struct intercept *spec, struct failure *why)
+{
+	bool taken[UINT16_MAX + 1];
+
+	if (!spec->not_port.count)
+		return 0;
+	memset(taken, !spec->port.count, sizeof(taken));
+	for (size_t i = 0; i < spec->port.count; i++)
+		for (unsigned port = spec->port.at[i].first; port <= spec->port.at[i].last; port++)
+			taken[port] = true;
+	for (size_t i = 0; i < spec->not_port.count; i++)
+		for (unsigned port = spec->not_port.at[i].first; port <= spec->not_port.at[i].last;
+		     port++)
+			taken[port] = false;
+	for (unsigned port = 1; port <= UINT16_MAX; port++)
+		if (taken[port])
+			return 0;
+	return report_refuse(why, "--not-port excludes all of --port: nothing would match");
+}
+
 int spec_check(struct intercept *spec, bool ipv4_only, bool ipv6_only, struct failure *why)
 {
 	for (size_t i = 0; i < field_count; i++)
 		if (field_table[i].kind->settle)
 			field_table[i].kind->settle((char *)spec + field_table[i].offset);
 	if (check_divert_only(spec, why) || check_local(spec, why) ||
-	    check_families(spec, ipv4_only, ipv6_only, why) || check_listener(spec, why) ||
-	    check_zone(spec, why))
+	    check_families(spec, ipv4_only, ipv6_only, why) ||
+	    check_listener(spec, ipv4_only, ipv6_only, why) || check_zone(spec, why) ||
+	    check_ports(spec, why))
 		return -1;
 	return spec_check_numbers(spec, why);
 }

@@ -100,8 +100,8 @@ static void test_misuse(void)
 	misuse("up --mark", "--mark: needs an argument: MARK; see 'prog --help'");
 	misuse("up -p", "-p: needs an argument: LIST; see 'prog --help'");
 	misuse("up --own=1", "--own=1: takes no argument; see 'prog --help'");
-	misuse("sideways", "sideways: no such command; see 'prog --help'");
-	misuse("", "which command?; see 'prog --help'");
+	misuse("sideways", "sideways: no such command; there are up, down; see 'prog --help'");
+	misuse("", "which command? up, down; see 'prog --help'");
 	misuse("up --drain 5", "--drain: not an option of 'prog up'; see 'prog --help'");
 	misuse("up --own --other", "--own and --other contradict each other; see 'prog --help'");
 }
