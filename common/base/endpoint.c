@@ -229,10 +229,12 @@ static int compare_ranges(const void *a, const void *b)
 	return (int)x->first - (int)y->first;
 }
 
-static void merge_ranges(struct port_list *list)
+void endpoint_ports_merge(struct port_list *list)
 {
 	size_t kept = 0;
 
+	if (!list->count)
+		return;
 	qsort(list->at, list->count, sizeof(*list->at), compare_ranges);
 	for (size_t i = 1; i < list->count; i++) {
 		struct port_range *last = &list->at[kept], *next = &list->at[i];
@@ -245,9 +247,20 @@ static void merge_ranges(struct port_list *list)
 	list->count = kept + 1;
 }
 
+int endpoint_ports_add(struct port_list *list, const struct port_range *range, struct failure *why)
+{
+	struct port_range *at = grown(list->at, list->count, sizeof(*at), why);
+
+	if (!at)
+		return -1;
+	list->at = at;
+	at[list->count++] = *range;
+	return 0;
+}
+
 static int add_range(char *text, struct port_list *list, struct failure *why)
 {
-	struct port_range range, *at;
+	struct port_range range;
 	char *dash = strchr(text, '-');
 
 	if (dash)
@@ -257,12 +270,7 @@ static int add_range(char *text, struct port_list *list, struct failure *why)
 		return -1;
 	if (range.last < range.first)
 		return report_refuse(why, "range %u-%u runs backwards", range.first, range.last);
-	at = grown(list->at, list->count, sizeof(*at), why);
-	if (!at)
-		return -1;
-	list->at = at;
-	at[list->count++] = range;
-	return 0;
+	return endpoint_ports_add(list, &range, why);
 }
 
 int endpoint_parse_ports(const char *text, struct port_list *list, struct failure *why)
@@ -283,7 +291,7 @@ int endpoint_parse_ports(const char *text, struct port_list *list, struct failur
 			break;
 		p += length + 1;
 	}
-	merge_ranges(list);
+	endpoint_ports_merge(list);
 	return 0;
 }
 

@@ -102,6 +102,11 @@ void endpoint_cidr_merge(struct cidr_list *list);
 
 void endpoint_list_free(struct endpoint_list *list);
 void endpoint_cidr_free(struct cidr_list *list);
+
+/* Append a range; sort them and join what overlaps or adjoins, once all are there: parsing does so for each
+ * list, which is much work where each element is one. 0, or -1 with *why. */
+int endpoint_ports_add(struct port_list *list, const struct port_range *range, struct failure *why);
+void endpoint_ports_merge(struct port_list *list);
 void endpoint_ports_free(struct port_list *list);
 
 /* Text as endpoint_parse() reads it; `*:80` for an any address of IPv4, `[::]:80` of IPv6, `-` for

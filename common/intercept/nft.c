@@ -363,10 +363,10 @@ static bool add_port(struct intercept *spec, int id, const json_t *element)
 	const json_t *range = json_object_get(element, "range");
 	json_int_t first = json_integer_value(range ? json_array_get(range, 0) : element);
 	json_int_t last = range ? json_integer_value(json_array_get(range, 1)) : first;
-	char text[32];
+	const struct port_range one = { (uint16_t)first, (uint16_t)last };
 
-	snprintf(text, sizeof(text), "%lld-%lld", (long long)first, (long long)last);
-	return !endpoint_parse_ports(text, intercept_ports(spec, (enum intercept_list_id)id), NULL);
+	return first >= 0 && first <= last && last <= UINT16_MAX &&
+	       !endpoint_ports_add(intercept_ports(spec, (enum intercept_list_id)id), &one, NULL);
 }
 
 static bool add_cidr(struct intercept *spec, int id, const json_t *element)
@@ -514,7 +514,9 @@ static void compare_contents(struct reading *r)
 	for (int id = 0; id < INTERCEPT_LISTS; id++) {
 		struct intercept_digest found;
 
-		if (!intercept_lists[id].is_ports)
+		if (intercept_lists[id].is_ports)
+			endpoint_ports_merge(intercept_ports(&state->spec, id));
+		else
 			endpoint_cidr_merge(intercept_cidrs(&state->spec, id));
 		found = intercept_digest_of(&state->spec, id);
 		if (!r->odd_elements[id] && intercept_digest_equal(&found, &state->spec.digest[id]))
