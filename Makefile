@@ -140,6 +140,9 @@ deps: ## install what building and testing need (apt; without root: say how)
 deps-dev: ## the same for linting, fuzzing and benchmarks
 	@.ci/deps build test lint bench
 
+doctor-matrix: all ## every set-up that the doctor is tried on, in a quarter of an hour
+	@TPROXY_BIN=$(abspath $(O)) tests/doctor-matrix
+
 demo: all ## show the main job in a throw-away lab
 	@TPROXY_BIN=$(abspath $(O)) tests/demo
 
@@ -217,7 +220,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units golden install uninstall dist deps deps-dev demo check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
+.PHONY: all units golden install uninstall dist deps deps-dev demo doctor-matrix check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)

@@ -194,12 +194,13 @@ parsed() {
 	on proxy iptables -t mangle -A PREROUTING -j "t';touch\${IFS}H;'"
 	# A table has the commands as they are, to be copied.
 	run on proxy tproxy-setup doctor -q -H -o check,fix
-	assert_output --partial "iptables-nft -t mangle -D 't'\\'';touch\${IFS}H;'\\''' 1"
+	assert_output --partial "iptables-nft -t mangle -R 't'\\'';touch\${IFS}H;'\\''' 1 "
 	fixes
 	run jq -r '.fix // empty' "$OUT/findings"
-	assert_output --partial "iptables-nft -t mangle -D 't'\\'';touch\${IFS}H;'\\''' 1"
+	assert_output --partial "iptables-nft -t mangle -R 't'\\'';touch\${IFS}H;'\\''' 1 "
 	run on proxy iptables -t mangle -S "t';touch\${IFS}H;'"
-	assert_output "-N t';touch\${IFS}H;'"
+	assert_line "-N t';touch\${IFS}H;'"
+	refute_output --partial TPROXY # in its place is a rule that does nothing
 }
 
 @test "interfaces are called what the kernel allows, but for what nft cannot quote" {

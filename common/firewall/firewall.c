@@ -23,6 +23,34 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
+/* --- nft's listing ----------------------------------------------------------------------------- */
+
+/* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
+static const char *line_with(const char *from, const char *end, const char *start)
+{
+	while (from && from < end) {
+		const char *at = from + strspn(from, "\t ");
+
+		if (!strncmp(at, start, strlen(start)))
+			return at;
+		from = strchr(from, '\n');
+		from = from ? from + 1 : NULL;
+	}
+	return NULL;
+}
+
+/* In nft's listing: where that chain begins. */
+static const char *find_chain(const char *text, const struct firewall_chain *c)
+{
+	char start[256];
+	const char *all = text + strlen(text), *table;
+
+	snprintf(start, sizeof(start), "table %s %s {", c->family, c->table);
+	table = line_with(text, all, start);
+	snprintf(start, sizeof(start), "chain %s {", c->name);
+	return table ? line_with(table, all, start) : NULL;
+}
+
 /* --- index ------------------------------------------------------------------------------------ */
 
 static bool is_ours(const json_t *object)
@@ -119,6 +147,11 @@ static int index_all(struct firewall *f)
 		if (found && !is_ours(found))
 			err |= index_chain(f, found);
 	}
+	/* libnftables 1.0.6 leaves the devices out of its JSON. */
+	for (size_t c = 0; c < f->chains; c++)
+		if (!strcmp(f->chain[c].hook, "ingress") || !strcmp(f->chain[c].hook, "egress"))
+			f->chain[c].devices = line_with(find_chain(f->text, &f->chain[c]),
+							f->text + strlen(f->text), "type ");
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_priority);
 	json_array_foreach(f->objects, i, object) {
@@ -178,7 +211,42 @@ void firewall_free(struct firewall *f)
 
 static bool meets(const struct firewall_chain *c, sa_family_t family)
 {
-	return !strcmp(c->family, "inet") || !strcmp(c->family, family == AF_INET ? "ip" : "ip6");
+	return !strcmp(c->family, "inet") || !strcmp(c->family, "netdev") ||
+	       !strcmp(c->family, family == AF_INET ? "ip" : "ip6");
+}
+
+bool firewall_chain_is_at(const struct firewall_chain *c, const char *iif, const char *oif)
+{
+	static const char between[] = "\", {}=";
+	const char *device = strcmp(c->hook, "egress") ? iif : oif, *end;
+
+	if (strcmp(c->hook, "ingress") && strcmp(c->hook, "egress"))
+		return true;
+	if (!device || !*device || !c->devices)
+		return false;
+	end = c->devices + strcspn(c->devices, "\n");
+	for (const char *at = c->devices; at < end; at += strspn(at, between)) {
+		size_t length = strcspn(at, "\", {}=\n");
+
+		if (length == strlen(device) && !strncmp(at, device, length))
+			return true;
+		at += length;
+	}
+	return false;
+}
+
+/* A line for each queue that has a reader; its number comes first (seq_show() of nfnetlink_queue.c). */
+bool firewall_queue_is_read(unsigned number)
+{
+	FILE *in = fopen("/proc/net/netfilter/nfnetlink_queue", "re");
+	char line[160];
+	bool found = false;
+
+	while (in && !found && fgets(line, sizeof(line), in))
+		found = strtoul(line, NULL, 10) == number;
+	if (in)
+		fclose(in);
+	return found;
 }
 
 const struct firewall_chain *firewall_at_hook(const struct firewall *f, const char *hook,
@@ -240,31 +308,12 @@ const struct firewall_chain *firewall_chain(const struct firewall *f, size_t at)
 
 /* --- describing ------------------------------------------------------------------------------- */
 
-/* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
-static const char *line_with(const char *from, const char *end, const char *start)
-{
-	while (from && from < end) {
-		const char *at = from + strspn(from, "\t ");
-
-		if (!strncmp(at, start, strlen(start)))
-			return at;
-		from = strchr(from, '\n');
-		from = from ? from + 1 : NULL;
-	}
-	return NULL;
-}
-
 /* In nft's listing: the rule of that handle. Its length without the handle is in *length. */
 static const char *find_line(const char *text, const struct firewall_chain *c, const char *handle,
 			     int *length)
 {
-	char start[256];
-	const char *all = text + strlen(text), *table, *chain, *end, *at;
+	const char *chain = find_chain(text, c), *end, *at;
 
-	snprintf(start, sizeof(start), "table %s %s {", c->family, c->table);
-	table = line_with(text, all, start);
-	snprintf(start, sizeof(start), "chain %s {", c->name);
-	chain = table ? line_with(table, all, start) : NULL;
 	end = chain ? strstr(chain, "\n\t}") : NULL;
 	at = end ? strstr(chain, handle) : NULL;
 	if (!at || at > end)

@@ -16,14 +16,16 @@
 
 /* A chain and its rules, in their order. Texts are borrowed from the firewall. */
 struct firewall_chain {
-	const char *family; /* `inet`, `ip`, `ip6` */
+	const char *family; /* `inet`, `ip`, `ip6`, `netdev` */
 	const char *table, *name;
 	const char *hook;   /* of a base chain: `prerouting`, `input`, ...; else "" */
 	const char *type;   /* of a base chain: `filter`, `nat`, `route` */
 	const char *policy; /* of a base chain: `accept`, `drop` */
 	long priority;
-	bool iptables; /* iptables manages it, */
-	bool legacy;   /* and it is iptables-legacy */
+	const char
+		*devices; /* of one at ingress or egress: the line of nft's listing that has them */
+	bool iptables;	  /* iptables manages it, */
+	bool legacy;	  /* and it is iptables-legacy */
 	const json_t **rule;
 	size_t rules;
 };
@@ -38,6 +40,12 @@ void firewall_free(struct firewall *firewall);
  * them; NULL after the last. `at` counts from 0. */
 const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
 					      sa_family_t family, unsigned at);
+
+/* Does a packet that comes in and goes out by these interfaces (NULL: by none) meet that base chain? */
+bool firewall_chain_is_at(const struct firewall_chain *chain, const char *iif, const char *oif);
+
+/* Does a program read that queue (NFQUEUE) of this network namespace? */
+bool firewall_queue_is_read(unsigned number);
 
 /* The chain that a rule of `from` jumps to, or NULL. */
 const struct firewall_chain *firewall_target(const struct firewall *firewall,

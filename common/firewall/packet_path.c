@@ -20,6 +20,7 @@ struct path {
 		enum packet_path_leg leg;
 		enum rule_eval_event event;
 		const void *rule;
+		uint32_t mark; /* that was set */
 	} told[TOLD_MAX];
 	unsigned count;
 };
@@ -60,11 +61,13 @@ static void tell(const struct rule_eval_step *step, void *context)
 
 	for (unsigned i = 0; i < p->count; i++)
 		if (p->told[i].rule == rule && p->told[i].event == step->event &&
-		    p->told[i].leg == place(p->leg))
+		    p->told[i].leg == place(p->leg) &&
+		    (step->event != RULE_EVAL_MARKED || p->told[i].mark == step->mark))
 			return;
 	if (p->count < TOLD_MAX) {
 		p->told[p->count].rule = rule;
 		p->told[p->count].event = step->event;
+		p->told[p->count].mark = step->mark;
 		p->told[p->count++].leg = place(p->leg);
 	}
 	p->judge(&at, p->context);
@@ -85,7 +88,8 @@ static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet
 {
 	const struct mark *mark = &p->flow->mark;
 
-	if (!pass(p, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
+	if (!pass(p, before, "ingress", LONG_MIN, LONG_MAX, packet) ||
+	    !pass(p, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
 		return;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
 	if (!pass(p, before + 1, "prerouting", LAST_BEFORE + 1, LONG_MAX, packet))
@@ -117,12 +121,26 @@ static struct rule_eval_packet from_server(const struct packet_path_flow *flow, 
 		.source = flow->destination,
 		.destination = flow->client,
 		.state = *state ? state : "established",
+		.reply = true,
 		.syn = !*state,
 		.ack = true,
 	};
 }
 
-static void travel(struct path *p, const char *state)
+/* Out: the hooks of what this host sends. */
+static void go_out(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg leg)
+{
+	packet->has_uid = p->flow->has_uid;
+	packet->uid = p->flow->uid;
+	packet->gid = p->flow->gid;
+	if (pass(p, leg, "output", LONG_MIN, LONG_MAX, packet) &&
+	    pass(p, leg, "postrouting", LONG_MIN, LONG_MAX, packet))
+		pass(p, leg, "egress", LONG_MIN, LONG_MAX, packet);
+}
+
+/* The packets of one connection in a state; "": its first ones, both ways. ct_mark: of the client's leg and of
+ * the upstream one, which are one entry unless there are zones. */
+static void travel(struct path *p, const char *state, uint32_t ct_mark[2])
 {
 	const struct packet_path_flow *flow = p->flow;
 	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
@@ -134,6 +152,8 @@ static void travel(struct path *p, const char *state)
 	onward.mark = flow->upstream_mark;
 	answer.iif = upstream;
 	reply.oif = flow->device->name;
+	request.ct_mark = reply.ct_mark = &ct_mark[0];
+	onward.ct_mark = answer.ct_mark = &ct_mark[flow->zones];
 	/* Our rules in output have marked what comes in by lo, and its source is this host. */
 	if (flow->own) {
 		request.mark = flow->mark.value;
@@ -141,9 +161,9 @@ static void travel(struct path *p, const char *state)
 		return;
 	}
 	come_in(p, &request, PACKET_PATH_BEFORE);
-	pass(p, PACKET_PATH_UPSTREAM, "output", LONG_MIN, LONG_MAX, &onward);
+	go_out(p, &onward, PACKET_PATH_UPSTREAM);
 	come_in(p, &answer, PACKET_PATH_ANSWER_BEFORE);
-	pass(p, PACKET_PATH_REPLY, "output", LONG_MIN, LONG_MAX, &reply);
+	go_out(p, &reply, PACKET_PATH_REPLY);
 }
 
 void packet_path_each(const struct firewall *firewall, const struct packet_path_flow flow[],
@@ -152,7 +172,12 @@ void packet_path_each(const struct firewall *firewall, const struct packet_path_
 	struct path p = { .firewall = firewall, .judge = judge, .context = context };
 
 	for (unsigned i = 0; i < count; i++) {
+		uint32_t ct_mark[2] = { 0, 0 };
+
 		p.flow = &flow[i];
-		travel(&p, state);
+		travel(&p, state, ct_mark);
+		/* What lets the first packet through may stop those that follow. */
+		if (!*state)
+			travel(&p, "established", ct_mark);
 	}
 }

@@ -23,6 +23,9 @@ struct packet_path_flow {
 	struct endpoint client, destination;
 	struct mark mark;	/* what our rules set on its packets */
 	uint32_t upstream_mark; /* what the proxy's own connection has */
+	bool zones;		/* both legs are connections of their own for connection tracking */
+	bool has_uid;
+	uint32_t uid, gid; /* has_uid: of the proxy */
 };
 
 /* Where a packet is. Before and after: of our own rules in prerouting. */

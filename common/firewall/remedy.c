@@ -42,35 +42,62 @@ static bool begin_rule(struct shell_command *c, const struct firewall_chain *cha
 	return false;
 }
 
+/* Before anything is marked and routed, a packet cannot be told apart. */
+static bool is_too_early(const struct rule_eval_step *step)
+{
+	return !strcmp(step->base->hook, "ingress") || !strcmp(step->base->hook, "egress");
+}
+
 void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
 		   size_t size)
 {
 	struct shell_command c = shell_command(fix, size);
 
+	if (is_too_early(step)) {
+		remedy_delete(step, fix, size);
+		return;
+	}
 	if (begin_rule(&c, step->base, "-I", "insert"))
 		shell_add(&c, " -m mark --mark 0x%x/0x%x -j ACCEPT", mark->value, mark->mask);
 	else
 		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
 }
 
+/* By its handle, which stays whatever else is deleted. iptables has numbers, which do not: there a rule that
+ * does nothing takes its place. */
 void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size)
 {
+	const struct firewall_chain *chain = step->chain;
 	struct shell_command c = shell_command(fix, size);
 	unsigned position = 0;
 
-	while (position < step->chain->rules && step->chain->rule[position] != step->rule)
+	if (!step->rule)
+		return;
+	while (position < chain->rules && chain->rule[position] != step->rule)
 		position++;
-	if (begin_rule(&c, step->chain, "-D", "delete"))
-		shell_add(&c, " %u", position + 1);
-	else
-		shell_add(&c, " handle %lld",
+	if (!chain->legacy && is_nft_name(chain->table) && is_nft_name(chain->name)) {
+		shell_add(&c, "nft delete rule %s %s %s handle %lld", chain->family, chain->table,
+			  chain->name,
 			  (long long)json_integer_value(json_object_get(step->rule, "handle")));
+		return;
+	}
+	if (begin_rule(&c, chain, "-R", "replace"))
+		shell_add(
+			&c,
+			" %u -m comment --comment 'removed: it took what tproxy-setup intercepts'",
+			position + 1);
+	else
+		shell_give_up(&c);
 }
 
 void remedy_accept_foreign(const struct rule_eval_step *step, char *fix, size_t size)
 {
 	struct shell_command c = shell_command(fix, size);
 
+	if (is_too_early(step)) {
+		remedy_delete(step, fix, size);
+		return;
+	}
 	if (begin_rule(&c, step->base, "-I", "insert"))
 		shell_add(&c, " -m addrtype '!' --src-type LOCAL -j ACCEPT");
 	else

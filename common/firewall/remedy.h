@@ -16,7 +16,7 @@ void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, c
 		   size_t size);
 void remedy_accept_foreign(const struct rule_eval_step *step, char *fix, size_t size);
 
-/* Remove that rule. */
+/* Remove that rule, whichever others are removed before; a chain's policy is none. */
 void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size);
 
 #endif

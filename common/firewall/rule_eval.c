@@ -10,6 +10,8 @@
 #include "firewall/rule_eval.h"
 
 #include <fnmatch.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,7 @@ static enum truth is(bool value)
 struct value {
 	enum { VALUE_UNKNOWN, VALUE_ABSENT, VALUE_NUMBER, VALUE_TEXT, VALUE_ADDRESS } kind;
 	uint64_t number;
+	enum { NAMED_NOT, NAMED_USER, NAMED_GROUP } named; /* the number may be spelt as a name */
 	const char *text;
 	const struct endpoint *address;
 };
@@ -107,6 +110,10 @@ static struct value meta_of(const struct rule_eval_packet *p, const char *key)
 		return text(four ? "ip" : "ip6");
 	if (!strcmp(key, "pkttype"))
 		return text("host");
+	if (p->has_uid && !strcmp(key, "skuid"))
+		return (struct value){ VALUE_NUMBER, .number = p->uid, .named = NAMED_USER };
+	if (p->has_uid && !strcmp(key, "skgid"))
+		return (struct value){ VALUE_NUMBER, .number = p->gid, .named = NAMED_GROUP };
 	return unknown;
 }
 
@@ -156,10 +163,12 @@ static struct value ct_of(const struct rule_eval_packet *p, const char *key)
 	if (!strcmp(key, "state"))
 		return text(p->state);
 	if (!strcmp(key, "direction"))
-		return text(strcmp(p->state, "new") ? "reply" : "original");
+		return text(p->reply ? "reply" : "original");
 	/* Nobody translated these packets: those that are would be told of as such. */
 	if (!strcmp(key, "status"))
 		return text("assured");
+	if (!strcmp(key, "mark") && p->ct_mark)
+		return number(*p->ct_mark);
 	return unknown;
 }
 
@@ -223,6 +232,12 @@ static struct value binary(const struct rule_eval_packet *p, char operation, con
 	bool known;
 	uint64_t right = flag_bits(second, &known);
 
+	if (json_is_object(second)) {
+		struct value value = evaluate(p, second);
+
+		known = value.kind == VALUE_NUMBER;
+		right = value.number;
+	}
 	if (left.kind != VALUE_NUMBER || !known)
 		return left.kind == VALUE_ABSENT ? absent : unknown;
 	return number(operation == '&'	 ? left.number & right
@@ -251,6 +266,9 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	if ((found = json_object_get(e, "socket")))
 		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
 										       : unknown;
+	/* `rt type 0`, `frag`: these packets have no such headers, nor does any that clients send. */
+	if ((found = json_object_get(e, "exthdr")))
+		return *text_of(found, "field") ? absent : number(0);
 	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
 		if ((found = json_object_get(e, operations[i].key)))
 			return binary(p, operations[i].operation, found);
@@ -326,6 +344,8 @@ static enum truth equals_text(const struct eval *w, const struct value *left, co
 {
 	const json_t *elements;
 	struct endpoint e;
+	const struct passwd *user;
+	const struct group *group;
 	bool known;
 
 	if (*right == '@') {
@@ -340,6 +360,10 @@ static enum truth equals_text(const struct eval *w, const struct value *left, co
 		return endpoint_parse_address(right, &e, NULL)
 			       ? UNKNOWN
 			       : is(endpoint_same_address(left->address, &e));
+	if (left->named == NAMED_USER && (user = getpwnam(right)))
+		return is(left->number == user->pw_uid);
+	if (left->named == NAMED_GROUP && (group = getgrnam(right)))
+		return is(left->number == group->gr_gid);
 	if (left->kind == VALUE_NUMBER) {
 		json_t *flag = json_string(right);
 		uint64_t bits = flag_bits(flag, &known);
@@ -480,11 +504,14 @@ static void tell(struct eval *w, enum rule_eval_event event, enum truth truth,
 	w->visit(&step, w->context);
 }
 
-/* An accept ends this base chain, a drop the packet; uncertain ones may not. */
+/* An accept ends this base chain, a drop the packet; uncertain ones may not. What may have been dropped and
+ * is dropped for certain by a later rule is dropped for certain. */
 static enum verdict decide(struct eval *w, enum truth truth, enum verdict verdict)
 {
 	if (truth == TRUE)
 		return verdict;
+	if (verdict == VERDICT_DROP)
+		return VERDICT_ON;
 	w->certain = false;
 	w->doubt = true;
 	return VERDICT_ON;
@@ -514,6 +541,42 @@ static enum verdict follow(struct eval *w, const struct firewall_chain *chain, c
 	return jump ? VERDICT_ON : VERDICT_RETURN;
 }
 
+static bool has_bypass(const json_t *queue)
+{
+	const json_t *flags = json_object_get(queue, "flags");
+	json_t *flag;
+	size_t i;
+
+	if (json_is_string(flags))
+		return !strcmp(json_string_value(flags), "bypass");
+	json_array_foreach((json_t *)flags, i, flag)
+		if (!strcmp(json_string_value(flag), "bypass"))
+			return true;
+	return false;
+}
+
+/* A queue that nobody reads drops what it gets; what a reader says of a packet is not known, but that it is
+ * let through is usual. */
+static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain *chain,
+				    const json_t *rule, const json_t *queue, enum truth truth)
+{
+	const json_t *number = json_object_get(queue, "num");
+	const json_t *range = json_object_get(number, "range");
+	json_int_t first = json_integer_value(range ? json_array_get(range, 0) : number);
+
+	if (has_bypass(queue) || firewall_queue_is_read((unsigned)first))
+		return decide(w, both(truth, UNKNOWN), VERDICT_ACCEPT);
+	tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
+	return decide(w, truth, VERDICT_DROP);
+}
+
+/* It answers the first packet itself, in the name of a host that is not there: tproxy's socket never sees
+ * it. */
+static bool is_synproxy(const struct eval *w, const json_t *statement)
+{
+	return json_object_get(statement, "synproxy") && w->packet->protocol == IPPROTO_TCP;
+}
+
 static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *chain,
 				  const json_t *rule, const json_t *statement, enum truth truth,
 				  unsigned depth)
@@ -528,7 +591,12 @@ static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *c
 		return decide(w, truth, VERDICT_ACCEPT);
 	if (json_object_get(statement, "return"))
 		return decide(w, truth, VERDICT_RETURN);
-	if (json_object_get(statement, "drop") || json_object_get(statement, "reject")) {
+	if ((found = json_object_get(statement, "queue")))
+		return rule_eval_queue(w, chain, rule, found, truth);
+	if (json_object_get(statement, "notrack") && truth == TRUE && w->certain)
+		w->packet->state = "untracked";
+	if (json_object_get(statement, "drop") || json_object_get(statement, "reject") ||
+	    is_synproxy(w, statement)) {
 		tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
 		return decide(w, truth, VERDICT_DROP);
 	}
@@ -563,16 +631,25 @@ static enum verdict rule_eval_map(struct eval *w, const struct firewall_chain *c
 	return VERDICT_ON;
 }
 
+static void set_ct_mark(struct eval *w, const json_t *mangle, enum truth truth)
+{
+	struct value value = evaluate(w->packet, json_object_get(mangle, "value"));
+
+	if (w->packet->ct_mark && value.kind == VALUE_NUMBER && truth == TRUE && w->certain)
+		*w->packet->ct_mark = (uint32_t)value.number;
+}
+
 static void set_mark(struct eval *w, const struct firewall_chain *chain, const json_t *rule,
 		     const json_t *mangle, enum truth truth)
 {
-	const json_t *key = json_object_get(json_object_get(mangle, "key"), "meta");
+	const json_t *key = json_object_get(mangle, "key");
 	struct value value;
 
-	if (strcmp(text_of(key, "key"), "mark"))
+	if (!strcmp(text_of(json_object_get(key, "ct"), "key"), "mark"))
+		set_ct_mark(w, mangle, truth);
+	if (strcmp(text_of(json_object_get(key, "meta"), "key"), "mark"))
 		return;
 	value = evaluate(w->packet, json_object_get(mangle, "value"));
-	/* `ct mark`: nothing has been saved for a connection that begins. */
 	if (value.kind != VALUE_NUMBER) {
 		value = number(0);
 		truth = both(truth, UNKNOWN);
@@ -589,12 +666,20 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 {
 	const char *name = text_of(xt, "name");
 
+	/* IPv6's extension headers: these packets have none. */
+	static const char *const headers[] = { "rt", "frag", "hbh", "dst", "ah", "esp", "mh" };
+
+	for (size_t i = 0; i < sizeof(headers) / sizeof(*headers); i++)
+		if (!strcmp(name, headers[i]))
+			return FALSE;
 	if (!strcmp(text_of(xt, "type"), "match"))
 		return both(truth, strcmp(name, "comment") ? UNKNOWN : TRUE);
 	if (!strcmp(name, "TPROXY"))
 		tell(w, RULE_EVAL_TPROXIED, truth, chain, rule, w->packet->mark);
 	else if (!strcmp(name, "REDIRECT") || !strcmp(name, "DNAT"))
 		tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
+	else if (!strcmp(name, "MASQUERADE") || !strcmp(name, "SNAT") || !strcmp(name, "NETMAP"))
+		tell(w, RULE_EVAL_MASKED, truth, chain, rule, w->packet->mark);
 	else if (!strcmp(name, "MARK") || !strcmp(name, "CONNMARK"))
 		tell(w, RULE_EVAL_MARKED, both(truth, UNKNOWN), chain, rule, w->packet->mark);
 	return truth;
@@ -634,6 +719,9 @@ static enum verdict rule_eval_rule(struct eval *w, const struct firewall_chain *
 		else if (json_object_get(statement, "redirect") ||
 			 json_object_get(statement, "dnat"))
 			tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
+		else if (json_object_get(statement, "snat") ||
+			 json_object_get(statement, "masquerade"))
+			tell(w, RULE_EVAL_MASKED, truth, chain, rule, w->packet->mark);
 		else if ((found = json_object_get(statement, "vmap")))
 			verdict = rule_eval_map(w, chain, rule, found, truth, depth);
 		else
@@ -682,6 +770,7 @@ bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from
 	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
 		/* Connections that begin alone meet nat chains. */
 		if (w.base->priority < from || w.base->priority > to ||
+		    !firewall_chain_is_at(w.base, packet->iif, packet->oif) ||
 		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))
 			continue;
 		if (!rule_eval_base(&w))

@@ -20,10 +20,14 @@ struct rule_eval_packet {
 	struct endpoint source, destination;
 	const char *iif, *oif; /* interface names; NULL: none at this hook */
 	uint32_t mark;
-	const char *state;  /* conntrack's: `new`, `established`, `untracked`, `invalid` */
-	bool syn, ack;	    /* TCP flags */
-	bool local;	    /* its destination is an address of this host */
-	bool transparent;   /* it has (at INPUT) a transparent socket */
+	const char *state; /* conntrack's: `new`, `established`, `untracked`, `invalid` */
+	uint32_t *ct_mark; /* its connection's; NULL: nobody knows */
+	bool reply;	   /* it goes against its connection's first packet */
+	bool syn, ack;	   /* TCP flags */
+	bool local;	   /* its destination is an address of this host */
+	bool transparent;  /* it has (at INPUT) a transparent socket */
+	bool has_uid;
+	uint32_t uid, gid;  /* has_uid: whose process sends it */
 	bool source_routed; /* a route lookup for its source, with its mark, finds an interface */
 };
 
@@ -32,6 +36,7 @@ enum rule_eval_event {
 	RULE_EVAL_MARKED,     /* the mark was changed */
 	RULE_EVAL_TPROXIED,   /* somebody's tproxy rule */
 	RULE_EVAL_TRANSLATED, /* a dnat or redirect */
+	RULE_EVAL_MASKED,     /* a snat or masquerade */
 };
 
 struct rule_eval_step {

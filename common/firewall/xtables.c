@@ -2,11 +2,15 @@
 #include "firewall/xtables.h"
 
 #include <arpa/inet.h>
+#include <linux/netfilter/xt_CT.h>
+#include <linux/netfilter/xt_NFQUEUE.h>
 #include <linux/netfilter/xt_TPROXY.h>
 #include <linux/netfilter/xt_addrtype.h>
+#include <linux/netfilter/xt_connmark.h>
 #include <linux/netfilter/xt_conntrack.h>
 #include <linux/netfilter/xt_mark.h>
 #include <linux/netfilter/xt_multiport.h>
+#include <linux/netfilter/xt_owner.h>
 #include <linux/netfilter/xt_rpfilter.h>
 #include <linux/netfilter/xt_socket.h>
 #include <linux/netfilter/xt_state.h>
@@ -212,6 +216,42 @@ static bool decode_rpfilter(const void *info, size_t size, json_t *out)
 					    json_boolean(!(t->flags & XT_RPFILTER_INVERT))));
 }
 
+static bool append_owner(json_t *out, const char *key, bool inverted, unsigned first, unsigned last)
+{
+	return xtables_append(out, xtables_match(inverted, xtables_meta(key),
+						 json_pack("{s:[I,I]}", "range", (json_int_t)first,
+							   (json_int_t)last)));
+}
+
+static bool decode_owner(const void *info, size_t size, json_t *out)
+{
+	const struct xt_owner_match_info *t = info;
+
+	if (size < sizeof(*t) || t->match & ~(XT_OWNER_UID | XT_OWNER_GID))
+		return false;
+	if (t->match & XT_OWNER_UID &&
+	    !append_owner(out, "skuid", t->invert & XT_OWNER_UID, t->uid_min, t->uid_max))
+		return false;
+	return !(t->match & XT_OWNER_GID) ||
+	       append_owner(out, "skgid", t->invert & XT_OWNER_GID, t->gid_min, t->gid_max);
+}
+
+static json_t *ct_mark(void)
+{
+	return json_pack("{s:{s:s}}", "ct", "key", "mark");
+}
+
+static bool decode_connmark(const void *info, size_t size, json_t *out)
+{
+	const struct xt_connmark_mtinfo1 *t = info;
+
+	return size >= sizeof(*t) &&
+	       xtables_append(out, xtables_match(t->invert,
+						 json_pack("{s:[o,I]}", "&", ct_mark(),
+							   (json_int_t)t->mask),
+						 json_integer(t->mark)));
+}
+
 static bool decode_comment(const void *info, size_t size, json_t *out)
 {
 	(void)info;
@@ -230,6 +270,73 @@ static bool decode_MARK(const void *info, size_t size, json_t *out)
 	       xtables_append(out, json_pack("{s:{s:o,s:{s:[o,I]}}}", "mangle", "key",
 					     xtables_meta("mark"), "value", "^",
 					     masked_mark(~t->mask), (json_int_t)t->mark));
+}
+
+/* (to & ~kept) ^ (from & taken) into `to`. */
+static json_t *merge(json_t *key, json_t *to, uint32_t kept, json_t *from, uint32_t taken)
+{
+	return json_pack("{s:{s:o,s:{s:[{s:[o,I]},{s:[o,I]}]}}}", "mangle", "key", key, "value",
+			 "^", "&", to, (json_int_t)(uint32_t)~kept, "&", from, (json_int_t)taken);
+}
+
+/* What connmark_tg() does, unless there are shifts. */
+static bool decode_CONNMARK(const void *info, size_t size, json_t *out)
+{
+	const struct xt_connmark_tginfo1 *t = info;
+	const struct xt_connmark_tginfo2 *shifted = info;
+	unsigned mode;
+
+	/* Both are of one size; without a shift the first has zeros where the second has its mode. */
+	if (size < sizeof(*t) || shifted->shift_bits)
+		return false;
+	mode = shifted->mode ? shifted->mode : t->mode;
+	if (mode == XT_CONNMARK_SET)
+		return xtables_append(out, json_pack("{s:{s:o,s:{s:[{s:[o,I]},I]}}}", "mangle",
+						     "key", ct_mark(), "value", "^", "&", ct_mark(),
+						     (json_int_t)(uint32_t)~t->ctmask,
+						     (json_int_t)t->ctmark));
+	if (mode == XT_CONNMARK_SAVE)
+		return xtables_append(out, merge(ct_mark(), ct_mark(), t->ctmask,
+						 xtables_meta("mark"), t->nfmask));
+	return mode == XT_CONNMARK_RESTORE &&
+	       xtables_append(out, merge(xtables_meta("mark"), xtables_meta("mark"), t->nfmask,
+					 ct_mark(), t->ctmask));
+}
+
+/* Revision 1 begins as revision 0 does, and revisions 2 and 3 as revision 1; then comes whether to let
+ * packets through where nobody reads. */
+static bool decode_NFQUEUE(const void *info, size_t size, json_t *out)
+{
+	const struct xt_NFQ_info_v3 *t = info;
+	bool bypass;
+
+	if (size < sizeof(struct xt_NFQ_info))
+		return false;
+	bypass = size >= sizeof(*t) && t->flags & NFQ_FLAG_BYPASS;
+	return xtables_append(out, json_pack("{s:{s:i,s:[s]}}", "queue", "num", t->queuenum,
+					     "flags", bypass ? "bypass" : "none"));
+}
+
+static bool decode_SYNPROXY(const void *info, size_t size, json_t *out)
+{
+	(void)info;
+	(void)size;
+	return xtables_append(out, json_pack("{s:n}", "synproxy"));
+}
+
+static bool decode_CT(const void *info, size_t size, json_t *out)
+{
+	const struct xt_ct_target_info *t = info;
+
+	return size >= sizeof(*t) && t->flags & XT_CT_NOTRACK &&
+	       xtables_append(out, json_pack("{s:n}", "notrack"));
+}
+
+static bool decode_NOTRACK(const void *info, size_t size, json_t *out)
+{
+	(void)info;
+	(void)size;
+	return xtables_append(out, json_pack("{s:n}", "notrack"));
 }
 
 static bool decode_TPROXY(const void *info, size_t size, json_t *out)
@@ -262,8 +369,15 @@ void xtables_decode(const char *type, const char *name, const void *info, size_t
 		{ "match", "addrtype", decode_addrtype },
 		{ "match", "socket", decode_socket },
 		{ "match", "rpfilter", decode_rpfilter },
+		{ "match", "owner", decode_owner },
+		{ "match", "connmark", decode_connmark },
 		{ "match", "comment", decode_comment },
 		{ "target", "MARK", decode_MARK },
+		{ "target", "CONNMARK", decode_CONNMARK },
+		{ "target", "NFQUEUE", decode_NFQUEUE },
+		{ "target", "SYNPROXY", decode_SYNPROXY },
+		{ "target", "CT", decode_CT },
+		{ "target", "NOTRACK", decode_NOTRACK },
 		{ "target", "TPROXY", decode_TPROXY },
 		{ "target", "REJECT", decode_REJECT },
 	};

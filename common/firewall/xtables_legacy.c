@@ -247,14 +247,15 @@ static const char *chain_name(const struct legacy *l, size_t offset)
 	return (const char *)target->data;
 }
 
-static void add_jump(json_t *out, const struct legacy *l, size_t offset)
+static void add_jump(json_t *out, const struct legacy *l, size_t offset, bool jump)
 {
 	/* A jump goes to the entry after the chain's name. */
 	for (size_t at = 0; at < l->table->size; at += next_offset(l, at)) {
 		const char *name = chain_name(l, at);
 
 		if (name && at + next_offset(l, at) == offset)
-			xtables_append(out, json_pack("{s:{s:s}}", "jump", "target", name));
+			xtables_append(out, json_pack("{s:{s:s}}", jump ? "jump" : "goto", "target",
+						      name));
 	}
 }
 
@@ -263,14 +264,23 @@ static int verdict_of(const struct xt_entry_target *target)
 	return ((const struct xt_standard_target *)target)->verdict;
 }
 
-static void add_verdict(json_t *out, const struct legacy *l, int verdict)
+static void add_verdict(json_t *out, const struct legacy *l, int verdict, bool jump)
 {
 	if (verdict >= 0)
-		add_jump(out, l, (size_t)verdict);
+		add_jump(out, l, (size_t)verdict, jump);
 	else
 		xtables_append(out, json_pack("{s:n}", verdict == XT_RETURN	   ? "return"
 						       : verdict == -NF_ACCEPT - 1 ? "accept"
 										   : "drop"));
+}
+
+static bool is_goto(const struct legacy *l, size_t offset)
+{
+	const void *entry = l->table->entries + offset;
+
+	return l->family->domain == AF_INET
+		       ? ((const struct ipt_entry *)entry)->ip.flags & IPT_F_GOTO
+		       : ((const struct ip6t_entry *)entry)->ipv6.flags & IP6T_F_GOTO;
 }
 
 static json_t *read_statements(const struct legacy *l, size_t offset)
@@ -283,7 +293,7 @@ static json_t *read_statements(const struct legacy *l, size_t offset)
 	     m = next_match(m))
 		xtables_decode("match", m->u.user.name, m->data, m->u.match_size - sizeof(*m), out);
 	if (!*target->u.user.name)
-		add_verdict(out, l, verdict_of(target));
+		add_verdict(out, l, verdict_of(target), !is_goto(l, offset));
 	else
 		xtables_decode("target", target->u.user.name, target->data,
 			       target->u.target_size - sizeof(*target), out);

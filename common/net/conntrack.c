@@ -241,7 +241,8 @@ static void read_established(struct nlmsghdr *message, void *context)
 
 	if (v->result || nfnlmsg_ct_parse(message, &entry))
 		return;
-	if (nfnl_ct_get_proto(entry) == IPPROTO_TCP &&
+	/* One whose destination was changed has a socket here by another name. */
+	if (nfnl_ct_get_proto(entry) == IPPROTO_TCP && !(nfnl_ct_get_status(entry) & IPS_DST_NAT) &&
 	    nfnl_ct_get_tcp_state(entry) == TCP_CONNTRACK_ESTABLISHED) {
 		source = get_endpoint(nfnl_ct_get_src(entry, ORIGINAL),
 				      nfnl_ct_get_src_port(entry, ORIGINAL));

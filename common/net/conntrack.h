@@ -41,7 +41,7 @@ int conntrack_each_redirected(struct conntrack *channel, conntrack_redirected *v
 typedef int conntrack_visitor(const struct endpoint *source, const struct endpoint *destination,
 			      void *context);
 
-/* Every established TCP connection that this network namespace tracks, of any zone. Returns 0, or -1
+/* Every established TCP connection whose destination was not changed that this network namespace tracks, of any zone. Returns 0, or -1
  * with *why (EPERM: CAP_NET_ADMIN). */
 int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
 			       struct failure *why);

@@ -42,6 +42,7 @@ static void read_kind(struct link *link, struct nlattr *info)
 	if (!info || nla_parse_nested(a, IFLA_INFO_MAX, info, NULL) || !a[IFLA_INFO_KIND])
 		return;
 	link->is_bridge = !strcmp(nla_get_string(a[IFLA_INFO_KIND]), "bridge");
+	link->is_vrf = !strcmp(nla_get_string(a[IFLA_INFO_KIND]), "vrf");
 	if (link->is_bridge)
 		read_bridge(link, a[IFLA_INFO_DATA]);
 }

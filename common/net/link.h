@@ -16,7 +16,7 @@ struct link {
 	unsigned index;
 	unsigned master; /* the bridge (or VRF, bond) it belongs to; 0: none */
 	bool up;
-	bool is_bridge;
+	bool is_bridge, is_vrf;
 	bool calls_iptables, calls_ip6tables; /* of a bridge: its own nf_call_* */
 };
 

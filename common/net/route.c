@@ -551,9 +551,11 @@ int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor 
 			.protocol = e->protocol,
 			.narrow = e->narrow,
 			.inverted = e->inverted,
+			.by_source = e->by_source,
+			.refuses = e->action >= FR_ACT_BLACKHOLE && e->action <= FR_ACT_PROHIBIT,
 		};
 
-		if (e->action == FR_ACT_TO_TBL)
+		if (e->action == FR_ACT_TO_TBL || rule.refuses)
 			result = visit(&rule, context);
 	}
 	free(rules.at);

@@ -79,6 +79,8 @@ struct route_rule {
 	uint8_t protocol; /* ROUTE_PROTOCOL: one of ours */
 	bool narrow;	  /* it has conditions besides the mark */
 	bool inverted;	  /* `not` */
+	bool by_source;	  /* `from` */
+	bool refuses;	  /* it leads to no table: blackhole, unreachable, prohibit */
 };
 typedef int route_rule_visitor(const struct route_rule *rule, void *context);
 

@@ -80,6 +80,7 @@ bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e)
 	e->plan.mark.mask = route_entry_u32(a[FRA_FWMASK], e->plan.mark.value ? UINT32_MAX : 0);
 	e->protocol = a[FRA_PROTOCOL] ? nla_get_u8(a[FRA_PROTOCOL]) : RTPROT_UNSPEC;
 	e->action = header->action;
+	e->by_source = header->src_len;
 	e->inverted = header->flags & FIB_RULE_INVERT;
 	e->narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
 		    a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||

@@ -31,6 +31,7 @@ struct route_entry {
 	uint32_t oif;
 	struct endpoint dst;
 	bool narrow, inverted; /* of a rule: conditions besides the mark; `not` */
+	bool by_source;	       /* of a rule: `from` */
 	bool plain;	       /* nothing that ours do not have */
 };
 

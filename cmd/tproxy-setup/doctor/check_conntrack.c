@@ -35,6 +35,20 @@ static void report_mode(struct doctor_context *x, bool translated, const char *e
 			  translated ? "source translation" : "connection tracking", evidence);
 }
 
+static void note_translation(const struct packet_path_step *at, void *context)
+{
+	*(bool *)context |= at->step.event == RULE_EVAL_MASKED && at->leg == PACKET_PATH_UPSTREAM;
+}
+
+/* Does a rule translate the upstream leg? Others' translation is none of ours. */
+static bool is_translated(struct doctor_context *x)
+{
+	bool translated = false;
+
+	packet_path_each(x->firewall, x->flow, x->flows, "", note_translation, &translated);
+	return translated;
+}
+
 void check_conntrack_mode(struct doctor_context *x)
 {
 	enum ct_use use;
@@ -45,7 +59,7 @@ void check_conntrack_mode(struct doctor_context *x)
 		return;
 	}
 	if (use != CT_USE_NONE && x->spec->zone == CONNTRACK_OFF)
-		report_mode(x, use == CT_USE_SNAT, evidence);
+		report_mode(x, use == CT_USE_SNAT && is_translated(x), evidence);
 	context_ok(x, "%s%s; %s",
 		   use == CT_USE_NONE ? "nobody uses connection tracking"
 				      : "connection tracking in ",

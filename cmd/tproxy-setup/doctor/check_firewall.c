@@ -4,6 +4,7 @@
 #include "firewall/packet_path.h"
 #include "firewall/remedy.h"
 #include "firewall/xtables_legacy.h"
+#include "net/listening.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -70,16 +71,36 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 		       place_of(x, step, place), step->before);
 }
 
+/* What the proxy sends gets the intercept mark back, as `CONNMARK --restore-mark` of the whole mark does, and is
+ * routed to lo. Chains of type route alone have packets routed anew. */
+static void judge_restoring(struct doctor_context *x, const struct packet_path_step *at)
+{
+	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX];
+
+	if (!carries(at->step.mark, &x->spec->mark) || strcmp(at->step.base->hook, "output") ||
+	    (strcmp(at->step.base->type, "route") && !at->step.base->iptables))
+		return;
+	remedy_accept_foreign(&at->step, fix, sizeof(fix));
+	context_report(x, severity_of(&at->step),
+		       "packets with the intercept mark are routed to this host: what the proxy "
+		       "sends comes back to it; a rule that saves and restores marks should have a "
+		       "mask that leaves out ours",
+		       fix, "%s puts mark 0x%x on %s", place_of(x, &at->step, place), at->step.mark,
+		       packet_path_leg_name(at->leg));
+}
+
 static void judge_mark(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
 
 	if (at->step.event != RULE_EVAL_MARKED)
 		return;
-	if (at->leg == PACKET_PATH_BEFORE)
+	if (at->leg == PACKET_PATH_BEFORE || at->leg == PACKET_PATH_ANSWER_BEFORE)
 		judge_premark(x, &at->step);
 	else if (at->leg == PACKET_PATH_AFTER || at->leg == PACKET_PATH_ANSWER_AFTER)
 		judge_overwriting(x, &at->step);
+	else if (at->leg == PACKET_PATH_UPSTREAM || at->leg == PACKET_PATH_REPLY)
+		judge_restoring(x, at);
 }
 
 void check_firewall_mark(struct doctor_context *x)
@@ -89,6 +110,32 @@ void check_firewall_mark(struct doctor_context *x)
 }
 
 /* --- others that redirect --------------------------------------------------------------------- */
+
+/* Where that rule of nft's delivers to; 0: no tproxy rule, or a port that is not written there. */
+static json_int_t port_of(const json_t *rule)
+{
+	json_t *statement, *found;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, statement)
+		if ((found = json_object_get(statement, "tproxy")))
+			return json_integer_value(json_object_get(found, "port"));
+	return 0;
+}
+
+static int has_port(const struct sockdiag_socket *s, void *context)
+{
+	return s->local.port == *(const json_int_t *)context;
+}
+
+/* nft's tproxy without a listener lets a packet go on; iptables' drops it. */
+static bool is_idle(struct doctor_context *x, const struct rule_eval_step *step)
+{
+	json_int_t port = step->chain->iptables ? 0 : port_of(step->rule);
+
+	return port && !listening_each(x->diag, IPPROTO_TCP, has_port, &port, NULL) &&
+	       !listening_each(x->diag, IPPROTO_UDP, has_port, &port, NULL);
+}
 
 static void judge_tproxy(const struct packet_path_step *at, void *context)
 {
@@ -100,10 +147,11 @@ static void judge_tproxy(const struct packet_path_step *at, void *context)
 	    !step->rule)
 		return;
 	remedy_delete(step, fix, sizeof(fix));
-	context_report(x, severity_of(step),
+	context_report(x, is_idle(x, step) ? DOCTOR_WARN : severity_of(step),
 		       "one packet has one destination: whichever of the two rules comes last "
 		       "wins, or the packet is lost between them",
-		       fix, "%s takes these packets, too", place_of(x, step, place));
+		       fix, "%s takes these packets, too%s", place_of(x, step, place),
+		       is_idle(x, step) ? ", as soon as somebody listens there" : "");
 }
 
 static bool uses_tproxy(const json_t *rule)
@@ -213,6 +261,29 @@ void check_firewall_output(struct doctor_context *x)
 {
 	packet_path_each(x->firewall, x->flow, x->flows, "", judge_output, x);
 	context_ok(x, "no OUTPUT rule drops what the proxy sends");
+}
+
+/* --- who the server sees ---------------------------------------------------------------------- */
+
+static void judge_source(const struct packet_path_step *at, void *context)
+{
+	struct doctor_context *x = context;
+	char place[PLACE_MAX];
+
+	if (at->step.event != RULE_EVAL_MASKED || at->leg != PACKET_PATH_UPSTREAM)
+		return;
+	context_report(x, DOCTOR_WARN,
+		       "the server does not see the client's address, but what this rule makes of "
+		       "it; if it should, exclude these packets from it",
+		       "", "%s translates the source of what the proxy sends to servers",
+		       place_of(x, &at->step, place));
+}
+
+void check_firewall_source(struct doctor_context *x)
+{
+	if (!x->spec->divert_only)
+		packet_path_each(x->firewall, x->flow, x->flows, "", judge_source, x);
+	context_ok(x, "no rule translates the source of what the proxy sends to servers");
 }
 
 void check_firewall_legacy(struct doctor_context *x)

@@ -3,9 +3,13 @@
 
 #include "base/shell.h"
 #include "net/listening.h"
+#include "net/sockowner.h"
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* --- is there one, and is it transparent ------------------------------------------------------ */
 
@@ -238,30 +242,237 @@ void check_listener_group(struct doctor_context *x)
 
 /* --- marks ------------------------------------------------------------------------------------ */
 
-/* Another mark of ours mends it without anybody else's doing. */
-void check_listener_mark(struct doctor_context *x)
+static void judge_listener_mark(struct doctor_context *x, const struct context_listener *l)
 {
 	const struct mark *mark = &x->spec->mark;
 	char text[QUANTITY_MARK_MAX];
 
-	for (unsigned i = 0; i < x->listeners; i++) {
-		const struct sockdiag_socket *s = &x->listener[i].socket;
-
-		if (!x->listener[i].matches || !s->has_mark || !s->mark ||
-		    (s->mark & mark->mask) != mark->value)
-			continue;
+	if (l->socket.has_mark && l->socket.mark && (l->socket.mark & mark->mask) == mark->value)
 		context_report_up(
 			x, DOCTOR_FAIL,
 			"what its connections send carries that mark, too, and is routed "
 			"back to this host: clients never get an answer; or start it with "
 			"another mark",
 			"", "the listener of %s has the intercept mark (SO_MARK 0x%x, %s)",
-			x->listener[i].owner, s->mark, quantity_format_mark(mark, text));
+			l->owner, l->socket.mark, quantity_format_mark(mark, text));
+}
+
+/* What the relay marks its own connections with is either the intercept mark, or not what our rules let pass by:
+ * the latter matters where this host's own connections are intercepted. */
+static void judge_upstream_mark(struct doctor_context *x, const struct context_listener *l,
+				bool *clash)
+{
+	const struct mark *ours = &x->spec->mark;
+	struct mark mark;
+	char text[QUANTITY_MARK_MAX];
+
+	if (!context_relay_mark(l, &mark))
+		return;
+	quantity_format_mark(&mark, text);
+	if ((mark.value & ours->mask) == ours->value && mark.mask & ours->mask) {
+		*clash = true;
+		context_take_mark(x, &mark);
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"what it sends to servers is routed back to this host; or start it "
+			"with another mark",
+			"", "%s has --upstream-mark %s, which is the intercept mark", l->owner,
+			text);
+	} else if (x->spec->local &&
+		   (mark.value & x->spec->upstream_mark.mask) != x->spec->upstream_mark.value) {
+		x->mended.upstream_mark = mark;
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"the relay's own connections are this host's, and intercepted again "
+			"and again",
+			"", "%s has --upstream-mark %s, and our rules let another one pass",
+			l->owner, text);
 	}
-	if (x->count)
+}
+
+/* Another mark of ours mends it without anybody else's doing. */
+void check_listener_mark(struct doctor_context *x)
+{
+	bool clash = false;
+
+	for (unsigned i = 0; i < x->listeners; i++)
+		if (x->listener[i].matches)
+			judge_listener_mark(x, &x->listener[i]);
+	clash = x->count;
+	for (unsigned i = 0; i < x->listeners; i++)
+		if (x->listener[i].matches && (!i || x->listener[i].pid != x->listener[i - 1].pid))
+			judge_upstream_mark(x, &x->listener[i], &clash);
+	if (clash)
 		context_change_mark(x, &x->mended.mark);
 	context_ok(x, "no listener has the intercept mark");
 }
+
+/* --- does it take what waits? ----------------------------------------------------------------- */
+
+#define QUEUE_LOOKS    5
+#define QUEUE_PAUSE_MS 100
+
+struct queue {
+	uint64_t cookie;
+	uint32_t waiting, room;
+};
+
+static int look_at_queue(const struct sockdiag_socket *s, void *context)
+{
+	struct queue *q = context;
+
+	if (s->cookie != q->cookie)
+		return 0;
+	q->waiting = s->rqueue;
+	q->room = s->wqueue;
+	return 1;
+}
+
+/* A process that sleeps while somebody waits in its queue does not mean to take him; one that is busy runs. How
+ * many wait all the time; 0: it takes them. */
+static unsigned count_waiting(struct doctor_context *x, struct context_listener *l, uint32_t *room)
+{
+	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
+						.states = 1U << TCP_LISTEN };
+	const struct timespec pause = { .tv_nsec = QUEUE_PAUSE_MS * 1000000L };
+	struct queue q = { .cookie = l->socket.cookie };
+	unsigned least = l->socket.rqueue;
+
+	for (int i = 0; i < QUEUE_LOOKS && least; i++) {
+		nanosleep(&pause, NULL);
+		q.waiting = 0;
+		sockdiag_dump(x->diag, &filter, look_at_queue, &q, NULL);
+		context_read_process(l);
+		if (q.waiting < least)
+			least = l->state == 'R' ? 0 : q.waiting;
+		if (l->state == 'R')
+			least = 0;
+	}
+	*room = q.room;
+	return least;
+}
+
+static void judge_queue(struct doctor_context *x, struct context_listener *l)
+{
+	char fix[32], at[ENDPOINT_TEXT_MAX];
+	unsigned waiting;
+	uint32_t room = 0;
+
+	if (l->state == 'T') {
+		snprintf(fix, sizeof(fix), "kill -CONT %ld", l->pid);
+		context_report(
+			x, DOCTOR_FAIL,
+			"connections are set up and wait in its queue, and nobody serves them", fix,
+			"%s is stopped", l->owner);
+		return;
+	}
+	waiting = l->socket.protocol == IPPROTO_TCP ? count_waiting(x, l, &room) : 0;
+	if (waiting)
+		context_report(
+			x, DOCTOR_FAIL,
+			"it sleeps and takes none: it has as many as it may (tproxy-relay "
+			"--max), or is stuck; start it with more, or end some",
+			"", "%u connections wait in the queue of %s at %s, which has room for %u",
+			waiting, l->owner, endpoint_format(&l->socket.local, at), room);
+}
+
+void check_listener_queue(struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->listeners; i++) {
+		struct context_listener *l = &x->listener[i];
+
+		if (l->matches && (!i || l->state != 'T' || x->listener[i - 1].pid != l->pid))
+			judge_queue(x, l);
+	}
+	context_ok(x, "nobody waits in a listener's queue");
+}
+
+/* --- does it serve itself? -------------------------------------------------------------------- */
+
+#define LOOP_SOCKETS_MAX 2048
+/* One connection of a proxy to itself may be its own affair. */
+#define LOOP_LEAST 2
+
+struct loop {
+	const struct doctor_context *x;
+	struct sockowner_list *owners;
+	struct {
+		struct endpoint local, peer;
+		long pid;
+	} at[LOOP_SOCKETS_MAX];
+	unsigned count;
+};
+
+static int gather_loop(const struct sockdiag_socket *s, void *context)
+{
+	struct loop *l = context;
+	const struct sockowner *owner = sockowner_find(l->owners, s->inode);
+
+	if (!owner || l->count == LOOP_SOCKETS_MAX)
+		return 0;
+	for (unsigned i = 0; i < l->x->listeners; i++)
+		if (l->x->listener[i].matches && l->x->listener[i].pid == owner->pid) {
+			l->at[l->count].local = s->local;
+			l->at[l->count].peer = s->peer;
+			l->at[l->count++].pid = owner->pid;
+			return l->count == LOOP_SOCKETS_MAX;
+		}
+	return 0;
+}
+
+/* Both ends of a connection in one process: it gave its own connection to itself. */
+static unsigned count_loops(const struct loop *l)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < l->count; i++)
+		for (unsigned j = i + 1; j < l->count; j++)
+			count += l->at[i].pid == l->at[j].pid &&
+				 endpoint_equal(&l->at[i].local, &l->at[j].peer) &&
+				 endpoint_equal(&l->at[i].peer, &l->at[j].local);
+	return count;
+}
+
+static void report_loop(struct doctor_context *x, unsigned count)
+{
+	const struct context_listener *l = &x->listener[0];
+	struct intercept_ids *spared = &x->mended.not_uid;
+	const char *why =
+		"its own connections are intercepted and given to it again, until nothing "
+		"is left: give them the mark of --upstream-mark, or let it run as a user of "
+		"its own, and exclude that (--not-uid)";
+
+	if (l->state && l->uid && spared->count < INTERCEPT_IDS_MAX) {
+		spared->at[spared->count++] = l->uid;
+		context_report_up(x, DOCTOR_FAIL, why, "", "%u connections have both ends in %s",
+				  count, l->owner);
+		return;
+	}
+	context_report(x, DOCTOR_FAIL, why, "", "%u connections have both ends in %s", count,
+		       l->owner);
+}
+
+void check_listener_loop(struct doctor_context *x)
+{
+	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
+						.states = 1U << TCP_ESTABLISHED };
+	struct loop *l = x->spec->local && x->listeners ? calloc(1, sizeof(*l)) : NULL;
+	unsigned count = 0;
+
+	if (l) {
+		l->x = x;
+		l->owners = sockowner_read(NULL, NULL);
+		if (l->owners && sockdiag_dump(x->diag, &filter, gather_loop, l, NULL) >= 0)
+			count = count_loops(l);
+		sockowner_free(l->owners);
+	}
+	free(l);
+	if (count >= LOOP_LEAST)
+		report_loop(x, count);
+	context_ok(x, "no listener has both ends of a connection");
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
 
 bool check_listener_all_marked(const struct doctor_context *x)
 {

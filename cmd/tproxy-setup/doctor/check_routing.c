@@ -2,9 +2,12 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/marks.h"
+#include "base/shell.h"
 #include "intercept/spec_text.h"
+#include "net/sysctl.h"
 #include "tproxy-setup/networkd.h"
 #include <errno.h>
+#include <ifaddrs.h>
 #include <linux/rtnetlink.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -134,6 +137,8 @@ static void describe_question(const struct route_question *q, char buf[200])
 /* Which rule leads to that table before ours is asked. */
 struct culprit {
 	uint32_t table, pref_limit, pref;
+	bool refused;	/* no table, but a rule that refuses, */
+	bool by_source; /* what comes from some addresses */
 	bool found;
 };
 
@@ -141,10 +146,11 @@ static int find_culprit(const struct route_rule *rule, void *context)
 {
 	struct culprit *c = context;
 
-	if (rule->table != c->table || rule->pref > c->pref_limit ||
+	if ((c->refused ? !rule->refuses : rule->table != c->table) || rule->pref > c->pref_limit ||
 	    rule->protocol == ROUTE_PROTOCOL)
 		return 0;
 	c->found = true;
+	c->by_source = rule->by_source;
 	c->pref = rule->pref;
 	return 1;
 }
@@ -153,16 +159,37 @@ static int find_culprit(const struct route_rule *rule, void *context)
 static void report_earlier_rule(struct doctor_context *x, const struct route_question *q,
 				const struct route_answer *answer, const struct culprit *c)
 {
-	char asked[200];
+	char asked[200], first[120] = "", mark[QUANTITY_MARK_MAX];
 
 	if (c->pref <= x->mended.pref)
 		x->mended.pref = c->pref > 1 ? c->pref - 1 : 1;
 	describe_question(q, asked);
-	context_report_up(x, DOCTOR_FAIL,
-			  "that rule is asked before ours, and intercepted packets are routed on "
-			  "instead of being delivered",
-			  "", "%s: table %u, by the rule with preference %u, which is not ours",
-			  asked, answer->table, c->pref);
+	/* What the relay sends to servers has such a source, too. */
+	if (c->refused && c->by_source)
+		snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
+			 ip_of(q->destination.family), x->mended.pref,
+			 quantity_format_mark(&x->mended.upstream_mark, mark));
+	if (c->refused)
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"that rule is asked before ours, and intercepted packets, and what "
+			"the proxy sends as its clients, are dropped",
+			first, "%s: refused by the rule with preference %u, which is not ours",
+			asked, c->pref);
+	else
+		context_report_up(x, DOCTOR_FAIL,
+				  "that rule is asked before ours, and intercepted packets are "
+				  "routed on instead of being delivered",
+				  "",
+				  "%s: table %u, by the rule with preference %u, which is not ours",
+				  asked, answer->table, c->pref);
+}
+
+/* What a rule of type blackhole, prohibit or unreachable answers with (fib4_rule_action(),
+ * fib6_rule_action()); EINVAL is the source validation's, too. */
+static bool is_refusal(int err)
+{
+	return err == EINVAL || err == EACCES || err == ENETUNREACH;
 }
 
 static void report_undelivered(struct doctor_context *x, const struct route_question *q,
@@ -197,7 +224,8 @@ static bool check_delivery(struct doctor_context *x, const struct route_question
 	if (!err && answer.type == RTN_LOCAL && answer.table == x->spec->table)
 		return true;
 	c.table = answer.table;
-	if (!err && answer.table != RT_TABLE_LOCAL)
+	c.refused = err && is_refusal(why.err);
+	if (c.refused || (!err && answer.table != RT_TABLE_LOCAL))
 		route_each_rule(x->kernel->route, q->destination.family, find_culprit, &c, NULL);
 	if (c.found)
 		report_earlier_rule(x, q, &answer, &c);
@@ -279,6 +307,22 @@ static int visit_upstream(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
+/* An upstream on this very host answers to the client's address, past the proxy. */
+static void report_local_upstream(struct doctor_context *x, const struct waiting *w)
+{
+	char client[ENDPOINT_TEXT_MAX], server[ENDPOINT_TEXT_MAX];
+
+	context_report(
+		x, DOCTOR_FAIL,
+		"the upstream is on this very host, and answers to the client's address past "
+		"the proxy: tproxy-relay --source own, or an upstream elsewhere",
+		"",
+		"%u connections as %s to %s are sent again and again, and no answer comes "
+		"back",
+		w->count, endpoint_format_address(&w->first.local, client),
+		endpoint_format(&w->first.peer, server));
+}
+
 static void report_waiting(struct doctor_context *x, const struct waiting *w)
 {
 	char server[ENDPOINT_TEXT_MAX], client[ENDPOINT_TEXT_MAX],
@@ -310,7 +354,88 @@ void check_routing_answers(struct doctor_context *x)
 
 	for (unsigned i = 0; fine && i < x->flows; i++)
 		fine = check_answer(x, &x->flow[i]);
-	if (!sockdiag_dump(x->diag, &filter, visit_upstream, &w, NULL) && w.count)
-		report_waiting(x, &w);
+	if (!sockdiag_dump(x->diag, &filter, visit_upstream, &w, NULL) && w.count) {
+		if (is_spoofed(x, &w.first.peer))
+			report_waiting(x, &w);
+		else
+			report_local_upstream(x, &w);
+	}
 	context_ok(x, "answers to clients' addresses come back to this host");
+}
+
+/* --- what the proxy sends to clients ---------------------------------------------------------- */
+
+static bool is_direct(const struct packet_path_flow *flow)
+{
+	const struct endpoint *client = &flow->client;
+	struct ifaddrs *all = NULL;
+	bool found = false;
+
+	if (getifaddrs(&all))
+		return false;
+	for (const struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
+		struct endpoint own;
+
+		if (!a->ifa_addr || a->ifa_addr->sa_family != client->family ||
+		    strcmp(a->ifa_name, flow->device->name))
+			continue;
+		own = endpoint_from_sockaddr(a->ifa_addr, sizeof(struct sockaddr_in6));
+		found = !own.scope;
+	}
+	freeifaddrs(all);
+	return found;
+}
+
+static void check_reply(struct doctor_context *x, const struct packet_path_flow *flow)
+{
+	const struct route_question question = { .destination = flow->client };
+	struct route_answer answer = { 0 };
+	struct failure why = { 0 };
+	char client[ENDPOINT_TEXT_MAX], fix[160] = "";
+	struct shell_command c = shell_command(fix, sizeof(fix));
+	int err = route_ask(x->kernel->route, &question, &answer, &why);
+
+	if (flow->own || (!err && answer.type == RTN_UNICAST))
+		return;
+	endpoint_format_address(&flow->client, client);
+	if (is_direct(flow) && !x->spec->src.count) {
+		shell_add(&c, "%s route replace %s dev", ip_of(flow->client.family), client);
+		shell_word(&c, flow->device->name);
+	}
+	context_report(x, DOCTOR_FAIL,
+		       "what the proxy answers to clients is routed as any packet of this host is: "
+		       "their connections are never set up",
+		       fix, "RTM_GETROUTE for a client that comes in by %s, %s: %s",
+		       flow->device->name, client, err ? strerror(why.err) : "no unicast route");
+}
+
+void check_routing_replies(struct doctor_context *x)
+{
+	for (unsigned i = 0; !x->count && i < x->flows; i++)
+		if (!x->flow[i].own)
+			check_reply(x, &x->flow[i]);
+	context_ok(x, "there is a way back to clients");
+}
+
+/* --- VRF -------------------------------------------------------------------------------------- */
+
+/* A listener that is bound to none is found by packets from a VRF only with that setting (inet_sk_bound_dev_eq()),
+ * and its sockets then answer by it. */
+void check_routing_vrf(struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->devices; i++) {
+		struct link master;
+
+		if (!x->device[i].master || link_find(x->device[i].master, &master, NULL) != 1 ||
+		    !master.is_vrf || sysctl_read(1, "net/ipv4/tcp_l3mdev_accept"))
+			continue;
+		context_report(
+			x, DOCTOR_FAIL,
+			"a listener that is not bound to the VRF does not get what comes in by "
+			"it, and the way back to clients is in the VRF's own table",
+			"sysctl -w net.ipv4.tcp_l3mdev_accept=1 net.ipv4.udp_l3mdev_accept=1",
+			"%s belongs to VRF %s, and net.ipv4.tcp_l3mdev_accept=0", x->device[i].name,
+			master.name);
+	}
+	context_ok(x, "no VRF in the way");
 }

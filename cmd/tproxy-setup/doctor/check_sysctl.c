@@ -124,6 +124,15 @@ static void report_rp_filter(struct doctor_context *x, enum doctor_severity seve
 		       mend.text, "%s; %s", where, seen);
 }
 
+static bool has_flow(const struct doctor_context *x, const struct link *device)
+{
+	for (unsigned i = 0; i < x->flows; i++)
+		if (x->flow[i].client.family == AF_INET && !x->flow[i].own &&
+		    x->flow[i].device->index == device->index)
+			return true;
+	return false;
+}
+
 void check_sysctl_rp_filter(struct doctor_context *x)
 {
 	unsigned long count = count_filtered();
@@ -151,6 +160,16 @@ void check_sysctl_rp_filter(struct doctor_context *x)
 			report_rp_filter(x, DOCTOR_WARN, device, seen);
 		}
 	}
+	for (unsigned i = 0; count && i < x->devices; i++)
+		if (x->spec->ipv4 && !has_flow(x, &x->device[i]) &&
+		    sysctl_effective(x->device[i].name, "rp_filter") == 1) {
+			snprintf(seen, sizeof(seen),
+				 "it has dropped %lu packets (IPReversePathFilter), and no way to "
+				 "a client that is asked for leads there",
+				 count);
+			report_rp_filter(x, x->spec->src.count ? DOCTOR_FAIL : DOCTOR_WARN,
+					 x->device[i].name, seen);
+		}
 	context_ok(x, "no source of these packets is refused");
 }
 
@@ -227,22 +246,32 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 	context_ok(x, "route_localnet=1 where packets come in");
 }
 
+/* IPv4 goes by the interface that a packet comes in by, IPv6 by `all` alone. */
+static bool forwards_ipv4(const struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->devices; i++)
+		if (x->device[i].up &&
+		    !sysctl_read(1, "net/ipv4/conf/%s/forwarding", x->device[i].name))
+			return false;
+	return x->devices || sysctl_read(1, "net/ipv4/ip_forward");
+}
+
 void check_sysctl_forwarding(struct doctor_context *x)
 {
+	bool four = !x->spec->ipv4 || forwards_ipv4(x);
+	bool six = !x->spec->ipv6 || sysctl_read(1, "net/ipv6/conf/all/forwarding");
 	struct sysctl_fix mend = { .text = "" };
 
-	if (x->spec->ipv4 && !sysctl_read(1, "net/ipv4/ip_forward"))
+	if (!four)
 		sysctl_fix_add(&mend, "net.ipv4.ip_forward=1");
-	if (x->spec->ipv6 && !sysctl_read(1, "net/ipv6/conf/all/forwarding"))
+	if (!six)
 		sysctl_fix_add(&mend, "net.ipv6.conf.all.forwarding=1");
 	if (*mend.text)
 		context_report(x, DOCTOR_WARN,
 			       "interception works without it, but what is not intercepted goes "
 			       "nowhere: other ports, DNS, ICMP errors",
 			       mend.text, "this host does not forward: %s",
-			       strchr(mend.text, '.') && strstr(mend.text, "ipv4")
-				       ? "net.ipv4.ip_forward=0"
-				       : "net.ipv6.conf.all.forwarding=0");
+			       four ? "net.ipv6.conf.all.forwarding=0" : "net.ipv4.ip_forward=0");
 	context_ok(x, "this host forwards what is not intercepted");
 }
 

@@ -35,10 +35,14 @@ void check_routing_conflicts(struct doctor_context *x);
 void check_routing_networkd(struct doctor_context *x);
 void check_routing_delivery(struct doctor_context *x);
 void check_routing_answers(struct doctor_context *x);
+void check_routing_replies(struct doctor_context *x);
+void check_routing_vrf(struct doctor_context *x);
 
 /* check_listener.c: who would get the connections. */
 void check_listener_present(struct doctor_context *x);
 void check_listener_group(struct doctor_context *x);
+void check_listener_queue(struct doctor_context *x);
+void check_listener_loop(struct doctor_context *x);
 void check_listener_mark(struct doctor_context *x);
 
 /* Has every TCP listener that gets connections a mark of its own? How many processes share those of one family? */
@@ -55,6 +59,11 @@ void check_firewall_output(struct doctor_context *x);
 
 /* check_forward.c: FORWARD rules, which do not apply to what is intercepted. */
 void check_forward_rules(struct doctor_context *x);
+void check_firewall_source(struct doctor_context *x);
+
+/* check_beneath.c: what else sees packets, before netfilter's rules or after. */
+void check_beneath_tc(struct doctor_context *x);
+void check_beneath_xfrm(struct doctor_context *x);
 
 /* check_conntrack.c: connection tracking, and flows that it knows. */
 void check_conntrack_mode(struct doctor_context *x);

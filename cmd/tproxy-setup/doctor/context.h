@@ -34,6 +34,8 @@ struct context_listener {
 	bool matches;			/* it is at the address that they deliver to */
 	struct endpoint missed;		/* else: where they deliver to */
 	long pid;			/* 0: unknown */
+	char state;			/* of that process: `S`, `T`; 0: unknown */
+	uint32_t uid, gid;		/* of that process, if its state is known */
 	char owner[SOCKOWNER_TEXT_MAX]; /* `nginx (pid 123)`, `a process of uid 33` */
 };
 
@@ -76,6 +78,12 @@ bool context_knows(const struct doctor_context *x);
 /* Open what the checks need and choose the flows. 0, or -1 with *why; close it in any case. */
 int context_open(struct doctor_context *x, struct failure *why);
 void context_close(struct doctor_context *x);
+
+/* A listener's process: its state and its users (file system's), as they are now. */
+void context_read_process(struct context_listener *l);
+
+/* With what tproxy-relay marks its own connections, by its command line; false: no relay of ours. */
+bool context_relay_mark(const struct context_listener *l, struct mark *mark);
 
 /* Does the specification have that protocol (IPPROTO_TCP, IPPROTO_UDP)? */
 bool context_wants(const struct doctor_context *x, int protocol);

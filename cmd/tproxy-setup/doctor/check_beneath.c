@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/checks.h"
+
+#include "base/shell.h"
+#include "net/tcfilter.h"
+#include "net/xfrm.h"
+#include <stdio.h>
+#include <string.h>
+
+/* --- traffic control -------------------------------------------------------------------------- */
+
+struct filters {
+	struct doctor_context *x;
+	const char *device;
+};
+
+static void judge_filter(const struct tcfilter *filter, void *context)
+{
+	struct filters *f = context;
+	const char *where = filter->egress ? "egress" : "ingress";
+	char fix[200];
+	struct shell_command c = shell_command(fix, sizeof(fix));
+
+	if (!filter->drops) {
+		context_report(f->x, DOCTOR_WARN,
+			       "it sees packets before all rules, or after; what it does with them "
+			       "is not known here (tc -s filter show)",
+			       "", "tc has a filter (%s) at the %s of %s", filter->kind, where,
+			       f->device);
+		return;
+	}
+	shell_add(&c, "tc filter del dev");
+	shell_word(&c, f->device);
+	shell_add(&c, " %s pref %u", where, filter->preference);
+	context_report(f->x, filter->all ? DOCTOR_FAIL : DOCTOR_WARN,
+		       "it sees packets before all rules, or after, and drops what it matches", fix,
+		       "tc has a filter (%s) that drops packets at the %s of %s", filter->kind,
+		       where, f->device);
+}
+
+static void look_at(struct doctor_context *x, unsigned index, const char *name)
+{
+	struct filters f = { .x = x, .device = name };
+
+	tcfilter_each(index, judge_filter, &f, NULL);
+}
+
+void check_beneath_tc(struct doctor_context *x)
+{
+	for (unsigned i = 0; i < x->devices; i++)
+		look_at(x, x->device[i].index, x->device[i].name);
+	for (unsigned i = 0; i < x->flows; i++) {
+		const struct link *upstream = &x->flow[i].upstream;
+		bool seen = !upstream->index;
+
+		for (unsigned j = 0; j < x->devices; j++)
+			seen |= x->device[j].index == upstream->index;
+		for (unsigned j = 0; j < i; j++)
+			seen |= x->flow[j].upstream.index == upstream->index;
+		if (!seen)
+			look_at(x, upstream->index, upstream->name);
+	}
+	context_ok(x, "no tc filter on the way");
+}
+
+/* --- IPsec ------------------------------------------------------------------------------------ */
+
+static void add_selector(struct shell_command *c, const struct xfrm_block *b)
+{
+	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
+
+	shell_add(c, "ip xfrm policy delete dir %s src %s dst %s", b->out ? "out" : "in",
+		  endpoint_format_cidr(&b->source, source),
+		  endpoint_format_cidr(&b->destination, destination));
+	if (b->protocol)
+		shell_add(c, " proto %u", b->protocol);
+	if (b->source_port)
+		shell_add(c, " sport %u", b->source_port);
+	if (b->destination_port)
+		shell_add(c, " dport %u", b->destination_port);
+}
+
+static bool concerns(const struct xfrm_block *b, const struct packet_path_flow *flow)
+{
+	return xfrm_blocks(b, flow->protocol, &flow->client, &flow->destination) ||
+	       xfrm_blocks(b, flow->protocol, &flow->destination, &flow->client);
+}
+
+static void judge_block(const struct xfrm_block *b, void *context)
+{
+	struct doctor_context *x = context;
+	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], fix[256];
+	struct shell_command c = shell_command(fix, sizeof(fix));
+	bool hit = false;
+
+	for (unsigned i = 0; i < x->flows; i++)
+		hit |= concerns(b, &x->flow[i]);
+	if (!hit)
+		return;
+	add_selector(&c, b);
+	context_report(x, DOCTOR_FAIL,
+		       "IPsec's policies are asked for what is delivered here and what is sent, "
+		       "after all rules",
+		       fix, "an IPsec policy (ip xfrm policy) blocks %s from %s to %s",
+		       b->out ? "what is sent" : "what is delivered",
+		       endpoint_format_cidr(&b->source, source),
+		       endpoint_format_cidr(&b->destination, destination));
+}
+
+void check_beneath_xfrm(struct doctor_context *x)
+{
+	xfrm_each_block(judge_block, x, NULL);
+	context_ok(x, "no IPsec policy blocks these packets");
+}
