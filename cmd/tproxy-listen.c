@@ -3,15 +3,18 @@
  * tproxy-listen - open transparent listeners; say where every connection was going; hand it, or the
  * listener, to another program.
  */
-#include "process/confine.h"
-#include "process/sandbox.h"
-#include "tproxy-listen/service.h"
-
 #include "base/defaults.h"
+#include "process/confine.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
 #include "process/notify.h"
+#include "process/sandbox.h"
 #include "socket/takeover.h"
+#include "tproxy-listen/accept.h"
+#include "tproxy-listen/flows.h"
+#include "tproxy-listen/serve.h"
+#include "tproxy-listen/service.h"
+#include "tproxy-listen/stages.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -573,16 +576,12 @@ static int set_up(struct service *s, struct failure *why)
 	descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
-	s->timeout.alarm = service_time_out;
-	s->drain.alarm = service_drain_expired;
-	if (!(s->loop = loop_new(s, why)) ||
-	    loop_signals(s->loop, signals, service_handle_signal, s, why) < 0)
+	if (!(s->loop = loop_new(s, why)))
 		return -1;
 	if (config->max_per_client && !(s->clients = client_count_new(why)))
 		return -1;
-	record_output_init(&s->output, &service_output_ops, s->loop, s->stream, true);
-	if (config->timeout)
-		loop_arm(s->loop, &s->timeout, config->timeout);
+	if (stages_init(s, signals, why) < 0)
+		return -1;
 	return s->spawner && watch_ends(s, why) < 0 ? -1 : watch_listeners(s, why);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-listen/service.h"
+#include "tproxy-listen/accept.h"
 
+#include "base/container.h"
+#include "tproxy-listen/serve.h"
 #include <errno.h>
 #include <netinet/in.h>
 
@@ -34,7 +36,7 @@ static void admit(struct service *s, struct caller *caller, int fd)
 		s->accepted++;
 		serve_act(s, caller, fd);
 		if (service_has_enough(s))
-			service_advance(s, STAGE_FINISHING);
+			service_note_stage(s, STAGE_FINISHING);
 	}
 }
 
@@ -58,7 +60,6 @@ void accept_refuse_header(struct connection *c, const char *why)
 
 	report_verbose(1, "%s: PROXY header: %s", endpoint_format(&c->caller.client, client), why);
 	service_refuse(s, &c->caller, fd, "proxy-header");
-	service_end_if_idle(s);
 }
 
 /* A header that leads to a listener of ours is as good as a direct connection: whoever connects on to
@@ -89,7 +90,6 @@ static void handle_header(struct loop *loop, struct proxyproto_wait *wait,
 		if (header->has_addresses)
 			apply_proxy_header(&c->caller, s, header);
 		admit(s, &c->caller, stop_waiting(c));
-		service_end_if_idle(s);
 	}
 	service_flush(s);
 }
@@ -147,7 +147,7 @@ static bool is_worth_another(struct service *s, struct loop_source *source, int 
 	case ACCEPT_NEXT:
 		return true;
 	case ACCEPT_LACK:
-		if (report_shortage(error) == SHORTAGE_DESCRIPTORS && flows_make_room(s))
+		if (report_shortage(error) == SHORTAGE_DESCRIPTORS && service_make_room(s))
 			return true;
 		pause_accepting(s, source, error);
 		return false;
@@ -171,7 +171,7 @@ static bool accept_one(struct service *s, struct loop_source *source)
 	if (transparent_accept(source->fd, &listener->at, &new) < 0)
 		return is_worth_another(s, source, errno);
 	if (service_is_full(s))
-		flows_make_room(s);
+		service_make_room(s);
 	on_accept(s, listener, &new);
 	return true;
 }

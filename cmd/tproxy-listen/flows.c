@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-listen/service.h"
+#include "tproxy-listen/flows.h"
 
 #include "socket/datagram.h"
+#include "tproxy-listen/serve.h"
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 
 /* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so many;
@@ -17,16 +17,12 @@
  * themselves. */
 #define OPENING_MAX    256
 #define FLOW_DEPTH_MAX 2
-#define FLOW_SLOTS     4096 /* a power of two */
 
 int flows_init(struct service *s, struct failure *why)
 {
-	s->flows = calloc(FLOW_SLOTS, sizeof(*s->flows));
-	if (!s->flows)
-		return report_fail(why, ENOMEM, "malloc", "flows");
 	if (!(s->refused = recent_new(why)) || !(s->sent = recent_new(why)))
 		return -1;
-	return 0;
+	return flow_table_init(&s->flows, recent_seed(s->refused), why);
 }
 
 void flows_free(struct service *s)
@@ -36,105 +32,14 @@ void flows_free(struct service *s)
 			       (unsigned long long)s->failed_flows);
 	recent_free(s->refused);
 	recent_free(s->sent);
-	free(s->flows);
-}
-
-static uint64_t flow_hash(const struct service *s, const struct endpoint *client,
-			  const struct endpoint *local)
-{
-	return endpoint_hash(local, endpoint_hash(client, recent_seed(s->refused)));
-}
-
-static struct connection **flow_slot(struct service *s, const struct caller *caller)
-{
-	return &s->flows[flow_hash(s, &caller->client, &caller->local) & (FLOW_SLOTS - 1)];
-}
-
-/* ---- the order in which flows were heard of ---- */
-
-static void order_remove(struct service *s, struct connection *c)
-{
-	*(c->older ? &c->older->newer : &s->oldest) = c->newer;
-	*(c->newer ? &c->newer->older : &s->newest) = c->older;
-	c->older = c->newer = NULL;
-}
-
-static void order_append(struct service *s, struct connection *c)
-{
-	c->older = s->newest;
-	*(s->newest ? &s->newest->newer : &s->oldest) = c;
-	s->newest = c;
+	flow_table_free(&s->flows);
 }
 
 /* It is not idle. */
 static void touch_flow(struct connection *c)
 {
-	order_remove(c->service, c);
-	order_append(c->service, c);
+	flow_table_touch(&c->service->flows, c);
 	loop_arm(c->service->loop, &c->timer, FLOW_IDLE);
-}
-
-static void enter_flow(struct connection *c)
-{
-	struct connection **slot = flow_slot(c->service, &c->caller);
-
-	c->next = *slot;
-	*slot = c;
-	order_append(c->service, c);
-}
-
-void flows_forget(struct connection *c)
-{
-	struct service *s = c->service;
-	struct connection **at = flow_slot(s, &c->caller);
-
-	while (*at != c)
-		at = &(*at)->next;
-	*at = c->next;
-	order_remove(s, c);
-	s->opening -= c->phase == PHASE_OPENING;
-}
-
-/* The flow that was idle the longest, of those that nothing but a place is lost with; or NULL. One that
- * a command serves is not among them. */
-static struct connection *find_idle_flow(const struct service *s)
-{
-	struct connection *c = s->oldest;
-
-	while (c && c->phase != PHASE_SERVED)
-		c = c->phase == PHASE_RUN ? NULL : c->newer;
-	return c;
-}
-
-bool flows_can_make_room(const struct service *s)
-{
-	return find_idle_flow(s) != NULL;
-}
-
-bool flows_make_room(struct service *s)
-{
-	struct connection *c = find_idle_flow(s);
-
-	if (!c)
-		return false;
-	if (!s->told_room)
-		report_notice("%zu connections and flows at a time are all that there is room for: "
-			      "the flows that were idle the longest end",
-			      s->open);
-	s->told_room = true;
-	service_finish(c, "evicted");
-	return true;
-}
-
-static struct connection *find_flow(struct service *s, const struct datagram *d)
-{
-	size_t slot = flow_hash(s, &d->client, &d->local) & (FLOW_SLOTS - 1);
-	struct connection *c = s->flows[slot];
-
-	while (c && !(endpoint_equal(&c->caller.client, &d->client) &&
-		      endpoint_equal(&c->caller.local, &d->local)))
-		c = c->next;
-	return c;
 }
 
 static void flow_is_idle(struct loop *loop, struct loop_timer *timer)
@@ -179,7 +84,7 @@ static void remember_refusal(struct service *s, const struct caller *caller)
 {
 	uint64_t now = loop_now(s->loop);
 
-	recent_note(s->refused, flow_hash(s, &caller->client, &caller->local), now,
+	recent_note(s->refused, flow_table_hash(&s->flows, &caller->client, &caller->local), now,
 		    now + REFUSAL_TIME);
 }
 
@@ -260,7 +165,7 @@ static void serve_flow(struct connection *c)
 static void end_turn(struct service *s)
 {
 	if (service_has_enough(s))
-		service_advance(s, STAGE_FINISHING);
+		service_note_stage(s, STAGE_FINISHING);
 	if (!s->pause.prev)
 		service_resume(s->loop, &s->pause);
 	service_flush(s);
@@ -292,7 +197,7 @@ static int open_socket(struct connection *c, const struct datagram *d, const voi
 	struct service *s = c->service;
 	int fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
 
-	if (fd < 0 && service_is_shortage(why->err) && flows_make_room(s))
+	if (fd < 0 && service_is_shortage(why->err) && service_make_room(s))
 		fd = datagram_open_flow(s->sent, d, payload, take_stray, c, why);
 	return fd;
 }
@@ -403,7 +308,7 @@ static void begin_flow(struct service *s, const struct listener *listener, const
 		return;
 	}
 	if (service_is_full(s))
-		flows_make_room(s);
+		service_make_room(s);
 	c = service_new_connection(s, &caller, -1, PHASE_OPENING);
 	if (!c) {
 		if (s->clients)
@@ -413,7 +318,7 @@ static void begin_flow(struct service *s, const struct listener *listener, const
 		service_pause(s, &why);
 		return;
 	}
-	enter_flow(c);
+	flow_table_enter(&s->flows, c);
 	s->open++;
 	if (flows_need_sockets(s))
 		open_flow(c, d, payload);
@@ -446,7 +351,8 @@ static void continue_flow(struct connection *c, const struct datagram *d, const 
 
 static bool was_refused(const struct service *s, const struct datagram *d)
 {
-	return recent_knows(s->refused, flow_hash(s, &d->client, &d->local), loop_now(s->loop));
+	return recent_knows(s->refused, flow_table_hash(&s->flows, &d->client, &d->local),
+			    loop_now(s->loop));
 }
 
 static void on_datagram(struct service *s, const struct listener *listener,
@@ -460,7 +366,7 @@ static void on_datagram(struct service *s, const struct listener *listener,
 		put_datagram(s, listener, d);
 		return;
 	}
-	c = find_flow(s, d);
+	c = flow_table_find(&s->flows, &d->client, &d->local);
 	if (c)
 		continue_flow(c, d, payload);
 	else if (!was_refused(s, d))
@@ -481,7 +387,7 @@ static void take_stray(const struct datagram *stray, const void *payload, void *
 	struct service *s = c->service;
 
 	if (is_spoken_for(s) || s->flow_depth >= FLOW_DEPTH_MAX ||
-	    (service_is_full(s) && !flows_can_make_room(s)))
+	    (service_is_full(s) && !service_can_make_room(s)))
 		return;
 	s->flow_depth++;
 	on_datagram(s, c->caller.listener, stray, payload);
@@ -512,7 +418,7 @@ void flows_take(struct loop *loop, struct loop_source *source, uint32_t events)
 			break;
 		on_datagram(s, listener, &d, payload);
 		if (service_has_enough(s))
-			service_advance(s, STAGE_FINISHING);
+			service_note_stage(s, STAGE_FINISHING);
 	}
 	service_flush(s);
 }

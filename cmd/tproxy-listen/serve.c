@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-listen/service.h"
+#include "tproxy-listen/serve.h"
 
+#include "base/container.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -246,7 +247,7 @@ static void tell_failure(struct service *s, const struct failure *why)
 		report_verbose(1, "connection refused: %s", text);
 }
 
-bool serve_waiting(struct connection *c, struct failure *why)
+static bool begin_one_waiting(struct connection *c, struct failure *why)
 {
 	if (begin(c, why))
 		return true;
@@ -255,6 +256,33 @@ bool serve_waiting(struct connection *c, struct failure *why)
 	tell_failure(c->service, why);
 	service_finish(c, "resources");
 	return true;
+}
+
+/* False, with *why: there is still a shortage. */
+static bool begin_waiting(struct service *s, struct failure *why)
+{
+	struct connection *c;
+
+	while ((c = s->waiting)) {
+		s->waiting = c->next;
+		if (begin_one_waiting(c, why))
+			continue;
+		s->waiting = c;
+		return false;
+	}
+	return true;
+}
+
+void serve_resume(struct service *s)
+{
+	struct failure why = { 0 };
+
+	loop_disarm(s->loop, &s->pause);
+	if (!begin_waiting(s, &why))
+		service_pause(s, &why);
+	else if (s->stage == STAGE_SERVING && !service_is_full(s))
+		service_poll_listeners(s, true);
+	s->room = false; /* what these have left, they had themselves */
 }
 
 /* Keep the connection and do with it what is to be done, perhaps later. False: it cannot be done; the

@@ -3,15 +3,13 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 
 /* Milliseconds: until accepting is tried again after a shortage in which nothing of ours ends; between
- * two warnings of one kind; a child's between SIGTERM and SIGKILL. */
+ * two warnings of one kind. */
 #define SHORTAGE_PAUSE 500
 #define WARNING_PAUSE  60000
-#define KILL_TIME      5000
 
 /* The record borrows the interface's name. */
 void service_describe(struct record *r, const char *event, const struct caller *c,
@@ -76,29 +74,6 @@ void service_put_close(const struct connection *c, const char *reason)
 	record_stream_put(s->stream, &r);
 }
 
-/* The reader of the records is gone: without CMD there is nothing left to do here. */
-static void handle_lost_reader(struct record_output *o)
-{
-	struct service *s = container_of(o, struct service, output);
-
-	if (s->action != ACTION_RUN)
-		service_advance(s, STAGE_DRAINING);
-	service_end_if_idle(s);
-}
-
-static void tell_unwritable(const struct failure *why)
-{
-	char text[512];
-
-	report_warning("%s", report_text(why, text, sizeof(text)));
-}
-
-static void tell_waiting(uint64_t records, uint64_t ms)
-{
-	report_notice("%llu records wait for their reader, for %llu s at most; a signal ends that",
-		      (unsigned long long)records, (unsigned long long)(ms + 999) / 1000);
-}
-
 void service_flush(struct service *s)
 {
 	record_output_flush(&s->output);
@@ -114,7 +89,7 @@ bool service_has_enough(const struct service *s)
 	return s->config->count && s->accepted >= s->config->count;
 }
 
-static void poll_listeners(struct service *s, bool on)
+void service_poll_listeners(struct service *s, bool on)
 {
 	for (size_t i = 0; i < s->listeners.count; i++)
 		if (s->sources[i].fd >= 0)
@@ -124,68 +99,24 @@ static void poll_listeners(struct service *s, bool on)
 			loop_watch(s->loop, &s->udp_sources[i], on ? EPOLLIN : 0);
 }
 
-static void close_group(struct service *s, struct listeners *l, struct loop_source *sources)
-{
-	for (size_t i = 0; i < l->count; i++) {
-		loop_close(s->loop, &sources[i]);
-		l->at[i].fd = -1;
-	}
-}
-
-static void close_listeners(struct service *s)
-{
-	close_group(s, &s->listeners, s->sources);
-	close_group(s, &s->udp, s->udp_sources);
-}
-
 /* Whether the next one may be accepted; if not, what is to be done about it has been done. */
 bool service_may_accept(struct service *s)
 {
 	/* Not in the rest of a batch that has met a shortage either. */
 	if (s->stage != STAGE_SERVING || s->pause.prev)
 		return false;
-	if (service_is_full(s) && !flows_can_make_room(s)) {
-		poll_listeners(s, false);
+	if (service_is_full(s) && !service_can_make_room(s)) {
+		service_poll_listeners(s, false);
 		return false;
 	}
 	return true;
-}
-
-/* Begin those that wait. False, with *why: there is still a shortage. */
-static bool begin_waiting(struct service *s, struct failure *why)
-{
-	struct connection *c;
-
-	while ((c = s->waiting)) {
-		s->waiting = c->next;
-		if (serve_waiting(c, why))
-			continue;
-		s->waiting = c;
-		return false;
-	}
-	return true;
-}
-
-/* There may be room again: for those that wait here first, then for those in the backlog. */
-static void try_again(struct service *s)
-{
-	struct failure why = { 0 };
-
-	loop_disarm(s->loop, &s->pause);
-	s->begins = true;
-	if (!begin_waiting(s, &why))
-		service_pause(s, &why);
-	else if (s->stage == STAGE_SERVING && !service_is_full(s))
-		poll_listeners(s, true);
-	s->begins = false;
 }
 
 void service_resume(struct loop *loop, struct loop_timer *timer)
 {
 	struct service *s = loop_context(loop);
 
-	try_again(s);
-	service_flush(s);
+	s->room = true;
 }
 
 void service_leave(struct service *s)
@@ -193,8 +124,7 @@ void service_leave(struct service *s)
 	bool was_full = service_is_full(s);
 
 	s->open--;
-	if ((was_full || s->pause.prev) && !s->begins)
-		try_again(s);
+	s->room |= was_full || s->pause.prev;
 }
 
 void service_wait(struct connection *c, const struct failure *why)
@@ -235,8 +165,9 @@ void service_pause(struct service *s, const struct failure *why)
 		report_warning("%s: clients wait (told once a minute; -v: each time)", text);
 	else
 		report_verbose(1, "%s: clients wait", text);
-	poll_listeners(s, false);
+	service_poll_listeners(s, false);
 	loop_arm(s->loop, &s->pause, SHORTAGE_PAUSE);
+	s->room = false;
 }
 
 static bool has_listener(const struct service *s)
@@ -263,7 +194,7 @@ void service_lose_listener(struct service *s, struct loop_source *source)
 		return;
 	report_error("no listener is left");
 	s->unheard = true;
-	service_advance(s, STAGE_DRAINING);
+	service_note_stage(s, STAGE_DRAINING);
 }
 
 /* #syscalls tcp udp: getsockopt */
@@ -296,15 +227,10 @@ void service_refuse(struct service *s, const struct caller *caller, int fd, cons
 	transparent_reset(fd);
 }
 
-/* The last one of this service is gone, and no more will come: what is left to do is to wait for
- * the reader of the records. */
-void service_end_if_idle(struct service *s)
+void service_note_stage(struct service *s, enum stage stage)
 {
-	if (s->stage == STAGE_SERVING || s->open)
-		return;
-	record_output_end(&s->output, s->config->drain);
-	if (record_output_is_done(&s->output))
-		loop_stop(s->loop);
+	if (stage > s->stage)
+		s->stage = stage;
 }
 
 void service_fail(struct service *s, const char *why)
@@ -326,7 +252,6 @@ static void leave(struct service *s, const struct caller *caller)
 	if (s->clients)
 		client_count_leave(s->clients, &caller->client);
 	service_leave(s);
-	service_end_if_idle(s);
 }
 
 /* A connection that outlives its acceptance, or NULL. The descriptor stays the caller's until it is
@@ -360,142 +285,31 @@ void service_finish(struct connection *c, const char *reason)
 		transparent_reset(c->source.fd);
 		c->source.fd = -1;
 	}
-	if (c->caller.protocol == IPPROTO_UDP)
-		flows_forget(c);
+	if (c->caller.protocol == IPPROTO_UDP) {
+		flow_table_forget(&s->flows, c);
+		s->opening -= c->phase == PHASE_OPENING;
+	}
 	loop_close(s->loop, &c->source);
 	loop_discard(s->loop, &c->garbage, service_release);
 	leave(s, &c->caller);
 }
 
-static void finish_stopped(struct connection *c)
+bool service_can_make_room(const struct service *s)
 {
-	if (c->phase == PHASE_HEADER)
-		accept_refuse_header(c, "stopped");
-	else
-		service_finish(c, "stopped");
+	return flow_table_idle(&s->flows) != NULL;
 }
 
-/* Those that have not begun will not; flows that only the listener knows of have nothing to wait for
- * without it. */
-static bool has_nothing(const struct connection *c)
+bool service_make_room(struct service *s)
 {
-	if (c->phase == PHASE_WAITING)
-		return c->service->stage >= STAGE_DRAINING;
-	return c->caller.protocol == IPPROTO_UDP && c->source.fd < 0 && c->phase != PHASE_RUN;
-}
+	struct connection *c = flow_table_idle(&s->flows);
 
-/* End those that are left to be ended. Where the reader of the records cannot keep up this goes
- * on when it has caught up, or has had its time. */
-static void finish_left(struct service *s)
-{
-	struct connection *c, *next;
-
-	/* service_release() comes after the batch: the walk stays valid */
-	for (c = slab_next(&s->connections, NULL); c; c = next) {
-		next = slab_next(&s->connections, c);
-		if (c->source.dead || !(s->finishes_all || has_nothing(c)))
-			continue;
-		if (record_output_is_congested(&s->output)) {
-			record_output_end(&s->output, s->config->drain);
-			return;
-		}
-		finish_stopped(c);
-	}
-}
-
-static void handle_ready_reader(struct record_output *o)
-{
-	struct service *s = container_of(o, struct service, output);
-
-	if (s->stage != STAGE_SERVING)
-		finish_left(s);
-	service_flush(s);
-	service_end_if_idle(s);
-}
-
-const struct record_output_ops service_output_ops = {
-	.trouble = tell_unwritable,
-	.gone = handle_lost_reader,
-	.ready = handle_ready_reader,
-	.waiting = tell_waiting,
-};
-
-static void enter_stage(struct service *s)
-{
-	bool run = s->action == ACTION_RUN;
-
-	switch (s->stage) {
-	case STAGE_SERVING:
-		break;
-	case STAGE_FINISHING:
-		finish_left(s);
-		break;
-	case STAGE_DRAINING:
-		s->finishes_all = !run;
-		s->waiting = NULL; /* they are still among all connections */
-		finish_left(s);
-		if (run)
-			loop_arm(s->loop, &s->drain, s->config->drain);
-		break;
-	case STAGE_ENDING:
-		if (s->children.count)
-			report_notice("%zu connections are still served: ending them",
-				      s->children.count);
-		spawner_signal(s->spawner, SIGTERM);
-		loop_arm(s->loop, &s->drain, KILL_TIME);
-		break;
-	case STAGE_KILLING:
-		spawner_signal(s->spawner, SIGKILL);
-		break;
-	}
-}
-
-void service_advance(struct service *s, enum stage stage)
-{
-	if (stage <= s->stage)
-		return;
-	/* --count has as many as it wants; others have been let in by the kernel, and know that. */
-	if (s->stage == STAGE_SERVING && stage == STAGE_DRAINING)
-		accept_last(s);
-	if (stage <= s->stage)
-		return; /* these were as many */
-	if (s->stage == STAGE_SERVING)
-		close_listeners(s);
-	s->stage = stage;
-	enter_stage(s);
-	service_end_if_idle(s);
-}
-
-void service_drain_expired(struct loop *loop, struct loop_timer *timer)
-{
-	struct service *s = loop_context(loop);
-
-	service_advance(s, s->stage == STAGE_DRAINING ? STAGE_ENDING : STAGE_KILLING);
-}
-
-void service_time_out(struct loop *loop, struct loop_timer *timer)
-{
-	struct service *s = loop_context(loop);
-
-	s->timed_out = s->stage == STAGE_SERVING;
-	service_advance(s, STAGE_DRAINING);
-	service_flush(s);
-}
-
-static void end_sooner(struct service *s)
-{
-	if (s->stage < STAGE_DRAINING) {
-		service_advance(s, STAGE_DRAINING);
-		return;
-	}
-	record_output_hurry(&s->output);
-	service_advance(s, s->stage == STAGE_DRAINING ? STAGE_ENDING : STAGE_KILLING);
-}
-
-void service_handle_signal(struct loop *loop, int signo, void *context)
-{
-	struct service *s = context;
-
-	end_sooner(s);
-	service_flush(s);
+	if (!c)
+		return false;
+	if (!s->told_room)
+		report_notice("%zu connections and flows at a time are all that there is room for: "
+			      "the flows that were idle the longest end",
+			      s->open);
+	s->told_room = true;
+	service_finish(c, "evicted");
+	return true;
 }

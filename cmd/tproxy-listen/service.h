@@ -35,8 +35,8 @@
  * its reader, so stdout is watched for the reader's end. What is left at the end waits for the
  * reader within --drain-timeout; after a second signal only while it takes some.
  *
- * service.c keeps the accounts and the stages; accept.c lets TCP connections in, flows.c UDP;
- * serve.c does with them what the command line says.
+ * service.c keeps the accounts; accept.c lets TCP connections in, flows.c UDP; serve.c does with
+ * them what the command line says; stages.c ends it all.
  */
 #ifndef TPROXY_LISTEN_SERVICE_H
 #define TPROXY_LISTEN_SERVICE_H
@@ -55,10 +55,11 @@
 #include "process/privilege.h"
 #include "process/record_output.h"
 #include "socket/listeners.h"
-#include "socket/proxyproto_wait.h"
 #include "socket/transparent.h"
 #include "tproxy-listen/children.h"
 #include "tproxy-listen/client_count.h"
+#include "tproxy-listen/connection.h"
+#include "tproxy-listen/flow_table.h"
 #include "tproxy-listen/origdst.h"
 #include "tproxy-listen/spawner.h"
 #include <net/if.h>
@@ -99,7 +100,7 @@ enum action {
 	ACTION_RUN,
 };
 
-/* How far the end has come; each stage is entered once, in this order, and may be skipped. */
+/* How far the end has come; each stage is entered once, in this order. */
 enum stage {
 	STAGE_SERVING,
 	STAGE_FINISHING, /* no more connections: what is there may take its time (--count) */
@@ -117,19 +118,19 @@ struct service_told {
 struct service {
 	const struct config *config;
 	enum action action;
-	enum stage stage;
+	enum stage stage;   /* that is due */
+	enum stage entered; /* stages.c: the last one that was entered */
 	struct loop *loop;
 	struct listeners listeners;
 	struct loop_source *sources; /* one for each of the listeners */
 	struct listeners udp;
 	struct loop_source *udp_sources;
-	struct connection **flows; /* FLOW_SLOTS lists, when there are UDP listeners */
+	struct flow_table flows; /* when there are UDP listeners */
 	struct origdst
 		*origdst; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
-	struct connection *oldest, *newest; /* flows, by when they were last heard of */
-	struct recent *refused, *sent;	    /* flows; datagrams that went round by way of lo */
-	size_t opening;			    /* flows that wait for their first datagram */
-	uint64_t failed_flows;		    /* that could not be opened */
+	struct recent *refused, *sent; /* flows; datagrams that went round by way of lo */
+	size_t opening;		       /* flows that wait for their first datagram */
+	uint64_t failed_flows;	       /* that could not be opened */
 	int flow_depth;
 	bool told_room;
 	bool unheard;		      /* it ends because no listener is left */
@@ -152,48 +153,11 @@ struct service {
 	bool failed;	   /* it could not go on */
 	struct connection *waiting,
 		**last_waiting; /* not begun yet, for a shortage; in their order */
-	bool begins;		/* those are being begun just now */
+	bool room;		/* they, and those in the backlog, may try again */
 	struct service_told told_shortage, told_refusal;
 	bool finishes_all; /* not only what nobody can end but we */
 	struct loop_timer pause, timeout, drain;
 };
-
-enum phase { PHASE_HEADER, PHASE_WAITING, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
-
-/* What a record says of a connection. */
-struct caller {
-	uint64_t id, cookie;
-	struct endpoint client, origdst;
-	struct endpoint local; /* UDP: the datagrams' destination as they arrive here */
-	const struct listener *listener;
-	enum transparent_origin origin;
-	int protocol;
-	uint32_t mark;
-	unsigned interface;
-};
-
-struct connection {
-	union {
-		struct proxyproto_wait wait; /* PHASE_HEADER; it begins with its source */
-		struct {
-			struct loop_source source;
-			union { /* it has a deadline or a child, and is garbage at last */
-				struct loop_timer timer;
-				struct child child;
-				struct loop_garbage garbage;
-			};
-			uint64_t bytes_up, bytes_down, packets_up, packets_down;
-		};
-	};
-	struct service *service;
-	struct connection *next;	  /* flow: in its list; WAITING: the next one */
-	struct connection *older, *newer; /* flow: in the order of last datagrams */
-	struct caller caller;
-	uint64_t opened_us;
-	enum phase phase;
-};
-
-/* ---- service.c ---- */
 
 /* What a record says of the connection; the record borrows the interface's name. */
 void service_describe(struct record *r, const char *event, const struct caller *c,
@@ -211,6 +175,14 @@ void service_flush(struct service *s);
 bool service_has_enough(const struct service *s);
 bool service_may_accept(struct service *s);
 bool service_is_full(const struct service *s);
+
+/* Is there a flow that can be had again at any time? End the one of these that was idle the
+ * longest; false: there is none. At the limit that is due before another connection is counted. */
+bool service_can_make_room(const struct service *s);
+bool service_make_room(struct service *s);
+
+/* Poll the listeners, or let clients wait. */
+void service_poll_listeners(struct service *s, bool on);
 
 /* Let clients wait until something has ended, for a while at most, after a failed call said that
  * something is short. Is that what an errno says? */
@@ -249,59 +221,14 @@ struct connection *service_new_connection(struct service *s, const struct caller
 void service_finish(struct connection *c, const char *reason);
 void service_release(struct loop *loop, struct loop_garbage *garbage);
 
-/* Go on towards the end; a stage that is past is nothing new. End now, if nothing is left to
- * wait for. */
-void service_advance(struct service *s, enum stage stage);
-void service_end_if_idle(struct service *s);
+/* Note that a stage is due; one that is past is nothing new. From now on nothing is accepted;
+ * stages.c enters it at the end of the loop's turn. */
+void service_note_stage(struct service *s, enum stage stage);
 
 /* It cannot go on, for that reason. */
 void service_fail(struct service *s, const char *why);
 
-/* What the loop calls. */
-extern const struct record_output_ops service_output_ops;
-loop_alarm service_resume, service_time_out, service_drain_expired;
-void service_handle_signal(struct loop *loop, int signo, void *context);
-
-/* ---- accept.c ---- */
-
-/* The handler of TCP listeners. */
-loop_handler accept_pending;
-
-/* Take all that wait, before the listeners are closed, which would reset them. */
-void accept_last(struct service *s);
-
-/* Refuse a connection whose PROXY header is awaited. */
-void accept_refuse_header(struct connection *c, const char *why);
-
-/* ---- flows.c ---- */
-
-/* The table of flows, needed with UDP listeners; and their handler. 0, or -1 with *why. */
-int flows_init(struct service *s, struct failure *why);
-void flows_free(struct service *s);
-loop_handler flows_take;
-
-/* Take an ended flow out of the table. Are flows answered, so that each needs a socket of its
- * own? */
-void flows_forget(struct connection *c);
-bool flows_need_sockets(const struct service *s);
-
-/* Is there a flow that can be had again at any time? End the one of these that was idle the
- * longest; false: there is none. At the limit that is due before another connection is counted. */
-bool flows_can_make_room(const struct service *s);
-bool flows_make_room(struct service *s);
-
-/* ---- serve.c ---- */
-
-/* Do with an admitted connection, already counted for its client, what is to be done. */
-void serve_act(struct service *s, const struct caller *caller, int fd);
-
-/* Try once more to begin a connection that waits. False, with *why: there is still a shortage. */
-bool serve_waiting(struct connection *c, struct failure *why);
-
-/* Run the command for a connection, or flow. False, with *why, if it cannot be started. */
-bool serve_command(struct connection *c, struct failure *why);
-
-/* The handler of the ends of commands. */
-loop_handler serve_ends;
+/* What waits may try again, at the end of the loop's turn: also the alarm of pause. */
+loop_alarm service_resume;
 
 #endif

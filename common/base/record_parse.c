@@ -372,11 +372,3 @@ uint64_t record_get_number(const struct record *r, enum record_field f)
 	       record_fields[f].kind == KIND_DURATION || record_fields[f].kind == KIND_TIME);
 	return v ? v->number : 0;
 }
-
-const struct endpoint *record_get_endpoint(const struct record *r, enum record_field f)
-{
-	const union record_value *v = get(r, f);
-
-	assert(record_fields[f].kind == KIND_ENDPOINT);
-	return v ? &v->endpoint : NULL;
-}
