@@ -15,10 +15,11 @@
 #include "tproxy-relay/control.h"
 #include "tproxy-relay/inetd.h"
 #include "tproxy-relay/metrics.h"
+#include "tproxy-relay/relay.h"
 #include "tproxy-relay/sockets.h"
 #include "tproxy-relay/stats.h"
 #include "tproxy-relay/tell.h"
-#include "tproxy-relay/worker.h"
+#include "tproxy-relay/workers.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -130,7 +131,7 @@ static int set_up(struct relay *relay, const struct config *config,
 	if (needs_local_addrs(relay, config) &&
 	    privilege_without(open_local_addrs, &relay->policy, why) < 0)
 		return -1;
-	if (relay_init(relay, (unsigned)config->threads, why) < 0)
+	if (workers_init(relay, (unsigned)config->threads, why) < 0)
 		return -1;
 	result = relay->only ? sockets_give_client(relay, why)
 			     : sockets_give_listeners(relay, listeners, config, inherited, why);
@@ -247,12 +248,12 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
 	if (result == 0)
-		result = relay_run(&relay, &why);
+		result = workers_run(&relay, &why);
 	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;
 	if (!client && result == 0)
 		tell_work(&relay);
 	metrics_free(metrics);
-	relay_free(&relay);
+	workers_free(&relay);
 	control_free(control);
 	lost = record_stream_free(relay.records);
 	tell_lost(&lost);

@@ -34,7 +34,7 @@ to, port, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", port))
 s.connect((to, 5300)) # answers from anywhere else are not seen
-s.settimeout(5)
+s.settimeout(15)
 for w in words:
     s.send(w.encode())
     print(s.recv(65536).decode().strip())' "$@"

@@ -9,8 +9,8 @@
 #ifndef TPROXY_RELAY_ANSWER_H
 #define TPROXY_RELAY_ANSWER_H
 
+#include "tproxy-relay/relay.h"
 #include "tproxy-relay/stats.h"
-#include "tproxy-relay/worker.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

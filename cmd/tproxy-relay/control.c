@@ -12,7 +12,7 @@
 #include "process/loop.h"
 #include "tproxy-relay/answer.h"
 #include "tproxy-relay/keeper.h"
-#include "tproxy-relay/worker.h"
+#include "tproxy-relay/relay.h"
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>

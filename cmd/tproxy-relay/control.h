@@ -72,7 +72,7 @@ int control_add_path(struct control *control, const char *path, bool takeover,
 void control_set_user(struct control *control);
 
 /* Close it, and have the path removed if it is still ours. NULL is fine. To be called after
- * relay_free(). */
+ * workers_free(). */
 void control_free(struct control *control);
 
 #endif

@@ -11,13 +11,13 @@
 
 #include "base/report.h"
 #include "process/privilege.h"
-#include "tproxy-relay/worker.h"
+#include "tproxy-relay/relay.h"
 
 struct metrics;
 
 /*
  * Write the file at `path` now and, while the relay runs, every METRICS_SECONDS, by rights of `user`, who
- * the relay will be, if those will do. To be called after relay_init(), while there is one thread and before
+ * the relay will be, if those will do. To be called after workers_init(), while there is one thread and before
  * privileges are dropped. NULL with *why when there is something
  * else than a file at the path, or no process to be had; that it cannot be written is told, and no error.
  */
@@ -25,7 +25,7 @@ struct metrics;
 struct metrics *metrics_new(struct relay *relay, const char *path,
 			    const struct privilege_user *user, struct failure *why);
 
-/* Write it for the last time, after relay_run() and before relay_free(), and free. NULL is fine. */
+/* Write it for the last time, after workers_run() and before workers_free(), and free. NULL is fine. */
 void metrics_free(struct metrics *m);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "base/report.h"
 #include "tproxy-relay/config.h"
-#include "tproxy-relay/worker.h"
+#include "tproxy-relay/relay.h"
 #include <stddef.h>
 
 /* Raise the limit on open files, and find how many connections, flows and pipes fit into it

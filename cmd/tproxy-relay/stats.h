@@ -11,7 +11,7 @@
 #define TPROXY_RELAY_STATS_H
 
 #include "tproxy-relay/counters.h"
-#include "tproxy-relay/worker.h"
+#include "tproxy-relay/relay.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,7 +44,7 @@ struct stats {
 bool stats_collect(struct stats *f, struct relay *relay,
 		   void (*done)(struct stats *f, void *context), void *context);
 
-/* The same at once, where no worker runs: before relay_run() or after it. */
+/* The same at once, where no worker runs: before workers_run() or after it. */
 void stats_collect_now(struct stats *f, struct relay *relay);
 
 /* `connections`, `accepted`, ..., and the reasons' names. NULL: a number that means nothing. */

@@ -8,8 +8,8 @@
 #include "base/record_stream.h"
 #include "base/report.h"
 #include "tproxy-relay/reason.h"
+#include "tproxy-relay/relay.h"
 #include "tproxy-relay/stats.h"
-#include "tproxy-relay/worker.h"
 #include <stdint.h>
 
 /* Hooks of struct relay and stats_collect(). */

@@ -20,6 +20,7 @@
 #include "tproxy-relay/udp_flow.h"
 
 #include "base/container.h"
+#include "socket/datagram_batch.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>

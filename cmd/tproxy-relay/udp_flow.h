@@ -19,7 +19,7 @@
 #include "base/slab.h"
 #include "process/loop.h"
 #include "socket/datagram.h"
-#include "socket/datagram_batch.h"
+#include "socket/datagram_queue.h"
 #include "socket/proxyproto.h"
 #include "socket/transparent.h"
 #include "tproxy-relay/flow.h"

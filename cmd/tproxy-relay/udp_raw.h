@@ -11,7 +11,7 @@
 
 #include "base/quantity.h"
 #include "base/report.h"
-#include "socket/datagram_batch.h"
+#include "socket/datagram_queue.h"
 #include <stdbool.h>
 #include <stdint.h>
 

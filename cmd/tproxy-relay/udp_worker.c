@@ -3,6 +3,7 @@
 
 #include "base/container.h"
 #include "base/recent.h"
+#include "socket/datagram_batch.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -16,8 +16,6 @@
  */
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
-#include "process/confine.h"
-#include "process/sandbox.h"
 #include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -34,38 +32,23 @@ static struct worker *worker_of(struct loop *loop)
 	return loop_context(loop);
 }
 
-uint64_t relay_count(const struct relay *relay, unsigned which)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < relay->count; i++)
-		sum += counters_read(&relay->workers[i].counters, which);
-	return sum;
-}
-
 /* ---- nothing left to do ---- */
 
-static void wake_all(struct relay *relay)
-{
-	for (unsigned i = 0; i < relay->count; i++)
-		loop_wake(relay->workers[i].host.loop);
-}
-
 /* It has nothing to do any more, but stays, for visits and signals, until that is true of all. */
-static void be_over(struct worker *w)
+void worker_be_over(struct worker *w)
 {
 	if (w->over)
 		return;
 	w->over = true;
 	if (--w->relay->busy == 0)
-		wake_all(w->relay);
+		relay_wake(w->relay);
 }
 
 static void end_if_over(struct worker *w)
 {
 	if ((w->draining || w->relay->only) && !w->host.flows.used && !w->pendings.used &&
 	    !(w->udp && udp_worker_is_busy(w->udp)))
-		be_over(w);
+		worker_be_over(w);
 }
 
 /* ---- accepting ---- */
@@ -552,73 +535,6 @@ static void drain(struct worker *w)
 	end_if_over(w);
 }
 
-void relay_end(struct relay *relay, enum relay_phase phase)
-{
-	if (relay->phase >= (int)phase)
-		return;
-	relay->phase = phase;
-	wake_all(relay);
-}
-
-/* ---- visits ---- */
-
-static void pass_visit(struct worker *w, struct relay_visit *visit)
-{
-	pthread_mutex_lock(&w->lock);
-	visit->next = w->visits;
-	w->visits = visit;
-	pthread_mutex_unlock(&w->lock);
-	loop_wake(w->host.loop);
-}
-
-void relay_for_each_worker(struct relay *relay, struct relay_visit *visit)
-{
-	visit->at = 0;
-	visit->pauses = false;
-	pass_visit(&relay->workers[0], visit);
-}
-
-void relay_resume_visit(struct relay *relay, struct relay_visit *visit)
-{
-	visit->pauses = false;
-	pass_visit(&relay->workers[visit->at], visit);
-}
-
-bool relay_visit_is_over(const struct relay *relay, const struct relay_visit *visit)
-{
-	return visit->at == relay->count;
-}
-
-static void take_visit(struct worker *w, struct relay_visit *visit)
-{
-	struct relay *relay = w->relay;
-	unsigned next;
-
-	if (visit->pauses || relay_visit_is_over(relay, visit)) {
-		visit->done(visit->context);
-		return;
-	}
-	visit->pauses = !visit->visit(w, visit->context);
-	if (!visit->pauses)
-		visit->at++;
-	next = visit->pauses || relay_visit_is_over(relay, visit) ? 0 : visit->at;
-	pass_visit(&relay->workers[next], visit);
-}
-
-static void take_visits(struct worker *w)
-{
-	struct relay_visit *visits, *next;
-
-	pthread_mutex_lock(&w->lock);
-	visits = w->visits;
-	w->visits = NULL;
-	pthread_mutex_unlock(&w->lock);
-	for (; visits; visits = next) {
-		next = visits->next;
-		take_visit(w, visits);
-	}
-}
-
 /* ---- life ---- */
 
 /* The one connection that there is. */
@@ -642,15 +558,7 @@ static void write_records(struct relay *relay)
 	if (!record_output_is_done(&relay->output))
 		return;
 	relay->written = true;
-	wake_all(relay);
-}
-
-static void handle_ready(struct record_output *o)
-{
-	struct relay *relay = container_of(o, struct relay, output);
-
-	if (relay->phase >= RELAY_DRAINING || relay->only)
-		wake_all(relay);
+	relay_wake(relay);
 }
 
 static void end_turn(struct loop *loop)
@@ -667,7 +575,7 @@ static void handle_wake(struct loop *loop, void *context)
 {
 	struct worker *w = context;
 
-	take_visits(w);
+	relay_take_visits(w);
 	if (w->relay->only && !w->began)
 		serve_only(w);
 	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
@@ -681,7 +589,7 @@ static void handle_wake(struct loop *loop, void *context)
 		loop_stop(loop);
 }
 
-static int init_worker(struct worker *w, struct relay *relay, struct failure *why)
+int worker_init(struct worker *w, struct relay *relay, struct failure *why)
 {
 	w->relay = relay;
 	w->index = (unsigned)(w - relay->workers);
@@ -722,24 +630,7 @@ static int init_worker(struct worker *w, struct relay *relay, struct failure *wh
 	return 0;
 }
 
-int relay_init(struct relay *relay, unsigned workers, struct failure *why)
-{
-	relay->workers = calloc(workers, sizeof(*relay->workers));
-	if (!relay->workers)
-		return report_fail(why, errno, "malloc", "%u workers", workers);
-	relay->count = workers;
-	relay->busy = workers;
-	pthread_mutex_init(&relay->gate, NULL);
-	for (unsigned i = 0; i < workers; i++)
-		if (init_worker(&relay->workers[i], relay, why) < 0)
-			return -1;
-	relay->output_ops.ready = handle_ready;
-	record_output_init(&relay->output, &relay->output_ops, relay->workers[0].host.loop,
-			   relay->records, false);
-	return 0;
-}
-
-static void free_worker(struct worker *w)
+void worker_free(struct worker *w)
 {
 	if (!w->relay)
 		return;
@@ -756,33 +647,6 @@ static void free_worker(struct worker *w)
 	pipes_drop(&w->host.tools.pipes);
 	free(w->host.tools.buffer);
 	pthread_mutex_destroy(&w->lock);
-}
-
-/* Visits that were still under way when the relay ended go on, where no worker runs any more. */
-static void end_visits(struct relay *relay)
-{
-	for (unsigned i = 0; i < relay->count; i++) {
-		while (relay->workers[i].visits) {
-			struct relay_visit *t = relay->workers[i].visits;
-
-			relay->workers[i].visits = t->next;
-			while (t->at < relay->count && t->visit(&relay->workers[t->at], t->context))
-				t->at++;
-			t->done(t->context);
-		}
-	}
-}
-
-void relay_free(struct relay *relay)
-{
-	for (unsigned i = 0; i < relay->count; i++)
-		free_worker(&relay->workers[i]);
-	if (relay->workers)
-		pthread_mutex_destroy(&relay->gate);
-	udp_icmp_close(&relay->icmp);
-	free(relay->workers);
-	relay->workers = NULL;
-	relay->count = 0;
 }
 
 static int start_udp(struct worker *w, struct failure *why)
@@ -811,7 +675,7 @@ static int start_udp(struct worker *w, struct failure *why)
 	return udp_worker_start(w->udp, why);
 }
 
-static int start_listening(struct worker *w, struct failure *why)
+int worker_start(struct worker *w, struct failure *why)
 {
 	w->sources = calloc(w->listeners.count, sizeof(*w->sources));
 	if (!w->sources)
@@ -824,7 +688,7 @@ static int start_listening(struct worker *w, struct failure *why)
 	return w->udp_listeners.count ? start_udp(w, why) : 0;
 }
 
-static void serve(struct worker *w)
+void worker_serve(struct worker *w)
 {
 	if (loop_run(w->host.loop, &w->why) == 0)
 		return;
@@ -833,86 +697,5 @@ static void serve(struct worker *w)
 	relay_end(w->relay, RELAY_ENDING);
 	/* Nobody else will, and a client must not take the end of this process for FIN. */
 	reset_flows(w);
-	be_over(w);
-}
-
-static void *run_worker(void *context)
-{
-	struct worker *w = context;
-
-	pthread_mutex_lock(&w->relay->gate);
-	pthread_mutex_unlock(&w->relay->gate);
-	serve(w);
-	return NULL;
-}
-
-/* The first failure of any worker is the relay's. */
-static int result_of(const struct relay *relay, struct failure *why)
-{
-	for (unsigned i = 0; i < relay->count; i++) {
-		if (relay->workers[i].result == 0)
-			continue;
-		*why = relay->workers[i].why;
-		return -1;
-	}
-	return 0;
-}
-
-static unsigned needs_of(const struct relay *relay)
-{
-	const struct worker *w = &relay->workers[0];
-	unsigned needs = SANDBOX_CONTROL;
-
-	if (relay->only || w->listeners.count)
-		needs |= SANDBOX_TCP | SANDBOX_UPSTREAM;
-	if (w->udp_listeners.count)
-		needs |= SANDBOX_UDP | SANDBOX_UPSTREAM_UDP;
-	if (relay->policy.local_addrs)
-		needs |= SANDBOX_NETLINK;
-	return needs;
-}
-
-/* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
-static int prepare(struct relay *relay, unsigned *started, struct failure *why)
-{
-	*started = 1;
-	/* Threads that are there already would stay outside. */
-	if (relay->sandbox && confine_enter(-1, why) < 0)
-		return -1;
-	for (; *started < relay->count; ++*started) {
-		struct worker *w = &relay->workers[*started];
-		int error = pthread_create(&w->thread, NULL, run_worker, w);
-
-		if (error)
-			return report_fail(why, error, "pthread_create", "worker %u", w->index);
-	}
-	if (relay->sandbox && sandbox_enter(needs_of(relay), why) < 0)
-		return -1;
-	if (relay->ready)
-		relay->ready(relay);
-	return 0;
-}
-
-int relay_run(struct relay *relay, struct failure *why)
-{
-	unsigned started;
-	int result;
-
-	for (unsigned i = 0; i < relay->count; i++)
-		if (start_listening(&relay->workers[i], why) < 0)
-			return -1;
-	pthread_mutex_lock(&relay->gate);
-	result = prepare(relay, &started, why);
-	pthread_mutex_unlock(&relay->gate);
-	if (result < 0)
-		relay_end(relay, RELAY_ENDING);
-	for (unsigned i = started; i < relay->count; i++)
-		be_over(&relay->workers[i]);
-	if (relay->only)
-		loop_wake(relay->workers[0].host.loop);
-	serve(&relay->workers[0]);
-	for (unsigned i = 1; i < started; i++)
-		pthread_join(relay->workers[i].thread, NULL);
-	end_visits(relay);
-	return result < 0 ? -1 : result_of(relay, why);
+	worker_be_over(w);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * worker - one thread of a relay: its listeners, its loop, its flows; and what all of them share.
+ * worker - one thread of a relay: its listeners, its loop, its flows.
  *
  * Accepts what may be accepted, has the policy judge it, starts a flow for it, writes its records
  * and counts it. Stops accepting at a limit, and ends in an orderly way.
@@ -8,143 +8,20 @@
 #ifndef TPROXY_RELAY_WORKER_H
 #define TPROXY_RELAY_WORKER_H
 
-#include "base/record_stream.h"
-#include "process/loop.h"
-#include "process/record_output.h"
-#include "socket/listeners.h"
-#include "socket/proxyproto_wait.h"
-#include "tproxy-relay/conn_log.h"
-#include "tproxy-relay/counters.h"
-#include "tproxy-relay/flow.h"
-#include "tproxy-relay/policy.h"
-#include "tproxy-relay/udp_flow.h"
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "base/report.h"
+#include "tproxy-relay/relay.h"
 
-struct worker;
-struct udp_worker;
+/* Set up one of relay->workers, which is zeroed. 0, or -1 with *why; worker_free() in any case. */
+int worker_init(struct worker *w, struct relay *relay, struct failure *why);
+void worker_free(struct worker *w);
 
-/*
- * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within
- * drain_timeout) -> ENDING (all that is left is reset). Connections are reset no faster than the
- * reader of the records takes them, and at last what is left of these waits for it: as long again
- * as drain_timeout; once ENDING only while it takes some.
- */
-enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
+/* Watch its listeners, which have been filled in. 0, or -1 with *why. */
+int worker_start(struct worker *w, struct failure *why);
 
-/* What the workers of one process share. Set up before they start, but for the atomic fields. */
-struct relay {
-	struct flow_settings settings;
-	struct udp_settings udp;
-	struct udp_icmp_sockets icmp; /* -1 where errors cannot be told */
-	struct policy policy;
-	struct timewait *timewait; /* NULL: where no client's port is kept */
-	struct synack *synack;	   /* NULL: without --keep-dscp */
-	enum conn_log_level log;
-	struct record_stream *records;	     /* NULL: none */
-	struct record_output_ops output_ops; /* `trouble' and `waiting' are the program's */
-	uint64_t max;			     /* connections at once */
-	unsigned pipes;		/* for bulk data, at once; shared out among the workers */
-	uint64_t drain_timeout; /* milliseconds */
-	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
-	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
-	const struct transparent_connection *only;
-	unsigned inherited_udp; /* UDP listeners that were passed on, each to one worker */
-	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
-	bool sandbox;	       /* is entered before anything is served */
-	/* All is set up, and serving begins. May be NULL. */
-	void (*ready)(const struct relay *relay);
-	uint32_t ready_fd; /* for that; 0: none */
-	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
-	void (*stopping)(const struct relay *relay);
-	/* Something that the person at the terminal should know of a connection; in any thread. */
-	void (*trouble)(enum reason reason, const struct failure *why);
-	/* A listener cannot be served now, or not any more; in any thread. */
-	void (*unheard)(const struct failure *why);
+/* Serve, in this thread, until the relay has ended; w->result and w->why say how. */
+void worker_serve(struct worker *w);
 
-	struct worker *workers;
-	unsigned count;
-	struct record_output output; /* of the records; worker 0's */
-	pthread_mutex_t gate;	     /* held until serving may begin */
-	_Atomic uint64_t live;	     /* connections, also those being accepted */
-	_Atomic uint64_t next_id;
-	_Atomic unsigned paused; /* workers that do not accept now */
-	_Atomic unsigned busy;	 /* workers that still have something to do */
-	_Atomic size_t served;	 /* listeners of all workers, but for those that have failed */
-	_Atomic bool written;	 /* and records wait for their reader no longer */
-	_Atomic int phase;	 /* enum relay_phase */
-};
-
-/* A connection that has been accepted and whose PROXY header has not come yet. */
-struct pending {
-	struct proxyproto_wait wait;
-	struct loop_garbage garbage;
-	struct transparent_connection connection;
-	unsigned listener;
-};
-
-struct worker {
-	struct flow_ops host; /* first: it is what flows find as the loop's context */
-	struct relay *relay;
-	unsigned index;
-	pthread_t thread;
-	struct listeners listeners, udp_listeners;
-	struct loop_source *sources; /* one a TCP listener */
-	struct udp_worker *udp;	     /* NULL: no UDP listeners */
-	struct udp_raw raw;	     /* for UDP */
-	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
-	struct loop_timer deadline;  /* of draining */
-	struct slab pendings;	     /* whose PROXY header is awaited */
-	struct counters counters;
-	struct conn_log log;
-	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
-	uint32_t accepted_at; /* loop_turn() of the last accept */
-	unsigned burst;	      /* how many accepts that turn was good for */
-	_Atomic bool paused;
-	bool draining, resetting, over, began, told_refusal;
-	pthread_mutex_t lock; /* guards visits */
-	struct relay_visit *visits;
-	struct failure why; /* how its loop failed, if it did */
-	int result;
-};
-
-/*
- * Set up relay->count workers, each with a loop but without listeners: the caller fills
- * workers[i].listeners. Returns 0, or -1 with *why. relay_free() in any case.
- */
-int relay_init(struct relay *relay, unsigned workers, struct failure *why);
-void relay_free(struct relay *relay);
-
-/*
- * Serve, until it has ended: worker 0 in this thread, the others in threads of their own. Signals
- * that the program handles must be blocked before. Returns 0, or -1 with *why.
- */
-int relay_run(struct relay *relay, struct failure *why);
-
-/* Go on to a later phase; an earlier one is ignored. From any thread. */
-void relay_end(struct relay *relay, enum relay_phase phase);
-
-/* The sum of one counter over all workers. From any thread. */
-uint64_t relay_count(const struct relay *relay, unsigned which);
-
-/*
- * A function that visits each worker in that worker's own thread, one after the other, and at last
- * calls done in worker 0's. It belongs to the caller again when done is called. If the relay ends
- * first, relay_run() does the rest before it returns.
- */
-struct relay_visit {
-	/* False: done is called now, and relay_resume_visit() goes on with this worker. */
-	bool (*visit)(struct worker *worker, void *context);
-	void (*done)(void *context);
-	void *context;
-	unsigned at; /* whom it visits next */
-	bool pauses; /* on the way to worker 0, to be done for now */
-	struct relay_visit *next;
-};
-void relay_for_each_worker(struct relay *relay, struct relay_visit *visit);
-void relay_resume_visit(struct relay *relay, struct relay_visit *visit);
-bool relay_visit_is_over(const struct relay *relay, const struct relay_visit *visit);
+/* It has nothing to do any more, but stays, for visits and signals, until that is true of all. */
+void worker_be_over(struct worker *w);
 
 #endif

@@ -447,3 +447,26 @@ const char *record_field_heading(enum record_field f, char buf[RECORD_NAME_MAX])
 	*to = '\0';
 	return buf;
 }
+
+static const union record_value *get(const struct record *r, enum record_field f)
+{
+	return r->present & RECORD_BIT(f) ? &r->value[f] : NULL;
+}
+
+const char *record_get_text(const struct record *r, enum record_field f)
+{
+	const union record_value *v = get(r, f);
+
+	assert(record_fields[f].kind == KIND_TEXT || record_fields[f].kind == KIND_PROSE ||
+	       record_fields[f].kind == KIND_YESNO);
+	return v ? v->text : NULL;
+}
+
+uint64_t record_get_number(const struct record *r, enum record_field f)
+{
+	const union record_value *v = get(r, f);
+
+	assert(record_fields[f].kind == KIND_NUMBER || record_fields[f].kind == KIND_COOKIE ||
+	       record_fields[f].kind == KIND_DURATION || record_fields[f].kind == KIND_TIME);
+	return v ? v->number : 0;
+}

@@ -83,4 +83,8 @@ unsigned record_field_width(enum record_field f);
 /* The name in capitals, for the head of a column; returns buf. */
 const char *record_field_heading(enum record_field f, char buf[RECORD_NAME_MAX]);
 
+/* A field's value, or NULL, or 0, where it is absent. */
+const char *record_get_text(const struct record *r, enum record_field f);
+uint64_t record_get_number(const struct record *r, enum record_field f);
+
 #endif

@@ -26,8 +26,4 @@ struct record_texts {
 int record_parse_json(const char *line, size_t length, struct record *r, struct record_texts *texts,
 		      struct failure *why);
 
-/* A field's value, or NULL, or 0, where it is absent. */
-const char *record_get_text(const struct record *r, enum record_field f);
-uint64_t record_get_number(const struct record *r, enum record_field f);
-
 #endif

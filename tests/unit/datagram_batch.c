@@ -2,6 +2,7 @@
 /* Two sockets on lo, no privilege. */
 #include "socket/datagram_batch.h"
 #include "check.h"
+#include "socket/datagram_queue.h"
 
 #include <errno.h>
 #include <netinet/in.h>
