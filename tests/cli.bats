@@ -140,6 +140,12 @@ complete_words() {
 	assert_success
 }
 
+@test "at 80 columns no displayed command is wrapped, no quote is within another, and no shell expands one" {
+	run "$TOP/tests/lib/displayed" --check "$TOP/README" "$TOP"/man/*.[1-8]
+	assert_output ""
+	assert_success
+}
+
 @test "man pages are free of lint" {
 	run mandoc -T lint -W warning "$TOP"/man/*.[1-8]
 	assert_output ""

@@ -33,7 +33,7 @@ session 'tproxy-setup run --to 3129 --port 80 -- tproxy-listen 3129 &' '
 	in_lab_shell " 192\.0\.2\.2:[0-9]+ 198\.51\.100\.2:80 tproxy"'
 session 'tproxy-lab run' '
 	IT=${IT#*$'"'\n'"'}
-	in_lab_shell "^hello"
+	in_lab_shell "^hi"
 	assert_output --regexp "open tcp 192\.0\.2\.2:[0-9]+ - none"'
 session 'tproxy-lab up --name blue' '
 	unset TPROXY_LAB
@@ -158,7 +158,7 @@ for command in 'tproxy-setup down' 'tproxy-setup down --drain 30s'; do
 done
 session 'tproxy-setup plan --to 3129 --port 80 --format systemd -- tproxy-relay 3129 >/etc/systemd/system/tproxy.service' '
 	# There is no systemd in a lab to start it.
-	IT="${IT%%$'"'\n'"'*}; systemd-analyze verify --man=no /etc/systemd/system/tproxy.service; cat /etc/systemd/system/tproxy.service"
+	IT="${IT%$'"'\n'"'*}; systemd-analyze verify --man=no /etc/systemd/system/tproxy.service; cat /etc/systemd/system/tproxy.service"
 	after unshare --mount bash -c "mount -t tmpfs none /etc/systemd/system; exec \"\$@\"" sh
 	it
 	refute_output --partial "is not executable"
