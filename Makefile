@@ -149,13 +149,23 @@ demo: all ## show the main job in a throw-away lab
 check: all units $(CHECK_NEEDS) ## run every test, as root also as an ordinary user (FILES=... for some)
 	@TPROXY_BIN=$(abspath $(O)) tests/run $(FILES)
 
+# Counts are written at exit, also by processes that have become somebody else.
+coverage: ## run the tests as root (FILES=... for some) and print the lines run, per folder (V=1: per file)
+	$(Q)rm -rf build/coverage
+	$(Q)$(MAKE) -s O=build/coverage SANITIZE= CFLAGS='-Og -g --coverage' CPPFLAGS=-DTPROXY_COVERAGE LDFLAGS=--coverage \
+		all units $(CHECK_NEEDS:$(O)/%=build/coverage/%)
+	$(Q)chmod -R a+rwX build/coverage
+	$(Q)umask 0; AS=$${AS-root} GCOV_ERROR_FILE=/dev/null TPROXY_BIN=$(abspath build/coverage) tests/run $(FILES) >build/coverage/log || \
+		echo "coverage: tests have failed: see build/coverage/log" >&2
+	$(Q)V=$(V) tests/coverage build/coverage
+
 check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
 	   tests/listen/*.c tests/soak/*.c)
-LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/*.bash \
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/coverage tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)

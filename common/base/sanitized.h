@@ -6,7 +6,7 @@
 #ifndef TPROXY_BASE_SANITIZED_H
 #define TPROXY_BASE_SANITIZED_H
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(TPROXY_COVERAGE)
 #define SANITIZED 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)

@@ -64,13 +64,14 @@
  * #syscalls base: getpid, gettid, set_robust_list, rseq, exit, exit_group, sched_getaffinity
  *
  * What the run-time libraries of a sanitizer build do of their own, most of it when they look for leaks:
- * with a process of their own, which traces this one. No other build allows them.
+ * with a process of their own, which traces this one. (A coverage build writes its counts at the end.)
+ * No other build allows them.
  *
  * #syscalls sanitizer: mmap, mprotect, clone, clone3, wait4, ptrace, prctl, sigaltstack, openat, open
  * #syscalls sanitizer: readlink, readlinkat, getdents64, fstatat, stat, fstat, lseek, pread64, dup
  * #syscalls sanitizer: sched_yield, sched_getaffinity, nanosleep, clock_nanosleep, gettimeofday
  * #syscalls sanitizer: getrlimit, prlimit64, sysinfo, kill, arch_prctl, process_vm_readv, ioctl
- * #syscalls sanitizer: tgkill, getdents, getppid
+ * #syscalls sanitizer: tgkill, getdents, getppid, fcntl
  */
 static const struct note {
 	unsigned needs; /* whose note it is: any of these */
