@@ -95,7 +95,7 @@ units: $(UNITS) ## build the unit tests
 $(O)/unit/%: tests/unit/%.c tests/unit/check.h $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) mkdir -p $(@D)
-	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(shell $(PKGCONF) --cflags $(LIBS_ALL)) -o $@ $< $(LIB) $(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
 golden: $(O)/unit/nft_text $(O)/unit/xtables ## write tests/golden anew: `git diff` shows what has changed
 	$(Q)$(O)/unit/nft_text --write tests/golden/*.nft
@@ -159,13 +159,16 @@ coverage: ## run the tests as root (FILES=... for some) and print the lines run,
 		echo "coverage: tests have failed: see build/coverage/log" >&2
 	$(Q)V=$(V) tests/coverage build/coverage
 
+portability: ## compile with musl and for 32 bits, run unit tests on a big-endian machine (qemu)
+	$(Q)tests/portability/run
+
 check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
 	@tests/fresh
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
 	   tests/listen/*.c tests/soak/*.c)
-LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/coverage tests/*.bash \
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/portability/run tests/coverage tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
@@ -221,7 +224,7 @@ run-fuzzers: $(FUZZERS)
 $(O)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(AS_USER) mkdir -p $(@D)
-	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB) \
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(shell $(PKGCONF) --cflags $(LIBS_ALL)) -fsanitize=fuzzer -o $@ $< $(LIB) \
 		$(shell $(PKGCONF) --libs $(LIBS_ALL)) -pthread
 
 clean: ## remove what was built

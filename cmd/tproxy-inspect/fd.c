@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/fd.h"
 
+#include "base/libc.h"
 #include "net/netns.h"
 #include "net/tcpinfo.h"
 #include "tproxy-inspect/origin.h"
@@ -11,7 +12,6 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

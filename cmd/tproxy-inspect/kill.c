@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/kill.h"
 
+#include "base/libc.h"
 #include "tproxy-inspect/pairing.h"
 #include "tproxy-inspect/socket_record.h"
 #include <errno.h>

@@ -22,6 +22,7 @@
  * receiver has taken some RUNs without a pause.
  */
 #include "tproxy-relay/pump.h"
+#include "base/libc.h"
 #include "tproxy-relay/window.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "process/descriptors.h"
 
+#include "base/libc.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>

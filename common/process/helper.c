@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "process/helper.h"
 
+#include "base/libc.h"
 #include "process/confine.h"
 #include "process/sandbox.h"
 #include <errno.h>

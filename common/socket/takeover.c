@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/takeover.h"
 
+#include "base/libc.h"
 #include "net/listening.h"
 #include "net/sockdiag.h"
 #include "net/sockowner.h"
@@ -9,7 +10,6 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/transparent.h"
 
+#include "base/libc.h"
 #include "socket/dscp.h"
 #include <errno.h>
 #include <fcntl.h>

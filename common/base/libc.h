@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libc - what some C libraries lack: glibc before 2.36, and musl.
+ *
+ * The system calls are in every kernel that the programs are for.
+ */
+#ifndef TPROXY_BASE_LIBC_H
+#define TPROXY_BASE_LIBC_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#if !defined(__GLIBC__)
+#define __GLIBC_PREREQ(major, minor) 0
+#endif
+
+/* Also the header came with 2.36. */
+#if __has_include(<sys/pidfd.h>)
+#include <sys/pidfd.h>
+#else
+static inline int pidfd_open(pid_t pid, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_open, pid, flags);
+}
+
+static inline int pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_getfd, pidfd, fd, flags);
+}
+#endif
+
+#if !__GLIBC_PREREQ(2, 34)
+static inline int close_range(unsigned first, unsigned last, int flags)
+{
+	return (int)syscall(SYS_close_range, first, last, flags);
+}
+#endif
+
+/* `ENOENT' and so on; NULL where errors have no names. */
+#if !__GLIBC_PREREQ(2, 32)
+static inline const char *strerrorname_np(int error)
+{
+	return NULL;
+}
+#endif
+
+#ifndef TEMP_FAILURE_RETRY
+#define TEMP_FAILURE_RETRY(call)                         \
+	(__extension__({                                 \
+		ssize_t result_;                         \
+		do {                                     \
+			result_ = (ssize_t)(call);       \
+		} while (result_ < 0 && errno == EINTR); \
+		result_;                                 \
+	}))
+#endif
+
+#endif
