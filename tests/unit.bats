@@ -24,11 +24,16 @@ unit_test() {
 @test "record: text, NDJSON" { unit_test record; }
 @test "record_parse: a line is a record again" { unit_test record_parse; }
 @test "record_stream: a writer that never blocks" { unit_test record_stream; }
+@test "slab: objects of one size" { unit_test slab; }
+@test "recent: known until a time, as often as noted" { unit_test recent; }
 @test "shell: words that stay words, commands whole or not at all" { unit_test shell; }
 @test "match: CIDR[:PORTS]" { unit_test match; }
 @test "intercept: overlap, predicate, canonical text" { unit_test intercept; }
 @test "field: each entry is typed, written, read back, compared, and changes the rules that it names" { unit_test field; }
 @test "nft_text: the rules of each specification in tests/golden" { unit_test nft_text "$BATS_TEST_DIRNAME"/golden/*.nft; }
+
+@test "nft_scan: what moves by itself changes no digest, whatever else does" { unit_test nft_scan; }
+@test "rule_eval: what a match comes to, and what is certain" { unit_test rule_eval; }
 
 @test "xtables: extensions, and whole tables of iptables-legacy" {
 	tables=()
@@ -38,6 +43,8 @@ unit_test() {
 	unit_test xtables "${tables[@]}"
 }
 
+@test "loop: events, deadlines, and what is released after the batch" { unit_test loop; }
+@test "tcpinfo: who opened it, and how much is payload" { unit_test tcpinfo; }
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "confine: no path leads anywhere" { unit_test confine; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }

@@ -80,9 +80,11 @@ static int ask(struct scan *s, int type, int flags, int table_attribute, netlink
 	return netlink_ask(s->netlink, request(type, flags, table_attribute, s->table), read, s);
 }
 
-static bool parse(struct nlmsghdr *message, struct nlattr **at, int max)
+/* The policy says which strings end and which numbers are long enough. */
+static bool parse(struct nlmsghdr *message, struct nlattr **at, int max, struct nla_policy *policy)
 {
-	return !nlmsg_parse(message, sizeof(struct nfgenmsg), at, max, NULL);
+	return nlmsg_valid_hdr(message, sizeof(struct nfgenmsg)) &&
+	       !nlmsg_parse(message, sizeof(struct nfgenmsg), at, max, policy);
 }
 
 /* --- what is in the table --------------------------------------------------------------------- */
@@ -91,8 +93,9 @@ static void read_generation(struct nlmsghdr *message, void *context)
 {
 	struct scan *s = context;
 	struct nlattr *at[NFTA_GEN_MAX + 1];
+	struct nla_policy policy[NFTA_GEN_MAX + 1] = { [NFTA_GEN_ID] = { .type = NLA_U32 } };
 
-	if (parse(message, at, NFTA_GEN_MAX) && at[NFTA_GEN_ID])
+	if (parse(message, at, NFTA_GEN_MAX, policy) && at[NFTA_GEN_ID])
 		s->generation = nla_get_u32(at[NFTA_GEN_ID]);
 }
 
@@ -100,8 +103,11 @@ static void read_table(struct nlmsghdr *message, void *context)
 {
 	struct scan *s = context;
 	struct nlattr *at[NFTA_TABLE_MAX + 1];
+	struct nla_policy policy[NFTA_TABLE_MAX + 1] = {
+		[NFTA_TABLE_FLAGS] = { .type = NLA_U32 }, [NFTA_TABLE_HANDLE] = { .type = NLA_U64 }
+	};
 
-	if (!parse(message, at, NFTA_TABLE_MAX) || !at[NFTA_TABLE_HANDLE])
+	if (!parse(message, at, NFTA_TABLE_MAX, policy) || !at[NFTA_TABLE_HANDLE])
 		return;
 	s->found.handle = be64toh(nla_get_u64(at[NFTA_TABLE_HANDLE]));
 	s->found.dormant = at[NFTA_TABLE_FLAGS] &&
@@ -115,10 +121,14 @@ static void read_chain(struct nlmsghdr *message, void *context)
 			       BIT(NFTA_CHAIN_TYPE) | BIT(NFTA_CHAIN_FLAGS);
 	struct scan *s = context;
 	struct nlattr *at[NFTA_CHAIN_MAX + 1];
+	struct nla_policy policy[NFTA_CHAIN_MAX + 1] = {
+		[NFTA_CHAIN_TABLE] = { .type = NLA_STRING },
+		[NFTA_CHAIN_NAME] = { .type = NLA_STRING }
+	};
 	struct nft_scan_object object = { .kind = NFT_SCAN_CHAIN };
 
-	if (!parse(message, at, NFTA_CHAIN_MAX) || !at[NFTA_CHAIN_TABLE] || !at[NFTA_CHAIN_NAME] ||
-	    nla_strcmp(at[NFTA_CHAIN_TABLE], s->table))
+	if (!parse(message, at, NFTA_CHAIN_MAX, policy) || !at[NFTA_CHAIN_TABLE] ||
+	    !at[NFTA_CHAIN_NAME] || nla_strcmp(at[NFTA_CHAIN_TABLE], s->table))
 		return;
 	object.name = nla_get_string(at[NFTA_CHAIN_NAME]);
 	object.digest = digest_attributes(at, NFTA_CHAIN_MAX, which);
@@ -131,10 +141,13 @@ static void read_set(struct nlmsghdr *message, void *context)
 			       BIT(NFTA_SET_KEY_LEN) | BIT(NFTA_SET_DESC) | BIT(NFTA_SET_TIMEOUT);
 	struct scan *s = context;
 	struct nlattr *at[NFTA_SET_MAX + 1];
+	struct nla_policy policy[NFTA_SET_MAX + 1] = {
+		[NFTA_SET_NAME] = { .type = NLA_STRING }, [NFTA_SET_FLAGS] = { .type = NLA_U32 }
+	};
 	struct nft_scan_object object = { .kind = NFT_SCAN_SET };
 	uint32_t flags;
 
-	if (!parse(message, at, NFTA_SET_MAX) || !at[NFTA_SET_NAME])
+	if (!parse(message, at, NFTA_SET_MAX, policy) || !at[NFTA_SET_NAME])
 		return;
 	object.name = nla_get_string(at[NFTA_SET_NAME]);
 	flags = at[NFTA_SET_FLAGS] ? ntohl(nla_get_u32(at[NFTA_SET_FLAGS])) : 0;
@@ -155,7 +168,7 @@ static void read_elements(struct nlmsghdr *message, void *context)
 	struct nlattr *at[NFTA_SET_ELEM_LIST_MAX + 1], *element;
 	int left;
 
-	if (!parse(message, at, NFTA_SET_ELEM_LIST_MAX) || !at[NFTA_SET_ELEM_LIST_ELEMENTS])
+	if (!parse(message, at, NFTA_SET_ELEM_LIST_MAX, NULL) || !at[NFTA_SET_ELEM_LIST_ELEMENTS])
 		return;
 	nla_for_each_nested(element, at[NFTA_SET_ELEM_LIST_ELEMENTS], left) *sum += digest_bytes(
 		DIGEST_START, nla_data(element), nla_len(element));
@@ -178,15 +191,20 @@ static void read_counter(struct nlmsghdr *message, void *context)
 {
 	struct scan *s = context;
 	struct nlattr *at[NFTA_OBJ_MAX + 1], *data[NFTA_COUNTER_MAX + 1] = { NULL };
+	struct nla_policy policy[NFTA_OBJ_MAX + 1] = { [NFTA_OBJ_NAME] = { .type = NLA_STRING } };
+	struct nla_policy numbers[NFTA_COUNTER_MAX + 1] = {
+		[NFTA_COUNTER_PACKETS] = { .type = NLA_U64 },
+		[NFTA_COUNTER_BYTES] = { .type = NLA_U64 }
+	};
 	struct nft_scan_object object = { .kind = NFT_SCAN_COUNTER };
 
-	if (!parse(message, at, NFTA_OBJ_MAX) || !at[NFTA_OBJ_NAME])
+	if (!parse(message, at, NFTA_OBJ_MAX, policy) || !at[NFTA_OBJ_NAME])
 		return;
 	object.name = nla_get_string(at[NFTA_OBJ_NAME]);
 	object.digest = digest_attributes(at, NFTA_OBJ_MAX,
 					  BIT(NFTA_OBJ_NAME) | BIT(NFTA_OBJ_TYPE));
 	if (at[NFTA_OBJ_DATA])
-		nla_parse_nested(data, NFTA_COUNTER_MAX, at[NFTA_OBJ_DATA], NULL);
+		nla_parse_nested(data, NFTA_COUNTER_MAX, at[NFTA_OBJ_DATA], numbers);
 	if (data[NFTA_COUNTER_PACKETS] && data[NFTA_COUNTER_BYTES]) {
 		object.packets = be64toh(nla_get_u64(data[NFTA_COUNTER_PACKETS]));
 		object.bytes = be64toh(nla_get_u64(data[NFTA_COUNTER_BYTES]));
@@ -211,10 +229,13 @@ static const char *comment_of(struct nlattr *userdata)
 static uint64_t looked_up(const struct scan *s, struct nlattr *expression)
 {
 	struct nlattr *at[NFTA_EXPR_MAX + 1], *data[NFTA_LOOKUP_MAX + 1];
+	struct nla_policy names[NFTA_EXPR_MAX + 1] = { [NFTA_EXPR_NAME] = { .type = NLA_STRING } };
+	struct nla_policy sets[NFTA_LOOKUP_MAX + 1] = { [NFTA_LOOKUP_SET] = {
+								.type = NLA_STRING } };
 
-	if (nla_parse_nested(at, NFTA_EXPR_MAX, expression, NULL) || !at[NFTA_EXPR_NAME] ||
+	if (nla_parse_nested(at, NFTA_EXPR_MAX, expression, names) || !at[NFTA_EXPR_NAME] ||
 	    !at[NFTA_EXPR_DATA] || nla_strcmp(at[NFTA_EXPR_NAME], "lookup") ||
-	    nla_parse_nested(data, NFTA_LOOKUP_MAX, at[NFTA_EXPR_DATA], NULL) ||
+	    nla_parse_nested(data, NFTA_LOOKUP_MAX, at[NFTA_EXPR_DATA], sets) ||
 	    !data[NFTA_LOOKUP_SET])
 		return 0;
 	for (unsigned i = 0; i < s->anonymous_count; i++)
@@ -227,10 +248,12 @@ static void read_rule(struct nlmsghdr *message, void *context)
 {
 	struct scan *s = context;
 	struct nlattr *at[NFTA_RULE_MAX + 1], *expression;
+	struct nla_policy policy[NFTA_RULE_MAX + 1] = { [NFTA_RULE_CHAIN] = {
+								.type = NLA_STRING } };
 	struct nft_scan_object object = { .kind = NFT_SCAN_RULE };
 	int left;
 
-	if (!parse(message, at, NFTA_RULE_MAX) || !at[NFTA_RULE_CHAIN])
+	if (!parse(message, at, NFTA_RULE_MAX, policy) || !at[NFTA_RULE_CHAIN])
 		return;
 	object.name = nla_get_string(at[NFTA_RULE_CHAIN]);
 	object.comment = comment_of(at[NFTA_RULE_USERDATA]);
