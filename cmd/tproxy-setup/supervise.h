@@ -7,7 +7,7 @@
  *   wrapper  the one that was called: starts the command, forwards signals, passes its status on
  *   command  the wrapper's child
  *   supervisor   the wrapper's other child, in a session of its own: the only one that installs and
- *            removes. It matches of the wrapper through a socket; when that closes, however the wrapper
+ *            removes. It learns of the wrapper through a socket; when that closes, however the wrapper
  *            ended, it ends the command and removes what it installed.
  *
  * So SIGKILL of the wrapper leaves nothing behind. A supervisor that was killed is replaced by the wrapper.

@@ -438,7 +438,7 @@ static void put_prerouting(FILE *out, const struct intercept *spec)
 	fputs("\t}\n", out);
 }
 
-/* What this host itself is spoken to about is its own affair, so that nobody locks himself out.
+/* What this host itself is spoken to about is its own affair, so that you cannot lock yourself out.
  * With --include-own, at least the answers to its own connections are: tproxy would find their
  * socket not transparent, and the reset for want of a listener would hit them. */
 static void put_own(FILE *out, const struct intercept *spec)
