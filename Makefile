@@ -233,7 +233,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units golden install uninstall dist deps deps-dev demo doctor-matrix check check-fresh lint fuzz completions run-fuzzers have-libraries clean help
+.PHONY: all units golden install uninstall dist deps deps-dev deps-portability demo doctor-matrix check check-fresh coverage portability lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)
