@@ -429,7 +429,8 @@ static int start_helpers(struct service *s, struct failure *why)
  * below 1024. */
 static int give_up_rights(const struct service *s, struct failure *why)
 {
-	static const int keep[] = { CAP_NET_RAW, CAP_NET_BIND_SERVICE };
+	int keep[3] = { confine_capability() };
+	size_t count = keep[0] >= 0;
 	bool flows = s->udp.count && flows_need_sockets(s);
 	char text[512];
 
@@ -437,7 +438,11 @@ static int give_up_rights(const struct service *s, struct failure *why)
 		report_notice("%s", report_text(&s->config->stays_root, text, sizeof(text)));
 	if (notify_open(why) < 0)
 		report_warning("%s", report_text(why, text, sizeof(text)));
-	if (privilege_drop(&s->config->user, keep, flows ? 2 : 0, why) < 0)
+	if (flows) {
+		keep[count++] = CAP_NET_RAW;
+		keep[count++] = CAP_NET_BIND_SERVICE;
+	}
+	if (privilege_drop(&s->config->user, keep, count, why) < 0)
 		return -1;
 	return privilege_seal(why);
 }

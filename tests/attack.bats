@@ -200,16 +200,56 @@ has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 	done
 }
 
+# Whether it makes a mount namespace then.
+hides_files() { on proxy "$TOP/tests/lib/without-landlock" tproxy-relay --version | grep -q namespace; }
+
+@test "without Landlock an empty mount namespace keeps files away, also without the filter of system calls" {
+	local old=$TOP/tests/lib/without-landlock program line
+	hides_files || skip "a sanitizer build needs files"
+	for program in relay listen; do
+		bg attacked proxy env TPROXY_ATTACK_BARE=tproxy-$program "$old" "$ATTACK/tproxy-$program" "$RELAY_PORT"
+		wait_listen proxy "$RELAY_PORT"
+		wait_line attacked.err "^attack tproxy-$program io-uring "
+		run outcomes "tproxy-$program"
+		for line in open-shadow plant-file remove-file rename-file exec; do
+			assert_line "$line ENOENT"
+		done
+		stop attacked
+		unharmed
+	done
+	# A keeper has its directory, as its root, and the way up is none.
+	intercept 80
+	start_nginx
+	mkdir -m 777 "$OUT/own"
+	bg attacked proxy env TPROXY_ATTACK_BARE=tproxy-keeper "$old" "$ATTACK/tproxy-relay" \
+		--metrics-file "$OUT/own/relay.prom" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	wait_line attacked.err "^attack tproxy-keeper io-uring "
+	run outcomes tproxy-keeper
+	for line in open-shadow plant-file remove-file rename-file exec; do
+		assert_line "$line ENOENT"
+	done
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	wait_line own/relay.prom EOF
+	run -0 grep CapEff "/proc/$(pid_of attacked)/status"
+	assert_output --regexp '0000000000002400$'
+	stop attacked
+	unharmed
+}
+
 @test "a kernel without Landlock is told of by -v and --version, and the rest holds" {
 	local old=$TOP/tests/lib/without-landlock
-	run -0 "$old" tproxy-listen --version
+	local poor=() files=', files \(mount namespace\)'
+	((EUID)) || poor=(setpriv --inh-caps=-all --bounding-set=-sys_admin)
+	hides_files || files=
+	run -0 "${poor[@]}" "$old" tproxy-listen --version
 	assert_line 'sandbox: system calls (seccomp); no Landlock here'
 	intercept 80
 	start_nginx
 	bg attacked proxy "$old" "$ATTACK/tproxy-relay" -v "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	held_by_relay
-	wait_line attacked.err 'sandbox: system calls \(seccomp\); no Landlock here$'
+	wait_line attacked.err "sandbox: system calls \\(seccomp\\)$files; no Landlock here\$"
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop attacked
 	bg listen proxy tproxy-listen -v "$RELAY_PORT"

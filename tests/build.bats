@@ -143,7 +143,8 @@ listed() {
 	local early=' cmd/tproxy-listen.o:fcntl cmd/tproxy-listen/spawner.o:fcntl cmd/tproxy-listen/spawner.o:setsockopt
  cmd/tproxy-relay.o:fcntl cmd/tproxy-relay/control.o:socket cmd/tproxy-relay/inetd.o:fcntl
  cmd/tproxy-relay/local_addrs.o:setsockopt cmd/tproxy-relay/local_addrs.o:socket
- cmd/tproxy-relay/udp_icmp.o:socket common/base/screen.o:ioctl common/net/netlink.o:setsockopt
+ cmd/tproxy-relay/udp_icmp.o:socket cmd/tproxy-relay/synack.o:socket cmd/tproxy-relay/synack.o:setsockopt
+ common/base/screen.o:ioctl common/net/netlink.o:setsockopt
  common/process/descriptors.o:fcntl common/process/helper.o:fcntl common/process/helper.o:setsockopt
  common/process/listen_fds.o:fcntl common/process/notify.o:fcntl common/process/notify.o:socket common/socket/listeners.o:fcntl
  common/socket/transparent.o:fcntl common/net/netns.o:socket common/net/netns.o:ioctl common/net/route.o:socket

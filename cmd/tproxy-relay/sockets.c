@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/sockets.h"
 
+#include "process/confine.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
 #include "socket/datagram.h"
@@ -353,9 +354,11 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
  */
 int sockets_drop_privileges(const struct config *config, struct failure *why)
 {
-	int keep[2];
+	int keep[3], confine = config->no_sandbox ? -1 : confine_capability();
 	size_t count = 0;
 
+	if (confine >= 0)
+		keep[count++] = confine;
 	if (config->connect.source != SOURCE_OWN || config->upstream_mark.value)
 		keep[count++] = privilege_has(CAP_NET_RAW) ? CAP_NET_RAW : CAP_NET_ADMIN;
 	if (config->connect.source == SOURCE_CLIENT)

@@ -2,9 +2,16 @@
 #include "process/confine.h"
 
 #include "base/sanitized.h"
+#include "process/privilege.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -82,15 +89,76 @@ static int restrict_by(int rules, int directory, struct failure *why)
 	return 0;
 }
 
-int confine_enter(int directory, struct failure *why)
+/* ---- without Landlock ---- */
+
+/* Has the root of this process been replaced? */
+static bool hidden;
+
+/* A place to mount at: nothing is changed there but for this process. */
+#define PLACE "/proc"
+
+int confine_capability(void)
+{
+	bool useful = !SANITIZED && !version() && privilege_has(CAP_SYS_ADMIN);
+
+	return useful ? CAP_SYS_ADMIN : -1;
+}
+
+/* What becomes the root: the directory, or a file system without a file. The descriptor is of another mount
+ * namespace, which cannot be bound from: its path counts. */
+static int mount_root(int directory)
+{
+	char link[64], path[PATH_MAX];
+	ssize_t length;
+
+	if (directory < 0)
+		return mount("none", PLACE, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			     "size=4k,mode=555");
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+	length = readlink(link, path, sizeof(path) - 1);
+	if (length < 0)
+		return -1;
+	path[length] = '\0';
+	return mount(path, PLACE, NULL, MS_BIND, NULL);
+}
+
+/* The old root is stacked upon the new one, and goes (pivot_root(2), NOTES). */
+static int change_root(void)
+{
+	if (chdir(PLACE) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0)
+		return -1;
+	return chdir("/");
+}
+
+/* The descriptor of before knows the way up. */
+static int reopen(int directory)
+{
+	int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
+
+	if (fd < 0)
+		return -1;
+	result = dup3(fd, directory, O_CLOEXEC);
+	close(fd);
+	return result;
+}
+
+/* Where mounts are forbidden in spite of the right (containers), it does without. */
+static int hide_files(int directory, struct failure *why)
+{
+	hidden = unshare(CLONE_NEWNS) == 0 &&
+		 mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		 mount_root(directory) == 0 && change_root() == 0 &&
+		 (directory < 0 || reopen(directory) >= 0);
+	return privilege_give_up(CAP_SYS_ADMIN, why);
+}
+
+static int enter_landlock(int directory, struct failure *why)
 {
 	const struct ruleset all = everything();
-	int rules, result;
-
-	if (!version())
-		return 0;
 	/* A kernel of an older version takes the longer structure as long as what it lacks is 0. */
-	rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0), result;
+
 	if (rules < 0) {
 		report_fail(why, errno, "landlock_create_ruleset", "sandbox");
 		return report_hint(why, "--no-sandbox does without it");
@@ -100,8 +168,17 @@ int confine_enter(int directory, struct failure *why)
 	return result < 0 ? report_hint(why, "--no-sandbox does without it") : 0;
 }
 
+int confine_enter(int directory, struct failure *why)
+{
+	if (version())
+		return enter_landlock(directory, why);
+	return confine_capability() < 0 ? 0 : hide_files(directory, why);
+}
+
 const char *confine_text(void)
 {
+	if (!version() && (hidden || confine_capability() >= 0))
+		return "system calls (seccomp), files (mount namespace); no Landlock here";
 	if (!version())
 		return "system calls (seccomp); no Landlock here";
 	if (version() < 6)

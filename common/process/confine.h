@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * confine - from now on no path leads anywhere (landlock(7)), where the kernel can do that.
+ * confine - from now on no path leads anywhere: by landlock(7), or where the kernel has none by an empty
+ * mount namespace of its own, if there is the right to make one (CAP_SYS_ADMIN).
  *
- * What is open stays open. Where it can do more (Linux 6.12), no signal reaches another process, and no
+ * What is open stays open. Where Landlock can do more (Linux 6.12), no signal reaches another process, and no
  * abstract local socket that is not open yet can be connected to. It is there beside the sandbox: that one
  * allows no such calls either, but for a helper that has files to write.
  */
@@ -11,10 +12,14 @@
 
 #include "base/report.h"
 
+/* The capability to keep until confine_enter(), which gives it up; -1: it needs none, or there is none. */
+int confine_capability(void);
+
 /*
- * Confine this thread and those that it starts. It cannot be left. `directory` is the descriptor of one in
- * which files may be made, written and removed still; -1: nowhere. Returns 0, also where the kernel has no
- * Landlock, or -1 with *why.
+ * Confine this thread and those that it starts; to be called before there are others. It cannot be left.
+ * `directory` is the descriptor of one in which files may be made, written and removed still (it may be
+ * another one of the same directory then, with the same number); -1: nowhere. Returns 0, also where there
+ * is neither Landlock nor the right to make a namespace, or -1 with *why.
  */
 int confine_enter(int directory, struct failure *why);
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -15,6 +16,8 @@
 
 /* The child's end of the channel. */
 #define CHANNEL 3
+
+#define KEEP_MAX 4 /* capabilities of a role */
 
 /* How the beginning went. */
 struct outcome {
@@ -72,13 +75,25 @@ static int enter_sandbox(const struct helper_role *role, const void *context, st
 	return sandbox_enter(role->sandbox, why);
 }
 
+/* What it keeps, and what its confinement takes. */
+static int drop_privileges(const struct helper_role *role, struct failure *why)
+{
+	int keep[KEEP_MAX + 1], confine = role->sandbox ? confine_capability() : -1;
+	size_t count = role->kept < KEEP_MAX ? role->kept : KEEP_MAX;
+
+	memcpy(keep, role->keep, count * sizeof(*keep));
+	if (confine >= 0)
+		keep[count++] = confine;
+	return privilege_drop(role->user, keep, count, why);
+}
+
 static int set_up(const struct helper_role *role, void *context, struct failure *why)
 {
 	prctl(PR_SET_NAME, role->name);
 	ignore_signals();
 	if (role->prepare && role->prepare(context, why) < 0)
 		return -1;
-	if (!role->whole && privilege_drop(role->user, role->keep, role->kept, why) < 0)
+	if (!role->whole && drop_privileges(role, why) < 0)
 		return -1;
 	if (role->sandbox && enter_sandbox(role, context, why) < 0)
 		return -1;

@@ -184,6 +184,20 @@ static int set_capabilities(const struct __user_cap_data_struct *sets)
 	return (int)syscall(SYS_capset, &header, sets);
 }
 
+int privilege_give_up(int capability, struct failure *why)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+	unsigned bit = ~CAP_TO_MASK((unsigned)capability), at = CAP_TO_INDEX((unsigned)capability);
+
+	if (syscall(SYS_capget, &header, sets) < 0)
+		return report_fail(why, errno, "capget", "capabilities");
+	sets[at].effective &= bit;
+	sets[at].permitted &= bit;
+	sets[at].inheritable &= bit;
+	return set_capabilities(sets) < 0 ? fail_to_set(why) : 0;
+}
+
 int privilege_without(int (*act)(void *context, struct failure *why), void *context,
 		      struct failure *why)
 {

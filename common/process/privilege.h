@@ -45,6 +45,9 @@ bool privilege_has(int capability);
 int privilege_drop(const struct privilege_user *user, const int *keep, size_t count,
 		   struct failure *why);
 
+/* Give up one capability (CAP_*), for ever; it may be missing already. 0, or -1 with *why. */
+int privilege_give_up(int capability, struct failure *why);
+
 /*
  * Call `act` while no capability is in effect. What it opens has none either, for ever: netlink wants a
  * right of who opened a socket as well as of who sends (netlink_capable(), net/netlink/af_netlink.c).
