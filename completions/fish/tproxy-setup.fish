@@ -4,7 +4,7 @@
 complete -c tproxy-setup -f
 complete -c tproxy-setup -n __fish_use_subcommand -a up -d 'install; the same name again: replace; unchanged: nothing'
 complete -c tproxy-setup -n __fish_use_subcommand -a down -d 'remove what is ours and nothing else; absent is success'
-complete -c tproxy-setup -n __fish_use_subcommand -a status -d 'each part: present, missing or changed; exit 1 unless intact'
+complete -c tproxy-setup -n __fish_use_subcommand -a status -d 'what is intercepted, by whom, and is it intact; -v: each part'
 complete -c tproxy-setup -n __fish_use_subcommand -a plan -d 'print what `up` would do, touch nothing'
 complete -c tproxy-setup -n __fish_use_subcommand -a run -d 'up, run a command, down when it ends, however it ends'
 complete -c tproxy-setup -n __fish_use_subcommand -a doctor -d 'what in this machine would break it, with evidence and the fix'
