@@ -172,19 +172,33 @@ bool local_addrs_has(struct local_addrs *l, const struct endpoint *e)
 	return has;
 }
 
-bool local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark)
+/* The kernel's answers to who asks for a route that is none. */
+static bool is_no_way(int err)
+{
+	return err == ENETUNREACH || err == EHOSTUNREACH || err == EACCES || err == EINVAL ||
+	       err == EXDEV;
+}
+
+int local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark,
+		    struct failure *why)
 {
 	const struct route_question question = { .destination = *to, .mark = mark };
+	struct failure error = { 0 };
 	struct route_answer answer;
 	int result;
 
 	if (local_addrs_has(l, to))
-		return true;
+		return 1;
 	pthread_mutex_lock(&l->asking);
-	result = route_ask(l->route, &question, &answer, NULL);
+	result = route_ask(l->route, &question, &answer, &error);
 	pthread_mutex_unlock(&l->asking);
-	return result == 0 && (answer.type == RTN_LOCAL || answer.type == RTN_ANYCAST ||
-			       answer.type == RTN_BROADCAST || answer.type == RTN_MULTICAST);
+	if (result == 0)
+		return answer.type == RTN_LOCAL || answer.type == RTN_ANYCAST ||
+		       answer.type == RTN_BROADCAST || answer.type == RTN_MULTICAST;
+	if (is_no_way(error.err))
+		return 0;
+	*why = error;
+	return -1;
 }
 
 bool local_addrs_keep(struct local_addrs *l, const struct endpoint *from, const struct endpoint *to)

@@ -29,9 +29,11 @@ bool local_addrs_has(struct local_addrs *l, const struct endpoint *e);
 /*
  * Does what is sent to that address, with that mark, end up on this host: because it is its own, also an
  * anycast one or a broadcast, or because policy routing says so? Asks the kernel, which knows of a change
- * before it has told of it.
+ * before it has told of it. 1: yes; 0: no, also where there is no way there; or -1 with *why: it could not
+ * be asked.
  */
-bool local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark);
+int local_addrs_end(struct local_addrs *l, const struct endpoint *to, uint32_t mark,
+		    struct failure *why);
 
 /*
  * Does a packet from `from`, an address of this host, to `to` stay on this host, because policy routing

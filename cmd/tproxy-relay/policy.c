@@ -183,22 +183,29 @@ static bool is_link_local(const struct endpoint *e)
 
 /*
  * An address that means this host, or its link, and so another host to whoever wrote the header than to
- * us: what it is called, or NULL. *length is that of the prefix that holds nothing else.
+ * us: what it is called, else NULL. *length is that of the prefix that holds nothing else. 0, or -1 with
+ * *why: that could not be found out.
  */
-static const char *special_kind(struct policy *p, const struct endpoint *e, unsigned *length)
+static int special_kind(struct policy *p, const struct endpoint *e, const char **kind,
+			unsigned *length, struct failure *why)
 {
 	bool v4 = e->family == AF_INET;
+	int own = 1;
 
-	*length = v4 ? 8 : 128;
-	if (endpoint_is_loopback(e))
-		return "a loopback address";
-	*length = v4 ? 16 : 10;
-	if (is_link_local(e))
-		return "a link-local address";
+	*kind = "an address of this host";
 	*length = v4 ? 32 : 128;
-	if (!p->local_addrs || local_addrs_end(p->local_addrs, e, p->connect->mark->value))
-		return "an address of this host";
-	return NULL;
+	if (endpoint_is_loopback(e)) {
+		*length = v4 ? 8 : 128;
+		*kind = "a loopback address";
+	} else if (is_link_local(e)) {
+		*length = v4 ? 16 : 10;
+		*kind = "a link-local address";
+	} else if (p->local_addrs) {
+		own = local_addrs_end(p->local_addrs, e, p->connect->mark->value, why);
+	}
+	if (!own)
+		*kind = NULL;
+	return own < 0 ? -1 : 0;
 }
 
 /* Does --allow-dst mean just these? `0.0.0.0/0' does not. */
@@ -214,27 +221,40 @@ static bool is_named(const struct policy *p, const struct endpoint *e, unsigned 
  * Services of this host, and those that trust its loopback address, are not for whoever may send a header,
  * nor for the clients of a proxy that believes their headers in turn.
  */
-static int check_header(struct policy *p, const struct transparent_connection *c,
-			const struct endpoint *to, struct failure *why)
+static enum reason check_destination(struct policy *p, const struct endpoint *to,
+				     struct failure *why)
 {
-	char client[ENDPOINT_TEXT_MAX], text[ENDPOINT_TEXT_MAX];
-	bool keeps = p->connect->source == SOURCE_CLIENT ||
-		     p->connect->source == SOURCE_CLIENT_ADDR;
+	char text[ENDPOINT_TEXT_MAX];
 	const char *kind;
 	unsigned length;
 
-	if (keeps && endpoint_is_loopback(&c->client))
+	if (special_kind(p, to, &kind, &length, why) < 0)
+		return reason_of_failure(why);
+	if (!kind || is_named(p, to, length))
+		return REASON_NONE;
+	report_refuse(why, "PROXY header: its destination %s is %s, and no --allow-dst names it",
+		      endpoint_format(to, text), kind);
+	return REASON_PROXY_ADDRESS;
+}
+
+static enum reason check_header(struct policy *p, const struct transparent_connection *c,
+				const struct endpoint *to, struct failure *why)
+{
+	char client[ENDPOINT_TEXT_MAX];
+	bool keeps = p->connect->source == SOURCE_CLIENT ||
+		     p->connect->source == SOURCE_CLIENT_ADDR;
+	enum reason reason = REASON_NONE;
+
+	if (keeps && endpoint_is_loopback(&c->client)) {
 		report_refuse(why, "PROXY header: its source is a loopback address, which is no "
 				   "client's: --source own");
-	else if (to == &c->origdst && (kind = special_kind(p, to, &length)) &&
-		 !is_named(p, to, length))
-		report_refuse(why,
-			      "PROXY header: its destination %s is %s, and no --allow-dst "
-			      "names it",
-			      endpoint_format(to, text), kind);
-	else
-		return 0;
-	return report_about(why, "%s", endpoint_format(&c->client, client));
+		reason = REASON_PROXY_ADDRESS;
+	} else if (to == &c->origdst) {
+		reason = check_destination(p, to, why);
+	}
+	if (reason != REASON_NONE)
+		report_about(why, "%s", endpoint_format(&c->client, client));
+	return reason;
 }
 
 /* ---- altogether ---- */
@@ -252,6 +272,7 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 			 struct failure *why)
 {
 	const struct endpoint *to = policy_upstream(p, &c->client, &c->origdst);
+	enum reason header;
 
 	if (!endpoint_is_set(to))
 		return REASON_DIRECT;
@@ -263,7 +284,8 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 	}
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;
-	if (c->origin == ORIGIN_PROXY && check_header(p, c, to, why) < 0)
-		return REASON_PROXY_ADDRESS;
+	header = c->origin == ORIGIN_PROXY ? check_header(p, c, to, why) : REASON_NONE;
+	if (header != REASON_NONE)
+		return header;
 	return policy_check_answers(p, &c->client, to, why) < 0 ? REASON_SOURCE : REASON_NONE;
 }
