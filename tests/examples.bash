@@ -34,7 +34,7 @@ session 'tproxy-setup run --to 3129 --port 80 -- tproxy-listen 3129 &' '
 session 'tproxy-lab run' '
 	IT=${IT#*$'"'\n'"'}
 	in_lab_shell "^hi"
-	assert_output --regexp "open tcp 192\.0\.2\.2:[0-9]+ - none"'
+	assert_output --regexp "open +192\.0\.2\.2:[0-9]+ - +none "'
 session 'tproxy-lab up --name blue' '
 	unset TPROXY_LAB
 	export XDG_RUNTIME_DIR=$OUT
@@ -240,7 +240,8 @@ example_root 'tproxy-listen --pass --user haproxy 3129 -- haproxy -db -f relay.c
 	intercepted
 	printf "%s\n" defaults "mode tcp" "timeout connect 5s" "timeout client 5s" "timeout server 5s" \
 		"frontend f" "bind fd@3" "bind fd@4" "default_backend b" "backend b" "server s $V4:80" >relay.cfg
-	chmod -R go+rX "$BATS_TEST_TMPDIR" "$BATS_RUN_TMPDIR"
+	chmod go+x "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}"
+	chmod -R go+rX "$BATS_TEST_TMPDIR"
 	it_stays
 	wait_listen proxy 3129
 	run on client curl -sS --max-time 10 --retry 9 --retry-connrefused http://$V4/who
