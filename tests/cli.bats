@@ -155,6 +155,8 @@ complete_words() {
 @test "what a first-time user types wrongly is answered with what to type" {
 	local command words
 	while IFS='|' read -r command words; do
+		# Without rights that is what is missing first.
+		((EUID == 0)) || [[ $command != *" status "* ]] || continue
 		run -2 env PATH="$BIN:$PATH" $command
 		assert_output --partial "$words"
 	done <<-'END'

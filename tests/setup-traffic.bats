@@ -485,7 +485,7 @@ segment() {
 	assert_equal "${#lines[@]}" 2
 	run on proxy tproxy-setup status
 	assert_equal "$status" 1
-	assert_output --partial "down"
+	assert_output --partial "ending: \`down\` has begun"
 	stop line4 || :
 	stop line6 || :
 	wait_exit down
@@ -515,7 +515,7 @@ segment() {
 		done
 		run on proxy tproxy-setup down --drain $drain
 		assert_success
-		assert_output --regexp '^tproxy-setup: default: 2 connections were reset$'
+		assert_line 'tproxy-setup: default: 2 connections were reset'
 		for n in 4 6; do
 			run wait_exit line$n$drain
 		done

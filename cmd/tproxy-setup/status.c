@@ -193,6 +193,10 @@ static void put_state(struct line *l, const struct drift *d)
 	const char *separator = ": ";
 	const struct nft_state *rules = &d->view.rules;
 
+	if (rules->ending) { /* no part is missing that ought to be there */
+		put(l, "ending: `down` has begun, and drains");
+		return;
+	}
 	put(l, "%s", state_word(d));
 	if (rules->lease == LEASE_PENDING)
 		put(l, ", ends in %llu s unless confirmed",
