@@ -206,8 +206,10 @@ static int tell_apart(struct search *search, struct failure *why)
 	};
 	struct legs *legs = search->legs;
 
+	if (!legs->count)
+		return 0;
 	qsort(legs->at, legs->count, sizeof(*legs->at), by_cookie);
-	if (legs->count && search->question->spec->tcp && dump(search, &bound, note_bound, why))
+	if (search->question->spec->tcp && dump(search, &bound, note_bound, why))
 		return -1;
 	for (size_t i = 0; i < legs->count; i++) {
 		const struct sockdiag_socket *s = &legs->at[i].socket;

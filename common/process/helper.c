@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -81,7 +80,8 @@ static int drop_privileges(const struct helper_role *role, struct failure *why)
 	int keep[KEEP_MAX + 1], confine = role->sandbox ? confine_capability() : -1;
 	size_t count = role->kept < KEEP_MAX ? role->kept : KEEP_MAX;
 
-	memcpy(keep, role->keep, count * sizeof(*keep));
+	for (size_t i = 0; i < count; i++)
+		keep[i] = role->keep[i];
 	if (confine >= 0)
 		keep[count++] = confine;
 	return privilege_drop(role->user, keep, count, why);
