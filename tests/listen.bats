@@ -360,7 +360,8 @@ s.close()'
 	run -0 on client "$TOP/tests/lib/hold" count 198.51.100.2 80 18000
 	echo go >"$OUT/go"
 	wait_until 10 has_line "$OUT/reader.out" .
-	run connect_from client 198.51.100.2:80 sourceport=40001
+	# While the backlog is full, SYNs are dropped.
+	wait_until 60 connect_from client 198.51.100.2:80 sourceport=40001
 	stop listen
 	wait_exit reader
 	run jq -s 'map(select(.type == "lost").count) | add' "$OUT/reader.out"
