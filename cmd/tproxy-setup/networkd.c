@@ -183,7 +183,8 @@ static void read_dropins(struct networkd_state *state)
 		if (dir)
 			closedir(dir);
 	}
-	qsort(list.at, list.count, sizeof(*list.at), compare_dropins);
+	if (list.count)
+		qsort(list.at, list.count, sizeof(*list.at), compare_dropins);
 	for (size_t i = 0; i < list.count; i++) {
 		snprintf(path, sizeof(path), "%s/systemd/networkd.conf.d/%s",
 			 roots[list.at[i].root], list.at[i].name);

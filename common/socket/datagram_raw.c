@@ -97,7 +97,8 @@ static uint64_t sum_of(const void *data, size_t length)
 		length -= sizeof(rest);
 	}
 	rest = 0;
-	memcpy(&rest, bytes, length);
+	if (length)
+		memcpy(&rest, bytes, length);
 	return sum + rest;
 }
 
