@@ -50,7 +50,7 @@ begin() {
 	local condition
 	begin
 	for condition in 'iif lo' 'from 203.0.113.0/24' 'to 203.0.113.0/24' 'tos 0x10' 'ipproto tcp' \
-		'suppress_prefixlength 0' 'oif lo' 'sport 1-9' 'uidrange 5-6'; do
+		'suppress_prefixlength 0' 'oif lo' 'sport 1-9' 'uidrange 0-0'; do
 		seen rule:ipv4 'missing +- +pref 100' "ip rule del pref 100; ip rule add $condition fwmark 0x1/0xff lookup 100 pref 100 proto 116"
 	done
 	seen rule:ipv4 'changed +- +ip rule: 100: not from all fwmark 0x1/0xff lookup 100' \

@@ -19,10 +19,6 @@
 #
 # ADDRESS is 198.51.100.2 unless given.
 
-# iptables-legacy wants a lock file where an ordinary user may not write.
-XTABLES_LOCKFILE=${BATS_TEST_TMPDIR:-/tmp}/xtables.lock
-export XTABLES_LOCKFILE
-
 WEB4=198.51.100.2
 WEB6='[2001:db8:2::2]'
 export WEB4 WEB6
@@ -109,23 +105,22 @@ remedies() {
 }
 
 cure() {
-	local command
+	local command before
 	mapfile -t CURE < <(remedies)
 	((${#CURE[@]})) || fail "no remedy is printed"
 	for command in "${CURE[@]}"; do
 		echo "cure: $command" >&2
 		if [[ $command == tproxy-relay* ]]; then
+			before=$(listeners_there)
 			bg relay proxy sh -c "exec $command"
-			wait_until 10 someone_listens
+			wait_until 10 eval '(($(listeners_there) > before))'
 		else
 			on proxy sh -c "$command" >/dev/null
 		fi
 	done
 }
 
-someone_listens() {
-	[[ -n $(on proxy ss -Hnlt 'sport = 3129') ]]
-}
+listeners_there() { on proxy ss -Hnltu 'sport = 3129' | wc -l; }
 
 cured() {
 	local address

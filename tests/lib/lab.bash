@@ -74,6 +74,8 @@ lab_up() {
 	local fd line word
 	OUT=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR}/out
 	mkdir -p "$OUT"
+	# iptables-legacy's own one is root's.
+	export XTABLES_LOCKFILE=$OUT/xtables.lock
 	LAB_NAME=${BATS_SUITE_TEST_NUMBER:-file}-$BASHPID
 	exec {fd}< <(exec 3>&- 4>&- </dev/null setpriv --pdeathsig TERM -- \
 		tproxy-lab up --foreground --name "$LAB_NAME")
