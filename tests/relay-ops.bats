@@ -70,6 +70,7 @@ status_of() {
 	nobody=$(id -u nobody) nogroup=$(id -g nobody)
 	start_nginx
 	relay --user nobody --control "$OUT/control"
+	wait_until 10 eval '[[ $(status_of relay Seccomp) == 2 ]]'
 	assert_equal "$(awk '$1 == "Uid:" { print $2, $3, $4, $5 }' "/proc/$(pid_of relay)/status")" \
 		"$nobody $nobody $nobody $nobody"
 	assert_equal "$(awk '$1 == "Gid:" { print $2, $3, $4, $5 }' "/proc/$(pid_of relay)/status")" \

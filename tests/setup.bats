@@ -423,7 +423,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 }
 
 @test "status --json: the whole specification, as plan has it" {
-	local spec=(--to 3129 --port 80,8000-8100 --src 192.0.2.0/24,2001:db8::/32 --iif toclient --not-mark 0x8 --no-listener pass)
+	local spec=(--to 3129 --port '80,8000-8100' --src '192.0.2.0/24,2001:db8::/32' --iif toclient --not-mark 0x8 --no-listener pass)
 	setup_on up -q "${spec[@]}"
 	setup_on status -j | jq -S 'select(.type == "instance").spec' >"$OUT/status.json"
 	setup_on plan --format json "${spec[@]}" | jq -S .spec | diff - "$OUT/status.json"

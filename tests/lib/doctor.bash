@@ -113,13 +113,14 @@ cure() {
 		if [[ $command == tproxy-relay* ]]; then
 			before=$(listeners_there)
 			bg relay proxy sh -c "exec $command"
-			wait_until 10 eval '(($(listeners_there) > before))'
+			wait_until 10 more_listen_than "$before"
 		else
 			on proxy sh -c "$command" >/dev/null
 		fi
 	done
 }
 
+more_listen_than() { (($(listeners_there) > $1)); }
 listeners_there() { on proxy ss -Hnltu 'sport = 3129' | wc -l; }
 
 cured() {

@@ -20,16 +20,16 @@ static struct loop *loop;
 static struct failure why;
 static char done[256]; /* what has happened, a letter each */
 
-int clock_gettime(clockid_t id, struct timespec *out)
+int clock_gettime(clockid_t clock_id, struct timespec *tp)
 {
-	*out = (struct timespec){ (time_t)(now_ns / 1000000000), (long)(now_ns % 1000000000) };
+	*tp = (struct timespec){ (time_t)(now_ns / 1000000000), (long)(now_ns % 1000000000) };
 	return 0;
 }
 
 /* Ready at once, or never while it sleeps: then what it waited for is the time. */
-int epoll_wait(int fd, struct epoll_event *events, int most, int timeout)
+int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
-	int ready = (int)syscall(SYS_epoll_pwait, fd, events, most, 0, NULL, 8);
+	int ready = (int)syscall(SYS_epoll_pwait, epfd, events, maxevents, 0, NULL, 8);
 
 	if (ready == 0 && timeout < 0) {
 		fprintf(stderr, "it would sleep for ever\n");

@@ -252,10 +252,18 @@ static void test_digests(void)
 	CHANGES(NFT_SCAN_CHAIN, kernel.policy = 1);
 	KEEPS(NFT_SCAN_COUNTER, kernel.packets++);
 	CHANGES(NFT_SCAN_COUNTER, kernel.counter = "misses");
+}
+
+static void test_digests_of_rules(void)
+{
 	KEEPS(NFT_SCAN_RULE, kernel.rule_handle++);
 	CHANGES(NFT_SCAN_RULE, kernel.comment = "two");
 	CHANGES(NFT_SCAN_RULE, kernel.comment = "");
 	CHANGES(NFT_SCAN_RULE, kernel.expression = "dynset");
+}
+
+static void test_digests_of_sets(void)
+{
 	/* The set keeps its name, and has got another element; the order is the kernel's affair. */
 	CHANGES(NFT_SCAN_RULE, kernel.element[0] = "81");
 	KEEPS(NFT_SCAN_RULE, (kernel.element[0] = "443", kernel.element[1] = "80"));
@@ -300,6 +308,8 @@ int main(void)
 {
 	test_objects();
 	test_digests();
+	test_digests_of_rules();
+	test_digests_of_sets();
 	test_restarts();
 	test_refusals();
 	return check_done();
