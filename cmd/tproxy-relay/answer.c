@@ -246,7 +246,7 @@ static void list_counters(struct answer *a)
 /* The same answer however often it is asked: how many connections are left. */
 static void tell_left(struct answer *a)
 {
-	put_counter(a, "connections", a->relay->live);
+	put_counter(a, "connections", relay_connections(a->relay));
 	put_end(a);
 }
 

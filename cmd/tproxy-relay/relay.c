@@ -97,3 +97,10 @@ void relay_end_visits(struct relay *relay)
 		}
 	}
 }
+
+uint64_t relay_connections(const struct relay *relay)
+{
+	uint64_t trying = relay->trying, live = relay->live;
+
+	return live > trying ? live - trying : 0;
+}

@@ -68,7 +68,8 @@ struct relay {
 	unsigned count;
 	struct record_output output; /* of the records; worker 0's */
 	pthread_mutex_t gate;	     /* held until serving may begin */
-	_Atomic uint64_t live;	     /* connections, also those being accepted */
+	_Atomic uint64_t live;	     /* connections, and places of those being accepted */
+	_Atomic uint64_t trying;     /* such places: of threads that see whether somebody waits */
 	_Atomic uint64_t next_id;
 	_Atomic unsigned paused; /* workers that do not accept now */
 	_Atomic unsigned busy;	 /* workers that still have something to do */
@@ -142,5 +143,8 @@ void relay_take_visits(struct worker *w);
 
 /* Visits that are under way go on, where no worker runs any more. */
 void relay_end_visits(struct relay *relay);
+
+/* Connections now; in any thread. */
+uint64_t relay_connections(const struct relay *relay);
 
 #endif

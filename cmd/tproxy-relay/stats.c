@@ -113,7 +113,7 @@ static void finish(struct stats *f)
 	const struct relay *relay = f->relay;
 	bool accepts = relay->phase == RELAY_SERVING;
 
-	f->at[STATS_CONNECTIONS] = relay->live;
+	f->at[STATS_CONNECTIONS] = relay_connections(relay);
 	f->at[STATS_MAX] = relay->max;
 	f->at[STATS_MAX_FLOWS] = relay->udp.max;
 	f->at[STATS_THREADS] = relay->count;

@@ -135,7 +135,7 @@ static const char *plural(uint64_t n)
 
 static void tell_drain(const struct relay *relay)
 {
-	uint64_t live = relay->live, seconds = (relay->drain_timeout + 999) / 1000;
+	uint64_t live = relay_connections(relay), seconds = (relay->drain_timeout + 999) / 1000;
 
 	if (live)
 		report_notice("%llu connection%s may finish within %llu s; a second signal ends "

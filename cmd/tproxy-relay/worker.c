@@ -332,7 +332,7 @@ static bool is_worth_another(struct worker *w, unsigned at, int error)
 static bool accept_one(struct worker *w, unsigned at)
 {
 	struct transparent_connection c;
-	int error;
+	int error, accepted;
 
 	if (!hold_spare(w)) {
 		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
@@ -342,11 +342,14 @@ static bool accept_one(struct worker *w, unsigned at)
 		pause_accepting(w, COUNTER_AT_LIMIT);
 		return false;
 	}
-	if (transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, &c) >= 0) {
+	w->relay->trying++;
+	accepted = transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, &c);
+	error = errno;
+	w->relay->trying--;
+	if (accepted >= 0) {
 		on_accept(w, &c, at);
 		return true;
 	}
-	error = errno;
 	leave(w);
 	return is_worth_another(w, at, error);
 }
