@@ -166,5 +166,6 @@ matrix() {
 }
 
 @test "the same by iptables-legacy" {
+	root_only "the kernel names the tables of iptables-legacy to the machine's root alone"
 	matrix legacy masquerade snat some ipv4 ipv6
 }
