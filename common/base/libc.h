@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libc - what some C libraries lack: glibc before 2.36, and musl.
+ * libc - what some C libraries lack: glibc before 2.36, and musl; and what headers older than the kernel do.
  *
  * The system calls are in every kernel that the programs are for.
  */
@@ -8,8 +8,11 @@
 #define TPROXY_BASE_LIBC_H
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -57,6 +60,19 @@ static inline const char *strerrorname_np(int error)
 		} while (result_ < 0 && errno == EINTR); \
 		result_;                                 \
 	}))
+#endif
+
+#ifndef IP_RECVFRAGSIZE
+#define IP_RECVFRAGSIZE 25
+#endif
+#ifndef IPV6_RECVFRAGSIZE
+#define IPV6_RECVFRAGSIZE 77
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+#ifndef SO_RCVMARK /* Linux 5.19 */
+#define SO_RCVMARK 75
 #endif
 
 #endif

@@ -12,7 +12,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -82,8 +81,8 @@ static int restrict_by(int rules, int directory, struct failure *why)
 
 	if (directory >= 0 && syscall(SYS_landlock_add_rule, rules, RULE_BENEATH, &own, 0) < 0)
 		return report_fail(why, errno, "landlock_add_rule", "sandbox");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return report_fail(why, errno, "prctl(PR_SET_NO_NEW_PRIVS)", "sandbox");
+	if (privilege_seal(why) < 0)
+		return -1;
 	if (syscall(SYS_landlock_restrict_self, rules, 0) < 0)
 		return report_fail(why, errno, "landlock_restrict_self", "sandbox");
 	return 0;

@@ -12,6 +12,7 @@
  */
 #include "process/sandbox.h"
 
+#include "base/libc.h"
 #include "base/sanitized.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -31,18 +32,6 @@
 /* What a header may lack; see who notes it. */
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
-#endif
-#ifndef SO_RCVMARK
-#define SO_RCVMARK 75
-#endif
-#ifndef IP_RECVFRAGSIZE
-#define IP_RECVFRAGSIZE 25
-#endif
-#ifndef IPV6_RECVFRAGSIZE
-#define IPV6_RECVFRAGSIZE 77
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
 #endif
 
 /* Everybody's notes. */

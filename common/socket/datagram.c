@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/datagram.h"
-#include "socket/datagram_raw.h"
 
+#include "base/libc.h"
+#include "socket/datagram_raw.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -17,18 +18,6 @@
 #endif
 #ifndef IPV6_RECVORIGDSTADDR
 #define IPV6_RECVORIGDSTADDR 74
-#endif
-#ifndef IP_RECVFRAGSIZE
-#define IP_RECVFRAGSIZE 25
-#endif
-#ifndef IPV6_RECVFRAGSIZE
-#define IPV6_RECVFRAGSIZE 77
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-#ifndef SO_RCVMARK /* Linux 5.19 */
-#define SO_RCVMARK 75
 #endif
 
 /* What goes round by way of lo is sent with so many hops to go, and known by that when it comes back: by
