@@ -96,6 +96,14 @@ ten_takeovers() {
 	assert_line_in relay.out '^close 192.0.2.2:41000 1 1 done$'
 }
 
+@test "UDP takeover: SIGTERM: thousands of exchanges that were answered do not hold it, and each has its record" {
+	udp_relay -o event,reason
+	run -0 on client timeout --foreground 60 "$DGRAM" crowd $V4 5300 5000 1
+	signal relay TERM
+	run -0 wait_exit relay 3
+	assert_equal "$(grep -c '^close done$' "$OUT/relay.out")" 5000
+}
+
 @test "UDP takeover: SIGTERM ends a relay without flows at once, a second one any" {
 	udp_relay --log off
 	signal relay TERM

@@ -34,12 +34,14 @@
 #define BURST_TICKS   (1000 / LOOP_TICK_MS)
 #define EXCHANGE_US   2000000 /* answers that come later than this are no exchange's */
 #define ANSWERED_MS   3000    /* an answered exchange is over when it was silent for so long */
+#define SETTLED_MS    500     /* the same, when the relay waits for it to end */
 #define SHORT_READ    4	      /* datagrams read at once from a short flow's upstream */
 #define PROMOTED_READ 32
 #define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
 #define SMALL	      1200	/* bytes: every way takes that as one packet (RFC 8200, 5) */
 #define READS_OUT     64	/* and of one that ends */
-#define ENDS_MAX      256	/* flows that end of old age in one turn */
+#define ENDS_US	      5000	/* for flows that end of old age; then others have their turn */
+#define ENDS_AT_ONCE  256	/* that are not asked whether they may */
 #define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, where that may be had */
 
 static_assert(sizeof(struct udp_flow) <= 232, "an idle flow is small");
@@ -154,45 +156,62 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 	loop_discard(host->loop, &f->garbage, release);
 }
 
-/* How long a flow of that class may be silent, and what its end is called then. */
-static uint64_t timeout_of(const struct udp_host *host, enum udp_class class, enum reason *reason)
+static uint64_t answered_timeout(const struct udp_host *host)
 {
-	const struct udp_settings *udp = host->udp;
+	uint64_t most = host->draining ? SETTLED_MS : ANSWERED_MS;
 
-	switch (class) {
-	case UDP_ANSWERED:
-		*reason = REASON_DONE;
-		return udp->unanswered_timeout < ANSWERED_MS ? udp->unanswered_timeout
-							     : ANSWERED_MS;
-	case UDP_ESTABLISHED:
-		*reason = REASON_IDLE;
-		return udp->established_timeout;
-	case UDP_UNANSWERED:
-	case UDP_CLASSES:
-		break;
-	}
-	*reason = REASON_UPSTREAM_TIMEOUT;
-	return udp->unanswered_timeout;
+	return host->udp->unanswered_timeout < most ? host->udp->unanswered_timeout : most;
 }
 
-void udp_flow_expire(struct udp_host *host)
+/* How long a flow of that class may be silent, in ticks, and what its end is called then. */
+static uint32_t timeout_of(const struct udp_host *host, enum udp_class class, enum reason *reason)
 {
-	uint32_t now = loop_tick(host->loop);
-	enum reason reason;
-	unsigned ended = 0;
+	uint64_t ms = host->udp->unanswered_timeout;
 
-	for (unsigned class = 0; class < UDP_CLASSES; class ++) {
-		uint64_t ms = timeout_of(host, class, &reason);
-		uint32_t ticks = (uint32_t)((ms + LOOP_TICK_MS - 1) / LOOP_TICK_MS);
-		struct udp_entry *e;
-
-		while (ended++ < ENDS_MAX &&
-		       (e = udp_table_expired(&host->table, class, now, ticks))) {
-			struct udp_flow *f = (struct udp_flow *)e;
-
-			udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
-		}
+	*reason = REASON_UPSTREAM_TIMEOUT;
+	if (class == UDP_ANSWERED) {
+		*reason = REASON_DONE;
+		ms = answered_timeout(host);
+	} else if (class == UDP_ESTABLISHED) {
+		*reason = REASON_IDLE;
+		ms = host->udp->established_timeout;
 	}
+	return (uint32_t)((ms + LOOP_TICK_MS - 1) / LOOP_TICK_MS);
+}
+
+/* End the one of that class that is over the longest, if any is. */
+static bool expire_one(struct udp_host *host, enum udp_class class)
+{
+	enum reason reason;
+	uint32_t ticks = timeout_of(host, class, &reason);
+	struct udp_flow *f = (struct udp_flow *)udp_table_expired(&host->table, class,
+								  loop_tick(host->loop), ticks);
+
+	if (!f)
+		return false;
+	udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
+	return true;
+}
+
+/* May more of them end in this turn? Otherwise *later says whether they may in the next one. */
+static bool may_go_on(struct udp_host *host, uint64_t begin, bool *later)
+{
+	loop_update_clock(host->loop);
+	*later = host->ops->may_end(host);
+	return *later && loop_now_us(host->loop) - begin < ENDS_US;
+}
+
+bool udp_flow_expire(struct udp_host *host)
+{
+	uint64_t begin = loop_now_us(host->loop);
+	unsigned ended = 0;
+	bool later = false;
+
+	for (enum udp_class class = 0; class < UDP_CLASSES; class ++)
+		while (expire_one(host, class))
+			if (++ended % ENDS_AT_ONCE == 0 && !may_go_on(host, begin, &later))
+				return later;
+	return false;
 }
 
 /* ---- what both directions do ---- */
@@ -319,11 +338,25 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }
 
-void udp_flow_promote_all(struct udp_host *host)
+/* It has been silent for as long as its class may be. */
+static bool is_over(const struct udp_host *host, const struct udp_flow *f, enum reason *reason)
 {
-	for (struct udp_flow *f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
-		if (!f->closed && !f->promoted && !f->unfit)
+	return loop_tick(host->loop) - f->entry.active >= timeout_of(host, f->entry.class, reason);
+}
+
+void udp_flow_detach_all(struct udp_host *host)
+{
+	enum reason reason;
+
+	for (struct udp_flow *f = slab_next(&host->flows, NULL); f;
+	     f = slab_next(&host->flows, f)) {
+		if (f->closed)
+			continue;
+		if (is_over(host, f, &reason) && host->ops->may_end(host))
+			udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
+		else if (!f->promoted && !f->unfit)
 			promote(host, f);
+	}
 }
 
 static void count_burst(struct udp_host *host, struct udp_flow *f, const struct datagram *d)

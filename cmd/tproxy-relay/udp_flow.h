@@ -94,6 +94,8 @@ struct udp_ops {
 	void (*finished)(struct udp_host *host, struct udp_flow *f);
 	/* It is gone. */
 	void (*released)(struct udp_host *host);
+	/* Is there room for what will be told of another end? */
+	bool (*may_end)(struct udp_host *host);
 	/* There is none for what came from c->client to c->local at that listener. */
 	void (*refused)(struct udp_host *host, const struct transparent_connection *c,
 			unsigned listener, enum reason reason, const struct failure *why);
@@ -158,15 +160,17 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 /* Send what was queued, and empty the batch's slots. */
 void udp_flow_flush(struct udp_host *host);
 
-/* Give every flow sockets of its own that may have them, so that it needs the listener no more. */
-void udp_flow_promote_all(struct udp_host *host);
+/* Have no flow need the listener any more: one that is over ends, the others get sockets of their own where
+ * they may have them. */
+void udp_flow_detach_all(struct udp_host *host);
 
 /* End it; while the host is draining, so that no datagram is lost or overtaken by one that another relay
  * gets. */
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason);
 
-/* End what has been silent for too long. To be called every now and then. */
-void udp_flow_expire(struct udp_host *host);
+/* End what has been silent for too long, for some milliseconds at most. To be called every tick of the
+ * loop; true: also in the next turn, as there is more. */
+bool udp_flow_expire(struct udp_host *host);
 
 /* For datagram_queue_new(); context: struct udp_host. */
 datagram_failed udp_flow_failed;

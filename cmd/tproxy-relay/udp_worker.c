@@ -26,6 +26,7 @@ struct udp_worker {
 	struct loop_timer release; /* of the listeners, when draining */
 	bool *claimed;		   /* by listener: it is ours to read */
 	bool released;
+	bool overdue; /* flows are to end in the next turn */
 };
 
 static struct udp_worker *of_host(struct udp_host *host)
@@ -321,15 +322,21 @@ static int listener_of(struct udp_host *host, unsigned at)
 
 /* ---- life ---- */
 
+static void expire(struct udp_worker *u)
+{
+	u->overdue = udp_flow_expire(&u->host);
+	if (u->overdue)
+		loop_wake(u->host.loop);
+}
+
 static void handle_tick(struct loop *loop, struct loop_timer *timer)
 {
 	struct udp_worker *u = container_of(timer, struct udp_worker, timer);
-
 	bool all = true;
 
 	for (unsigned i = 0; i < u->listeners->count; i++)
 		all = claim(u, i) && all;
-	udp_flow_expire(&u->host);
+	expire(u);
 	if (u->host.table.count || (!all && !u->host.draining))
 		loop_arm(loop, timer, LOOP_TICK_MS);
 }
@@ -442,34 +449,36 @@ static void shorten(uint64_t *ms)
 }
 
 /*
- * What the listeners hold, and what is on its way to them, is still carried: flows get sockets of their
- * own first, and the listeners are let go a moment later.
+ * What the listeners hold, and what is on its way to them, is still carried: flows that are not over get
+ * sockets of their own first, and the listeners are let go a moment later.
  */
 void udp_worker_drain(struct udp_worker *u)
 {
 	u->host.draining = true;
 	shorten(&u->settings.unanswered_timeout);
 	shorten(&u->settings.established_timeout);
-	udp_flow_promote_all(&u->host);
+	udp_flow_detach_all(&u->host);
 	if (u->host.table.count)
 		loop_arm(u->host.loop, &u->release, LOOP_TICK_MS);
 	else
 		handle_release(u->host.loop, &u->release);
 }
 
-void udp_worker_reset(struct udp_worker *u, bool (*may_end)(void *owner))
+void udp_worker_reset(struct udp_worker *u)
 {
 	/* First: what a listener still holds begins flows. */
 	if (!u->released) {
 		loop_disarm(u->host.loop, &u->release);
 		handle_release(u->host.loop, &u->release);
 	}
-	for (struct udp_flow *f = slab_next(&u->host.flows, NULL); f && may_end(u->host.owner);
-	     f = slab_next(&u->host.flows, f))
+	for (struct udp_flow *f = slab_next(&u->host.flows, NULL);
+	     f && u->host.ops->may_end(&u->host); f = slab_next(&u->host.flows, f))
 		udp_flow_finish(&u->host, f, REASON_DRAINED);
 }
 
 void udp_worker_end_turn(struct udp_worker *u)
 {
+	if (u->overdue)
+		expire(u);
 	udp_flow_flush(&u->host);
 }

@@ -54,8 +54,8 @@ struct udp_host *udp_worker_host(struct udp_worker *u);
 /* Take no new flows, and close the listeners; flows that are there may finish. */
 void udp_worker_drain(struct udp_worker *u);
 
-/* End them all, as long as may_end(owner) says so: what is left then is ended by another call. */
-void udp_worker_reset(struct udp_worker *u, bool (*may_end)(void *owner));
+/* End them all, as long as ops->may_end() says so: what is left then is ended by another call. */
+void udp_worker_reset(struct udp_worker *u);
 
 /* Is any flow left (also one that was closed in this turn)? */
 bool udp_worker_is_busy(const struct udp_worker *u);

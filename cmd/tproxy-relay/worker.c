@@ -415,6 +415,12 @@ static void flow_released(struct flow_ops *host)
 	end_if_over(w);
 }
 
+/* May the next one be ended? Its record may have to wait for room; whoever reads them makes some. */
+static bool may_reset(struct worker *w)
+{
+	return w->relay->written || !record_output_is_congested(&w->relay->output);
+}
+
 /* ---- the same of datagrams ---- */
 
 static void udp_opened(struct udp_host *host, struct udp_flow *f)
@@ -444,6 +450,11 @@ static void udp_released(struct udp_host *host)
 	end_if_over(host->owner);
 }
 
+static bool udp_may_end(struct udp_host *host)
+{
+	return may_reset(host->owner);
+}
+
 static void udp_refused(struct udp_host *host, const struct transparent_connection *c,
 			unsigned listener, enum reason reason, const struct failure *why)
 {
@@ -461,18 +472,11 @@ static const struct udp_ops udp_ops = {
 	.opened = udp_opened,
 	.finished = udp_finished,
 	.released = udp_released,
+	.may_end = udp_may_end,
 	.refused = udp_refused,
 };
 
 /* ---- the end ---- */
-
-/* May the next one be ended? Its record may have to wait for room; whoever reads them makes some. */
-static bool may_reset(void *worker)
-{
-	struct worker *w = worker;
-
-	return w->relay->written || !record_output_is_congested(&w->relay->output);
-}
 
 static void reset_pendings(struct worker *w)
 {
@@ -497,7 +501,7 @@ static void reset_flows(struct worker *w)
 		flow_finish(&w->host, f, REASON_DRAINED);
 	reset_pendings(w);
 	if (w->udp)
-		udp_worker_reset(w->udp, may_reset);
+		udp_worker_reset(w->udp);
 	end_if_over(w);
 }
 
