@@ -480,6 +480,52 @@ lost_reset() {
 	assert_output --partial "counter packets $((port - 8000)) "
 }
 
+# The server takes a word, answers with one that is as long, resets, and tells how many connections
+# began within two seconds, and with what.
+cookie_server='
+import socket, struct, sys, time
+listener = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind((sys.argv[1], 8090)); listener.listen(8); listener.settimeout(10)
+def serve():
+    conn, _ = listener.accept()
+    word = conn.recv(5)
+    if word == b"begin":
+        conn.send(b"hello"); time.sleep(0.2)
+        conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        conn.close()
+        open(sys.argv[2], "w")
+    return word.decode()
+words = [serve()]; listener.settimeout(2)
+try:
+    while True: words.append(serve())
+except TimeoutError: pass
+print(*words)'
+
+# check_tcp_syn_cookie() of net/ipv4/syncookies.c tells a cookie by a difference in which what the client
+# and the server have sent cancel out: a segment that follows an equal exchange passes for a handshake.
+@test "SYN cookies take a segment behind a lost reset for a connection, with the relay and without" {
+	local host spec
+	for host in proxy server; do
+		on "$host" sysctl -qw net.ipv4.tcp_syncookies=2
+	done
+	relay
+	for spec in 8090 80; do
+		intercept "$spec"
+		for host in "$V4" "$V6"; do
+			bg server server python3 -c "$cookie_server" "$host" "$OUT/reset"
+			wait_listen server 8090
+			on client nft 'table inet lossy { chain in { type filter hook prerouting priority -400;
+				tcp flags & rst == rst quota until 100 bytes drop; }; }'
+			run -0 on client "$PEER" connect "$host" 8090 send:begin recv:hello "await:$OUT/reset" send:stray close
+			rm "$OUT/reset"
+			run -0 wait_exit server
+			assert_equal "$(cat "$OUT/server.out")" "begin stray"
+			on client nft delete table inet lossy
+		done
+	done
+}
+
 # SYNs toward the server: dropped until they are let through.
 hold_syns() { on proxy nft 'table inet held { chain out { type filter hook output priority 0; tcp flags & (syn | ack) == syn drop; }; }'; }
 syn_sent() { [[ $(on proxy ss -Htn state syn-sent) ]]; }
