@@ -557,7 +557,7 @@ static void put_finding(const struct doctor_finding *finding, void *context)
 	if (finding->severity != DOCTOR_OK && !d->json) {
 		record_table_flush(&d->table);
 		report_notice("%s: %s%s%s", finding->check, finding->why,
-			      *finding->fix ? "; mend: " : "", finding->fix);
+			      *finding->fix ? "; fix: " : "", finding->fix);
 	}
 }
 

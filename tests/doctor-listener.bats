@@ -126,7 +126,7 @@ has_listeners() {
 	done
 	assert [ "$lost" -gt 0 -a "$lost" -lt 30 ]
 	finds fail listener-group 'perl \(pid [0-9]+\), one of 3 listeners at 127.0.0.1:3129, is not transparent'
-	mend listener-group
+	apply_fix listener-group
 	wait_until 5 has_listeners 2
 	for _ in {1..30}; do
 		fetch >/dev/null

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # tproxy-setup doctor over many set-ups (tests/doctor-matrix), of which this is a sample: none is broken and
-# silent, none blamed that works, and what the doctor prints mends what it names. All of them: make
+# silent, none blamed that works, and what the doctor prints fixes what it names. All of them: make
 # doctor-matrix.
 
 bats_require_minimum_version 1.5.0
 load lib/lab
 
-@test "every tenth set-up: named and mended, or left alone" {
+@test "every tenth set-up: named and fixed, or left alone" {
 	[[ $EUID -eq 0 ]] || skip "root only: iptables-legacy's tables are told to the machine's root alone"
 	run "$TOP/tests/doctor-matrix" -n 10
 	echo "$output" >&2

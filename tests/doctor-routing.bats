@@ -25,7 +25,7 @@ teardown() {
 	fails
 	works "$WEB6"
 	finds fail delivery 'mark 0x1, from toclient: table 50, by the rule with preference 50, which is not ours'
-	mend delivery
+	apply_fix delivery
 	works
 	healthy
 }
@@ -41,7 +41,7 @@ teardown() {
 	on proxy tproxy-setup down
 	SPEC=(--to 3129 -p 80)
 	finds fail delivery 'from toclient: table 50'
-	mend delivery
+	apply_fix delivery
 	SPEC=()
 	works "$WEB6"
 	healthy
@@ -68,7 +68,7 @@ teardown() {
 	run other
 	refute_output --partial elsewhere
 	finds fail routing '`ip rule: 300: fwmark 0x1 lookup 200` is not ours and matches our mark 0x1/0xff'
-	mend routing
+	apply_fix routing
 	works
 	run other
 	assert_output --partial elsewhere
@@ -92,7 +92,7 @@ teardown() {
 	assert_failure 3
 	SPEC=(--to 3129 -p 80)
 	finds fail routing 'routing table 100: it holds a route that is not ours: 10.1.0.0/16'
-	mend routing
+	apply_fix routing
 	SPEC=()
 	works
 	healthy
@@ -179,7 +179,7 @@ new_interface() {
 	fails
 	finds fail routing 'our rule is missing in `ip rule`'
 	refute_output --partial "route is missing"
-	mend routing
+	apply_fix routing
 	works
 	works "$WEB6"
 	stop networkd
@@ -261,7 +261,7 @@ relayed() {
 	run own
 	assert_equal "$(relayed)" 1 # no more
 	finds fail delivery 'mark 0x1, from this host: table 50, by the rule with preference 50'
-	mend delivery
+	apply_fix delivery
 	run own
 	assert_success
 	assert_equal "$(relayed)" 2
@@ -278,7 +278,7 @@ relayed() {
 	run own
 	assert_failure
 	finds fail input 'inet filter, chain input: `iifname "lo" fib daddr type != local drop`'
-	mend input
+	apply_fix input
 	run own
 	assert_success
 	assert_equal "$(relayed)" 1

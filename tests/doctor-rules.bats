@@ -3,7 +3,7 @@
 # shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
 # tproxy-setup doctor: other programs' rules. Each test shows first that a firewall as users have it
-# breaks the interception, then that the doctor names the rule, then that the command it prints mends it.
+# breaks the interception, then that the doctor names the rule, then that the command it prints fixes it.
 #
 #   client ==relay on proxy, somebody's rules==> nginx on server 198.51.100.2, 2001:db8:2::2
 
@@ -40,7 +40,7 @@ rules() {
 	fails
 	fails "$WEB6"
 	finds fail input 'inet filter, chain input: policy drop drops what is delivered'
-	mend input
+	apply_fix input
 	works
 	works "$WEB6"
 	healthy
@@ -64,7 +64,7 @@ rules() {
 	fails
 	works "$WEB6"
 	finds fail input 'inet filter, chain strict: `tcp flags syn / fin,syn,rst,ack reject with tcp reset`'
-	mend input
+	apply_fix input
 	works
 	healthy
 }
@@ -81,7 +81,7 @@ rules() {
 	patient
 	works
 	finds warn input '`limit rate over 1000/second drop` .* may drop what is delivered'
-	mend input
+	apply_fix input
 	healthy
 }
 
@@ -100,9 +100,9 @@ rules() {
 	fails
 	finds fail input 'ip filter, chain ufw-not-local: `.*drop` .* drops what is delivered'
 	finds fail input 'ip6 filter, chain ufw-not-local'
-	mend input # IPv4,
+	apply_fix input # IPv4,
 	works
-	mend input # and IPv6
+	apply_fix input # and IPv6
 	works "$WEB6"
 	healthy
 }
@@ -120,7 +120,7 @@ rules() {
 	run doctor
 	assert_line --regexp '^ok +iptables-legacy .*: tables filter$'
 	finds fail input 'iptables-legacy filter, chain inside: `rule 1` drops what is delivered'
-	mend input
+	apply_fix input
 	works
 	healthy
 }
@@ -132,7 +132,7 @@ rules() {
 	patient
 	fails "$WEB6"
 	finds fail input 'ip6tables-legacy filter, chain INPUT: policy drop'
-	mend input
+	apply_fix input
 	works "$WEB6"
 	healthy
 }
@@ -151,7 +151,7 @@ rules() {
 	works
 	fails "$WEB6"
 	finds fail prerouting 'inet firewalld, chain filter_PREROUTING: `meta nfproto ipv6 fib saddr . mark . iif oif missing drop`'
-	mend prerouting
+	apply_fix prerouting
 	works "$WEB6"
 	healthy
 }
@@ -192,7 +192,7 @@ rules() {
 	patient
 	fails
 	finds fail mark 'inet qos, chain pre: `tcp dport 80 meta mark set 0x00000500` .* overwrites mark 0x1'
-	mend mark
+	apply_fix mark
 	works
 	healthy
 }
@@ -218,7 +218,7 @@ rules() {
 	patient --conntrack zone
 	fails
 	finds fail mark 'ip nat, chain PREROUTING: .* overwrites mark 0x1'
-	mend mark
+	apply_fix mark
 	works
 }
 
@@ -234,7 +234,7 @@ rules() {
 	patient
 	bypasses
 	finds fail mark 'inet other, chain pre: .* sets mark 0x2 before our rules run; 0x2/0xff is our --upstream-mark'
-	mend mark
+	apply_fix mark
 	stop relay
 	bg relay proxy tproxy-relay --log events --upstream-mark 0x3/0xff 3129
 	wait_listen proxy 127.0.0.1:3129
@@ -263,7 +263,7 @@ rules() {
 	wait_listen proxy 9998
 	fails
 	finds fail tproxy 'inet other, chain pre: `tcp dport 80 tproxy to :9998'
-	mend tproxy
+	apply_fix tproxy
 	works
 	healthy
 }
@@ -273,7 +273,7 @@ rules() {
 	on proxy iptables-nft -t mangle -A PREROUTING -p tcp -m tcp --dport 80 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
 	fails
 	finds fail tproxy 'ip mangle, chain PREROUTING: .*TPROXY'
-	mend tproxy
+	apply_fix tproxy
 	works
 	healthy
 }
@@ -287,7 +287,7 @@ rules() {
 	on proxy iptables-legacy -t mangle -A PREROUTING -p tcp -m tcp --dport 80 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
 	fails
 	finds fail tproxy 'iptables-legacy mangle, chain PREROUTING: `rule 2`'
-	mend tproxy
+	apply_fix tproxy
 	works
 }
 
@@ -304,7 +304,7 @@ rules() {
 	fails
 	works "$WEB6"
 	finds fail tproxy 'ip nat, chain PREROUTING: `tcp dport 80 redirect to :9998`'
-	mend tproxy
+	apply_fix tproxy
 	works
 }
 
@@ -320,7 +320,7 @@ rules() {
 	patient
 	fails
 	finds fail output 'inet filter, chain output: `oifname "toserver" ip saddr != 198.51.100.1 drop`.* drops what the proxy sends to servers'
-	mend output
+	apply_fix output
 	fresh_relay
 	works
 	healthy
@@ -337,12 +337,12 @@ rules() {
 	patient --conntrack off
 	finds fail invalid-drop 'inet filter, chain input: `ct state invalid counter name "invalid" drop`'
 	finds warn conntrack 'connection tracking in .* but --conntrack off is in effect'
-	mend invalid-drop
+	apply_fix invalid-drop
 	works
 	healthy
 }
 
-@test "masquerading of the upstream leg with --conntrack off: found and mended" {
+@test "masquerading of the upstream leg with --conntrack off: found and fixed" {
 	rules <<-'END'
 		table ip nat {
 			chain post { type nat hook postrouting priority srcnat; oifname "toserver" masquerade; }
@@ -354,7 +354,7 @@ rules() {
 	patient --conntrack off
 	fails
 	finds fail conntrack 'source translation in ip nat chain post, but --conntrack off is in effect'
-	mend conntrack
+	apply_fix conntrack
 	fresh_relay
 	run fetch
 	assert_output --regexp '^198\.51\.100\.1 '
@@ -370,7 +370,7 @@ rules() {
 		}
 	END
 	finds fail conntrack 'source translation in ip nat chain post'
-	mend conntrack
+	apply_fix conntrack
 	run doctor
 	assert_success
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # tproxy-setup doctor: settings of the kernel. Each test shows first that the setting breaks the
-# interception, then that the doctor names it, then that the command it prints mends it.
+# interception, then that the doctor names it, then that the command it prints fixes it.
 #
 #   client ==relay on proxy, a wrong setting==> nginx on server 198.51.100.2, 2001:db8:2::2
 
@@ -29,7 +29,7 @@ set_on_proxy() {
 	fails
 	works "$WEB6" # IPv6 knows no such setting
 	finds fail src-valid-mark 'all.src_valid_mark=1, toclient.src_valid_mark=0; RTM_GETROUTE refuses'
-	mend src-valid-mark
+	apply_fix src-valid-mark
 	works
 	healthy
 }
@@ -41,7 +41,7 @@ set_on_proxy() {
 	on proxy tproxy-setup down
 	SPEC=(--to 3129 -p 80)
 	finds fail src-valid-mark 'all.src_valid_mark=0, toclient.src_valid_mark=1'
-	mend src-valid-mark
+	apply_fix src-valid-mark
 	on proxy tproxy-setup up -q --to 3129 -p 80
 	works
 }
@@ -51,7 +51,7 @@ set_on_proxy() {
 	set_on_proxy net.ipv4.conf.toserver.src_valid_mark=1
 	fails
 	finds fail src-valid-mark 'toserver.src_valid_mark=1'
-	mend src-valid-mark
+	apply_fix src-valid-mark
 	fresh_relay
 	works
 	healthy
@@ -68,7 +68,7 @@ set_on_proxy() {
 	set_on_proxy net.ipv4.conf.all.rp_filter=1
 	fails
 	finds fail src-valid-mark 'all.src_valid_mark=1'
-	mend src-valid-mark
+	apply_fix src-valid-mark
 	works
 }
 
@@ -90,7 +90,7 @@ set_on_proxy() {
 	finds warn rp-filter 'all.rp_filter=0, toclient.rp_filter=1; it has dropped [0-9]+ packets'
 	on proxy tproxy-setup up -q --to 3129 -p 80 --iif toclient --src 192.0.2.30
 	finds fail rp-filter 'refuses a packet from 192.0.2.30'
-	mend rp-filter
+	apply_fix rp-filter
 	run asymmetric
 	assert_success
 	healthy
@@ -101,7 +101,7 @@ set_on_proxy() {
 	set_on_proxy net.ipv4.tcp_fwmark_accept=1
 	fails
 	finds fail fwmark-accept 'tcp_fwmark_accept=1, intercepted packets carry 0x1/0xff'
-	mend fwmark-accept
+	apply_fix fwmark-accept
 	works
 	healthy
 }
@@ -147,7 +147,7 @@ old_connection() {
 	old_connection
 	assert_line_in old.out '^hangs'
 	finds fail fwmark-reflect 'fwmark_reflect=1'
-	mend fwmark-reflect
+	apply_fix fwmark-reflect
 	on proxy tproxy-setup down
 	old_connection
 	assert_line_in old.out '^reset'
@@ -163,7 +163,7 @@ old_connection() {
 	run fetch "$WEB4:8080"
 	assert_failure
 	finds warn forwarding 'net.ipv4.ip_forward=0'
-	mend forwarding
+	apply_fix forwarding
 	run fetch "$WEB4:8080"
 	assert_success
 	healthy
@@ -181,7 +181,7 @@ old_connection() {
 	bg second proxy setpriv --bounding-set=-all,+net_raw tproxy-relay --takeover --log events 3129
 	wait_until 10 has_two_owners
 	finds warn migrate-req 'tcp_migrate_req=0, and 2 processes listen there'
-	mend migrate-req
+	apply_fix migrate-req
 	healthy
 }
 
@@ -200,7 +200,7 @@ has_two_owners() {
 	run on client curl -sS --max-time 1 http://127.0.0.9/
 	assert_failure 28
 	finds fail route-localnet 'toclient.route_localnet=0'
-	mend route-localnet
+	apply_fix route-localnet
 	run on client curl -sS --max-time 2 http://127.0.0.9/
 	wait_line relay.out ' 127.0.0.9:80 ' # it is intercepted now, and refused upstream
 	run doctor
@@ -213,7 +213,7 @@ has_two_owners() {
 	fails "$WEB6"
 	finds fail lo 'lo is down'
 	finds fail routing 'our route is missing'
-	mend lo
+	apply_fix lo
 	works "$WEB6"
 	works
 	healthy
@@ -228,7 +228,7 @@ has_two_owners() {
 	works
 	bypasses "$WEB6"
 	finds fail ipv6 'lo.disable_ipv6=1, but IPv6 is in use on'
-	mend ipv6
+	apply_fix ipv6
 	stop relay
 	relay
 	works "$WEB6"
@@ -258,7 +258,7 @@ bridge_clients() {
 	run on proxy tproxy-setup status -v
 	assert_line --regexp 'intercepted +- +[1-9]'
 	finds fail bridge 'br0 is a bridge and net.bridge.bridge-nf-call-iptables=1'
-	mend bridge
+	apply_fix bridge
 	works
 	works "$WEB6"
 	healthy
@@ -269,7 +269,7 @@ bridge_clients() {
 	patient --iif toclient
 	bypasses
 	finds fail bridge '--iif toclient is a port of bridge br0'
-	mend bridge
+	apply_fix bridge
 	works
 	healthy
 }

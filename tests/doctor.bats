@@ -72,7 +72,7 @@ teardown() {
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_failure 1
-	assert_regex "$stderr" "tproxy-setup: fwmark-accept: accepted sockets take .*; mend: sysctl -w net.ipv4.tcp_fwmark_accept=0"
+	assert_regex "$stderr" "tproxy-setup: fwmark-accept: accepted sockets take .*; fix: sysctl -w net.ipv4.tcp_fwmark_accept=0"
 	run --separate-stderr on proxy tproxy-setup doctor -q
 	assert_failure 1
 	assert_equal "$stderr" ""

@@ -220,7 +220,7 @@ legacy_rules() {
 	assert_output "192.0.2.2 40000"
 }
 
-@test "tracking that appears later is drift that status shows and up mends; words in comments are none" {
+@test "tracking that appears later is drift that status shows and up fixes; words in comments are none" {
 	on proxy nft 'add table ip other; add chain ip other c; add rule ip other c accept comment "ct state masquerade"'
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run on proxy "$TOP/tests/lib/intact"

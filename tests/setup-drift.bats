@@ -20,7 +20,7 @@ setup_on() {
 	on proxy tproxy-setup "$@"
 }
 
-# seen CHECK STATE COMMAND...: after it status sees that and is 1, the command that status prints mends it, and
+# seen CHECK STATE COMMAND...: after it status sees that and is 1, the command that status prints fixes it, and
 # after it again `down` leaves what was there before `up`.
 seen() {
 	local check=$1 state=$2 fix
@@ -46,7 +46,7 @@ begin() {
 	snapshot >"$OUT/up"
 }
 
-@test "our rule with a condition of somebody's: missing and changed, mended, taken away" {
+@test "our rule with a condition of somebody's: missing and changed, fixed, taken away" {
 	local condition
 	begin
 	for condition in 'iif lo' 'from 203.0.113.0/24' 'to 203.0.113.0/24' 'tos 0x10' 'ipproto tcp' \
@@ -88,7 +88,7 @@ begin() {
 	seen table 'changed +- +inet tproxy_default, flags dormant' 'nft "add table inet tproxy_default { flags dormant; }"'
 }
 
-@test "a route of others in our table: up refuses it and touches nothing, status names what mends, down leaves it" {
+@test "a route of others in our table: up refuses it and touches nothing, status names what fixes, down leaves it" {
 	local fix
 	snapshot >"$OUT/before"
 	setup_on up -q --to 3129 --port 80

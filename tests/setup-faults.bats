@@ -95,7 +95,7 @@ is_removable() {
 		[[ -s $OUT/happened || $status != 0 ]] || break
 		if ((n % 8 == 1)); then
 			on proxy tproxy-setup up -q --to 3129
-			on proxy "$TOP/tests/lib/intact" >/dev/null || fail "call:$n: not mended"
+			on proxy "$TOP/tests/lib/intact" >/dev/null || fail "call:$n: not fixed"
 		fi
 		on proxy tproxy-setup down
 		snapshot | diff "$OUT/before" - || fail "call:$n: something is left"

@@ -310,7 +310,7 @@ grouped() {
 	done
 }
 
-@test "--cgroup: one that is not there is refused; one that was made anew is drift that up mends" {
+@test "--cgroup: one that is not there is refused; one that was made anew is drift that up fixes" {
 	groups_up
 	for layout in pure hybrid; do
 		while IFS='|' read -r path expected; do

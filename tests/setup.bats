@@ -323,7 +323,7 @@ add_foreign() {
 	assert_line "tproxy-setup: [::1]:3129: nobody listens there yet; connections are rejected"
 }
 
-# Each change by somebody else, what status calls it, and that up mends it.
+# Each change by somebody else, what status calls it, and that up fixes it.
 drift() {
 	local part=$1 state=$2
 	shift 2
@@ -336,7 +336,7 @@ drift() {
 	assert_success
 }
 
-@test "status sees each part that somebody removed or changed, and up mends it" {
+@test "status sees each part that somebody removed or changed, and up fixes it" {
 	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24,198.51.100.7,2001:db8::/32
 	drift rule:ipv4 missing ip -4 rule del pref 100
 	drift rule:ipv6 missing ip -6 rule del pref 100
@@ -356,7 +356,7 @@ drift() {
 	drift checksum missing nft flush chain inet tproxy_default checksum
 }
 
-@test "a mended part leaves the others: another program's flush costs only what it flushed" {
+@test "a fixed part leaves the others: another program's flush costs only what it flushed" {
 	setup_on up -q --to 3129
 	on proxy ip -4 rule del pref 100
 	bg ip proxy ip monitor rule route
@@ -729,14 +729,14 @@ takes_proposal() {
 	refute_output --partial "tproxy"
 }
 
-@test "status names the command that mends, which is what was asked for" {
+@test "status names the command that fixes, which is what was asked for" {
 	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 --iif 'wg*' \
 		--mark 0x3/0xff --local --uid 0 -t -u
 	on proxy nft flush chain inet tproxy_default divert
 	run setup_on status -H -o fix
 	assert_equal "$status" 1
-	mend=$(grep -m1 '^tproxy-setup up ' <<<"$output")
-	on proxy bash -c "${mend/up/up -q}"
+	fix=$(grep -m1 '^tproxy-setup up ' <<<"$output")
+	on proxy bash -c "${fix/up/up -q}"
 	run intact --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 \
 		--iif 'wg*' --mark 0x3/0xff --local --uid 0 -t -u
 	assert_success

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Longest evidence, and longest command that mends, and their ends. */
+/* Longest evidence and longest fix, each with the terminating NUL. */
 #define DRIFT_EVIDENCE_MAX 1024
 #define DRIFT_FIX_MAX	   1024
 

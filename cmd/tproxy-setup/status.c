@@ -339,7 +339,7 @@ static int show(struct status *s, struct instance *kernel, const char *name, str
 		print_instance(&d, name);
 	fflush(stdout);
 	if (!err && !d.intact && (q->asked || d.view.rules.present))
-		report_notice("%s: to mend it: %s", name, d.fix);
+		report_notice("%s: to fix it: %s", name, d.fix);
 	s->well &= d.intact && d.served;
 	drift_free(&d);
 	return err;

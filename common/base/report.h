@@ -33,7 +33,7 @@ struct failure {
 	char call[48];	   /* what was tried: "bind", "RTM_NEWRULE", "setsockopt(IP_TRANSPARENT)" */
 	char subject[160]; /* on what: "127.0.0.1:3129", "table 100" */
 	char detail[320];  /* the kernel's (extack) or a library's own words */
-	char hint[256];	   /* what would mend it */
+	char hint[256];	   /* what would fix it */
 };
 
 /*
@@ -56,7 +56,7 @@ int report_about(struct failure *why, const char *subject, ...)
 int report_detail(struct failure *why, const char *detail, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Add to *why what would mend it. Returns -1. */
+/* Add to *why what would fix it. Returns -1. */
 int report_hint(struct failure *why, const char *hint, ...) __attribute__((format(printf, 2, 3)));
 
 /* That these return -1 must be visible to compilers and analyzers, or they see values used that a

@@ -11,7 +11,7 @@
 #	healthy			the doctor finds nothing to complain of
 #	finds SEVERITY CHECK REGEXP	it finds that, and exits accordingly
 #	fix_of CHECK		the command that it prints for the first finding of the check
-#	mend CHECK		run that command on the proxy
+#	apply_fix CHECK	run that command on the proxy
 #	cure			run every command that it prints, as printed, by sh; each must succeed, and there
 #				must be one
 #	cured [ADDRESS...]	that; then the same doctor finds nothing, and requests to these (of both
@@ -91,10 +91,10 @@ fix_of() {
 		sed -nE "/^(warn|fail) +$1 /{s/^[^ ]+ +[^ ]+ +//;p;q}"
 }
 
-mend() {
+apply_fix() {
 	local command
 	command=$(fix_of "$1")
-	echo "mend: $command" >&2
+	echo "fix: $command" >&2
 	[[ $command && $command != - ]] || fail "no fix is printed for $1"
 	on proxy bash -c "$command" >/dev/null
 }

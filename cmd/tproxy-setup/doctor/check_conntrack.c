@@ -29,8 +29,8 @@ static void report_mode(struct doctor_context *x, bool translated, const char *e
 			       unfit);
 		return;
 	}
-	x->mended.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO
-								   : CONNTRACK_ZONE;
+	x->proposed.conntrack = x->spec->conntrack == CONNTRACK_AUTO ? CONNTRACK_AUTO
+								     : CONNTRACK_ZONE;
 	context_report_up(x, severity, why, "", "%s in %s, but --conntrack off is in effect",
 			  translated ? "source translation" : "connection tracking", evidence);
 }
@@ -96,7 +96,7 @@ static void judge_invalid(const struct packet_path_step *at, void *context)
 	for (unsigned i = 0; i < d->count; i++)
 		if (d->rule[i] == at->step.rule)
 			return;
-	x->mended.conntrack = CONNTRACK_ZONE;
+	x->proposed.conntrack = CONNTRACK_ZONE;
 	context_report_up(
 		x, at->step.certain ? DOCTOR_FAIL : DOCTOR_WARN,
 		"with the client's address and port kept, both legs are one connection for "

@@ -41,7 +41,7 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 	if (!as_upstream && !carries(step->mark, &spec->mark))
 		return;
 	context_take_mark(x, &taken);
-	context_change_mark(x, as_upstream ? &x->mended.upstream_mark : &x->mended.mark);
+	context_change_mark(x, as_upstream ? &x->proposed.upstream_mark : &x->proposed.mark);
 	context_report_up(
 		x, severity_of(step),
 		"our rules take packets with that mark for ones that they have seen, or "
@@ -62,7 +62,7 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 	/* What may be changed to something unknown shows as no change. */
 	if (!carries(step->before, mark) || (carries(step->mark, mark) && step->certain))
 		return;
-	remedy_accept(step, &x->mended.mark, fix, sizeof(fix));
+	remedy_accept(step, &x->proposed.mark, fix, sizeof(fix));
 	context_report(x, severity_of(step),
 		       "the mark is what routes an intercepted packet to the listener; a rule "
 		       "that sets all of it instead of its own bits sends the packet on to where "
@@ -201,7 +201,7 @@ static void judge_prerouting(const struct packet_path_step *at, void *context)
 
 	if (at->step.event != RULE_EVAL_DROPPED || !packet_path_is_prerouting(at->leg))
 		return;
-	remedy_accept(&at->step, &x->mended.mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->proposed.mark, fix, sizeof(fix));
 	/* Before our rules there is no mark to let it past by. */
 	if ((at->leg == PACKET_PATH_BEFORE || at->leg == PACKET_PATH_ANSWER_BEFORE) &&
 	    at->step.rule)
@@ -227,7 +227,7 @@ static void judge_input(const struct packet_path_step *at, void *context)
 	if (at->step.event != RULE_EVAL_DROPPED ||
 	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
 		return;
-	remedy_accept(&at->step, &x->mended.mark, fix, sizeof(fix));
+	remedy_accept(&at->step, &x->proposed.mark, fix, sizeof(fix));
 	report_drop(x, at,
 		    "what tproxy delivers goes through INPUT with a destination that is not this "
 		    "host's; it can be told by its mark (to keep it: /etc/ufw/before.rules, "

@@ -117,7 +117,7 @@ void check_kernel_loopback(struct doctor_context *x)
 
 void check_kernel_ipv6(struct doctor_context *x)
 {
-	struct intercept *mended = &x->mended;
+	struct intercept *proposed = &x->proposed;
 
 	if (route_family_usable(AF_INET6)) {
 		context_ok(x, x->spec->ipv6 ? "IPv6 is usable on lo"
@@ -128,11 +128,11 @@ void check_kernel_ipv6(struct doctor_context *x)
 		if (sysctl_read(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
 			continue;
 		/* One of both families: `up` leaves out the one that it cannot deliver. */
-		if (endpoint_is_loopback(&mended->to4)) {
-			mended->ipv6 = true;
-			mended->to6 = (struct endpoint){ .family = AF_INET6,
-							 .port = mended->to4.port,
-							 .addr.v6 = IN6ADDR_LOOPBACK_INIT };
+		if (endpoint_is_loopback(&proposed->to4)) {
+			proposed->ipv6 = true;
+			proposed->to6 = (struct endpoint){ .family = AF_INET6,
+							   .port = proposed->to4.port,
+							   .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
 		context_report_up(
 			x, DOCTOR_FAIL,
@@ -152,9 +152,9 @@ void check_kernel_ipv6(struct doctor_context *x)
 static void report_port(struct doctor_context *x, const struct link *port,
 			const struct link *bridge)
 {
-	for (unsigned i = 0; i < x->mended.devices; i++)
-		if (!strcmp(x->mended.device[i], port->name))
-			snprintf(x->mended.device[i], IFNAMSIZ, "%s", bridge->name);
+	for (unsigned i = 0; i < x->proposed.devices; i++)
+		if (!strcmp(x->proposed.device[i], port->name))
+			snprintf(x->proposed.device[i], IFNAMSIZ, "%s", bridge->name);
 	context_report_up(x, DOCTOR_FAIL,
 			  "what comes in by a port is a frame of the bridge; the packets for this "
 			  "host come in by the bridge itself, and no rule for the port matches",

@@ -51,9 +51,9 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 	char there[ENDPOINT_TEXT_MAX], wanted[ENDPOINT_TEXT_MAX];
 
 	if (to->family == AF_INET)
-		x->mended.to4 = l->socket.local;
+		x->proposed.to4 = l->socket.local;
 	else
-		x->mended.to6 = l->socket.local;
+		x->proposed.to6 = l->socket.local;
 	context_report_up(x, gravity(x),
 			  "the rules deliver to another address, and the kernel looks for the "
 			  "listener there alone",
@@ -102,9 +102,9 @@ static void propose_relay(struct doctor_context *x, int protocol, char *fix, siz
 
 	intercept_init(&usual);
 	shell_add(&c, "tproxy-relay%s", both ? " -t -u" : protocol == IPPROTO_UDP ? " -u" : "");
-	if (memcmp(&usual.upstream_mark, &x->mended.upstream_mark, sizeof(usual.upstream_mark)))
+	if (memcmp(&usual.upstream_mark, &x->proposed.upstream_mark, sizeof(usual.upstream_mark)))
 		shell_add(&c, " --upstream-mark %s",
-			  quantity_format_mark(&x->mended.upstream_mark, mark));
+			  quantity_format_mark(&x->proposed.upstream_mark, mark));
 	/* The client's own port is in use: the client is this host itself. */
 	if (x->spec->local)
 		shell_add(&c, " --source client-addr");
@@ -184,7 +184,7 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 	static const char shared[] =
 		"each listener of the group gets its share of the "
 		"connections, and the kernel delivers to transparent ones only";
-	/* No command: a process calls itself what it likes, and would then be run as whoever mends. */
+	/* No command: a process calls itself what it likes, and root would run it to apply the fix. */
 	static const char alone[] =
 		"the kernel delivers to transparent sockets only: the program "
 		"must set IP_TRANSPARENT (haproxy: bind ... transparent), or be "
@@ -280,7 +280,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 			text);
 	} else if (x->spec->local &&
 		   (mark.value & x->spec->upstream_mark.mask) != x->spec->upstream_mark.value) {
-		x->mended.upstream_mark = mark;
+		x->proposed.upstream_mark = mark;
 		context_report_up(
 			x, DOCTOR_FAIL,
 			"the relay's own connections are this host's, and intercepted again "
@@ -290,7 +290,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 	}
 }
 
-/* Another mark of ours mends it without anybody else's doing. */
+/* Another mark of ours fixes it, and nobody else has to change anything. */
 void check_listener_mark(struct doctor_context *x)
 {
 	bool clash = false;
@@ -303,7 +303,7 @@ void check_listener_mark(struct doctor_context *x)
 		if (x->listener[i].matches && (!i || x->listener[i].pid != x->listener[i - 1].pid))
 			judge_upstream_mark(x, &x->listener[i], &clash);
 	if (clash)
-		context_change_mark(x, &x->mended.mark);
+		context_change_mark(x, &x->proposed.mark);
 	context_ok(x, "no listener has the intercept mark");
 }
 
@@ -436,7 +436,7 @@ static unsigned count_loops(const struct loop *l)
 static void report_loop(struct doctor_context *x, unsigned count)
 {
 	const struct context_listener *l = &x->listener[0];
-	struct intercept_ids *spared = &x->mended.not_uid;
+	struct intercept_ids *spared = &x->proposed.not_uid;
 	const char *why =
 		"its own connections are intercepted and given to it again, until nothing "
 		"is left: give them the mark of --upstream-mark, or let it run as a user of "

@@ -41,7 +41,7 @@ static int judge_rule(const struct route_rule *rule, void *context)
 	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
-	context_change_mark(scan->x, &scan->x->mended.mark);
+	context_change_mark(scan->x, &scan->x->proposed.mark);
 	context_report_up(scan->x, DOCTOR_FAIL,
 			  "one mark cannot say two things: packets of one of the two go the "
 			  "other's way",
@@ -61,7 +61,7 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 	if (route_look(x->kernel->route, &plan, &state, conflict, NULL))
 		return;
 	if (conflict[0]) {
-		x->mended.table = route_free_table(x->kernel->route, x->spec->table);
+		x->proposed.table = route_free_table(x->kernel->route, x->spec->table);
 		context_report_up(x, DOCTOR_FAIL,
 				  "the table must hold our route alone; what is there is never "
 				  "touched",
@@ -161,14 +161,14 @@ static void report_earlier_rule(struct doctor_context *x, const struct route_que
 {
 	char asked[200], first[120] = "", mark[QUANTITY_MARK_MAX];
 
-	if (c->pref <= x->mended.pref)
-		x->mended.pref = c->pref > 1 ? c->pref - 1 : 1;
+	if (c->pref <= x->proposed.pref)
+		x->proposed.pref = c->pref > 1 ? c->pref - 1 : 1;
 	describe_question(q, asked);
 	/* What the relay sends to servers has such a source, too. */
 	if (c->refused && c->by_source)
 		snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
-			 ip_of(q->destination.family), x->mended.pref,
-			 quantity_format_mark(&x->mended.upstream_mark, mark));
+			 ip_of(q->destination.family), x->proposed.pref,
+			 quantity_format_mark(&x->proposed.upstream_mark, mark));
 	if (c->refused)
 		context_report_up(
 			x, DOCTOR_FAIL,
@@ -202,7 +202,7 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 		context_report(x, DOCTOR_FAIL,
 			       "the packet is dropped where it should be "
 			       "delivered to the listener",
-			       check_sysctl_mend_source(x, q->iif, fix), "%s: %s", asked,
+			       check_sysctl_fix_source(x, q->iif, fix), "%s: %s", asked,
 			       strerror(why->err));
 	else
 		context_report_up(x, DOCTOR_FAIL,

@@ -27,17 +27,17 @@ static bool kernel_refuses(struct doctor_context *x, const struct packet_path_fl
 
 static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
 {
-	struct sysctl_fix mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 	char where[120];
 
-	sysctl_fix_off(&mend, device, "src_valid_mark");
+	sysctl_fix_off(&fix, device, "src_valid_mark");
 	sysctl_where(device, "src_valid_mark", where);
 	context_report(
 		x, DOCTOR_FAIL,
 		"intercepted packets are dropped as martians: their source is looked up with the "
 		"mark and found to be local; where src_valid_mark is needed (wg-quick sets it), "
-		"accept_local=1 mends it, too, unless rp_filter is 1",
-		mend.text, "%s%s", where,
+		"accept_local=1 fixes it, too, unless rp_filter is 1",
+		fix.text, "%s%s", where,
 		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)"
 			: "");
 }
@@ -78,8 +78,8 @@ void check_sysctl_src_valid_mark(struct doctor_context *x)
 		      "come in");
 }
 
-const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
-				     char buf[CONTEXT_FIX_MAX])
+const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
+				    char buf[CONTEXT_FIX_MAX])
 {
 	struct sysctl_fix fix = { .text = "" };
 	char device[IFNAMSIZ] = "all";
@@ -113,15 +113,15 @@ static unsigned long count_filtered(void)
 static void report_rp_filter(struct doctor_context *x, enum doctor_severity severity,
 			     const char *device, const char *seen)
 {
-	struct sysctl_fix mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 	char where[120];
 
-	sysctl_fix_device(&mend, device, "rp_filter", 2);
+	sysctl_fix_device(&fix, device, "rp_filter", 2);
 	sysctl_where(device, "rp_filter", where);
 	context_report(x, severity,
 		       "the greater of the two values counts, and 1 drops packets whose way "
 		       "back is by another interface; 2 (loose) is enough against spoofing",
-		       mend.text, "%s; %s", where, seen);
+		       fix.text, "%s; %s", where, seen);
 }
 
 static bool has_flow(const struct doctor_context *x, const struct link *device)
@@ -196,18 +196,18 @@ void check_sysctl_fwmark_accept(struct doctor_context *x)
 
 void check_sysctl_fwmark_reflect(struct doctor_context *x)
 {
-	struct sysctl_fix mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 
 	if (x->spec->ipv4 && sysctl_read(0, "net/ipv4/fwmark_reflect") == 1)
-		sysctl_fix_add(&mend, "net.ipv4.fwmark_reflect=0");
+		sysctl_fix_add(&fix, "net.ipv4.fwmark_reflect=0");
 	if (x->spec->ipv6 && sysctl_read(0, "net/ipv6/fwmark_reflect") == 1)
-		sysctl_fix_add(&mend, "net.ipv6.fwmark_reflect=0");
-	if (*mend.text)
+		sysctl_fix_add(&fix, "net.ipv6.fwmark_reflect=0");
+	if (*fix.text)
 		context_report(x, DOCTOR_FAIL,
 			       "resets and ICMP errors that the kernel sends carry the intercept "
 			       "mark and are routed back to lo: connections hang where they "
 			       "should end",
-			       mend.text, "fwmark_reflect=1");
+			       fix.text, "fwmark_reflect=1");
 	context_ok(x, "net.ipv4.fwmark_reflect=0, net.ipv6.fwmark_reflect=0");
 }
 
@@ -226,7 +226,7 @@ static bool wants_loopback(const struct intercept *spec)
 
 void check_sysctl_route_localnet(struct doctor_context *x)
 {
-	struct sysctl_fix mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 	char where[120] = "";
 
 	if (!wants_loopback(x->spec) || !x->spec->include_own) {
@@ -235,14 +235,14 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 	}
 	for (unsigned i = 0; i < x->devices; i++)
 		if (!sysctl_effective(x->device[i].name, "route_localnet")) {
-			sysctl_fix_device(&mend, x->device[i].name, "route_localnet", 1);
+			sysctl_fix_device(&fix, x->device[i].name, "route_localnet", 1);
 			sysctl_where(x->device[i].name, "route_localnet", where);
 		}
-	if (*mend.text)
+	if (*fix.text)
 		context_report(x, DOCTOR_FAIL,
 			       "packets for 127.0.0.0/8 that come in by an interface are dropped "
 			       "as martians",
-			       mend.text, "--dst in 127.0.0.0/8; %s", where);
+			       fix.text, "--dst in 127.0.0.0/8; %s", where);
 	context_ok(x, "route_localnet=1 where packets come in");
 }
 
@@ -260,17 +260,17 @@ void check_sysctl_forwarding(struct doctor_context *x)
 {
 	bool four = !x->spec->ipv4 || forwards_ipv4(x);
 	bool six = !x->spec->ipv6 || sysctl_read(1, "net/ipv6/conf/all/forwarding");
-	struct sysctl_fix mend = { .text = "" };
+	struct sysctl_fix fix = { .text = "" };
 
 	if (!four)
-		sysctl_fix_add(&mend, "net.ipv4.ip_forward=1");
+		sysctl_fix_add(&fix, "net.ipv4.ip_forward=1");
 	if (!six)
-		sysctl_fix_add(&mend, "net.ipv6.conf.all.forwarding=1");
-	if (*mend.text)
+		sysctl_fix_add(&fix, "net.ipv6.conf.all.forwarding=1");
+	if (*fix.text)
 		context_report(x, DOCTOR_WARN,
 			       "interception works without it, but what is not intercepted goes "
 			       "nowhere: other ports, DNS, ICMP errors",
-			       mend.text, "this host does not forward: %s",
+			       fix.text, "this host does not forward: %s",
 			       four ? "net.ipv6.conf.all.forwarding=0" : "net.ipv4.ip_forward=0");
 	context_ok(x, "this host forwards what is not intercepted");
 }

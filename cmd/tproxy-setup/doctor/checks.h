@@ -27,8 +27,8 @@ void check_sysctl_migrate_req(struct doctor_context *x);
 
 /* The command after which the kernel no longer refuses the source of marked packets that come in by
  * that interface. Returns buf. */
-const char *check_sysctl_mend_source(struct doctor_context *x, unsigned iif,
-				     char buf[CONTEXT_FIX_MAX]);
+const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
+				    char buf[CONTEXT_FIX_MAX]);
 
 /* check_routing.c: policy routing of the intercepted packets and of the servers' answers. */
 void check_routing_conflicts(struct doctor_context *x);

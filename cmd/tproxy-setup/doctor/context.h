@@ -45,7 +45,7 @@ struct doctor_context {
 	const struct instance_view *view; /* the instance of that name as it is */
 	bool installed;			  /* it can be read back, */
 	bool asked;			  /* and the specification was given, not read */
-	struct intercept mended; /* what every remedy that is another `up` asks for together */
+	struct intercept proposed; /* what every remedy that is another `up` asks for together */
 	struct sockdiag *diag;
 	struct firewall *firewall; /* every rule that is not ours */
 	struct link lo;
@@ -68,7 +68,7 @@ struct doctor_context {
 	unsigned count;
 };
 
-/* Somebody else uses that mark; choose another one for x->mended, free of all that are known to be used. */
+/* Somebody else uses that mark; choose another one for x->proposed, free of all that are known to be used. */
 void context_take_mark(struct doctor_context *x, const struct mark *mark);
 void context_change_mark(struct doctor_context *x, struct mark *mark);
 
@@ -91,20 +91,20 @@ bool context_wants(const struct doctor_context *x, int protocol);
 /* Where the rules deliver that family's connections; not set with divert_only. */
 const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family);
 
-/* Report a finding of the check that runs. `why` and `fix` are complete texts; a fix is a command that mends
- * it here and now, as it is; what has to be done elsewhere, or by whoever started a program, is said in
- * `why`, and the fix is "". */
+/* Report a finding of the check that runs. `why` and `fix` are complete texts; a fix is a command
+ * that fixes it on this host when run as printed. When something has to be done elsewhere, or by whoever
+ * started a program, `why` says so and the fix is "". */
 void context_report(struct doctor_context *x, enum doctor_severity severity, const char *why,
 		    const char *fix, const char *evidence, ...)
 	__attribute__((format(printf, 5, 6)));
-/* The same of what is mended by another `up`: change x->mended before. `first`: a command before it, or "". */
+/* The same for what another `up` fixes: change x->proposed first. `first`: a command to run before it, or "". */
 void context_report_up(struct doctor_context *x, enum doctor_severity severity, const char *why,
 		       const char *first, const char *evidence, ...)
 	__attribute__((format(printf, 5, 6)));
 void context_ok(struct doctor_context *x, const char *evidence, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Longest command that mends something, and its end. */
+/* Longest fix, with the terminating NUL. */
 #define CONTEXT_FIX_MAX SPEC_TEXT_COMMAND_MAX
 
 /* The address that this host uses towards that one; false when it has no way there. */

@@ -68,7 +68,7 @@ int doctor_examine(const struct doctor_patient *patient, doctor_listener *report
 		.view = patient->view,
 		.installed = patient->view->rules.present && patient->view->rules.readable,
 		.asked = patient->asked,
-		.mended = *patient->spec,
+		.proposed = *patient->spec,
 	};
 	char up[SPEC_TEXT_COMMAND_MAX] = "";
 	int err = context_open(&x, why);
@@ -79,7 +79,7 @@ int doctor_examine(const struct doctor_patient *patient, doctor_listener *report
 		checks[i].run(&x);
 	}
 	if (context_knows(&x))
-		spec_text_up_command(&x.mended, up);
+		spec_text_up_command(&x.proposed, up);
 	if (!err)
 		err = findings_tell(&x.findings, up, report, context, why);
 	context_close(&x);

@@ -2,8 +2,8 @@
 /*
  * doctor - what in this machine would break an interception, with evidence and the fix.
  *
- * A table of checks is run over a specification and the kernel's state. Each check tells what it saw,
- * where, why that matters and the command that mends it. Nothing is ever changed. The kernel's own
+ * Runs a table of checks over a specification and the kernel's state. Each check reports what it saw,
+ * where, why that matters and the command that fixes it. Nothing is ever changed. The kernel's own
  * decisions (RTM_GETROUTE with mark and interface, the socket lookup) count for more than settings.
  */
 #ifndef TPROXY_SETUP_DOCTOR_DOCTOR_H

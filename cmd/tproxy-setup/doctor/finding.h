@@ -14,7 +14,7 @@ struct doctor_finding {
 	enum doctor_severity severity;
 	const char *evidence; /* what was seen, and where */
 	const char *why;      /* why it matters; "" when ok */
-	const char *fix;      /* the command (for sh) that mends it; "": `why` says what to do */
+	const char *fix;      /* the command (for sh) that fixes it; "": `why` says what to do */
 };
 typedef void doctor_listener(const struct doctor_finding *finding, void *context);
 
