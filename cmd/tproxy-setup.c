@@ -561,7 +561,7 @@ static void put_finding(const struct doctor_finding *finding, void *context)
 	}
 }
 
-/* Without options the patient is what is installed. */
+/* Without options the input is the installed instance. */
 static void choose_spec(struct setup *setup, struct instance_view *view)
 {
 	struct intercept typed = setup->spec;
@@ -597,7 +597,7 @@ static int diagnose(struct instance *kernel, struct setup *setup, struct diagnos
 		    struct failure *why)
 {
 	struct instance_view view = { 0 };
-	const struct doctor_patient patient = { kernel, &setup->spec, setup->has_spec, &view };
+	const struct doctor_input input = { kernel, &setup->spec, setup->has_spec, &view };
 	int err = setup->has_spec ? decide(kernel, setup, why) : 0;
 
 	if (!err)
@@ -605,7 +605,7 @@ static int diagnose(struct instance *kernel, struct setup *setup, struct diagnos
 				    true, &view, why);
 	if (!err) {
 		choose_spec(setup, &view);
-		err = doctor_examine(&patient, put_finding, d, why);
+		err = doctor_run(&input, put_finding, d, why);
 	}
 	instance_view_free(&view);
 	return err;

@@ -13,7 +13,7 @@ load lib/lab
 	assert_line --regexp '^what the server saw  192\.0\.2\.2 port [0-9]+$'
 	assert_line --regexp '^what the server saw  2001:db8:1::2 port [0-9]+$'
 	assert_line "The server saw the client's own address and port, over IPv4 and over IPv6."
-	[[ $((SECONDS - start)) -le $((15 * PATIENCE)) ]]
+	[[ $((SECONDS - start)) -le $((15 * TIME_SCALE)) ]]
 	run awk 'length > 100' <<<"$output"
 	assert_output ""
 }

@@ -74,7 +74,7 @@ proposed() {
 		}
 	END
 	stopped $FAR4
-	patient
+	healthy_proxy
 	works
 	works $FAR4
 	finds warn forward 'inet filter, chain forward: `ip daddr @inner .*` \(handle [0-9]+\) would drop what clients send, if it were forwarded'
@@ -101,7 +101,7 @@ proposed() {
 }
 
 @test "FORWARD rules of iptables-nft, and chains of them, that came after up" {
-	patient
+	healthy_proxy
 	for ip in iptables-nft ip6tables-nft; do
 		on proxy $ip -N blocked
 		on proxy $ip -A blocked -j REJECT
@@ -124,7 +124,7 @@ proposed() {
 	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy iptables-legacy -A FORWARD -d 198.51.100.192/26 -p tcp --dport 80 -j DROP
 	stopped $FAR4
-	patient
+	healthy_proxy
 	works $FAR4
 	finds warn forward 'iptables-legacy filter, chain FORWARD: `rule 1` would drop'
 	ADDRESSES=("$FAR4")
@@ -143,7 +143,7 @@ proposed() {
 		}
 	END
 	stopped "$WEB4" "$WEB6"
-	patient
+	healthy_proxy
 	works
 	unfixed 'inet filter, chain forward: policy drop would drop'
 	on proxy nft flush table inet filter
@@ -170,7 +170,7 @@ proposed() {
 		}
 	END
 	stopped "$WEB4"
-	patient
+	healthy_proxy
 	works
 	unfixed '`ip saddr 192.0.2.0/30 ip daddr 198.51.100.0/24 reject.*` \(handle [0-9]+\) would drop'
 	finds warn forward '`ip6 daddr 2001:db8:2::/64 limit rate over 1/second .*drop` \(handle [0-9]+\) might drop'
@@ -223,7 +223,7 @@ proposed() {
 			}
 		}
 	END
-	patient --iif toclient
+	healthy_proxy --iif toclient
 	works
 	works "$WEB6"
 	healthy
@@ -256,7 +256,7 @@ proposed() {
 			for j in {0..127}; do echo "add rule inet filter forward ip daddr 10.99.$i.$j drop"; done
 		} | rules
 	done
-	patient
+	healthy_proxy
 	works $FAR4
 	# The set names the first of its elements, and 10.0.0.0/8 is not routed: an example is what it has in common
 	# with the routes.

@@ -173,7 +173,7 @@ has_listeners() {
 	stop opaque KILL || :
 	bg udp proxy tproxy-listen -u --reply hello 3129
 	wait_listen proxy 127.0.0.1:3129 udp
-	run on client bash -c 'printf ping | timeout $((3 * PATIENCE)) socat -T$((2 * PATIENCE)) - UDP4:198.51.100.2:80'
+	run on client bash -c 'printf ping | timeout $((3 * TIME_SCALE)) socat -T$((2 * TIME_SCALE)) - UDP4:198.51.100.2:80'
 	assert_output --partial hello
 	healthy
 }

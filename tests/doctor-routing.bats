@@ -19,7 +19,7 @@ teardown() {
 }
 
 @test "a rule of others that is asked before ours takes intercepted packets on" {
-	patient
+	healthy_proxy
 	on proxy ip route add default via 198.51.100.2 table 50
 	on proxy ip rule add pref 50 iif toclient lookup 50
 	fails
@@ -77,7 +77,7 @@ teardown() {
 }
 
 @test "rules of others with a mark of their own (wg-quick's, Tailscale's) are no complaint" {
-	patient
+	healthy_proxy
 	on proxy ip rule add not fwmark 0xca6c lookup 51820
 	on proxy ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
 	works
@@ -118,7 +118,7 @@ doctor_with_networkd_conf() {
 }
 
 @test "systemd-networkd: it is told of, unless it leaves foreign rules alone, or runs elsewhere" {
-	patient
+	healthy_proxy
 	start_networkd client
 	healthy
 	start_networkd proxy
@@ -129,7 +129,7 @@ doctor_with_networkd_conf() {
 }
 
 @test "one that calls itself systemd-networkd and may not change rules is none" {
-	patient
+	healthy_proxy
 	start_networkd proxy setpriv --bounding-set=-net_admin
 	healthy
 	refute_line --partial "pid $(pid_of networkd)"
@@ -169,7 +169,7 @@ new_interface() {
 @test "systemd-networkd itself removes our rules when it configures an interface, until it is told not to" {
 	root_only "it changes to a user of its own"
 	[[ -x /lib/systemd/systemd-networkd ]] || skip "no systemd-networkd"
-	patient
+	healthy_proxy
 	works
 	real_networkd later0
 	finds warn networkd 'systemd-networkd \(pid [0-9]+\) runs with ManageForeignRoutingPolicyRules=yes'
@@ -201,7 +201,7 @@ new_interface() {
 #   client <------------------------- server
 #   client ==relay on proxy=========> server
 @test "servers' answers that bypass the proxy: found by the attempts that wait" {
-	patient
+	healthy_proxy
 	works
 	on server ip link add direct type veth peer name direct netns "$LAB_client"
 	on server ip link set direct up
@@ -235,7 +235,7 @@ waits() {
 }
 
 # The proxy's own programs, relayed by the proxy itself: with their address, and a port of its own.
-own_patient() {
+own_proxy() {
 	start_nginx
 	bg relay proxy tproxy-relay --log events --source client-addr 3129
 	wait_listen proxy 127.0.0.1:3129
@@ -251,7 +251,7 @@ relayed() {
 }
 
 @test "--local: a rule of others that is asked before ours takes this host's connections on" {
-	own_patient
+	own_proxy
 	run own
 	assert_success
 	assert_equal "$(relayed)" 1
@@ -274,7 +274,7 @@ relayed() {
 			chain input { type filter hook input priority filter; ct state established accept; iifname lo fib daddr type != local drop; }
 		}
 	END
-	own_patient
+	own_proxy
 	run own
 	assert_failure
 	finds fail input 'inet filter, chain input: `iifname "lo" fib daddr type != local drop`'

@@ -36,7 +36,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	fails
 	fails "$WEB6"
 	finds fail input 'inet filter, chain input: policy drop drops what is delivered'
@@ -60,7 +60,7 @@ rules() {
 			chain strict { tcp flags & (fin | syn | rst | ack) == syn reject with tcp reset; }
 		}
 	END
-	patient
+	healthy_proxy
 	fails
 	works "$WEB6"
 	finds fail input 'inet filter, chain strict: `tcp flags syn / fin,syn,rst,ack reject with tcp reset`'
@@ -78,7 +78,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	works
 	finds warn input '`limit rate over 1000/second drop` .* may drop what is delivered'
 	apply_fix input
@@ -96,7 +96,7 @@ rules() {
 		on proxy $ip -A ufw-not-local -m limit --limit 3/min -j LOG
 		on proxy $ip -A ufw-not-local -j DROP
 	done
-	patient
+	healthy_proxy
 	fails
 	finds fail input 'ip filter, chain ufw-not-local: `.*drop` .* drops what is delivered'
 	finds fail input 'ip6 filter, chain ufw-not-local'
@@ -114,7 +114,7 @@ rules() {
 	on proxy iptables-legacy -A INPUT -s 203.0.113.0/24 -j ACCEPT
 	on proxy iptables-legacy -A INPUT -p tcp -m tcp --dport 80:90 -j inside
 	on proxy iptables-legacy -A inside ! -i lo -m mark ! --mark 0x77 -j REJECT
-	patient
+	healthy_proxy
 	fails
 	works "$WEB6"
 	run doctor
@@ -129,7 +129,7 @@ rules() {
 	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy ip6tables-legacy -P INPUT DROP
 	on proxy ip6tables-legacy -A INPUT -p ipv6-icmp -j ACCEPT
-	patient
+	healthy_proxy
 	fails "$WEB6"
 	finds fail input 'ip6tables-legacy filter, chain INPUT: policy drop'
 	apply_fix input
@@ -147,7 +147,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	works
 	fails "$WEB6"
 	finds fail prerouting 'inet firewalld, chain filter_PREROUTING: `meta nfproto ipv6 fib saddr . mark . iif oif missing drop`'
@@ -165,7 +165,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	works
 	works "$WEB6"
 	healthy
@@ -174,7 +174,7 @@ rules() {
 @test "iptables' rpfilter in table raw comes before any mark, and is no complaint" {
 	on proxy ip6tables-nft -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP
 	on proxy iptables-legacy -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP
-	patient
+	healthy_proxy
 	works
 	works "$WEB6"
 	healthy
@@ -189,7 +189,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	fails
 	finds fail mark 'inet qos, chain pre: `tcp dport 80 meta mark set 0x00000500` .* overwrites mark 0x1'
 	apply_fix mark
@@ -206,7 +206,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	works
 	healthy
 }
@@ -215,7 +215,7 @@ rules() {
 	on proxy iptables-nft -t nat -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 0x500
 	# Without a rule that translates something, nat chains are not run at all.
 	on proxy iptables-nft -t nat -A POSTROUTING -o tobystander -j MASQUERADE
-	patient --conntrack zone
+	healthy_proxy --conntrack zone
 	fails
 	finds fail mark 'ip nat, chain PREROUTING: .* overwrites mark 0x1'
 	apply_fix mark
@@ -231,7 +231,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	bypasses
 	finds fail mark 'inet other, chain pre: .* sets mark 0x2 before our rules run; 0x2/0xff is our --upstream-mark'
 	apply_fix mark
@@ -251,7 +251,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	works
 	healthy
 	run doctor
@@ -269,7 +269,7 @@ rules() {
 }
 
 @test "another TPROXY by iptables-nft takes the same packets" {
-	patient
+	healthy_proxy
 	on proxy iptables-nft -t mangle -A PREROUTING -p tcp -m tcp --dport 80 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
 	fails
 	finds fail tproxy 'ip mangle, chain PREROUTING: .*TPROXY'
@@ -281,7 +281,7 @@ rules() {
 @test "another TPROXY by iptables-legacy takes the same packets" {
 	root_only "which of its tables are in use is told to the machine's root alone"
 	on proxy iptables-legacy -t mangle -A PREROUTING -p tcp -m tcp --dport 443 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
-	patient
+	healthy_proxy
 	run doctor
 	assert_line --regexp '^ok +tproxy'
 	on proxy iptables-legacy -t mangle -A PREROUTING -p tcp -m tcp --dport 80 -j TPROXY --on-port 9998 --tproxy-mark 0x2/0xff
@@ -300,7 +300,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	fails
 	works "$WEB6"
 	finds fail tproxy 'ip nat, chain PREROUTING: `tcp dport 80 redirect to :9998`'
@@ -317,7 +317,7 @@ rules() {
 			}
 		}
 	END
-	patient
+	healthy_proxy
 	fails
 	finds fail output 'inet filter, chain output: `oifname "toserver" ip saddr != 198.51.100.1 drop`.* drops what the proxy sends to servers'
 	apply_fix output
@@ -334,7 +334,7 @@ rules() {
 			chain output { type filter hook output priority filter; ct state invalid counter name invalid drop; }
 		}
 	END
-	patient --conntrack off
+	healthy_proxy --conntrack off
 	finds fail invalid-drop 'inet filter, chain input: `ct state invalid counter name "invalid" drop`'
 	finds warn conntrack 'connection tracking in .* but --conntrack off is in effect'
 	apply_fix invalid-drop
@@ -351,7 +351,7 @@ rules() {
 	# Servers know this host's address alone.
 	on server ip route del default
 	on server ip route add blackhole 192.0.2.0/24
-	patient --conntrack off
+	healthy_proxy --conntrack off
 	fails
 	finds fail conntrack 'source translation in ip nat chain post, but --conntrack off is in effect'
 	apply_fix conntrack
@@ -363,7 +363,7 @@ rules() {
 }
 
 @test "rules that came after up: --conntrack auto is followed by the same up again" {
-	patient
+	healthy_proxy
 	rules <<-'END'
 		table ip nat {
 			chain post { type nat hook postrouting priority srcnat; oifname "toserver" masquerade; }
@@ -401,7 +401,7 @@ rules() {
 }
 
 @test "without connection tracking flows older than up are unknown, and it says so" {
-	patient
+	healthy_proxy
 	run doctor
 	assert_line --regexp '^ok +older-flows +unknown'
 }

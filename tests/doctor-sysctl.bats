@@ -23,7 +23,7 @@ set_on_proxy() {
 }
 
 @test "src_valid_mark=1 silently eats intercepted packets, whatever rp_filter says" {
-	patient
+	healthy_proxy
 	works
 	set_on_proxy net.ipv4.conf.all.src_valid_mark=1
 	fails
@@ -35,7 +35,7 @@ set_on_proxy() {
 }
 
 @test "src_valid_mark=1 of one interface alone is found where it is, before up as well" {
-	patient
+	healthy_proxy
 	set_on_proxy net.ipv4.conf.toclient.src_valid_mark=1
 	fails
 	on proxy tproxy-setup down
@@ -47,7 +47,7 @@ set_on_proxy() {
 }
 
 @test "src_valid_mark=1 on the way of the servers' answers breaks, too" {
-	patient
+	healthy_proxy
 	set_on_proxy net.ipv4.conf.toserver.src_valid_mark=1
 	fails
 	finds fail src-valid-mark 'toserver.src_valid_mark=1'
@@ -58,7 +58,7 @@ set_on_proxy() {
 }
 
 @test "src_valid_mark=1 with accept_local=1 works, and is no complaint, unless rp_filter is 1" {
-	patient
+	healthy_proxy
 	set_on_proxy net.ipv4.conf.all.{src_valid_mark,accept_local}=1
 	for rp_filter in 0 2; do
 		set_on_proxy net.ipv4.conf.all.rp_filter=$rp_filter
@@ -74,7 +74,7 @@ set_on_proxy() {
 
 # The client's second link: what it sends comes in by toclient, the way back to .30 is by toclient2.
 @test "rp_filter: the greater of all and the interface counts, and 1 drops asymmetric clients" {
-	patient
+	healthy_proxy
 	on proxy ip link add toclient2 type veth peer name toproxy2 netns "$LAB_client"
 	on proxy ip address add 192.0.2.129/32 dev toclient2
 	on proxy ip link set toclient2 up
@@ -97,7 +97,7 @@ set_on_proxy() {
 }
 
 @test "tcp_fwmark_accept=1: the answers of accepted sockets loop to lo" {
-	patient
+	healthy_proxy
 	set_on_proxy net.ipv4.tcp_fwmark_accept=1
 	fails
 	finds fail fwmark-accept 'tcp_fwmark_accept=1, intercepted packets carry 0x1/0xff'
@@ -107,7 +107,7 @@ set_on_proxy() {
 }
 
 @test "tcp_fwmark_accept=1 with a listener that has its own mark is no complaint, and works" {
-	patient
+	healthy_proxy
 	set_on_proxy net.ipv4.tcp_fwmark_accept=1
 	stop relay
 	bg listener proxy tproxy-listen --listener-mark 0x10 --reply hello 3129
@@ -155,7 +155,7 @@ old_connection() {
 }
 
 @test "ip_forward=0: interception works, but nothing else is forwarded" {
-	patient
+	healthy_proxy
 	stop nginx
 	start_nginx 80 8080
 	set_on_proxy net.ipv4.ip_forward=0
@@ -172,7 +172,7 @@ old_connection() {
 # A handover from one relay to the next, without its queue: a relay that duplicates the other's sockets
 # has it, one that may not do that joins with sockets of its own.
 @test "tcp_migrate_req=0 is told of when two processes listen there" {
-	patient
+	healthy_proxy
 	healthy
 	bg heir proxy tproxy-relay --takeover -v 3129
 	wait_line heir.err listening
@@ -208,7 +208,7 @@ has_two_owners() {
 }
 
 @test "lo down: what is routed to it is lost, and the IPv6 route does not come back with it" {
-	patient
+	healthy_proxy
 	on proxy ip link set lo down
 	fails "$WEB6"
 	finds fail lo 'lo is down'
@@ -249,7 +249,7 @@ bridge_clients() {
 
 @test "a bridge with br_netfilter: the counters count, but connections are lost" {
 	bridge_clients
-	patient
+	healthy_proxy
 	works
 	works "$WEB6"
 	set_on_proxy net.bridge.bridge-nf-call-{iptables,ip6tables}=1
@@ -266,7 +266,7 @@ bridge_clients() {
 
 @test "--iif with a port of a bridge matches nothing: packets come in by the bridge" {
 	bridge_clients
-	patient --iif toclient
+	healthy_proxy --iif toclient
 	bypasses
 	finds fail bridge '--iif toclient is a port of bridge br0'
 	apply_fix bridge

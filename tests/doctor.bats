@@ -39,7 +39,7 @@ teardown() {
 }
 
 @test "a healthy machine: every check is ok, with what was looked at, and the exit status is 0" {
-	patient
+	healthy_proxy
 	works
 	works "$WEB6"
 	run --separate-stderr on proxy tproxy-setup doctor
@@ -60,7 +60,7 @@ teardown() {
 }
 
 @test "the man page lists every check, in the order in which they are made, and no other" {
-	patient
+	healthy_proxy
 	on proxy tproxy-setup doctor -q --json | jq -r .check | uniq >"$OUT/made"
 	# The list that begins after these words.
 	sed -n '/^The checks, in the order/,/^\.El/s/^\.It Cm //p' "$TOP/man/tproxy-setup.8" >"$OUT/listed"
@@ -68,7 +68,7 @@ teardown() {
 }
 
 @test "a failure: exit 1, the reason and the command on stderr, unless -q" {
-	patient
+	healthy_proxy
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_failure 1
@@ -79,7 +79,7 @@ teardown() {
 }
 
 @test "--json: a record for each check, with why and fix where something is wrong" {
-	patient
+	healthy_proxy
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
 	run --separate-stderr on proxy tproxy-setup doctor --json
 	assert_failure 1
@@ -92,7 +92,7 @@ teardown() {
 }
 
 @test "columns: the commands alone, for sh" {
-	patient
+	healthy_proxy
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1 net.ipv4.conf.all.src_valid_mark=1
 	fails
 	on proxy bash -c "tproxy-setup doctor -q -H -o severity,fix | sed -n 's/^fail *//p' | sh" >/dev/null
@@ -112,7 +112,7 @@ state() {
 }
 
 @test "it changes nothing: with an instance, without, on a sick machine" {
-	patient
+	healthy_proxy
 	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
 	on proxy iptables-legacy -A INPUT -p udp -j ACCEPT
 	bg monitor proxy nft monitor
@@ -160,7 +160,7 @@ state() {
 }
 
 @test "somebody's flush ruleset: rules gone, routing left, and doctor needs to be told what was asked" {
-	patient
+	healthy_proxy
 	on proxy nft flush ruleset
 	bypasses
 	run on proxy tproxy-setup doctor
@@ -170,7 +170,7 @@ state() {
 }
 
 @test "tables that somebody owns, which libnftables 1.0.6 cannot print as JSON, are read nevertheless" {
-	patient
+	healthy_proxy
 	mkfifo "$OUT/commands"
 	bg owner proxy bash -c 'exec nft -i <"$1"' sh "$OUT/commands"
 	exec 9>"$OUT/commands"
@@ -220,7 +220,7 @@ other_kernel() {
 
 @test "a flowtable forwards older connections past every rule" {
 	other_kernel
-	patient
+	healthy_proxy
 	run on proxy "${OTHER[@]}" HAS='{"flowtable": {"family": "inet", "name": "fast", "table": "filter", "handle": 3, "hook": "ingress", "prio": 0, "dev": ["toclient", "toserver"]}}' \
 		tproxy-setup doctor -q -H -o severity,check,evidence
 	assert_line --regexp '^warn +flowtable +flowtable fast in table inet filter'
@@ -270,14 +270,14 @@ spoilt() {
 }
 
 @test "flushed chains of ours" {
-	patient
+	healthy_proxy
 	on proxy nft flush chain inet tproxy_default prerouting
 	bypasses
 	spoilt 'table inet tproxy_default: chain:prerouting changed'
 }
 
 @test "return, drop inserted into a chain of ours" {
-	patient
+	healthy_proxy
 	for verdict in return drop; do
 		on proxy nft insert rule inet tproxy_default prerouting tcp dport 80 $verdict
 		if [[ $verdict == drop ]]; then fails; else bypasses; fi
@@ -286,7 +286,7 @@ spoilt() {
 }
 
 @test "a table of ours with flags dormant: neither intact nor already in place" {
-	patient
+	healthy_proxy
 	on proxy nft add table inet tproxy_default '{ flags dormant; }'
 	bypasses
 	run on proxy tproxy-setup up -v --to 3129 -p 80
@@ -315,7 +315,7 @@ expired() {
 }
 
 @test "a drain that was killed" {
-	patient
+	healthy_proxy
 	dd if=/dev/zero of="$WWW/big" bs=1M count=8 status=none
 	bg slow client curl -sS --max-time 60 --limit-rate 1000 -o /dev/null "http://$WEB4/big"
 	wait_line relay.out ' open '
@@ -327,14 +327,14 @@ expired() {
 }
 
 @test "what is installed is not what is asked for" {
-	patient
+	healthy_proxy
 	SPEC=(--to 3129 -p '80,8080')
 	finds fail installed 'installed with other options: port 80,8080 \(was 80\)'
 	cured
 }
 
 @test "a changed set: what was asked for is not known, and no command is made of it" {
-	patient --dst 198.51.100.0/24 --dst 2001:db8:2::/64
+	healthy_proxy --dst 198.51.100.0/24 --dst 2001:db8:2::/64
 	on proxy nft add element inet tproxy_default dst4 '{ 203.0.113.0/24 }'
 	finds fail installed 'set:dst4 changed'
 	run remedies
@@ -344,7 +344,7 @@ expired() {
 }
 
 @test "problems come first; on a terminal in colour, unless NO_COLOR is set" {
-	patient
+	healthy_proxy
 	on proxy iptables-nft -A INPUT -p tcp --dport 80 -j DROP
 	on proxy sysctl -qw net.ipv4.ip_forward=0
 	run doctor

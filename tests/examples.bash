@@ -25,7 +25,7 @@ session 'make' '
 	ln -s "$(dirname "$(type -P tproxy-lab)")" tree/build
 	cd tree
 	printf "%s\n" "? \(lab\) " "> exit" . >"$OUT/typed"
-	run env -u TPROXY_LAB SHELL=/bin/bash TERMINAL_PATIENCE=$((20 * PATIENCE)) "$TOP/tests/lib/terminal" \
+	run env -u TPROXY_LAB SHELL=/bin/bash TERMINAL_TIMEOUT=$((20 * TIME_SCALE)) "$TOP/tests/lib/terminal" \
 		build/$IT <"$OUT/typed"
 	assert_success
 	assert_output --partial "client 192.0.2.2  server 198.51.100.2  bystander 203.0.113.2"'

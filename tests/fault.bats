@@ -17,7 +17,7 @@ setup() {
 teardown() { lab_down; }
 
 sweep() {
-	run timeout --foreground $((150 * PATIENCE)) nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+	run timeout --foreground $((150 * TIME_SCALE)) nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
 		--net="/proc/$LAB_proxy/ns/net" -- "$TOP/tests/fault/sweep" "$@"
 	assert_success
 }
@@ -91,8 +91,8 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 # carry: 1 MB each way over one connection, so that it is copied, held and spliced. Its status is
 # curl's; what arrived whole must be what was sent.
 carry() {
-	on client curl --fail-early -s -f --max-time $((5 * PATIENCE)) -T "$BODY" -o "$OUT/put" http://198.51.100.2/up \
-		--next -s -f --max-time $((5 * PATIENCE)) -o "$OUT/back" http://198.51.100.2/body &&
+	on client curl --fail-early -s -f --max-time $((5 * TIME_SCALE)) -T "$BODY" -o "$OUT/put" http://198.51.100.2/up \
+		--next -s -f --max-time $((5 * TIME_SCALE)) -o "$OUT/back" http://198.51.100.2/body &&
 		cmp "$BODY" "$WWW/up" && cmp "$BODY" "$OUT/back"
 }
 
@@ -269,7 +269,7 @@ still_listen() {
 
 # each_echoes N: so many clients, one after the other, get back what they say.
 each_echoes() {
-	run -0 timeout --foreground $((60 * PATIENCE)) nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
+	run -0 timeout --foreground $((60 * TIME_SCALE)) nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
 		--net="/proc/$LAB_client/ns/net" -- python3 -c '
 import socket, sys
 for i in range(int(sys.argv[1])):

@@ -374,11 +374,11 @@ hold_redirected() {
 	wait_listen proxy '0.0.0.0:3130' udp
 	local pid fd
 	# cat sends it back
-	run on client socat -T$((2 * PATIENCE)) - UDP:198.51.100.2:53,sourceport=40011 <<<one
+	run on client socat -T$((2 * TIME_SCALE)) - UDP:198.51.100.2:53,sourceport=40011 <<<one
 	assert_output one
-	run on client socat -T$((2 * PATIENCE)) - 'UDP:[2001:db8:2::2]:53,sourceport=40012' <<<two
+	run on client socat -T$((2 * TIME_SCALE)) - 'UDP:[2001:db8:2::2]:53,sourceport=40012' <<<two
 	assert_output two
-	run on client socat -T$((2 * PATIENCE)) - UDP:198.51.100.2:54,sourceport=40013 <<<three
+	run on client socat -T$((2 * TIME_SCALE)) - UDP:198.51.100.2:54,sourceport=40013 <<<three
 	assert_output three
 	wait_line listen.err '^udp +198\.51\.100\.2:53 +192\.0\.2\.2:40011 +198\.51\.100\.2:53 +tproxy +yes$'
 	wait_line listen.err '^udp +\[2001:db8:2::2\]:53 +\[2001:db8:1::2\]:40012 +\[2001:db8:2::2\]:53 +tproxy +yes$'

@@ -356,7 +356,7 @@ at_shell() {
 	printf '%s\n' 'PS1="mine # "' >"$OUT/.bashrc"
 	printf '%s\n' '? client 192\.0\.2\.2  server' '? \(lab\) ' '> tproxy-setup --version' \
 		'? tproxy-tools' '> exit 3' . >"$OUT/typed"
-	run env -i HOME="$OUT" TERM=dumb PATH=/usr/bin:/bin SHELL="$1" "${@:2}" TERMINAL_PATIENCE=$((20 * PATIENCE)) \
+	run env -i HOME="$OUT" TERM=dumb PATH=/usr/bin:/bin SHELL="$1" "${@:2}" TERMINAL_TIMEOUT=$((20 * TIME_SCALE)) \
 		"$TOP/tests/lib/terminal" "$lab" run <"$OUT/typed"
 	# As it ends, dash gives the terminal back to a process group that it cannot name in there.
 	[[ $1 == */dash ]] || assert_equal "$status" 3

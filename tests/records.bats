@@ -217,7 +217,7 @@ while piece := os.read(source, 4096):
 	kill "$(pid_of held)" "$(pid_of held2)"
 	wait_until 10 eval '[[ $(counter closed) == 101 ]]'
 	run -0 milliseconds stop relay # a disk is not waited for
-	((output < 5000 * PATIENCE))
+	((output < 5000 * TIME_SCALE))
 	assert_equal "$(grep -c 'No space' "$OUT/relay.err")" 1
 	assert_line_in relay.err '^tproxy-relay: warning: 202 records were lost: they could not be written$'
 }
@@ -329,7 +329,7 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))' "$OU
 # by Ctrl-C when the pattern has come.
 in_terminal() {
 	printf '%s\n' "? $1" '+ \x03' '? ended:|^[^:]*\^C' . >"$OUT/typed"
-	bg terminal proxy bash -c "TERMINAL_PATIENCE=$((30 * PATIENCE)) exec '$TOP/tests/lib/terminal' ${*:2} <'$OUT/typed'"
+	bg terminal proxy bash -c "TERMINAL_TIMEOUT=$((30 * TIME_SCALE)) exec '$TOP/tests/lib/terminal' ${*:2} <'$OUT/typed'"
 	wait_listen proxy 127.0.0.1:3129
 	wait_listen proxy '[::1]:3129'
 }

@@ -301,7 +301,7 @@ else:
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execvp("tproxy-relay", ["tproxy-relay", *sys.argv[2:]])'
 
-passing() { on proxy timeout --foreground $((10 * PATIENCE)) python3 -c "$PASSING" "$@"; }
+passing() { on proxy timeout --foreground $((10 * TIME_SCALE)) python3 -c "$PASSING" "$@"; }
 
 @test "LISTEN_FDS that are no listeners, or not ones that can be served, are refused by what they are" {
 	run -2 passing None

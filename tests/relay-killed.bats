@@ -89,7 +89,7 @@ vanish() {
 	assert_equal "$(grep -c ' upstream-lost$' "$OUT/relay.out")" 4
 	# Two seconds and four probes, and what a connection had lived before.
 	while read -r ms; do
-		((ms >= 5500 && ms <= 9000 + 1000 * PATIENCE)) || fail "$ms ms"
+		((ms >= 5500 && ms <= 9000 + 1000 * TIME_SCALE)) || fail "$ms ms"
 	done < <(sed -nE 's/.* ([0-9]+)\.[0-9]+ upstream-lost$/\1/p' "$OUT/relay.out")
 	stop server || :
 	peer server server serve 8000 recv:a send:b reset

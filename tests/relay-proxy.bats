@@ -237,7 +237,7 @@ for s in held:
 	before=$(cpu_ticks relay)
 	run -0 say "${V1_4}hello" recv:hello fin eof
 	after=$(cpu_ticks relay)
-	((after - before < 20 * PATIENCE)) || fail "$((after - before)) ticks of CPU while nothing came"
+	((after - before < 20 * TIME_SCALE)) || fail "$((after - before)) ticks of CPU while nothing came"
 	run -0 wait_exit slow 20
 	assert_equal "$(refusals proxy-header)" 300
 	assert_equal "$(counter connections)" 0

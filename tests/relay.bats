@@ -244,7 +244,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 	END
 	SECONDS=0
 	run -0 on client "$PEER" connect "$V4" 8000 gone
-	((SECONDS <= 3 * PATIENCE))
+	((SECONDS <= 3 * TIME_SCALE))
 	stop relay
 	assert_line_in relay.out ' refused .* upstream-timeout$'
 }

@@ -15,7 +15,7 @@ load lib/lab
 setup() {
 	[[ -x $TPROXY_BIN/tests/knock ]] || fail "no $TPROXY_BIN/tests/knock: run make check"
 	lab_up
-	COUNT=$((10000 / PATIENCE))
+	COUNT=$((10000 / TIME_SCALE))
 	on server nft -f - <<-'END'
 		table inet watch {
 			counter leaked { }

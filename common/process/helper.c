@@ -160,7 +160,7 @@ void helper_end(int channel)
 	if (channel < 0)
 		return;
 	shutdown(channel, SHUT_WR);
-	while (poll(&p, 1, HELPER_PATIENCE_MS) > 0 && recv(channel, left, sizeof(left), 0) > 0)
+	while (poll(&p, 1, HELPER_TIMEOUT_MS) > 0 && recv(channel, left, sizeof(left), 0) > 0)
 		;
 	close(channel);
 }
@@ -178,11 +178,11 @@ static int await(int channel, const struct helper_role *role, struct failure *wh
 	return outcome.result;
 }
 
-static int set_patience(int channel, struct failure *why)
+static int set_timeout(int channel, struct failure *why)
 {
-	const struct timeval patience = { .tv_sec = HELPER_PATIENCE_MS / 1000 };
+	const struct timeval timeout = { .tv_sec = HELPER_TIMEOUT_MS / 1000 };
 
-	if (setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0)
+	if (setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
 		return report_fail(why, errno, "setsockopt(SO_RCVTIMEO)", "channel");
 	return 0;
 }
@@ -200,7 +200,7 @@ int helper_start(const struct helper_role *role, void *context, struct failure *
 	close(ends[1]);
 	if (pid < 0)
 		report_fail(why, errno, "fork", "%s", role->name);
-	else if (await(ends[0], role, why) == 0 && set_patience(ends[0], why) == 0)
+	else if (await(ends[0], role, why) == 0 && set_timeout(ends[0], why) == 0)
 		return ends[0];
 	close(ends[0]);
 	if (pid > 0)

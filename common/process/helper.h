@@ -37,10 +37,10 @@ struct helper_role {
 
 /*
  * Start one. To be called while there is only one thread. Returns the channel (close-on-exec; a recv()
- * from it fails with EAGAIN after HELPER_PATIENCE_MS), or -1 with *why, also when the helper could not
+ * from it fails with EAGAIN after HELPER_TIMEOUT_MS), or -1 with *why, also when the helper could not
  * begin.
  */
-#define HELPER_PATIENCE_MS 1000
+#define HELPER_TIMEOUT_MS 1000
 int helper_start(const struct helper_role *role, void *context, struct failure *why);
 
 /*
@@ -52,7 +52,7 @@ ssize_t helper_ask(int channel, const void *request, size_t size, void *answer, 
 /* Only wait: for what a request by other means is answered with. As helper_ask. */
 ssize_t helper_wait(int channel, void *answer, size_t room);
 
-/* Let it finish what was sent, wait for its end (HELPER_PATIENCE_MS at most) and close. -1 is fine. */
+/* Let it finish what was sent, wait for its end (HELPER_TIMEOUT_MS at most) and close. -1 is fine. */
 void helper_end(int channel);
 
 /* ---- for the helper itself ---- */

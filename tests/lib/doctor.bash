@@ -3,7 +3,7 @@
 #
 # doctor - what the tests of `tproxy-setup doctor` share. After lib/lab:
 #
-#	patient [SPEC...]	nginx on the server, a relay on the proxy, interception in place: healthy
+#	healthy_proxy [SPEC...]	nginx on the server, a relay on the proxy, interception in place: healthy
 #	works [ADDRESS]		a client's request goes through the relay, as the client
 #	fails [ADDRESS]		it gets no answer
 #	bypasses [ADDRESS]	it gets one, but not through the relay
@@ -23,7 +23,7 @@ WEB4=198.51.100.2
 WEB6='[2001:db8:2::2]'
 export WEB4 WEB6
 
-patient() {
+healthy_proxy() {
 	start_nginx
 	relay
 	on proxy tproxy-setup up -q --to 3129 -p 80 "$@"

@@ -58,7 +58,7 @@ not_run() { declare_as not_run "$1" '' "$2"; }
 after() { BY=("$@"); }
 
 it() {
-	run on "${1-proxy}" timeout --foreground --kill-after 5 "$((30 * PATIENCE))" "${BY[@]}" bash -c "$IT" </dev/null
+	run on "${1-proxy}" timeout --foreground --kill-after 5 "$((30 * TIME_SCALE))" "${BY[@]}" bash -c "$IT" </dev/null
 	echo "$output" >&2
 }
 
@@ -95,7 +95,7 @@ in_lab_shell() {
 		printf '? %s\n' "$@"
 		printf '%s\n' '> exit' .
 	} >"$OUT/typed"
-	run env -u TPROXY_LAB PATH="${path//::/:}" SHELL=/bin/bash TERMINAL_PATIENCE=$((20 * PATIENCE)) \
+	run env -u TPROXY_LAB PATH="${path//::/:}" SHELL=/bin/bash TERMINAL_TIMEOUT=$((20 * TIME_SCALE)) \
 		"$TOP/tests/lib/terminal" "$lab" run <"$OUT/typed"
 	echo "$output" >&2
 }

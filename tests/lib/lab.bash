@@ -54,7 +54,7 @@
 # gets a limit (curl --max-time, timeout --foreground); nothing is done in the machine's own namespaces;
 # processes are ended by pid or by their NAME here, never by program name. Everything is under
 # $BATS_TEST_TMPDIR, so tests can run in parallel. Times are for a fast machine: all waits are
-# multiplied by TPROXY_TEST_PATIENCE (sanitizers, slow machines).
+# multiplied by TPROXY_TEST_TIME_SCALE (sanitizers, slow machines).
 
 bats_load_library bats-support
 bats_load_library bats-assert
@@ -63,7 +63,7 @@ bats_load_library bats-file
 TOP=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
 TPROXY_BIN=$(cd "${TPROXY_BIN:-$TOP/build}" && pwd)
 PATH=$TPROXY_BIN:$PATH:/usr/sbin:/sbin
-PATIENCE=${TPROXY_TEST_PATIENCE:-1}
+TIME_SCALE=${TPROXY_TEST_TIME_SCALE:-1}
 export TOP TPROXY_BIN PATH
 
 # ---------------------------------------------------------------- the lab
@@ -80,7 +80,7 @@ lab_up() {
 	exec {fd}< <(exec 3>&- 4>&- </dev/null setpriv --pdeathsig TERM -- \
 		tproxy-lab up --foreground --name "$LAB_NAME")
 	LAB_GUARD=$!
-	read -r -t $((20 * PATIENCE)) -u "$fd" line || fail "tproxy-lab up: no lab"
+	read -r -t $((20 * TIME_SCALE)) -u "$fd" line || fail "tproxy-lab up: no lab"
 	exec {fd}<&-
 	for word in ${line#up }; do
 		printf -v "LAB_${word%=*}" %s "${word#*=}"
@@ -197,7 +197,7 @@ show() {
 
 # poll SECONDS CMD...: true as soon as CMD is, false after SECONDS.
 poll() {
-	local end=$((SECONDS + $1 * PATIENCE + 1))
+	local end=$((SECONDS + $1 * TIME_SCALE + 1))
 	shift
 	until "$@"; do
 		((SECONDS < end)) || return

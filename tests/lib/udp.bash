@@ -26,7 +26,7 @@ dgram() {
 
 # ask_from HOST ARG...: see `ask' of tests/lib/dgram.
 ask_from() {
-	on "$1" timeout --foreground $((60 * PATIENCE)) "$DGRAM" ask "${@:2}"
+	on "$1" timeout --foreground $((60 * TIME_SCALE)) "$DGRAM" ask "${@:2}"
 }
 
 # sniff NAME HOST INTERFACE [PORT...]: what passes there from now on, in $OUT/NAME.out; see tests/lib/sniff.

@@ -59,16 +59,16 @@ const char *doctor_severity_name(enum doctor_severity severity)
 	return names[severity];
 }
 
-int doctor_examine(const struct doctor_patient *patient, doctor_listener *report, void *context,
-		   struct failure *why)
+int doctor_run(const struct doctor_input *input, doctor_listener *report, void *context,
+	       struct failure *why)
 {
 	struct doctor_context x = {
-		.kernel = patient->kernel,
-		.spec = patient->spec,
-		.view = patient->view,
-		.installed = patient->view->rules.present && patient->view->rules.readable,
-		.asked = patient->asked,
-		.proposed = *patient->spec,
+		.kernel = input->kernel,
+		.spec = input->spec,
+		.view = input->view,
+		.installed = input->view->rules.present && input->view->rules.readable,
+		.asked = input->asked,
+		.proposed = *input->spec,
 	};
 	char up[SPEC_TEXT_COMMAND_MAX] = "";
 	int err = context_open(&x, why);

@@ -19,7 +19,7 @@
 const char *doctor_severity_name(enum doctor_severity severity);
 
 /* What is examined. */
-struct doctor_patient {
+struct doctor_input {
 	struct instance *kernel;
 	const struct intercept *spec; /* validated and decided; the usual one where none is known */
 	bool asked;		      /* the specification was given: it need not be installed */
@@ -30,7 +30,7 @@ struct doctor_patient {
  * Examine the machine. Every check reports at least one finding, and the worst come first. Returns 0, or -1
  * with *why when the kernel's state could not be read at all.
  */
-int doctor_examine(const struct doctor_patient *patient, doctor_listener *report, void *context,
-		   struct failure *why);
+int doctor_run(const struct doctor_input *input, doctor_listener *report, void *context,
+	       struct failure *why);
 
 #endif
