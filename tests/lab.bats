@@ -318,7 +318,7 @@ cut 2001:db8:3::2"
 	wait_until 5 nothing_left
 }
 
-@test "a state file of somebody else is not believed" {
+@test "a state file of somebody else is not trusted" {
 	ln -s /etc/passwd "$XDG_RUNTIME_DIR/tproxy-lab-$UID"
 	run tproxy-lab up
 	assert_failure 3

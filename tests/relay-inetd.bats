@@ -120,7 +120,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	stop listen
 }
 
-@test "what a PROXY header has told tproxy-listen is believed; --send-proxy tells it on" {
+@test "what tproxy-listen read in a PROXY header is used; --send-proxy passes it on" {
 	on proxy tproxy-setup up -q --divert-only
 	listen --redirect --accept-proxy 192.0.2.2,2001:db8:1::2 "$RELAY_PORT" -- tproxy-relay --inetd --send-proxy 1
 	peer server server listen 8000 who 'recv:PROXY TCP4 192.0.2.20 198.51.100.2 1234 8000\r\nhello' eof close
@@ -248,7 +248,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	assert_output --regexp '^tproxy-relay: --: runs no command'
 }
 
-@test "an environment that speaks of another connection is not believed, nor anything else" {
+@test "an environment about another connection is refused, and so is anything else" {
 	on proxy tproxy-setup up -q --divert-only
 	TPROXY_ORIGDST_BY=proxy-protocol TPROXY_COOKIE=0x1 TPROXY_CLIENT=192.0.2.20:1 TPROXY_ORIGDST="$V4:8000" \
 		accept both tproxy-relay --inetd --upstream "$V4:8000"

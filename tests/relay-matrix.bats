@@ -140,7 +140,7 @@ forty() {
 	assert_line_in relay.out ' close 16 .* done$'
 }
 
-# But for bare resets, which end what a server may still believe in: see tests/setup-traffic.bats.
+# But for bare resets, which end connections that a server may still hold open: see tests/setup-traffic.bats.
 @test "after SIGKILL of the relay not one byte of its clients passes by" {
 	local host n=0
 	intercept 80

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval and the programs that are started expand them
 #
-# tproxy-relay and the PROXY protocol: believed from a load balancer in front, said to the upstream.
+# tproxy-relay and the PROXY protocol: accepted from a load balancer in front, sent to the upstream.
 #
 #   somebody ---> load balancer (host client, 192.0.2.2,   ---> proxy, relay at *:3129 ---> server
 #   192.0.2.20    2001:db8:1::2) tells who it was                                           198.51.100.2
-#                 bystander (203.0.113.2) is not believed
+#                 bystander (203.0.113.2) is not trusted
 
 bats_require_minimum_version 1.5.0
 load lib/relay
@@ -27,8 +27,8 @@ ENDS_4='\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40'
 V2_4=$SIGNATURE'\x21\x11\0\x0c'$ENDS_4
 V2_6=$SIGNATURE'\x21\x21\0\x24\x20\x01\r\xb8\0\x01\0\0\0\0\0\0\0\0\0\x20\x20\x01\r\xb8\0\x02\0\0\0\0\0\0\0\0\0\x02\x04\xd2\x1f\x40'
 
-# believe OPTION...: a relay at any address that believes the load balancer.
-believe() {
+# header_relay OPTION...: a relay at any address that accepts headers from the load balancer.
+header_relay() {
 	on proxy tproxy-setup up -q --divert-only
 	bg relay proxy tproxy-relay --accept-proxy "$LB" --control "$OUT/control" "$@" "*:$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
@@ -48,11 +48,11 @@ refusals() {
 	counter "$1"
 }
 
-# ---------------------------------------------------------------- believed
+# ---------------------------------------------------------------- accepted
 
 @test "versions 1 and 2, both families: the server sees the client of the header" {
 	local header
-	believe
+	header_relay
 	for header in "$V1_4" "$V2_4" "$V1_6" "$V2_6"; do
 		peer server server listen 8000 who recv:hello eof send:world close
 		case $header in
@@ -74,7 +74,7 @@ refusals() {
 @test "the bytes after the header go upstream unchanged, though they come with it or look like one" {
 	local big
 	big=$(random_file 3M)
-	believe --source own
+	header_relay --source own
 	printf '%b' "$V2_4$V1_4" >"$OUT/stream"
 	cat "$big" >>"$OUT/stream"
 	printf '%b' "$V1_4" | cat - "$big" >"$OUT/expected"
@@ -88,7 +88,7 @@ refusals() {
 
 @test "a header that comes byte by byte is waited for, and a server that speaks first is heard" {
 	local i steps=()
-	believe
+	header_relay
 	peer server server listen 8000 send:220 who recv:x close
 	for ((i = 0; i < ${#V1_4} - 4; i++)); do
 		steps+=("send:${V1_4:i:1}")
@@ -101,7 +101,7 @@ refusals() {
 
 @test "HAProxy's headers are understood, and curl's" {
 	start_nginx
-	believe --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
+	header_relay --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
 	start_header_sender "$P4:$RELAY_PORT" 'some-%[src]'
 	run -0 on bystander curl -sS --max-time 10 --local-port 40001 http://192.0.2.2:8001/who
 	assert_output '203.0.113.2 40001'
@@ -119,7 +119,7 @@ refusals() {
 
 @test "a header without addresses leaves the connection's own ends" {
 	local header
-	believe --upstream "$V4:8000" -4
+	header_relay --upstream "$V4:8000" -4
 	for header in 'PROXY UNKNOWN\r\n' 'PROXY UNKNOWN ff:: 1 2 3 garbage\r\n' "$SIGNATURE\\x20\\0\\0\\0" \
 		"$SIGNATURE\\x21\\0\\0\\x03abc" "$SIGNATURE\\x20\\x11\\0\\x0c$ENDS_4" "$SIGNATURE\\x21\\x12\\0\\x0c$ENDS_4"; do
 		[[ $header != *abc ]] || header=${header/x03abc/x04\\x04\\0\\x01z}
@@ -133,14 +133,14 @@ refusals() {
 }
 
 @test "without an upstream such a connection is a direct one, and refused" {
-	believe
+	header_relay
 	run -0 say "$SIGNATURE\\x20\\0\\0\\0" gone
 	wait_line relay.out ' refused - tcp 192\.0\.2\.2:[0-9]+ - none .* direct$'
 	stop relay
 }
 
-@test "only listed peers are believed: what others send is data" {
-	believe --upstream "$V4:8000" -4
+@test "headers are read from listed peers only: what others send is data" {
+	header_relay --upstream "$V4:8000" -4
 	peer server server listen 8000 who "recv:$V1_4" eof close
 	run -0 on bystander "$PEER" -b 203.0.113.2:40001 connect 203.0.113.1 "$RELAY_PORT" "send:$V1_4" fin eof
 	run -0 wait_exit server
@@ -160,11 +160,11 @@ refusals() {
 	stop relay
 }
 
-# ---------------------------------------------------------------- not believed
+# ---------------------------------------------------------------- refused
 
 @test "no header, a bad one, an oversized one, half of one: reset, recorded, counted, and nobody else is harmed" {
 	local header count=0 checksum='\x03\0\x04'
-	believe --source own
+	header_relay --source own
 	peer other server listen 8001 echo
 	bg steady client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 192.0.2.20 198.51.100.2 1 8001\r\n' \
 		send:a recv:a "touch:$OUT/open" "await:$OUT/over" send:b recv:b fin eof
@@ -217,7 +217,7 @@ refusals() {
 
 @test "hundreds of slow headers cost no time, are seen waiting, and are reset after three seconds" {
 	local before after
-	believe --threads 2
+	header_relay --threads 2
 	peer server server serve 8000 echo
 	bg slow client python3 -c '
 import select, socket, sys
@@ -246,7 +246,7 @@ for s in held:
 }
 
 @test "what a header names is judged as if the kernel had named it: ACL, own listeners, families" {
-	believe --deny-dst 127.0.0.0/8 --deny-dst '*:22'
+	header_relay --deny-dst 127.0.0.0/8 --deny-dst '*:22'
 	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1 80\r\n' gone
 	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.2 1 22\r\n' gone
 	run -0 say "PROXY TCP4 192.0.2.20 $P4 1 $RELAY_PORT\\r\\n" gone
@@ -275,7 +275,7 @@ own_services() {
 	local to own_anycast=2001:db8:1::
 	own_services
 	on proxy sysctl -qw net.ipv6.conf.all.forwarding=1
-	believe --source own -v
+	header_relay --source own -v
 	for to in 127.0.0.1 127.8.8.8 169.254.9.9 192.0.2.1 198.51.100.1 192.0.2.255; do
 		run -0 say "PROXY TCP4 192.0.2.20 $to 1234 8001\\r\\n" gone
 		wait_line relay.out " refused - tcp 192\\.0\\.2\\.20:1234 ${to//./\\.}:8001 proxy-protocol .* proxy-address\$"
@@ -300,7 +300,7 @@ own_services() {
 
 @test "an address that this host gets while the relay runs is its own at once" {
 	own_services
-	believe
+	header_relay
 	peer server server serve 8001 send:there close
 	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.2 1234 8001\r\n' recv:there eof
 	on proxy ip address add 203.0.113.77/32 dev lo
@@ -318,7 +318,7 @@ own_services() {
 
 @test "--allow-dst lets headers name what it names itself, and not what it merely includes" {
 	own_services
-	believe --source own --allow-dst 0.0.0.0/0 --allow-dst ::/0 --allow-dst '*:8001' --allow-dst 127.0.0.1:8001 \
+	header_relay --source own --allow-dst 0.0.0.0/0 --allow-dst ::/0 --allow-dst '*:8001' --allow-dst 127.0.0.1:8001 \
 		--allow-dst '[::1]:8001' --allow-dst 198.51.100.1 --allow-dst 2001:db8:2::1/128:8001 --allow-dst 192.0.2.0/24
 	for to in 127.0.0.1 198.51.100.1; do
 		run -0 say "PROXY TCP4 192.0.2.20 $to 1 8001\\r\\n" recv:own eof
@@ -337,7 +337,7 @@ own_services() {
 
 @test "a header's loopback source is nobody's where the upstream would see it" {
 	own_services
-	believe --allow-dst 127.0.0.0/8 --allow-dst ::1 --allow-dst 198.51.100.0/24 -v
+	header_relay --allow-dst 127.0.0.0/8 --allow-dst ::1 --allow-dst 198.51.100.0/24 -v
 	run -0 say 'PROXY TCP4 127.0.0.1 127.0.0.1 1234 8001\r\n' gone
 	run -0 say 'PROXY TCP4 127.1.2.3 198.51.100.2 1234 8000\r\n' gone
 	run -0 say6 'PROXY TCP6 ::1 ::1 1234 8001\r\n' gone
@@ -346,14 +346,14 @@ own_services() {
 	assert_line_in relay.out ' refused - tcp 127\.0\.0\.1:1234 127\.0\.0\.1:8001 proxy-protocol .* proxy-address$'
 	assert_line_in relay.err ': 127\.1\.2\.3:1234: PROXY header: its source is a loopback address, .*--source own'
 	# Where it is not seen it does no harm: a load balancer passes its own host's clients on.
-	believe --source own
+	header_relay --source own
 	peer server server listen 8000 who recv:hello eof close
 	run -0 say 'PROXY TCP4 127.0.0.1 198.51.100.2 1234 8000\r\nhello' fin eof
 	run -0 wait_exit server
 	assert_line_in server.out '^198\.51\.100\.1 '
 	stop relay
 	# With a fixed upstream the header leads nowhere.
-	believe --upstream "$V4:8000" --upstream "[$V6]:8000"
+	header_relay --upstream "$V4:8000" --upstream "[$V6]:8000"
 	peer server server listen 8000 who recv:hello eof close
 	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1234 80\r\nhello' fin eof
 	run -0 wait_exit server
@@ -373,7 +373,7 @@ own_services() {
 }
 
 @test "a leg that comes back as a header's destination is a loop, however often it is sent round" {
-	believe --source own --upstream-mark 0
+	header_relay --source own --upstream-mark 0
 	# The relay's own connections to the server's port 8000 come back to its listener.
 	redirect_own 8000 "$RELAY_PORT"
 	run -0 say "$V1_4" gone
@@ -385,7 +385,7 @@ own_services() {
 }
 
 @test "a header that is still awaited when the relay ends: the drain waits for it, no longer" {
-	believe
+	header_relay
 	bg half client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 ' "touch:$OUT/sent" gone
 	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
 	signal relay TERM
@@ -395,7 +395,7 @@ own_services() {
 	run -0 wait_exit half
 	assert_line_in relay.out ' refused .* drained$'
 
-	believe
+	header_relay
 	peer server server listen 8000 who recv:hello eof close
 	bg late client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 ' "touch:$OUT/half" "await:$OUT/go" \
 		'send:192.0.2.20 198.51.100.2 1234 8000\r\nhello' fin eof
@@ -544,7 +544,7 @@ own_services() {
 }
 
 @test "a UNIQUE_ID that came is passed on, and told in hexadecimal if it is no word" {
-	believe --source own --send-proxy 2 -o event,unique_id
+	header_relay --source own --send-proxy 2 -o event,unique_id
 	peer server server listen 8000 skip:28 'recv:\x05\0\x04a b\x01' skip:7 recv:hello eof close
 	run -0 say "$SIGNATURE\\x21\\x11\\0\\x13${ENDS_4}\\x05\\0\\x04a b\\x01hello" fin eof
 	run -0 wait_exit server

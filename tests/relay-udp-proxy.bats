@@ -88,7 +88,7 @@ teardown() { lab_down; }
 	assert_line_in relay.out '^refused 192.0.2.2:42000 proxy-header$'
 	assert_equal "$(counter proxy-header)" 1
 	refute_line_in server.out .
-	# Nor are headers believed from others.
+	# Nor are headers accepted from others.
 	run -0 on client "$PROXY" speak 42001 198.51.100.2 5300 192.0.2.10:1001 198.51.100.2:5300 -
 	stop relay
 	udp_relay --accept-proxy 203.0.113.0/24 --log off

@@ -104,7 +104,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "READY=1 from somebody else's process is not believed; from the command as another user it is" {
+@test "READY=1 from somebody else's process does not count; from the command as another user it is" {
 	root_only "other users are needed"
 	say='printf READY=1 | socat - "ABSTRACT-SENDTO:${NOTIFY_SOCKET#@}"'
 	bg run proxy tproxy-setup run --to 3129 -- bash -c 'echo "$NOTIFY_SOCKET"; exec sleep 60'

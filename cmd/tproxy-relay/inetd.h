@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * inetd - a connection that somebody else has accepted: it is on fd 0, and often on fd 1 and 2, too.
+ * inetd - a connection that another program has accepted: it is on fd 0, and often on fd 1 and 2, too.
  *
- * Who it is from and where it was going the kernel knows. Only what a PROXY header said is known to
- * its reader alone, who tells it in the environment (tproxy-listen(1)); that is believed where
- * TPROXY_COOKIE shows that it is said of this very socket.
+ * The kernel knows who it is from and where it was going. Only the program that read a PROXY header
+ * knows what that said; it passes it on in the environment (tproxy-listen(1)). We trust that if
+ * TPROXY_COOKIE shows that it is about this very socket.
  */
 #ifndef TPROXY_RELAY_INETD_H
 #define TPROXY_RELAY_INETD_H

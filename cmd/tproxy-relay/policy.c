@@ -218,8 +218,8 @@ static bool is_named(const struct policy *p, const struct endpoint *e, unsigned 
 }
 
 /*
- * Services of this host, and those that trust its loopback address, are not for whoever may send a header,
- * nor for the clients of a proxy that believes their headers in turn.
+ * A peer that may send a header must not reach services of this host, or those that trust its loopback
+ * address with it; nor may the clients of a proxy that accepts their headers in turn.
  */
 static enum reason check_destination(struct policy *p, const struct endpoint *to,
 				     struct failure *why)

@@ -37,7 +37,7 @@ struct policy {
 	const struct transparent_connect_options *connect; /* how upstream legs are made */
 	struct local_addrs
 		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one,
-				 and no PROXY header is believed */
+				 and no PROXY header is accepted */
 
 	/* Connections have their hops counted, as routers count those of packets. Not where a leg has its
 	 * client's address and port: a host has no two connections with the same ends. */

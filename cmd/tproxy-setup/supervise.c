@@ -336,10 +336,10 @@ static void read_signals(struct wrapper *w)
 	}
 }
 
-/* Any process of this network namespace can send to an abstract address. Believed is who could do anything
- * to us anyway, and the command's process group, whatever user it became: nobody else can join that. The
- * kernel vouches for both (unix(7), SCM_CREDENTIALS). */
-static bool is_believed(const struct wrapper *w, const struct ucred *sender)
+/* Any process of this network namespace can send to an abstract address. We trust senders that
+ * could do anything to us anyway, and the command's process group, whatever user it became: no other process
+ * can join that group. The kernel vouches for both (unix(7), SCM_CREDENTIALS). */
+static bool is_trusted(const struct wrapper *w, const struct ucred *sender)
 {
 	pid_t group = getpgid(w->command);
 
@@ -389,14 +389,14 @@ static void read_notify(struct wrapper *w)
 		text[got] = '\0';
 		if (!says_ready(text))
 			continue;
-		if (is_believed(w, &sender))
+		if (is_trusted(w, &sender))
 			w->told_ready = true;
 		else if (!w->told_stranger)
 			report_warning(
 				"READY=1 from process %ld of uid %lu is ignored: it is not of the "
 				"command's process group",
 				(long)sender.pid, (unsigned long)sender.uid);
-		w->told_stranger |= !is_believed(w, &sender);
+		w->told_stranger |= !is_trusted(w, &sender);
 	}
 }
 

@@ -19,7 +19,7 @@
  *	TPROXY_FAULT_COUNT=FILE			gets a line `NAME CALLS` for each function at exit
  *
  * Without an error, allocations fail with ENOMEM and other calls with EIO. What cannot be understood
- * ends the process with 125, so that no test believes in a fault that never came. Counts are per
+ * ends the process with 125, so that no test passes on a fault that never came. Counts are per
  * process: a forked child goes on counting where its parent was. But what is to happen once happens in
  * the process that comes there first.
  *
