@@ -18,8 +18,8 @@ teardown() {
 }
 
 # An ordinary listener, as any program has it; SO_REUSEPORT, so that it may join others.
-opaque() {
-	bg opaque proxy perl -MSocket -e '
+nontransparent() {
+	bg nontransparent proxy perl -MSocket -e '
 		socket(my $s, AF_INET, SOCK_STREAM, 0) or die;
 		setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) or die;
 		setsockopt($s, SOL_SOCKET, 15, 1) or die;	# SO_REUSEPORT
@@ -101,12 +101,12 @@ has_listeners() {
 
 @test "a listener that is not transparent gets nothing" {
 	start_nginx
-	opaque 127.0.0.1
+	nontransparent 127.0.0.1
 	on proxy tproxy-setup up -q -4 --to 127.0.0.1:3129 -p 80
 	fails
 	finds fail listener-group 'perl \(pid [0-9]+\), one of 1 listeners at 127.0.0.1:3129, is not transparent'
 	assert_equal "$(fix_of listener-group)" -
-	stop opaque KILL || :
+	stop nontransparent KILL || :
 	bg relay proxy tproxy-listen -4 --pass 127.0.0.1:3129 -- tproxy-relay -4 --log events
 	wait_listen proxy 127.0.0.1:3129
 	works
@@ -119,7 +119,7 @@ has_listeners() {
 	bg relay proxy tproxy-relay --log events --threads 2 3129
 	wait_listen proxy 127.0.0.1:3129
 	on proxy tproxy-setup up -q --to 3129 -p 80
-	opaque 127.0.0.1 3
+	nontransparent 127.0.0.1 3
 	lost=0
 	for _ in {1..30}; do
 		fetch >/dev/null 2>&1 || lost=$((lost + 1))
@@ -164,13 +164,13 @@ has_listeners() {
 	relay
 	on proxy tproxy-setup up -q -t -u --to 3129 -p 80
 	finds fail listener 'nobody listens at 127.0.0.1:3129 \(UDP\)'
-	bg opaque proxy socat -u UDP4-RECVFROM:3129,bind=127.0.0.1,fork,reuseaddr STDOUT
+	bg nontransparent proxy socat -u UDP4-RECVFROM:3129,bind=127.0.0.1,fork,reuseaddr STDOUT
 	wait_listen proxy 127.0.0.1:3129 udp
 	finds fail listener-group 'socat \(pid [0-9]+\), one of 1 listeners at 127.0.0.1:3129, is not transparent'
 	printf lost | on client socat -u - UDP4:198.51.100.2:80
 	finds fail listener-group 'is not transparent'
-	refute_line_in opaque.out lost
-	stop opaque KILL || :
+	refute_line_in nontransparent.out lost
+	stop nontransparent KILL || :
 	bg udp proxy tproxy-listen -u --reply hello 3129
 	wait_listen proxy 127.0.0.1:3129 udp
 	run on client bash -c 'printf ping | timeout $((3 * TIME_SCALE)) socat -T$((2 * TIME_SCALE)) - UDP4:198.51.100.2:80'

@@ -138,7 +138,7 @@ for address, level, option in (("198.51.100.2", 0, 2), ("2001:db8:2::2", 41, 16)
 	for to in $V4 $V6; do
 		run -0 on client "$DGRAM" probe 40001 $to 5300 1400
 		assert_output 1300
-		# A sender that heeds what it has learnt is served.
+		# A sender that then keeps to that size is served.
 		run -0 ask_from client 40002 $to 5300 3 1400
 		run -0 ask_from client 40003 $to 5300 30 5000
 	done

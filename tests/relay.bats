@@ -144,8 +144,8 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 @test "half-close by the server: the client goes on sending" {
 	relay
 	for host in "$V4" "$V6"; do
-		peer server server listen 8000 send:greeting fin skip:3000000 eof
-		run -0 on client "$PEER" connect "$host" 8000 recv:greeting eof zeros:3000000 close
+		peer server server listen 8000 send:hello fin skip:3000000 eof
+		run -0 on client "$PEER" connect "$host" 8000 recv:hello eof zeros:3000000 close
 		run -0 wait_exit server
 	done
 	stop relay

@@ -214,8 +214,8 @@ static int answer_conntrack(struct origin *o, int protocol, const struct endpoin
 	return redirected;
 }
 
-/* Is the other half of a relayed UDP flow here, too? */
-static int has_twin(struct origin *o, const struct sockdiag_socket *s, struct failure *why)
+/* Is the socket of the other half of a relayed UDP flow here, too? */
+static int has_other_half(struct origin *o, const struct sockdiag_socket *s, struct failure *why)
 {
 	struct sockdiag_socket other;
 	int found = sockdiag_lookup(o->diag, IPPROTO_UDP, &s->local, &s->peer, 0, &other, why);
@@ -226,17 +226,17 @@ static int has_twin(struct origin *o, const struct sockdiag_socket *s, struct fa
 int origin_of(struct origin *o, const struct sockdiag_socket *s, struct origin_answer *answer,
 	      struct failure *why)
 {
-	int direct, twin = 0;
+	int direct, half = 0;
 
 	*answer = (struct origin_answer){ .origin = ORIGIN_NONE };
 	if (s->tcp.opener == OPENER_HERE)
 		return 1;
 	direct = origin_is_direct(o, s->protocol, &s->local, s->transparent != SOCKDIAG_NO, why);
 	if (!direct && s->protocol == IPPROTO_UDP)
-		twin = has_twin(o, s, why);
-	if (direct < 0 || twin < 0)
+		half = has_other_half(o, s, why);
+	if (direct < 0 || half < 0)
 		return -1;
-	if (twin)
+	if (half)
 		return 0;
 	if (direct)
 		return answer_conntrack(o, s->protocol, &s->local, &s->peer, answer, why) < 0 ? -1

@@ -167,8 +167,8 @@ static void join(struct half *a, struct half *b, enum pairing_by by)
 }
 
 /*
- * Which side a busy connection's socket is on its numbers do not always tell. Its twin may know; if neither
- * does, the destination's port is the lower one.
+ * The numbers of a busy connection's socket do not always tell which side it is on. The other half may
+ * know; if neither does, the destination's port is the lower one.
  */
 static enum role settle_role(const struct table *t, const struct half *h)
 {

@@ -32,8 +32,8 @@ static int end_locked(struct instance *kernel, const struct instance_view *view,
 	return nft_end_interception(kernel->rules, &view->rules.spec, drain_ms, why);
 }
 
-static int add_recipients(int protocol, const struct endpoint *to,
-			  const struct listening_state *state, void *context)
+static int add_listeners(int protocol, const struct endpoint *to,
+			 const struct listening_state *state, void *context)
 {
 	*(long *)context += state->count;
 	return 0;
@@ -91,13 +91,13 @@ static int is_idle(struct instance *kernel, const struct instance_view *view,
 		   struct removal *removal, struct failure *why)
 {
 	const struct intercept *spec = &view->rules.spec;
-	long recipients = 0;
+	long listeners = 0;
 
 	if (!view->rules.readable || spec->divert_only)
 		return 0;
-	if (instance_each_listener(spec, add_recipients, &recipients, why))
+	if (instance_each_listener(spec, add_listeners, &listeners, why))
 		return -1;
-	return recipients ? 0 : drain_is_done(kernel, spec, &removal->drain, why);
+	return listeners ? 0 : drain_is_done(kernel, spec, &removal->drain, why);
 }
 
 static void tell_drain(const char *name, const struct drain *drain, uint64_t ms, bool impatient)

@@ -164,7 +164,7 @@ static void read_ip_detail(const struct cmsghdr *c, struct datagram *out)
 	case IP_TTL:
 		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
 		break;
-	case IP_TOS: /* one octet, not an int as its twin of IPv6 */
+	case IP_TOS: /* one octet, not an int as IPV6_TCLASS is */
 		out->class = *CMSG_DATA(c);
 		break;
 	case IP_RECVFRAGSIZE:
