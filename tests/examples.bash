@@ -183,20 +183,20 @@ example "tproxy-setup status -H -o check,count | awk '\$1 == \"intercepted\"'" '
 # seen [PATTERN]: the listener has told of the client.
 seen() { wait_line it.out "${1:- 192\.0\.2\.2:[0-9]+ 198\.51\.100\.2:80 tproxy}"; }
 
-# knocks: a client tries, and is not answered.
-knocks() { on client curl -s --max-time 5 "http://$V4/" || :; }
+# try: a client connects, and gets no answer.
+try() { on client curl -s --max-time 5 "http://$V4/" || :; }
 
 example 'tproxy-setup run --to 3129 --port 80,443 -- tproxy-listen 3129' '
 	it_stays
 	wait_until 10 on proxy tproxy-setup status -q
-	knocks
+	try
 	seen
 	run -0 stop it'
 example 'tproxy-listen 3129' '
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	knocks
+	try
 	seen'
 example 'tproxy-listen 3129 -- ./my-proxy.sh' '
 	printf "%s\n" "#!/bin/sh" "echo \$TCPLOCALIP" >my-proxy.sh
@@ -210,7 +210,7 @@ example 'tproxy-listen --count 10 -o origdst 3129 | sort | uniq -c' '
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	for n in 1 2 3 4 5 6 7 8 9 10; do knocks; done
+	for n in 1 2 3 4 5 6 7 8 9 10; do try; done
 	wait_exit it
 	assert_line_in it.out "^ +10 198\.51\.100\.2:80$"'
 example 'tproxy-listen 3129 -- busybox httpd -i -h /srv/www' '
@@ -226,7 +226,7 @@ example 'tproxy-listen --count 1 --timeout 5s 3129 || echo "nothing came"' '
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	knocks
+	try
 	run -0 wait_exit it
 	refute_line_in it.out nothing'
 example 'tproxy-listen -u --datagrams -o client,origdst 5353' '
@@ -301,7 +301,7 @@ example 'tproxy-relay --send-proxy 2 3129' '
 	wait_listen server 80
 	it_stays
 	wait_listen proxy 3129
-	knocks
+	try
 	wait_until 10 grep -aq QUIT "$OUT/server.out" # of the signature of version 2
 	wait_until 10 grep -aq "Host: 198" "$OUT/server.out"'
 example "tproxy-relay --upstream 198.51.100.2:80 --source own --send-proxy 2 -4 '*:8080'" '
@@ -430,7 +430,7 @@ example "tproxy-listen 3129 -- sh -c 'tproxy-inspect fd --json 0 >&2'" '
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	knocks
+	try
 	wait_line it.err "\"origdst\":\{\"addr\":\"198\.51\.100\.2\",\"port\":80\}"'
 
 # ---------------------------------------------------------------- pipelines
@@ -440,9 +440,9 @@ three() {
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	knocks
-	knocks
-	knocks
+	try
+	try
+	try
 	wait_exit it
 }
 
@@ -459,7 +459,7 @@ example 'timeout 2 tproxy-listen 3129 | tee connections.log' '
 	intercepted
 	it_stays
 	wait_listen proxy 3129
-	knocks
+	try
 	wait_exit it
 	seen
 	assert_equal "$(<connections.log)" "$(<"$OUT/it.out")"'

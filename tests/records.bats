@@ -80,7 +80,7 @@ for number, line in enumerate(open(sys.argv[1])):
 	END
 	for to in ">'$OUT/records'" "> >(exec cat >'$OUT/records')"; do
 		relay_to "$to" --connect-timeout 3s --control "$OUT/control"
-		bg held client "$HOLD" knock "$V4" 8000 3000
+		bg held client "$HOLD" begin "$V4" 8000 3000
 		poll 30 has_line "$OUT/held.out" begun
 		poll 30 eval '[[ $(counter refused) == 3000 ]]'
 		run -0 stop relay

@@ -78,10 +78,10 @@ hold() {
 	on server nft -f - <<-END
 		table inet t { chain input { type filter hook input priority 0; tcp dport 8001 drop; }; }
 	END
-	bg knock client "$HOLD" knock "$V4" 8001 1
-	wait_line knock.out begun
+	bg begun client "$HOLD" begin "$V4" 8001 1
+	wait_line begun.out begun
 	wait_until 10 eval '[[ $(ask_name connections) == *connecting* ]]'
-	kill "$(pid_of held)" "$(pid_of knock)"
+	kill "$(pid_of held)" "$(pid_of begun)"
 	run -0 stop relay
 }
 
@@ -238,7 +238,7 @@ print(time.monotonic() - start)' "$(pid_of relay)"
 	wait_listen proxy "$RELAY_PORT"
 	bg askers proxy "$ASKERS" "@tproxy-relay/$(pid_of relay)" silent 16
 	wait_line askers.out "done"
-	bg held client "$HOLD" knock "$V4" 8000 40
+	bg held client "$HOLD" begin "$V4" 8000 40
 	wait_line held.out begun
 	bg more proxy "$ASKERS" "$OUT/control" silent 4
 	wait_line more.out "done"

@@ -651,13 +651,13 @@ socket_memory() {
 	before=$(anonymous)
 	peer up server serve 8001 "await:$OUT/never"
 	peer down server serve 8002 fill "await:$OUT/never"
-	bg crowd client python3 -c "
+	bg clients client python3 -c "
 import socket, time
-crowd = [socket.create_connection(('$V4', port)) for port in (8001, 8002) for _ in range(10)]
+clients = [socket.create_connection(('$V4', port)) for port in (8001, 8002) for _ in range(10)]
 quiet = 0
 while True:
     sent = 0
-    for s in crowd[:10]:
+    for s in clients[:10]:
         s.setblocking(False)
         try:
             sent += s.send(bytes(65536))
@@ -667,7 +667,7 @@ while True:
     if quiet == 20:
         print('stalled', flush=True)
     time.sleep(0.02 if quiet else 0)"
-	wait_line crowd.out stalled
+	wait_line clients.out stalled
 	after=$(anonymous)
 	held=$(socket_memory)
 	# At most 64 KiB for each, where its bytes are copied (a sanitizer's allocator takes twice that):
@@ -683,14 +683,14 @@ while True:
 	stop relay
 }
 
-# A crowd of 20 that fills its connections, or only has them filled: prints `stalled'.
-CROWD='
+# 20 clients that fill their connections, or only let them be filled: prints `stalled'.
+CLIENTS='
 import socket, sys, time
-crowd = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(20)]
+clients = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(20)]
 quiet = 20 if sys.argv[3] == "wait" else 0
 while quiet < 20:
     quiet += 1
-    for s in crowd:
+    for s in clients:
         s.setblocking(False)
         try:
             s.send(bytes(65536))
@@ -706,17 +706,17 @@ time.sleep(600)'
 	on proxy sysctl -qw net.ipv4.tcp_rmem='4096 131072 33554432' net.ipv4.tcp_wmem='4096 16384 4194304'
 	relay
 	peer down server serve 8002 fill who "await:$OUT/never"
-	bg down-crowd client python3 -c "$CROWD" "$V4" 8002 wait
+	bg down-clients client python3 -c "$CLIENTS" "$V4" 8002 wait
 	wait_until 20 eval '(($(wc -l <"$OUT/down.out") == 20))'
 	held=$(socket_memory)
 	# A window of 128 KiB, and 256 KiB that are not sent yet, make about 8 MB; it was 200 MB.
 	((held > 2000000 && held <= 25000000)) || fail "$held bytes for 20 clients that do not read"
-	stop down-crowd TERM || :
+	stop down-clients TERM || :
 	stop down TERM || :
 	wait_until 10 eval '[[ ! $(on proxy ss -Htn state established) ]]'
 	peer up server serve 8001 "await:$OUT/never"
-	bg up-crowd client python3 -c "$CROWD" "$V6" 8001 fill
-	wait_line up-crowd.out stalled
+	bg up-clients client python3 -c "$CLIENTS" "$V6" 8001 fill
+	wait_line up-clients.out stalled
 	held=$(socket_memory)
 	((held > 2000000 && held <= 25000000)) || fail "$held bytes for 20 servers that do not read"
 }

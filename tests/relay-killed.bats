@@ -16,13 +16,13 @@ setup() {
 
 teardown() { lab_down; }
 
-# crowd NAME N PORT STEP...: N clients, half of them over IPv6, each in its process; fails if one does.
-crowd() {
+# clients NAME N PORT STEP...: N clients, half of them over IPv6, each in its process; fails if one of them does.
+clients() {
 	local name=$1 n=$2 port=$3
 	shift 3
 	bg "$name" client bash -c 'set -o pipefail
 		for ((i = 0; i < $2; i++)); do ((i % 2)) && echo "$3" || echo "$4"; done |
-			xargs -P "$2" -I{} "$1" connect {} "${@:5}"' crowd "$PEER" "$n" "$V4" "$V6" "$port" "$@"
+			xargs -P "$2" -I{} "$1" connect {} "${@:5}"' clients "$PEER" "$n" "$V4" "$V6" "$port" "$@"
 }
 
 # legs_with_timer N: so many idle upstream legs that have lived for a while, as their keepalive shows.
@@ -38,10 +38,10 @@ legs_with_timer() {
 		peer down server serve 8001 fill who reset
 		peer up server serve 8002 skip:1000000 "await:$OUT/killed" reset
 		peer half server serve 8003 recv:a eof send:b gone
-		crowd idles 20 8000 send:a recv:b reset
-		crowd downs 10 8001 skip:1000000 "await:$OUT/killed" reset
-		crowd ups 10 8002 fill self reset
-		crowd halves 10 8003 send:a fin recv:b reset
+		clients idles 20 8000 send:a recv:b reset
+		clients downs 10 8001 skip:1000000 "await:$OUT/killed" reset
+		clients ups 10 8002 fill self reset
+		clients halves 10 8003 send:a fin recv:b reset
 		wait_until 20 legs_with_timer 30
 		wait_until 20 eval '(($(wc -l <"$OUT/down.out") == 10 && $(wc -l <"$OUT/ups.out") == 10))'
 		signal relay KILL
@@ -61,7 +61,7 @@ legs_with_timer() {
 @test "an end that was orderly is, however old the connection: what waits here for the client arrives" {
 	relay
 	peer server server serve 8000 recv:a eof "await:$OUT/old" zeros:300000 close
-	crowd clients 20 8000 send:a fin "await:$OUT/go" skip:300000 eof close
+	clients clients 20 8000 send:a fin "await:$OUT/go" skip:300000 eof close
 	wait_until 20 legs_with_timer 20
 	touch "$OUT/old"
 	wait_until 20 eval '(($(grep -c " 1 300000 .* done$" "$OUT/relay.out") == 20))'
@@ -81,7 +81,7 @@ vanish() {
 	local ms
 	relay --keepalive 2s
 	peer server server serve 8000 recv:a send:b reset
-	crowd clients 4 8000 send:a recv:b reset
+	clients clients 4 8000 send:a recv:b reset
 	wait_until 20 legs_with_timer 4
 	vanish server
 	run -0 wait_exit clients
@@ -93,7 +93,7 @@ vanish() {
 	done < <(sed -nE 's/.* ([0-9]+)\.[0-9]+ upstream-lost$/\1/p' "$OUT/relay.out")
 	stop server || :
 	peer server server serve 8000 recv:a send:b reset
-	crowd clients 4 8000 send:a recv:b "await:$OUT/never"
+	clients clients 4 8000 send:a recv:b "await:$OUT/never"
 	wait_until 20 legs_with_timer 4
 	vanish client
 	wait_until 20 eval '(($(grep -c " client-lost$" "$OUT/relay.out") == 4))'

@@ -186,12 +186,12 @@ ended_after() {
 	peer server server serve 8000 "await:$OUT/release"
 	local before after
 	before=$(awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of relay)/status")
-	bg crowd client python3 -c "
+	bg clients client python3 -c "
 import socket, time
 held = [socket.create_connection(('$V4', 8000)) for i in range(900)]
 print('there', flush=True)
 time.sleep(600)"
-	wait_line crowd.out there
+	wait_line clients.out there
 	wait_until 10 eval '[[ $(counter opened) == 900 ]]'
 	after=$(awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of relay)/status")
 	# 900 connections in less than 400 KiB.

@@ -191,9 +191,9 @@ s.bind(("192.0.2.2", 41000)); time.sleep(600)'
 	for threads in 1 2; do
 		bg relay proxy tproxy-relay -u --upstream $V4:5300 --upstream "[$V6]:5300" --threads $threads '*:5310' --log off
 		wait_listen proxy 5310 udp
-		run -0 on client timeout --foreground 120 "$DGRAM" crowd 192.0.2.1 5310 300 20
+		run -0 on client timeout --foreground 120 "$DGRAM" flows 192.0.2.1 5310 300 20
 		assert_output '300 flows, 6000 answers'
-		run -0 on client timeout --foreground 120 "$DGRAM" crowd 2001:db8:1::1 5310 300 20
+		run -0 on client timeout --foreground 120 "$DGRAM" flows 2001:db8:1::1 5310 300 20
 		stop relay
 	done
 }

@@ -98,7 +98,7 @@ ten_takeovers() {
 
 @test "UDP takeover: SIGTERM: thousands of exchanges that were answered do not hold it, and each has its record" {
 	udp_relay -o event,reason
-	run -0 on client timeout --foreground 60 "$DGRAM" crowd $V4 5300 5000 1
+	run -0 on client timeout --foreground 60 "$DGRAM" flows $V4 5300 5000 1
 	signal relay TERM
 	run -0 wait_exit relay 3
 	assert_equal "$(grep -c '^close done$' "$OUT/relay.out")" 5000

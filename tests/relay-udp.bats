@@ -103,9 +103,9 @@ teardown() { lab_down; }
 	intercept_udp 5300
 	for threads in 1 2; do
 		udp_relay --threads $threads --log off
-		run -0 on client timeout --foreground 120 "$DGRAM" crowd $V4 5300 1000 3
+		run -0 on client timeout --foreground 120 "$DGRAM" flows $V4 5300 1000 3
 		assert_output '1000 flows, 3000 answers'
-		run -0 on client timeout --foreground 120 "$DGRAM" crowd $V6 5300 500 12
+		run -0 on client timeout --foreground 120 "$DGRAM" flows $V6 5300 500 12
 		assert_output '500 flows, 6000 answers'
 		stop relay
 	done
@@ -119,7 +119,7 @@ teardown() { lab_down; }
 	bg steady bystander "$DGRAM" ask 40001 $V4 5300 100 20 50
 	wait_line relay.out '^open 203.0.113.2:40001 -$'
 	wait_until 10 eval 'ask connections | grep -q "203.0.113.2.*established"'
-	run -0 on client timeout --foreground 60 "$DGRAM" crowd $V4 5300 500 1
+	run -0 on client timeout --foreground 60 "$DGRAM" flows $V4 5300 500 1
 	assert_output '500 flows, 500 answers'
 	run -0 wait_exit steady 30
 	refute_line_in relay.out 'close 203.0.113.2:40001 evicted'

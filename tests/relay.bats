@@ -64,12 +64,12 @@ teardown() { lab_down; }
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 200
 }
 
-@test "a crowd of echoes, fast and slow, large and small: every byte comes back, and every end" {
+@test "many echoes, fast and slow, large and small: every byte comes back, and every end" {
 	relay --threads 2
 	peer server server serve 8000 echo
-	run -0 on client "$TOP/tests/lib/crowd" "$V4" 8000 60 1
+	run -0 on client "$TOP/tests/lib/echo-clients" "$V4" 8000 60 1
 	assert_output 60
-	run -0 on client "$TOP/tests/lib/crowd" "$V6" 8000 60 2
+	run -0 on client "$TOP/tests/lib/echo-clients" "$V6" 8000 60 2
 	assert_output 60
 	wait_until 10 eval '[[ $(grep -c " done$" "$OUT/relay.out") == 120 ]]'
 	stop relay

@@ -4,7 +4,7 @@
 # tproxy-setup up over an installed instance, while connections come as fast as eight clients can open
 # them: none is lost, and none leaks.
 #
-#   knock on client (or on proxy) ==listener on proxy, up, up, up==/ nobody on server 198.51.100.2:80
+#   conngen on client (or on proxy) ==listener on proxy, up, up, up==/ nobody on server 198.51.100.2:80
 #
 # Nobody serves there: what leaks is refused, and the server counts every packet that reaches it. The
 # listener's own count of connections that were answered and ended by their client is the third.
@@ -13,7 +13,7 @@ bats_require_minimum_version 1.5.0
 load lib/lab
 
 setup() {
-	[[ -x $TPROXY_BIN/tests/knock ]] || fail "no $TPROXY_BIN/tests/knock: run make check"
+	[[ -x $TPROXY_BIN/tests/conngen ]] || fail "no $TPROXY_BIN/tests/conngen: run make check"
 	lab_up
 	COUNT=$((10000 / TIME_SCALE))
 	on server nft -f - <<-'END'
@@ -36,29 +36,29 @@ leaked() {
 }
 
 # replace_under_load HOST SERVER SPEC...: with N in place of a word %, another one each time; UPS is how
-# often: twice at least, for which the load of COUNT connections is repeated if need be. KNOCKS is how many
+# often: twice at least, for which the load of COUNT connections is repeated if need be. CONNECTIONS is how many
 # connections there were.
 replace_under_load() {
 	local host=$1 server=$2
 	shift 2
 	on proxy tproxy-setup up -q --to 3129 "${@/\%/1000}"
-	UPS=0 KNOCKS=0
+	UPS=0 CONNECTIONS=0
 	while ((UPS < 2)); do
-		bg knock "$host" "$TPROXY_BIN/tests/knock" "$server:80" "$COUNT" 8
-		KNOCKS=$((KNOCKS + COUNT))
-		until [[ -e $OUT/knock.status ]]; do
+		bg conngen "$host" "$TPROXY_BIN/tests/conngen" "$server:80" "$COUNT" 8
+		CONNECTIONS=$((CONNECTIONS + COUNT))
+		until [[ -e $OUT/conngen.status ]]; do
 			UPS=$((UPS + 1))
 			on proxy tproxy-setup up -q --to 3129 "${@/\%/$((1000 + UPS))}"
 		done
-		wait_exit knock || fail "$(cat "$OUT/knock.err")"
+		wait_exit conngen || fail "$(cat "$OUT/conngen.err")"
 	done
 	on proxy "$TOP/tests/lib/intact" >/dev/null
-	echo "# $KNOCKS connections, the last $COUNT in $(cut -d' ' -f2 "$OUT/knock.out") ms, $UPS replacements"
+	echo "# $CONNECTIONS connections, the last $COUNT in $(cut -d' ' -f2 "$OUT/conngen.out") ms, $UPS replacements"
 }
 
 assert_none_lost() {
-	wait_until 10 eval "((\$(grep -c ' close .* client\$' $OUT/listener.out) == KNOCKS))"
-	assert_equal "$(grep -c ' open ' "$OUT/listener.out")" "$KNOCKS"
+	wait_until 10 eval "((\$(grep -c ' close .* client\$' $OUT/listener.out) == CONNECTIONS))"
+	assert_equal "$(grep -c ' open ' "$OUT/listener.out")" "$CONNECTIONS"
 	assert_equal "$(leaked)" 0
 }
 
@@ -83,6 +83,6 @@ assert_none_lost() {
 	bg web server tproxy-listen --log --redirect --reply direct '*:80'
 	wait_listen server 80
 	replace_under_load client 198.51.100.2 --src 198.51.100.0/24 --not-port %
-	wait_until 10 eval "((\$(grep -c ' close .* client\$' $OUT/web.out) == KNOCKS))"
+	wait_until 10 eval "((\$(grep -c ' close .* client\$' $OUT/web.out) == CONNECTIONS))"
 	refute_line_in listener.out .
 }

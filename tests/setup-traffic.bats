@@ -527,29 +527,29 @@ segment() {
 	done
 }
 
-# crowd: many connections through the relay, some twenty at a time, each checking every byte.
-start_crowd() {
+# start_clients: many connections through the relay, some twenty at a time, each checking every byte.
+start_clients() {
 	bg echo server "$TOP/tests/lib/peer" serve 80 echo
 	wait_listen server 80
 	start_relay
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	bg crowd client "$TOP/tests/lib/crowd" $S4 80 60 1
+	bg clients client "$TOP/tests/lib/echo-clients" $S4 80 60 1
 	wait_until 10 eval '(($(on proxy ss -Htn state established "( sport = :80 )" | wc -l) > 8))'
 }
 
 @test "down --drain under load: every relayed connection finishes, with every byte" {
-	start_crowd
+	start_clients
 	on proxy tproxy-setup down -q --drain 60s
-	wait_exit crowd 60
-	assert_line_in crowd.out '^60$'
+	wait_exit clients 60
+	assert_line_in clients.out '^60$'
 }
 
 @test "down under load: every relayed connection is reset, at both ends, none hangs" {
-	start_crowd
+	start_clients
 	run on proxy tproxy-setup down
 	assert_output --regexp '^tproxy-setup: default: [0-9]+ connections were reset$'
-	# A crowd that hung would wait a minute for each of its sockets.
-	run wait_exit crowd 20
+	# A client that hung would wait a minute for each of its sockets.
+	run wait_exit clients 20
 	assert_equal "$status" 1
 	wait_until 10 eval '[ -z "$(on server ss -Htn state established)" ]'
 	wait_until 10 eval '[ -z "$(on client ss -Htn state established)" ]'

@@ -35,7 +35,7 @@ bench: $(BENCH_NEEDS) ## compare tproxy-relay with other relays (15 minutes)
 bench-quick: $(BENCH_NEEDS) ## the same in 3 minutes: fewer workloads, fewer rounds
 	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(OTHER) $(BENCH)
 
-bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/knock bench/forward) ## what tproxy-setup costs: up and down, and the rules everybody else's packets
+bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/conngen bench/forward) ## what tproxy-setup costs: up and down, and the rules everybody else's packets
 	$(Q)TPROXY_BIN=$(abspath $(O)) BEFORE=$(if $(BEFORE),$(abspath $(BEFORE))) tests/bench/setup
 
 .PHONY: bench bench-before bench-quick bench-setup

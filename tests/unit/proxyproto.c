@@ -407,7 +407,7 @@ static int send_line(const char *line)
 	return result;
 }
 
-/* Addresses that would make a relay connect to, or from, its own host or a crowd. */
+/* Addresses that would make a relay connect to, or from, its own host or many hosts at once. */
 static void test_nobody(void)
 {
 	CHECK(send_line("PROXY TCP4 192.0.2.1 192.0.2.2 0 2\r\n") == 1);

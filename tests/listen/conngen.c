@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * knock - many short connections, or many that stay.
+ * conngen - generate connections: many short ones, or many that stay.
  *
- *	knock ADDRESS:PORT COUNT WORKERS	open COUNT connections, WORKERS at a time; each is read
+ *	conngen ADDRESS:PORT COUNT WORKERS	open COUNT connections, WORKERS at a time; each is read
  *						to its end. Prints `COUNT MILLISECONDS`.
- *	knock ADDRESS:PORT COUNT hold		open COUNT, print `COUNT 0`, keep them until stdin ends
+ *	conngen ADDRESS:PORT COUNT hold		open COUNT, print `COUNT 0`, keep them until stdin ends
  */
 #include "base/endpoint.h"
 #include "base/quantity.h"
@@ -33,7 +33,7 @@ static _Noreturn void die(const struct failure *why)
 	exit(STATUS_REFUSED);
 }
 
-static int knock(void)
+static int dial(void)
 {
 	const struct timeval timeout = { .tv_sec = TIMEOUT };
 	union endpoint_sockaddr sa;
@@ -56,7 +56,7 @@ static void *work(void *unused)
 	struct failure why;
 
 	while (atomic_fetch_sub(&left, 1) > 0) {
-		int fd = knock();
+		int fd = dial();
 		ssize_t n;
 
 		while ((n = read(fd, bytes, sizeof(bytes))) > 0)
@@ -99,7 +99,7 @@ static void hold(uint64_t count)
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	for (uint64_t i = 0; i < count; i++)
-		knock();
+		dial();
 	printf("%lu 0\n", (unsigned long)count);
 	fflush(stdout);
 	while (getchar() != EOF)
@@ -112,12 +112,12 @@ int main(int argc, char **argv)
 	struct failure why = { 0 };
 	bool stay = argc == 4 && !strcmp(argv[3], "hold");
 
-	report_init("knock");
+	report_init("conngen");
 	if (argc != 4 || endpoint_parse(argv[1], &server, &why) < 0 ||
 	    quantity_number(argv[2], 1, 10000000, &count, &why) < 0 ||
 	    (!stay && quantity_number(argv[3], 1, WORKERS_MAX, &workers, &why) < 0)) {
 		if (!why.detail[0])
-			report_refuse(&why, "usage: knock ADDRESS:PORT COUNT WORKERS|hold");
+			report_refuse(&why, "usage: conngen ADDRESS:PORT COUNT WORKERS|hold");
 		report_failure(&why, STATUS_USAGE);
 		return STATUS_USAGE;
 	}
