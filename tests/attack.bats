@@ -162,7 +162,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 # The kernel's Landlock, at least of Linux 6.12; where it lacks there is less to hold.
 has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 
-@test "a keeper, also as root, has its directory and no other" {
+@test "a file helper, also as root, has its directory and no other" {
 	has_landlock || skip "this kernel has no Landlock"
 	intercept 80
 	start_nginx
@@ -170,7 +170,7 @@ has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 	bg attacked proxy "$ATTACK/tproxy-relay" --control "$OUT/own/control" --metrics-file "$OUT/own/relay.prom" "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	{ never && no_sockets && outcome EPERM open-shadow open-own-memory &&
-		outcome EACCES plant-file remove-file rename-file; } | held tproxy-keeper
+		outcome EACCES plant-file remove-file rename-file; } | held tproxy-file
 	held_by_relay
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	wait_line "$OUT/own/relay.prom" EOF
@@ -219,15 +219,15 @@ hides_files() { on proxy "$TOP/tests/lib/without-landlock" tproxy-relay --versio
 		# Nothing keeps signals from processes of the same user here.
 		((EUID)) || unharmed
 	done
-	# A keeper has its directory, as its root, and the way up is none.
+	# A file helper has its directory as its root, and cannot leave it.
 	intercept 80
 	start_nginx
 	mkdir -m 777 "$OUT/own"
-	bg attacked proxy env TPROXY_ATTACK_BARE=tproxy-keeper "$old" "$ATTACK/tproxy-relay" \
+	bg attacked proxy env TPROXY_ATTACK_BARE=tproxy-file "$old" "$ATTACK/tproxy-relay" \
 		--metrics-file "$OUT/own/relay.prom" "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
-	wait_line attacked.err "^attack tproxy-keeper io-uring "
-	run outcomes tproxy-keeper
+	wait_line attacked.err "^attack tproxy-file io-uring "
+	run outcomes tproxy-file
 	for line in open-shadow plant-file remove-file rename-file exec; do
 		assert_line "$line ENOENT"
 	done

@@ -121,20 +121,20 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 # ---------------------------------------------------------------- files
 
 @test "--control is removed at the end, also after SIGKILL, where the relay itself could not" {
-	local keeper signal
+	local helper signal
 	for signal in TERM KILL; do
 		relay --control "$OUT/control"
-		keeper=$(helper_of relay tproxy-keeper)
-		((EUID)) || assert_equal "$(status_of "$keeper" Uid)" 0
-		assert_equal "$(status_of "$keeper" CapEff) $(status_of "$keeper" CapPrm)" \
+		helper=$(helper_of relay tproxy-file)
+		((EUID)) || assert_equal "$(status_of "$helper" Uid)" 0
+		assert_equal "$(status_of "$helper" CapEff) $(status_of "$helper" CapPrm)" \
 			"0000000000000000 0000000000000000"
-		assert_equal "$(status_of "$keeper" Seccomp)" 2
+		assert_equal "$(status_of "$helper" Seccomp)" 2
 		# It is the relay's end that counts.
-		kill -TERM "$keeper"
-		kill -INT "$keeper"
+		kill -TERM "$helper"
+		kill -INT "$helper"
 		run -0 ask counters
 		run stop relay "$signal"
-		wait_until 10 eval '[[ ! -e $OUT/control && ! -e /proc/'"$keeper"' ]]'
+		wait_until 10 eval '[[ ! -e $OUT/control && ! -e /proc/'"$helper"' ]]'
 	done
 	# It is left alone if it is somebody else's by then.
 	relay --control "$OUT/control"
@@ -146,30 +146,30 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 
 @test "a directory of the relay's user is written to as that user" {
 	root_only "needs other user ids"
-	local keeper uid
+	local helper uid
 	uid=$(id -u nobody)
 	chmod 711 "$BATS_RUN_TMPDIR" "$BATS_TEST_TMPDIR" "$OUT"
 	chmod 711 "${BATS_TEST_TMPDIR%/*}"
 	mkdir "$OUT/own"
 	chown nobody "$OUT/own"
 	relay --metrics-file "$OUT/own/relay.prom"
-	keeper=$(helper_of relay tproxy-keeper)
-	assert_equal "$(status_of "$keeper" Uid) $(stat -c %u "$OUT/own/relay.prom")" "$uid $uid"
+	helper=$(helper_of relay tproxy-file)
+	assert_equal "$(status_of "$helper" Uid) $(stat -c %u "$OUT/own/relay.prom")" "$uid $uid"
 	stop relay
 	relay --metrics-file "$OUT/relay.prom"
-	keeper=$(helper_of relay tproxy-keeper)
-	assert_equal "$(status_of "$keeper" Uid) $(stat -c %u "$OUT/relay.prom")" "0 0"
-	assert_equal "$(status_of "$keeper" CapEff)" 0000000000000000
+	helper=$(helper_of relay tproxy-file)
+	assert_equal "$(status_of "$helper" Uid) $(stat -c %u "$OUT/relay.prom")" "0 0"
+	assert_equal "$(status_of "$helper" CapEff)" 0000000000000000
 	# It holds nothing of the relay's.
-	run -0 ls -l "/proc/$keeper/fd"
+	run -0 ls -l "/proc/$helper/fd"
 	refute_output --regexp 'eventpoll|eventfd|relay\.out'
 	stop relay
 }
 
-@test "a keeper that has died is missed, and the relay goes on" {
+@test "a file helper that has died is missed, and the relay goes on" {
 	start_nginx
 	relay --metrics-file "$OUT/relay.prom"
-	kill -KILL "$(helper_of relay tproxy-keeper)"
+	kill -KILL "$(helper_of relay tproxy-file)"
 	signal relay USR1
 	wait_line relay.err counters
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"

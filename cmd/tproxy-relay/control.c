@@ -11,7 +11,7 @@
 #include "base/report.h"
 #include "process/loop.h"
 #include "tproxy-relay/answer.h"
-#include "tproxy-relay/keeper.h"
+#include "tproxy-relay/file_helper.h"
 #include "tproxy-relay/relay.h"
 #include <errno.h>
 #include <stddef.h>
@@ -54,9 +54,9 @@ struct control {
 	struct door name, path;
 	struct loop_timer retry;
 	struct client clients[CONTROL_CLIENTS_MAX];
-	uid_t users[2];	       /* who started the relay, and who it has become */
-	struct sockaddr_un at; /* of the path */
-	struct keeper *keeper; /* of the path */
+	uid_t users[2];		    /* who started the relay, and who it has become */
+	struct sockaddr_un at;	    /* of the path */
+	struct file_helper *helper; /* of the path */
 };
 
 static struct loop *loop_of(const struct control *c)
@@ -345,7 +345,7 @@ static int bind_path(struct control *c, const char *path, struct stat *st, struc
 static int keep_path(struct control *c, const struct privilege_user *user, const struct stat *st,
 		     struct failure *why)
 {
-	const struct keeper_task task = {
+	const struct file_helper_task task = {
 		.option = "--control",
 		.path = c->at.sun_path,
 		.user = user,
@@ -354,8 +354,8 @@ static int keep_path(struct control *c, const struct privilege_user *user, const
 		.inode = st->st_ino,
 	};
 
-	c->keeper = keeper_new(&task, why);
-	if (c->keeper)
+	c->helper = file_helper_new(&task, why);
+	if (c->helper)
 		return 0;
 	unlink(c->at.sun_path);
 	return -1;
@@ -443,6 +443,6 @@ void control_free(struct control *c)
 		close(c->name.source.fd);
 	if (c->path.source.fd >= 0)
 		close(c->path.source.fd);
-	keeper_free(c->keeper);
+	file_helper_free(c->helper);
 	free(c);
 }

@@ -2,7 +2,7 @@
 /*
  * Theory of operation
  *
- * Worker 0's timer has the stats collected and prints them to memory; a keeper writes the text. If that is
+ * Worker 0's timer has the stats collected and prints them to memory; a file_helper writes the text. If that is
  * still busy with the last one, this one is left out: a slow disk costs freshness, nothing else.
  *
  * While one relay takes over from another both have the same path. The one that is draining leaves it
@@ -11,7 +11,7 @@
 #include "tproxy-relay/metrics.h"
 
 #include "base/container.h"
-#include "tproxy-relay/keeper.h"
+#include "tproxy-relay/file_helper.h"
 #include "tproxy-relay/stats.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ struct metrics {
 	struct relay *relay;
 	struct stats stats;
 	struct loop_timer timer;
-	struct keeper *keeper;
+	struct file_helper *helper;
 };
 
 /* Without memory for a text the last one stays. */
@@ -32,7 +32,7 @@ static void write_text(struct stats *stats, void *context)
 	char *text = stats_print(stats, &length);
 
 	if (text)
-		keeper_write(m->keeper, text, length, m->relay->phase >= RELAY_DRAINING);
+		file_helper_write(m->helper, text, length, m->relay->phase >= RELAY_DRAINING);
 	free(text);
 }
 
@@ -55,25 +55,25 @@ static int check_path(const char *path, struct failure *why)
 	return report_about(why, "--metrics-file %s", path);
 }
 
-/* The first text goes with the keeper, so that trouble is told before the relay is ready. */
-static struct keeper *start_keeper(struct metrics *m, const char *path,
-				   const struct privilege_user *user, struct failure *why)
+/* The helper is started with the first text, so that errors show before the relay is ready. */
+static struct file_helper *start_helper(struct metrics *m, const char *path,
+					const struct privilege_user *user, struct failure *why)
 {
-	struct keeper_task task = {
+	struct file_helper_task task = {
 		.option = "--metrics-file",
 		.path = path,
 		.user = user,
 		.sandbox = m->relay->sandbox,
 	};
-	struct keeper *keeper;
+	struct file_helper *helper;
 	char *text;
 
 	stats_collect_now(&m->stats, m->relay);
 	text = stats_print(&m->stats, &task.length);
 	task.text = text;
-	keeper = keeper_new(&task, why);
+	helper = file_helper_new(&task, why);
 	free(text);
-	return keeper;
+	return helper;
 }
 
 struct metrics *metrics_new(struct relay *relay, const char *path,
@@ -90,8 +90,8 @@ struct metrics *metrics_new(struct relay *relay, const char *path,
 	}
 	m->relay = relay;
 	m->timer.alarm = handle_timer;
-	m->keeper = start_keeper(m, path, user, why);
-	if (!m->keeper) {
+	m->helper = start_helper(m, path, user, why);
+	if (!m->helper) {
 		free(m);
 		return NULL;
 	}
@@ -106,6 +106,6 @@ void metrics_free(struct metrics *m)
 	loop_disarm(m->relay->workers[0].host.loop, &m->timer);
 	stats_collect_now(&m->stats, m->relay);
 	write_text(&m->stats, m);
-	keeper_free(m->keeper);
+	file_helper_free(m->helper);
 	free(m);
 }

@@ -4,7 +4,7 @@
  * (textfile collector) or whoever reads it.
  *
  * Replaced as a whole every few seconds: who reads it finds the old or the new text, never a part. A
- * process of its own writes it (keeper.h), so that a slow disk stops no connection.
+ * process of its own writes it (file_helper.h), so that a slow disk stops no connection.
  */
 #ifndef TPROXY_RELAY_METRICS_H
 #define TPROXY_RELAY_METRICS_H

@@ -8,7 +8,7 @@
  * A request is a text, with one byte in front that says whether somebody else's file is left alone.
  * While one is written others wait in the channel; of those the last one counts.
  */
-#include "tproxy-relay/keeper.h"
+#include "tproxy-relay/file_helper.h"
 
 #include "process/helper.h"
 #include "process/sandbox.h"
@@ -23,14 +23,14 @@
 
 enum request { REQUEST_WRITE = 'w', REQUEST_LEAVE = 'l' };
 
-struct keeper {
+struct file_helper {
 	int channel;
-	char request[1 + KEEPER_TEXT_MAX];
+	char request[1 + FILE_HELPER_TEXT_MAX];
 };
 
 /* The helper's own. */
 struct charge {
-	const struct keeper_task *task;
+	const struct file_helper_task *task;
 	struct privilege_user user; /* zeroed: it stays who it is */
 	bool checks;		    /* may the user write there? */
 	int directory;
@@ -40,7 +40,7 @@ struct charge {
 	bool failed;
 	dev_t device; /* of the file last written */
 	ino_t inode;
-	char request[1 + KEEPER_TEXT_MAX];
+	char request[1 + FILE_HELPER_TEXT_MAX];
 };
 
 /* ---- the file, by names below the directory ---- */
@@ -220,7 +220,7 @@ static bool is_taken(const struct charge *c)
 static void run(int channel, void *context)
 {
 	struct charge *c = context;
-	const struct keeper_task *t = c->task;
+	const struct file_helper_task *t = c->task;
 	size_t size;
 
 	while ((size = receive(channel, c)) > 0)
@@ -236,7 +236,7 @@ static void run(int channel, void *context)
 static int start(struct charge *c, struct failure *why)
 {
 	const struct helper_role role = {
-		.name = "tproxy-keeper",
+		.name = "tproxy-file",
 		.prepare = prepare,
 		.user = &c->user,
 		.sandbox = c->task->sandbox ? SANDBOX_FILE : 0,
@@ -257,10 +257,10 @@ static int start(struct charge *c, struct failure *why)
 	return helper_start(&role, c, why);
 }
 
-struct keeper *keeper_new(const struct keeper_task *task, struct failure *why)
+struct file_helper *file_helper_new(const struct file_helper_task *task, struct failure *why)
 {
 	struct charge *c = calloc(1, sizeof(*c));
-	struct keeper *k = c ? malloc(sizeof(*k)) : NULL;
+	struct file_helper *k = c ? malloc(sizeof(*k)) : NULL;
 
 	if (!k) {
 		free(c);
@@ -277,16 +277,16 @@ struct keeper *keeper_new(const struct keeper_task *task, struct failure *why)
 	return NULL;
 }
 
-void keeper_write(struct keeper *k, const char *text, size_t length, bool leave)
+void file_helper_write(struct file_helper *k, const char *text, size_t length, bool leave)
 {
-	if (length > KEEPER_TEXT_MAX)
+	if (length > FILE_HELPER_TEXT_MAX)
 		return;
 	k->request[0] = leave ? REQUEST_LEAVE : REQUEST_WRITE;
 	memcpy(k->request + 1, text, length);
 	send(k->channel, k->request, 1 + length, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void keeper_free(struct keeper *k)
+void file_helper_free(struct file_helper *k)
 {
 	if (!k)
 		return;
