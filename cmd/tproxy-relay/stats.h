@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum figure {
+enum stats_number {
 	STATS_CONNECTIONS,  /* now, also those being accepted */
 	STATS_MAX,	    /* at once */
 	STATS_FLOWS,	    /* of UDP, now */

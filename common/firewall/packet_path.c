@@ -140,7 +140,7 @@ static void go_out(struct path *p, struct rule_eval_packet *packet, enum packet_
 
 /* The packets of one connection in a state; "": its first ones, both ways. ct_mark: of the client's leg and of
  * the upstream one, which are one entry unless there are zones. */
-static void travel(struct path *p, const char *state, uint32_t ct_mark[2])
+static void pass_connection(struct path *p, const char *state, uint32_t ct_mark[2])
 {
 	const struct packet_path_flow *flow = p->flow;
 	const char *upstream = *flow->upstream.name ? flow->upstream.name : NULL;
@@ -175,9 +175,9 @@ void packet_path_each(const struct firewall *firewall, const struct packet_path_
 		uint32_t ct_mark[2] = { 0, 0 };
 
 		p.flow = &flow[i];
-		travel(&p, state, ct_mark);
+		pass_connection(&p, state, ct_mark);
 		/* What lets the first packet through may stop those that follow. */
 		if (!*state)
-			travel(&p, "established", ct_mark);
+			pass_connection(&p, "established", ct_mark);
 	}
 }

@@ -130,8 +130,8 @@ static int change_root(void)
 	return chdir("/");
 }
 
-/* The descriptor of before knows the way up. */
-static int reopen(int directory)
+/* The old descriptor still leads out of the new root. */
+static int use_new_root(int directory)
 {
 	int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
 
@@ -148,7 +148,7 @@ static int hide_files(int directory, struct failure *why)
 	hidden = unshare(CLONE_NEWNS) == 0 &&
 		 mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
 		 mount_root(directory) == 0 && change_root() == 0 &&
-		 (directory < 0 || reopen(directory) >= 0);
+		 (directory < 0 || use_new_root(directory) >= 0);
 	return privilege_give_up(CAP_SYS_ADMIN, why);
 }
 

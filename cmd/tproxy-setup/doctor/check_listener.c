@@ -476,17 +476,17 @@ void check_listener_loop(struct doctor_context *x)
 
 bool check_listener_all_marked(const struct doctor_context *x)
 {
-	unsigned marked = 0, hear = 0;
+	unsigned marked = 0, listening = 0;
 
 	for (unsigned i = 0; i < x->listeners; i++) {
 		const struct context_listener *l = &x->listener[i];
 
 		if (!l->matches || l->socket.protocol != IPPROTO_TCP)
 			continue;
-		hear++;
+		listening++;
 		marked += l->socket.mark != 0;
 	}
-	return hear && marked == hear;
+	return listening && marked == listening;
 }
 
 /* Sockets of one family share connections, those of the other are another group. */
