@@ -145,8 +145,8 @@ for address, level, option in (("198.51.100.2", 0, 2), ("2001:db8:2::2", 41, 16)
 	stop relay
 }
 
-# hear ADDRESS COUNT: as a client, ask so often, once a second at most, until an answer of 1400 bytes comes.
-hear() {
+# ask_until_full ADDRESS COUNT: as a client, ask so often, once a second at most, until an answer of 1400 bytes comes.
+ask_until_full() {
 	on client timeout --foreground 60 python3 -c '
 import socket, sys
 to, count = sys.argv[1], int(sys.argv[2])
@@ -168,14 +168,14 @@ sys.exit("no answer of 1400 bytes")' "$@"
 	on client ip link set toproxy mtu 1300
 	sniff errors server toproxy
 	# The first answers are lost, as long as the server has not learnt.
-	hear $V4 1
-	hear $V6 1
+	ask_until_full $V4 1
+	ask_until_full $V6 1
 	assert_line_in errors.out '^icmp IN 198.51.100.1 198.51.100.2 3/4 1300 198.51.100.2:5300 192.0.2.2:[0-9]+$'
 	assert_line_in errors.out '^icmp IN 2001:db8:2::1 2001:db8:2::2 2/0 1300 .2001:db8:2::2.:5300 .2001:db8:1::2.:[0-9]+$'
 	on server ip route flush cache
 	on server ip -6 route flush cache
-	hear $V4 12
-	hear $V6 12
+	ask_until_full $V4 12
+	ask_until_full $V6 12
 	stop relay
 }
 
