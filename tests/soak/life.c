@@ -380,6 +380,15 @@ static int serve_check(const struct end *e, const struct header *h, struct endpo
 	return fault(e, what);
 }
 
+static int serve_other_header(const struct end *e)
+{
+	struct endpoint peer = endpoint_peer_of(e->fd);
+	char from[ENDPOINT_TEXT_MAX], what[160];
+
+	snprintf(what, sizeof(what), "got another header from %s", endpoint_format(&peer, from));
+	return fault(e, what);
+}
+
 /* The whole header, or the reset that overtook it: 0 then. */
 static int serve_header(struct end *e, struct header *h)
 {
@@ -398,7 +407,7 @@ static int serve_header(struct end *e, struct header *h)
 			return 0;
 		have += n > 0 ? (size_t)n : 0;
 	}
-	return h->magic == MAGIC ? 1 : fault(e, "got another header");
+	return h->magic == MAGIC ? 1 : serve_other_header(e);
 }
 
 static void serve_one(int fd, struct endpoint peer)
