@@ -162,8 +162,8 @@ coverage: ## run the tests as root (FILES=... for some) and print the lines run,
 portability: ## compile with musl and for 32 bits, run unit tests on a big-endian machine (qemu)
 	$(Q)tests/portability/run
 
-check-fresh: ## both README commands in a minimal Debian (root, debootstrap)
-	@tests/fresh
+check-fresh: ## both README commands in a minimal Debian (root, debootstrap; FILES=... for some tests)
+	@tests/fresh $(FILES)
 
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
