@@ -62,8 +62,8 @@ teardown() {
 @test "the man page lists every check, in the order in which they are made, and no other" {
 	healthy_proxy
 	on proxy tproxy-setup doctor -q --json | jq -r .check | uniq >"$OUT/made"
-	# The list that begins after these words.
-	sed -n '/^The checks, in the order/,/^\.El/s/^\.It Cm //p' "$TOP/man/tproxy-setup.8" >"$OUT/listed"
+	# The table that begins after these words.
+	sed -n '/^The checks, in the order/,/^\.TE/s/^\\fB\([a-z0-9-]*\)\\fR\t.*/\1/p' "$TOP/man/tproxy-setup.8" >"$OUT/listed"
 	diff "$OUT/listed" "$OUT/made"
 }
 
