@@ -4,6 +4,7 @@
  * listener, to another program.
  */
 #include "base/defaults.h"
+#include "net/translation.h"
 #include "process/confine.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
@@ -420,8 +421,9 @@ static int start_helpers(struct service *s, struct failure *why)
 	if (s->action == ACTION_RUN &&
 	    !(s->spawner = spawner_new(&s->command, given, config->max, why)))
 		return -1;
-	if (s->udp.count)
-		s->origdst = origdst_new(&config->user, !config->no_sandbox);
+	if (s->udp.count && privilege_has(CAP_NET_ADMIN))
+		s->translation = translation_new("tproxy-origdst", &config->user,
+						 !config->no_sandbox, NULL);
 	return 0;
 }
 
@@ -599,7 +601,7 @@ static void tear_down(struct service *s)
 		report_warning("%s", text);
 	loop_free(s->loop);
 	spawner_free(s->spawner);
-	origdst_free(s->origdst);
+	translation_free(s->translation);
 	listeners_close(&s->listeners);
 	listeners_close(&s->udp);
 	slab_free(&s->connections);

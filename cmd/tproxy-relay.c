@@ -5,6 +5,7 @@
  */
 #include "base/defaults.h"
 #include "base/options.h"
+#include "net/translation.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
 #include "process/notify.h"
@@ -125,6 +126,11 @@ static int set_up(struct relay *relay, const struct config *config,
 		return -1;
 	if (config->connect.source == SOURCE_CLIENT &&
 	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
+		return -1;
+	/* (A process for each connection does without where there is nothing to learn.) */
+	if ((!relay->only || translation_has_tracked()) &&
+	    !(relay->settings.translation = translation_new("tproxy-nat", &config->user,
+							    !config->no_sandbox, why)))
 		return -1;
 	if (config->connect.keep_dscp && (config->inetd || options_wants_tcp(&config->common)))
 		open_synack(relay);
@@ -260,6 +266,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	local_addrs_free(relay.policy.local_addrs);
 	policy_free(&relay.policy);
 	timewait_free(relay.timewait);
+	translation_free(relay.settings.translation);
 	synack_free(relay.synack);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }

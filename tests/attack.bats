@@ -110,6 +110,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 			held_by_relay
 		fi
 		[[ $options != '--source client' ]] || held_by_helper tproxy-timewait
+		held_by_helper tproxy-nat
 		run -0 on client curl -sS --max-time 10 "http://$V4/who"
 		run -0 stop attacked
 		unharmed

@@ -21,14 +21,6 @@ status_of() {
 	awk -v field="$2:" '$1 == field { print $2; exit }' "/proc/$1/status"
 }
 
-# helper_of NAME COMM: the pid of that helper of a background process.
-helper_of() {
-	local pid
-	for pid in $(pgrep --parent "$(pid_of "$1")"); do
-		[[ $(cat "/proc/$pid/comm") == "$2" ]] && echo "$pid"
-	done
-}
-
 # with_users USERS CMD...: become CMD where these lines are all of /etc/passwd, and no service knows more.
 with_users() {
 	printf '%s\n' "$1" >"$OUT/passwd"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-listen/flows.h"
 
+#include "net/translation.h"
 #include "socket/datagram.h"
 #include "tproxy-listen/serve.h"
 #include <errno.h>
@@ -259,8 +260,8 @@ static void find_origdst(struct service *s, struct caller *caller)
 {
 	struct endpoint origdst;
 
-	if (caller->origin != ORIGIN_NONE || !s->origdst ||
-	    !origdst_find(s->origdst, &caller->local, &caller->client, &origdst))
+	if (caller->origin != ORIGIN_NONE || !s->translation ||
+	    !translation_origdst(s->translation, &caller->local, &caller->client, &origdst))
 		return;
 	caller->origin = ORIGIN_CONNTRACK;
 	caller->origdst = origdst;

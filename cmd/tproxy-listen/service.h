@@ -60,7 +60,6 @@
 #include "tproxy-listen/client_count.h"
 #include "tproxy-listen/connection.h"
 #include "tproxy-listen/flow_table.h"
-#include "tproxy-listen/origdst.h"
 #include "tproxy-listen/spawner.h"
 #include <net/if.h>
 #include <stdbool.h>
@@ -126,8 +125,8 @@ struct service {
 	struct listeners udp;
 	struct loop_source *udp_sources;
 	struct flow_table flows; /* when there are UDP listeners */
-	struct origdst
-		*origdst; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
+	struct translation
+		*translation; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
 	struct recent *refused, *sent; /* flows; datagrams that went round by way of lo */
 	size_t opening;		       /* flows that wait for their first datagram */
 	uint64_t failed_flows;	       /* that could not be opened */

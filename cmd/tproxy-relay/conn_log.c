@@ -73,6 +73,8 @@ void conn_log_describe_flow(const struct conn_log *log, const struct flow *f, co
 		record_endpoint(out, RECORD_UPSTREAM, flow_upstream(f));
 		record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
 	}
+	if (flow_upstream_source(f))
+		record_endpoint(out, RECORD_UPSTREAM_SOURCE, flow_upstream_source(f));
 	record_number(out, RECORD_BYTES_UP, bytes_of(log, f, FLOW_UP));
 	record_number(out, RECORD_BYTES_DOWN, bytes_of(log, f, FLOW_DOWN));
 	record_duration(out, loop_now_us(log->host->loop) - f->opened_us);
@@ -142,6 +144,8 @@ void conn_log_describe_udp_flow(const struct conn_log *log, const struct udp_flo
 	record_endpoint(out, RECORD_UPSTREAM_LOCAL, &local);
 	record_endpoint(out, RECORD_UPSTREAM, &upstream);
 	record_text(out, RECORD_SOURCE_KEPT, transparent_kept_name(f->kept));
+	if (udp_flow_upstream_source(f))
+		record_endpoint(out, RECORD_UPSTREAM_SOURCE, udp_flow_upstream_source(f));
 	record_number(out, RECORD_BYTES_UP, f->bytes[FLOW_UP]);
 	record_number(out, RECORD_BYTES_DOWN, f->bytes[FLOW_DOWN]);
 	record_number(out, RECORD_PACKETS_UP, f->packets[FLOW_UP]);

@@ -21,6 +21,7 @@
 #include "tproxy-relay/flow.h"
 #include "base/container.h"
 #include "net/tcpinfo.h"
+#include "net/translation.h"
 #include "socket/dscp.h"
 #include <assert.h>
 #include <errno.h>
@@ -52,6 +53,11 @@ const struct endpoint *flow_upstream_local(const struct flow *f)
 const struct endpoint *flow_upstream(const struct flow *f)
 {
 	return f->extra && f->extra->leg.noted ? &f->extra->leg.peer : &f->origdst;
+}
+
+const struct endpoint *flow_upstream_source(const struct flow *f)
+{
+	return f->extra && endpoint_is_set(&f->extra->seen) ? &f->extra->seen : NULL;
 }
 
 /* #syscalls upstream: getsockopt */
@@ -542,8 +548,36 @@ static void pass_dscp_down(struct flow_ops *host, struct flow *f)
 	dscp_set(f->side[FLOW_CLIENT].fd, dscp);
 }
 
+static void note_source(struct flow *f, const struct endpoint *seen)
+{
+	if (!f->extra)
+		f->extra = calloc(1, sizeof(*f->extra));
+	if (f->extra)
+		f->extra->seen = *seen;
+	f->kept = (uint8_t)transparent_kept_by(&f->client, seen) & 3;
+}
+
+/* The handshake is over: conntrack knows what NAT made of the upstream leg's source. */
+static void learn_source(struct flow_ops *host, struct flow *f)
+{
+	struct endpoint seen;
+
+	switch (translation_source(host->settings->translation, IPPROTO_TCP, flow_upstream_local(f),
+				   flow_upstream(f), loop_now(host->loop), &seen)) {
+	case TRANSLATION_NONE:
+		break;
+	case TRANSLATION_DONE:
+		note_source(f, &seen);
+		break;
+	case TRANSLATION_UNKNOWN:
+		f->kept = f->kept == KEPT_NO ? KEPT_NO : KEPT_UNKNOWN;
+	}
+}
+
 static void set_open(struct flow_ops *host, struct flow *f)
 {
+	if (host->settings->translation)
+		learn_source(host, f);
 	if (host->settings->connect.keep_dscp)
 		pass_dscp_down(host, f);
 	f->state = FLOW_OPEN;

@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct translation;
+
 /* The two sockets of a flow. The pump of the same number reads from it: up is client to upstream. */
 enum flow_end { FLOW_CLIENT, FLOW_UPSTREAM };
 enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
@@ -45,7 +47,8 @@ enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
 struct flow_extra {
 	struct policy_leg
 		leg; /* the upstream leg, where its ends are not those of the accepted socket */
-	size_t id_length; /* UNIQUE_ID of its PROXY header */
+	struct endpoint seen; /* as whom the server sees the client, where NAT changed that */
+	size_t id_length;     /* UNIQUE_ID of its PROXY header */
 	uint8_t id[];
 };
 
@@ -78,9 +81,10 @@ struct flow_settings {
 	uint64_t connect_timeout, idle_timeout, half_closed_timeout;
 	unsigned keepalive; /* seconds, see transparent_set_keepalive(); 0: none */
 	struct transparent_connect_options connect; /* its dscp is each flow's own */
-	bool new_port;	     /* SOURCE_CLIENT: another port when the client's cannot be used */
-	int send_proxy;	     /* version of the PROXY header for the upstream; 0: none */
-	uint64_t unique_ids; /* what those of this process begin with */
+	bool new_port; /* SOURCE_CLIENT: another port when the client's cannot be used */
+	struct translation *translation; /* NULL: NAT, where there is any, goes unseen */
+	int send_proxy;			 /* version of the PROXY header for the upstream; 0: none */
+	uint64_t unique_ids;		 /* what those of this process begin with */
 };
 
 struct udp_host;
@@ -123,6 +127,9 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason);
 /* The ends of the upstream leg. */
 const struct endpoint *flow_upstream_local(const struct flow *f);
 const struct endpoint *flow_upstream(const struct flow *f);
+
+/* As whom the server sees it, where NAT of this host changed that; or NULL. */
+const struct endpoint *flow_upstream_source(const struct flow *f);
 
 /*
  * Payload that has gone that way (FLOW_UP, FLOW_DOWN). Of a flow that was CLOSED for another reason than

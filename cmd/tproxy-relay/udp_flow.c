@@ -20,6 +20,7 @@
 #include "tproxy-relay/udp_flow.h"
 
 #include "base/container.h"
+#include "net/translation.h"
 #include "socket/datagram_batch.h"
 #include <assert.h>
 #include <errno.h>
@@ -77,6 +78,11 @@ struct endpoint udp_flow_upstream(const struct udp_host *host, const struct udp_
 
 	return has_leg(f) ? f->extra->leg.peer
 			  : *policy_upstream(host->policy, &f->entry.client, &origdst);
+}
+
+const struct endpoint *udp_flow_upstream_source(const struct udp_flow *f)
+{
+	return !f->closed && f->extra && endpoint_is_set(&f->extra->seen) ? &f->extra->seen : NULL;
 }
 
 uint64_t udp_flow_cookie(const struct udp_flow *f, enum flow_end end)
@@ -137,6 +143,44 @@ static void drop_extra(struct udp_host *host, struct udp_flow *f)
 	f->extra = NULL;
 }
 
+static int make_extra(struct udp_flow *f)
+{
+	if (!f->extra)
+		f->extra = calloc(1, sizeof(*f->extra));
+	return f->extra ? 0 : -1;
+}
+
+/* Conntrack knows of it only when a datagram has gone: until then it is unknown. */
+static void expect_translation(struct udp_host *host, struct udp_flow *f)
+{
+	if (!host->settings->translation ||
+	    !translation_is_possible(host->settings->translation, f->entry.client.family,
+				     loop_now(host->loop)))
+		return;
+	f->unasked = true;
+	f->kept = f->kept == KEPT_NO ? KEPT_NO : KEPT_UNKNOWN;
+}
+
+/* What NAT made of the upstream leg's source. Asked once, while the entry is there for sure. */
+static void learn_source(struct udp_host *host, struct udp_flow *f)
+{
+	const struct endpoint local = udp_flow_upstream_local(f);
+	const struct endpoint upstream = udp_flow_upstream(host, f);
+	struct endpoint seen = local;
+	enum translation_verdict verdict;
+
+	if (!f->unasked)
+		return;
+	f->unasked = false;
+	verdict = translation_source(host->settings->translation, IPPROTO_UDP, &local, &upstream,
+				     loop_now(host->loop), &seen);
+	if (verdict == TRANSLATION_UNKNOWN)
+		return;
+	f->kept = (uint8_t)transparent_kept_by(&f->entry.client, &seen) & 3;
+	if (verdict == TRANSLATION_DONE && make_extra(f) == 0)
+		f->extra->seen = seen;
+}
+
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason)
 {
 	if (f->closed)
@@ -147,6 +191,7 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 		return;
 	datagram_queue_flush(host->queue); /* it may have datagrams there */
 	f->reason = (uint8_t)reason & 63;
+	learn_source(host, f);
 	host->ops->finished(host, f);
 	udp_table_remove(&host->table, &f->entry);
 	for (int end = 0; end < 2; end++)
@@ -537,6 +582,8 @@ static void carry_down(struct udp_host *host, struct udp_flow *f, const struct d
 	count(f, FLOW_DOWN, d);
 	put_down(host, f, d, payload);
 	count_burst(host, f, d);
+	if (f->unasked)
+		learn_source(host, f);
 }
 
 /* ---- sockets of its own ---- */
@@ -739,13 +786,6 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 	return result;
 }
 
-static int make_extra(struct udp_flow *f)
-{
-	if (!f->extra)
-		f->extra = calloc(1, sizeof(*f->extra));
-	return f->extra ? 0 : -1;
-}
-
 /* Where the upstream leg's ends are not those of the datagrams that come: note them. */
 static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endpoint *to)
 {
@@ -894,6 +934,7 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginnin
 	if (host->draining || (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family)))
 		promote(host, f);
 	*reason = REASON_NONE;
+	expect_translation(host, f);
 	host->ops->opened(host, f);
 	return f;
 }

@@ -35,6 +35,7 @@
 struct udp_extra {
 	struct policy_leg leg;	    /* the upstream leg, where its ends are not the flow's */
 	struct endpoint peer, near; /* its client's side as it really is, where a proxy speaks */
+	struct endpoint seen;	    /* as whom the upstream sees it, where NAT changed that */
 	size_t id_length;	    /* UNIQUE_ID of the header that it came with */
 	uint8_t id[PROXYPROTO_ID_MAX];
 	size_t header_length; /* of the PROXY header for the upstream */
@@ -72,9 +73,10 @@ struct udp_flow {
 	uint8_t joined : 1;
 	uint8_t unfit : 1; /* for promotion: tried, or pointless */
 	uint8_t closed : 1;
-	uint8_t whole : 2;  /* the same bits: the socket that sends there sends no fragments */
-	uint8_t single : 2; /* bit FLOW_UP, FLOW_DOWN: UDP_SEGMENT does not work there */
-	uint8_t reason : 6; /* enum reason, when closed */
+	uint8_t whole : 2;   /* the same bits: the socket that sends there sends no fragments */
+	uint8_t single : 2;  /* bit FLOW_UP, FLOW_DOWN: UDP_SEGMENT does not work there */
+	uint8_t reason : 6;  /* enum reason, when closed */
+	uint8_t unasked : 1; /* NAT may change its source, and conntrack has not been asked yet */
 };
 
 /* How flows of datagrams are to be carried, beyond struct flow_settings. Times in milliseconds. */
@@ -179,6 +181,9 @@ datagram_failed udp_flow_failed;
 struct endpoint udp_flow_origdst(const struct udp_flow *f);
 struct endpoint udp_flow_upstream_local(const struct udp_flow *f);
 struct endpoint udp_flow_upstream(const struct udp_host *host, const struct udp_flow *f);
+
+/* As flow_upstream_source() has it. */
+const struct endpoint *udp_flow_upstream_source(const struct udp_flow *f);
 
 /* The UNIQUE_ID that goes with the flow, as flow_unique_id() has it. */
 size_t udp_flow_unique_id(const struct udp_host *host, const struct udp_flow *f,

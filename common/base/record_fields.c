@@ -29,6 +29,7 @@ const struct record_field_row record_fields[RECORD_FIELDS] = {
 	[RECORD_UPSTREAM_LOCAL] = { "upstream_local", KIND_ENDPOINT, 22 },
 	[RECORD_UPSTREAM] = { "upstream", KIND_ENDPOINT, 22 },
 	[RECORD_SOURCE_KEPT] = { "source_kept", KIND_TEXT, 11 },
+	[RECORD_UPSTREAM_SOURCE] = { "upstream_source", KIND_ENDPOINT, 22 },
 	[RECORD_BYTES_UP] = { "bytes_up", KIND_NUMBER, 10 },
 	[RECORD_BYTES_DOWN] = { "bytes_down", KIND_NUMBER, 10 },
 	[RECORD_PACKETS_UP] = { "packets_up", KIND_NUMBER, 10 },

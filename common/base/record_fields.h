@@ -35,7 +35,8 @@ enum record_field {
 	RECORD_STATE,		/* text */
 	RECORD_UPSTREAM_LOCAL,	/* endpoint */
 	RECORD_UPSTREAM,	/* endpoint */
-	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no` */
+	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no`, `unknown` */
+	RECORD_UPSTREAM_SOURCE, /* endpoint: as whom the server sees it, where NAT changed that */
 	RECORD_BYTES_UP,	/* number: client to server */
 	RECORD_BYTES_DOWN,	/* number: server to client */
 	RECORD_PACKETS_UP,	/* number */

@@ -110,6 +110,23 @@ static void add_columns(const struct record_lines *l, const struct record *r, st
 	}
 }
 
+static void add_field(const struct record *r, enum record_field f, struct page *p)
+{
+	char text[RECORD_LINE_MAX];
+	int length = snprintf(text, sizeof(text), "%s=", record_field_name(f));
+
+	record_print_column(r, f, text + length, sizeof(text) - (size_t)length);
+	add_word(p, text, 1);
+}
+
+static bool is_unknown(const struct record *r, enum record_field f)
+{
+	char text[RECORD_NAME_MAX + 64];
+
+	record_print_column(r, f, text, sizeof(text));
+	return !strcmp(text, "unknown");
+}
+
 static bool differs(const struct record *r, enum record_field f, enum record_field from)
 {
 	char one[RECORD_NAME_MAX + 64], other[sizeof(one)];
@@ -125,18 +142,14 @@ static void add_differences(const struct record *r, struct page *p)
 	static const struct {
 		enum record_field field, from;
 	} legs[] = { { RECORD_UPSTREAM_LOCAL, RECORD_CLIENT },
+		     { RECORD_UPSTREAM_SOURCE, RECORD_CLIENT },
 		     { RECORD_UPSTREAM, RECORD_ORIGDST } };
-	char text[RECORD_LINE_MAX];
 
-	for (size_t i = 0; i < sizeof(legs) / sizeof(*legs); i++) {
-		int length;
-
-		if (!differs(r, legs[i].field, legs[i].from))
-			continue;
-		length = snprintf(text, sizeof(text), "%s=", record_field_name(legs[i].field));
-		record_print_column(r, legs[i].field, text + length, sizeof(text) - (size_t)length);
-		add_word(p, text, 1);
-	}
+	for (size_t i = 0; i < sizeof(legs) / sizeof(*legs); i++)
+		if (differs(r, legs[i].field, legs[i].from))
+			add_field(r, legs[i].field, p);
+	if (is_unknown(r, RECORD_SOURCE_KEPT))
+		add_field(r, RECORD_SOURCE_KEPT, p);
 }
 
 size_t record_lines_print(struct record_lines *l, const struct record *r,

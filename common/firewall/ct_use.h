@@ -8,9 +8,7 @@
  * iptables-legacy. A table without such a rule is none, nor is a chain of type nat, nor the kernel's count
  * of connections, which is there always.
  *
- * nf_tables is asked itself: libnftables 1.0.6 loses iptables-nft's extensions of one family after it has
- * printed the same ones of the other, and is slow where there are many rules. It stands here and not beside
- * nft, because it reads other people's rules, iptables-legacy's, too.
+ * It stands here and not beside nft, because it reads other people's rules, iptables-legacy's, too.
  */
 #ifndef TPROXY_FIREWALL_CT_USE_H
 #define TPROXY_FIREWALL_CT_USE_H

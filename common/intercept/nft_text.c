@@ -266,6 +266,12 @@ static void put_divert_udp(FILE *out, const struct intercept *spec)
 		put_mark_set(out, &spec->mark);
 		fputs(" counter name diverted accept\n", out);
 	}
+	/* An answer to a translated leg still has this host's address here. A lookup by `socket' takes that
+	 * into account (nf_sk_lookup_slow_v4()), and one by tproxy does not. */
+	if (spec->zone != CONNTRACK_OFF)
+		fputs("\t\tmeta l4proto udp ct direction reply ct status snat "
+		      "socket transparent 1 socket wildcard 0 jump divert\n",
+		      out);
 }
 
 /* Errors about a connection go to its socket. */

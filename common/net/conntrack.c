@@ -65,7 +65,7 @@ static int set_tuple(struct nfnl_ct *entry, const struct endpoint *source,
 	return err ? -1 : 0;
 }
 
-static struct nl_msg *build_request(int protocol, const struct endpoint *local,
+static struct nl_msg *build_request(int protocol, uint16_t zone, const struct endpoint *local,
 				    const struct endpoint *peer)
 {
 	struct nfnl_ct *entry = nfnl_ct_alloc();
@@ -75,6 +75,8 @@ static struct nl_msg *build_request(int protocol, const struct endpoint *local,
 		return NULL;
 	nfnl_ct_set_family(entry, local->family);
 	nfnl_ct_set_proto(entry, protocol);
+	if (zone)
+		nfnl_ct_set_zone(entry, zone);
 	if (set_tuple(entry, local, peer) || nfnl_ct_build_query_request(entry, 0, &request))
 		request = NULL;
 	nfnl_ct_put(entry);
@@ -85,7 +87,7 @@ static struct nl_msg *build_request(int protocol, const struct endpoint *local,
 struct query {
 	int protocol;
 	const struct endpoint *local, *peer;
-	struct endpoint origdst;
+	struct endpoint origdst, seen;
 };
 
 static struct endpoint get_endpoint(const struct nl_addr *address, uint16_t port)
@@ -206,25 +208,67 @@ static int find_redirected(struct conntrack *channel, struct query *query, struc
 	return endpoint_is_set(origdst);
 }
 
+static int refuse(struct failure *why, int err, const struct endpoint *local,
+		  const struct endpoint *peer)
+{
+	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
+
+	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
+		    endpoint_format(peer, there));
+	if (err == -EINVAL || err == -EOPNOTSUPP)
+		report_hint(why, "modprobe nf_conntrack_netlink");
+	return -1;
+}
+
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
 {
 	struct query query = { .protocol = protocol, .local = local, .peer = peer };
-	char here[ENDPOINT_TEXT_MAX], there[ENDPOINT_TEXT_MAX];
 	int err;
 
-	err = netlink_ask(channel->netlink, build_request(protocol, local, peer), read_origdst,
+	err = netlink_ask(channel->netlink, build_request(protocol, 0, local, peer), read_origdst,
 			  &query);
 	*origdst = query.origdst;
 	if (err == -ENOENT)
 		return find_redirected(channel, &query, origdst, why);
 	if (!err)
 		return endpoint_is_set(origdst);
-	report_fail(why, -err, "IPCTNL_MSG_CT_GET", "%s -> %s", endpoint_format(local, here),
-		    endpoint_format(peer, there));
-	if (err == -EINVAL || err == -EOPNOTSUPP)
-		report_hint(why, "modprobe nf_conntrack_netlink");
-	return -1;
+	return refuse(why, err, local, peer);
+}
+
+/* Found by its reply direction it would be somebody else's connection to us. */
+static void read_source(struct nlmsghdr *message, void *context)
+{
+	struct query *query = context;
+	struct nfnl_ct *entry = NULL;
+	struct endpoint source, scopeless = *query->local;
+
+	if (message->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) ||
+	    nfnlmsg_ct_parse(message, &entry))
+		return;
+	scopeless.scope = 0;
+	source = get_endpoint(nfnl_ct_get_src(entry, ORIGINAL),
+			      nfnl_ct_get_src_port(entry, ORIGINAL));
+	if (endpoint_equal(&source, &scopeless))
+		query->seen = get_endpoint(nfnl_ct_get_dst(entry, REPLY),
+					   nfnl_ct_get_dst_port(entry, REPLY));
+	if (endpoint_equal(&query->seen, &scopeless))
+		query->seen = *query->local;
+	nfnl_ct_put(entry);
+}
+
+int conntrack_source(struct conntrack *channel, int protocol, uint16_t zone,
+		     const struct endpoint *local, const struct endpoint *peer,
+		     struct endpoint *seen, struct failure *why)
+{
+	struct query query = { .protocol = protocol, .local = local, .peer = peer };
+	int err = netlink_ask(channel->netlink, build_request(protocol, zone, local, peer),
+			      read_source, &query);
+
+	if (err && err != -ENOENT)
+		return refuse(why, err, local, peer);
+	*seen = query.seen;
+	return endpoint_is_set(seen);
 }
 
 struct visit {

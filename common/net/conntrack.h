@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * conntrack - original destinations of other processes' connections, asked of conntrack (ctnetlink).
+ * conntrack - what NAT made of connections: original destinations, translated sources (ctnetlink).
  *
  * Fact: one lookup by tuple finds an entry in either direction, so a socket's local -> peer, which is
  * the reply direction of a redirected connection, leads to the original direction and with it to where
@@ -25,6 +25,15 @@ void conntrack_close(struct conntrack *channel);
  */
 int conntrack_origdst(struct conntrack *channel, int protocol, const struct endpoint *local,
 		      const struct endpoint *peer, struct endpoint *origdst, struct failure *why);
+
+/*
+ * As whom the peer sees the socket local -> peer that has opened the connection: the source after SNAT or
+ * masquerading, equal to local where there was none. Asked in the zone of the connection's first packet.
+ * Returns 1 with *seen; 0: conntrack knows no such connection in that zone; -1 with *why.
+ */
+int conntrack_source(struct conntrack *channel, int protocol, uint16_t zone,
+		     const struct endpoint *local, const struct endpoint *peer,
+		     struct endpoint *seen, struct failure *why);
 
 /* Called for each connection whose destination was changed: its socket's ends here (as the answers have them),
  * and where it was going. The visitor may not use the same channel; a return other than 0 ends the visits. */

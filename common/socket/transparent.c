@@ -41,9 +41,18 @@ const char *transparent_kept_name(enum transparent_kept kept)
 		[KEPT_NO] = "no",
 		[KEPT_ADDR] = "addr",
 		[KEPT_ADDR_PORT] = "addr+port",
+		[KEPT_UNKNOWN] = "unknown",
 	};
 
 	return names[kept];
+}
+
+enum transparent_kept transparent_kept_by(const struct endpoint *client,
+					  const struct endpoint *seen)
+{
+	if (!endpoint_same_address(client, seen))
+		return KEPT_NO;
+	return client->port == seen->port ? KEPT_ADDR_PORT : KEPT_ADDR;
 }
 
 /* Closes without touching errno, so that the cause of the failure survives. */

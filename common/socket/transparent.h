@@ -158,10 +158,15 @@ struct transparent_connect_options {
 	uint8_t dscp;
 };
 
-/* What became of the source; names for `source_kept` by transparent_kept_name(). */
-enum transparent_kept { KEPT_NO, KEPT_ADDR, KEPT_ADDR_PORT };
+/* What became of the source; names for `source_kept` by transparent_kept_name(). KEPT_UNKNOWN: NAT may have
+ * changed it afterwards. */
+enum transparent_kept { KEPT_NO, KEPT_ADDR, KEPT_ADDR_PORT, KEPT_UNKNOWN };
 
 const char *transparent_kept_name(enum transparent_kept kept);
+
+/* What is kept of such a client where the server sees `seen`. */
+enum transparent_kept transparent_kept_by(const struct endpoint *client,
+					  const struct endpoint *seen);
 
 /* The address that the upstream leg of such a client carries; not set: this host's own choice. */
 struct endpoint transparent_source_of(const struct endpoint *client,

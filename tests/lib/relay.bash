@@ -39,6 +39,14 @@ ask() {
 	socat -t5 - "UNIX-CONNECT:$OUT/control" <<<"$1"
 }
 
+# helper_of NAME COMM: the pid of that helper of a background process.
+helper_of() {
+	local pid
+	for pid in $(pgrep --parent "$(pid_of "$1")"); do
+		[[ $(cat "/proc/$pid/comm") != "$2" ]] || echo "$pid"
+	done
+}
+
 # cpu_ticks NAME: what a background process has used, in clock ticks.
 cpu_ticks() {
 	awk '{ print $14 + $15 }' "/proc/$(pid_of "$1")/stat"
