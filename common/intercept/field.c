@@ -574,7 +574,7 @@ const struct field field_table[] = {
 	FIELD("conntrack", 0, INTERCEPT_CONNTRACK_WORDS,
 	      "keep the two legs apart for conntrack (auto)", choice, conntrack, FIELD_HOW, 0),
 	FIELD("zone", 0, INTERCEPT_CONNTRACK_WORDS, NULL, decision, zone, 0,
-	      CHANGES_SETS | CHANGES_TAKE | CHANGES_ZONE),
+	      CHANGES_SETS | CHANGES_PREROUTING | CHANGES_TAKE | CHANGES_ZONE),
 	FIELD("mark", 0, "VALUE[/MASK]", "mark of intercepted packets (0x1/0xff)", mark, mark,
 	      FIELD_HOW,
 	      CHANGES_ROUTING | CHANGES_PREROUTING | CHANGES_DIVERT | CHANGES_DELIVER |
