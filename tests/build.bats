@@ -39,7 +39,7 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	for program in setup listen relay inspect lab; do
 		assert [ -s "$root/usr/share/bash-completion/completions/tproxy-$program" ]
 	done
-	for page in man1/tproxy-{lab,listen,inspect}.1 man7/tproxy-tools.7 man8/tproxy-{setup,relay}.8; do
+	for page in man1/tproxy-{lab,listen,inspect}.1 man7/tproxy-{tools,proxies}.7 man8/tproxy-{setup,relay}.8; do
 		assert [ -s "$root/usr/share/man/$page" ]
 	done
 	run "$root/usr/sbin/tproxy-setup" --version

@@ -467,3 +467,16 @@ example 'tproxy-listen --json --count 3 3129 | jq -r .origdst.addr | sort -u | x
 	three
 	assert_line_in it.out "^198\.51\.100\.2 dev toserver "'
 drawing 'client ------------> proxy host -------------------------> server'
+
+# ---------------------------------------------------------------- other proxies
+
+block_elsewhere 'cat >haproxy.cfg <<END' proxies.bats 'HAProxy'
+block_elsewhere "cat >nginx.conf <<'END'" proxies.bats 'nginx, which is no upstream of itself'
+block_elsewhere 'cat >squid.conf <<END' proxies.bats 'Squid'
+block_elsewhere "ports='3129:tr-full:ip-in=127.0.0.1 3129:tr-full:ip-in=[::1]'" proxies.bats 'Traffic Server'
+block_elsewhere 'cat >v2ray.json <<END' proxies.bats 'V2Ray'
+block_elsewhere "tproxy-setup run --to '*:3129' --port 80 --" proxies.bats 'ss-redir'
+block_elsewhere 'sslh -n --transparent -u sslh -p 0.0.0.0:443' proxies.bats 'sslh'
+block_elsewhere 'cat >stunnel.conf <<END' proxies.bats 'stunnel'
+block_elsewhere 'cat >redsocks.conf <<END' proxies.bats 'redsocks, which knows no IPv6'
+block_elsewhere "nft 'table inet mitmproxy {" proxies.bats 'mitmproxy'

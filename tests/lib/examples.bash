@@ -15,6 +15,7 @@
 #					command follows another: BODY runs it as a whole (elsewhere than at
 #					the beginning it is one like others)
 #	elsewhere COMMAND FILE TEST	another test runs exactly this
+#	block_elsewhere LINE FILE TEST	another test runs exactly the block that begins with this line
 #	dry COMMAND REASON		it is not run, for that reason; make(1) knows how (make -n)
 #	not_run COMMAND REASON		it cannot be run in a lab at all
 #	drawing LINE			the block that begins with this line is no command
@@ -51,6 +52,7 @@ example() { declare_as run "$1" "$2"; }
 example_root() { declare_as root "$1" "$3" "$2"; }
 session() { declare_as session "$1" "$2"; }
 elsewhere() { declare_as elsewhere "$1" "$2" "$3"; }
+block_elsewhere() { declare_as block_elsewhere "$1" "$2" "$3"; }
 drawing() { declare_as drawing "$1" ''; }
 dry() { declare_as dry "$1" '' "$2"; }
 not_run() { declare_as not_run "$1" '' "$2"; }
@@ -111,11 +113,11 @@ commands_of() {
 	((${#COMMANDS[@]})) || fail "nothing is displayed in $*"
 }
 
-# declared COMMAND: as what; of a drawing its first line is.
+# declared COMMAND: as what; of some blocks the first line is.
 declared() {
 	local whole first
 	whole=$(key "$1") first=$(key "${1%%$'\n'*}")
-	if [[ ${KIND[$first]-} == drawing ]]; then echo "$first"; else echo "$whole"; fi
+	if [[ ${KIND[$first]-} == @(drawing|block_elsewhere) ]]; then echo "$first"; else echo "$whole"; fi
 }
 
 run_body() { eval "$1"; } # which may return
@@ -148,7 +150,8 @@ run_displayed() {
 		echo "example of ${PLACES[i]%%:*}: $known" >&2
 		case $kind in
 		drawing) begun=${BLOCKS[i]} ;;
-		elsewhere)
+		elsewhere | block_elsewhere)
+			[[ $kind == elsewhere ]] || begun=${BLOCKS[i]}
 			grep -qF -- "@test \"${REASON[$known]}\"" "$TOP/tests/${BODY[$known]}" ||
 				fail "tests/${BODY[$known]} has no test \"${REASON[$known]}\""
 			;;
