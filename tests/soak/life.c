@@ -15,8 +15,9 @@
  *	reset		what comes of the other end's bytes is a prefix, and a reset follows; FIN is a fault,
  *			since then a part looks like the whole
  *
- * stdout has a line for each connection, `NUMBER fin|by-client|by-server|refused`, by which the caller's
- * and the server's are compared; `0 by-client` is one whose reset overtook its header. Every fault is a line
+ * stdout has a line for each connection, `NUMBER fin|by-client|by-server|refused|stray`, by which the caller's
+ * and the server's are compared; `0 by-client` is one whose reset overtook its header, `0 stray` none of them,
+ * but data behind the server's reset. Every fault is a line
  * on stderr, and the status is then 1.
  */
 #include "base/endpoint.h"
@@ -42,9 +43,9 @@
 #define MAGIC	     0x6c69666573706163ull
 
 enum side { CLIENT, SERVER };
-enum ending { BY_FIN, BY_CLIENT, BY_SERVER, REFUSED };
+enum ending { BY_FIN, BY_CLIENT, BY_SERVER, REFUSED, STRAY };
 
-static const char *const endings[] = { "fin", "by-client", "by-server", "refused" };
+static const char *const endings[] = { "fin", "by-client", "by-server", "refused", "stray" };
 
 struct header {
 	uint64_t magic, number, seed;
@@ -380,16 +381,60 @@ static int serve_check(const struct end *e, const struct header *h, struct endpo
 	return fault(e, what);
 }
 
-static int serve_other_header(const struct end *e)
+/* Whom the server resets, by the peer's port; the last one of each. */
+static struct past {
+	struct endpoint peer;
+	uint64_t seed, sent, planned;
+} pasts[65536];
+static pthread_mutex_t pasts_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void past_note(const struct end *e, struct endpoint peer)
+{
+	const struct past p = { peer, e->seed, e->plan.cut[SERVER], e->plan.bytes[CLIENT] };
+
+	pthread_mutex_lock(&pasts_lock);
+	pasts[peer.port] = p;
+	pthread_mutex_unlock(&pasts_lock);
+}
+
+/* Data behind a reset: where the client had sent as much as the server, but for 3 bytes, SYN cookies take it
+ * for the end of a handshake (check_tcp_syn_cookie() of net/ipv4/syncookies.c). */
+static bool past_has(const struct end *e, const void *header)
+{
+	struct endpoint peer = endpoint_peer_of(e->fd);
+	unsigned char eight[8];
+	struct past p;
+
+	pthread_mutex_lock(&pasts_lock);
+	p = pasts[peer.port];
+	pthread_mutex_unlock(&pasts_lock);
+	if (!endpoint_equal(&p.peer, &peer))
+		return false;
+	for (uint64_t at = 0; at + sizeof(struct header) <= p.sent + 3 && at + 8 <= p.planned;
+	     at++) {
+		pattern(p.seed, CLIENT, at, eight, sizeof(eight));
+		if (memcmp(eight, header, sizeof(eight)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Returns 1 for a caller's header, 0 for a stray: it is told. */
+static int serve_whose(const struct end *e, const struct header *h)
 {
 	struct endpoint peer = endpoint_peer_of(e->fd);
 	char from[ENDPOINT_TEXT_MAX], what[160];
 
+	if (h->magic == MAGIC)
+		return 1;
 	snprintf(what, sizeof(what), "got another header from %s", endpoint_format(&peer, from));
-	return fault(e, what);
+	if (!past_has(e, h))
+		return fault(e, what);
+	tell(0, STRAY);
+	return 0;
 }
 
-/* The whole header, or the reset that overtook it: 0 then. */
+/* Returns 1 with the whole header, 0 where there is none: a reset overtook it, or it is a stray. */
 static int serve_header(struct end *e, struct header *h)
 {
 	char *at = (char *)h;
@@ -404,21 +449,18 @@ static int serve_header(struct end *e, struct header *h)
 		if (n == 0)
 			return fault(e, "got FIN inside the header");
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return 0;
+			return tell(0, BY_CLIENT), 0;
 		have += n > 0 ? (size_t)n : 0;
 	}
-	return h->magic == MAGIC ? 1 : serve_other_header(e);
+	return serve_whose(e, h);
 }
 
 static void serve_one(int fd, struct endpoint peer)
 {
 	struct end e = { .fd = fd, .side = SERVER };
 	struct header h = { 0 };
-	int had = serve_header(&e, &h);
 
-	if (had <= 0) {
-		if (!had)
-			tell(0, BY_CLIENT);
+	if (serve_header(&e, &h) <= 0) {
 		close(fd);
 		return;
 	}
@@ -427,6 +469,8 @@ static void serve_one(int fd, struct endpoint peer)
 	if (e.plan.small[SERVER])
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ 4096 }, sizeof(int));
 	serve_check(&e, &h, peer);
+	if (e.plan.ending == BY_SERVER)
+		past_note(&e, peer);
 	if (end_live(&e) > 0)
 		tell(e.number, e.plan.ending);
 }
