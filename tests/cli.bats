@@ -57,6 +57,17 @@ man_page_of() {
 	done
 }
 
+@test "lines to the journal begin with their level, lines to anything else do not" {
+	local out=$BATS_TEST_TMPDIR/stderr
+	for p in "${binaries[@]}"; do
+		: >"$out"
+		run env JOURNAL_STREAM="$(stat -c %d:%i "$out")" sh -c "'$BIN/$p' --nonsense 2>'$out'"
+		assert_regex "$(cat "$out")" "^<3>$p: --nonsense: "
+		run env JOURNAL_STREAM="$(stat -c %d:%i /dev/null)" sh -c "'$BIN/$p' --nonsense 2>'$out'"
+		assert_regex "$(cat "$out")" "^$p: --nonsense: "
+	done
+}
+
 @test "an unknown option is a usage error that names it and points to --help" {
 	for p in "${binaries[@]}"; do
 		run --separate-stderr "$BIN/$p" --nonsense

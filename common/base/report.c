@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdio_ext.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #undef report_fail
@@ -14,6 +16,16 @@
 static const char *program = "tproxy";
 static int verbosity;
 static int output = STDERR_FILENO;
+
+/* Levels of syslog(3). Is fd 2 the journal's, a line begins with its own (sd-daemon(3)). */
+enum level {
+	LEVEL_ERROR = 3,
+	LEVEL_WARNING = 4,
+	LEVEL_NOTICE = 5,
+	LEVEL_INFO = 6,
+	LEVEL_DEBUG = 7
+};
+static bool to_journal;
 
 /* What a refused call wants. The kernel takes CAP_NET_RAW or CAP_NET_ADMIN for IP_TRANSPARENT and
  * SO_MARK (net/ipv4/ip_sockglue.c, net/core/sock.c), CAP_NET_BIND_SERVICE for ports below 1024. */
@@ -122,11 +134,24 @@ const char *report_text(const struct failure *why, char *buf, unsigned long size
 	return buf;
 }
 
+/* JOURNAL_STREAM, `DEVICE:INODE`, is inherited by programs whose stderr is another one by now
+ * (systemd.exec(5)). */
+static bool is_journal(int fd)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) == 0 &&
+	       st.st_dev == device && st.st_ino == inode;
+}
+
 void report_init(const char *name)
 {
 	static char page[1 << 16];
 
 	program = name;
+	to_journal = is_journal(STDERR_FILENO);
 	/* A write that fails half-way through a page leaves a flag and no errno: let what a one-shot
 	 * tool prints fit, so that report_close_stdout() makes the write and learns why it failed. */
 	if (!isatty(STDOUT_FILENO))
@@ -152,16 +177,18 @@ void report_to(int fd)
 /* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of other
  * people's words is not obeyed by the terminal.
  * #syscalls base: write */
-static void say(const char *label, const char *format, va_list ap)
+static void say(enum level level, const char *label, const char *format, va_list ap)
 {
-	char text[1280], line[1280];
+	char text[1280], line[1280], prefix[8] = "";
 	int saved = errno, start;
 	size_t used;
 
 	if (output < 0)
 		return;
 	vsnprintf(text, sizeof(text), format, ap);
-	start = snprintf(line, sizeof(line) - 1, "%s: %s", program, label);
+	if (to_journal && output == STDERR_FILENO)
+		snprintf(prefix, sizeof(prefix), "<%d>", (int)level);
+	start = snprintf(line, sizeof(line) - 1, "%s%s: %s", prefix, program, label);
 	used = (size_t)start + plain_copy(line + start, sizeof(line) - 1 - (size_t)start, text);
 	line[used++] = '\n';
 	/* Nobody is left to tell when stderr itself cannot be written. */
@@ -175,7 +202,7 @@ void report_error(const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	say("", format, ap);
+	say(LEVEL_ERROR, "", format, ap);
 	va_end(ap);
 }
 
@@ -184,7 +211,7 @@ void report_warning(const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	say("warning: ", format, ap);
+	say(LEVEL_WARNING, "warning: ", format, ap);
 	va_end(ap);
 }
 
@@ -195,7 +222,7 @@ void report_notice(const char *format, ...)
 	if (verbosity < 0)
 		return;
 	va_start(ap, format);
-	say("", format, ap);
+	say(LEVEL_NOTICE, "", format, ap);
 	va_end(ap);
 }
 
@@ -206,7 +233,7 @@ void report_verbose(int level, const char *format, ...)
 	if (verbosity < level)
 		return;
 	va_start(ap, format);
-	say("", format, ap);
+	say(level > 1 ? LEVEL_DEBUG : LEVEL_INFO, "", format, ap);
 	va_end(ap);
 }
 
