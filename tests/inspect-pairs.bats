@@ -34,7 +34,7 @@ pairs() {
 
 # is_stuck CLIENT_PORT WHY
 is_stuck() {
-	pairs --stuck -H -o client,stuck | grep -qE ":$1 +$2\$"
+	pairs --stuck -qH -o client,stuck | grep -qE ":$1 +$2\$"
 }
 
 @test "pairs: the halves of tproxy-relay's connections, with what the kernel knows of both" {
@@ -73,6 +73,60 @@ is_stuck() {
 	assert_equal "$stderr" "tproxy-inspect: no connection is stuck"
 	run --separate-stderr -2 pairs nonsense
 	assert_regex "$stderr" 'takes no operand'
+}
+
+@test "pairs: tproxy-relay tells its own, where nothing could be guessed; not if it is of another version" {
+	intercept 80
+	relay --source client-addr
+	peer server server serve 80 recv:hello send:world gone
+	peer a client -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/a" gone
+	peer b client -b 192.0.2.2:40002 connect "$V4" 80 send:hello recv:world "touch:$OUT/b" gone
+	wait_until 5 test -e "$OUT/a" -a -e "$OUT/b"
+	run --separate-stderr pairs -H -o client,upstream,paired_by
+	assert_line --regexp "^192\.0\.2\.2:40001 +$V4:80 +relay\$"
+	assert_line --regexp "^192\.0\.2\.2:40002 +$V4:80 +relay\$"
+	assert_equal "${#lines[@]}" 2
+	assert_equal "$stderr" ""
+	# The sockets that the kernel lists are those that the relay speaks of.
+	run bash -c "$(declare -f on)"'
+		on proxy tproxy-inspect pairs --json --peer 192.0.2.2:40001 | jq -r "[.cookie, .upstream_cookie] | @tsv"
+		on proxy tproxy-relay --ask connections --json | jq -r "select(.client.port == 40001) | [.cookie, .upstream_cookie] | @tsv"'
+	assert_equal "${lines[0]}" "${lines[1]}"
+	# Somebody of another version answers at such a name; and ours stands still.
+	bg other proxy python3 -c 'import socket
+s = socket.socket(socket.AF_UNIX); s.bind("\0tproxy-relay/1"); s.listen(); print("ready", flush=True)
+while True: s.accept()[0].send(b"{\"v\":2,\"type\":\"relay\"}\n")'
+	wait_line other.out ready
+	run --separate-stderr pairs -H -o client,paired_by
+	assert_regex "$stderr" '@tproxy-relay/1: .*version 2.*guessed'
+	assert_line --regexp '^192\.0\.2\.2:40001 +relay$'
+	signal relay STOP
+	run --separate-stderr pairs -H -o client,upstream,paired_by
+	signal relay CONT
+	assert_regex "$stderr" 'guessed'
+	refute_output --partial relay
+	assert_equal "${#lines[@]}" 4
+}
+
+@test "pairs: a stranger at a relay's name joins no sockets of others" {
+	root_only
+	two_connections
+	on proxy tproxy-inspect --json --state ESTAB >"$OUT/sockets"
+	local cookies
+	mapfile -t cookies < <(jq -r .cookie "$OUT/sockets")
+	signal relay STOP
+	bg liar proxy setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 -c 'import socket, sys, json
+s = socket.socket(socket.AF_UNIX); s.bind("\0tproxy-relay/2"); s.listen(); print("ready", flush=True)
+c = sys.argv[1:]
+while True:
+    a = s.accept()[0]
+    for r in [dict(v=1, type="relay")] + [dict(v=1, type="connection", proto="tcp", cookie=x, upstream_cookie=y) for x in c for y in c if x != y] + [dict(v=1, type="end")]:
+        a.send((json.dumps(r) + "\n").encode())' "${cookies[@]}"
+	wait_line liar.out ready
+	run pairs -H -o client,paired_by
+	signal relay CONT
+	refute_output --regexp ' relay$'
+	assert_line --regexp '^192\.0\.2\.2:40001 +guessed$'
 }
 
 @test "pairs: HAProxy's, by the reversed ends, and by the client's with another upstream" {
@@ -162,10 +216,10 @@ is_stuck() {
 	signal relay STOP
 	peer cproxy client -b 192.0.2.2:40084 connect "$V4" 83 send:hello "await:$OUT/end"
 	wait_until 30 is_stuck 40084 proxy
-	run pairs --stuck -H -o client
+	run pairs -q --stuck -H -o client
 	refute_line --partial 40083
 	assert_equal "${#lines[@]}" 4
-	run pairs -H -o client,stuck --peer 192.0.2.2:40083
+	run pairs -q -H -o client,stuck --peer 192.0.2.2:40083
 	assert_output --regexp '^192\.0\.2\.2:40083 +-$'
 	signal relay CONT
 }
@@ -198,7 +252,7 @@ time.sleep(1000)'
 	assert_line --regexp "^would-end +$V4:80 +192\.0\.2\.2:40001\$"
 	assert_line --regexp "^would-end +192\.0\.2\.2:40001 +$V4:80\$"
 	assert_equal "${#lines[@]}" 2
-	run pairs -H
+	run pairs -q -H
 	assert_equal "${#lines[@]}" 2
 	# A relay that stands still cannot end the other half by itself.
 	signal relay STOP
@@ -210,7 +264,7 @@ time.sleep(1000)'
 	assert_line --regexp "^ended +192\.0\.2\.2:40001 +$V4:80 +$pid +tproxy-relay\$"
 	run wait_exit four
 	assert_success # it saw the reset
-	run pairs -H -o client
+	run pairs -q -H -o client
 	assert_output '[2001:db8:1::2]:40002'
 	signal relay CONT
 	wait_line relay.out 'close .*40001'
@@ -239,7 +293,7 @@ time.sleep(1000)'
 	assert_line --regexp '^failed +192\.0\.2\.2:40001 +EPERM$'
 	assert_line --regexp "^failed +$V4:80 +EPERM\$"
 	assert_equal "$(grep -c CAP_NET_ADMIN <<<"$stderr")" 1 # said once, not for each
-	run pairs -H
+	run pairs -q -H
 	assert_equal "${#lines[@]}" 2
 }
 

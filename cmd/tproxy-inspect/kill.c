@@ -59,7 +59,8 @@ static int collect(const struct sockdiag_socket *s, const struct sockowner *owne
 /* The other halves of what was collected. */
 static int collect_others(struct killing *k, struct failure *why)
 {
-	struct pairing *pairs = pairing_read(why);
+	const struct pairing_options options = { .ask_relays = true };
+	struct pairing *pairs = pairing_read(&options, why);
 	size_t asked_for = k->count;
 	int err = 0;
 

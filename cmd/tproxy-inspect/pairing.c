@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  *
- * The halves are in one array. Each way of guessing has a key that both halves of a connection share, made of
+ * The halves are in one array. What relays tell is joined first. Each way of guessing has a key that both halves of a connection share, made of
  * the client's endpoint and the destination; a table of the keys counts the client halves and the upstream
  * halves of each, and those that are alone on both sides belong together. Three passes over what is left,
  * the most certain key first; each is linear.
  */
 #include "tproxy-inspect/pairing.h"
 
+#include "tproxy-inspect/relays.h"
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -21,12 +22,17 @@ enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_UPSTREAM };
 
 struct half {
 	struct sockdiag_socket socket;
+	uid_t uid; /* whose; 0 where that does not count */
 	enum role role;
 	enum pairing_by by;
+	bool lone; /* not transparent: of no relayed connection */
+	uint64_t age_us;
 	struct half *other;
 };
 
 struct pairing {
+	const struct pairing_options *options;
+	struct failure unasked;
 	struct half *half;
 	size_t count, room;
 	struct half **by_cookie; /* sorted */
@@ -41,12 +47,17 @@ static enum role role_of(const struct sockdiag_socket *s)
 	return s->tcp.opener == OPENER_PEER ? ROLE_CLIENT : ROLE_UNKNOWN;
 }
 
-static int add(const struct sockdiag_socket *s, void *context)
+/* Where the numbers do not tell: the destination's port is the lower one. */
+static enum role role_by_port(const struct sockdiag_socket *s)
 {
-	struct pairing *p = context;
+	return s->local.port < s->peer.port ? ROLE_CLIENT : ROLE_UPSTREAM;
+}
 
-	if (s->transparent != SOCKDIAG_YES || !s->peer.port)
-		return 0;
+static int add(struct pairing *p, const struct sockdiag_socket *s)
+{
+	bool lone = s->transparent == SOCKDIAG_NO;
+	enum role role = role_of(s);
+
 	if (p->count == p->room) {
 		size_t room = p->room ? 2 * p->room : 256;
 		struct half *grown = realloc(p->half, room * sizeof(*grown));
@@ -56,8 +67,22 @@ static int add(const struct sockdiag_socket *s, void *context)
 		p->half = grown;
 		p->room = room;
 	}
-	p->half[p->count++] = (struct half){ .socket = *s, .role = role_of(s) };
+	p->half[p->count++] = (struct half){
+		.socket = *s,
+		.uid = p->options->ended_count ? 0 : s->uid,
+		.role = lone && role == ROLE_UNKNOWN ? role_by_port(s) : role,
+		.lone = lone,
+	};
 	return 0;
+}
+
+static int take(const struct sockdiag_socket *s, void *context)
+{
+	struct pairing *p = context;
+	bool wanted = s->transparent == SOCKDIAG_YES ||
+		      (p->options->all && s->transparent == SOCKDIAG_NO);
+
+	return wanted && s->peer.port ? add(p, s) : 0;
 }
 
 static int read_halves(struct pairing *p, struct failure *why)
@@ -71,10 +96,71 @@ static int read_halves(struct pairing *p, struct failure *why)
 		.info = true,
 	};
 	struct sockdiag *diag = sockdiag_open(why);
-	int result = diag ? sockdiag_dump(diag, &filter, add, p, why) : -1;
+	int result = diag ? sockdiag_dump(diag, &filter, take, p, why) : -1;
 
 	sockdiag_close(diag);
+	for (size_t i = 0; !result && i < p->options->ended_count; i++)
+		result = add(p, &p->options->ended[i]);
 	return result > 0 ? report_fail(why, ENOMEM, "malloc", "list of connections") : result;
+}
+
+/* ---- as relays tell it ---- */
+
+static int compare_cookies(const void *one, const void *other)
+{
+	const struct half *const *a = one, *const *b = other;
+	uint64_t x = (*a)->socket.cookie, y = (*b)->socket.cookie;
+
+	return (x > y) - (x < y);
+}
+
+static int sort_by_cookie(struct pairing *p, struct failure *why)
+{
+	p->by_cookie = calloc(p->count + 1, sizeof(struct half *));
+	if (!p->by_cookie)
+		return report_fail(why, ENOMEM, "malloc", "pairs");
+	for (size_t i = 0; i < p->count; i++)
+		p->by_cookie[i] = &p->half[i];
+	qsort(p->by_cookie, p->count, sizeof(struct half *), compare_cookies);
+	return 0;
+}
+
+static struct half *find_half(const struct pairing *p, uint64_t cookie)
+{
+	const struct half wanted = { .socket = { .cookie = cookie } };
+	const struct half *key = &wanted;
+	struct half **found = bsearch(&key, p->by_cookie, p->count, sizeof(struct half *),
+				      compare_cookies);
+
+	return found ? *found : NULL;
+}
+
+static void join(struct half *a, struct half *b, enum pairing_by by)
+{
+	a->other = b;
+	b->other = a;
+	a->by = b->by = by;
+}
+
+/* Nobody can say so but root and who has these sockets. */
+static bool may_tell(const struct relays_pair *told, const struct half *h)
+{
+	return !told->uid || told->uid == h->socket.uid;
+}
+
+static void join_told(const struct relays_pair *told, void *context)
+{
+	struct pairing *p = context;
+	struct half *client = find_half(p, told->cookie);
+	struct half *upstream = find_half(p, told->upstream_cookie);
+
+	if (!client || !upstream || client == upstream || client->other || upstream->other ||
+	    !may_tell(told, client) || !may_tell(told, upstream))
+		return;
+	client->role = ROLE_CLIENT;
+	upstream->role = ROLE_UPSTREAM;
+	client->age_us = told->age_us;
+	join(client, upstream, PAIRING_RELAY);
 }
 
 /* ---- guessing ---- */
@@ -93,7 +179,7 @@ static struct key key_of(const struct half *h, enum pass pass)
 	struct key key = {
 		.client = upstream ? h->socket.local : h->socket.peer,
 		.destination = upstream ? h->socket.peer : h->socket.local,
-		.uid = h->socket.uid,
+		.uid = h->uid,
 	};
 
 	if (pass == PASS_CLIENT)
@@ -159,13 +245,6 @@ static void enter(const struct table *t, struct half *h, enum pass pass)
 	slot->count[role]++;
 }
 
-static void join(struct half *a, struct half *b, enum pairing_by by)
-{
-	a->other = b;
-	b->other = a;
-	a->by = b->by = by;
-}
-
 /*
  * The numbers of a busy connection's socket do not always tell which side it is on. The other half may
  * know; if neither does, the destination's port is the lower one.
@@ -183,16 +262,21 @@ static enum role settle_role(const struct table *t, const struct half *h)
 	key = key_of(&as, PASS_REVERSED);
 	if (find_slot(t, &key, PASS_REVERSED)->count[1])
 		return ROLE_CLIENT;
-	return h->socket.local.port < h->socket.peer.port ? ROLE_CLIENT : ROLE_UPSTREAM;
+	return role_by_port(&h->socket);
+}
+
+static bool is_loose(const struct half *h)
+{
+	return !h->other && !h->lone;
 }
 
 static void enter_all(struct pairing *p, const struct table *t, enum pass pass)
 {
 	for (size_t i = 0; i < p->count; i++)
-		if (!p->half[i].other && p->half[i].role != ROLE_UNKNOWN)
+		if (is_loose(&p->half[i]) && p->half[i].role != ROLE_UNKNOWN)
 			enter(t, &p->half[i], pass);
 	for (size_t i = 0; i < p->count; i++)
-		if (p->half[i].role == ROLE_UNKNOWN) {
+		if (is_loose(&p->half[i]) && p->half[i].role == ROLE_UNKNOWN) {
 			p->half[i].role = settle_role(t, &p->half[i]);
 			enter(t, &p->half[i], pass);
 		}
@@ -212,40 +296,30 @@ static int guess(struct pairing *p, enum pass pass, struct failure *why)
 	return 0;
 }
 
-static int compare_cookies(const void *one, const void *other)
-{
-	const struct half *const *a = one, *const *b = other;
-	uint64_t x = (*a)->socket.cookie, y = (*b)->socket.cookie;
-
-	return (x > y) - (x < y);
-}
-
-static int sort_by_cookie(struct pairing *p, struct failure *why)
-{
-	p->by_cookie = calloc(p->count + 1, sizeof(struct half *));
-	if (!p->by_cookie)
-		return report_fail(why, ENOMEM, "malloc", "pairs");
-	for (size_t i = 0; i < p->count; i++)
-		p->by_cookie[i] = &p->half[i];
-	qsort(p->by_cookie, p->count, sizeof(struct half *), compare_cookies);
-	return 0;
-}
-
-struct pairing *pairing_read(struct failure *why)
+struct pairing *pairing_read(const struct pairing_options *options, struct failure *why)
 {
 	struct pairing *p = calloc(1, sizeof(*p));
 	int err = p ? 0 : report_fail(why, ENOMEM, "malloc", "pairs");
 
-	if (!err)
+	if (!err) {
+		p->options = options;
 		err = read_halves(p, why);
-	for (int pass = 0; !err && pass < PASSES; pass++)
-		err = guess(p, (enum pass)pass, why);
+	}
 	if (!err)
 		err = sort_by_cookie(p, why);
+	if (!err && options->ask_relays)
+		(void)!relays_each(join_told, p, &p->unasked);
+	for (int pass = 0; !err && pass < PASSES; pass++)
+		err = guess(p, (enum pass)pass, why);
 	if (!err)
 		return p;
 	pairing_free(p);
 	return NULL;
+}
+
+const struct failure *pairing_unasked(const struct pairing *p)
+{
+	return *p->unasked.call || *p->unasked.detail ? &p->unasked : NULL;
 }
 
 void pairing_free(struct pairing *p)
@@ -272,6 +346,7 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 				    : h->other ? &h->other->socket
 					       : NULL,
 			.by = h->by,
+			.age_us = h->age_us,
 		};
 
 		/* A pair is told of once, by its client half. */
@@ -284,12 +359,9 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 const struct sockdiag_socket *pairing_other(const struct pairing *p,
 					    const struct sockdiag_socket *s)
 {
-	const struct half wanted = { .socket = { .cookie = s->cookie } };
-	const struct half *key = &wanted;
-	struct half **found = bsearch(&key, p->by_cookie, p->count, sizeof(struct half *),
-				      compare_cookies);
+	const struct half *h = find_half(p, s->cookie);
 
-	return found && (*found)->other ? &(*found)->other->socket : NULL;
+	return h && h->other ? &h->other->socket : NULL;
 }
 
 static bool is_quiet(const struct sockdiag_socket *s)

@@ -24,12 +24,26 @@ enum pairing_by { PAIRING_ALONE, PAIRING_GUESSED, PAIRING_RELAY };
 struct pairing_pair {
 	const struct sockdiag_socket *client, *upstream;
 	enum pairing_by by;
+	uint64_t age_us; /* as the relay tells it; 0: not known */
+};
+
+/* What else is to be read than live transparent sockets. */
+struct pairing_options {
+	bool all;	 /* others as well, each of them alone */
+	bool ask_relays; /* else all is guessed */
+	/* Sockets that are gone already, and could be halves. Of those nobody knows the user any more, which then is
+	 * not asked for. */
+	const struct sockdiag_socket *ended;
+	size_t ended_count;
 };
 
 /* Read all sockets that could be halves, and join them. NULL with *why. */
 struct pairing;
-struct pairing *pairing_read(struct failure *why);
+struct pairing *pairing_read(const struct pairing_options *options, struct failure *why);
 void pairing_free(struct pairing *p);
+
+/* Why some relay could not be asked, so that its connections are guessed; NULL: all were. */
+const struct failure *pairing_unasked(const struct pairing *p);
 
 /* Called for each pair and each half without one; a return other than 0 ends the visits and is returned. */
 typedef int pairing_visitor(const struct pairing_pair *pair, void *context);

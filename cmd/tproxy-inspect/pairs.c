@@ -99,18 +99,30 @@ static int show(const struct pairing_pair *pair, void *context)
 	return 0;
 }
 
+static void tell_unasked(const struct pairing *pairs)
+{
+	const struct failure *why = pairing_unasked(pairs);
+	char text[512];
+
+	if (why)
+		report_notice("%s: what this relay has is guessed",
+			      report_text(why, text, sizeof(text)));
+}
+
 static int show_all(struct showing *w, struct failure *why)
 {
+	static const struct pairing_options options = { .ask_relays = true };
 	struct pairing *pairs;
 
 	w->walk.owners = w->table.json || record_table_has(&w->table, RECORD_PID) ||
 			 record_table_has(&w->table, RECORD_PROG);
 	if (filter_owners(&w->filter, &w->walk, &w->owners, why))
 		return -1;
-	pairs = pairing_read(why);
+	pairs = pairing_read(&options, why);
 	if (!pairs)
 		return -1;
 	pairing_each(pairs, show, w);
+	tell_unasked(pairs);
 	pairing_free(pairs);
 	return 0;
 }

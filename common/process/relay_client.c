@@ -84,10 +84,10 @@ struct talk {
 	size_t start, end;
 };
 
-static int connect_to(const char *name, struct failure *why)
+static int connect_to(const char *name, unsigned timeout_s, struct failure *why)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	const struct timeval limit = { .tv_sec = TIMEOUT_S };
+	const struct timeval limit = { .tv_sec = timeout_s };
 	bool abstract = name[0] == '@';
 	size_t length = strlen(name);
 	int fd;
@@ -192,13 +192,13 @@ static int receive(struct talk *t, struct failure *why)
 	return handle_line(t, t->buffer, t->end, why); /* it says that this is too long */
 }
 
-int relay_client_ask(const char *name, const char *command, relay_client_visitor *visit,
-		     void *context, struct failure *why)
+int relay_client_ask_within(const char *name, const char *command, unsigned timeout_s,
+			    relay_client_visitor *visit, void *context, struct failure *why)
 {
 	struct talk t = { .name = name, .command = command, .visit = visit, .context = context };
 	int result;
 
-	t.fd = connect_to(name, why);
+	t.fd = connect_to(name, timeout_s, why);
 	if (t.fd < 0)
 		return -1;
 	t.buffer = malloc(BUFFER_SIZE);
@@ -208,4 +208,10 @@ int relay_client_ask(const char *name, const char *command, relay_client_visitor
 	free(t.buffer);
 	close(t.fd);
 	return result;
+}
+
+int relay_client_ask(const char *name, const char *command, relay_client_visitor *visit,
+		     void *context, struct failure *why)
+{
+	return relay_client_ask_within(name, command, TIMEOUT_S, visit, context, why);
 }

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/relays.h"
+
+#include "process/relay_client.h"
+#include <string.h>
+
+#define TIMEOUT_S 1
+
+struct asking {
+	relays_visitor *visit;
+	void *context;
+	struct failure why;
+	int result;
+};
+
+static bool is_text(const struct record *r, enum record_field f, const char *wanted)
+{
+	const char *text = record_get_text(r, f);
+
+	return text && strcmp(text, wanted) == 0;
+}
+
+static int take(const struct record *r, const struct relay_client_peer *peer, void *context,
+		struct failure *why)
+{
+	struct asking *a = context;
+	const struct relays_pair pair = {
+		.cookie = record_get_number(r, RECORD_COOKIE),
+		.upstream_cookie = record_get_number(r, RECORD_UPSTREAM_COOKIE),
+		.age_us = record_get_number(r, RECORD_DURATION_MS),
+		.uid = peer->uid,
+	};
+
+	if (is_text(r, RECORD_PROTO, "tcp") && pair.cookie && pair.upstream_cookie)
+		a->visit(&pair, a->context);
+	return 0;
+}
+
+static int ask(const char *name, void *context)
+{
+	struct asking *a = context;
+
+	if (relay_client_ask_within(name, "connections", TIMEOUT_S, take, a, &a->why) < 0)
+		a->result = -1;
+	return 0;
+}
+
+int relays_each(relays_visitor *visit, void *context, struct failure *why)
+{
+	struct asking a = { .visit = visit, .context = context };
+
+	if (relay_client_each(ask, &a, &a.why) < 0)
+		a.result = -1;
+	if (a.result < 0 && why)
+		*why = a.why;
+	return a.result;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * relays - which sockets belong together, as the tproxy-relays of this network namespace tell it.
+ */
+#ifndef TPROXY_INSPECT_RELAYS_H
+#define TPROXY_INSPECT_RELAYS_H
+
+#include "base/report.h"
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The two sockets of a connection, by SO_COOKIE. */
+struct relays_pair {
+	uint64_t cookie, upstream_cookie;
+	uint64_t age_us;
+	uid_t uid; /* who says so: anybody may have taken a relay's name */
+};
+
+/*
+ * Ask each relay, for a second at most, and call visit for each TCP connection that has both sockets. Returns
+ * 0, or -1 with *why of the last relay that could not be asked (it stands still, is another user's, or of
+ * another version): what it has is not told.
+ */
+typedef void relays_visitor(const struct relays_pair *pair, void *context);
+int relays_each(relays_visitor *visit, void *context, struct failure *why);
+
+#endif
