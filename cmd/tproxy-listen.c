@@ -513,7 +513,7 @@ static int add_passed(struct passed *p, const struct listeners *l, int family, c
 		if (l->at[i].fd < 0 || l->at[i].at.family != family)
 			continue;
 		if (p->count == LISTEN_FDS_MAX)
-			return report_refuse(why, "--pass: more than %d listeners cannot be passed",
+			return report_refuse(why, "--pass: cannot pass more than %d listeners",
 					     LISTEN_FDS_MAX);
 		p->names[p->count] = name;
 		p->fds[p->count++] = l->at[i].fd;

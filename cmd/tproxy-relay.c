@@ -218,7 +218,8 @@ static struct control *open_control(struct relay *relay, const struct config *co
 	if (!control)
 		return NULL;
 	if (control_listen(control, why) < 0)
-		report_notice("%s; nobody can ask it there", report_text(why, text, sizeof(text)));
+		report_notice("%s; it cannot be queried there",
+			      report_text(why, text, sizeof(text)));
 	if (!config->control ||
 	    control_add_path(control, config->control, config->takeover, &config->user, why) == 0)
 		return control;

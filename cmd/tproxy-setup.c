@@ -216,7 +216,7 @@ static void tell_family(const struct setup *setup)
 		return;
 	if ((spec->src.count && !endpoint_cidrs_have(&spec->src, missing)) ||
 	    (spec->dst.count && !endpoint_cidrs_have(&spec->dst, missing)))
-		report_notice("%s is not intercepted: --src or --dst has no address of it",
+		report_notice("%s is not intercepted: --src or --dst has no address of that family",
 			      spec->ipv4 ? "IPv6" : "IPv4");
 }
 
@@ -271,7 +271,7 @@ static void tell_removal(struct instance *kernel, const char *name, bool named,
 	char reason[512];
 
 	if (removal->drain.replaced)
-		report_notice("%s: put in place again meanwhile, and left there", name);
+		report_notice("%s: was installed again in the meantime, and is left there", name);
 	else if (!removal->found)
 		tell_absence(kernel, name, named);
 	else
@@ -280,7 +280,7 @@ static void tell_removal(struct instance *kernel, const char *name, bool named,
 		report_notice("%s: %zu connection%s reset", name, removal->drain.destroyed,
 			      removal->drain.destroyed == 1 ? " was" : "s were");
 	if (removal->drain.kept)
-		report_warning("%s: %zu socket%s could not be ended (%s); their connections will "
+		report_warning("%s: %zu socket%s could not be reset (%s); their connections will "
 			       "hang until they time out",
 			       name, removal->drain.kept, removal->drain.kept == 1 ? "" : "s",
 			       report_text(&removal->drain.why, reason, sizeof(reason)));
@@ -295,8 +295,8 @@ static void tell_planned(struct instance *kernel, const char *name)
 	snprintf(chain, sizeof(chain), "tproxy_%s_div", name);
 	for (int i = 0; i < 2; i++)
 		if (nft_has_chain(kernel->rules, families[i], "mangle", chain))
-			report_warning("%s: what a plan for iptables has put in place is left (%s "
-				       "-t mangle, %s); the same plan says how to undo it",
+			report_warning("%s: rules of a plan for iptables are left (%s -t mangle, "
+				       "%s); the same plan shows how to undo them",
 				       name, i ? "ip6tables" : "iptables", chain);
 }
 

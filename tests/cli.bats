@@ -180,9 +180,9 @@ complete_words() {
 		tproxy-setup up --to 3129 --not-port 1-65535|nothing would match
 		tproxy-setup up --to 192.0.2.1:3129 -6|--to 192.0.2.1:3129: is an IPv4 address, which -6 excludes
 		tproxy-setup up --to [2001:db8::1]:3129 --src 192.0.2.0/24|is an IPv6 address, which --src or --dst does not match
-		tproxy-relay -o nonsense 3129|--columns nonsense: 'nonsense' is no column
-		tproxy-listen -o nonsense 3129|--columns nonsense: 'nonsense' is no column
-		tproxy-inspect -o nonsense|--columns nonsense: 'nonsense' is no column
-		tproxy-setup status -o nonsense|--columns nonsense: 'nonsense' is no column
+		tproxy-relay -o nonsense 3129|--columns nonsense: 'nonsense' is not a column
+		tproxy-listen -o nonsense 3129|--columns nonsense: 'nonsense' is not a column
+		tproxy-inspect -o nonsense|--columns nonsense: 'nonsense' is not a column
+		tproxy-setup status -o nonsense|--columns nonsense: 'nonsense' is not a column
 	END
 }

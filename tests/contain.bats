@@ -57,7 +57,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	stop relay
 	assert_equal "$(said relay)" \
-		"tproxy-relay: stays root: there is no user tproxy, and no nobody; --user names another"
+		"tproxy-relay: stays root: there is neither a user tproxy nor nobody; --user names another"
 }
 
 @test "root without the right to become another user says so, and serves" {

@@ -231,7 +231,7 @@ waits() {
 
 @test "no interface by which packets could come in: nothing would be intercepted" {
 	SPEC=(--to 3129 -p 80 --iif wlan9)
-	finds warn delivery 'no interface by which intercepted packets could come in'
+	finds warn delivery 'no interface on which intercepted packets could come in'
 }
 
 # The proxy's own programs, relayed by the proxy itself: with their address, and a port of its own.

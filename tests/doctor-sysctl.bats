@@ -137,7 +137,7 @@ old_connection() {
 	wait_exit old
 }
 
-@test "fwmark_reflect=1: resets get lost, and connections hang where they should end" {
+@test "fwmark_reflect=1: resets get lost, and connections hang instead of ending" {
 	start_nginx
 	relay
 	old_connection

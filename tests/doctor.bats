@@ -134,7 +134,7 @@ state() {
 	run on proxy tproxy-setup doctor
 	assert_failure 1
 	assert_output --partial 'instance `default` is not installed'
-	assert_output --partial 'say what is to be (tproxy-setup doctor --to PORT ...)'
+	assert_output --partial 'give a specification (tproxy-setup doctor --to PORT ...)'
 	on proxy tproxy-setup up -q --name web --to 3129 -p 80,443,8000-8100 --iif toclient --not-dst 10.0.0.0/8 --mark 0x10/0xf0
 	on proxy ip rule del pref 100
 	run on proxy tproxy-setup doctor -q -H -o check,fix --name web

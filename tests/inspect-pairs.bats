@@ -245,7 +245,7 @@ time.sleep(1000)'
 	two_connections --log events
 	run --separate-stderr -2 on proxy tproxy-inspect kill
 	assert_output ""
-	assert_regex "$stderr" 'which ones\?.*--peer'
+	assert_regex "$stderr" 'needs at least one of .*--peer'
 	run -2 on proxy tproxy-inspect kill -a -4
 	run on proxy tproxy-inspect kill --dry-run -H -o event,local,peer --peer 192.0.2.2
 	assert_success
@@ -278,7 +278,7 @@ time.sleep(1000)'
 	bg listen proxy tproxy-listen --hold 0 3131
 	wait_listen proxy '[::1]:3131'
 	run --separate-stderr -1 on proxy tproxy-inspect kill --local '*:3131'
-	assert_equal "$stderr" "tproxy-inspect: no transparent connection matches; -a means others, too"
+	assert_equal "$stderr" "tproxy-inspect: no transparent connection matches; -a includes others"
 	run --separate-stderr -1 on proxy tproxy-inspect kill -a --peer 203.0.113.9
 	assert_equal "$stderr" "tproxy-inspect: no connection matches"
 	run on proxy tproxy-inspect kill -H -o event,state,local --local '*:3131' --state LISTEN -4

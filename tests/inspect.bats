@@ -264,7 +264,7 @@ hold_redirected() {
 	local none=(setpriv --bounding-set=-all --inh-caps=-all)
 	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local,transparent,mark --state LISTEN
 	assert_line --index 0 --regexp '^127\.0\.0\.1:3129 +yes +-$'
-	assert_equal "$stderr" "tproxy-inspect: mark: the kernel tells the marks of sockets only with CAP_NET_ADMIN"
+	assert_equal "$stderr" "tproxy-inspect: mark: the kernel shows marks of sockets only with CAP_NET_ADMIN"
 	run --separate-stderr -3 on proxy "${none[@]}" tproxy-inspect --mark 0x30
 	assert_regex "$stderr" CAP_NET_ADMIN
 	run on proxy "${none[@]}" tproxy-inspect origdst -H -o origdst,origdst_by 198.51.100.2:80 192.0.2.2:40001
@@ -286,7 +286,7 @@ hold_redirected() {
 	# The listener is a process of another user.
 	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local,pid
 	assert_line --regexp '^198\.51\.100\.2:80 +-$'
-	assert_equal "$stderr" "tproxy-inspect: pid, prog and fd: those of other users' processes are not shown; needs CAP_SYS_PTRACE"
+	assert_equal "$stderr" "tproxy-inspect: pid, prog and fd of other users' processes are not shown: needs CAP_SYS_PTRACE"
 	run --separate-stderr on proxy "${none[@]}" tproxy-inspect -H -o local
 	assert_equal "$stderr" ""
 	run --separate-stderr -3 on proxy "${none[@]}" tproxy-inspect --pid "$(pid_of listen)"
@@ -298,7 +298,7 @@ hold_redirected() {
 @test "what matches nothing is status 1, and said" {
 	run --separate-stderr -1 on proxy tproxy-inspect
 	assert_output ""
-	assert_equal "$stderr" "tproxy-inspect: no transparent socket matches; -a shows others, too"
+	assert_equal "$stderr" "tproxy-inspect: no transparent socket matches; -a shows others"
 	run --separate-stderr -1 on proxy tproxy-inspect -a --peer 203.0.113.9
 	assert_equal "$stderr" "tproxy-inspect: no socket matches"
 	run --separate-stderr -1 on proxy tproxy-inspect -aj --prog nobody
@@ -312,15 +312,15 @@ hold_redirected() {
 @test "a column that a command cannot fill is refused, and those that it can are named" {
 	run --separate-stderr -2 on proxy tproxy-inspect -o +bytes_up
 	assert_output ""
-	assert_regex "$stderr" "'bytes_up' is no column here; there are .*origdst"
+	assert_regex "$stderr" "'bytes_up' is not a column here; there are .*origdst"
 	run --separate-stderr -2 on proxy tproxy-inspect fd -o reason 0
-	assert_regex "$stderr" "'reason' is no column here"
+	assert_regex "$stderr" "'reason' is not a column here"
 	run --separate-stderr -2 on proxy tproxy-inspect origdst -o pid 192.0.2.1:1 192.0.2.2:2
-	assert_regex "$stderr" "'pid' is no column here"
+	assert_regex "$stderr" "'pid' is not a column here"
 	run --separate-stderr -2 on proxy tproxy-setup status -o client
-	assert_regex "$stderr" "'client' is no column here"
+	assert_regex "$stderr" "'client' is not a column here"
 	run --separate-stderr -2 on proxy tproxy-setup doctor -o client --to 3129
-	assert_regex "$stderr" "'client' is no column here"
+	assert_regex "$stderr" "'client' is not a column here"
 }
 
 @test "sockets -o +origdst: of every connection, by whatever way it came" {
@@ -433,7 +433,7 @@ time.sleep(1000)'
 	assert_success
 	assert_output none
 	run --separate-stderr -1 on server tproxy-inspect fd --netns "$LAB_server" "$pid:${fd// /}"
-	assert_regex "$stderr" 'of another network namespace than'
+	assert_regex "$stderr" 'its socket is not in network namespace'
 	# A socket that is bound to an interface is found by its ends, too.
 	run on proxy tproxy-inspect origdst -H -o origdst_by 192.0.2.1:3131 192.0.2.2:40005
 	assert_output none

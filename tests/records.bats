@@ -137,7 +137,7 @@ milliseconds() {
 	hold 300
 	run -0 milliseconds stop relay
 	((output >= 4000)) # the connections have the same time before
-	assert_line_in relay.err '^tproxy-relay: [0-9]+ records wait for their reader, for 1 s at most; a signal ends that$'
+	assert_line_in relay.err '^tproxy-relay: [0-9]+ records wait for their reader, at most 1 s; a signal ends the wait$'
 	# 600 records; a pipe holds some of them.
 	local lost
 	lost=$(sed -n 's/.*warning: \([0-9]*\) records were lost: their reader was too slow$/\1/p' "$OUT/relay.err")
@@ -150,7 +150,7 @@ milliseconds() {
 	wait_listen proxy "$RELAY_PORT"
 	run -0 on client "$HOLD" count "$V4" 8000 1000
 	signal listen TERM
-	wait_line listen.err '^tproxy-listen: [0-9]+ records wait for their reader, for 3599 s at most; a signal ends that$'
+	wait_line listen.err '^tproxy-listen: [0-9]+ records wait for their reader, at most 3599 s; a signal ends the wait$'
 	run -0 stop listen
 	assert_line_in listen.err ' records were lost: their reader was too slow$'
 }

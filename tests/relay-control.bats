@@ -299,7 +299,7 @@ print(time.monotonic() - start)' "$(pid_of relay)"
 	run -2 on proxy tproxy-relay --ask counters 1 2
 	run -2 on proxy tproxy-relay --ask nonsense
 	run -2 on proxy tproxy-relay --ask counters -o client "$(pid_of relay)"
-	assert_output --partial "'client' is no column here; there are check,count"
+	assert_output --partial "'client' is not a column here; there are check,count"
 	run -0 stop second
 	run -0 stop relay
 }
@@ -331,7 +331,7 @@ while True:
 	for line in 'nonsense' '{"v":2,"type":"counter"}' "$(printf '%3000d' 0)" "$(printf '%70000d' 0)" ''; do
 		answers tproxy-relay/1 "$head" "$line"
 		run -3 on proxy tproxy-relay --ask counters -H
-		assert_output --regexp '^tproxy-relay: @tproxy-relay/1: counters: (byte 0 of a record is not what belongs there|a record of version 2; version 1 is understood here|a line that is longer than any record)$'
+		assert_output --regexp '^tproxy-relay: @tproxy-relay/1: counters: (byte 0 of a record is unexpected|a record of version 2; only version 1 is supported|a line that is longer than any record)$'
 		stop impostor || :
 	done
 	answers tproxy-relay/1 "$head"

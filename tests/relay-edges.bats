@@ -185,7 +185,7 @@ for i in range(30):
 	((SECONDS < 30))
 	stop relay
 	assert_equal "$(grep -c ' refused .* source$' "$OUT/relay.out")" 3
-	assert_line_in relay.err '192\.0\.2\.1:9000: is on this very host, .*: --source own \(source'
+	assert_line_in relay.err '192\.0\.2\.1:9000: is on this host, .*: use --source own \(source'
 	relay --source own
 	for host in 192.0.2.1 2001:db8:1::1; do
 		run -0 on client "$PEER" connect "$host" 9000 send:x recv:y eof
@@ -241,7 +241,7 @@ for i in range(30):
 @test "--upstream on this host: refused at the start, unless policy routing keeps its answers here" {
 	peer service proxy serve 9000 who recv:x send:y eof close
 	run -3 on proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
-	assert_output --regexp '^tproxy-relay: --upstream 127\.0\.0\.1:9000: is on this very host, .*: --source own$'
+	assert_output --regexp '^tproxy-relay: --upstream 127\.0\.0\.1:9000: is on this host, .*: use --source own$'
 	on proxy ip rule add from 127.0.0.1 iif lo lookup 123
 	on proxy ip route add local default dev lo table 123
 	bg relay proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
@@ -629,7 +629,7 @@ quick_reset() {
 	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y eof
 	stop relay
 	assert_line_in relay.out ' refused .* clash$'
-	assert_line_in relay.err "192\.0\.2\.2:$RELAY_PORT: bind: .*; an own listener on any address has that port"
+	assert_line_in relay.err "192\.0\.2\.2:$RELAY_PORT: bind: .*; a listener of this relay on any address has that port"
 }
 
 anonymous() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of relay)/status"; }
@@ -889,7 +889,7 @@ idle() {
 		peer client client connect "$V6" 8000 send:a recv:a "await:$OUT/go" send:b recv:b fin eof
 		wait_line relay.out ' open '
 		while on proxy ss -HltnK src "127.0.0.1:$RELAY_PORT" | grep -q .; do :; done
-		wait_line relay.err "^${program%% *}: warning: 127.0.0.1:$RELAY_PORT: accept4: Invalid argument; it is no listening"
+		wait_line relay.err "^${program%% *}: warning: 127.0.0.1:$RELAY_PORT: accept4: Invalid argument; no longer a listening"
 		idle relay
 		run -0 on client "$PEER" connect "$V6" 8000 send:a recv:a fin eof
 		while on proxy ss -HltnK src "[::1]:$RELAY_PORT" | grep -q .; do :; done

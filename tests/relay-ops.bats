@@ -141,7 +141,7 @@ status_of() {
 
 @test "without seccomp it does not start, and says what to do" {
 	run -3 on proxy env TPROXY_FAULT=seccomp_load:1:EINVAL "$TPROXY_BIN/fault/tproxy-relay" --threads 2 "$RELAY_PORT"
-	assert_output 'tproxy-relay: sandbox: seccomp: Invalid argument; --no-sandbox does without it'
+	assert_output 'tproxy-relay: sandbox: seccomp: Invalid argument; --no-sandbox runs without it'
 }
 
 # ---------------------------------------------------------------- numbers
@@ -384,7 +384,7 @@ time.sleep(600)"
 	peer held client connect "$V4" 80 gone
 	wait_until 10 eval '[[ $(grep -c " open " "$OUT/relay.out") -eq 2 ]]'
 	signal relay TERM
-	wait_line relay.err '^tproxy-relay: 1 connection may finish within 30 s; a second signal ends that$'
+	wait_line relay.err '^tproxy-relay: 1 connection may finish within 30 s; a second signal ends the wait$'
 	run -0 stop relay
 	assert_line_in relay.err '^tproxy-relay: ended: 2 connections carried, 1 refused; [1-9][0-9]* bytes up, [1-9][0-9]* down$'
 	assert_equal "$(wc -l <"$OUT/relay.err")" 3

@@ -213,7 +213,7 @@ s.bind(("192.0.2.2", 41000)); time.sleep(600)'
 @test "UDP source: an upstream that is the relay itself is a loop" {
 	run on proxy tproxy-relay -u -4 --upstream 127.0.0.1:5310 127.0.0.1:5310
 	assert_failure 3
-	assert_output --partial 'own listener'
+	assert_output --partial 'listener of this relay'
 	# Two relays that are each other's upstream: the legs come back, and each datagram has its last hop.
 	intercept_udp 5310
 	bg one proxy tproxy-relay -u -4 --upstream 198.51.100.1:5312 '*:5311' --source own -o event,client,packets_up,reason

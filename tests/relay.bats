@@ -372,10 +372,10 @@ time.sleep(600)'
 	assert_equal "$(grep -c ' refused - tcp .* none .* direct$' "$OUT/relay.out")" 2
 }
 
-@test "a connection to an own listener is a loop" {
+@test "a connection to a listener of the relay is a loop" {
 	bg relay proxy tproxy-relay "*:$RELAY_PORT" --upstream 198.51.100.1:"$RELAY_PORT" --source own
 	run ! wait_exit relay
-	assert_line_in relay.err 'is an own listener'
+	assert_line_in relay.err 'is a listener of this relay'
 	# The original destination is another of its listeners.
 	on proxy tproxy-setup up -q --name own --port 9999 --to "$RELAY_PORT" --include-own
 	bg relay proxy tproxy-relay "$RELAY_PORT" 192.0.2.1:9999 -4

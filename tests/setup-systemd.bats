@@ -89,7 +89,7 @@ main_process() {
 	refuses '--metrics-file: a unit needs an absolute path' -- tproxy-relay --metrics-file=here 3129
 	refuses '--user: the unit has a user of its own' -- tproxy-relay --user nobody 3129
 	refuses '--takeover: the unit' -- tproxy-relay --takeover 3129
-	refuses '--netns '"$LAB_proxy"': a process is not there for ever' --netns "$LAB_proxy"
+	refuses '--netns '"$LAB_proxy"': a process does not last for ever' --netns "$LAB_proxy"
 	root_only "named network namespaces are root's"
 	ip netns add "tproxy-$$"
 	run tproxy-setup plan --to 3129 --format systemd --netns "tproxy-$$"

@@ -588,7 +588,7 @@ start_clients() {
 	wait_until 10 heard line two
 	stop line || :
 	wait_exit down
-	assert_line_in down.err 'put in place again meanwhile'
+	assert_line_in down.err 'was installed again in the meantime'
 	run on proxy "$TOP/tests/lib/intact"
 	assert_success
 }

@@ -244,7 +244,7 @@ add_foreign() {
 		up --to 3129 --src 192.0.2.1/24|--src 192.0.2.1/24
 		up --to 3129 --src 192.0.2.0/33|--src 192.0.2.0/33
 		up --to 3129 --dst 2001:db8::/129|--dst 2001:db8::/129
-		up --to 3129 -4 --dst 2001:db8::/32|-4: --src or --dst holds IPv6 addresses alone
+		up --to 3129 -4 --dst 2001:db8::/32|-4: --src or --dst has only IPv6 addresses
 		up --to 3129 --src 192.0.2.0/24 --dst 2001:db8::/32|no address family in common
 		up --to 3129 --mark 0x300/0xff|bits outside its mask
 		up --to 3129 --mark 0|--mark 0
@@ -282,7 +282,7 @@ add_foreign() {
 
 @test "one-family addresses match nothing in the other family, which is said" {
 	run -0 setup_on up --to 3129 --dst 198.51.100.0/24
-	assert_line "tproxy-setup: IPv6 is not intercepted: --src or --dst has no address of it"
+	assert_line "tproxy-setup: IPv6 is not intercepted: --src or --dst has no address of that family"
 	run -0 setup_on up -4 --to 3129 --dst 198.51.100.0/24
 	refute_output --partial "is not intercepted"
 	run on proxy ip -6 rule
@@ -618,7 +618,7 @@ takes_proposal() {
 	assert_line "tproxy-setup: default: already in place"
 }
 
-@test "a table that nft has saved and loaded again is as it was put in place" {
+@test "a table that nft has saved and loaded again is as it was installed" {
 	while read -r spec; do
 		setup_on up -q --to 3129 $spec
 		{
@@ -695,7 +695,7 @@ takes_proposal() {
 		if [[ $spec == *iptables ]]; then
 			snapshot >"$OUT/planned"
 			[[ $spec == *a.b* ]] && run -0 setup_on down --name a.b || run -0 setup_on down
-			assert_output --regexp 'what a plan for iptables has put in place is left \(iptables -t mangle, tproxy_[a-z.]*_div\)'
+			assert_output --regexp 'rules of a plan for iptables are left \(iptables -t mangle, tproxy_[a-z.]*_div\)'
 			snapshot | diff "$OUT/planned" -
 		fi
 		sed -n 's/^#undo //p' "$OUT/plan" | on proxy sh -e

@@ -106,7 +106,7 @@ static int check_kind(const struct target *t, struct failure *why)
 	if ((family == AF_INET || family == AF_INET6) &&
 	    (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP))
 		return 0;
-	report_refuse(why, "is no TCP or UDP socket");
+	report_refuse(why, "is not a TCP or UDP socket");
 	return report_about(why, "fd %d", t->number);
 }
 
@@ -218,7 +218,7 @@ static int show(const struct config *config, const struct target *t, struct reco
 	struct sockdiag_socket s = view(t->fd);
 
 	if (!entered) {
-		report_notice("fd %d: a socket of another network namespace than %s", t->number,
+		report_notice("fd %d: its socket is not in network namespace %s", t->number,
 			      config->netns);
 		return STATUS_NO;
 	}

@@ -23,8 +23,8 @@ int filter_set_states(void *field, const char *arg, const struct option_spec *se
 		state = sockdiag_state_parse(name);
 		if (!state)
 			return report_refuse(why,
-					     "%s: no such state; known are the names that ss(8) "
-					     "prints (ESTAB, LISTEN, TIME-WAIT, ...)",
+					     "%s: no such state; use the names that ss(8) prints "
+					     "(ESTAB, LISTEN, TIME-WAIT, ...)",
 					     name);
 		*states |= 1u << state;
 		if (state == TCP_CLOSE)
@@ -216,9 +216,8 @@ int filter_each(const struct filter *filter, struct filter_walk *filter_walk,
 void filter_tell_hidden(const struct filter_walk *w)
 {
 	if (w->owners_hidden)
-		report_notice("pid, prog and fd: those of other users' processes are not shown; "
-			      "needs CAP_SYS_PTRACE");
+		report_notice("pid, prog and fd of other users' processes are not shown: needs "
+			      "CAP_SYS_PTRACE");
 	if (w->marks_hidden)
-		report_notice("mark: the kernel tells the marks of sockets only with "
-			      "CAP_NET_ADMIN");
+		report_notice("mark: the kernel shows marks of sockets only with CAP_NET_ADMIN");
 }

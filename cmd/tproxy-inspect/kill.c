@@ -187,8 +187,8 @@ int kill_run(const struct config *config, char **operands)
 	int err;
 
 	if (!filter_is_narrow(&config->filter)) {
-		report_refuse(&why, "kill: which ones? At least one of --local, --peer, --state, "
-				    "--mark, --pid, --prog says so");
+		report_refuse(&why, "kill: needs at least one of --local, --peer, --state, --mark, "
+				    "--pid, --prog");
 		return report_failure(&why, STATUS_USAGE);
 	}
 	if (record_table_init(&k.table, &config->style, kill_columns,
@@ -204,6 +204,6 @@ int kill_run(const struct config *config, char **operands)
 	if (!k.count)
 		report_notice(config->filter.all
 				      ? "no connection matches"
-				      : "no transparent connection matches; -a means others, too");
+				      : "no transparent connection matches; -a includes others");
 	return k.failed ? STATUS_REFUSED : k.count ? STATUS_DONE : STATUS_NO;
 }

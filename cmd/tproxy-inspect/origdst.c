@@ -83,8 +83,7 @@ static int answer_one(struct answering *a, struct question *q)
 		report_notice(
 			"%s -> %s: %s", endpoint_format(&q->peer, peer),
 			endpoint_format(&q->local, local),
-			there ? "not known: both halves of a relayed UDP flow are here, and are "
-				"alike"
+			there ? "unknown: both halves of a relayed UDP flow are here and look alike"
 			      : "no such connection here");
 	return found ? STATUS_DONE : STATUS_NO;
 }

@@ -79,7 +79,7 @@ static void tell_missing(const struct config *config, const struct listing *l,
 	if (!walk->count)
 		report_notice(config->filter.all
 				      ? "no socket matches"
-				      : "no transparent socket matches; -a shows others, too");
+				      : "no transparent socket matches; -a shows others");
 }
 
 static int list(const struct config *config, struct listing *l, struct failure *why)

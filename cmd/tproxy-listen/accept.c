@@ -15,8 +15,8 @@ static void refuse_direct(struct service *s, const struct caller *caller, int fd
 	char client[ENDPOINT_TEXT_MAX], listener[ENDPOINT_TEXT_MAX];
 
 	if (!s->direct++)
-		report_notice("%s: connected to %s itself and was refused: nobody redirected it; "
-			      "--allow-direct serves such, too",
+		report_notice("%s: connected to %s directly and was refused; --allow-direct serves "
+			      "such connections",
 			      endpoint_format(&caller->client, client),
 			      endpoint_format(&caller->listener->at, listener));
 	service_refuse(s, caller, fd, "direct");

@@ -106,7 +106,7 @@ static void fail_flow(struct connection *c, const struct failure *why)
 	report_text(why, text, sizeof(text));
 	if (!short_of) {
 		if (!s->failed_flows++)
-			report_warning("flow refused (further ones are told with -v): %s", text);
+			report_warning("flow refused (-v reports further ones): %s", text);
 		else
 			report_verbose(1, "flow refused: %s", text);
 		remember_refusal(s, &c->caller);
@@ -120,7 +120,7 @@ static void fail_lost_flow(struct connection *c)
 {
 	struct failure why;
 
-	report_refuse(&why, "the first datagram did not come back by way of lo");
+	report_refuse(&why, "the first datagram did not come back through lo");
 	report_hint(&why, "a firewall or rp_filter may have dropped it there, or NAT changed it");
 	fail_flow(c, &why);
 }

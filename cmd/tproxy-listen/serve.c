@@ -242,7 +242,8 @@ static void tell_failure(struct service *s, const struct failure *why)
 
 	report_text(why, text, sizeof(text));
 	if (service_may_tell(s, &s->told_refusal))
-		report_warning("connection refused: %s (told once a minute; -v: each time)", text);
+		report_warning("connection refused: %s (reported once a minute; with -v each time)",
+			       text);
 	else
 		report_verbose(1, "connection refused: %s", text);
 }

@@ -162,7 +162,8 @@ void service_pause(struct service *s, const struct failure *why)
 
 	report_text(why, text, sizeof(text));
 	if (service_may_tell(s, &s->told_shortage))
-		report_warning("%s: clients wait (told once a minute; -v: each time)", text);
+		report_warning("%s: clients wait (reported once a minute; with -v each time)",
+			       text);
 	else
 		report_verbose(1, "%s: clients wait", text);
 	service_poll_listeners(s, false);
@@ -186,7 +187,7 @@ void service_lose_listener(struct service *s, struct loop_source *source)
 	struct listener *listener = &s->listeners.at[source - s->sources];
 	char text[ENDPOINT_TEXT_MAX];
 
-	report_warning("%s: accept4: %s; it is no listening socket any more",
+	report_warning("%s: accept4: %s; no longer a listening socket",
 		       endpoint_format(&listener->at, text), strerror(errno));
 	loop_close(s->loop, source);
 	listener->fd = -1;
@@ -306,8 +307,8 @@ bool service_make_room(struct service *s)
 	if (!c)
 		return false;
 	if (!s->told_room)
-		report_notice("%zu connections and flows at a time are all that there is room for: "
-			      "the flows that were idle the longest end",
+		report_notice("at the limit of %zu connections and flows: the flows that were idle "
+			      "longest end",
 			      s->open);
 	s->told_room = true;
 	service_finish(c, "evicted");

@@ -77,7 +77,7 @@ static void tell_unwritable(const struct failure *why)
 
 static void tell_waiting(uint64_t records, uint64_t ms)
 {
-	report_notice("%llu records wait for their reader, for %llu s at most; a signal ends that",
+	report_notice("%llu records wait for their reader, at most %llu s; a signal ends the wait",
 		      (unsigned long long)records, (unsigned long long)(ms + 999) / 1000);
 }
 

@@ -20,7 +20,7 @@ static int set_upstream(void *field, const char *arg, const struct option_spec *
 		return report_refuse(why, "must be an address to connect to");
 	upstream += e.family == AF_INET6;
 	if (endpoint_is_set(upstream))
-		return report_refuse(why, "there is one for this family already");
+		return report_refuse(why, "given twice for this family");
 	*upstream = e;
 	return 0;
 }
@@ -98,7 +98,7 @@ static int set_udp_timeout(void *field, const char *arg, const struct option_spe
 	if (!comma)
 		return set_limit(&udp->unanswered_timeout, arg, self, why);
 	if ((size_t)(comma - arg) >= sizeof(first))
-		return report_refuse(why, "must be a duration, or two with a comma between");
+		return report_refuse(why, "must be a duration, or two separated by a comma");
 	memcpy(first, arg, (size_t)(comma - arg));
 	first[comma - arg] = '\0';
 	if (set_limit(&udp->unanswered_timeout, first, self, why) < 0)

@@ -124,7 +124,7 @@ static void write_text(struct charge *c, const char *text, size_t length)
 
 	if (replace(c, text, length, &why) < 0) {
 		if (!c->failed)
-			report_warning("%s; trying again, and saying no more of it",
+			report_warning("%s; it will keep trying silently",
 				       report_text(&why, words, sizeof(words)));
 		c->failed = true;
 		return;

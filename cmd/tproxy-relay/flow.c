@@ -731,8 +731,8 @@ static int settle_clash(struct flow_ops *host, struct flow *f, const struct endp
 	if (how.source != SOURCE_CLIENT)
 		return -1;
 	if (policy_occupies(host->policy, &f->client))
-		report_hint(why,
-			    "an own listener on any address has that port: listen on loopback");
+		report_hint(why, "a listener of this relay on any address has that port: listen on "
+				 "loopback");
 	if (host->timewait && why->err == EADDRNOTAVAIL)
 		verdict = timewait_clear(host->timewait, &f->client, to, why);
 	if (verdict == TIMEWAIT_CLEARED && ask_upstream(host, f, to, &how, why) == 0)

@@ -167,8 +167,8 @@ int policy_check_answers(struct policy *p, const struct endpoint *client,
 	if (source.family != upstream->family || local_addrs_has(p->local_addrs, &source) ||
 	    local_addrs_keep(p->local_addrs, upstream, &source))
 		return 0;
-	report_refuse(why, "is on this very host, whose answers to the client's address do not "
-			   "come back here: --source own");
+	report_refuse(why, "is on this host, and its answers to the client's address would not "
+			   "come back to the relay: use --source own");
 	return report_about(why, "%s", endpoint_format(upstream, text));
 }
 
@@ -246,8 +246,8 @@ static enum reason check_header(struct policy *p, const struct transparent_conne
 	enum reason reason = REASON_NONE;
 
 	if (keeps && endpoint_is_loopback(&c->client)) {
-		report_refuse(why, "PROXY header: its source is a loopback address, which is no "
-				   "client's: --source own");
+		report_refuse(why, "PROXY header: its source is a loopback address, which cannot "
+				   "be a client's: use --source own");
 		reason = REASON_PROXY_ADDRESS;
 	} else if (to == &c->origdst) {
 		reason = check_destination(p, to, why);
@@ -264,7 +264,7 @@ static void explain_hops(const struct transparent_connection *c, struct failure 
 	char client[ENDPOINT_TEXT_MAX];
 
 	report_refuse(why, "came with its last hop (TTL 1): proxies that lead to each other, or a "
-			   "route that goes round");
+			   "routing loop");
 	report_about(why, "%s", endpoint_format(&c->client, client));
 }
 

@@ -104,10 +104,9 @@ static void tell_joined(const struct listeners *wanted, const struct failure *wh
 
 	report_text(why, text, sizeof(text));
 	if (wanted->protocol == IPPROTO_UDP)
-		report_warning(
-			"%s: joined instead: flows that the other relay has may change over in "
-			"the middle",
-			text);
+		report_warning("%s: joined instead: flows of the other relay may move to this one "
+			       "in the middle",
+			       text);
 	else if (takeover_migrates())
 		report_verbose(1, "%s: joined instead", text);
 	else
@@ -271,7 +270,8 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 		const struct endpoint *e = &config->upstream[i];
 
 		if (policy_is_own_listener(&relay->policy, e))
-			report_refuse(why, "is an own listener: each connection would come back");
+			report_refuse(why, "is a listener of this relay: each connection would "
+					   "come back");
 		else if (policy_check_answers(&relay->policy, &anybody, e, why) == 0)
 			continue;
 		return report_about(why, "--upstream %s", endpoint_format(e, text));
@@ -299,10 +299,9 @@ static void open_raw(struct relay *relay)
 
 	if (open_raw_sockets(relay, &why) == 0)
 		return;
-	report_warning(
-		"%s: each UDP flow takes two sockets, and clients are not told what the network "
-		"says of their datagrams",
-		report_text(&why, text, sizeof(text)));
+	report_warning("%s: each UDP flow takes two sockets, and clients get no ICMP errors about "
+		       "their datagrams",
+		       report_text(&why, text, sizeof(text)));
 	udp_icmp_close(&relay->icmp);
 	for (unsigned i = 0; i < relay->count; i++)
 		udp_raw_close(&relay->workers[i].raw);

@@ -138,9 +138,9 @@ static void tell_drain(const struct relay *relay)
 	uint64_t live = relay_connections(relay), seconds = (relay->drain_timeout + 999) / 1000;
 
 	if (live)
-		report_notice("%llu connection%s may finish within %llu s; a second signal ends "
-			      "that",
-			      (unsigned long long)live, plural(live), (unsigned long long)seconds);
+		report_notice(
+			"%llu connection%s may finish within %llu s; a second signal ends the wait",
+			(unsigned long long)live, plural(live), (unsigned long long)seconds);
 }
 
 /* Where another relay goes on the service does not stop. */
@@ -201,6 +201,6 @@ void tell_unwritable(const struct failure *why)
 
 void tell_waiting(uint64_t records, uint64_t ms)
 {
-	report_notice("%llu records wait for their reader, for %llu s at most; a signal ends that",
+	report_notice("%llu records wait for their reader, at most %llu s; a signal ends the wait",
 		      (unsigned long long)records, (unsigned long long)(ms + 999) / 1000);
 }

@@ -195,9 +195,10 @@ static int read_header(const struct datagram *d, const char *payload,
 	if (found < 0)
 		return report_refuse(why, "PROXY header: %s", detail.detail);
 	if (!found)
-		return report_refuse(why, "PROXY header: it goes on beyond the datagram");
+		return report_refuse(why, "PROXY header: it is longer than the datagram");
 	if (header->version != 2 || (header->has_addresses && header->protocol != IPPROTO_UDP))
-		return report_refuse(why, "PROXY header: it is none of version 2 for a datagram");
+		return report_refuse(why,
+				     "PROXY header: it is not one of version 2 for a datagram");
 	if (proxyproto_check(header, &detail) < 0)
 		return report_refuse(why, "PROXY header: %s", detail.detail);
 	return 0;

@@ -277,7 +277,7 @@ static void lose_listener(struct worker *w, unsigned at, struct failure *why)
 {
 	bool last = --w->relay->served == 0;
 
-	report_hint(why, "it is no listening socket any more%s", last ? ": ending" : "");
+	report_hint(why, "no longer a listening socket%s", last ? ": ending" : "");
 	w->relay->unheard(why);
 	/* A duplicate may live on in another worker: closing alone does not take it out of the set. */
 	loop_forget(w->host.loop, &w->sources[at]);
@@ -300,7 +300,7 @@ static void handle_refusal(struct worker *w, unsigned at, int error)
 		lose_listener(w, at, &why);
 		return;
 	}
-	report_hint(&why, "trying again every second, and saying no more of it");
+	report_hint(&why, "retrying every second, silently");
 	if (!w->told_refusal)
 		w->relay->unheard(&why);
 	w->told_refusal = true;

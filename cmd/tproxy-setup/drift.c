@@ -123,7 +123,7 @@ static void add_rules(struct drift *d)
 	const struct nft_state *rules = &d->view.rules;
 
 	if (!rules->readable)
-		add(d, "spec", DRIFT_CHANGED, "what was asked for cannot be read any more");
+		add(d, "spec", DRIFT_CHANGED, "the specification cannot be read any more");
 	if (!rules->checksummed)
 		add(d, "checksum", DRIFT_MISSING,
 		    "put in place by a plan, or not to its end: nobody knows whether it was "

@@ -31,7 +31,7 @@ struct drift {
 	struct instance_view view;
 	struct drift_part *part;
 	size_t parts;
-	bool intact; /* all that is ours is as it was put in place, or asked for */
+	bool intact; /* all that is ours is as it was installed, or asked for */
 	bool served; /* and whoever listens there is transparent, for all that is intercepted */
 	char fix[DRIFT_FIX_MAX]; /* the command that puts right what is ours */
 	bool failed;

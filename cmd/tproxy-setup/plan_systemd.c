@@ -190,7 +190,7 @@ static int check_paths(char **command, struct failure *why)
 					  "its own, leave it out");
 	if (value_of(command, "--takeover"))
 		return report_refuse(why, "plan --format systemd: --takeover: the unit's program "
-					  "cannot look into another one");
+					  "cannot inspect another process");
 	return 0;
 }
 
@@ -307,8 +307,8 @@ int plan_systemd(const struct plan_systemd *plan, FILE *out, struct failure *why
 					  "line; use `nft` and `ip`");
 	if (plan->netns && strspn(plan->netns, "0123456789") == strlen(plan->netns))
 		return report_refuse(why,
-				     "plan --format systemd: --netns %s: a process is not "
-				     "there for ever; give the namespace a name",
+				     "plan --format systemd: --netns %s: a process does not last "
+				     "for ever; use a namespace that has a name",
 				     plan->netns);
 	if (ours && check_paths(plan->command, why))
 		return -1;

@@ -392,10 +392,9 @@ static void read_notify(struct wrapper *w)
 		if (is_trusted(w, &sender))
 			w->told_ready = true;
 		else if (!w->told_stranger)
-			report_warning(
-				"READY=1 from process %ld of uid %lu is ignored: it is not of the "
-				"command's process group",
-				(long)sender.pid, (unsigned long)sender.uid);
+			report_warning("READY=1 from process %ld of uid %lu is ignored: it is not "
+				       "in the command's process group",
+				       (long)sender.pid, (unsigned long)sender.uid);
 		w->told_stranger |= !is_trusted(w, &sender);
 	}
 }

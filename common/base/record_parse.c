@@ -339,10 +339,10 @@ int record_parse_json(const char *line, size_t length, struct record *r, struct 
 	r->present = 0;
 	texts->used = 0;
 	if (!take_record(&c, r))
-		return report_refuse(why, "byte %zu of a record is not what belongs there",
+		return report_refuse(why, "byte %zu of a record is unexpected",
 				     (size_t)(c.at - line));
 	if (record_get_number(r, RECORD_V) != RECORD_SCHEMA)
-		return report_refuse(why, "a record of version %llu; version %d is understood here",
+		return report_refuse(why, "a record of version %llu; only version %d is supported",
 				     (unsigned long long)record_get_number(r, RECORD_V),
 				     RECORD_SCHEMA);
 	if (!record_get_text(r, RECORD_TYPE))

@@ -65,7 +65,7 @@ static int read_choice(struct intercept *spec, const struct field *f, const char
 		*(int *)place(spec, f) = i;
 		return 0;
 	}
-	return report_refuse(why, "%s is none of %s", value, f->arg);
+	return report_refuse(why, "%s is not one of %s", value, f->arg);
 }
 
 static const struct field_kind kind_choice = {
@@ -238,7 +238,7 @@ static int read_id(struct intercept *spec, const struct field *f, const char *va
 		   struct failure *why)
 {
 	if (!isdigit((unsigned char)*value))
-		return report_refuse(why, "%s is no number", value);
+		return report_refuse(why, "%s is not a number", value);
 	return intercept_add_id(place(spec, f), false, value, why);
 }
 
@@ -320,7 +320,7 @@ static int read_list(struct intercept *spec, const struct field *f, const char *
 		    2 &&
 	    !value[end])
 		return 0;
-	return report_refuse(why, "%s is no digest of a list", value);
+	return report_refuse(why, "%s is not a digest of a list", value);
 }
 
 static void show_list(const struct intercept *spec, const struct field *f, char *buf, size_t size)

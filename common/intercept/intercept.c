@@ -109,8 +109,7 @@ static int check_device(const char *text, struct failure *why)
 		return report_refuse(
 			why,
 			"no interface can be called that (up to %d characters, none of "
-			"them blank, / or :; a * at its end stands for all that begin "
-			"so)",
+			"them blank, / or :; a trailing * matches any rest)",
 			IFNAMSIZ - 1);
 	if (strchr(name, ','))
 		return report_refuse(why, "one name: give --iif again for the next");

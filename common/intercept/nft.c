@@ -878,10 +878,8 @@ int nft_lock(struct nft *rules, uint64_t ms, struct failure *why)
 		nanosleep(&pause, NULL);
 	}
 	report_fail(why, EBUSY, "lock", "nft table inet " LOCK_TABLE);
-	return report_detail(why,
-			     "another tproxy-setup (pid %ld) is at work in this network "
-			     "namespace",
-			     pid);
+	return report_detail(
+		why, "another tproxy-setup (pid %ld) is running in this network namespace", pid);
 }
 
 bool nft_is_locked(struct nft *rules)

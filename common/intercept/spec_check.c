@@ -32,7 +32,7 @@ static int check_families(struct intercept *spec, bool only4, bool only6, struct
 					  "would match");
 	if ((only4 && !spec->ipv4) || (only6 && !spec->ipv6))
 		return report_refuse(why,
-				     "-%c: --src or --dst holds %s addresses alone, nothing "
+				     "-%c: --src or --dst has only %s addresses, nothing "
 				     "would match",
 				     only4 && !spec->ipv4 ? '4' : '6',
 				     only4 && !spec->ipv4 ? "IPv6" : "IPv4");
@@ -63,7 +63,7 @@ static int check_listener(struct intercept *spec, bool only4, bool only6, struct
 				     given.family == AF_INET ? "IPv4" : "IPv6",
 				     only4 || only6 ? only4 ? "-4 excludes" : "-6 excludes"
 						    : "--src or --dst does not match");
-	return report_refuse(why, "--to %s: an %s address alone; add %s, or a --to for %s", text,
+	return report_refuse(why, "--to %s: only an %s address; add %s, or a --to for %s", text,
 			     given.family == AF_INET ? "IPv4" : "IPv6",
 			     given.family == AF_INET ? "-4" : "-6",
 			     given.family == AF_INET ? "IPv6" : "IPv4");
@@ -100,10 +100,9 @@ int spec_check_numbers(const struct intercept *spec, struct failure *why)
 				     "%d",
 				     spec->table, DEFAULT_TABLE);
 	if (!spec->pref || spec->pref > INTERCEPT_PREF_MAX)
-		return report_refuse(why,
-				     "--pref %u: a rule must stand after 0 (local) and before "
-				     "%d (main) to decide anything",
-				     spec->pref, INTERCEPT_PREF_MAX + 1);
+		return report_refuse(
+			why, "--pref %u: must be between 0 (local) and %d (main) to have an effect",
+			spec->pref, INTERCEPT_PREF_MAX + 1);
 	if (!spec->ct_zone || spec->ct_zone > UINT16_MAX)
 		return report_refuse(why, "--ct-zone %u: zones are 1 to 65535", spec->ct_zone);
 	return 0;
@@ -135,8 +134,8 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 	if (!spec->divert_only || !idle)
 		return 0;
 	return report_refuse(why,
-			     "--divert-only and --%s: diverting goes by socket and takes no new "
-			     "connections",
+			     "--divert-only and --%s: diverting matches sockets and intercepts no "
+			     "new connections",
 			     idle);
 }
 

@@ -35,8 +35,7 @@ static int open_namespace(const char *name, struct failure *why)
 		return fd;
 	report_fail(why, errno, "open", "%s", path);
 	if (errno == ENOENT)
-		report_hint(why,
-			    is_pid ? "no such process" : "`ip netns list` shows those that are");
+		report_hint(why, is_pid ? "no such process" : "`ip netns list` shows the names");
 	return -1;
 }
 

@@ -160,11 +160,11 @@ static int enter_landlock(int directory, struct failure *why)
 
 	if (rules < 0) {
 		report_fail(why, errno, "landlock_create_ruleset", "sandbox");
-		return report_hint(why, "--no-sandbox does without it");
+		return report_hint(why, "--no-sandbox runs without it");
 	}
 	result = restrict_by(rules, directory, why);
 	close(rules);
-	return result < 0 ? report_hint(why, "--no-sandbox does without it") : 0;
+	return result < 0 ? report_hint(why, "--no-sandbox runs without it") : 0;
 }
 
 int confine_enter(int directory, struct failure *why)

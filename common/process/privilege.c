@@ -111,7 +111,7 @@ int privilege_choose_user(struct privilege_user *user, struct failure *why)
 	for (size_t i = 0; !other.uid && i < sizeof(names) / sizeof(*names); i++)
 		find_user(names[i], &other, NULL);
 	if (!other.uid) {
-		report_refuse(why, "stays root: there is no user tproxy, and no nobody");
+		report_refuse(why, "stays root: there is neither a user tproxy nor nobody");
 		return report_hint(why, "--user names another");
 	}
 	if (!is_possible(&other))

@@ -162,5 +162,5 @@ int sandbox_enter(unsigned needs, struct failure *why)
 	tzset(); /* gmtime_r(3) opens /etc/localtime the first time it is called */
 	if (load(needs, true, why) == 0 && load(needs, false, why) == 0)
 		return 0;
-	return report_hint(why, "--no-sandbox does without it");
+	return report_hint(why, "--no-sandbox runs without it");
 }

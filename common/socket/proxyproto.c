@@ -165,7 +165,7 @@ static int parse_line(char *line, struct proxyproto_header *out, struct failure 
 		return parse_ends_v1(rest, AF_INET, out, why);
 	if (family && !strcmp(family, "TCP6"))
 		return parse_ends_v1(rest, AF_INET6, out, why);
-	return report_refuse(why, "its protocol is none of TCP4, TCP6, UNKNOWN");
+	return report_refuse(why, "its protocol is not one of TCP4, TCP6, UNKNOWN");
 }
 
 static int parse_v1(const uint8_t *data, size_t length, struct proxyproto_header *out,
@@ -381,7 +381,7 @@ int proxyproto_check(const struct proxyproto_header *header, struct failure *why
 	if (!header->has_addresses)
 		return 0;
 	if (is_nobody(&header->source) || is_nobody(&header->destination))
-		return report_refuse(why, "its addresses are nobody's");
+		return report_refuse(why, "its addresses are impossible");
 	return header->destination.port ? 0 : report_refuse(why, "its destination is port 0");
 }
 

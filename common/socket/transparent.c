@@ -694,8 +694,8 @@ static int connect_for(int type, const struct endpoint *client, const struct end
 	fd = connect_from(type, &source, to, options, data_waits, why);
 	if (fd < 0 && source.port && (why->err == EADDRINUSE || why->err == EADDRNOTAVAIL) &&
 	    transparent_is_local(&source))
-		report_hint(why, "the client is on this very host, where its port is its own: "
-				 "--source client-addr");
+		report_hint(why, "the client is on this host, and its own socket holds the port: "
+				 "use --source client-addr");
 	return fd;
 }
 

@@ -414,7 +414,7 @@ static void test_nobody(void)
 	CHECK(send_line("PROXY TCP4 192.0.2.1 192.0.2.2 1 0\r\n") == -1);
 	CHECK_TEXT(why.detail, "its destination is port 0");
 	CHECK(send_line("PROXY TCP4 0.0.0.0 192.0.2.2 1 2\r\n") == -1);
-	CHECK_TEXT(why.detail, "its addresses are nobody's");
+	CHECK_TEXT(why.detail, "its addresses are impossible");
 	CHECK(send_line("PROXY TCP4 192.0.2.1 0.0.0.0 1 2\r\n") == -1);
 	CHECK(send_line("PROXY TCP4 192.0.2.1 0.1.2.3 1 2\r\n") == -1);
 	CHECK(send_line("PROXY TCP6 2001:db8::1 ::ffff:0.1.2.3 1 2\r\n") == -1);

@@ -56,7 +56,7 @@ static void test_text(void)
 	      c.at[2] == RECORD_FD);
 	CHECK(record_parse_columns("+fd,id,pid", &c, &why) == 0 && c.count == 4);
 	CHECK(record_parse_columns("pid,nonsense", &c, &why) == -1);
-	CHECK_TEXT(why.detail, "'nonsense' is no column; tproxy-tools(7) lists them");
+	CHECK_TEXT(why.detail, "'nonsense' is not a column; tproxy-tools(7) lists them");
 	CHECK(record_parse_columns("", &c, &why) == -1);
 }
 
@@ -117,7 +117,7 @@ static void test_known_columns(void)
 	c.known = RECORD_BIT(RECORD_PROTO) | RECORD_BIT(RECORD_LOCAL);
 	CHECK(record_parse_columns("+local", &c, &why) == 0 && c.count == 2);
 	CHECK(record_parse_columns("+origdst", &c, &why) == -1);
-	CHECK_TEXT(why.detail, "'origdst' is no column here; there are proto,local");
+	CHECK_TEXT(why.detail, "'origdst' is not a column here; there are proto,local");
 }
 
 static void test_json(void)

@@ -119,7 +119,7 @@ void check_conntrack_invalid(struct doctor_context *x)
 				 &droppers);
 	}
 	context_ok(x, x->spec->zone == CONNTRACK_OFF
-			      ? "nobody drops INVALID packets of these connections"
+			      ? "no rule drops INVALID packets of these connections"
 			      : "the two legs are kept apart by conntrack zones");
 }
 
@@ -184,16 +184,17 @@ static void report_older(struct doctor_context *x, const struct older *older)
 	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
 	/* Which of the two is right is for whoever asked to say: no command. */
-	context_report(x, DOCTOR_WARN,
-		       pass ? "with --midstream pass they go on past the proxy until they end; "
-			      "--midstream reset ends them"
-			    : "their next packet is met with a reset, so that nothing bypasses the "
-			      "proxy; --midstream pass leaves them alone",
-		       "",
-		       "%u established connections are forwarded that should be intercepted, as "
-		       "%s -> %s",
-		       older->count, endpoint_format(&older->client, client),
-		       endpoint_format(&older->destination, destination));
+	context_report(
+		x, DOCTOR_WARN,
+		pass ? "with --midstream pass they go on past the proxy until they end; "
+		       "--midstream reset ends them"
+		     : "their next packet is answered with a reset, so that nothing bypasses the "
+		       "proxy; --midstream pass leaves them alone",
+		"",
+		"%u established connections are forwarded that should be intercepted, as "
+		"%s -> %s",
+		older->count, endpoint_format(&older->client, client),
+		endpoint_format(&older->destination, destination));
 }
 
 void check_conntrack_older(struct doctor_context *x)
@@ -202,7 +203,7 @@ void check_conntrack_older(struct doctor_context *x)
 	struct conntrack *channel = conntrack_open(NULL);
 
 	if (!channel || conntrack_each_established(channel, visit_flow, &older, NULL))
-		context_ok(x, "unknown: conntrack cannot be asked");
+		context_ok(x, "unknown: conntrack cannot be queried");
 	else if (older.count)
 		report_older(x, &older);
 	else if (!older.seen)

@@ -44,8 +44,8 @@ static void judge_premark(struct doctor_context *x, const struct rule_eval_step 
 	context_change_mark(x, as_upstream ? &x->proposed.upstream_mark : &x->proposed.mark);
 	context_report_up(
 		x, severity_of(step),
-		"our rules take packets with that mark for ones that they have seen, or "
-		"for a relay's own, and let them pass by the proxy",
+		"our rules take packets with that mark for intercepted ones, or for a relay's own, "
+		"and let them bypass the proxy",
 		"",
 		"%s sets mark 0x%x before our rules run; %s "
 		"is our %s",
@@ -65,8 +65,8 @@ static void judge_overwriting(struct doctor_context *x, const struct rule_eval_s
 	remedy_accept(step, &x->proposed.mark, fix, sizeof(fix));
 	context_report(x, severity_of(step),
 		       "the mark is what routes an intercepted packet to the listener; a rule "
-		       "that sets all of it instead of its own bits sends the packet on to where "
-		       "it was going",
+		       "that sets all of it instead of its own bits sends the packet to its "
+		       "original destination",
 		       fix, "%s overwrites mark 0x%x after our rules have run",
 		       place_of(x, step, place), step->before);
 }
@@ -84,7 +84,7 @@ static void judge_restoring(struct doctor_context *x, const struct packet_path_s
 	context_report(x, severity_of(&at->step),
 		       "packets with the intercept mark are routed to this host: what the proxy "
 		       "sends comes back to it; a rule that saves and restores marks should have a "
-		       "mask that leaves out ours",
+		       "mask without our bits",
 		       fix, "%s puts mark 0x%x on %s", place_of(x, &at->step, place), at->step.mark,
 		       packet_path_leg_name(at->leg));
 }
@@ -273,8 +273,8 @@ static void judge_source(const struct packet_path_step *at, void *context)
 	if (at->step.event != RULE_EVAL_MASKED || at->leg != PACKET_PATH_UPSTREAM)
 		return;
 	context_report(x, DOCTOR_WARN,
-		       "the server does not see the client's address, but what this rule makes of "
-		       "it; if it should, exclude these packets from it",
+		       "the server sees the translated address, not the client's; to change that, "
+		       "exclude these packets from the rule",
 		       "", "%s translates the source of what the proxy sends to servers",
 		       place_of(x, &at->step, place));
 }
@@ -292,11 +292,12 @@ void check_firewall_legacy(struct doctor_context *x)
 	int count = xtables_legacy_names(names, sizeof(names));
 
 	if (count < 0)
-		context_ok(x, "unknown: /proc/net/ip_tables_names is for the machine's root alone");
+		context_ok(x,
+			   "unknown: only the machine's root can read /proc/net/ip_tables_names");
 	else if (count)
 		context_ok(x,
-			   "iptables-legacy has rules that nft does not see, and they are looked "
-			   "into: tables %s",
+			   "iptables-legacy has rules that nft does not show; they are evaluated, "
+			   "too: tables %s",
 			   names);
 	else
 		context_ok(x, "not in use");

@@ -36,14 +36,13 @@ static void report_absent(struct doctor_context *x)
 	const char *name = x->spec->name;
 
 	if (x->asked)
-		context_report_up(x, DOCTOR_FAIL, "nothing is intercepted until it is put in place",
+		context_report_up(x, DOCTOR_FAIL, "nothing is intercepted until it is installed",
 				  "", "instance `%s` is not installed", name);
 	else
-		context_report(
-			x, DOCTOR_FAIL,
-			"nothing is intercepted; say what is to be (tproxy-setup doctor --to "
-			"PORT ...), and that is examined, too",
-			"", "instance `%s` is not installed", name);
+		context_report(x, DOCTOR_FAIL,
+			       "nothing is intercepted; give a specification (tproxy-setup doctor "
+			       "--to PORT ...) to have that checked",
+			       "", "instance `%s` is not installed", name);
 }
 
 static void report_drift(struct doctor_context *x)
@@ -56,8 +55,8 @@ static void report_drift(struct doctor_context *x)
 			context_knows(x)
 				? "somebody changed our rules after `up`, and they no longer do "
 				  "what was asked for"
-				: "somebody changed our rules and what is in our sets: put it in "
-				  "place again with the options that it was installed with",
+				: "somebody changed our rules and what is in our sets: install it "
+				  "again with the same options",
 			"", "table inet " NFT_TEXT_PREFIX "%s: %s", x->spec->name, parts);
 }
 
@@ -66,14 +65,14 @@ static void report_state(struct doctor_context *x, const struct nft_state *rules
 	const char *name = x->spec->name;
 
 	if (rules->dormant)
-		context_report_up(x, DOCTOR_FAIL,
-				  "the kernel runs none of its rules, and everything passes by the "
-				  "proxy",
-				  "", "table inet " NFT_TEXT_PREFIX "%s has flags dormant", name);
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"the kernel runs none of its rules, and everything bypasses the proxy", "",
+			"table inet " NFT_TEXT_PREFIX "%s has flags dormant", name);
 	if (rules->ending)
 		context_report_up(x, DOCTOR_FAIL,
-				  "what is relayed goes on, but nothing new is intercepted: a "
-				  "`tproxy-setup down` is at work, or was killed",
+				  "relayed connections continue, but nothing new is intercepted: a "
+				  "`tproxy-setup down` is running, or was killed",
 				  "", "the interception of `%s` was ended by `down`", name);
 	if (rules->lease == LEASE_EXPIRED)
 		context_report_up(
@@ -103,14 +102,13 @@ void check_installed(struct doctor_context *x)
 		return;
 	}
 	if (!rules->readable || !rules->checksummed)
-		context_report_up(
-			x, DOCTOR_FAIL,
-			"what was asked for cannot be read any more: put it in place again "
-			"with the options that it was installed with",
-			"", "table inet " NFT_TEXT_PREFIX "%s is not as `up` leaves it",
-			x->spec->name);
+		context_report_up(x, DOCTOR_FAIL,
+				  "the specification cannot be read any more: install it again "
+				  "with the same options",
+				  "", "table inet " NFT_TEXT_PREFIX "%s is not as `up` leaves it",
+				  x->spec->name);
 	report_state(x, rules);
 	report_drift(x);
 	report_difference(x, rules);
-	context_ok(x, "table inet " NFT_TEXT_PREFIX "%s is as it was put in place", x->spec->name);
+	context_ok(x, "table inet " NFT_TEXT_PREFIX "%s is as it was installed", x->spec->name);
 }

@@ -121,7 +121,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 
 	if (route_family_usable(AF_INET6)) {
 		context_ok(x, x->spec->ipv6 ? "IPv6 is usable on lo"
-					    : "IPv4 alone is to be intercepted");
+					    : "only IPv4 is to be intercepted");
 		return;
 	}
 	for (unsigned i = 0; i < x->devices; i++) {
@@ -134,13 +134,12 @@ void check_kernel_ipv6(struct doctor_context *x)
 							   .port = proposed->to4.port,
 							   .addr.v6 = IN6ADDR_LOOPBACK_INIT };
 		}
-		context_report_up(
-			x, DOCTOR_FAIL,
-			"IPv6 packets cannot be delivered to lo: those of clients pass by "
-			"the proxy",
-			"sysctl -w net.ipv6.conf.lo.disable_ipv6=0",
-			"net.ipv6.conf.lo.disable_ipv6=1, but IPv6 is in use on %s",
-			x->device[i].name);
+		context_report_up(x, DOCTOR_FAIL,
+				  "IPv6 packets cannot be delivered to lo: clients' IPv6 packets "
+				  "bypass the proxy",
+				  "sysctl -w net.ipv6.conf.lo.disable_ipv6=0",
+				  "net.ipv6.conf.lo.disable_ipv6=1, but IPv6 is in use on %s",
+				  x->device[i].name);
 		return;
 	}
 	context_ok(x, "no IPv6 on this host");
@@ -156,8 +155,8 @@ static void report_port(struct doctor_context *x, const struct link *port,
 		if (!strcmp(x->proposed.device[i], port->name))
 			snprintf(x->proposed.device[i], IFNAMSIZ, "%s", bridge->name);
 	context_report_up(x, DOCTOR_FAIL,
-			  "what comes in by a port is a frame of the bridge; the packets for this "
-			  "host come in by the bridge itself, and no rule for the port matches",
+			  "a frame that comes in on a port belongs to the bridge: packets for this "
+			  "host come in on the bridge itself, and no rule for the port matches",
 			  "", "--iif %s is a port of bridge %s", port->name, bridge->name);
 }
 

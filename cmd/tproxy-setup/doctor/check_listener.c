@@ -55,8 +55,8 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 	else
 		x->proposed.to6 = l->socket.local;
 	context_report_up(x, gravity(x),
-			  "the rules deliver to another address, and the kernel looks for the "
-			  "listener there alone",
+			  "the rules deliver to another address, and the kernel looks for a "
+			  "listener only there",
 			  "", "%s listens at %s, not at %s", l->owner,
 			  endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
 }
@@ -136,7 +136,7 @@ static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *
 	if_indextoname(l->socket.interface, device);
 	/* To intercept less is no remedy: what comes in elsewhere would pass by the proxy. */
 	context_report(x, gravity(x),
-		       "what comes in by other interfaces is not delivered: start it without that "
+		       "packets from other interfaces are not delivered: start it without that "
 		       "binding (tproxy-listen --bind-device), or, if nothing else is to be "
 		       "intercepted, `up` with --iif",
 		       "",
@@ -370,8 +370,8 @@ static void judge_queue(struct doctor_context *x, struct context_listener *l)
 	if (waiting)
 		context_report(
 			x, DOCTOR_FAIL,
-			"it sleeps and takes none: it has as many as it may (tproxy-relay "
-			"--max), or is stuck; start it with more, or end some",
+			"it sleeps and accepts none: it is at its limit (tproxy-relay --max), or "
+			"stuck; raise the limit, or end some connections",
 			"", "%u connections wait in the queue of %s at %s, which has room for %u",
 			waiting, l->owner, endpoint_format(&l->socket.local, at), room);
 }
@@ -384,7 +384,7 @@ void check_listener_queue(struct doctor_context *x)
 		if (l->matches && (!i || l->state != 'T' || x->listener[i - 1].pid != l->pid))
 			judge_queue(x, l);
 	}
-	context_ok(x, "nobody waits in a listener's queue");
+	context_ok(x, "no connection waits in a listener's queue");
 }
 
 /* --- does it serve itself? -------------------------------------------------------------------- */

@@ -43,8 +43,8 @@ static int judge_rule(const struct route_rule *rule, void *context)
 		return 0;
 	context_change_mark(scan->x, &scan->x->proposed.mark);
 	context_report_up(scan->x, DOCTOR_FAIL,
-			  "one mark cannot say two things: packets of one of the two go the "
-			  "other's way",
+			  "one mark cannot mean two things: packets of one of the two are routed "
+			  "as the other's",
 			  "",
 			  "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
 			  ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
@@ -62,10 +62,10 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 		return;
 	if (conflict[0]) {
 		x->proposed.table = route_free_table(x->kernel->route, x->spec->table);
-		context_report_up(x, DOCTOR_FAIL,
-				  "the table must hold our route alone; what is there is never "
-				  "touched",
-				  "", "routing table %u: %s", x->spec->table, conflict);
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"the table must hold only our route; entries of others are never touched",
+			"", "routing table %u: %s", x->spec->table, conflict);
 	}
 	if (x->installed && !(state.rule && state.route))
 		context_report_up(x, DOCTOR_FAIL,
@@ -200,16 +200,15 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 	describe_question(q, asked);
 	if (why->err)
 		context_report(x, DOCTOR_FAIL,
-			       "the packet is dropped where it should be "
-			       "delivered to the listener",
+			       "the packet is dropped instead of being delivered to the listener",
 			       check_sysctl_fix_source(x, q->iif, fix), "%s: %s", asked,
 			       strerror(why->err));
 	else
-		context_report_up(x, DOCTOR_FAIL,
-				  "the packet is routed on where it should be "
-				  "delivered to the listener",
-				  "", "%s: type %d, table %u instead of `local` in table %u", asked,
-				  answer->type, answer->table, x->spec->table);
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"the packet is routed on instead of being delivered to the listener", "",
+			"%s: type %d, table %u instead of `local` in table %u", asked, answer->type,
+			answer->table, x->spec->table);
 }
 
 /* Is a packet with our mark delivered, in the way that this family's rules are now? Returns false when
@@ -256,8 +255,7 @@ void check_routing_delivery(struct doctor_context *x)
 			       "nothing is intercepted as long as there is no such interface "
 			       "with an address",
 			       "ip -brief address",
-			       "no interface by which intercepted packets "
-			       "could come in");
+			       "no interface on which intercepted packets could come in");
 	context_ok(x,
 		   x->installed ? "marked packets are delivered by table %u, says RTM_GETROUTE"
 				: "no rule stands before ours (table %u)",
@@ -312,15 +310,14 @@ static void report_local_upstream(struct doctor_context *x, const struct waiting
 {
 	char client[ENDPOINT_TEXT_MAX], server[ENDPOINT_TEXT_MAX];
 
-	context_report(
-		x, DOCTOR_FAIL,
-		"the upstream is on this very host, and answers to the client's address past "
-		"the proxy: tproxy-relay --source own, or an upstream elsewhere",
-		"",
-		"%u connections as %s to %s are sent again and again, and no answer comes "
-		"back",
-		w->count, endpoint_format_address(&w->first.local, client),
-		endpoint_format(&w->first.peer, server));
+	context_report(x, DOCTOR_FAIL,
+		       "the upstream is on this host, and its answers to the client's address "
+		       "bypass the proxy: use tproxy-relay --source own, or an upstream elsewhere",
+		       "",
+		       "%u connections as %s to %s are sent again and again, and no answer comes "
+		       "back",
+		       w->count, endpoint_format_address(&w->first.local, client),
+		       endpoint_format(&w->first.peer, server));
 }
 
 static void report_waiting(struct doctor_context *x, const struct waiting *w)
@@ -403,8 +400,8 @@ static void check_reply(struct doctor_context *x, const struct packet_path_flow 
 		shell_word(&c, flow->device->name);
 	}
 	context_report(x, DOCTOR_FAIL,
-		       "what the proxy answers to clients is routed as any packet of this host is: "
-		       "their connections are never set up",
+		       "the proxy's answers to clients are routed like any packet of this host: "
+		       "connections are never established",
 		       fix, "RTM_GETROUTE for a client that comes in by %s, %s: %s",
 		       flow->device->name, client, err ? strerror(why.err) : "no unicast route");
 }
@@ -414,7 +411,7 @@ void check_routing_replies(struct doctor_context *x)
 	for (unsigned i = 0; !x->count && i < x->flows; i++)
 		if (!x->flow[i].own)
 			check_reply(x, &x->flow[i]);
-	context_ok(x, "there is a way back to clients");
+	context_ok(x, "there is a route back to clients");
 }
 
 /* --- VRF -------------------------------------------------------------------------------------- */
@@ -431,8 +428,8 @@ void check_routing_vrf(struct doctor_context *x)
 			continue;
 		context_report(
 			x, DOCTOR_FAIL,
-			"a listener that is not bound to the VRF does not get what comes in by "
-			"it, and the way back to clients is in the VRF's own table",
+			"a listener that is not bound to the VRF gets no packets that come in on "
+			"it, and the route back to clients is in the VRF's own table",
 			"sysctl -w net.ipv4.tcp_l3mdev_accept=1 net.ipv4.udp_l3mdev_accept=1",
 			"%s belongs to VRF %s, and net.ipv4.tcp_l3mdev_accept=0", x->device[i].name,
 			master.name);

@@ -119,8 +119,8 @@ static void report_rp_filter(struct doctor_context *x, enum doctor_severity seve
 	sysctl_fix_device(&fix, device, "rp_filter", 2);
 	sysctl_where(device, "rp_filter", where);
 	context_report(x, severity,
-		       "the greater of the two values counts, and 1 drops packets whose way "
-		       "back is by another interface; 2 (loose) is enough against spoofing",
+		       "the larger of the two values counts, and 1 drops packets whose route back "
+		       "uses another interface; 2 (loose) is enough against spoofing",
 		       fix.text, "%s; %s", where, seen);
 }
 
@@ -205,8 +205,7 @@ void check_sysctl_fwmark_reflect(struct doctor_context *x)
 	if (*fix.text)
 		context_report(x, DOCTOR_FAIL,
 			       "resets and ICMP errors that the kernel sends carry the intercept "
-			       "mark and are routed back to lo: connections hang where they "
-			       "should end",
+			       "mark and are routed back to lo: connections hang instead of ending",
 			       fix.text, "fwmark_reflect=1");
 	context_ok(x, "net.ipv4.fwmark_reflect=0, net.ipv6.fwmark_reflect=0");
 }
@@ -230,7 +229,7 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 	char where[120] = "";
 
 	if (!wants_loopback(x->spec) || !x->spec->include_own) {
-		context_ok(x, "no destination in 127.0.0.0/8 is asked for");
+		context_ok(x, "no destination in 127.0.0.0/8 is specified");
 		return;
 	}
 	for (unsigned i = 0; i < x->devices; i++)
@@ -240,7 +239,7 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 		}
 	if (*fix.text)
 		context_report(x, DOCTOR_FAIL,
-			       "packets for 127.0.0.0/8 that come in by an interface are dropped "
+			       "packets for 127.0.0.0/8 that come in on an interface are dropped "
 			       "as martians",
 			       fix.text, "--dst in 127.0.0.0/8; %s", where);
 	context_ok(x, "route_localnet=1 where packets come in");
@@ -290,5 +289,5 @@ void check_sysctl_migrate_req(struct doctor_context *x)
 			       "sysctl -w net.ipv4.tcp_migrate_req=1",
 			       "net.ipv4.tcp_migrate_req=0, and %u processes listen there",
 			       processes);
-	context_ok(x, "net.ipv4.tcp_migrate_req=0, and one process alone has sockets there");
+	context_ok(x, "net.ipv4.tcp_migrate_req=0, and only one process has sockets there");
 }
