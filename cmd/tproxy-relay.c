@@ -5,6 +5,7 @@
  */
 #include "base/defaults.h"
 #include "base/options.h"
+#include "net/conntrack.h"
 #include "net/translation.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
@@ -128,7 +129,7 @@ static int set_up(struct relay *relay, const struct config *config,
 	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
 		return -1;
 	/* (A process for each connection does without where there is nothing to learn.) */
-	if ((!relay->only || translation_has_tracked()) &&
+	if ((!relay->only || conntrack_is_used()) &&
 	    !(relay->settings.translation = translation_new("tproxy-nat", &config->user,
 							    !config->no_sandbox, why)))
 		return -1;

@@ -342,6 +342,40 @@ rules() {
 	healthy
 }
 
+@test "--conntrack off where only FORWARD drops INVALID: no packet of a relayed connection meets it" {
+	rules <<-'END'
+		table inet filter {
+			counter forwarded { }
+			chain forward { type filter hook forward priority filter; counter name forwarded; ct state invalid drop; }
+		}
+	END
+	healthy_proxy --conntrack off
+	run doctor
+	assert_line --regexp '^ok +invalid-drop +inet filter, chain forward: `ct state invalid drop` .* drops INVALID packets, but of these connections none goes through FORWARD$'
+	works
+	works "$WEB6"
+	assert_equal "$(packets_of proxy filter forwarded)" 0
+}
+
+@test "rootless, iptables-legacy's rules cannot be seen: up, status and doctor say so" {
+	rootless_only "root sees them"
+	[[ -e /proc/net/ip_tables_names ]] || skip "the kernel has no iptables-legacy"
+	start_nginx
+	relay
+	on proxy iptables-legacy -A FORWARD -m conntrack --ctstate INVALID -j ACCEPT
+	run on proxy tproxy-setup up --to 3129 --port 80
+	assert_success
+	assert_output --partial 'iptables-legacy track connections cannot be seen here'
+	run on proxy tproxy-setup status -v
+	assert_output --partial 'that of iptables-legacy cannot be seen here'
+	works
+	finds warn conntrack 'connections are tracked by no rule that can be seen here'
+	apply_fix conntrack
+	works
+	run doctor
+	refute_line --regexp '^(warn|fail) +conntrack'
+}
+
 @test "masquerading of the upstream leg with --conntrack off: found and fixed" {
 	rules <<-'END'
 		table ip nat {

@@ -160,8 +160,11 @@ static void add_conntrack(struct drift *d, const struct intercept *spec)
 	wanted = use != CT_USE_NONE && !unfit;
 	add(d, "conntrack", wanted == (spec->zone != CONNTRACK_OFF) ? DRIFT_PRESENT : DRIFT_CHANGED,
 	    "auto: %s%s%s%s",
-	    evidence[0] ? "connection tracking in " : "no connection tracking in use", evidence,
-	    use != CT_USE_NONE && unfit ? "; off because of " : "",
+	    evidence[0]		     ? "connection tracking in "
+	    : ct_use_may_be_hidden() ? "no connection tracking in use, but that of iptables-legacy "
+				       "cannot be seen here"
+				     : "no connection tracking in use",
+	    evidence, use != CT_USE_NONE && unfit ? "; off because of " : "",
 	    use != CT_USE_NONE && unfit ? unfit : "");
 }
 

@@ -90,3 +90,10 @@ int ct_use_find(enum ct_use *use, char evidence[CT_USE_EVIDENCE_MAX], struct fai
 	*use = s.use;
 	return 0;
 }
+
+bool ct_use_may_be_hidden(void)
+{
+	char names[128];
+
+	return xtables_legacy_names(names, sizeof(names)) < 0;
+}

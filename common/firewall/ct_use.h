@@ -14,6 +14,7 @@
 #define TPROXY_FIREWALL_CT_USE_H
 
 #include "base/report.h"
+#include <stdbool.h>
 
 enum ct_use {
 	CT_USE_NONE,
@@ -27,5 +28,9 @@ enum ct_use {
 /* Look through all rules of this network namespace but our own tables'. `evidence` (may be NULL) gets the
  * place of the rule that decided, "" if there is none. 0, or -1 with *why (needs CAP_NET_ADMIN). */
 int ct_use_find(enum ct_use *use, char evidence[CT_USE_EVIDENCE_MAX], struct failure *why);
+
+/* Are there tables of iptables-legacy that cannot be looked into (they are for the initial user namespace's root
+ * alone)? Then CT_USE_NONE is of nf_tables' rules. */
+bool ct_use_may_be_hidden(void);
 
 #endif

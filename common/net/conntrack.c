@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <netlink/addr.h>
 #include <netlink/netfilter/ct.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,4 +304,17 @@ int conntrack_each_established(struct conntrack *channel, conntrack_visitor *vis
 	struct visit v = { visit, context, 0 };
 
 	return dump(channel, 0, read_established, &v, why);
+}
+
+bool conntrack_is_used(void)
+{
+	FILE *in = fopen("/proc/sys/net/netfilter/nf_conntrack_count", "re");
+	unsigned count = 0;
+
+	if (!in)
+		return errno != ENOENT;
+	if (fscanf(in, "%u", &count) != 1)
+		count = 0;
+	fclose(in);
+	return count > 0;
 }

@@ -11,6 +11,7 @@
 
 #include "base/endpoint.h"
 #include "base/report.h"
+#include <stdbool.h>
 
 /* An open channel to the network namespace it was opened in. */
 struct conntrack;
@@ -54,5 +55,8 @@ typedef int conntrack_visitor(const struct endpoint *source, const struct endpoi
  * with *why (EPERM: CAP_NET_ADMIN). */
 int conntrack_each_established(struct conntrack *channel, conntrack_visitor *visit, void *context,
 			       struct failure *why);
+
+/* Does conntrack know of any connection of this network namespace? Anybody may ask. */
+bool conntrack_is_used(void);
 
 #endif

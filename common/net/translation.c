@@ -116,20 +116,6 @@ static bool is_tracking(const struct helper *h)
 	return length < 0 || (length > 0 && atoi(text) > 0);
 }
 
-bool translation_has_tracked(void)
-{
-	struct helper h = { .root = -1 };
-	bool tracking;
-
-	open_files(&h);
-	tracking = is_tracking(&h);
-	for (unsigned i = 0; i < FILES; i++)
-		if (h.file[i].fd >= 0)
-			close(h.file[i].fd);
-	close(h.root);
-	return tracking;
-}
-
 /* ---- the helper: rules ---- */
 
 static void visit_rule(const struct rule_use *use, void *context)

@@ -43,9 +43,6 @@ enum translation_verdict translation_source(struct translation *t, int protocol,
 					    const struct endpoint *peer, uint64_t now,
 					    struct endpoint *seen);
 
-/* Has connection tracking anything to do in this network namespace? Without it there is no NAT. */
-bool translation_has_tracked(void);
-
 /* Might such a rule concern what is sent in that family (AF_INET, AF_INET6)? */
 bool translation_is_possible(struct translation *t, int family, uint64_t now);
 

@@ -7,6 +7,7 @@
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
 #include "net/conntrack.h"
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,22 @@ static bool is_translated(struct doctor_context *x)
 	return translated;
 }
 
+/* Something tracks connections, and no rule that can be seen does. */
+static void report_hidden(struct doctor_context *x)
+{
+	if (!ct_use_may_be_hidden() || !conntrack_is_used())
+		return;
+	if (!spec_check_zone_unfit(x->spec))
+		x->proposed.conntrack = CONNTRACK_ZONE;
+	context_report_up(x, DOCTOR_WARN,
+			  "if a rule of iptables-legacy tracks them, both legs of a relayed "
+			  "connection are one entry: the upstream leg is not translated, and "
+			  "packets may become INVALID",
+			  "",
+			  "connections are tracked by no rule that can be seen here; the tables of "
+			  "iptables-legacy are for the machine's root alone");
+}
+
 void check_conntrack_mode(struct doctor_context *x)
 {
 	enum ct_use use;
@@ -58,11 +75,15 @@ void check_conntrack_mode(struct doctor_context *x)
 		context_ok(x, "no upstream leg of ours");
 		return;
 	}
+	if (use == CT_USE_NONE && x->spec->zone == CONNTRACK_OFF)
+		report_hidden(x);
 	if (use != CT_USE_NONE && x->spec->zone == CONNTRACK_OFF)
 		report_mode(x, use == CT_USE_SNAT && is_translated(x), evidence);
 	context_ok(x, "%s%s; %s",
-		   use == CT_USE_NONE ? "nobody uses connection tracking"
-				      : "connection tracking in ",
+		   use != CT_USE_NONE	    ? "connection tracking in "
+		   : ct_use_may_be_hidden() ? "no rule that can be seen here uses connection "
+					      "tracking"
+					    : "nobody uses connection tracking",
 		   evidence,
 		   x->spec->zone == CONNTRACK_OFF ? "no zones"
 						  : "the two legs are kept apart by zones");
@@ -109,6 +130,58 @@ static void judge_invalid(const struct packet_path_step *at, void *context)
 				  sizeof(place)));
 }
 
+static void note_drop(const struct rule_eval_step *step, void *context)
+{
+	struct rule_eval_step *dropped = context;
+
+	if (step->event == RULE_EVAL_DROPPED && step->rule && !dropped->rule)
+		*dropped = *step;
+}
+
+/* The rule by which FORWARD drops a client's packet of that state, if one does. */
+static struct rule_eval_step drop_in_forward(struct doctor_context *x,
+					     const struct packet_path_flow *flow, const char *state)
+{
+	struct rule_eval_step dropped = { .rule = NULL };
+	struct rule_eval_packet packet = {
+		.protocol = flow->protocol,
+		.source = flow->client,
+		.destination = flow->destination,
+		.iif = flow->device->name,
+		.oif = flow->upstream.name,
+		.state = state,
+		.ack = true,
+		.source_routed = true,
+	};
+
+	rule_eval_hook(x->firewall, "forward", LONG_MIN, LONG_MAX, &packet, note_drop, &dropped);
+	return dropped;
+}
+
+/* A relayed connection has no packet in FORWARD: what is intercepted, and what comes back of the upstream leg,
+ * is this host's; and what is forwarded past the proxy is a connection like any other. */
+static void report_forward(struct doctor_context *x)
+{
+	char place[400];
+
+	for (unsigned i = 0; i < x->flows; i++) {
+		const struct packet_path_flow *flow = &x->flow[i];
+		struct rule_eval_step dropped;
+
+		if (flow->own || !*flow->upstream.name)
+			continue;
+		dropped = drop_in_forward(x, flow, "invalid");
+		if (!dropped.rule || drop_in_forward(x, flow, "").rule == dropped.rule)
+			continue;
+		context_ok(x,
+			   "%s drops INVALID packets, but of these connections none goes through "
+			   "FORWARD",
+			   firewall_describe(x->firewall, dropped.chain, dropped.rule, place,
+					     sizeof(place)));
+		return;
+	}
+}
+
 void check_conntrack_invalid(struct doctor_context *x)
 {
 	struct droppers droppers = { .x = x };
@@ -117,6 +190,7 @@ void check_conntrack_invalid(struct doctor_context *x)
 		packet_path_each(x->firewall, x->flow, x->flows, "", note_dropper, &droppers);
 		packet_path_each(x->firewall, x->flow, x->flows, "invalid", judge_invalid,
 				 &droppers);
+		report_forward(x);
 	}
 	context_ok(x, x->spec->zone == CONNTRACK_OFF
 			      ? "no rule drops INVALID packets of these connections"
