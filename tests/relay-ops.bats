@@ -384,7 +384,7 @@ time.sleep(600)"
 	peer held client connect "$V4" 80 gone
 	wait_until 10 eval '[[ $(grep -c " open " "$OUT/relay.out") -eq 2 ]]'
 	signal relay TERM
-	wait_line relay.err '^tproxy-relay: 1 connection may finish within 30 s; a second signal ends the wait$'
+	wait_line relay.err '^tproxy-relay: 1 connection may finish within 30 s; a second signal ends them$'
 	run -0 stop relay
 	assert_line_in relay.err '^tproxy-relay: ended: 2 connections carried, 1 refused; [1-9][0-9]* bytes up, [1-9][0-9]* down$'
 	assert_equal "$(wc -l <"$OUT/relay.err")" 3

@@ -139,7 +139,7 @@ static void tell_drain(const struct relay *relay)
 
 	if (live)
 		report_notice(
-			"%llu connection%s may finish within %llu s; a second signal ends the wait",
+			"%llu connection%s may finish within %llu s; a second signal ends them",
 			(unsigned long long)live, plural(live), (unsigned long long)seconds);
 }
 
