@@ -427,8 +427,8 @@ static int start_helpers(struct service *s, struct failure *why)
 	return 0;
 }
 
-/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a port
- * below 1024. */
+/* Only the sockets of UDP flows need a capability later: they are transparent, and often have a
+ * port below 1024. */
 static int give_up_rights(const struct service *s, struct failure *why)
 {
 	int keep[3] = { confine_capability() };
@@ -579,7 +579,8 @@ static int set_up(struct service *s, struct failure *why)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
-	/* Held connections are descriptors of this process; commands have the limit that was there before. */
+	/* Held connections are descriptors of this process; commands have the limit that was there
+	 * before. */
 	descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;

@@ -139,8 +139,9 @@ static struct sockdiag_socket view(int fd)
 }
 
 /*
- * SO_ORIGINAL_DST knows what was redirected in conntrack's zone 0, and needs no rights: it is asked first. A
- * connection that was intercepted it knows, too, in its way, so it is asked of others only.
+ * SO_ORIGINAL_DST knows what was redirected in conntrack's zone 0, and needs no rights: it is asked
+ * first. A connection that was intercepted it knows, too, in its way, so it is asked of others
+ * only.
  */
 static int ask_socket(struct origin *o, int fd, const struct sockdiag_socket *s,
 		      struct origin_answer *answer, struct failure *why)
@@ -195,8 +196,8 @@ static void put_view(struct record_table *table, const struct target *t,
 	record_table_end(table);
 }
 
-/* Its namespace is asked about its connections and interfaces. Returns 1; 0: it is none of --netns; -1 with
- * *why. */
+/* Its namespace is asked about its connections and interfaces. Returns 1; 0: it is none of --netns;
+ * -1 with *why. */
 static int enter_namespace(const struct config *config, const struct target *t, struct failure *why)
 {
 	int here;
@@ -209,7 +210,8 @@ static int enter_namespace(const struct config *config, const struct target *t, 
 	return netns_enter_socket(t->fd, why) ? -1 : 1;
 }
 
-/* What can be said without asking its network namespace is said even where that cannot be entered. */
+/* What can be said without asking its network namespace is said even where that cannot be
+ * entered. */
 static int show(const struct config *config, const struct target *t, struct record_table *table,
 		struct failure *why)
 {

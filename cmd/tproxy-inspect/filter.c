@@ -97,7 +97,8 @@ struct visit {
 	void *context;
 };
 
-/* The socket has an owner that could be told (TIME-WAIT and SYN-RECV have none), and we do not see him. */
+/* The socket has an owner that could be told (TIME-WAIT and SYN-RECV have none), and we do not see
+ * him. */
 static void note_hidden(struct filter_walk *walk, const struct filter *f,
 			const struct sockdiag_socket *s, const struct sockowner_list *owners,
 			const struct sockowner *owner)
@@ -127,7 +128,8 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	return v->visit(s, v->owners ? sockowner_find(v->owners, s->inode) : NULL, v->context);
 }
 
-/* An AF_INET6 socket may have IPv4 endpoints, so that one family alone is asked for where no IPv4 is wanted. */
+/* An AF_INET6 socket may have IPv4 endpoints, so that one family alone is asked for where no IPv4
+ * is wanted. */
 static int dump(struct visit *v, struct sockdiag *diag, int protocol, const struct sockfilter *only,
 		struct failure *why)
 {

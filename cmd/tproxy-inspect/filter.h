@@ -2,8 +2,8 @@
 /*
  * filter - which sockets are meant: FILTER of the command line.
  *
- * What the kernel can select it selects (states, addresses, ports, mark); the rest is done here: the
- * transparent flag, the families of endpoints (an AF_INET6 socket may have IPv4 ones), owners.
+ * What the kernel can select it selects (states, addresses, ports, mark); the rest is done here:
+ * the transparent flag, the families of endpoints (an AF_INET6 socket may have IPv4 ones), owners.
  */
 #ifndef TPROXY_INSPECT_FILTER_H
 #define TPROXY_INSPECT_FILTER_H
@@ -44,8 +44,8 @@ struct filter_walk {
 	unsigned long count;		  /* out: sockets that were selected */
 };
 
-/* owner: the first holder among those asked for; NULL: not known, or not wanted. A return other than 0 ends
- * the visits. */
+/* owner: the first holder among those asked for; NULL: not known, or not wanted. A return other
+ * than 0 ends the visits. */
 typedef int filter_visitor(const struct sockdiag_socket *s, const struct sockowner *owner,
 			   void *context);
 
@@ -54,9 +54,9 @@ int filter_each(const struct filter *filter, struct filter_walk *walk, filter_vi
 		void *context, struct failure *why);
 
 /*
- * The same in parts, for sockets that come another way. filter_owners() reads who holds what, if that is asked
- * for (else *owners is NULL; the caller frees it); 0, or -1 with *why. filter_has() tells whether that socket
- * is one of them.
+ * The same in parts, for sockets that come another way. filter_owners() reads who holds what, if
+ * that is asked for (else *owners is NULL; the caller frees it); 0, or -1 with *why. filter_has()
+ * tells whether that socket is one of them.
  */
 int filter_owners(const struct filter *filter, const struct filter_walk *walk,
 		  struct sockowner_list **owners, struct failure *why);

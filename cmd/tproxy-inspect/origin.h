@@ -2,10 +2,10 @@
 /*
  * origin - where the connection of somebody's socket was going, as sock_diag and conntrack know it.
  *
- * A local end that is foreign to this host, or at which no listener of the same kind is, came by TPROXY. Only
- * what is addressed to this host can have been redirected; conntrack knows. Of UDP the kernel does not
- * say which side began: where both halves of a relayed flow are here, neither can be told from the
- * other, and the answer is that it is not known.
+ * A local end that is foreign to this host, or at which no listener of the same kind is, came by
+ * TPROXY. Only what is addressed to this host can have been redirected; conntrack knows. Of UDP the
+ * kernel does not say which side began: where both halves of a relayed flow are here, neither can
+ * be told from the other, and the answer is that it is not known.
  */
 #ifndef TPROXY_INSPECT_ORIGIN_H
 #define TPROXY_INSPECT_ORIGIN_H
@@ -24,14 +24,15 @@ void origin_close(struct origin *o);
 /* Forget listeners and addresses that were read: the next question is asked anew. */
 void origin_forget(struct origin *o);
 
-/* Many questions follow: read what conntrack redirected once, rather than ask for each. It is as of now. */
+/* Many questions follow: read what conntrack redirected once, rather than ask for each. It is as of
+ * now. */
 void origin_expect_many(struct origin *o);
 
 /*
  * Can a connection with that local end have been addressed to a listener of this host? A socket
- * inherits IP_TRANSPARENT from its listener, so only one with the same flag can have accepted it; and
- * one on any address accepts what is addressed to this host, unless it is intercepted. 1, 0, or -1 with
- * *why.
+ * inherits IP_TRANSPARENT from its listener, so only one with the same flag can have accepted it;
+ * and one on any address accepts what is addressed to this host, unless it is intercepted. 1, 0, or
+ * -1 with *why.
  */
 int origin_is_direct(struct origin *o, int protocol, const struct endpoint *local, bool transparent,
 		     struct failure *why);
@@ -42,13 +43,13 @@ struct origin_answer {
 	enum transparent_origin origin;
 };
 
-/* Of a connected socket (with `tcp` filled in). Returns 1 with the answer, 0: it is not known; -1 with *why,
- * if conntrack had to be asked and could not be. */
+/* Of a connected socket (with `tcp` filled in). Returns 1 with the answer, 0: it is not known; -1
+ * with *why, if conntrack had to be asked and could not be. */
 int origin_of(struct origin *o, const struct sockdiag_socket *s, struct origin_answer *answer,
 	      struct failure *why);
 
-/* Of a connection of which the ends of its socket are known. Returns 1 with the answer, 0: not known, or there
- * is no such connection here (*there false); -1 with *why. */
+/* Of a connection of which the ends of its socket are known. Returns 1 with the answer, 0: not
+ * known, or there is no such connection here (*there false); -1 with *why. */
 int origin_find(struct origin *o, int protocol, const struct endpoint *local,
 		const struct endpoint *peer, struct origin_answer *answer, bool *there,
 		struct failure *why);

@@ -2,10 +2,11 @@
 /*
  * Theory of operation
  *
- * The halves are in one array. What relays tell is joined first. Each way of guessing has a key that both halves of a connection share, made of
- * the client's endpoint and the destination; a table of the keys counts the client halves and the upstream
- * halves of each, and those that are alone on both sides belong together. Three passes over what is left,
- * the most certain key first; each is linear.
+ * The halves are in one array. What relays tell is joined first. Each way of guessing has a key
+ * that both halves of a connection share, made of the client's endpoint and the destination; a
+ * table of the keys counts the client halves and the upstream halves of each, and those that are
+ * alone on both sides belong together. Three passes over what is left, the most certain key first;
+ * each is linear.
  */
 #include "tproxy-inspect/pairing.h"
 
@@ -246,8 +247,8 @@ static void enter(const struct table *t, struct half *h, enum pass pass)
 }
 
 /*
- * The numbers of a busy connection's socket do not always tell which side it is on. The other half may
- * know; if neither does, the destination's port is the lower one.
+ * The numbers of a busy connection's socket do not always tell which side it is on. The other half
+ * may know; if neither does, the destination's port is the lower one.
  */
 static enum role settle_role(const struct table *t, const struct half *h)
 {
@@ -369,8 +370,9 @@ static bool is_quiet(const struct sockdiag_socket *s)
 	return !s || s->tcp.idle_ms >= STUCK_MS;
 }
 
-/* The peer does not acknowledge (`silent`), or does not read (`full`); NULL: neither. A retransmission is
- * payload that was sent, so that a silent peer's connection is never idle for long. */
+/* The peer does not acknowledge (`silent`), or does not read (`full`); NULL: neither. A
+ * retransmission is payload that was sent, so that a silent peer's connection is never idle for
+ * long. */
 static const char *held_by_peer(const struct sockdiag_socket *s, const char *silent,
 				const char *full)
 {

@@ -2,13 +2,13 @@
 /*
  * pairing - the two halves of relayed connections, joined.
  *
- * A relay of ours tells which socket belongs to which (relays.h); of other proxies it is guessed, by the
- * client's endpoint that their upstream leg carries: with both endpoints reversed (HAProxy's `usesrc client`
- * and tproxy-relay without --upstream), the client's address and port alone (with an upstream of its own), or
- * its address and the destination, where that leaves no choice (`usesrc clientip`, nginx's
- * `proxy_bind $remote_addr transparent`). Guesses are made among transparent TCP sockets of one user: the two
- * ends of a connection within this host look reversed, too, but that of the program that opened it is not
- * transparent.
+ * A relay of ours tells which socket belongs to which (relays.h); of other proxies it is guessed,
+ * by the client's endpoint that their upstream leg carries: with both endpoints reversed (HAProxy's
+ * `usesrc client` and tproxy-relay without --upstream), the client's address and port alone (with
+ * an upstream of its own), or its address and the destination, where that leaves no choice (`usesrc
+ * clientip`, nginx's `proxy_bind $remote_addr transparent`). Guesses are made among transparent TCP
+ * sockets of one user: the two ends of a connection within this host look reversed, too, but that
+ * of the program that opened it is not transparent.
  */
 #ifndef TPROXY_INSPECT_PAIRING_H
 #define TPROXY_INSPECT_PAIRING_H
@@ -31,8 +31,8 @@ struct pairing_pair {
 struct pairing_options {
 	bool all;	 /* others as well, each of them alone */
 	bool ask_relays; /* else all is guessed */
-	/* Sockets that are gone already, and could be halves. Of those nobody knows the user any more, which then is
-	 * not asked for. */
+	/* Sockets that are gone already, and could be halves. Of those nobody knows the user any
+	 * more, which then is not asked for. */
 	const struct sockdiag_socket *ended;
 	size_t ended_count;
 };
@@ -45,7 +45,8 @@ void pairing_free(struct pairing *p);
 /* Why some relay could not be asked, so that its connections are guessed; NULL: all were. */
 const struct failure *pairing_unasked(const struct pairing *p);
 
-/* Called for each pair and each half without one; a return other than 0 ends the visits and is returned. */
+/* Called for each pair and each half without one; a return other than 0 ends the visits and is
+ * returned. */
 typedef int pairing_visitor(const struct pairing_pair *pair, void *context);
 int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context);
 
@@ -54,10 +55,10 @@ const struct sockdiag_socket *pairing_other(const struct pairing *p,
 					    const struct sockdiag_socket *s);
 
 /*
- * What holds the connection up: data that waits though nothing moved for some seconds, and whom for; or an end
- * that was not passed on. NULL: nothing does. A closed list: `client-silent`, `server-silent` (do not
- * acknowledge), `client-full`, `server-full` (do not read), `proxy` (does not read), `end` (one side has
- * ended and the proxy does not end the other).
+ * What holds the connection up: data that waits though nothing moved for some seconds, and whom
+ * for; or an end that was not passed on. NULL: nothing does. A closed list: `client-silent`,
+ * `server-silent` (do not acknowledge), `client-full`, `server-full` (do not read), `proxy` (does
+ * not read), `end` (one side has ended and the proxy does not end the other).
  */
 const char *pairing_stuck(const struct pairing_pair *pair);
 

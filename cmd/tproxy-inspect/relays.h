@@ -17,9 +17,9 @@ struct relays_pair {
 };
 
 /*
- * Ask each relay, for a second at most, and call visit for each TCP connection that has both sockets. Returns
- * 0, or -1 with *why of the last relay that could not be asked (it stands still, is another user's, or of
- * another version): what it has is not told.
+ * Ask each relay, for a second at most, and call visit for each TCP connection that has both
+ * sockets. Returns 0, or -1 with *why of the last relay that could not be asked (it stands still,
+ * is another user's, or of another version): what it has is not told.
  */
 typedef void relays_visitor(const struct relays_pair *pair, void *context);
 int relays_each(relays_visitor *visit, void *context, struct failure *why);

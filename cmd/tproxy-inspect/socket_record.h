@@ -15,7 +15,8 @@
 /* `tcp` or `udp`. */
 const char *socket_record_proto(int protocol);
 
-/* A record of type `socket` with all that sock_diag says of it. `device` holds a name that the record borrows. */
+/* A record of type `socket` with all that sock_diag says of it. `device` holds a name that the
+ * record borrows. */
 void socket_record_fill(struct record *r, const struct sockdiag_socket *s,
 			char device[IF_NAMESIZE]);
 

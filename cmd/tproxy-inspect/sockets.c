@@ -55,7 +55,8 @@ static bool shows(const struct listing *l, enum record_field f)
 	return l->table.json || record_table_has(&l->table, f);
 }
 
-/* Original destinations are looked for only when a column of the table has them: each takes a while. */
+/* Original destinations are looked for only when a column of the table has them: each takes a
+ * while. */
 static int open_origin(struct listing *l, struct failure *why)
 {
 	if (!record_table_has(&l->table, RECORD_ORIGDST) &&

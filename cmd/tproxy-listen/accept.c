@@ -40,7 +40,8 @@ static void admit(struct service *s, struct caller *caller, int fd)
 	}
 }
 
-/* The connection goes on without what waited for its header; the descriptor is the caller's again. */
+/* The connection goes on without what waited for its header; the descriptor is the caller's
+ * again. */
 static int stop_waiting(struct connection *c)
 {
 	struct service *s = c->service;
@@ -62,8 +63,8 @@ void accept_refuse_header(struct connection *c, const char *why)
 	service_refuse(s, &c->caller, fd, "proxy-header");
 }
 
-/* A header that leads to a listener of ours is as good as a direct connection: whoever connects on to
- * there would connect to itself. */
+/* A header that leads to a listener of ours is as good as a direct connection: whoever connects on
+ * to there would connect to itself. */
 static void apply_proxy_header(struct caller *caller, const struct service *s,
 			       const struct proxyproto_header *header)
 {

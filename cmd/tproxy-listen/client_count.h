@@ -3,7 +3,8 @@
  * client_count - how many connections each client has at the moment.
  *
  * A client is an IPv4 address or an IPv6 /64: whoever has one IPv6 address has 2^64 of them. Only
- * clients that have a connection take memory, and the hash is seeded, so that nobody can make it slow.
+ * clients that have a connection take memory, and the hash is seeded, so that nobody can make it
+ * slow.
  */
 #ifndef TPROXY_LISTEN_CLIENT_COUNT_H
 #define TPROXY_LISTEN_CLIENT_COUNT_H

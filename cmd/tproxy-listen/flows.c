@@ -8,14 +8,14 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so many;
- * its first datagram may take so many by way of lo (the loop's clock is a coarse one). */
+/* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so
+ * many; its first datagram may take so many by way of lo (the loop's clock is a coarse one). */
 #define FLOW_IDLE    30000
 #define REFUSAL_TIME 30000
 #define OPENING_TIME 250
-/* So many flows may wait for their first datagram: that is normally there at once, so that where many wait
- * it will not come. And so deep may strays, met while a flow's socket is opened, open sockets for flows
- * themselves. */
+/* So many flows may wait for their first datagram: that is normally there at once, so that where
+ * many wait it will not come. And so deep may strays, met while a flow's socket is opened, open
+ * sockets for flows themselves. */
 #define OPENING_MAX    256
 #define FLOW_DEPTH_MAX 2
 
@@ -95,8 +95,8 @@ static void refuse_flow(struct service *s, const struct caller *caller, const ch
 	service_put_event(s, "refused", caller, 0, reason);
 }
 
-/* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again; anything
- * else is told once, and would be so with its next datagram, too. */
+/* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again;
+ * anything else is told once, and would be so with its next datagram, too. */
 static void fail_flow(struct connection *c, const struct failure *why)
 {
 	struct service *s = c->service;
@@ -255,7 +255,8 @@ static void record_flow(struct connection *c, const struct datagram *d)
 	count_datagram(c, d);
 }
 
-/* Only conntrack knows where a REDIRECTed datagram was going; when it may not be asked, nobody does. */
+/* Only conntrack knows where a REDIRECTed datagram was going; when it may not be asked, nobody
+ * does. */
 static void find_origdst(struct service *s, struct caller *caller)
 {
 	struct endpoint origdst;
@@ -380,8 +381,8 @@ static bool is_spoken_for(const struct service *s)
 	return s->config->count && s->accepted + s->opening >= s->config->count;
 }
 
-/* Somebody else's datagram, caught by the socket of a flow before that was connected. Each may open a
- * flow, whose socket may catch some: beyond a depth they are lost, as datagrams may be. */
+/* Somebody else's datagram, caught by the socket of a flow before that was connected. Each may open
+ * a flow, whose socket may catch some: beyond a depth they are lost, as datagrams may be. */
 static void take_stray(const struct datagram *stray, const void *payload, void *context)
 {
 	struct connection *c = context;

@@ -41,8 +41,8 @@ static void discard(struct connection *c)
 	}
 }
 
-/* Look at what has come, send what can be sent, and take only that much. Returns false when there is
- * no more to do now. */
+/* Look at what has come, send what can be sent, and take only that much. Returns false when there
+ * is no more to do now. */
 static bool echo_some(struct connection *c)
 {
 	char buffer[MOVE_SIZE];
@@ -286,8 +286,8 @@ void serve_resume(struct service *s)
 	s->room = false; /* what these have left, they had themselves */
 }
 
-/* Keep the connection and do with it what is to be done, perhaps later. False: it cannot be done; the
- * descriptor is still the caller's. */
+/* Keep the connection and do with it what is to be done, perhaps later. False: it cannot be done;
+ * the descriptor is still the caller's. */
 static bool keep(struct service *s, const struct caller *caller, int fd)
 {
 	struct connection *c = service_new_connection(s, caller, fd, PHASE_WAITING);

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Milliseconds: until accepting is tried again after a shortage in which nothing of ours ends; between
- * two warnings of one kind. */
+/* Milliseconds: until accepting is tried again after a shortage in which nothing of ours ends;
+ * between two warnings of one kind. */
 #define SHORTAGE_PAUSE 500
 #define WARNING_PAUSE  60000
 
@@ -155,7 +155,8 @@ bool service_may_tell(struct service *s, struct service_told *told)
 	return true;
 }
 
-/* The connection stays in the backlog, where level-triggered polling would find it again and again. */
+/* The connection stays in the backlog, where level-triggered polling would find it again and
+ * again. */
 void service_pause(struct service *s, const struct failure *why)
 {
 	char text[512];

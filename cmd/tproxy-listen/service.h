@@ -162,8 +162,8 @@ struct service {
 void service_describe(struct record *r, const char *event, const struct caller *c,
 		      char name[IF_NAMESIZE]);
 
-/* Write a record, if records are wanted, or if those of ends are; pid 0 and reason NULL for none. Whoever
- * has caused some calls service_flush(), once a batch. */
+/* Write a record, if records are wanted, or if those of ends are; pid 0 and reason NULL for none.
+ * Whoever has caused some calls service_flush(), once a batch. */
 void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		       const char *reason);
 void service_put_close(const struct connection *c, const char *reason);
@@ -191,8 +191,8 @@ bool service_is_shortage(int err);
 /* One connection less, or what it held. */
 void service_leave(struct service *s);
 
-/* An accepted connection could not be begun, for that shortage, or others wait already: it waits, in
- * front of those in the backlog. */
+/* An accepted connection could not be begun, for that shortage, or others wait already: it waits,
+ * in front of those in the backlog. */
 void service_wait(struct connection *c, const struct failure *why);
 
 /* Is it time to say it again? Then that is noted. */

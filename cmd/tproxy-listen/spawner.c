@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  *
- * Requests come over the helper's channel and are answered at once, but for signals. The ends of commands
- * are told through a pipe, whose writing end comes with the first request: the service reads it when it
- * pleases. As long as the pipe is full the dead are left unreaped, so nothing is lost and nobody waits.
+ * Requests come over the helper's channel and are answered at once, but for signals. The ends of
+ * commands are told through a pipe, whose writing end comes with the first request: the service
+ * reads it when it pleases. As long as the pipe is full the dead are left unreaped, so nothing is
+ * lost and nobody waits.
  */
 #include "tproxy-listen/spawner.h"
 
@@ -306,7 +307,8 @@ static pid_t ask(const struct spawner *s, const struct request *request, int fd,
 	return answer.pid;
 }
 
-/* Give it the pipe. How long a command takes to be started is for the command's file system to say. */
+/* Give it the pipe. How long a command takes to be started is for the command's file system to
+ * say. */
 static int connect_ends(struct spawner *s, struct failure *why)
 {
 	const struct request request = { .kind = KIND_PIPE };

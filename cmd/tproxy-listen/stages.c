@@ -31,8 +31,8 @@ static void finish_stopped(struct connection *c)
 		service_finish(c, "stopped");
 }
 
-/* Those that have not begun will not; flows that only the listener knows of have nothing to wait for
- * without it. */
+/* Those that have not begun will not; flows that only the listener knows of have nothing to wait
+ * for without it. */
 static bool has_nothing(const struct connection *c)
 {
 	if (c->phase == PHASE_WAITING)

@@ -231,7 +231,8 @@ static bool keeps_client(const struct config *config)
 	       config->connect.source == SOURCE_CLIENT_ADDR;
 }
 
-/* The family of the address that all upstream legs start from or lead to; AF_UNSPEC: both will do. */
+/* The family of the address that all upstream legs start from or lead to; AF_UNSPEC: both will
+ * do. */
 static int only_family(const struct config *config)
 {
 	bool v4 = endpoint_is_set(&config->upstream[0]), v6 = endpoint_is_set(&config->upstream[1]);

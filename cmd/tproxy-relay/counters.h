@@ -2,8 +2,8 @@
 /*
  * counters - what a relay has counted.
  *
- * One a thread, written by that thread alone and read by any: no lock, no shared cache line. Sums are
- * made when somebody asks.
+ * One a thread, written by that thread alone and read by any: no lock, no shared cache line. Sums
+ * are made when somebody asks.
  */
 #ifndef TPROXY_RELAY_COUNTERS_H
 #define TPROXY_RELAY_COUNTERS_H

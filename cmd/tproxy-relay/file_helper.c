@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  *
- * The directory may not be there yet: then the nearest one above it that is stands for it, and what is
- * missing becomes part of the file's name.
+ * The directory may not be there yet: then the nearest one above it that is stands for it, and what
+ * is missing becomes part of the file's name.
  *
  * A request is a text, with one byte in front that says whether somebody else's file is left alone.
  * While one is written others wait in the channel; of those the last one counts.

@@ -2,9 +2,10 @@
 /*
  * file_helper - a process in charge of one path, so that the relay itself needs no file access.
  *
- * It replaces what the file holds (--metrics-file), or removes it at the end (--control), also after
- * SIGKILL. It acts by a descriptor of the directory, opened before any rights are given up, and is the
- * relay's user if that one may write there; else it stays who started the relay, without capabilities.
+ * It replaces what the file holds (--metrics-file), or removes it at the end (--control), also
+ * after SIGKILL. It acts by a descriptor of the directory, opened before any rights are given up,
+ * and is the relay's user if that one may write there; else it stays who started the relay, without
+ * capabilities.
  */
 #ifndef TPROXY_RELAY_FILE_HELPER_H
 #define TPROXY_RELAY_FILE_HELPER_H
@@ -31,13 +32,13 @@ struct file_helper_task {
 	size_t length;
 };
 
-/* While there is one thread. NULL with *why: no process to be had. That a file cannot be written is told
- * to stderr (once, until it can be again), and no error. */
+/* While there is one thread. NULL with *why: no process to be had. That a file cannot be written is
+ * told to stderr (once, until it can be again), and no error. */
 struct file_helper *file_helper_new(const struct file_helper_task *task, struct failure *why);
 
 /*
- * Replace the file by a text of at most FILE_HELPER_TEXT_MAX bytes, or, while the last one is still being
- * written, not: nobody waits for a disk. `leave`: not if somebody else has replaced it since.
+ * Replace the file by a text of at most FILE_HELPER_TEXT_MAX bytes, or, while the last one is still
+ * being written, not: nobody waits for a disk. `leave`: not if somebody else has replaced it since.
  */
 #define FILE_HELPER_TEXT_MAX 65536
 void file_helper_write(struct file_helper *k, const char *text, size_t length, bool leave);

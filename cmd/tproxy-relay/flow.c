@@ -2,16 +2,18 @@
 /*
  * Theory of operation
  *
- * Both directions are the same code: direction W reads from side W and writes to side !W. What is read is
- * sent on within the same turn; while a direction holds something that its receiver did not take, it reads
- * nothing. An idle connection so costs one struct flow, a stalled one a buffer or a pipe more.
+ * Both directions are the same code: direction W reads from side W and writes to side !W. What is
+ * read is sent on within the same turn; while a direction holds something that its receiver did not
+ * take, it reads nothing. An idle connection so costs one struct flow, a stalled one a buffer or a
+ * pipe more.
  *
- * Epoll is told once what may happen to a socket, and then edge-triggered: an exchange of small data
- * needs no other epoll_ctl(), and none of its sockets is looked at twice. That is right because a
- * short read has emptied the socket at that moment, and whatever comes later is a new edge. What came
- * before is known from the event: EPOLLRDHUP and EPOLLPRI are asked for, and with either of them a
- * way is read until it is empty. Wherever an edge would be lost - data comes in quantities, a receiver
- * takes no more - the side is level-triggered; wanted_events() derives all of that from the state.
+ * Epoll is told once what may happen to a socket, and then edge-triggered: an exchange of small
+ * data needs no other epoll_ctl(), and none of its sockets is looked at twice. That is right
+ * because a short read has emptied the socket at that moment, and whatever comes later is a new
+ * edge. What came before is known from the event: EPOLLRDHUP and EPOLLPRI are asked for, and with
+ * either of them a way is read until it is empty. Wherever an edge would be lost - data comes in
+ * quantities, a receiver takes no more - the side is level-triggered; wanted_events() derives all
+ * of that from the state.
  *
  * FIN travels on only when everything before it has been delivered. It leaves with the last data
  * where epoll has announced it (EPOLLRDHUP): then the data is sent with MSG_MORE, and the shutdown
@@ -118,8 +120,8 @@ static uint64_t timeout_of(const struct flow *f, const struct flow_settings *set
 }
 
 /*
- * Sets the alarm to what is left of what the state allows. When the state has changed, that may be shorter
- * than what it was set to before.
+ * Sets the alarm to what is left of what the state allows. When the state has changed, that may be
+ * shorter than what it was set to before.
  */
 static void arm(struct flow_ops *host, struct flow *f)
 {
@@ -131,8 +133,8 @@ static void arm(struct flow_ops *host, struct flow *f)
 }
 
 /*
- * What a short connection is not to pay for: system calls that matter only to one that lasts, or that
- * moves much. Client sockets have keepalive from their listener.
+ * What a short connection is not to pay for: system calls that matter only to one that lasts, or
+ * that moves much. Client sockets have keepalive from their listener.
  */
 static void settle(struct flow_ops *host, struct flow *f)
 {
@@ -213,16 +215,16 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason)
 }
 
 /*
- * Did an established connection get a reset? Without and with a FIN before it; one that answers a SYN is
- * ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
+ * Did an established connection get a reset? Without and with a FIN before it; one that answers a
+ * SYN is ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
  */
 static bool is_reset(int error)
 {
 	return error == ECONNRESET || error == EPIPE;
 }
 
-/* What an error of an established socket means: reset, destroyed by tcp_abort() (net/ipv4/tcp.c), or given
- * up by a timer. */
+/* What an error of an established socket means: reset, destroyed by tcp_abort() (net/ipv4/tcp.c),
+ * or given up by a timer. */
 static enum reason loss_of(enum flow_end side, int error)
 {
 	bool reset = is_reset(error);
@@ -246,8 +248,8 @@ static enum step finish(struct flow_ops *host, struct flow *f, enum reason reaso
 }
 
 /*
- * The receiver of this direction has failed. What it had sent before that may still wait in its receive
- * queue: pass that on first, as the network would have.
+ * The receiver of this direction has failed. What it had sent before that may still wait in its
+ * receive queue: pass that on first, as the network would have.
  */
 static enum step lose_receiver(struct flow_ops *host, struct flow *f, int dir, int error)
 {
@@ -304,7 +306,8 @@ static enum step lose_connection(struct flow_ops *host, struct flow *f, int dir,
 	return lose_receiver(host, f, dir, error);
 }
 
-/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the last.
+/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the
+ * last.
  * #syscalls upstream: shutdown */
 static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 {
@@ -352,15 +355,16 @@ static enum step carry(struct flow_ops *host, struct flow *f, int dir, unsigned 
 
 /*
  * FIN was in the queue when epoll looked, and so was all that comes before it: a read that does not
- * fill its buffer takes the last of it. Only urgent data splits a read. (EPOLLHUP alone says that both
- * directions have ended; a reset raises EPOLLERR as well.)
+ * fill its buffer takes the last of it. Only urgent data splits a read. (EPOLLHUP alone says that
+ * both directions have ended; a reset raises EPOLLERR as well.)
  */
 static bool has_fin(uint32_t events)
 {
 	return (events & (EPOLLRDHUP | EPOLLPRI | EPOLLERR)) == EPOLLRDHUP;
 }
 
-/* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept back. */
+/* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept
+ * back. */
 static unsigned reading(uint32_t events)
 {
 	bool failed = events & (EPOLLERR | EPOLLHUP);
@@ -373,8 +377,8 @@ static unsigned reading(uint32_t events)
 }
 
 /*
- * The first data of a connection leaves at once anyway, and the last with its FIN. In between Nagle's
- * algorithm could keep it back; many connections never get there.
+ * The first data of a connection leaves at once anyway, and the last with its FIN. In between
+ * Nagle's algorithm could keep it back; many connections never get there.
  * #syscalls upstream: setsockopt(SOL_TCP, TCP_NODELAY)
  */
 static void set_nodelay(struct flow *f)
@@ -405,7 +409,8 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 		set_nodelay(f);
 	if (reading(events) && !pump_is_full(&f->pump[side]))
 		step = carry(host, f, side, reading(events));
-	/* While its receiver was full, edges of the other side went unanswered: read all there is. */
+	/* While its receiver was full, edges of the other side went unanswered: read all there
+	 * is. */
 	if (step != STEP_OVER && (events & EPOLLOUT || failed) && pump_is_full(&f->pump[!side]))
 		step = carry(host, f, !side, CARRY_READ | CARRY_ALL);
 	if (step != STEP_OVER && failed && (f->pump[side].ended || pump_is_full(&f->pump[side])))
@@ -501,8 +506,8 @@ static size_t make_proxy_header(const struct flow_ops *host, const struct flow *
 }
 
 /*
- * The header is the first thing that the upstream matches. What the client has said already follows in
- * the same write.
+ * The header is the first thing that the upstream matches. What the client has said already follows
+ * in the same write.
  */
 static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
 {
@@ -746,8 +751,8 @@ static int settle_clash(struct flow_ops *host, struct flow *f, const struct endp
 }
 
 /*
- * Connect, or wait for it. With one hop less than the client had, where they are counted (0: not). Returns 0,
- * or -1 with *why and the flow finished.
+ * Connect, or wait for it. With one hop less than the client had, where they are counted (0: not).
+ * Returns 0, or -1 with *why and the flow finished.
  */
 static int begin_connect(struct flow_ops *host, struct flow *f, const struct endpoint *to, int hops,
 			 struct failure *why)

@@ -24,7 +24,8 @@
 
 struct translation;
 
-/* The two sockets of a flow. The pump of the same number reads from it: up is client to upstream. */
+/* The two sockets of a flow. The pump of the same number reads from it: up is client to
+ * upstream. */
 enum flow_end { FLOW_CLIENT, FLOW_UPSTREAM };
 enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
 
@@ -34,12 +35,11 @@ enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
  *	FREE -> CONNECTING -> OPEN -> CLOSED -> FREE
  *		     \________________^
  *
- * CONNECTING: the upstream connect is in progress, or (there is no upstream socket) waits until what is
- * left of the client's last connection from that port is gone; what the client has sent already may
- * be held.
- * OPEN: both legs are established; each direction then goes by itself: running -> ended (FIN read) ->
- * shut (all delivered, FIN sent on). Both shut: CLOSED.
- * CLOSED: descriptors are closed, the memory waits for the end of the batch.
+ * CONNECTING: the upstream connect is in progress, or (there is no upstream socket) waits until
+ * what is left of the client's last connection from that port is gone; what the client has sent
+ * already may be held. OPEN: both legs are established; each direction then goes by itself: running
+ * -> ended (FIN read) -> shut (all delivered, FIN sent on). Both shut: CLOSED. CLOSED: descriptors
+ * are closed, the memory waits for the end of the batch.
  */
 enum flow_state { FLOW_FREE, FLOW_CONNECTING, FLOW_OPEN, FLOW_CLOSED };
 
@@ -114,8 +114,8 @@ struct flow_ops {
 /*
  * Begin to carry the accepted connection to an upstream; takes over c->fd in any case. header: the
  * PROXY header it began with, or NULL; c has its addresses. On failure the client is reset and
- * finished() is called at once with the reason. Returns the flow, or NULL when there was no memory for
- * one (the client is reset, errno ENOMEM).
+ * finished() is called at once with the reason. Returns the flow, or NULL when there was no memory
+ * for one (the client is reset, errno ENOMEM).
  */
 struct flow *flow_start(struct flow_ops *host, const struct transparent_connection *c,
 			const struct proxyproto_header *header, const struct endpoint *to,
@@ -132,8 +132,8 @@ const struct endpoint *flow_upstream(const struct flow *f);
 const struct endpoint *flow_upstream_source(const struct flow *f);
 
 /*
- * Payload that has gone that way (FLOW_UP, FLOW_DOWN). Of a flow that was CLOSED for another reason than
- * REASON_DONE: only what its receiver has acknowledged; to be asked in finished().
+ * Payload that has gone that way (FLOW_UP, FLOW_DOWN). Of a flow that was CLOSED for another reason
+ * than REASON_DONE: only what its receiver has acknowledged; to be asked in finished().
  */
 uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int dir);
 
@@ -141,8 +141,9 @@ uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int d
 uint64_t flow_cookie(const struct flow *f, enum flow_end end);
 
 /*
- * The UNIQUE_ID that goes with the connection: the one of its PROXY header, else the one that is sent
- * upstream (random for this process, and the flow's id). Returns its length, 0 when there is none.
+ * The UNIQUE_ID that goes with the connection: the one of its PROXY header, else the one that is
+ * sent upstream (random for this process, and the flow's id). Returns its length, 0 when there is
+ * none.
  */
 size_t flow_unique_id(const struct flow_ops *host, const struct flow *f,
 		      uint8_t id[PROXYPROTO_ID_MAX]);

@@ -64,9 +64,9 @@ static bool is_meant(int fd)
 
 /*
  * Where somebody says that there was a header, the kernel does not know the ends: then what is said
- * must be about this socket, or nothing is known. A header that led to the reader's own listener named no
- * destination (`none'), but the client all the same. Where the kernel cannot tell a connection to this
- * host's own address from one that was redirected, who knows the listener can.
+ * must be about this socket, or nothing is known. A header that led to the reader's own listener
+ * named no destination (`none'), but the client all the same. Where the kernel cannot tell a
+ * connection to this host's own address from one that was redirected, who knows the listener can.
  */
 static int take_said(struct transparent_connection *c, struct failure *why)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * inetd - a connection that another program has accepted: it is on fd 0, and often on fd 1 and 2, too.
+ * inetd - a connection that another program has accepted: it is on fd 0, and often on fd 1 and 2,
+ * too.
  *
  * The kernel knows who it is from and where it was going. Only the program that read a PROXY header
  * knows what that said; it passes it on in the environment (tproxy-listen(1)). We trust that if
@@ -23,11 +24,11 @@ struct inetd_client {
 };
 
 /*
- * Take the connection, as from a listener with those options. The client's places among fd 0, 1 and 2
- * are /dev/null's then, so that closing the connection's descriptor ends it. An upstream leg of this or
- * another relay is known by the mark; without CAP_NET_ADMIN, which it takes to see marks, by being held
- * by a process of the same name. Returns STATUS_DONE; or with *why STATUS_USAGE when fd 0 is no
- * connection, and STATUS_REFUSED when its ends cannot be known.
+ * Take the connection, as from a listener with those options. The client's places among fd 0, 1 and
+ * 2 are /dev/null's then, so that closing the connection's descriptor ends it. An upstream leg of
+ * this or another relay is known by the mark; without CAP_NET_ADMIN, which it takes to see marks,
+ * by being held by a process of the same name. Returns STATUS_DONE; or with *why STATUS_USAGE when
+ * fd 0 is no connection, and STATUS_REFUSED when its ends cannot be known.
  */
 int inetd_take(const struct transparent_listen_options *options, const struct mark *legs,
 	       struct inetd_client *out, struct failure *why);

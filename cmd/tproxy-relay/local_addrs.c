@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  *
- * An address of this host is a route of type local in table local (ip-route(8)); so are whole prefixes
- * that it answers for. Two channels: one is told of changes, the other asks for the whole list when
- * anything was told; nothing is learned from the messages themselves, so that none can be missed.
+ * An address of this host is a route of type local in table local (ip-route(8)); so are whole
+ * prefixes that it answers for. Two channels: one is told of changes, the other asks for the whole
+ * list when anything was told; nothing is learned from the messages themselves, so that none can be
+ * missed.
  *
- * A router with a full table of the Internet sees thousands of other routes come and go. A filter in
- * the kernel drops what is told of them; links are let through as well, because IPv4 routes that go
- * with their link go without a word (fib_flush()).
+ * A router with a full table of the Internet sees thousands of other routes come and go. A filter
+ * in the kernel drops what is told of them; links are let through as well, because IPv4 routes that
+ * go with their link go without a word (fib_flush()).
  */
 #include "tproxy-relay/local_addrs.h"
 
@@ -56,8 +57,8 @@ static int refresh(struct local_addrs *l, struct failure *why)
 }
 
 /*
- * Pass messages of links, and of routes only those of type local in table local; the types are in host
- * order, which BPF reads as if it were the network's.
+ * Pass messages of links, and of routes only those of type local in table local; the types are in
+ * host order, which BPF reads as if it were the network's.
  */
 static int attach_filter(int fd)
 {

@@ -2,11 +2,12 @@
 /*
  * Theory of operation
  *
- * Worker 0's timer has the stats collected and prints them to memory; a file_helper writes the text. If that is
- * still busy with the last one, this one is left out: a slow disk costs freshness, nothing else.
+ * Worker 0's timer has the stats collected and prints them to memory; a file_helper writes the
+ * text. If that is still busy with the last one, this one is left out: a slow disk costs freshness,
+ * nothing else.
  *
- * While one relay takes over from another both have the same path. The one that is draining leaves it
- * alone once the other has written there.
+ * While one relay takes over from another both have the same path. The one that is draining leaves
+ * it alone once the other has written there.
  */
 #include "tproxy-relay/metrics.h"
 

@@ -2,9 +2,10 @@
 /*
  * pipes - what splice(2) carries bytes in: pipes of 1 MiB, lent to whoever has bytes under way.
  *
- * One pool a thread. A pipe is given back empty and used again; one that still holds bytes is closed.
- * There are few: processes without CAP_SYS_RESOURCE get 64 of that size (pipe-user-pages-soft), then
- * smaller ones, which are worth nothing here. Whoever gets none copies.
+ * One pool a thread. A pipe is given back empty and used again; one that still holds bytes is
+ * closed. There are few: processes without CAP_SYS_RESOURCE get 64 of that size
+ * (pipe-user-pages-soft), then smaller ones, which are worth nothing here. Whoever gets none
+ * copies.
  */
 #ifndef TPROXY_RELAY_PIPES_H
 #define TPROXY_RELAY_PIPES_H

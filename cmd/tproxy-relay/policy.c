@@ -182,9 +182,9 @@ static bool is_link_local(const struct endpoint *e)
 }
 
 /*
- * An address that means this host, or its link, and so another host to whoever wrote the header than to
- * us: what it is called, else NULL. *length is that of the prefix that holds nothing else. 0, or -1 with
- * *why: that could not be found out.
+ * An address that means this host, or its link, and so another host to whoever wrote the header
+ * than to us: what it is called, else NULL. *length is that of the prefix that holds nothing else.
+ * 0, or -1 with *why: that could not be found out.
  */
 static int special_kind(struct policy *p, const struct endpoint *e, const char **kind,
 			unsigned *length, struct failure *why)
@@ -218,8 +218,8 @@ static bool is_named(const struct policy *p, const struct endpoint *e, unsigned 
 }
 
 /*
- * A peer that may send a header must not reach services of this host, or those that trust its loopback
- * address with it; nor may the clients of a proxy that accepts their headers in turn.
+ * A peer that may send a header must not reach services of this host, or those that trust its
+ * loopback address with it; nor may the clients of a proxy that accepts their headers in turn.
  */
 static enum reason check_destination(struct policy *p, const struct endpoint *to,
 				     struct failure *why)

@@ -2,11 +2,11 @@
 /*
  * policy - may this connection be carried?
  *
- * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never one
- * that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let it; not to
- * this very host where its answers would not come back here; and not to where only this host gets because
- * a PROXY header says so, unless --allow-dst names it.
- * Shared by all threads: the rules are set before they start, the table of legs is locked.
+ * Never to a listener of ours, never one that an upstream leg of ours has become (a loop), never
+ * one that nobody redirected here unless that is wanted; only where --allow-dst and --deny-dst let
+ * it; not to this very host where its answers would not come back here; and not to where only this
+ * host gets because a PROXY header says so, unless --allow-dst names it. Shared by all threads: the
+ * rules are set before they start, the table of legs is locked.
  */
 #ifndef TPROXY_RELAY_POLICY_H
 #define TPROXY_RELAY_POLICY_H
@@ -39,8 +39,8 @@ struct policy {
 		*local_addrs; /* this host's addresses; NULL: no upstream leg has a foreign one,
 				 and no PROXY header is accepted */
 
-	/* Connections have their hops counted, as routers count those of packets. Not where a leg has its
-	 * client's address and port: a host has no two connections with the same ends. */
+	/* Connections have their hops counted, as routers count those of packets. Not where a leg
+	 * has its client's address and port: a host has no two connections with the same ends. */
 	bool counts_hops;
 
 	pthread_mutex_t lock; /* guards the table below */
@@ -61,8 +61,8 @@ const struct endpoint *policy_upstream(const struct policy *p, const struct endp
 				       const struct endpoint *origdst);
 
 /*
- * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or, with *why,
- * REASON_HOPS, REASON_PROXY_ADDRESS or REASON_SOURCE.
+ * REASON_NONE, or why it must not be carried: REASON_DIRECT, REASON_LOOP, REASON_DENIED, or, with
+ * *why, REASON_HOPS, REASON_PROXY_ADDRESS or REASON_SOURCE.
  */
 enum reason policy_judge(struct policy *p, const struct transparent_connection *c,
 			 struct failure *why);
@@ -85,10 +85,10 @@ bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c)
 bool policy_occupies(const struct policy *p, const struct endpoint *client);
 
 /*
- * Remember an upstream leg, whose ends are filled in, until policy_remove_leg(), which leaves one that
- * was not noted alone. Needed only where the ends differ from those of the accepted socket: where they
- * are the same the kernel finds that socket for a packet that comes back, never the listener. Returns
- * 0, or -1 for lack of memory.
+ * Remember an upstream leg, whose ends are filled in, until policy_remove_leg(), which leaves one
+ * that was not noted alone. Needed only where the ends differ from those of the accepted socket:
+ * where they are the same the kernel finds that socket for a packet that comes back, never the
+ * listener. Returns 0, or -1 for lack of memory.
  */
 int policy_add_leg(struct policy *p, struct policy_leg *leg);
 void policy_remove_leg(struct policy *p, struct policy_leg *leg);

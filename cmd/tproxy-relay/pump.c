@@ -2,24 +2,26 @@
 /*
  * Theory of operation
  *
- * Small data is read into one buffer that the whole thread shares and sent on at once; only what the
- * receiver does not take is copied to the heap. Two reads in a row that fill the buffer make a pump
- * bulk: then pages move from socket to socket through a pipe, which costs less than half. Below 16 KiB
- * splicing gains nothing, so four small splices in a row, or a rest, lead back to copying.
+ * Small data is read into one buffer that the whole thread shares and sent on at once; only what
+ * the receiver does not take is copied to the heap. Two reads in a row that fill the buffer make a
+ * pump bulk: then pages move from socket to socket through a pipe, which costs less than half.
+ * Below 16 KiB splicing gains nothing, so four small splices in a row, or a rest, lead back to
+ * copying.
  *
- * A pipe is borrowed for one call and given back empty; it stays with the pump only while the receiver
- * takes no more. It is filled only when it is empty: then EAGAIN means that the socket is empty, never
- * that the pipe is full. SPLICE_F_MORE is never set: it would cork the last bytes for 200 ms.
+ * A pipe is borrowed for one call and given back empty; it stays with the pump only while the
+ * receiver takes no more. It is filled only when it is empty: then EAGAIN means that the socket is
+ * empty, never that the pipe is full. SPLICE_F_MORE is never set: it would cork the last bytes for
+ * 200 ms.
  *
  * splice() stops at an urgent mark. It then fails with EAGAIN or, when FIN is in the queue as well,
- * returns 0 (tcp_splice_read() in net/ipv4/tcp.c). Only recv() tells an end of data from a mark, and it
- * goes on behind the mark because the sockets have SO_OOBINLINE.
+ * returns 0 (tcp_splice_read() in net/ipv4/tcp.c). Only recv() tells an end of data from a mark,
+ * and it goes on behind the mark because the sockets have SO_OOBINLINE.
  *
  * Where splice() refuses, the pump copies from then on, and what a pipe holds is read out of it.
  *
- * What waits here when the receiver stops reading is bounded by not letting it come: the sender's window
- * is held from the first full buffer on (window.h), and given to the kernel's autotuning only when the
- * receiver has taken some RUNs without a pause.
+ * What waits here when the receiver stops reading is bounded by not letting it come: the sender's
+ * window is held from the first full buffer on (window.h), and given to the kernel's autotuning
+ * only when the receiver has taken some RUNs without a pause.
  */
 #include "tproxy-relay/pump.h"
 #include "base/libc.h"
@@ -51,8 +53,8 @@ bool pump_is_full(const struct pump *w)
 	return w->held != NULL;
 }
 
-/* Is it only that there is nothing to read, or no room, at this moment? A call that was interrupted tells
- * nothing of that: it is made again. */
+/* Is it only that there is nothing to read, or no room, at this moment? A call that was interrupted
+ * tells nothing of that: it is made again. */
 static bool is_transient(int error)
 {
 	return error == EAGAIN;
@@ -138,7 +140,8 @@ static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_
 		return is_transient(errno) ? PUMP_EMPTY : PUMP_FROM_FAILED;
 	w->bulk = filled && w->large;
 	w->large = filled;
-	/* The shutdown that follows pushes out what MSG_MORE keeps back, FIN and all in one segment. */
+	/* The shutdown that follows pushes out what MSG_MORE keeps back, FIN and all in one
+	 * segment. */
 	sent = send_some(w, to, tools->buffer, (size_t)got, last && !filled ? MSG_MORE : 0);
 	if (sent < 0)
 		return PUMP_TO_FAILED;
@@ -176,9 +179,9 @@ static void give_back(struct pump *w, struct pipe *pipe, struct pump_tools *tool
 }
 
 /*
- * A pipe never holds more than the receiver has taken so far, or who reads nothing would be sent a pipe full
- * in advance; and less than that, because the kernel makes the sender's window a multiple of what is
- * read at once.
+ * A pipe never holds more than the receiver has taken so far, or who reads nothing would be sent a
+ * pipe full in advance; and less than that, because the kernel makes the sender's window a multiple
+ * of what is read at once.
  */
 static size_t most_of(const struct pump *w)
 {
@@ -280,9 +283,9 @@ static void narrow(struct pump *w, int from, int to, unsigned runs)
 }
 
 /*
- * A receiver that takes no more is the slow one of the two: the sender's window is large enough. After two
- * or three RUNs without a pause it may be the sender that is slow, for want of a larger one. (The
- * difference is taken modulo 8, and a read brings at most four RUNs.)
+ * A receiver that takes no more is the slow one of the two: the sender's window is large enough.
+ * After two or three RUNs without a pause it may be the sender that is slow, for want of a larger
+ * one. (The difference is taken modulo 8, and a read brings at most four RUNs.)
  */
 static void steer(struct pump *w, int from, int to, enum pump_result result)
 {

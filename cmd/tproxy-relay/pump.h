@@ -62,9 +62,10 @@ bool pump_is_full(const struct pump *w);
 enum pump_result pump_push(struct pump *w, int to, struct pump_tools *tools, bool more);
 
 /*
- * Read once and send it on. Nothing must be held. last: what is there is all, and FIN follows it: a read
- * that does not fill the buffer is then PUMP_ENDED without another that finds FIN. The sender has
- * SO_OOBINLINE: PUMP_ENDED is what a recv() has found, never a splice(), which also stops at urgent data.
+ * Read once and send it on. Nothing must be held. last: what is there is all, and FIN follows it: a
+ * read that does not fill the buffer is then PUMP_ENDED without another that finds FIN. The sender
+ * has SO_OOBINLINE: PUMP_ENDED is what a recv() has found, never a splice(), which also stops at
+ * urgent data.
  */
 enum pump_result pump_pull(struct pump *w, int from, int to, struct pump_tools *tools, bool last);
 

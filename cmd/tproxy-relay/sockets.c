@@ -16,8 +16,8 @@
 #define PIPES_MAX 64
 
 /*
- * Two descriptors a connection, or a flow; besides them those of the listeners, a few a thread, some of our
- * own, and a small part of all for pipes, which datagrams do not need.
+ * Two descriptors a connection, or a flow; besides them those of the listeners, a few a thread,
+ * some of our own, and a small part of all for pipes, which datagrams do not need.
  */
 static uint64_t affordable(struct relay *relay, const struct config *config, size_t listeners,
 			   uint64_t limit)
@@ -39,8 +39,8 @@ static uint64_t settle(uint64_t wanted, uint64_t most, const char *option, const
 	return wanted && wanted < most ? wanted : most;
 }
 
-/* Where there are both, connections and flows may have half of the descriptors each, unless one of them
- * is to have less. */
+/* Where there are both, connections and flows may have half of the descriptors each, unless one of
+ * them is to have less. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why)
 {
@@ -116,8 +116,8 @@ static void tell_joined(const struct listeners *wanted, const struct failure *wh
 }
 
 /*
- * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is the
- * kernel's setting that decides what becomes of its queue.
+ * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is
+ * the kernel's setting that decides what becomes of its queue.
  */
 static int take_over(const struct listeners *wanted, const struct config *config,
 		     struct listeners *found, struct failure *why)
@@ -139,8 +139,8 @@ static struct listeners *own_listeners(struct relay *relay, unsigned i, int prot
 	return protocol == IPPROTO_UDP ? &w->udp_listeners : &w->listeners;
 }
 
-/* Every thread gets listeners of its own, but for those taken over where there are too few. The datagrams of
- * a flow must come to one thread: of those for UDP some threads then have none. */
+/* Every thread gets listeners of its own, but for those taken over where there are too few. The
+ * datagrams of a flow must come to one thread: of those for UDP some threads then have none. */
 static int open_shares(struct relay *relay, const struct listeners *wanted,
 		       const struct listeners *found, const struct config *config,
 		       struct failure *why)
@@ -291,7 +291,8 @@ static int open_raw_sockets(struct relay *relay, struct failure *why)
 	return 0;
 }
 
-/* It can do without: flows then have two descriptors each, and clients wait where they would have been told. */
+/* It can do without: flows then have two descriptors each, and clients wait where they would have
+ * been told. */
 static void open_raw(struct relay *relay)
 {
 	struct failure why;
@@ -347,9 +348,9 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 }
 
 /*
- * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW, or, where that
- * lacks, CAP_NET_ADMIN, which can do much more), and a client's port below 1024. All others are given up,
- * also by root.
+ * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW, or, where
+ * that lacks, CAP_NET_ADMIN, which can do much more), and a client's port below 1024. All others
+ * are given up, also by root.
  */
 int sockets_drop_privileges(const struct config *config, struct failure *why)
 {

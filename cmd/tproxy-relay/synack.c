@@ -35,7 +35,8 @@ struct synack {
 
 /* ---- the socket ---- */
 
-/* Packets begin with the IP header there. Of flags all but SYN and ACK must be off, ECN's and PSH do not matter. */
+/* Packets begin with the IP header there. Of flags all but SYN and ACK must be off, ECN's and PSH
+ * do not matter. */
 static int set_filter(int fd)
 {
 	static struct sock_filter code[] = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * synack - the DSCP with which IPv4 servers answer, which the kernel tells of no TCP socket that has connected
- * (socket/dscp.h): a raw socket is given a copy of each SYN-ACK that is for this host, before TCP is.
+ * synack - the DSCP with which IPv4 servers answer, which the kernel tells of no TCP socket that
+ * has connected (socket/dscp.h): a raw socket is given a copy of each SYN-ACK that is for this
+ * host, before TCP is.
  *
  * Knows packets and their ends, nothing of flows. One for all threads.
  */
@@ -18,7 +19,8 @@ struct synack;
 struct synack *synack_new(struct failure *why);
 void synack_free(struct synack *s);
 
-/* To be called before connect(): empties the queue, which may be full of what others have been answered. */
+/* To be called before connect(): empties the queue, which may be full of what others have been
+ * answered. */
 void synack_make_room(struct synack *s);
 
 /*

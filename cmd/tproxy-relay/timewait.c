@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * SOCK_DESTROY takes CAP_NET_ADMIN, with which routes and firewall rules can be changed too. So a helper
- * has it, and the relay has not. There is one request: the two ends of a connection. Whatever the relay
- * has become, nothing but a socket in TIME_WAIT goes: the kernel destroys by the cookie of the socket that
- * was looked at.
+ * SOCK_DESTROY takes CAP_NET_ADMIN, with which routes and firewall rules can be changed too. So a
+ * helper has it, and the relay has not. There is one request: the two ends of a connection.
+ * Whatever the relay has become, nothing but a socket in TIME_WAIT goes: the kernel destroys by the
+ * cookie of the socket that was looked at.
  */
 #include "tproxy-relay/timewait.h"
 

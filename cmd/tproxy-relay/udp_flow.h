@@ -2,16 +2,18 @@
 /*
  * udp_flow - one flow of datagrams through the relay: its upstream leg, answers, promotion, end.
  *
- * A flow is a client's address and port and a destination's. Its datagrams come from the listener, which
- * is its host's; its answers from its own upstream socket, which is connected: so the kernel gives it
- * nobody else's. Most flows end after an exchange or two. One of which many datagrams come is promoted:
- * it gets a connected socket on the client's side as well, to which the kernel then gives its datagrams
- * instead of to the listener.
+ * A flow is a client's address and port and a destination's. Its datagrams come from the listener,
+ * which is its host's; its answers from its own upstream socket, which is connected: so the kernel
+ * gives it nobody else's. Most flows end after an exchange or two. One of which many datagrams come
+ * is promoted: it gets a connected socket on the client's side as well, to which the kernel then
+ * gives its datagrams instead of to the listener.
  *
- * A one-way flow has no upstream socket: its datagrams leave by a raw socket, and the answers go to the
- * client directly. So it is by choice, and for clients on this very host, whose port is their own socket's.
+ * A one-way flow has no upstream socket: its datagrams leave by a raw socket, and the answers go to
+ * the client directly. So it is by choice, and for clients on this very host, whose port is their
+ * own socket's.
  *
- * Whether a flow may be carried, what is written about it and how many there may be is its host's business.
+ * Whether a flow may be carried, what is written about it and how many there may be is its host's
+ * business.
  */
 #ifndef TPROXY_RELAY_UDP_FLOW_H
 #define TPROXY_RELAY_UDP_FLOW_H
@@ -47,9 +49,9 @@ struct udp_extra {
  *
  *	short -> promoted -> joined		any of them -> closed
  *
- * short: the client's datagrams come from the listener. promoted: it has a socket of its own for them.
- * joined: whatever the listener had got before that has been carried, so the socket may be read.
- * closed: descriptors are closed, the memory waits for the end of the batch.
+ * short: the client's datagrams come from the listener. promoted: it has a socket of its own for
+ * them. joined: whatever the listener had got before that has been carried, so the socket may be
+ * read. closed: descriptors are closed, the memory waits for the end of the batch.
  */
 struct udp_flow {
 	struct udp_entry entry;	    /* first; origdst is where it was going, also if directly */
@@ -141,8 +143,8 @@ struct udp_beginning {
 void udp_flow_describe(const struct udp_beginning *b, struct transparent_connection *out);
 
 /*
- * Begin a flow, with an upstream leg to `to`; its first datagram is carried by udp_flow_up(). Returns it,
- * or NULL with *reason (and *why where there is more to say).
+ * Begin a flow, with an upstream leg to `to`; its first datagram is carried by udp_flow_up().
+ * Returns it, or NULL with *reason (and *why where there is more to say).
  */
 struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginning *b,
 				const struct endpoint *to, uint64_t id, unsigned listener,
@@ -154,24 +156,24 @@ struct udp_flow *udp_flow_find(struct udp_host *host, const struct udp_beginning
 /* The one after f (NULL: the first), in no order, also a closed one; or NULL. */
 struct udp_flow *udp_flow_next(const struct udp_host *host, const struct udp_flow *f);
 
-/* Carry one of the client's datagrams (or several in one) to the upstream. The payload must stay until
- * udp_flow_flush(). */
+/* Carry one of the client's datagrams (or several in one) to the upstream. The payload must stay
+ * until udp_flow_flush(). */
 void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
 		 const void *payload);
 
 /* Send what was queued, and empty the batch's slots. */
 void udp_flow_flush(struct udp_host *host);
 
-/* Have no flow need the listener any more: one that is over ends, the others get sockets of their own where
- * they may have them. */
+/* Have no flow need the listener any more: one that is over ends, the others get sockets of their
+ * own where they may have them. */
 void udp_flow_detach_all(struct udp_host *host);
 
-/* End it; while the host is draining, so that no datagram is lost or overtaken by one that another relay
- * gets. */
+/* End it; while the host is draining, so that no datagram is lost or overtaken by one that another
+ * relay gets. */
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason);
 
-/* End what has been silent for too long, for some milliseconds at most. To be called every tick of the
- * loop; true: also in the next turn, as there is more. */
+/* End what has been silent for too long, for some milliseconds at most. To be called every tick of
+ * the loop; true: also in the next turn, as there is more. */
 bool udp_flow_expire(struct udp_host *host);
 
 /* For datagram_queue_new(); context: struct udp_host. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * udp_icmp - what the network says of datagrams that it cannot deliver: heard from one side, and told to
- * the other.
+ * udp_icmp - what the network says of datagrams that it cannot deliver: heard from one side, and
+ * told to the other.
  *
- * A socket is told of ICMP errors by its error queue. The sender of the datagram has to hear of them, as it
- * would have without the relay: so they are made anew, about the datagram as the sender knows it. That takes raw
- * sockets, and CAP_NET_RAW to open them; from then on no privilege.
+ * A socket is told of ICMP errors by its error queue. The sender of the datagram has to hear of
+ * them, as it would have without the relay: so they are made anew, about the datagram as the sender
+ * knows it. That takes raw sockets, and CAP_NET_RAW to open them; from then on no privilege.
  */
 #ifndef TPROXY_RELAY_UDP_ICMP_H
 #define TPROXY_RELAY_UDP_ICMP_H
@@ -42,10 +42,12 @@ struct udp_icmp_sockets {
 int udp_icmp_open(struct udp_icmp_sockets *s, struct failure *why);
 void udp_icmp_close(struct udp_icmp_sockets *s);
 
-/* Have the socket keep what ICMP, and this host itself, say of what it sends. Returns 0, or -1 with errno. */
+/* Have the socket keep what ICMP, and this host itself, say of what it sends. Returns 0, or -1 with
+ * errno. */
 int udp_icmp_listen(int fd, int family);
 
-/* Take the oldest error that the socket keeps. False: there is none (any more). One that is of no kind above has UDP_ICMP_NONE. */
+/* Take the oldest error that the socket keeps. False: there is none (any more). One that is of no
+ * kind above has UDP_ICMP_NONE. */
 bool udp_icmp_take(int fd, struct udp_icmp_error *out);
 
 /* The kind that goes with an errno value of connect(2) or send(2). */
@@ -62,8 +64,8 @@ struct udp_icmp_allowance {
 };
 
 /*
- * Tell `from` of what became of a datagram of that length that it sent to `to`; now_us of any clock.
- * What cannot be told is left.
+ * Tell `from` of what became of a datagram of that length that it sent to `to`; now_us of any
+ * clock. What cannot be told is left.
  */
 void udp_icmp_tell(const struct udp_icmp_sockets *s, struct udp_icmp_allowance *allowance,
 		   uint64_t now_us, const struct udp_icmp_error *error, const struct endpoint *from,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * udp_table - the flows of datagrams that there are: found by their two ends, kept in the order in which
- * they were used last, and the one that must go when there are too many.
+ * udp_table - the flows of datagrams that there are: found by their two ends, kept in the order in
+ * which they were used last, and the one that must go when there are too many.
  *
  * Knows ends, ages and whose flow it is; of sockets it knows nothing. Embed struct udp_entry first.
  */
@@ -19,9 +19,9 @@
  *
  *	UNANSWERED -> ANSWERED -> ESTABLISHED
  *
- * ANSWERED: something has come back. ESTABLISHED: the client has spoken again after that, or answers go
- * on for longer than an exchange lasts. Few flows of a name server ever get there, none of a flood from
- * invented addresses.
+ * ANSWERED: something has come back. ESTABLISHED: the client has spoken again after that, or
+ * answers go on for longer than an exchange lasts. Few flows of a name server ever get there, none
+ * of a flood from invented addresses.
  */
 enum udp_class { UDP_UNANSWERED, UDP_ANSWERED, UDP_ESTABLISHED, UDP_CLASSES };
 
@@ -69,21 +69,22 @@ void udp_table_remove(struct udp_table *t, struct udp_entry *e);
 /* It was used, or has come further. Cheap when neither the tick nor the class is new. */
 void udp_table_touch(struct udp_table *t, struct udp_entry *e, uint32_t tick, enum udp_class class);
 
-/* The flow of that class that was used last the longest ago, if that is at least so many ticks; or NULL. */
+/* The flow of that class that was used last the longest ago, if that is at least so many ticks; or
+ * NULL. */
 struct udp_entry *udp_table_expired(const struct udp_table *t, enum udp_class class, uint32_t tick,
 				    uint32_t ticks);
 
 /*
- * Which flow must make room for another one of this client, when there are as many as may be? The rule,
- * which tproxy-relay(8) states:
+ * Which flow must make room for another one of this client, when there are as many as may be? The
+ * rule, which tproxy-relay(8) states:
  *
  *	1. A client that has more than an eighth of all gives up one of its own.
  *	2. Else an answered exchange goes, else an unanswered flow, whoever has it.
  *	3. Else an established flow that was silent for `silent` ticks.
  *	4. Else none: the new one cannot be had.
  *
- * Always the one that was used last the longest ago; in 1. an established one only if there is no other.
- * A client is an IPv4 address or an IPv6 /64. NULL in case 4.
+ * Always the one that was used last the longest ago; in 1. an established one only if there is no
+ * other. A client is an IPv4 address or an IPv6 /64. NULL in case 4.
  */
 struct udp_entry *udp_table_victim(struct udp_table *t, const struct endpoint *client,
 				   uint32_t tick, uint32_t silent);

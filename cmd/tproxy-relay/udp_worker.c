@@ -204,8 +204,8 @@ static int read_header(const struct datagram *d, const char *payload,
 	return 0;
 }
 
-/* One that begins with a PROXY header, as each from such a peer must. A header without addresses (of a
- * health check) leaves the datagram its own. */
+/* One that begins with a PROXY header, as each from such a peer must. A header without addresses
+ * (of a health check) leaves the datagram its own. */
 static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, const char *payload)
 {
 	struct udp_beginning b = { .d = d };
@@ -450,8 +450,8 @@ static void shorten(uint64_t *ms)
 }
 
 /*
- * What the listeners hold, and what is on its way to them, is still carried: flows that are not over get
- * sockets of their own first, and the listeners are let go a moment later.
+ * What the listeners hold, and what is on its way to them, is still carried: flows that are not
+ * over get sockets of their own first, and the listeners are let go a moment later.
  */
 void udp_worker_drain(struct udp_worker *u)
 {

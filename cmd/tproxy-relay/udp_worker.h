@@ -2,9 +2,9 @@
 /*
  * udp_worker - what one thread of a relay does with datagrams: its UDP listeners, and its flows.
  *
- * Takes datagrams from the listeners, finds the flow of each, has the policy judge those that begin one,
- * makes room at the limit, and ends in an orderly way. Whoever it belongs to has the loop and keeps the
- * books.
+ * Takes datagrams from the listeners, finds the flow of each, has the policy judge those that begin
+ * one, makes room at the limit, and ends in an orderly way. Whoever it belongs to has the loop and
+ * keeps the books.
  */
 #ifndef TPROXY_RELAY_UDP_WORKER_H
 #define TPROXY_RELAY_UDP_WORKER_H

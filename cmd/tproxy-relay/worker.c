@@ -3,16 +3,16 @@
  * Theory of operation
  *
  * Every worker has its own listeners on the same endpoints (SO_REUSEPORT: the kernel spreads
- * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each). Nothing
- * else is shared on the way of a connection but two counters.
+ * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each).
+ * Nothing else is shared on the way of a connection but two counters.
  *
- * A connection is accepted only while a spare descriptor is held: when the last one goes to its client
- * side, the spare makes room for its upstream, and nobody is refused for want of it.
+ * A connection is accepted only while a spare descriptor is held: when the last one goes to its
+ * client side, the spare makes room for its upstream, and nobody is refused for want of it.
  *
- * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the next
- * connections wait in the kernel's queue, and nobody spins. Whoever releases a connection wakes the
- * workers that are paused. A worker first says that it is paused and then looks at the limit once
- * more, so that the last release before cannot be missed.
+ * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the
+ * next connections wait in the kernel's queue, and nobody spins. Whoever releases a connection
+ * wakes the workers that are paused. A worker first says that it is paused and then looks at the
+ * limit once more, so that the last release before cannot be missed.
  */
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
@@ -279,7 +279,8 @@ static void lose_listener(struct worker *w, unsigned at, struct failure *why)
 
 	report_hint(why, "no longer a listening socket%s", last ? ": ending" : "");
 	w->relay->unheard(why);
-	/* A duplicate may live on in another worker: closing alone does not take it out of the set. */
+	/* A duplicate may live on in another worker: closing alone does not take it out of the
+	 * set. */
 	loop_forget(w->host.loop, &w->sources[at]);
 	loop_close(w->host.loop, &w->sources[at]);
 	w->listeners.at[at].fd = -1;
@@ -359,8 +360,8 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 	struct worker *w = worker_of(loop);
 	unsigned at = (unsigned)(source - w->sources);
 
-	/* An accept that finds nobody is a call wasted: more than one is tried only where somebody was
-	 * waiting in the turn before as well. */
+	/* An accept that finds nobody is a call wasted: more than one is tried only where somebody
+	 * was waiting in the turn before as well. */
 	bool busy = loop_turn(loop) == w->accepted_at + 1;
 
 	w->accepted_at = loop_turn(loop);
@@ -415,7 +416,8 @@ static void flow_released(struct flow_ops *host)
 	end_if_over(w);
 }
 
-/* May the next one be ended? Its record may have to wait for room; whoever reads them makes some. */
+/* May the next one be ended? Its record may have to wait for room; whoever reads them makes
+ * some. */
 static bool may_reset(struct worker *w)
 {
 	return w->relay->written || !record_output_is_congested(&w->relay->output);
@@ -518,8 +520,8 @@ static void close_listeners(struct worker *w)
 	for (unsigned i = 0; i < w->listeners.count; i++) {
 		while (w->sources[i].fd >= 0 && accept_one(w, i))
 			;
-		/* A duplicate may live on in another worker: then closing alone does not take it out
-		 * of the poll set. */
+		/* A duplicate may live on in another worker: then closing alone does not take it
+		 * out of the poll set. */
 		loop_forget(w->host.loop, &w->sources[i]);
 		loop_close(w->host.loop, &w->sources[i]);
 		w->listeners.at[i].fd = -1;

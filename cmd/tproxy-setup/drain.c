@@ -165,8 +165,9 @@ static int answer_with_resets(struct work *w, const struct legs *legs, struct fa
 	return err;
 }
 
-/* Step 3: both ends of each say where they stand. A peer gets a reset for that from our rules, and our own
- * socket one from a peer that has none any more. The mark routes what is for our socket to this host. */
+/* Step 3: both ends of each say where they stand. A peer gets a reset for that from our rules, and
+ * our own socket one from a peer that has none any more. The mark routes what is for our socket to
+ * this host. */
 static int ask_both(struct work *w, const struct legs *legs, struct failure *why)
 {
 	for (size_t i = 0; i < legs->count; i++) {

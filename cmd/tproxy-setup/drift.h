@@ -2,8 +2,8 @@
 /*
  * drift - an installed instance compared with what was asked for, part by part.
  *
- * What `status` shows and what is examined in front of everything else: every part of the rules and of the
- * routing, strays, what differs from another specification, and who listens.
+ * What `status` shows and what is examined in front of everything else: every part of the rules and
+ * of the routing, strays, what differs from another specification, and who listens.
  */
 #ifndef TPROXY_SETUP_DRIFT_H
 #define TPROXY_SETUP_DRIFT_H
@@ -38,9 +38,9 @@ struct drift {
 };
 
 /*
- * Compare instance `name` with what was installed, and with `asked` (decided; NULL: nothing else). An
- * instance that is not there has one part that is missing. 0, or -1 with *why; the caller frees *d in any
- * case.
+ * Compare instance `name` with what was installed, and with `asked` (decided; NULL: nothing else).
+ * An instance that is not there has one part that is missing. 0, or -1 with *why; the caller frees
+ * *d in any case.
  */
 int drift_look(struct instance *kernel, const char *name, const struct intercept *asked,
 	       struct drift *d, struct failure *why);

@@ -2,7 +2,8 @@
 /*
  * install - put a specification into the kernel, all or nothing.
  *
- * The order is: routes, then rules (nothing is marked before it can be routed), and undo in reverse.
+ * The order is: routes, then rules (nothing is marked before it can be routed), and undo in
+ * reverse.
  */
 #ifndef TPROXY_SETUP_INSTALL_H
 #define TPROXY_SETUP_INSTALL_H
@@ -14,17 +15,17 @@
 #include <sys/socket.h>
 
 /*
- * Settle what the specification leaves to this machine: a family that cannot be used here is left out
- * (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode. `notice` gets
- * what the user should know, "" if nothing. With a kernel that is not open (all zero) auto is off. 0,
- * or -1 with *why.
+ * Settle what the specification leaves to this machine: a family that cannot be used here is left
+ * out (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode. `notice`
+ * gets what the user should know, "" if nothing. With a kernel that is not open (all zero) auto is
+ * off. 0, or -1 with *why.
  */
 int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
 		   char notice[256], struct failure *why);
 
 /*
- * Keep for good what `up` put on probation (confirm_ms of the specification). *lease is what it was:
- * only LEASE_PENDING is changed. 0, or -1 with *why.
+ * Keep for good what `up` put on probation (confirm_ms of the specification). *lease is what it
+ * was: only LEASE_PENDING is changed. 0, or -1 with *why.
  */
 int install_confirm(struct instance *kernel, const char *name, enum nft_lease *lease,
 		    struct failure *why);

@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* Those that still have something to say to a peer. TIME_WAIT and CLOSE have not; of SYN_RECV the
- * kernel does not tell whether it is transparent: such a handshake either becomes a connection, which
- * is seen in the next round, or nobody has relied on it yet. */
+ * kernel does not tell whether it is transparent: such a handshake either becomes a connection,
+ * which is seen in the next round, or nobody has relied on it yet. */
 #define LIVING                                                                                    \
 	(1U << TCP_ESTABLISHED | 1U << TCP_SYN_SENT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | \
 	 1U << TCP_CLOSE_WAIT | 1U << TCP_LAST_ACK | 1U << TCP_CLOSING)
@@ -39,8 +39,8 @@ static bool is_own_address(struct route *route, const struct endpoint *e)
 	return !route_ask(route, &question, &answer, NULL) && answer.type == RTN_LOCAL;
 }
 
-/* Would the specification see packets of this client: by the interface that leads to it, or because it
- * is this host itself? */
+/* Would the specification see packets of this client: by the interface that leads to it, or because
+ * it is this host itself? */
 static bool sees(const struct intercept *spec, const struct route_answer *to_client)
 {
 	char name[IF_NAMESIZE];
@@ -244,8 +244,8 @@ static int index_clients(struct search *search, struct failure *why)
 	return 0;
 }
 
-/* The client leg of that upstream leg: from the same client address and port; of several, the one whose
- * ends are the same two. */
+/* The client leg of that upstream leg: from the same client address and port; of several, the one
+ * whose ends are the same two. */
 static struct leg *client_leg_of(const struct search *search, const struct leg *upstream)
 {
 	const struct leg key = { .socket = { .protocol = upstream->socket.protocol,
@@ -264,8 +264,8 @@ static struct leg *client_leg_of(const struct search *search, const struct leg *
 	return *first;
 }
 
-/* Ends that are in nobody's predicate: ours if it carries our mark, as with a fixed upstream, and nobody
- * else's rules could keep it alive. */
+/* Ends that are in nobody's predicate: ours if it carries our mark, as with a fixed upstream, and
+ * nobody else's rules could keep it alive. */
 static bool is_left_to_us(const struct legs_question *q, const struct leg *leg)
 {
 	return !is_served(q, &leg->socket) &&
@@ -279,7 +279,8 @@ static bool owns_upstream(const struct legs_question *q, const struct leg *leg)
 
 	if (owner == OWNER_NONE)
 		return is_left_to_us(q, leg);
-	/* Without a mark it may be a proxy's that listens by itself and is served by --divert-only. */
+	/* Without a mark it may be a proxy's that listens by itself and is served by
+	 * --divert-only. */
 	return owner == OWNER_OURS &&
 	       (carries_any(q, s) ? carries(s, q->spec) : !has_divert_only(q));
 }
@@ -291,7 +292,8 @@ static bool owns_client(const struct legs_question *q, const struct leg *leg)
 	return owner == OWNER_NONE ? is_left_to_us(q, leg) : owner == OWNER_OURS;
 }
 
-/* Of what remains the kernel does not tell which leg it was. That it goes harms nobody's connection. */
+/* Of what remains the kernel does not tell which leg it was. That it goes harms nobody's
+ * connection. */
 static bool owns_remains(const struct legs_question *q, const struct leg *leg)
 {
 	const struct sockdiag_socket *s = &leg->socket;
@@ -382,8 +384,8 @@ size_t legs_count(const struct legs *legs, bool (*kind)(const struct leg *leg))
 	return count;
 }
 
-/* One that is alone here (its other leg has an address of this host, is not open yet or not any more) is a
- * connection, too, unless there are such of both sides. */
+/* One that is alone here (its other leg has an address of this host, is not open yet or not any
+ * more) is a connection, too, unless there are such of both sides. */
 size_t legs_connections(const struct legs *legs, bool (*kind)(const struct leg *leg))
 {
 	size_t count[2] = { 0 };

@@ -2,17 +2,19 @@
 /*
  * legs - the sockets of relayed connections, and whose connections they are.
  *
- * A relayed connection has two sockets on this host: the client leg, accepted under the destination's
- * address, and the upstream leg, opened to the server, often from the client's address and port. Read by
- * itself the one looks like the other of a connection the other way round. The kernel tells them apart:
- * accept() gives a socket without SOCK_BINDPORT_LOCK (sk_clone_lock()), bind() to a port one with it.
+ * A relayed connection has two sockets on this host: the client leg, accepted under the
+ * destination's address, and the upstream leg, opened to the server, often from the client's
+ * address and port. Read by itself the one looks like the other of a connection the other way
+ * round. The kernel tells them apart: accept() gives a socket without SOCK_BINDPORT_LOCK
+ * (sk_clone_lock()), bind() to a port one with it.
  *
- * Whose a connection is follows from its client leg, whose ends are the client and the destination: both
- * are in the predicate of one instance. An upstream leg belongs to the instance of its client leg, which
- * has the same client address and port; one that has lost it is judged by its own ends and its mark.
+ * Whose a connection is follows from its client leg, whose ends are the client and the destination:
+ * both are in the predicate of one instance. An upstream leg belongs to the instance of its client
+ * leg, which has the same client address and port; one that has lost it is judged by its own ends
+ * and its mark.
  *
- * Only sockets that live through the divert rules are told of: transparent ones whose own address is
- * not this host's.
+ * Only sockets that live through the divert rules are told of: transparent ones whose own address
+ * is not this host's.
  */
 #ifndef TPROXY_SETUP_LEGS_H
 #define TPROXY_SETUP_LEGS_H

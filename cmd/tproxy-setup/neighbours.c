@@ -103,8 +103,8 @@ static void append(struct mark marks[], size_t *count, const struct mark *mark)
 	marks[(*count)++] = *mark;
 }
 
-/* Marks for the specification that are free of all of them; those it has, where they are. False: none
- * found. */
+/* Marks for the specification that are free of all of them; those it has, where they are. False:
+ * none found. */
 static bool find_marks(const struct intercept *spec, const struct neighbours *n, struct mark *mark,
 		       struct mark *upstream)
 {
@@ -167,8 +167,8 @@ static int propose_marks(struct instance *kernel, const struct intercept *spec,
 			   *numbers && *same ? ", or " : "", same);
 }
 
-/* A mark may be shared where everything about it is the same; anything else would send one instance's
- * packets the other's way. */
+/* A mark may be shared where everything about it is the same; anything else would send one
+ * instance's packets the other's way. */
 static int check_marks(struct instance *kernel, const struct intercept *spec,
 		       const struct intercept *other, const struct neighbours *n,
 		       struct failure *why)

@@ -219,7 +219,8 @@ static void put_cidrs(FILE *out, const struct tools *t, const struct intercept *
 		}
 }
 
-/* A chain that lets through to the next stage only what is in the list (everything if it is empty). */
+/* A chain that lets through to the next stage only what is in the list (everything if it is
+ * empty). */
 static void put_stage(FILE *out, const struct tools *t, const struct intercept *spec,
 		      enum intercept_list_id id, const char *stage, const char *next)
 {

@@ -2,8 +2,8 @@
 /*
  * plan - a specification as the text of other tools: what `tproxy-setup plan` prints.
  *
- * Each format is accepted as printed by the tool it is for. The nft text is nft_text's, the one that
- * `up` loads; units are plan_systemd's.
+ * Each format is accepted as printed by the tool it is for. The nft text is nft_text's, the one
+ * that `up` loads; units are plan_systemd's.
  */
 #ifndef TPROXY_SETUP_PLAN_H
 #define TPROXY_SETUP_PLAN_H
@@ -17,10 +17,10 @@
 int plan_ip(const struct intercept *spec, FILE *out, struct failure *why);
 
 /*
- * The rules as commands of iptables(8) and ip6tables(8), the routing as those of ip(8), for sh, and their
- * undoing, as comments. The routing has not our tag: `down` cannot take the rules away, and leaves all of
- * it. `reject`: --no-listener reject was asked for, not only the default. What iptables cannot express is
- * refused by name: -1 with *why.
+ * The rules as commands of iptables(8) and ip6tables(8), the routing as those of ip(8), for sh, and
+ * their undoing, as comments. The routing has not our tag: `down` cannot take the rules away, and
+ * leaves all of it. `reject`: --no-listener reject was asked for, not only the default. What
+ * iptables cannot express is refused by name: -1 with *why.
  */
 int plan_iptables(const struct intercept *spec, bool reject, FILE *out, struct failure *why);
 

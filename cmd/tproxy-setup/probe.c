@@ -41,7 +41,8 @@ void probe_close(struct probe *probe)
 	probe_init(probe);
 }
 
-/* With IPPROTO_RAW it only sends, and takes the header from us (raw(7); inet6_create() likewise). */
+/* With IPPROTO_RAW it only sends, and takes the header from us (raw(7); inet6_create()
+ * likewise). */
 static int socket_of(struct probe *probe, sa_family_t family, struct failure *why)
 {
 	int *fd = &probe->fd[family == AF_INET6];

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All that carries our tag and that no other instance asks for: this one's routing, and what somebody made
- * of it. */
+/* All that carries our tag and that no other instance asks for: this one's routing, and what
+ * somebody made of it. */
 static int remove_routing(struct instance *kernel, const struct instance_view *view,
 			  const char *name, bool *removed, struct failure *why)
 {
@@ -85,8 +85,8 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 	return found < 0 ? -1 : 0;
 }
 
-/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use. 1 if so
- * (and what remains of closed connections is gone), 0 if not, or -1 with *why. */
+/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use.
+ * 1 if so (and what remains of closed connections is gone), 0 if not, or -1 with *why. */
 static int is_idle(struct instance *kernel, const struct instance_view *view,
 		   struct removal *removal, struct failure *why)
 {
@@ -108,8 +108,8 @@ static void tell_drain(const char *name, const struct drain *drain, uint64_t ms,
 		      impatient ? "; again to end now" : "");
 }
 
-/* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others may
- * work meanwhile. */
+/* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others
+ * may work meanwhile. */
 static int drain_and_remove(struct instance *kernel, const char *name, struct instance_view *was,
 			    uint64_t drain_ms, const volatile sig_atomic_t *hurry,
 			    struct removal *removal, struct failure *why)

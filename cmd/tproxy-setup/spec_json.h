@@ -2,7 +2,8 @@
 /*
  * spec_json - a specification as a JSON object.
  *
- * The members are the words of the canonical text (spec_text()), with the lists in place of their digests.
+ * The members are the words of the canonical text (spec_text()), with the lists in place of their
+ * digests.
  */
 #ifndef TPROXY_SETUP_SPEC_JSON_H
 #define TPROXY_SETUP_SPEC_JSON_H

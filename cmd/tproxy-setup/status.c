@@ -219,8 +219,8 @@ static uint64_t counted(const struct drift *d, const char *name)
 	return 0;
 }
 
-/* On a terminal the second half goes to a line of its own where both do not fit, and the state is in
- * colour. */
+/* On a terminal the second half goes to a line of its own where both do not fit, and the state is
+ * in colour. */
 static void print_line(const struct drift *d, const char *name, const struct line *what,
 		       const struct line *state, const char *count)
 {

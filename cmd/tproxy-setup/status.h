@@ -2,8 +2,8 @@
 /*
  * status - what is intercepted, as a person or a script reads it.
  *
- * A line for each instance (what is taken, where it goes, who listens there, whether it is intact, how many
- * came), or a record for each part.
+ * A line for each instance (what is taken, where it goes, who listens there, whether it is intact,
+ * how many came), or a record for each part.
  */
 #ifndef TPROXY_SETUP_STATUS_H
 #define TPROXY_SETUP_STATUS_H

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The kernel may take another rule than the one that was meant (route_tags_remove()): what is as it should be
- * is put back, and the stray's turn comes again. */
+/* The kernel may take another rule than the one that was meant (route_tags_remove()): what is as it
+ * should be is put back, and the stray's turn comes again. */
 #define ROUNDS 5
 
 /* Who asks for routing. */
@@ -96,7 +96,8 @@ int strays_find(struct instance *kernel, const struct strays_scope *scope, struc
 	int err;
 
 	*s = (struct strays){ 0 };
-	/* In this order: whoever added routing that we see, and no rules yet, still holds the lock. */
+	/* In this order: whoever added routing that we see, and no rules yet, still holds the
+	 * lock. */
 	if (route_tags_read(kernel->route, &s->tags, why))
 		return -1;
 	if (!s->tags.count)
@@ -145,7 +146,8 @@ static size_t count_of(const struct route_tagged *one, const struct route_tagged
 	return found;
 }
 
-/* One turn: take away strays that are still there, put back what went with them. *left: there were some. */
+/* One turn: take away strays that are still there, put back what went with them. *left: there were
+ * some. */
 static int turn(struct instance *kernel, const struct strays *s, bool *left, struct failure *why)
 {
 	const struct route_tagged *right = s->tags.at + s->count;

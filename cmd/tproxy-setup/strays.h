@@ -2,8 +2,8 @@
 /*
  * strays - rules and routes with our tag that are not as we put them there.
  *
- * Somebody narrowed a rule, inverted it, added one more or another route. They are ours by their tag:
- * `status` shows them, `up` and `down` take them away.
+ * Somebody narrowed a rule, inverted it, added one more or another route. They are ours by their
+ * tag: `status` shows them, `up` and `down` take them away.
  */
 #ifndef TPROXY_SETUP_STRAYS_H
 #define TPROXY_SETUP_STRAYS_H
@@ -28,9 +28,10 @@ struct strays_scope {
 };
 
 /*
- * Look for what no installed instance and not scope->wanted asks for. While an installed one cannot be read,
- * or another process is at work (nft_is_locked()), that is only what is of scope->table or of an installed one's: the rest may
- * be right. 0, or -1 with *why; the caller frees *s in any case.
+ * Look for what no installed instance and not scope->wanted asks for. While an installed one cannot
+ * be read, or another process is at work (nft_is_locked()), that is only what is of scope->table or
+ * of an installed one's: the rest may be right. 0, or -1 with *why; the caller frees *s in any
+ * case.
  */
 int strays_find(struct instance *kernel, const struct strays_scope *scope, struct strays *s,
 		struct failure *why);

@@ -65,7 +65,8 @@ struct wrapper {
 static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
 				 SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT };
 
-/* --- the supervisor ------------------------------------------------------------------------------- */
+/* --- the supervisor
+ * ------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t hurry;
 
@@ -203,7 +204,8 @@ static _Noreturn void become_command(char **argv, const struct wrapper *w, const
 	_exit(err == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN);
 }
 
-/* A socket in the abstract namespace, at an address that the kernel chooses: `@` and five digits. */
+/* A socket in the abstract namespace, at an address that the kernel chooses: `@` and five
+ * digits. */
 static int open_notify(char address[32])
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
@@ -278,7 +280,8 @@ static void supervisor_ended(struct wrapper *w, int status)
 	}
 }
 
-/* A command that ends well although it is to serve: most likely it has only put itself in the background. */
+/* A command that ends well although it is to serve: most likely it has only put itself in the
+ * background. */
 static void tell_background(struct wrapper *w)
 {
 	if (w->status)
@@ -312,8 +315,8 @@ static void reap(struct wrapper *w)
 	}
 }
 
-/* What a terminal sends goes to the command as well; only what was sent to this process is passed on.
- * Interception ends first, so that no connection meets a command that takes no more. */
+/* What a terminal sends goes to the command as well; only what was sent to this process is passed
+ * on. Interception ends first, so that no connection meets a command that takes no more. */
 static void forward(struct wrapper *w, const struct signalfd_siginfo *info)
 {
 	int signo = (int)info->ssi_signo;
@@ -337,8 +340,8 @@ static void read_signals(struct wrapper *w)
 }
 
 /* Any process of this network namespace can send to an abstract address. We trust senders that
- * could do anything to us anyway, and the command's process group, whatever user it became: no other process
- * can join that group. The kernel vouches for both (unix(7), SCM_CREDENTIALS). */
+ * could do anything to us anyway, and the command's process group, whatever user it became: no
+ * other process can join that group. The kernel vouches for both (unix(7), SCM_CREDENTIALS). */
 static bool is_trusted(const struct wrapper *w, const struct ucred *sender)
 {
 	pid_t group = getpgid(w->command);

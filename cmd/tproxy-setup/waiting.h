@@ -13,8 +13,8 @@
 /* Longest text of waiting_describe() and its end. */
 #define WAITING_TEXT_MAX 320
 
-/* Where the specification wants a listener, and what processes that descend from `root` have instead:
- * `nothing listens yet`, `haproxy listens at 127.0.0.1:3129, not 3130`. Returns buf. */
+/* Where the specification wants a listener, and what processes that descend from `root` have
+ * instead: `nothing listens yet`, `haproxy listens at 127.0.0.1:3129, not 3130`. Returns buf. */
 const char *waiting_describe(const struct intercept *spec, pid_t root, char buf[WAITING_TEXT_MAX]);
 
 /* Does one of them listen for what the specification intercepts? */

@@ -82,7 +82,8 @@ int endpoint_parse_address(const char *text, struct endpoint *out, struct failur
 	return 0;
 }
 
-/* Split `HOST:PORT` or `[HOST]:PORT` in place. Returns HOST and sets *port; NULL: not of that form. */
+/* Split `HOST:PORT` or `[HOST]:PORT` in place. Returns HOST and sets *port; NULL: not of that
+ * form. */
 static char *split_host_port(char *text, char **port)
 {
 	char *host = text, *colon;
@@ -363,8 +364,8 @@ void endpoint_ports_free(struct port_list *list)
 	*list = (struct port_list){ 0 };
 }
 
-/* Appends the number and \0; returns where that is. (inet_ntop(3) and printf(3) take most of the time that a
- * list of many sockets takes.) */
+/* Appends the number and \0; returns where that is. (inet_ntop(3) and printf(3) take most of the
+ * time that a list of many sockets takes.) */
 static char *put_number(char *at, unsigned n)
 {
 	char digits[10];
@@ -606,7 +607,8 @@ bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list)
 	if (!endpoint_is_set(e))
 		return false;
 	memcpy(&host.addr, bytes_of(e), host.length / 8);
-	/* The prefixes share no address: only the last one that begins at or before it can hold it. */
+	/* The prefixes share no address: only the last one that begins at or before it can hold
+	 * it. */
 	while (first < end) {
 		size_t middle = first + (end - first) / 2;
 

@@ -17,7 +17,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* An address and a port. A zeroed one is no endpoint at all (family AF_UNSPEC). Port in host order. */
+/* An address and a port. A zeroed one is no endpoint at all (family AF_UNSPEC). Port in host
+ * order. */
 struct endpoint {
 	sa_family_t family; /* AF_INET, AF_INET6, or AF_UNSPEC for none */
 	uint16_t port;
@@ -87,7 +88,8 @@ int endpoint_parse_listener(const char *text, enum endpoint_bare bare, struct en
 /* A bare address, no port, no prefix; port of *out is 0. */
 int endpoint_parse_address(const char *text, struct endpoint *out, struct failure *why);
 
-/* `192.0.2.0/24`, `2001:db8::/32`, or an address (whole length). Host bits set are refused by name. */
+/* `192.0.2.0/24`, `2001:db8::/32`, or an address (whole length). Host bits set are refused by
+ * name. */
 int endpoint_parse_cidr(const char *text, struct cidr *out, struct failure *why);
 
 /* `80,443,8000-8100`: appends, then sorts and merges the list. Ports 1..65535. */
@@ -103,8 +105,8 @@ void endpoint_cidr_merge(struct cidr_list *list);
 void endpoint_list_free(struct endpoint_list *list);
 void endpoint_cidr_free(struct cidr_list *list);
 
-/* Append a range; sort them and join what overlaps or adjoins, once all are there: parsing does so for each
- * list, which is much work where each element is one. 0, or -1 with *why. */
+/* Append a range; sort them and join what overlaps or adjoins, once all are there: parsing does so
+ * for each list, which is much work where each element is one. 0, or -1 with *why. */
 int endpoint_ports_add(struct port_list *list, const struct port_range *range, struct failure *why);
 void endpoint_ports_merge(struct port_list *list);
 void endpoint_ports_free(struct port_list *list);
@@ -116,7 +118,8 @@ const char *endpoint_format(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX
 /* The address alone, with %scope where it has one. Returns buf. */
 const char *endpoint_format_address(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX]);
 
-/* The interface of that index, as if_indextoname(3) has it, also in the sandbox. NULL: there is none. */
+/* The interface of that index, as if_indextoname(3) has it, also in the sandbox. NULL: there is
+ * none. */
 char *endpoint_interface_name(unsigned index, char name[IF_NAMESIZE]);
 const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MAX]);
 
@@ -124,7 +127,8 @@ const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MA
 struct endpoint endpoint_from_sockaddr(const void *sa, socklen_t length);
 socklen_t endpoint_to_sockaddr(const struct endpoint *e, union endpoint_sockaddr *out);
 
-/* A socket's own end, and the other one; unset where there is none, or it is no socket of our families. */
+/* A socket's own end, and the other one; unset where there is none, or it is no socket of our
+ * families. */
 struct endpoint endpoint_local_of(int fd);
 struct endpoint endpoint_peer_of(int fd);
 
@@ -133,7 +137,8 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_same_address(const struct endpoint *a, const struct endpoint *b);
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
 
-/* Is there an endpoint at all; is its address 0.0.0.0 or ::; is it 127/8 or ::1; is it a group's, or
+/* Is there an endpoint at all; is its address 0.0.0.0 or ::; is it 127/8 or ::1; is it a group's,
+ * or
  * 255.255.255.255. */
 bool endpoint_is_set(const struct endpoint *e);
 bool endpoint_is_any(const struct endpoint *e);

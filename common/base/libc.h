@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libc - what some C libraries lack: glibc before 2.36, and musl; and what headers older than the kernel do.
+ * libc - what some C libraries lack: glibc before 2.36, and musl; and what headers older than the
+ * kernel do.
  *
  * The system calls are in every kernel that the programs are for.
  */

@@ -12,8 +12,8 @@
 /* Could a packet carry both marks at once? */
 bool marks_clash(const struct mark *a, const struct mark *b);
 
-/* A mark that clashes with none of those taken, under like's mask or else under one of theirs. False:
- * none found, and *unused is *like. */
+/* A mark that clashes with none of those taken, under like's mask or else under one of theirs.
+ * False: none found, and *unused is *like. */
 bool marks_find_free(const struct mark *like, const struct mark taken[], size_t count,
 		     struct mark *unused);
 

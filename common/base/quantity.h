@@ -22,7 +22,8 @@ struct mark {
 int quantity_number(const char *text, uint64_t min, uint64_t max, uint64_t *out,
 		    struct failure *why);
 
-/* `500ms`, `30s`, `5m`, `1h`, `2h5m`; a bare number is seconds. In milliseconds, at most 366 days. */
+/* `500ms`, `30s`, `5m`, `1h`, `2h5m`; a bare number is seconds. In milliseconds, at most 366
+ * days. */
 int quantity_duration(const char *text, uint64_t *ms, struct failure *why);
 
 /* `VALUE[/MASK]`, hexadecimal or decimal; without a mask all 32 bits count. */

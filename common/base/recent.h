@@ -2,9 +2,9 @@
 /*
  * recent - what happened lately, in a fixed amount of memory.
  *
- * Knows fingerprints (64-bit hashes, seeded so that nobody can choose them), how often each was noted
- * and until when that is to be known. When more is noted than there is room for, the oldest of those
- * that share a place is forgotten. Of time it knows what it is told.
+ * Knows fingerprints (64-bit hashes, seeded so that nobody can choose them), how often each was
+ * noted and until when that is to be known. When more is noted than there is room for, the oldest
+ * of those that share a place is forgotten. Of time it knows what it is told.
  */
 #ifndef TPROXY_BASE_RECENT_H
 #define TPROXY_BASE_RECENT_H

@@ -2,10 +2,11 @@
 /*
  * Theory of operation
  *
- * A record is a value per field; a line is made of it by printing the fields one after the other into
- * a bounded buffer. Text is columns separated by blanks, so every byte of a value that would end a
- * column (or a line) is written as \ooo, as /proc does; only prose keeps its blanks and backslashes, and
- * ends with a tab where another column follows. JSON takes any bytes: what is no UTF-8 becomes U+FFFD.
+ * A record is a value per field; a line is made of it by printing the fields one after the other
+ * into a bounded buffer. Text is columns separated by blanks, so every byte of a value that would
+ * end a column (or a line) is written as \ooo, as /proc does; only prose keeps its blanks and
+ * backslashes, and ends with a tab where another column follows. JSON takes any bytes: what is no
+ * UTF-8 becomes U+FFFD.
  */
 #include "base/record.h"
 
@@ -300,8 +301,8 @@ static unsigned code_point(const unsigned char *p, size_t length)
 	return (p[0] & 0xfU) << 12 | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
 }
 
-/* A JSON string. It is cut, if it must be, between characters, and always ended: `reserve` bytes are
- * kept for the quote and the closing brace. */
+/* A JSON string. It is cut, if it must be, between characters, and always ended: `reserve` bytes
+ * are kept for the quote and the closing brace. */
 static void put_json_string(struct line *l, const char *text)
 {
 	static const size_t reserve = 16;

@@ -3,8 +3,8 @@
  * record - what goes to stdout: one record a line, as text columns or as NDJSON.
  *
  * The only place that knows the names of fields and both forms. A program fills a struct record and
- * hands it to a writer; which columns, header or JSON is the writer's business. A field that was not
- * set is `-` in text and absent in JSON. Every JSON record carries v (schema version) and type.
+ * hands it to a writer; which columns, header or JSON is the writer's business. A field that was
+ * not set is `-` in text and absent in JSON. Every JSON record carries v (schema version) and type.
  * tproxy-tools(7) documents each field once; a test compares it with this list.
  */
 #ifndef TPROXY_BASE_RECORD_H
@@ -44,7 +44,8 @@ void record_endpoint(struct record *r, enum record_field f, const struct endpoin
 void record_any_endpoint(struct record *r, enum record_field f, uint16_t port);
 void record_mark(struct record *r, enum record_field f, const struct mark *mark);
 
-/* RECORD_TIME := now (wall clock). RECORD_DURATION_MS in microseconds, and the other fields of its kind. */
+/* RECORD_TIME := now (wall clock). RECORD_DURATION_MS in microseconds, and the other fields of its
+ * kind. */
 void record_time_now(struct record *r);
 void record_duration(struct record *r, uint64_t microseconds);
 void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds);
@@ -65,7 +66,8 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 #define RECORD_LINE_MAX 2048
 
 /* Print into buf (of RECORD_LINE_MAX) one line with newline; returns its length. Text: columns
- * separated by blanks, values never empty and without blanks; prose keeps its own, and ends with a tab before another column. */
+ * separated by blanks, values never empty and without blanks; prose keeps its own, and ends with a
+ * tab before another column. */
 size_t record_print_text(const struct record *r, const struct record_columns *columns, char *buf);
 size_t record_print_json(const struct record *r, char *buf);
 

@@ -313,8 +313,8 @@ int record_stream_fd(const struct record_stream *s)
 
 /* ---- what is asked of it ---- */
 
-/* A line that tells of losses is no record of its own: those have been counted. Nor is a further line
- * of a record. */
+/* A line that tells of losses is no record of its own: those have been counted. Nor is a further
+ * line of a record. */
 static bool is_record(const char *line, size_t length)
 {
 	static const char type[] = "\"type\":\"" LOST_TYPE "\"";

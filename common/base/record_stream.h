@@ -30,8 +30,9 @@ struct record_stream *record_stream_new(int fd, bool json, const struct record_c
 					struct failure *why);
 
 /*
- * If fd is a terminal and the records are text, lay them out for it: with a header line if that is wanted, and
- * these columns instead, unless NULL, in which the usual things are left out (see record_lines.h).
+ * If fd is a terminal and the records are text, lay them out for it: with a header line if that is
+ * wanted, and these columns instead, unless NULL, in which the usual things are left out (see
+ * record_lines.h).
  */
 void record_stream_fit(struct record_stream *s, const struct record_columns *brief, bool header);
 

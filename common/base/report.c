@@ -152,8 +152,9 @@ void report_init(const char *name)
 
 	program = name;
 	to_journal = is_journal(STDERR_FILENO);
-	/* A write that fails half-way through a page leaves a flag and no errno: let what a one-shot
-	 * tool prints fit, so that report_close_stdout() makes the write and learns why it failed. */
+	/* A write that fails half-way through a page leaves a flag and no errno: let what a
+	 * one-shot tool prints fit, so that report_close_stdout() makes the write and learns why it
+	 * failed. */
 	if (!isatty(STDOUT_FILENO))
 		setvbuf(stdout, page, _IOFBF,
 			sizeof(page)); /* glibc takes no size without a buffer */
@@ -174,8 +175,8 @@ void report_to(int fd)
 	output = fd;
 }
 
-/* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of other
- * people's words is not obeyed by the terminal.
+/* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of
+ * other people's words is not obeyed by the terminal.
  * #syscalls base: write */
 static void say(enum level level, const char *label, const char *format, va_list ap)
 {

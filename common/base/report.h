@@ -72,8 +72,8 @@ static inline int report_minus_one(int result)
 /* Write the failure as one line without prefix into buf; returns buf. */
 const char *report_text(const struct failure *why, char *buf, unsigned long size);
 
-/* Say who speaks: the name in front of every diagnostic. Borrowed, normally a literal. If stderr is the
- * journal's, as JOURNAL_STREAM says, each line has its level in front (`<4>`, sd-daemon(3)). */
+/* Say who speaks: the name in front of every diagnostic. Borrowed, normally a literal. If stderr is
+ * the journal's, as JOURNAL_STREAM says, each line has its level in front (`<4>`, sd-daemon(3)). */
 void report_init(const char *name);
 
 /* -q and -v: notices are printed at 0 and above, details at 1, traces at 2; errors always. */

@@ -9,8 +9,8 @@
 /* How a text becomes a word, from the simplest on. */
 enum form { FORM_BARE, FORM_QUOTED, FORM_PRINTF, FORM_NONE };
 
-/* Means itself everywhere in a word: no shell gives it another meaning (~ and =, which zsh expands at
- * the beginning of a word, and { and ^ are left out). */
+/* Means itself everywhere in a word: no shell gives it another meaning (~ and =, which zsh expands
+ * at the beginning of a word, and { and ^ are left out). */
 static bool is_bare(unsigned char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

@@ -13,8 +13,8 @@
 #endif
 
 /*
- * A chunk is aligned to its own size, so that an object finds its chunk by masking its address; a bit
- * for each object says whether it is in use.
+ * A chunk is aligned to its own size, so that an object finds its chunk by masking its address; a
+ * bit for each object says whether it is in use.
  */
 #define CHUNK_SIZE 65536
 #define WORDS	   16 /* 1024 bits: enough for objects of 64 bytes */

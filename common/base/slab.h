@@ -2,8 +2,8 @@
 /*
  * slab - many objects of one size, without a header each, and a walk over those in use.
  *
- * Memory grows by 64 KiB and is kept until the slab is freed; what was freed is used again first. For
- * one thread. Under AddressSanitizer a freed object is poisoned.
+ * Memory grows by 64 KiB and is kept until the slab is freed; what was freed is used again first.
+ * For one thread. Under AddressSanitizer a freed object is poisoned.
  */
 #ifndef TPROXY_BASE_SLAB_H
 #define TPROXY_BASE_SLAB_H

@@ -23,7 +23,8 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
-/* --- nft's listing ----------------------------------------------------------------------------- */
+/* --- nft's listing
+ * ----------------------------------------------------------------------------- */
 
 /* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
 static const char *line_with(const char *from, const char *end, const char *start)
@@ -235,7 +236,8 @@ bool firewall_chain_is_at(const struct firewall_chain *c, const char *iif, const
 	return false;
 }
 
-/* A line for each queue that has a reader; its number comes first (seq_show() of nfnetlink_queue.c). */
+/* A line for each queue that has a reader; its number comes first (seq_show() of
+ * nfnetlink_queue.c). */
 bool firewall_queue_is_read(unsigned number)
 {
 	FILE *in = fopen("/proc/net/netfilter/nfnetlink_queue", "re");

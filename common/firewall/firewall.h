@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * firewall - every packet filter rule of this network namespace, whoever made it, in nft's JSON words.
+ * firewall - every packet filter rule of this network namespace, whoever made it, in nft's JSON
+ * words.
  *
- * What libnftables lists, with iptables-nft's extensions decoded, and iptables-legacy's tables, which
- * nft does not see. Tables of our own instances are left out. See libnftables-json(5).
+ * What libnftables lists, with iptables-nft's extensions decoded, and iptables-legacy's tables,
+ * which nft does not see. Tables of our own instances are left out. See libnftables-json(5).
  */
 #ifndef TPROXY_FIREWALL_FIREWALL_H
 #define TPROXY_FIREWALL_FIREWALL_H
@@ -36,12 +37,13 @@ struct firewall;
 struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
 
-/* The base chains of a hook that a packet of that family meets, in the order in which the kernel runs
- * them; NULL after the last. `at` counts from 0. */
+/* The base chains of a hook that a packet of that family meets, in the order in which the kernel
+ * runs them; NULL after the last. `at` counts from 0. */
 const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
 					      sa_family_t family, unsigned at);
 
-/* Does a packet that comes in and goes out by these interfaces (NULL: by none) meet that base chain? */
+/* Does a packet that comes in and goes out by these interfaces (NULL: by none) meet that base
+ * chain? */
 bool firewall_chain_is_at(const struct firewall_chain *chain, const char *iif, const char *oif);
 
 /* Does a program read that queue (NFQUEUE) of this network namespace? */
@@ -55,7 +57,8 @@ const struct firewall_chain *firewall_target(const struct firewall *firewall,
 const json_t *firewall_elements(const struct firewall *firewall, const struct firewall_chain *chain,
 				const char *name);
 
-/* Any object of that kind (`flowtable`): the first whose index is at or above *at; NULL: no more. */
+/* Any object of that kind (`flowtable`): the first whose index is at or above *at; NULL: no
+ * more. */
 const json_t *firewall_object(const struct firewall *firewall, const char *kind, size_t *at);
 
 /* How many chains there are, and the one at an index. */

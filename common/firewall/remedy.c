@@ -63,8 +63,8 @@ void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, c
 		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
 }
 
-/* By its handle, which stays whatever else is deleted. iptables has numbers, which do not: there a rule that
- * does nothing takes its place. */
+/* By its handle, which stays whatever else is deleted. iptables has numbers, which do not: there a
+ * rule that does nothing takes its place. */
 void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size)
 {
 	const struct firewall_chain *chain = step->chain;

@@ -3,9 +3,10 @@
  * Theory of operation
  *
  * A rule is a list of statements; a match that is false ends it. Each match is true, false, or
- * unknown. A rule all of whose matches are true acts as in the kernel. One with an unknown match may
- * act or not: what it would do is reported as uncertain, the packet goes on to the next rule, and from
- * there on nothing in this base chain is certain, because an accept or return may have ended it.
+ * unknown. A rule all of whose matches are true acts as in the kernel. One with an unknown match
+ * may act or not: what it would do is reported as uncertain, the packet goes on to the next rule,
+ * and from there on nothing in this base chain is certain, because an accept or return may have
+ * ended it.
  */
 #include "firewall/rule_eval.h"
 
@@ -41,8 +42,8 @@ static enum truth is(bool value)
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* What an expression comes to for this packet. ABSENT: the packet has no such header, and the kernel
- * ends the rule. */
+/* What an expression comes to for this packet. ABSENT: the packet has no such header, and the
+ * kernel ends the rule. */
 struct value {
 	enum { VALUE_UNKNOWN, VALUE_ABSENT, VALUE_NUMBER, VALUE_TEXT, VALUE_ADDRESS } kind;
 	uint64_t number;
@@ -192,7 +193,8 @@ static struct value fib_of(const struct rule_eval_packet *p, const json_t *fib)
 {
 	bool saddr = has_flag(fib, "saddr");
 
-	/* The source of a packet on its verdict is another host's, also in output: a client's or a server's. */
+	/* The source of a packet on its verdict is another host's, also in output: a client's or a
+	 * server's. */
 	if (!strcmp(text_of(fib, "result"), "type"))
 		return text(!saddr && p->local ? "local" : "unicast");
 	if (!saddr)
@@ -266,7 +268,8 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	if ((found = json_object_get(e, "socket")))
 		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
 										       : unknown;
-	/* `rt type 0`, `frag`: these packets have no such headers, nor does any that clients send. */
+	/* `rt type 0`, `frag`: these packets have no such headers, nor does any that clients
+	 * send. */
 	if ((found = json_object_get(e, "exthdr")))
 		return *text_of(found, "field") ? absent : number(0);
 	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
@@ -284,7 +287,8 @@ static enum truth in_prefix(const struct value *left, const json_t *prefix)
 	char buf[ENDPOINT_TEXT_MAX];
 	struct cidr cidr;
 
-	/* Addresses that are IPv4's are not IPv6's here (base/endpoint.h). firewalld refuses them. */
+	/* Addresses that are IPv4's are not IPv6's here (base/endpoint.h). firewalld refuses
+	 * them. */
 	if (left->kind == VALUE_ADDRESS && !strncmp(text_of(prefix, "addr"), "::ffff:", 7))
 		return FALSE;
 	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
@@ -504,8 +508,8 @@ static void tell(struct eval *w, enum rule_eval_event event, enum truth truth,
 	w->visit(&step, w->context);
 }
 
-/* An accept ends this base chain, a drop the packet; uncertain ones may not. What may have been dropped and
- * is dropped for certain by a later rule is dropped for certain. */
+/* An accept ends this base chain, a drop the packet; uncertain ones may not. What may have been
+ * dropped and is dropped for certain by a later rule is dropped for certain. */
 static enum verdict decide(struct eval *w, enum truth truth, enum verdict verdict)
 {
 	if (truth == TRUE)
@@ -555,8 +559,8 @@ static bool has_bypass(const json_t *queue)
 	return false;
 }
 
-/* A queue that nobody reads drops what it gets; what a reader says of a packet is not known, but that it is
- * let through is usual. */
+/* A queue that nobody reads drops what it gets; what a reader says of a packet is not known, but
+ * that it is let through is usual. */
 static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain *chain,
 				    const json_t *rule, const json_t *queue, enum truth truth)
 {
@@ -570,8 +574,8 @@ static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain 
 	return decide(w, truth, VERDICT_DROP);
 }
 
-/* It answers the first packet itself, in the name of a host that is not there: tproxy's socket never sees
- * it. */
+/* It answers the first packet itself, in the name of a host that is not there: tproxy's socket
+ * never sees it. */
 static bool is_synproxy(const struct eval *w, const json_t *statement)
 {
 	return json_object_get(statement, "synproxy") && w->packet->protocol == IPPROTO_TCP;

@@ -109,7 +109,8 @@ static bool is_one_of(const char *word, const char *const words[], size_t count)
 
 #define IS_ONE_OF(word, words) is_one_of(word, words, sizeof(words) / sizeof(*(words)))
 
-/* What a match looks at. Protocols and the flags and states of connections are the example's anyway. */
+/* What a match looks at. Protocols and the flags and states of connections are the example's
+ * anyway. */
 static enum kind kind_of(const json_t *left)
 {
 	static const char *const metas[] = { "l4proto", "nfproto", "protocol" };

@@ -2,8 +2,8 @@
 /*
  * selection - which sources, destinations and ports a rule names.
  *
- * Not what it does to a packet, which rule_eval knows: this makes up packets that it might be about, and says
- * whether the destination is all that it looks at.
+ * Not what it does to a packet, which rule_eval knows: this makes up packets that it might be
+ * about, and says whether the destination is all that it looks at.
  */
 #ifndef TPROXY_FIREWALL_SELECTION_H
 #define TPROXY_FIREWALL_SELECTION_H

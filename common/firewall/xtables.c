@@ -286,7 +286,8 @@ static bool decode_CONNMARK(const void *info, size_t size, json_t *out)
 	const struct xt_connmark_tginfo2 *shifted = info;
 	unsigned mode;
 
-	/* Both are of one size; without a shift the first has zeros where the second has its mode. */
+	/* Both are of one size; without a shift the first has zeros where the second has its
+	 * mode. */
 	if (size < sizeof(*t) || shifted->shift_bits)
 		return false;
 	mode = shifted->mode ? shifted->mode : t->mode;
@@ -303,8 +304,8 @@ static bool decode_CONNMARK(const void *info, size_t size, json_t *out)
 					 ct_mark(), t->ctmask));
 }
 
-/* Revision 1 begins as revision 0 does, and revisions 2 and 3 as revision 1; then comes whether to let
- * packets through where nobody reads. */
+/* Revision 1 begins as revision 0 does, and revisions 2 and 3 as revision 1; then comes whether to
+ * let packets through where nobody reads. */
 static bool decode_NFQUEUE(const void *info, size_t size, json_t *out)
 {
 	const struct xt_NFQ_info_v3 *t = info;

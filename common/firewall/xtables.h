@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Append what the extension comes to. type: `match` or `target`; info: its structure, of that size, as
- * aligned as the kernel has it (8 bytes). Takes any bytes. */
+/* Append what the extension comes to. type: `match` or `target`; info: its structure, of that size,
+ * as aligned as the kernel has it (8 bytes). Takes any bytes. */
 void xtables_decode(const char *type, const char *name, const void *info, size_t size, json_t *out);
 
 /* The statements of which rules are made; they take over what they are given. */

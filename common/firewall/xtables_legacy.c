@@ -68,7 +68,8 @@ static const struct xt_entry_match *next_match(const struct xt_entry_match *m)
 	return (const void *)((const char *)m + m->u.match_size);
 }
 
-/* --- soundness: nothing below looks further than an entry that has passed here ----------------- */
+/* --- soundness: nothing below looks further than an entry that has passed here
+ * ----------------- */
 
 static bool is_text(const char *at, size_t size)
 {
@@ -230,8 +231,8 @@ static void add_head(json_t *out, const struct legacy *l, size_t offset)
 	add_protocol(out, h.protocol, h.inverted & IPT_INV_PROTO);
 }
 
-/* User chains begin with an entry whose target is called ERROR and holds the chain's name; one more ends
- * the table. */
+/* User chains begin with an entry whose target is called ERROR and holds the chain's name; one more
+ * ends the table. */
 static const char *chain_name(const struct legacy *l, size_t offset)
 {
 	static const char *const hooks[] = { "PREROUTING", "INPUT", "FORWARD", "OUTPUT",
@@ -449,8 +450,8 @@ int xtables_legacy_each_use_of(const struct xtables_legacy_table *table,
 
 /* --- the kernel's tables ---------------------------------------------------------------------- */
 
-/* A table's entries; NULL if there are none to be had. The caller frees them. struct ipt_getinfo and struct
- * ip6t_getinfo are the same, and so is the head of the entries. */
+/* A table's entries; NULL if there are none to be had. The caller frees them. struct ipt_getinfo
+ * and struct ip6t_getinfo are the same, and so is the head of the entries. */
 static struct ipt_get_entries *fetch(const struct family *family, const char *name, int fd,
 				     struct xtables_legacy_table *table)
 {

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The tables in use, as `filter, nat`, in buf. Returns how many; -1: that cannot be known here (their
- * list is for the initial user namespace's root alone). */
+/* The tables in use, as `filter, nat`, in buf. Returns how many; -1: that cannot be known here
+ * (their list is for the initial user namespace's root alone). */
 int xtables_legacy_names(char *buf, size_t size);
 
 /* Add their chains and rules to an array of nft's objects, each with "legacy": true. */

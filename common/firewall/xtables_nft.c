@@ -52,7 +52,8 @@ static void replace(json_t *expressions, size_t *at, json_t *statements)
 		json_array_insert(expressions, (*at)++, statement);
 }
 
-/* An expression called `match` or `target`: NFTA_MATCH_* and NFTA_TARGET_* have the same numbers. */
+/* An expression called `match` or `target`: NFTA_MATCH_* and NFTA_TARGET_* have the same
+ * numbers. */
 static void decode_expression(struct nlattr *expression, json_t *expressions, size_t *at)
 {
 	struct nlattr *e[NFTA_EXPR_MAX + 1], *t[NFTA_TARGET_MAX + 1];

@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-/* Replace them in nft's JSON, an array of objects, by what they do. What the kernel does not tell is left
- * as it is. */
+/* Replace them in nft's JSON, an array of objects, by what they do. What the kernel does not tell
+ * is left as it is. */
 void xtables_nft_decode(json_t *objects);
 
 #endif

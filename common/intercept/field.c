@@ -467,7 +467,8 @@ static int type_to(void *spec, const char *arg, const struct option_spec *self, 
 	return intercept_set_to(spec, arg, why);
 }
 
-/* What both families' listeners are written as, if one word does: a bare port for loopback, or `*:80`. */
+/* What both families' listeners are written as, if one word does: a bare port for loopback, or
+ * `*:80`. */
 static bool is_common(const struct intercept *spec, char buf[ENDPOINT_TEXT_MAX])
 {
 	const struct endpoint *four = &spec->to4, *six = &spec->to6;

@@ -2,10 +2,10 @@
 /*
  * field - one entry for each thing that a specification says.
  *
- * An entry has the name by which it is typed and stored, its help, where it is kept, and its kind: how
- * its values are typed, written, read back and shown. From the table come tproxy-setup's options, the
- * canonical text and its reader, the options of a command that fixes something, the comparison of two
- * specifications, and what contradicts --divert-only or lacks --local.
+ * An entry has the name by which it is typed and stored, its help, where it is kept, and its kind:
+ * how its values are typed, written, read back and shown. From the table come tproxy-setup's
+ * options, the canonical text and its reader, the options of a command that fixes something, the
+ * comparison of two specifications, and what contradicts --divert-only or lacks --local.
  *
  * A new option is a member of struct intercept, an entry here, what nft_text makes of it, and a
  * paragraph in the man page.
@@ -57,11 +57,12 @@ struct field_kind {
 	/* Add a stored value. Takes any bytes. */
 	int (*read)(struct intercept *spec, const struct field *field, const char *value,
 		    struct failure *why);
-	/* All of it as a person reads and types it, cut with `...` where it is too long; "": nothing. NULL:
-	 * the values with commas between them. */
+	/* All of it as a person reads and types it, cut with `...` where it is too long; "":
+	 * nothing. NULL: the values with commas between them. */
 	void (*show)(const struct intercept *spec, const struct field *field, char *buf,
 		     size_t size);
-	/* Add the options that give it. NULL: the name with each value, unless it is as by default. */
+	/* Add the options that give it. NULL: the name with each value, unless it is as by
+	 * default. */
 	void (*type)(const struct intercept *spec, struct shell_command *command);
 	/* Bring it into its canonical form. NULL: it always is. */
 	void (*settle)(void *place);

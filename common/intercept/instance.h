@@ -38,8 +38,9 @@ struct instance_view {
 };
 
 /*
- * Read instance `name` back. Its routing is looked up as `spec` wants it, or as installed when spec is
- * NULL. contents: compare the sets' elements, too. 0, or -1 with *why; the caller frees the view.
+ * Read instance `name` back. Its routing is looked up as `spec` wants it, or as installed when spec
+ * is NULL. contents: compare the sets' elements, too. 0, or -1 with *why; the caller frees the
+ * view.
  */
 int instance_look(struct instance *kernel, const char *name, const struct intercept *spec,
 		  bool contents, struct instance_view *view, struct failure *why);
@@ -51,15 +52,15 @@ int instance_is_routed(struct instance *kernel, const struct intercept *spec, st
 /* Is all of it there and as it was put in place? */
 bool instance_intact(const struct instance_view *view);
 
-/* Called for each protocol and address that a specification delivers to, with who listens there; a return
- * other than 0 ends it and is returned. */
+/* Called for each protocol and address that a specification delivers to, with who listens there; a
+ * return other than 0 ends it and is returned. */
 typedef int instance_listener_visitor(int protocol, const struct endpoint *to,
 				      const struct listening_state *state, void *context);
 int instance_each_listener(const struct intercept *spec, instance_listener_visitor *visit,
 			   void *context, struct failure *why);
 
-/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1 with
- * *why. */
+/* Is there a transparent listener for every family and protocol that is intercepted? 1, 0, or -1
+ * with *why. */
 int instance_ready(const struct intercept *spec, struct failure *why);
 
 #endif

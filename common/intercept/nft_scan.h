@@ -35,9 +35,9 @@ struct nft_scan_found {
 typedef void nft_scan_visitor(const struct nft_scan_object *object, void *context);
 
 /*
- * Over a NETLINK_NETFILTER channel. Visit what is in table `inet NAME`; anonymous sets belong to the rules that they are in. *found tells
- * of the table itself. When the rules change meanwhile `restart` is called, and it begins
- * again. 0, or -1 with *why.
+ * Over a NETLINK_NETFILTER channel. Visit what is in table `inet NAME`; anonymous sets belong to
+ * the rules that they are in. *found tells of the table itself. When the rules change meanwhile
+ * `restart` is called, and it begins again. 0, or -1 with *why.
  */
 int nft_scan_table(struct netlink *channel, const char *name, struct nft_scan_found *found,
 		   nft_scan_visitor *visit, void (*restart)(void *context), void *context,

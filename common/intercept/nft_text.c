@@ -266,8 +266,8 @@ static void put_divert_udp(FILE *out, const struct intercept *spec)
 		put_mark_set(out, &spec->mark);
 		fputs(" counter name diverted accept\n", out);
 	}
-	/* An answer to a translated leg still has this host's address here. A lookup by `socket' takes that
-	 * into account (nf_sk_lookup_slow_v4()), and one by tproxy does not. */
+	/* An answer to a translated leg still has this host's address here. A lookup by `socket'
+	 * takes that into account (nf_sk_lookup_slow_v4()), and one by tproxy does not. */
 	if (spec->zone != CONNTRACK_OFF)
 		fputs("\t\tmeta l4proto udp ct direction reply ct status snat "
 		      "socket transparent 1 socket wildcard 0 jump divert\n",
@@ -308,10 +308,10 @@ static void put_own_marks(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* For packets that a transparent socket was found for. A SYN may be for a listener, or for a connection in
- * TIME_WAIT that is to begin anew. A wildcard listener of a transparent proxy would match forwarded flows
- * that happen to have its port; only connections are wanted. (`socket wildcard 0` would break handshakes:
- * the kernel cannot answer it for a request socket.) */
+/* For packets that a transparent socket was found for. A SYN may be for a listener, or for a
+ * connection in TIME_WAIT that is to begin anew. A wildcard listener of a transparent proxy would
+ * match forwarded flows that happen to have its port; only connections are wanted. (`socket
+ * wildcard 0` would break handshakes: the kernel cannot answer it for a request socket.) */
 static void put_divert(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain divert {\n", out);
@@ -391,8 +391,9 @@ static void put_exclusions(FILE *out, const struct intercept *spec, enum directi
 
 /* --- intercept, take, deliver ----------------------------------------------------------------- */
 
-/* The ports, before anything that costs more: most packets are of somebody else's connections. Comparing
- * with a few numbers is faster than a set's look-up, and `th` does not ask for the protocol again. */
+/* The ports, before anything that costs more: most packets are of somebody else's connections.
+ * Comparing with a few numbers is faster than a set's look-up, and `th` does not ask for the
+ * protocol again. */
 static void put_ports(FILE *out, const struct intercept *spec)
 {
 	const struct port_list *list = intercept_ports(spec, LIST_PORT);
@@ -783,8 +784,9 @@ static void put_zone_new(FILE *out, const struct intercept *spec)
 	fprintf(out, "\t\tct reply zone set %u\n\t}\n", spec->ct_zone);
 }
 
-/* A client's reset that no socket here claims answers a server's segment that none claimed: it goes on as
- * the upstream leg's, and so with the source that NAT gave that leg, or the server would not know it. */
+/* A client's reset that no socket here claims answers a server's segment that none claimed: it goes
+ * on as the upstream leg's, and so with the source that NAT gave that leg, or the server would not
+ * know it. */
 static void put_zone_reset(FILE *out, const struct intercept *spec)
 {
 	if (!spec->tcp)

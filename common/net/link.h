@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * link - the interfaces of this network namespace: up or not, bridges and what is plugged into them.
+ * link - the interfaces of this network namespace: up or not, bridges and what is plugged into
+ * them.
  *
- * Asked of the kernel rather than of /sys, which shows the network namespace that it was mounted in.
+ * Asked of the kernel rather than of /sys, which shows the network namespace that it was mounted
+ * in.
  */
 #ifndef TPROXY_NET_LINK_H
 #define TPROXY_NET_LINK_H
@@ -28,9 +30,9 @@ int link_each(link_visitor *visit, void *context, struct failure *why);
 int link_find(unsigned index, struct link *out, struct failure *why);
 
 /*
- * May an interface be called that? The kernel's own rule: dev_valid_name(), whose isspace() takes 0xa0
- * for a blank, and __dev_alloc_name(), which takes % for the beginning of a pattern. So a name may hold
- * quotes, semicolons, commands for a terminal and what is no UTF-8.
+ * May an interface be called that? The kernel's own rule: dev_valid_name(), whose isspace() takes
+ * 0xa0 for a blank, and __dev_alloc_name(), which takes % for the beginning of a pattern. So a name
+ * may hold quotes, semicolons, commands for a terminal and what is no UTF-8.
  */
 bool link_valid_name(const char *name);
 

@@ -2,9 +2,9 @@
 /*
  * listening - who would get the connections to an address.
  *
- * The kernel's tproxy looks for a listening socket at the rule's address and port (or at any address
- * with that port), and takes it only if it is transparent. In a SO_REUSEPORT group each member gets
- * its share: one that is not transparent lets its share bypass the proxy.
+ * The kernel's tproxy looks for a listening socket at the rule's address and port (or at any
+ * address with that port), and takes it only if it is transparent. In a SO_REUSEPORT group each
+ * member gets its share: one that is not transparent lets its share bypass the proxy.
  */
 #ifndef TPROXY_NET_LISTENING_H
 #define TPROXY_NET_LISTENING_H
@@ -21,8 +21,8 @@ struct listening_state {
 	struct sockdiag_socket first;
 };
 
-/* Visit every socket that takes new connections (IPPROTO_TCP) or datagrams (IPPROTO_UDP). Returns as
- * sockdiag_dump(). */
+/* Visit every socket that takes new connections (IPPROTO_TCP) or datagrams (IPPROTO_UDP). Returns
+ * as sockdiag_dump(). */
 int listening_each(struct sockdiag *diag, int protocol, sockdiag_visitor *visit, void *context,
 		   struct failure *why);
 

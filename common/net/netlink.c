@@ -21,7 +21,8 @@ struct netlink {
 	char buffer[RECEIVE_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
 };
 
-/* Kernels that lack one of these (before 4.20) say less and filter less; nothing depends on them. */
+/* Kernels that lack one of these (before 4.20) say less and filter less; nothing depends on
+ * them. */
 static void set_options(struct netlink *channel, int protocol)
 {
 	static const int on = 1;
@@ -112,7 +113,8 @@ static int take(struct netlink *channel, struct nlmsghdr *message, netlink_reade
 	}
 }
 
-/* What is left of an answer that was not read to its end; a dump would keep the next one out (EBUSY). */
+/* What is left of an answer that was not read to its end; a dump would keep the next one out
+ * (EBUSY). */
 static void drop_rest(struct netlink *channel)
 {
 	int fd = nl_socket_get_fd(channel->nl);

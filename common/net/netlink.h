@@ -14,8 +14,8 @@
 /* A channel to the network namespace it was opened in. Not for use by two threads at once. */
 struct netlink;
 
-/* protocol: NETLINK_SOCK_DIAG, NETLINK_NETFILTER, ... A NETLINK_ROUTE channel has its requests checked
- * strictly, so that dumps are filtered by the kernel. Returns NULL with *why. */
+/* protocol: NETLINK_SOCK_DIAG, NETLINK_NETFILTER, ... A NETLINK_ROUTE channel has its requests
+ * checked strictly, so that dumps are filtered by the kernel. Returns NULL with *why. */
 struct netlink *netlink_open(int protocol, struct failure *why);
 void netlink_close(struct netlink *channel);
 
@@ -24,9 +24,9 @@ typedef void netlink_reader(struct nlmsghdr *message, void *context);
 
 /*
  * Send the message, which is freed whatever happens, and read its answer to the very end (the
- * acknowledgement is asked for), so that the channel is clean for the next one. Returns 0, or -errno
- * as the kernel gave it. A NULL message is -ENOMEM, so that builders need not be checked twice.
- * -EAGAIN: what was dumped changed meanwhile (NLM_F_DUMP_INTR); forget it and ask again.
+ * acknowledgement is asked for), so that the channel is clean for the next one. Returns 0, or
+ * -errno as the kernel gave it. A NULL message is -ENOMEM, so that builders need not be checked
+ * twice. -EAGAIN: what was dumped changed meanwhile (NLM_F_DUMP_INTR); forget it and ask again.
  */
 int netlink_ask(struct netlink *channel, struct nl_msg *message, netlink_reader *read,
 		void *context);

@@ -315,9 +315,9 @@ int route_look(struct route *route, const struct route_plan *plan, struct route_
 	return err;
 }
 
-/* The route first: a packet must never be sent to a table that cannot answer. What was asked for counts
- * as added even when the request fails: the kernel may have done it and only its answer was lost. To
- * remove what is not there, or not ours by its tag, does nothing. */
+/* The route first: a packet must never be sent to a table that cannot answer. What was asked for
+ * counts as added even when the request fails: the kernel may have done it and only its answer was
+ * lost. To remove what is not there, or not ours by its tag, does nothing. */
 int route_add(struct route *route, const struct route_plan *plan, const struct route_state *there,
 	      struct route_state *added, struct failure *why)
 {
@@ -495,8 +495,8 @@ void route_tags_free(struct route_tags *tags)
 	*tags = (struct route_tags){ 0 };
 }
 
-/* The message as the kernel told it, as a request. Its flags tell what the kernel found of the route (linkdown
- * and the like); none of them is asked for. */
+/* The message as the kernel told it, as a request. Its flags tell what the kernel found of the
+ * route (linkdown and the like); none of them is asked for. */
 static struct nl_msg *build_again(const struct route_tagged *tagged, int type, int flags)
 {
 	struct nl_msg *message = nlmsg_alloc_simple(type, flags);

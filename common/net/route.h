@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * route - policy routing that hands marked packets to this host, and the kernel's word on any packet.
+ * route - policy routing that hands marked packets to this host, and the kernel's word on any
+ * packet.
  *
  * An instance needs, per family, one rule (`fwmark MARK lookup TABLE`, before main) and one route
  * (`local default dev lo` in TABLE). Both carry our routing protocol tag (ROUTE_PROTOCOL), by
@@ -37,7 +38,8 @@ struct route_state {
 int route_look(struct route *route, const struct route_plan *plan, struct route_state *state,
 	       char conflict[160], struct failure *why);
 
-/* Add what is not there; *added tells what this call added. 0, or -1 with *why (and *added right). */
+/* Add what is not there; *added tells what this call added. 0, or -1 with *why (and *added
+ * right). */
 int route_add(struct route *route, const struct route_plan *plan, const struct route_state *there,
 	      struct route_state *added, struct failure *why);
 
@@ -65,9 +67,9 @@ int route_tags_read(struct route *route, struct route_tags *tags, struct failure
 void route_tags_free(struct route_tags *tags);
 
 /*
- * Remove it; what is gone already is success. The kernel removes the first rule that has all that the
- * request says (fib_nl_delrule()), and does not look at `not`: where two differ in what one of them lacks,
- * the other may go. Put it back as it was. 0, or -1 with *why.
+ * Remove it; what is gone already is success. The kernel removes the first rule that has all that
+ * the request says (fib_nl_delrule()), and does not look at `not`: where two differ in what one of
+ * them lacks, the other may go. Put it back as it was. 0, or -1 with *why.
  */
 int route_tags_remove(struct route *route, const struct route_tagged *tagged, struct failure *why);
 int route_tags_restore(struct route *route, const struct route_tagged *tagged, struct failure *why);
@@ -90,8 +92,8 @@ int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor 
 		    void *context, struct failure *why);
 
 /*
- * Append this host's own addresses, as its table `local` has them: also whole prefixes that it answers
- * for. Returns 0, or -1 with *why.
+ * Append this host's own addresses, as its table `local` has them: also whole prefixes that it
+ * answers for. Returns 0, or -1 with *why.
  */
 int route_own_addresses(struct route *route, struct cidr_list *list, struct failure *why);
 
@@ -115,8 +117,8 @@ struct route_answer {
 
 /*
  * The kernel's decision for that packet (RTM_GETROUTE; runs the source checks that a real packet
- * meets: EINVAL and EXDEV are rp_filter's and the martian checks', ENETUNREACH no route). Returns 0,
- * or -1 with *why.
+ * meets: EINVAL and EXDEV are rp_filter's and the martian checks', ENETUNREACH no route). Returns
+ * 0, or -1 with *why.
  */
 int route_ask(struct route *route, const struct route_question *question,
 	      struct route_answer *answer, struct failure *why);

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The metric that the kernel gives to an IPv6 route that was added without one (IP6_RT_PRIO_USER). */
+/* The metric that the kernel gives to an IPv6 route that was added without one
+ * (IP6_RT_PRIO_USER). */
 #define IPV6_METRIC 1024
 
 #define BIT(attribute) (UINT64_C(1) << (attribute))

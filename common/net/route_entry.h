@@ -2,8 +2,9 @@
 /*
  * route_entry - a routing rule or a route as the kernel's dump has it.
  *
- * A rule of ours has a mark and a table and nothing else, a route of ours is `local default dev lo`:
- * whatever another program adds to either (a source, an interface, `not`, a metric) makes it another.
+ * A rule of ours has a mark and a table and nothing else, a route of ours is `local default dev
+ * lo`: whatever another program adds to either (a source, an interface, `not`, a metric) makes it
+ * another.
  */
 #ifndef TPROXY_NET_ROUTE_ENTRY_H
 #define TPROXY_NET_ROUTE_ENTRY_H
@@ -46,7 +47,8 @@ const char *route_entry_describe(struct nlmsghdr *message, char buf[ROUTE_ENTRY_
 struct nlattr;
 uint32_t route_entry_u32(const struct nlattr *attribute, uint32_t otherwise);
 
-/* An attribute with an address into an endpoint without port; the endpoint stays if it is not there. */
+/* An attribute with an address into an endpoint without port; the endpoint stays if it is not
+ * there. */
 void route_entry_read_address(struct endpoint *out, sa_family_t family,
 			      const struct nlattr *attribute);
 

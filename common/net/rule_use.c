@@ -13,8 +13,8 @@
 static const char *const tracking[] = { "ct",		"nat",	    "masq",	 "redir",
 					"flow_offload", "synproxy", "connlimit", NULL };
 
-/* Extensions of iptables, `libxt_NAME`. (`CT --notrack` is a target CT that tracks nothing; as rare as it is
- * alone, it is taken for a use.) */
+/* Extensions of iptables, `libxt_NAME`. (`CT --notrack` is a target CT that tracks nothing; as rare
+ * as it is alone, it is taken for a use.) */
 static const char *const translating_extensions[] = { "MASQUERADE", "SNAT", "NETMAP", NULL };
 static const char *const tracking_extensions[] = {
 	"conntrack", "state",	 "connmark",	"connlimit", "connbytes", "connlabel", "helper",

@@ -2,8 +2,8 @@
 /*
  * rule_use - what the rules of nf_tables use of connection tracking.
  *
- * nf_tables is asked itself: libnftables 1.0.6 loses iptables-nft's extensions of one family after it has
- * printed the same ones of the other, and is slow where there are many rules.
+ * nf_tables is asked itself: libnftables 1.0.6 loses iptables-nft's extensions of one family after
+ * it has printed the same ones of the other, and is slow where there are many rules.
  */
 #ifndef TPROXY_NET_RULE_USE_H
 #define TPROXY_NET_RULE_USE_H
@@ -23,12 +23,14 @@ struct rule_use {
 	uint16_t value;	 /* the last number that it loads */
 };
 
-/* An extension of iptables that is one of the rule's matches, or its target: `conntrack`, `MASQUERADE`. */
+/* An extension of iptables that is one of the rule's matches, or its target: `conntrack`,
+ * `MASQUERADE`. */
 void rule_use_note_extension(struct rule_use *use, const char *name);
 
 /*
- * Called for each rule of the network namespace, of all tables. Returns 0, or -errno as the kernel gave it.
- * -EAGAIN: rules changed meanwhile; forget what was seen and begin again. (Needs CAP_NET_ADMIN.)
+ * Called for each rule of the network namespace, of all tables. Returns 0, or -errno as the kernel
+ * gave it. -EAGAIN: rules changed meanwhile; forget what was seen and begin again. (Needs
+ * CAP_NET_ADMIN.)
  */
 typedef void rule_use_visitor(const struct rule_use *use, void *context);
 int rule_use_each(struct netlink *channel, rule_use_visitor *visit, void *context);

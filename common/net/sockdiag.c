@@ -146,15 +146,16 @@ static void take_socket(struct nlmsghdr *message, void *context)
 		answer->verdict = answer->visit(&s, answer->context);
 }
 
-/* A program for inet_diag_bc_run(), as sockfilter makes them: what was bound to a port by hand. A jump is never
- * true, and leads past the end. */
+/* A program for inet_diag_bc_run(), as sockfilter makes them: what was bound to a port by hand. A
+ * jump is never true, and leads past the end. */
 static const struct inet_diag_bc_op bound_code[2] = {
 	{ INET_DIAG_BC_AUTO, sizeof(*bound_code), sizeof(bound_code) },
 	{ INET_DIAG_BC_JMP, sizeof(*bound_code), 2 * sizeof(*bound_code) },
 };
 static const struct sockfilter only_bound = { bound_code, sizeof(bound_code) };
 
-/* Send one request, of either form, and hand on the sockets it is answered with. Returns 0 or -errno. */
+/* Send one request, of either form, and hand on the sockets it is answered with. Returns 0 or
+ * -errno. */
 static int ask(struct sockdiag *diag, int type, int flags, const void *request, size_t size,
 	       const struct sockfilter *only, struct answer *answer)
 {
@@ -186,9 +187,9 @@ static const struct sockfilter *selection(const struct sockdiag_filter *filter)
 	return filter->bound ? &only_bound : filter->only;
 }
 
-/* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds on a
- * machine with much memory, however few they are. Only the older request has both families in one
- * (inet_diag_dump_compat(): AF_UNSPEC). */
+/* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds
+ * on a machine with much memory, however few they are. Only the older request has both families in
+ * one (inet_diag_dump_compat(): AF_UNSPEC). */
 static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter,
 		     struct answer *answer)
 {
@@ -330,7 +331,8 @@ int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *lo
 	struct search search = { local, peer, out };
 	int found = sockdiag_lookup(diag, protocol, peer, local, local->scope, out, why);
 
-	/* The kernel's lookup falls back to a listener, and finds nothing that is bound to another interface. */
+	/* The kernel's lookup falls back to a listener, and finds nothing that is bound to another
+	 * interface. */
 	if (found < 0 || (found && endpoint_equal(&out->peer, peer)))
 		return found;
 	return search_all(diag, protocol, &search, why);

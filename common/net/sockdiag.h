@@ -2,8 +2,8 @@
 /*
  * sockdiag - the kernel's own list of sockets (NETLINK_SOCK_DIAG): dump, look up, destroy.
  *
- * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options and
- * inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
+ * Facts: per-family dumps only (AF_UNSPEC fails); TIME_WAIT and SYN_RECV carry no socket options
+ * and inode 0; the mark is told only with CAP_NET_ADMIN. A dump is no snapshot: inet_diag keeps no
  * generation, so a socket that moves between hash chains meanwhile may be seen twice or not at all.
  * Which side opened a connection shows in SOCK_BINDPORT_LOCK: sk_clone_lock() clears it in what
  * accept() gives, bind() to a port sets it; only a filter can ask for it (INET_DIAG_BC_AUTO).
@@ -81,12 +81,13 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 		    const struct endpoint *destination, uint32_t interface,
 		    struct sockdiag_socket *out, struct failure *why);
 
-/* The connected socket that has these two ends, also one that is bound to an interface (for which all sockets are
- * walked through, by the kernel). Returns 1 found, 0 none, -1 with *why. */
+/* The connected socket that has these two ends, also one that is bound to an interface (for which
+ * all sockets are walked through, by the kernel). Returns 1 found, 0 none, -1 with *why. */
 int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *local,
 		  const struct endpoint *peer, struct sockdiag_socket *out, struct failure *why);
 
-/* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already gone). */
+/* End that socket with a reset to its peer (CAP_NET_ADMIN). 0; -1 with *why (ENOENT: already
+ * gone). */
 int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, struct failure *why);
 
 /* `ESTAB`, `LISTEN`, ... as ss(8) prints them, and back, also ss's filter words (`established`,

@@ -109,8 +109,8 @@ static size_t put_jump(struct program *p)
 }
 
 /*
- * One CIDR[:PORTS]. What is false in it stays unaimed but for the port ranges, of which the next is tried. What
- * is true jumps: the jumps are chained by their places in the list `jumps`.
+ * One CIDR[:PORTS]. What is false in it stays unaimed but for the port ranges, of which the next is
+ * tried. What is true jumps: the jumps are chained by their places in the list `jumps`.
  */
 static void put_match(struct program *p, const struct end *end, const struct match *m,
 		      size_t *jumps, size_t *count)

@@ -2,10 +2,10 @@
 /*
  * sockfilter - a selection of sockets in inet_diag's own words, so that the kernel sends no others.
  *
- * Facts (net/ipv4/inet_diag.c): the program is a chain of operations, each with the distances to the next one
- * if it is true and if not. The distances of truth must lead through all of them to the very end, which
- * accepts; a jump to 4 bytes past the end rejects. An IPv4 prefix matches the mapped addresses of
- * AF_INET6 sockets, too. A condition on the mark needs CAP_NET_ADMIN.
+ * Facts (net/ipv4/inet_diag.c): the program is a chain of operations, each with the distances to
+ * the next one if it is true and if not. The distances of truth must lead through all of them to
+ * the very end, which accepts; a jump to 4 bytes past the end rejects. An IPv4 prefix matches the
+ * mapped addresses of AF_INET6 sockets, too. A condition on the mark needs CAP_NET_ADMIN.
  */
 #ifndef TPROXY_NET_SOCKFILTER_H
 #define TPROXY_NET_SOCKFILTER_H
@@ -28,8 +28,8 @@ struct sockfilter {
 };
 
 /*
- * Make the program. Lists that are too long for the kernel (64 KB, some thousand prefixes) are left out: what
- * comes may be more than what was asked for. 0, or -1 with *why for lack of memory.
+ * Make the program. Lists that are too long for the kernel (64 KB, some thousand prefixes) are left
+ * out: what comes may be more than what was asked for. 0, or -1 with *why for lack of memory.
  */
 int sockfilter_make(const struct sockfilter_spec *spec, struct sockfilter *out,
 		    struct failure *why);

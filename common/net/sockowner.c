@@ -32,8 +32,8 @@ static int add(struct sockowner_list *list, const struct sockowner *owner)
 	return 0;
 }
 
-/* The inode behind /proc/PID/fd/N, or 0 when that is no socket (*err 0, ENOENT), or may not be seen (EACCES: then
- * none of that process). */
+/* The inode behind /proc/PID/fd/N, or 0 when that is no socket (*err 0, ENOENT), or may not be seen
+ * (EACCES: then none of that process). */
 static uint32_t socket_inode(int directory, const char *fd, int *err)
 {
 	static const char start[] = "socket:[";
@@ -57,7 +57,8 @@ static void read_name(int process, char name[SOCKOWNER_NAME_MAX])
 	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
 }
 
-/* All sockets in a process's list of descriptors, which is taken over. Returns 0 or an errno value. */
+/* All sockets in a process's list of descriptors, which is taken over. Returns 0 or an errno
+ * value. */
 static int read_descriptors(struct sockowner_list *list, struct sockowner *owner, int descriptors)
 {
 	DIR *dir = fdopendir(descriptors);
@@ -81,8 +82,8 @@ static int read_descriptors(struct sockowner_list *list, struct sockowner *owner
 	return err == ENOENT ? 0 : err;
 }
 
-/* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: ENOMEM, or why its
- * descriptors could not be read. */
+/* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: ENOMEM,
+ * or why its descriptors could not be read. */
 static int read_process(struct sockowner_list *list, const struct sockowner_filter *filter,
 			pid_t pid, int process)
 {

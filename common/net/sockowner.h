@@ -2,8 +2,8 @@
 /*
  * sockowner - which processes hold which socket: a snapshot of /proc by inode.
  *
- * Only processes that this user may look into are seen: his own without more capabilities than he has, all
- * with CAP_SYS_PTRACE.
+ * Only processes that this user may look into are seen: his own without more capabilities than he
+ * has, all with CAP_SYS_PTRACE.
  */
 #ifndef TPROXY_NET_SOCKOWNER_H
 #define TPROXY_NET_SOCKOWNER_H
@@ -31,21 +31,21 @@ struct sockowner_filter {
 		name; /* NULL: whatever it is called; longer ones match by their first 15 characters */
 };
 
-/* Returns NULL with *why: no memory, no /proc, no process filter->pid (ESRCH), or one that may not be looked
- * into (EACCES). A NULL filter means all. */
+/* Returns NULL with *why: no memory, no /proc, no process filter->pid (ESRCH), or one that may not
+ * be looked into (EACCES). A NULL filter means all. */
 struct sockowner_list;
 struct sockowner_list *sockowner_read(const struct sockowner_filter *filter, struct failure *why);
 void sockowner_free(struct sockowner_list *list);
 
-/* The first holder (lowest pid, then descriptor) or NULL; the further holders of the same inode follow it in
- * the array, which ends with inode 0. */
+/* The first holder (lowest pid, then descriptor) or NULL; the further holders of the same inode
+ * follow it in the array, which ends with inode 0. */
 const struct sockowner *sockowner_find(const struct sockowner_list *list, uint32_t inode);
 
 /* Longest text of sockowner_describe() and its end. */
 #define SOCKOWNER_TEXT_MAX 48
 
-/* Whose socket it is, for messages: `nginx (pid 123)`, or where its holder cannot be seen `a process of
- * uid 33`. Returns buf. */
+/* Whose socket it is, for messages: `nginx (pid 123)`, or where its holder cannot be seen `a
+ * process of uid 33`. Returns buf. */
 const char *sockowner_describe(const struct sockowner_list *list, uint32_t inode, uid_t uid,
 			       char buf[SOCKOWNER_TEXT_MAX]);
 

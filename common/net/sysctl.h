@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sysctl - settings of this network namespace, as /proc/sys has them, and the command that changes them.
+ * sysctl - settings of this network namespace, as /proc/sys has them, and the command that changes
+ * them.
  *
- * Of net.ipv4.conf most settings count when they are set for all interfaces or for that one; the kernel takes
- * the greater value (IN_DEV_MAXCONF, IN_DEV_ORCONF).
+ * Of net.ipv4.conf most settings count when they are set for all interfaces or for that one; the
+ * kernel takes the greater value (IN_DEV_MAXCONF, IN_DEV_ORCONF).
  */
 #ifndef TPROXY_NET_SYSCTL_H
 #define TPROXY_NET_SYSCTL_H
@@ -21,10 +22,10 @@ long sysctl_effective(const char *device, const char *setting);
 void sysctl_where(const char *device, const char *setting, char buf[120]);
 
 /*
- * Are intercepted IPv4 packets refused that come in by that interface? With src_valid_mark the route back to
- * the source of a marked packet is looked up with the mark, and that is our local route: the source seems
- * to be this host's own, which is refused unless accept_local says otherwise (fib_validate_source()); a
- * strict rp_filter then misses the interface in it.
+ * Are intercepted IPv4 packets refused that come in by that interface? With src_valid_mark the
+ * route back to the source of a marked packet is looked up with the mark, and that is our local
+ * route: the source seems to be this host's own, which is refused unless accept_local says
+ * otherwise (fib_validate_source()); a strict rp_filter then misses the interface in it.
  */
 bool sysctl_mark_breaks(const char *device);
 
@@ -40,8 +41,8 @@ void sysctl_fix_add(struct sysctl_fix *fix, const char *format, ...)
 void sysctl_fix_device(struct sysctl_fix *fix, const char *device, const char *setting, int value);
 void sysctl_fix_off(struct sysctl_fix *fix, const char *device, const char *setting);
 
-/* After which the kernel no longer refuses the source of marked packets that come in there, if it is for these
- * settings. */
+/* After which the kernel no longer refuses the source of marked packets that come in there, if it
+ * is for these settings. */
 void sysctl_fix_source(struct sysctl_fix *fix, const char *device);
 
 #endif

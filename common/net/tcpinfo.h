@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tcpinfo - what TCP_INFO tells of a connection: state, payload each way, how well it goes, and which side opened it.
+ * tcpinfo - what TCP_INFO tells of a connection: state, payload each way, how well it goes, and
+ * which side opened it.
  */
 #ifndef TPROXY_NET_TCPINFO_H
 #define TPROXY_NET_TCPINFO_H
@@ -31,8 +32,9 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 /* Of a TCP socket. Returns 0, or -1 with errno. */
 int tcpinfo_read(int fd, struct tcpinfo *out);
 
-/* Sequence numbers that the peer has acknowledged: payload, and SYN and FIN where they were sent from here
- * (the SYN of an accepted connection does not count). Also of one that was reset. 0, or -1 with errno. */
+/* Sequence numbers that the peer has acknowledged: payload, and SYN and FIN where they were sent
+ * from here (the SYN of an accepted connection does not count). Also of one that was reset. 0, or
+ * -1 with errno. */
 int tcpinfo_acked(int fd, uint64_t *acked);
 
 #endif

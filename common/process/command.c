@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Enough for system calls, whose symbols the dynamic linker may have to resolve, all registers saved. */
+/* Enough for system calls, whose symbols the dynamic linker may have to resolve, all registers
+ * saved. */
 #define CHILD_STACK 32768
 
 /* Variables of one connection, or of this process alone: no child may take an inherited one for its
@@ -136,7 +137,8 @@ static int check_interpreter(char *line, const char *script, struct failure *why
 	return report_detail(why, "its interpreter %s: %s", path, strerror(err));
 }
 
-/* Text is what execve(2) takes for no program at all; a shell would, guessing that it is for itself. */
+/* Text is what execve(2) takes for no program at all; a shell would, guessing that it is for
+ * itself. */
 static bool is_text(const char *at, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
@@ -214,7 +216,8 @@ static void set_side(struct variables *v, const char *proto, const char *side,
 	set_variable(v, "%s%sPORT=%u", proto, side, e->port);
 }
 
-/* PROTO is TCP for both families, as s6-tcpserver has it; TCP6 would be unknown to most programs. */
+/* PROTO is TCP for both families, as s6-tcpserver has it; TCP6 would be unknown to most
+ * programs. */
 static void describe_peer(struct variables *v, const struct command_peer *peer)
 {
 	const char *proto = peer->protocol == IPPROTO_UDP ? "UDP" : "TCP";
@@ -234,8 +237,9 @@ static void describe_peer(struct variables *v, const struct command_peer *peer)
 
 /* ---- starting a child ----
  *
- * As posix_spawn(3) does it, but for the handlers: glibc asks for, or sets, each of the 64 signals again
- * in every child, while we wait. Which of them are not as by default is known after the first time.
+ * As posix_spawn(3) does it, but for the handlers: glibc asks for, or sets, each of the 64 signals
+ * again in every child, while we wait. Which of them are not as by default is known after the first
+ * time.
  */
 
 static void find_changed_signals(struct command *command)
@@ -256,9 +260,9 @@ struct start {
 };
 
 /*
- * What the child does: system calls alone, for its memory is the parent's, which stands still. All signals
- * as by default and none blocked: what this process ignores is not the child's affair. Instrumentation
- * by sanitizers would take the borrowed stack for the parent's.
+ * What the child does: system calls alone, for its memory is the parent's, which stands still. All
+ * signals as by default and none blocked: what this process ignores is not the child's affair.
+ * Instrumentation by sanitizers would take the borrowed stack for the parent's.
  */
 __attribute__((no_sanitize("address"))) static int child_main(void *context)
 {
@@ -278,7 +282,8 @@ __attribute__((no_sanitize("address"))) static int child_main(void *context)
 	_exit(STATUS_CANNOT_RUN);
 }
 
-/* The pid, or -1 with errno. No handler of ours may run in the child, so all signals wait meanwhile. */
+/* The pid, or -1 with errno. No handler of ours may run in the child, so all signals wait
+ * meanwhile. */
 static pid_t start_child(struct command *command, int fd)
 {
 	struct start start = { .command = command, .fd = fd };

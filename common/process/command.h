@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command - another program, found and run: with a connection on fd 0 and 1 and its addresses in the
- * environment (UCSPI).
+ * command - another program, found and run: with a connection on fd 0 and 1 and its addresses in
+ * the environment (UCSPI).
  *
  * Nothing here is for use by two threads at once.
  */
@@ -32,7 +32,8 @@ struct command {
 int command_find(struct command *command, char **argv, struct failure *why);
 void command_free(struct command *command);
 
-/* Can it be executed by who we are now, after privileges were given up? Returns as command_find(). */
+/* Can it be executed by who we are now, after privileges were given up? Returns as
+ * command_find(). */
 int command_check(const struct command *command, struct failure *why);
 
 /* STATUS_NOT_FOUND or STATUS_CANNOT_RUN, as a shell would tell them apart. */
@@ -50,11 +51,11 @@ struct command_peer {
 };
 
 /*
- * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default, in a
- * process group of its own (its number is the pid), so that what it starts can be ended with it. The
- * cost does not grow with this process's memory, which the child borrows until it has become the command
- * (as with vfork(2)). Signals may not change their handlers after the first. fd stays the caller's.
- * Returns the child's pid, or -1 with *why.
+ * Run the command with the connection on fd 0 and 1, in blocking mode, all signals as by default,
+ * in a process group of its own (its number is the pid), so that what it starts can be ended with
+ * it. The cost does not grow with this process's memory, which the child borrows until it has
+ * become the command (as with vfork(2)). Signals may not change their handlers after the first. fd
+ * stays the caller's. Returns the child's pid, or -1 with *why.
  */
 pid_t command_spawn(struct command *command, const struct command_peer *peer, int fd,
 		    struct failure *why);

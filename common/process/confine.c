@@ -15,8 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* linux/landlock.h, which older systems lack, or have without `scoped`. The numbers are those of every
- * architecture but alpha. */
+/* linux/landlock.h, which older systems lack, or have without `scoped`. The numbers are those of
+ * every architecture but alpha. */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #define SYS_landlock_add_rule	    445
@@ -46,7 +46,8 @@ struct beneath {
 #define SCOPE_ABSTRACT_SOCKETS 1U
 #define SCOPE_SIGNALS	       2U
 
-/* The version of the kernel's interface; 0: there is none, or whatever runs this process keeps it from it. */
+/* The version of the kernel's interface; 0: there is none, or whatever runs this process keeps it
+ * from it. */
 static int version(void)
 {
 	static int known = -1;
@@ -103,8 +104,8 @@ int confine_capability(void)
 	return useful ? CAP_SYS_ADMIN : -1;
 }
 
-/* What becomes the root: the directory, or a file system without a file. The descriptor is of another mount
- * namespace, which cannot be bound from: its path counts. */
+/* What becomes the root: the directory, or a file system without a file. The descriptor is of
+ * another mount namespace, which cannot be bound from: its path counts. */
 static int mount_root(int directory)
 {
 	char link[64], path[PATH_MAX];

@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 /*
- * To be called first: opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket gets
- * their number, and marks whatever else was inherited close-on-exec. Returns 0, or -1 with *why.
+ * To be called first: opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket
+ * gets their number, and marks whatever else was inherited close-on-exec. Returns 0, or -1 with
+ * *why.
  */
 int descriptors_guard(struct failure *why);
 

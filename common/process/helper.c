@@ -165,7 +165,8 @@ void helper_end(int channel)
 	close(channel);
 }
 
-/* How it started. The helper has more rights than this process will have, so we trust what it says. */
+/* How it started. The helper has more rights than this process will have, so we trust what it
+ * says. */
 static int await(int channel, const struct helper_role *role, struct failure *why)
 {
 	struct outcome outcome;

@@ -2,11 +2,12 @@
 /*
  * helper - a child of this process that keeps a right which the rest of the program gives up.
  *
- * It is made by fork(2) and goes on with a function of this program; no other program is started. Of
- * this process's descriptors it keeps fd 2 and its end of a channel, which carries whole messages
- * (SOCK_SEQPACKET). What comes over the channel must be taken for hostile: the helper is there for the
- * day on which an attacker speaks for the rest of the program. It ends when nobody holds the other end
- * any more, however this process ends, and ignores the signals that end a service.
+ * It is made by fork(2) and goes on with a function of this program; no other program is started.
+ * Of this process's descriptors it keeps fd 2 and its end of a channel, which carries whole
+ * messages (SOCK_SEQPACKET). What comes over the channel must be taken for hostile: the helper is
+ * there for the day on which an attacker speaks for the rest of the program. It ends when nobody
+ * holds the other end any more, however this process ends, and ignores the signals that end a
+ * service.
  */
 #ifndef TPROXY_PROCESS_HELPER_H
 #define TPROXY_PROCESS_HELPER_H
@@ -20,7 +21,8 @@
 /* What one helper is. Each function gets the context of helper_start(), in a copy of its own. */
 struct helper_role {
 	const char *name; /* how ps(1) calls it; at most 15 bytes */
-	/* With the rights that there are yet: open what takes them. 0, or -1 with *why. May be NULL. */
+	/* With the rights that there are yet: open what takes them. 0, or -1 with *why. May be
+	 * NULL. */
 	int (*prepare)(void *context, struct failure *why);
 	const struct privilege_user *user; /* whom it becomes then, as privilege_drop() has it */
 	const int *keep;		   /* and which capabilities it keeps, `kept` of them */
@@ -36,9 +38,9 @@ struct helper_role {
 };
 
 /*
- * Start one. To be called while there is only one thread. Returns the channel (close-on-exec; a recv()
- * from it fails with EAGAIN after HELPER_TIMEOUT_MS), or -1 with *why, also when the helper could not
- * begin.
+ * Start one. To be called while there is only one thread. Returns the channel (close-on-exec; a
+ * recv() from it fails with EAGAIN after HELPER_TIMEOUT_MS), or -1 with *why, also when the helper
+ * could not begin.
  */
 #define HELPER_TIMEOUT_MS 1000
 int helper_start(const struct helper_role *role, void *context, struct failure *why);
@@ -52,13 +54,14 @@ ssize_t helper_ask(int channel, const void *request, size_t size, void *answer, 
 /* Only wait: for what a request by other means is answered with. As helper_ask. */
 ssize_t helper_wait(int channel, void *answer, size_t room);
 
-/* Let it finish what was sent, wait for its end (HELPER_TIMEOUT_MS at most) and close. -1 is fine. */
+/* Let it finish what was sent, wait for its end (HELPER_TIMEOUT_MS at most) and close. -1 is
+ * fine. */
 void helper_end(int channel);
 
 /* ---- for the helper itself ---- */
 
-/* The next request: its size, 0 at the end of the channel. One that does not fit in is the end too: it
- * is not from this program. */
+/* The next request: its size, 0 at the end of the channel. One that does not fit in is the end too:
+ * it is not from this program. */
 size_t helper_receive(int channel, void *request, size_t room);
 
 /* 0, or -1: nobody waits for it any more. */

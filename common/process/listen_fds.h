@@ -22,9 +22,9 @@ int listen_fds_become(struct command *command, int *fds, const char *const *name
 
 /*
  * How many descriptors were passed to this process, from LISTEN_FDS_FIRST on; 0 when none (or when
- * they are for another process). They become close-on-exec, and the variables are removed, so that no
- * child takes them for its own. -1 with *why when the variables make no sense. To be called before
- * descriptors_guard().
+ * they are for another process). They become close-on-exec, and the variables are removed, so that
+ * no child takes them for its own. -1 with *why when the variables make no sense. To be called
+ * before descriptors_guard().
  */
 int listen_fds_take(struct failure *why);
 

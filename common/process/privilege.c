@@ -67,8 +67,8 @@ int privilege_option_user(void *field, const char *arg, const struct option_spec
 
 /* ---- whom root becomes ---- */
 
-/* Is the number one of this user namespace (user_namespaces(7))? What cannot be read is no reason to stay
- * root. */
+/* Is the number one of this user namespace (user_namespaces(7))? What cannot be read is no reason
+ * to stay root. */
 static bool is_mapped(const char *path, unsigned id)
 {
 	FILE *in = fopen(path, "re");

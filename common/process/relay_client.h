@@ -43,8 +43,8 @@ typedef int relay_client_visitor(const struct record *r, const struct relay_clie
 int relay_client_ask(const char *name, const char *command, relay_client_visitor *visit,
 		     void *context, struct failure *why);
 
-/* The same for whoever cannot wait 10 s for a relay that stands still: ETIMEDOUT after timeout_s, at
- * least 1. */
+/* The same for whoever cannot wait 10 s for a relay that stands still: ETIMEDOUT after timeout_s,
+ * at least 1. */
 int relay_client_ask_within(const char *name, const char *command, unsigned timeout_s,
 			    relay_client_visitor *visit, void *context, struct failure *why);
 

@@ -2,13 +2,13 @@
 /*
  * Theory of operation
  *
- * Two filters, of which the kernel takes the stricter word: one knows calls, and kills what makes another;
- * one knows arguments, too, and refuses. Both are allow-lists, made of the notes beside the functions that
- * make the calls. The kernel (5.11) knows the calls whose arguments do not count by a bitmap, and runs no
- * filter for them; what remains is made a few times a connection.
+ * Two filters, of which the kernel takes the stricter word: one knows calls, and kills what makes
+ * another; one knows arguments, too, and refuses. Both are allow-lists, made of the notes beside
+ * the functions that make the calls. The kernel (5.11) knows the calls whose arguments do not count
+ * by a bitmap, and runs no filter for them; what remains is made a few times a connection.
  *
- * Calls have libseccomp's names, of which it leaves out what an architecture does not have: a 32-bit one has
- * other names for some calls, and socketcall(2).
+ * Calls have libseccomp's names, of which it leaves out what an architecture does not have: a
+ * 32-bit one has other names for some calls, and socketcall(2).
  */
 #include "process/sandbox.h"
 
@@ -45,16 +45,16 @@
 #define PROT_ARGUMENT ((unsigned)PROT_EXEC)
 
 /*
- * Beside these, what the C library does of its own: threads, memory (no memory that can be executed;
- * malloc counts processors), and an end, also by abort(), which has something to say.
+ * Beside these, what the C library does of its own: threads, memory (no memory that can be
+ * executed; malloc counts processors), and an end, also by abort(), which has something to say.
  *
  * #syscalls base: futex, writev, brk, munmap, mremap, madvise, mmap(0), mprotect(0)
  * #syscalls base: getrandom, rt_sigreturn, sigreturn, restart_syscall, rt_sigprocmask, rt_sigaction
  * #syscalls base: getpid, gettid, set_robust_list, rseq, exit, exit_group, sched_getaffinity
  *
- * What the run-time libraries of a sanitizer build do of their own, most of it when they look for leaks:
- * with a process of their own, which traces this one. (A coverage build writes its counts at the end.)
- * No other build allows them.
+ * What the run-time libraries of a sanitizer build do of their own, most of it when they look for
+ * leaks: with a process of their own, which traces this one. (A coverage build writes its counts at
+ * the end.) No other build allows them.
  *
  * #syscalls sanitizer: mmap, mprotect, clone, clone3, wait4, ptrace, prctl, sigaltstack, openat, open
  * #syscalls sanitizer: readlink, readlinkat, getdents64, fstatat, stat, fstat, lseek, pread64, dup
@@ -98,8 +98,9 @@ static int allow_abort(scmp_filter_ctx filter, bool arguments)
 }
 
 /*
- * No file is opened, but asking does not kill: glibc's malloc may look at /proc/sys/vm/overcommit_memory
- * when a thread's heap shrinks, or count processors in /sys, at any time, and lives with a refusal.
+ * No file is opened, but asking does not kill: glibc's malloc may look at
+ * /proc/sys/vm/overcommit_memory when a thread's heap shrinks, or count processors in /sys, at any
+ * time, and lives with a refusal.
  */
 static int refuse_to_open(scmp_filter_ctx filter)
 {

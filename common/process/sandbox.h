@@ -2,12 +2,12 @@
 /*
  * sandbox - from now on only the system calls that the rest of a service's work needs (seccomp(2)).
  *
- * They are noted beside the functions that make them (`#syscalls`; see sandbox_notes.awk). A call that is
- * not noted kills the process (SIGSYS): a service that suddenly wants to run a program or to mount a file
- * system is not itself any more. One that is, but not with these arguments (another option of a socket,
- * another kind of socket), fails with EPERM. Only to open a file fails with EACCES, because libraries do
- * it in passing. Nor can the process, or what it would become, gain privileges again
- * (PR_SET_NO_NEW_PRIVS).
+ * They are noted beside the functions that make them (`#syscalls`; see sandbox_notes.awk). A call
+ * that is not noted kills the process (SIGSYS): a service that suddenly wants to run a program or
+ * to mount a file system is not itself any more. One that is, but not with these arguments (another
+ * option of a socket, another kind of socket), fails with EPERM. Only to open a file fails with
+ * EACCES, because libraries do it in passing. Nor can the process, or what it would become, gain
+ * privileges again (PR_SET_NO_NEW_PRIVS).
  */
 #ifndef TPROXY_PROCESS_SANDBOX_H
 #define TPROXY_PROCESS_SANDBOX_H
@@ -29,8 +29,8 @@ enum sandbox_need {
 };
 
 /*
- * Enter, with all threads of the process; needs is of the bits above. It cannot be left. Returns 0, or
- * -1 with *why: the kernel has no seccomp, or whatever runs this process keeps it from it.
+ * Enter, with all threads of the process; needs is of the bits above. It cannot be left. Returns 0,
+ * or -1 with *why: the kernel has no seccomp, or whatever runs this process keeps it from it.
  */
 int sandbox_enter(unsigned needs, struct failure *why);
 

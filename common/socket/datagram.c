@@ -20,13 +20,13 @@
 #define IPV6_RECVORIGDSTADDR 74
 #endif
 
-/* What goes round by way of lo is sent with so many hops to go, and known by that when it comes back: by
- * its interface it is not, as the kernel takes a packet to one of its own addresses for one that came in
- * where that address is. */
+/* What goes round by way of lo is sent with so many hops to go, and known by that when it comes
+ * back: by its interface it is not, as the kernel takes a packet to one of its own addresses for
+ * one that came in where that address is. */
 #define FORWARD_HOPS 1
 
-/* So long it is remembered what was sent round. What comes back is read before as much is sent again as
- * the listener's queue and the memory can hold. */
+/* So long it is remembered what was sent round. What comes back is read before as much is sent
+ * again as the listener's queue and the memory can hold. */
 #define ROUND_MS 2000
 /* Datagrams of one flow that may come while its socket is made; and datagrams of any. */
 #define BACKLOG_MAX 16
@@ -98,8 +98,8 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 		return fail_at(why, fd, "setsockopt(IP_RECVORIGDSTADDR)", at);
 	if (bind(fd, &address.sa, length) < 0)
 		return fail_at(why, fd, "bind", at);
-	/* The sockets of direct flows are bound to the same port. Said only now, it lets them in but
-	 * has not let this one join somebody else's. */
+	/* The sockets of direct flows are bound to the same port. Said only now, it lets them in
+	 * but has not let this one join somebody else's. */
 	if (set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return fail_at(why, fd, "setsockopt(SO_REUSEPORT)", at);
 	return fd;
@@ -253,7 +253,8 @@ static bool is_at(const struct datagram *d, const struct endpoint *listener)
 	       (endpoint_is_any(listener) || endpoint_same_address(&d->local, listener));
 }
 
-/* What was not addressed to the listener, or has an address that this host lacks, came by TPROXY. */
+/* What was not addressed to the listener, or has an address that this host lacks, came by
+ * TPROXY. */
 void datagram_judge(struct datagram *d, const struct endpoint *listener, bool is_own)
 {
 	if (is_own && is_at(d, listener))
@@ -327,8 +328,9 @@ int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t 
 	return 1;
 }
 
-/* A transparent socket bound to one end. Many share it: SO_REUSEPORT keeps bind() cheap, alone, as with
- * SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in net/ipv4/udp.c).
+/* A transparent socket bound to one end. Many share it: SO_REUSEPORT keeps bind() cheap, alone, as
+ * with SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in
+ * net/ipv4/udp.c).
  * #syscalls udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind
  * #syscalls udp: setsockopt(SOL_SOCKET, SO_REUSEPORT)
  */
@@ -367,8 +369,8 @@ static int connect_to(int fd, const struct endpoint *to)
 	return connect(fd, &address.sa, length);
 }
 
-/* Keep it from leaving this host, whatever became of the rules that route it here. An address of this
- * host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo.
+/* Keep it from leaving this host, whatever became of the rules that route it here. An address of
+ * this host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo.
  * #syscalls raw: setsockopt(SOL_IP, IP_TTL), setsockopt(SOL_IPV6, IPV6_UNICAST_HOPS)
  * #syscalls raw: setsockopt(SOL_SOCKET, SO_BINDTODEVICE)
  */
@@ -452,8 +454,8 @@ static void forward_all(struct recent *sent, struct backlog *backlog)
 	}
 }
 
-/* Empty the socket of what it has caught before it was connected. False: there is no end of it, and a
- * socket that may hold somebody else's datagram is of no use. */
+/* Empty the socket of what it has caught before it was connected. False: there is no end of it, and
+ * a socket that may hold somebody else's datagram is of no use. */
 static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 		  datagram_stray *stray, void *context)
 {

@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* Room for every detail that datagram_want() knows, of IPv6, and for what an inherited socket may tell
- * besides (SO_TIMESTAMP, SO_RXQ_OVFL). */
+/* Room for every detail that datagram_want() knows, of IPv6, and for what an inherited socket may
+ * tell besides (SO_TIMESTAMP, SO_RXQ_OVFL). */
 #define CONTROL_MAX 512
 
 struct datagram_batch {

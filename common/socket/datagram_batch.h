@@ -10,7 +10,8 @@
 
 #define DATAGRAM_SLOTS 64
 
-/* Slots, filled from the first on. Their memory is touched only as far as datagrams have been long. */
+/* Slots, filled from the first on. Their memory is touched only as far as datagrams have been
+ * long. */
 struct datagram_batch;
 
 /* NULL with *why. */
@@ -18,8 +19,9 @@ struct datagram_batch *datagram_batch_new(struct failure *why);
 void datagram_batch_free(struct datagram_batch *b);
 
 /*
- * Read what waits into free slots, at most `most`. Returns how many have been filled, from slot *first
- * on; 0: none waits, or no slot is free; -1 with errno: the socket reported an error instead.
+ * Read what waits into free slots, at most `most`. Returns how many have been filled, from slot
+ * *first on; 0: none waits, or no slot is free; -1 with errno: the socket reported an error
+ * instead.
  */
 int datagram_batch_receive(struct datagram_batch *b, int fd, unsigned most, unsigned *first);
 

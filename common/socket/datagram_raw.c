@@ -14,7 +14,8 @@
 
 /* ---- sockets ---- */
 
-/* Bound to an address that receives nothing, it is not given a copy of each UDP packet of this host:
+/* Bound to an address that receives nothing, it is not given a copy of each UDP packet of this
+ * host:
  * 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666).
  * #syscalls raw: bind */
 static int bind_to_nothing(int fd, int family)

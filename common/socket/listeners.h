@@ -40,14 +40,15 @@ int listeners_add(struct listeners *l, const char *operand, enum endpoint_bare b
 int listeners_append(struct listeners *l, const struct endpoint *at, int fd, bool optional,
 		     struct failure *why);
 
-/* After the last operand: -1 with *why when only one family is there and neither -4 nor -6 said so. */
+/* After the last operand: -1 with *why when only one family is there and neither -4 nor -6 said
+ * so. */
 int listeners_check(const struct listeners *l, const struct options_common *common,
 		    struct failure *why);
 
 /*
- * Open all that are not open yet. One that this machine has no family or no loopback address for is left out, if optional:
- * fd -1, and listener->lack says why: listeners_tell_left_out(). Returns 0, or -1 with *why, which
- * names the owner on EADDRINUSE; then nothing is left open.
+ * Open all that are not open yet. One that this machine has no family or no loopback address for is
+ * left out, if optional: fd -1, and listener->lack says why: listeners_tell_left_out(). Returns 0,
+ * or -1 with *why, which names the owner on EADDRINUSE; then nothing is left open.
  */
 int listeners_open(struct listeners *l, const struct transparent_listen_options *options,
 		   struct failure *why);
@@ -58,14 +59,14 @@ void listeners_tell_left_out(const struct listeners *l);
 /* Forget those that were left out. */
 void listeners_prune(struct listeners *l);
 
-/* Take over `count` inherited descriptors from `fd` on; see transparent_adopt() and datagram_adopt(). -1
- * with *why. */
+/* Take over `count` inherited descriptors from `fd` on; see transparent_adopt() and
+ * datagram_adopt(). -1 with *why. */
 int listeners_adopt(struct listeners *l, int fd, int count,
 		    const struct transparent_listen_options *options, struct failure *why);
 
 /*
- * The same endpoints once more, for another thread, with duplicates of the same sockets. Returns 0, or
- * -1 with *why.
+ * The same endpoints once more, for another thread, with duplicates of the same sockets. Returns 0,
+ * or -1 with *why.
  */
 int listeners_share(struct listeners *to, const struct listeners *from, struct failure *why);
 

@@ -31,8 +31,9 @@ enum {
 };
 
 /*
- * Extensions of which a connection has one: each says what *the* value is. Of two nobody could tell which
- * is meant, and a second checksum would only cost time. Padding and private types may be repeated.
+ * Extensions of which a connection has one: each says what *the* value is. Of two nobody could tell
+ * which is meant, and a second checksum would only cost time. Padding and private types may be
+ * repeated.
  */
 #define BIT(type) (1ULL << (type))
 static const uint64_t single_tlvs = BIT(TLV_ALPN) | BIT(TLV_AUTHORITY) | BIT(TLV_CRC32C) |
@@ -109,7 +110,8 @@ static int set_ends(struct proxyproto_header *out, const struct endpoint *source
 
 /* ---- version 1 ---- */
 
-/* The next word of the line, ended by exactly one blank or the line's end; NULL when there is none. */
+/* The next word of the line, ended by exactly one blank or the line's end; NULL when there is
+ * none. */
 static char *next_word(char **rest)
 {
 	char *word = *rest, *blank;
@@ -367,7 +369,8 @@ static int keep(int fd, struct proxyproto_begun **begun, const uint8_t *data, si
 	return 0;
 }
 
-/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host. All of
+/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host.
+ * All of
  * 0.0.0.0/8 is `this network' (RFC 1122). */
 static bool is_nobody(const struct endpoint *e)
 {
@@ -403,9 +406,10 @@ void proxyproto_drop(struct proxyproto_begun **begun)
 }
 
 /*
- * What is not enough is taken all the same. If it stayed in the socket, poll(2) would count it, together
- * with what lies behind an urgent mark, where no peek gets to (tcp_recvmsg_locked() stops there,
- * tcp_stream_is_readable() does not): it would call for a look that finds nothing new, again and again.
+ * What is not enough is taken all the same. If it stayed in the socket, poll(2) would count it,
+ * together with what lies behind an urgent mark, where no peek gets to (tcp_recvmsg_locked() stops
+ * there, tcp_stream_is_readable() does not): it would call for a look that finds nothing new, again
+ * and again.
  * #syscalls tcp: recv
  */
 int proxyproto_receive(int fd, struct proxyproto_begun **begun, struct proxyproto_header *out,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * proxyproto_wait - the PROXY header with which an accepted connection begins: waited for, so that nobody
- * else has to wait.
+ * proxyproto_wait - the PROXY header with which an accepted connection begins: waited for, so that
+ * nobody else has to wait.
  *
- * Each has PROXYPROTO_TIME_MS from its acceptance, takes one timer, and wakes nobody before there is
- * enough to go on with. It never guesses: the header is there, or there is trouble.
+ * Each has PROXYPROTO_TIME_MS from its acceptance, takes one timer, and wakes nobody before there
+ * is enough to go on with. It never guesses: the header is there, or there is trouble.
  */
 #ifndef TPROXY_SOCKET_PROXYPROTO_WAIT_H
 #define TPROXY_SOCKET_PROXYPROTO_WAIT_H
@@ -15,9 +15,9 @@
 struct proxyproto_wait;
 
 /*
- * The wait is over: the header, whose bytes are taken off the connection; or NULL, and what is wrong
- * with it in words. The descriptor is watched no more and the callee's; what the wait is embedded
- * in goes by loop_discard().
+ * The wait is over: the header, whose bytes are taken off the connection; or NULL, and what is
+ * wrong with it in words. The descriptor is watched no more and the callee's; what the wait is
+ * embedded in goes by loop_discard().
  */
 typedef void proxyproto_wait_handler(struct loop *loop, struct proxyproto_wait *g,
 				     const struct proxyproto_header *header, const char *trouble);

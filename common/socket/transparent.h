@@ -127,8 +127,8 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
 					    struct endpoint *origdst);
 
 /*
- * How many hops the client's last segment of the handshake could still have gone, with its own; 0 when that
- * is not known. family: the socket's.
+ * How many hops the client's last segment of the handshake could still have gone, with its own; 0
+ * when that is not known. family: the socket's.
  */
 int transparent_hops(int fd, int family);
 
@@ -158,8 +158,8 @@ struct transparent_connect_options {
 	uint8_t dscp;
 };
 
-/* What became of the source; names for `source_kept` by transparent_kept_name(). KEPT_UNKNOWN: NAT may have
- * changed it afterwards. */
+/* What became of the source; names for `source_kept` by transparent_kept_name(). KEPT_UNKNOWN: NAT
+ * may have changed it afterwards. */
 enum transparent_kept { KEPT_NO, KEPT_ADDR, KEPT_ADDR_PORT, KEPT_UNKNOWN };
 
 const char *transparent_kept_name(enum transparent_kept kept);
@@ -197,18 +197,18 @@ int transparent_probe(const struct endpoint *client,
 		      const struct transparent_connect_options *options, struct failure *why);
 
 /*
- * After so many seconds without a segment from the peer ask it whether it is there, and when it has not
- * answered TRANSPARENT_PROBES times, a quarter of that apart (at least a second), the socket fails with
- * ETIMEDOUT. Returns 0, or -1 with errno and the refused call.
+ * After so many seconds without a segment from the peer ask it whether it is there, and when it has
+ * not answered TRANSPARENT_PROBES times, a quarter of that apart (at least a second), the socket
+ * fails with ETIMEDOUT. Returns 0, or -1 with errno and the refused call.
  */
 #define TRANSPARENT_PROBES	  4
 #define TRANSPARENT_KEEPALIVE_MAX 32767 /* MAX_TCP_KEEPIDLE in include/net/tcp.h */
 int transparent_set_keepalive(int fd, unsigned seconds, const char **call);
 
 /*
- * While it is on, closing the socket is a reset for the peer, also where the kernel closes it because the
- * process was killed (SO_LINGER 0); else the peer then sees an orderly end, unless there was data that had
- * not been read, and takes what it has for all there is.
+ * While it is on, closing the socket is a reset for the peer, also where the kernel closes it
+ * because the process was killed (SO_LINGER 0); else the peer then sees an orderly end, unless
+ * there was data that had not been read, and takes what it has for all there is.
  */
 void transparent_guard(int fd, bool on);
 

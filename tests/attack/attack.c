@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * attack - what somebody would try who has taken over a service, or one of its helpers, from inside.
+ * attack - what somebody would try who has taken over a service, or one of its helpers, from
+ * inside.
  *
- * `make attack` links tproxy-relay and tproxy-listen a second time, from the same objects, with the linker's
- * --wrap for sandbox_enter(): the moment at which the last rights go. There a copy of the process is made for
- * each of the acts below. It enters the sandbox as the process would, with its descriptors and its user, acts,
- * and tells on stderr how that went:
+ * `make attack` links tproxy-relay and tproxy-listen a second time, from the same objects, with the
+ * linker's --wrap for sandbox_enter(): the moment at which the last rights go. There a copy of the
+ * process is made for each of the acts below. It enters the sandbox as the process would, with its
+ * descriptors and its user, acts, and tells on stderr how that went:
  *
  *	attack PROCESS ACT RESULT
  *
- * RESULT is the name of an errno, of the signal that killed it, `done` if it has succeeded, or `none` where
- * there was nothing to try it with. Then the process goes on. The environment says what is attacked:
- * TPROXY_ATTACK is a directory with `socket`, `precious` and room for `planted`; TPROXY_VICTIM a pid. Without
- * them nothing happens. TPROXY_ATTACK_BARE: a PROCESS that is without the filter of system calls, to see what
- * holds then.
+ * RESULT is the name of an errno, of the signal that killed it, `done` if it has succeeded, or
+ * `none` where there was nothing to try it with. Then the process goes on. The environment says
+ * what is attacked: TPROXY_ATTACK is a directory with `socket`, `precious` and room for `planted`;
+ * TPROXY_VICTIM a pid. Without them nothing happens. TPROXY_ATTACK_BARE: a PROCESS that is without
+ * the filter of system calls, to see what holds then.
  */
 #include "process/sandbox.h"
 #include <errno.h>
@@ -55,7 +56,8 @@ static bool bare;
 
 /* ---- where to ---- */
 
-/* What has this name in the directory; copied before the act, so that none of the C library is needed. */
+/* What has this name in the directory; copied before the act, so that none of the C library is
+ * needed. */
 static const char *path_of(const char *name)
 {
 	static char path[2][256];

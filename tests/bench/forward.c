@@ -4,10 +4,11 @@
  *
  *	forward INTERFACE MAC SOURCE:PORT DESTINATION:PORT
  *
- * Sends TCP segments of a connection that does not exist out of the interface to the router with that MAC,
- * in batches. Over veth pairs the kernel carries each the whole way before the next, on this processor and
- * in this process's time, so the time of a batch is the work for its packets and nothing else. Prints the
- * nanoseconds for one packet, in the batch that one of ten was faster than: others were interrupted.
+ * Sends TCP segments of a connection that does not exist out of the interface to the router with
+ * that MAC, in batches. Over veth pairs the kernel carries each the whole way before the next, on
+ * this processor and in this process's time, so the time of a batch is the work for its packets and
+ * nothing else. Prints the nanoseconds for one packet, in the batch that one of ten was faster
+ * than: others were interrupted.
  */
 #include "base/endpoint.h"
 #include "base/report.h"

@@ -2,9 +2,9 @@
 /*
  * fault - the seam through which tests make any system call or allocation of ours fail.
  *
- * `make fault` links every program a second time, as build/fault/tproxy-X, from the same objects, with
- * the linker's --wrap for each function below: our calls arrive here, those of libraries do not. The
- * environment says what happens:
+ * `make fault` links every program a second time, as build/fault/tproxy-X, from the same objects,
+ * with the linker's --wrap for each function below: our calls arrive here, those of libraries do
+ * not. The environment says what happens:
  *
  *	TPROXY_FAULT=bind:2:EADDRINUSE		the second bind() of the process fails so
  *	TPROXY_FAULT=malloc:5+:ENOMEM		all from the fifth on
@@ -18,13 +18,13 @@
  *						did, N was beyond the last call
  *	TPROXY_FAULT_COUNT=FILE			gets a line `NAME CALLS` for each function at exit
  *
- * Without an error, allocations fail with ENOMEM and other calls with EIO. What cannot be understood
- * ends the process with 125, so that no test passes on a fault that never came. Counts are per
- * process: a forked child goes on counting where its parent was. But what is to happen once happens in
- * the process that comes there first.
+ * Without an error, allocations fail with ENOMEM and other calls with EIO. What cannot be
+ * understood ends the process with 125, so that no test passes on a fault that never came. Counts
+ * are per process: a forked child goes on counting where its parent was. But what is to happen once
+ * happens in the process that comes there first.
  *
- * A row of the table is FAULT_KIND(function, (parameters), (arguments)); the Makefile takes the names
- * for --wrap from here.
+ * A row of the table is FAULT_KIND(function, (parameters), (arguments)); the Makefile takes the
+ * names for --wrap from here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -122,8 +122,8 @@ static void parse(char *entry)
 }
 
 /*
- * What is written to is open from the start, because a sandbox may forbid it later; under a high number,
- * which nobody expects to be free or counts on.
+ * What is written to is open from the start, because a sandbox may forbid it later; under a high
+ * number, which nobody expects to be free or counts on.
  */
 struct output {
 	const char *variable;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the fuzz targets share: the input as a C string, and properties that abort when they fail. */
+/* What the fuzz targets share: the input as a C string, and properties that abort when they
+ * fail. */
 #ifndef TPROXY_TESTS_FUZZ_H
 #define TPROXY_TESTS_FUZZ_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A PROXY header arrives in whatever pieces: what is made of it is what is made of it in one piece, no
- * byte after it is taken. The first byte is the size of the pieces. */
+/* A PROXY header arrives in whatever pieces: what is made of it is what is made of it in one piece,
+ * no byte after it is taken. The first byte is the size of the pieces. */
 #include "fuzz.h"
 #include "socket/proxyproto.h"
 #include <netinet/in.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A PROXY header comes from the network: any bytes are read safely; no beginning of a header is refused,
- * and what is accepted is the same when it is written and read again. */
+/* A PROXY header comes from the network: any bytes are read safely; no beginning of a header is
+ * refused, and what is accepted is the same when it is written and read again. */
 #include "socket/proxyproto.h"
 #include "fuzz.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rules as libnftables could list them: any JSON. A list of chains, each a list of rules, each a list of
- * statements; the first two are base chains, and jumps go to `0', `1', ... A packet of either family and
- * protocol has its end there, and what is dropped for certain was told of.
+ * Rules as libnftables could list them: any JSON. A list of chains, each a list of rules, each a
+ * list of statements; the first two are base chains, and jumps go to `0', `1', ... A packet of
+ * either family and protocol has its end there, and what is dropped for certain was told of.
  */
 #include "firewall/rule_eval.h"
 #include "fuzz.h"

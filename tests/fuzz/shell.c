@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Other people's words, in a command and on a terminal: sh reads one word, and that word; a terminal gets
- * nothing that it would obey. */
+/* Other people's words, in a command and on a terminal: sh reads one word, and that word; a
+ * terminal gets nothing that it would obey. */
 #include "base/shell.h"
 #include "base/plain.h"
 #include "fuzz.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Objects taken, freed and walked over in any order, against a list of those in use; and notes of what
- * happened recently. */
+/* Objects taken, freed and walked over in any order, against a list of those in use; and notes of
+ * what happened recently. */
 #include "base/slab.h"
 #include "base/recent.h"
 #include "fuzz.h"

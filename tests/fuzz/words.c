@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Every word that a user types: endpoints, prefixes, ports, marks, durations, sizes, columns. What is
- * accepted must read back from its printed form as the same value. */
+/* Every word that a user types: endpoints, prefixes, ports, marks, durations, sizes, columns. What
+ * is accepted must read back from its printed form as the same value. */
 #include "base/endpoint.h"
 #include "base/quantity.h"
 #include "base/record.h"

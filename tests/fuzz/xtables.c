@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* iptables' binary structures, of which the length of everything stands in the data: one extension, or a
- * whole table of iptables-legacy. */
+/* iptables' binary structures, of which the length of everything stands in the data: one extension,
+ * or a whole table of iptables-legacy. */
 #include "firewall/xtables.h"
 #include "firewall/xtables_legacy.h"
 #include "fuzz.h"

@@ -6,19 +6,19 @@
  *						where it is not the caller's own
  *	life call SECONDS WORKERS SEED SOURCE... -- DESTINATION...
  *
- * A caller's first bytes are a header: the connection's number and seed, and the endpoints that the caller
- * sees. From the seed both ends derive the same plan: how many bytes each sends, in which pieces and with
- * which pauses, where an urgent byte stands, who ends first, and whether by FIN or by reset. Each end
- * compares what comes with the plan:
+ * A caller's first bytes are a header: the connection's number and seed, and the endpoints that the
+ * caller sees. From the seed both ends derive the same plan: how many bytes each sends, in which
+ * pieces and with which pauses, where an urgent byte stands, who ends first, and whether by FIN or
+ * by reset. Each end compares what comes with the plan:
  *
  *	end by FIN	the other end's bytes, all of them, and FIN; a reset is a fault
  *	reset		what comes of the other end's bytes is a prefix, and a reset follows; FIN is a fault,
  *			since then a part looks like the whole
  *
- * stdout has a line for each connection, `NUMBER fin|by-client|by-server|refused|stray`, by which the caller's
- * and the server's are compared; `0 by-client` is one whose reset overtook its header, `0 stray` none of them,
- * but data behind the server's reset. Every fault is a line
- * on stderr, and the status is then 1.
+ * stdout has a line for each connection, `NUMBER fin|by-client|by-server|refused|stray`, by which
+ * the caller's and the server's are compared; `0 by-client` is one whose reset overtook its header,
+ * `0 stray` none of them, but data behind the server's reset. Every fault is a line on stderr, and
+ * the status is then 1.
  */
 #include "base/endpoint.h"
 #include "base/quantity.h"
@@ -157,7 +157,8 @@ static void plan_make(struct plan *p, uint64_t seed)
 		plan_reset(p, &dice);
 }
 
-/* The bytes of one direction from offset on: eight of them depend on the seed and their place alone. */
+/* The bytes of one direction from offset on: eight of them depend on the seed and their place
+ * alone. */
 static void pattern(uint64_t seed, enum side from, uint64_t offset, unsigned char *out,
 		    size_t length)
 {
@@ -397,8 +398,8 @@ static void past_note(const struct end *e, struct endpoint peer)
 	pthread_mutex_unlock(&pasts_lock);
 }
 
-/* Data behind a reset: where the client had sent as much as the server, but for 3 bytes, SYN cookies take it
- * for the end of a handshake (check_tcp_syn_cookie() of net/ipv4/syncookies.c). */
+/* Data behind a reset: where the client had sent as much as the server, but for 3 bytes, SYN
+ * cookies take it for the end of a handshake (check_tcp_syn_cookie() of net/ipv4/syncookies.c). */
 static bool past_has(const struct end *e, const void *header)
 {
 	struct endpoint peer = endpoint_peer_of(e->fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Every entry of the field table keeps what it says: it is typed, written, read back, shown and compared,
- * and changes that of the rules that it claims to. */
+/* Every entry of the field table keeps what it says: it is typed, written, read back, shown and
+ * compared, and changes that of the rules that it claims to. */
 #include "intercept/field.h"
 #include "check.h"
 #include "intercept/nft_text.h"
@@ -8,7 +8,8 @@
 #include "intercept/spec_text.h"
 #include <stdlib.h>
 
-/* A value other than those of the specification below, as it is typed and as its difference is shown. */
+/* A value other than those of the specification below, as it is typed and as its difference is
+ * shown. */
 static const struct sample {
 	const char *name, *typed, *diff;
 } samples[] = {

@@ -90,7 +90,8 @@ static void test_failures(void)
 	CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
 
-/* Signals that end a service are not for it; a request too long is the end, as is the other end's. */
+/* Signals that end a service are not for it; a request too long is the end, as is the other
+ * end's. */
 static void test_ends(void)
 {
 	struct context context = { .held = -1 };

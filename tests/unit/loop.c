@@ -2,8 +2,8 @@
 /*
  * Events, deadlines and what is released after the batch.
  *
- * The clock is the test's: epoll_wait() does not sleep but moves it on, so that nothing here depends on
- * how fast the machine is.
+ * The clock is the test's: epoll_wait() does not sleep but moves it on, so that nothing here
+ * depends on how fast the machine is.
  */
 #include "process/loop.h"
 #include "base/container.h"
@@ -133,7 +133,8 @@ static void test_disarm(void)
 	end();
 }
 
-/* Moved on again and again, it does not come; and a machine that was suspended has all that was due. */
+/* Moved on again and again, it does not come; and a machine that was suspended has all that was
+ * due. */
 static void test_rearm(void)
 {
 	struct alarm a = { .name = 'a', .ms = 1000 }, b = { .name = 'b', .ms = 700, .arms = &a };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A table of nf_tables, part by part: what moves by itself changes no digest, and whatever else does.
+ * A table of nf_tables, part by part: what moves by itself changes no digest, and whatever else
+ * does.
  *
  * netlink_ask() is the test's: a kernel with one table.
  */

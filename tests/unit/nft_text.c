@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The rules of a specification, whole, against the text in tests/golden: what a change of the code does to
- * the rules is seen in the change of those files.
+ * The rules of a specification, whole, against the text in tests/golden: what a change of the code
+ * does to the rules is seen in the change of those files.
  *
  *	nft_text [--write] FILE...
  *
- * The first line of a file is a comment with the options of `tproxy-setup plan`; `--ending` asks for the
- * transaction with which `down` begins instead. --write puts there what the code says now.
+ * The first line of a file is a comment with the options of `tproxy-setup plan`; `--ending` asks
+ * for the transaction with which `down` begins instead. --write puts there what the code says now.
  */
 #include "intercept/nft_text.h"
 #include "check.h"
@@ -93,7 +93,8 @@ static void write_file(const char *path, const char *first, const char *rules)
 	CHECK(out && fprintf(out, "%s\n%s", first, rules) > 0 && !fclose(out));
 }
 
-/* The first line that differs, with its number: more than a person wants to see is in `git diff`. */
+/* The first line that differs, with its number: more than a person wants to see is in `git
+ * diff`. */
 static void compare(const char *path, const char *expected, const char *rules)
 {
 	unsigned line = 2;

@@ -163,7 +163,8 @@ static void test_checksum(void)
 	length = proxyproto_write(&h, buf);
 	for (size_t bit = 16 * 8; bit < length * 8; bit++) {
 		buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		/* Another type or length of an extension may make the checksum one of unknown type. */
+		/* Another type or length of an extension may make the checksum one of unknown
+		 * type. */
 		if ((bit / 8 < 28 || bit / 8 > 30) &&
 		    (bit / 8 < length - 7 || bit / 8 > length - 5))
 			CHECK(parse(buf, length) == -1);

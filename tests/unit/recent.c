@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What happened lately: known until a time, as often as it was noted, and in a fixed amount of memory. */
+/* What happened lately: known until a time, as often as it was noted, and in a fixed amount of
+ * memory. */
 #include "base/recent.h"
 #include "check.h"
 

@@ -129,7 +129,8 @@ static const char *outcome(void)
 	return told;
 }
 
-/* A chain of that one rule and a drop behind it, of a match: d-: it is true, +: false, d?+: unknown. */
+/* A chain of that one rule and a drop behind it, of a match: d-: it is true, +: false, d?+:
+ * unknown. */
 static const char *match(const char *left, const char *op, const char *right)
 {
 	char text[1024];

@@ -158,7 +158,8 @@ static void use_memory(void)
 	_exit(0);
 }
 
-/* More arenas of malloc's than it makes without counting processors, and heaps that grow and shrink. */
+/* More arenas of malloc's than it makes without counting processors, and heaps that grow and
+ * shrink. */
 static void *use_heap(void *last)
 {
 	void *held[64];
@@ -206,8 +207,8 @@ static void *act_in_thread(void *gate)
 	return NULL;
 }
 
-/* The signal that ends a child which does that in the sandbox; 0: none, and it succeeded; -1: it did
- * not. With a thread: one that was there before, and does it. */
+/* The signal that ends a child which does that in the sandbox; 0: none, and it succeeded; -1: it
+ * did not. With a thread: one that was there before, and does it. */
 static int fate(deed *act, unsigned needs, bool thread)
 {
 	int gate[2], status;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What TCP_INFO tells: who opened the connection, and how much of what was acknowledged is payload. */
+/* What TCP_INFO tells: who opened the connection, and how much of what was acknowledged is
+ * payload. */
 #include "net/tcpinfo.h"
 #include "check.h"
 #include <linux/tcp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Tables of iptables-legacy as a kernel handed them out (tests/fuzz/corpus/xtables), against what they say
- * in nft's words (tests/golden).
+ * Tables of iptables-legacy as a kernel handed them out (tests/fuzz/corpus/xtables), against what
+ * they say in nft's words (tests/golden).
  *
  *	xtables [--write] CORPUS-FILE JSON-FILE...
  */
@@ -61,8 +61,8 @@ static int count(const struct xtables_legacy_use *use, void *context)
 	return 0;
 }
 
-/* One whose last entry is cut is not sound; whatever else is cut or changed, nothing is read that is not
- * there (built with sanitizers this shows). */
+/* One whose last entry is cut is not sound; whatever else is cut or changed, nothing is read that
+ * is not there (built with sanitizers this shows). */
 static void check_unsound(struct xtables_legacy_table t, char *entries)
 {
 	size_t size = t.size;

@@ -12,9 +12,9 @@
 /*
  * Theory of operation
  *
- * A packet of each example connection is sent through FORWARD as it would have gone without us. An example has
- * one destination, and rules name others; so there are more examples, made for each rule that names addresses or
- * ports, as far as the specification is about these.
+ * A packet of each example connection is sent through FORWARD as it would have gone without us. An
+ * example has one destination, and rules name others; so there are more examples, made for each
+ * rule that names addresses or ports, as far as the specification is about these.
  */
 
 /* Examples that are tried: rules may be thousands, and each example meets them all. */
@@ -76,7 +76,8 @@ static bool covers_port(const struct selection *s, const struct port_range *p)
 	return !s->ports;
 }
 
-/* Is nothing of what is intercepted left, wherever it goes? To deny that is to do without a proxy. */
+/* Is nothing of what is intercepted left, wherever it goes? To deny that is to do without a
+ * proxy. */
 static bool covers_all(const struct doctor_context *x, const struct selection *s)
 {
 	const struct port_list *ports = &x->spec->port;
@@ -92,8 +93,8 @@ static bool covers_all(const struct doctor_context *x, const struct selection *s
 	return ports->count || !s->ports;
 }
 
-/* What the relay is to be started with so that it forbids the same. Returns false when the rule is not one that
- * names destinations and nothing else. */
+/* What the relay is to be started with so that it forbids the same. Returns false when the rule is
+ * not one that names destinations and nothing else. */
 static bool propose(struct doctor_context *x, const struct firewall_chain *chain,
 		    const struct selection *s, char options[CONTEXT_FIX_MAX])
 {

@@ -160,8 +160,9 @@ static void report_port(struct doctor_context *x, const struct link *port,
 			  "", "--iif %s is a port of bridge %s", port->name, bridge->name);
 }
 
-/* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before the
- * packet is routed (ip_rcv() orphans it), and prerouting is not run a second time (ip_sabotage_in). */
+/* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before
+ * the packet is routed (ip_rcv() orphans it), and prerouting is not run a second time
+ * (ip_sabotage_in). */
 static void check_bridge(struct doctor_context *x, const struct link *bridge)
 {
 	bool four = bridge->calls_iptables ||

@@ -45,7 +45,8 @@ void check_listener_queue(struct doctor_context *x);
 void check_listener_loop(struct doctor_context *x);
 void check_listener_mark(struct doctor_context *x);
 
-/* Has every TCP listener that gets connections a mark of its own? How many processes share those of one family? */
+/* Has every TCP listener that gets connections a mark of its own? How many processes share those of
+ * one family? */
 bool check_listener_all_marked(const struct doctor_context *x);
 unsigned check_listener_processes(const struct doctor_context *x);
 

@@ -2,9 +2,10 @@
 /*
  * doctor - what in this machine would break an interception, with evidence and the fix.
  *
- * Runs a table of checks over a specification and the kernel's state. Each check reports what it saw,
- * where, why that matters and the command that fixes it. Nothing is ever changed. The kernel's own
- * decisions (RTM_GETROUTE with mark and interface, the socket lookup) count for more than settings.
+ * Runs a table of checks over a specification and the kernel's state. Each check reports what it
+ * saw, where, why that matters and the command that fixes it. Nothing is ever changed. The kernel's
+ * own decisions (RTM_GETROUTE with mark and interface, the socket lookup) count for more than
+ * settings.
  */
 #ifndef TPROXY_SETUP_DOCTOR_DOCTOR_H
 #define TPROXY_SETUP_DOCTOR_DOCTOR_H
@@ -27,8 +28,8 @@ struct doctor_input {
 };
 
 /*
- * Examine the machine. Every check reports at least one finding, and the worst come first. Returns 0, or -1
- * with *why when the kernel's state could not be read at all.
+ * Examine the machine. Every check reports at least one finding, and the worst come first. Returns
+ * 0, or -1 with *why when the kernel's state could not be read at all.
  */
 int doctor_run(const struct doctor_input *input, doctor_listener *report, void *context,
 	       struct failure *why);

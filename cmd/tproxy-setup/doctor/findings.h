@@ -2,9 +2,9 @@
 /*
  * findings - what the doctor's checks found, until all of them have been run.
  *
- * Two remedies of the kind `tproxy-setup up` must know of each other: the second would undo the first. So
- * a finding only says that it takes another `up`, and the command is written when every check has said what
- * it wants of it. What is worst is told first.
+ * Two remedies of the kind `tproxy-setup up` must know of each other: the second would undo the
+ * first. So a finding only says that it takes another `up`, and the command is written when every
+ * check has said what it wants of it. What is worst is told first.
  */
 #ifndef TPROXY_SETUP_DOCTOR_FINDINGS_H
 #define TPROXY_SETUP_DOCTOR_FINDINGS_H
@@ -31,8 +31,9 @@ struct findings {
 /* Keep a copy; nothing is printed. `up`: finding->fix is what comes before that command. */
 void findings_add(struct findings *findings, const struct doctor_finding *finding, bool up);
 
-/* Tell all of them, the worst first, each kind in the order in which they came. up_command: what stands for
- * `up`; "" if it cannot be written, and then such findings have no command. 0, or -1 with *why. */
+/* Tell all of them, the worst first, each kind in the order in which they came. up_command: what
+ * stands for `up`; "" if it cannot be written, and then such findings have no command. 0, or -1
+ * with *why. */
 int findings_tell(const struct findings *findings, const char *up_command, doctor_listener *report,
 		  void *context, struct failure *why);
 void findings_free(struct findings *findings);
