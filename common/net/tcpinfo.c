@@ -41,12 +41,15 @@ static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t que
 							       : 0;
 	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
 	int fin = acknowledged_fin(info->tcpi_state);
-	int64_t more = (int64_t)(info->tcpi_bytes_acked + in_flight - sent) - fin;
+	uint64_t more = info->tcpi_bytes_acked + in_flight - sent; /* less than none is a lot */
 
+	if (fin < 0)
+		return OPENER_UNKNOWN;
+	more -= (uint64_t)fin;
 	if (info->tcpi_state == FIN_WAIT1 || info->tcpi_state == LAST_ACK ||
 	    info->tcpi_state == CLOSING)
 		more -= in_flight > 0; /* the FIN is in the queue and no payload */
-	if (fin < 0 || more < 0 || more > 1)
+	if (more > 1)
 		return OPENER_UNKNOWN;
 	return more == 1 ? OPENER_HERE : OPENER_PEER;
 }
