@@ -24,12 +24,11 @@ enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST, COMMAND_PAIRS, COMM
 
 static const struct option_command commands[] = {
 	{ "sockets", "sockets with both endpoints, transparent flag, mark, owner" },
-	{ "fd", "all about one socket: FD (an inherited one), or PID:FD" },
+	{ "fd", "everything about one socket: FD (inherited) or PID:FD" },
 	{ "origdst", "original destination of the connection whose socket here\n"
 		     "has the ends LOCAL and PEER; - reads pairs from stdin" },
 	{ "pairs", "the two halves of each relayed connection, joined" },
-	{ "kill", "end the connections that match with a reset, both halves of\n"
-		  "relayed ones" },
+	{ "kill", "reset the connections that match, both halves of relayed\nones" },
 	{ 0 },
 };
 
@@ -38,24 +37,24 @@ static const struct option_command commands[] = {
 
 static const struct option_spec options[] = {
 	OPTION_HEADING("Which sockets (sockets, pairs, kill):"),
-	OPTION_OF(ALL, "all", 'a', NULL, "also those that are not transparent", option_flag,
+	OPTION_OF(ALL, "all", 'a', NULL, "also sockets that are not transparent", option_flag,
 		  struct config, filter.all),
 	SELECT("transparent", 0, NULL, "transparent ones only (the default)", option_flag,
 	       filter.transparent),
 	SELECT("state", 0, "LIST", "in one of these states, as ss(8) names them (any)",
 	       filter_set_states, filter.states),
-	SELECT("local", 0, "CIDR[:PORTS]", "whose own end is there; *:PORTS for any address",
+	SELECT("local", 0, "CIDR[:PORTS]", "with this local address; *:PORTS for any address",
 	       match_option, filter.local),
-	SELECT("peer", 0, "CIDR[:PORTS]", "whose other end is there", match_option, filter.peer),
-	SELECT("mark", 0, "MARK", "with that mark (CAP_NET_ADMIN)", filter_set_mark, filter),
-	SELECT("pid", 0, "PID", "held by that process", option_count, filter.pid),
-	SELECT("prog", 0, "NAME", "held by a process of that name", option_text, filter.prog),
-	OPTION("netns", 0, "NAME|PID", "in that network namespace", option_text, struct config,
+	SELECT("peer", 0, "CIDR[:PORTS]", "with this peer address", match_option, filter.peer),
+	SELECT("mark", 0, "MARK", "with this mark (CAP_NET_ADMIN)", filter_set_mark, filter),
+	SELECT("pid", 0, "PID", "held by this process", option_count, filter.pid),
+	SELECT("prog", 0, "NAME", "held by a process of this name", option_text, filter.prog),
+	OPTION("netns", 0, "NAME|PID", "in this network namespace", option_text, struct config,
 	       netns),
 	OPTIONS_TCP_UDP(struct config, common),
-	OPTION_OF(PAIRS, "stuck", 0, NULL, "only those that some side holds up", option_flag,
+	OPTION_OF(PAIRS, "stuck", 0, NULL, "only those that one side holds up", option_flag,
 		  struct config, stuck),
-	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be ended, and end nothing",
+	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be reset, and reset nothing",
 		  option_flag, struct config, dry_run),
 	OPTION_HEADING("Output:"),
 	RECORD_TABLE_OPTIONS(struct config, style),
@@ -72,7 +71,7 @@ static const struct option_conflict conflicts[] = {
 
 static const struct options_program program = {
 	.name = "tproxy-inspect",
-	.summary = "Show the endpoints of sockets: peer, original destination, flags, mark, owner.",
+	.summary = "Show sockets with peer, original destination, flags, mark and owner.",
 	.usage = "tproxy-inspect [sockets] [OPTION...]\n"
 		 "tproxy-inspect fd [OPTION...] FD | PID:FD\n"
 		 "tproxy-inspect origdst [OPTION...] LOCAL PEER | -\n"

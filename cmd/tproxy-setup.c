@@ -80,7 +80,7 @@ static const struct option_spec the_rest[] = {
 		  option_duration, struct setup, drain_ms),
 	OPTION_OF(ON_UP | ON_PLAN, "confirm-within", 0, "T",
 		  "interception ends by itself, in the kernel, unless\n"
-		  "`tproxy-setup confirm` comes in time",
+		  "`tproxy-setup confirm` is run in time",
 		  option_duration, struct setup, spec.confirm_ms),
 	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
 	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json|systemd", "for which tool (nft)",
@@ -128,13 +128,13 @@ static void make_option_table(void)
 }
 
 static const struct option_command commands[] = {
-	[UP] = { "up", "install; the same name again: replace; unchanged: nothing" },
-	[DOWN] = { "down", "remove what is ours and nothing else; absent is success" },
-	[STATUS] = { "status", "what is intercepted, by whom, and is it intact; -v: each part" },
-	[PLAN] = { "plan", "print what `up` would do, touch nothing" },
-	[RUN] = { "run", "up, run a command, down when it ends, however it ends" },
-	[DOCTOR] = { "doctor", "what in this machine would break it, with evidence and the fix" },
-	[CONFIRM] = { "confirm", "keep what `up --confirm-within` put on probation" },
+	[UP] = { "up", "install; replace an instance of the same name" },
+	[DOWN] = { "down", "remove the instance and nothing else; none is success" },
+	[STATUS] = { "status", "what is intercepted, by whom, and if intact; -v: each part" },
+	[PLAN] = { "plan", "print what `up` would do, change nothing" },
+	[RUN] = { "run", "up, run a command, down when the command ends" },
+	[DOCTOR] = { "doctor", "what on this host would break it, with evidence and the fix" },
+	[CONFIRM] = { "confirm", "make permanent what `up --confirm-within` installed" },
 	{ NULL, NULL },
 };
 
@@ -145,7 +145,7 @@ static const struct option_conflict conflicts[] = {
 
 static const struct options_program program = {
 	.name = "tproxy-setup",
-	.summary = "Hand other hosts' connections to a local listener, and undo it.",
+	.summary = "Redirect other hosts' connections to a local listener, and undo it.",
 	.usage = "tproxy-setup up --to [ADDR:]PORT [OPTION]...\n"
 		 "tproxy-setup down [--name NAME | --all] [--drain T]\n"
 		 "tproxy-setup status [--name NAME | OPTION...]\n"

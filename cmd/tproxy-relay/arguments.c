@@ -117,13 +117,13 @@ static const struct option_spec options[] = {
 	       struct config, deny),
 	OPTION_HEADING("Whose address the upstream sees:"),
 	OPTION("source", 0, "client|client-addr|own|ADDR",
-	       "the client's address and port; its address\nwith any port; this host's; that one "
+	       "the client's address and port; its address\nwith any port; this host's; ADDR "
 	       "(client)",
 	       set_source, struct config, connect),
 	OPTION("on-clash", 0, "new-port|fail", "when the client's port cannot be used (fail)",
 	       option_choice, struct config, on_clash),
 	OPTION("one-way", 0, NULL,
-	       "UDP: the upstream answers clients directly (DSR);\nanswers do not come by here",
+	       "UDP: the upstream answers clients directly (DSR);\nanswers do not pass this host",
 	       option_flag, struct config, udp.one_way),
 	OPTION("upstream-mark", 0, "VALUE[/MASK]", "mark of the upstream leg (0x2/0xff)",
 	       option_mark, struct config, upstream_mark),
@@ -132,21 +132,21 @@ static const struct option_spec options[] = {
 	       option_flag, struct config, connect.keep_dscp),
 	OPTION_HEADING("PROXY protocol:"),
 	OPTION("accept-proxy", 0, "CIDR,...",
-	       "connections from there begin with a header that\nsays who the client is (v1, v2)",
+	       "connections from these begin with a header that\nsays who the client is (v1, v2)",
 	       option_cidrs, struct config, accept_proxy),
 	OPTION("send-proxy", 0, "1|2", "tell the upstream so, by a header of that version",
 	       option_choice, struct config, send_proxy),
 	OPTION_HEADING("Limits:"),
 	OPTION("max", 'c', "N",
-	       "connections at once; then it stops accepting\n(what the "
+	       "connections at once; more wait in the kernel's queue\n(what the "
 	       "descriptor limit allows)",
 	       option_count, struct config, max),
 	OPTION("threads", 0, "N|auto", "threads, each with listeners of its own (1)", set_threads,
 	       struct config, threads),
 	OPTION("connect-timeout", 0, "T", "for the upstream to answer (10s)", set_limit,
 	       struct config, connect_timeout),
-	OPTION("idle-timeout", 0, "T", "without a byte either way (2h5m)", set_limit, struct config,
-	       idle_timeout),
+	OPTION("idle-timeout", 0, "T", "without a byte in either direction (2h5m)", set_limit,
+	       struct config, idle_timeout),
 	OPTION("half-closed-timeout", 0, "T", "since the last byte, once a side has ended (1m)",
 	       set_limit, struct config, half_closed_timeout),
 	OPTION("keepalive", 0, "T",
@@ -157,7 +157,7 @@ static const struct option_spec options[] = {
 	       "UDP flows at once; then old ones make room\n(what the descriptor limit allows)",
 	       option_count, struct config, udp.max),
 	OPTION("udp-timeout", 0, "T[,T]",
-	       "for a UDP flow without an answer; for one that goes\nboth ways (30s,2m)",
+	       "for a UDP flow without an answer; for one that goes\nin both directions (30s,2m)",
 	       set_udp_timeout, struct config, udp),
 	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
 	       option_duration, struct config, drain_timeout),
@@ -166,23 +166,22 @@ static const struct option_spec options[] = {
 	       struct config, inetd),
 	OPTION("takeover", 0, NULL, "take over endpoints that another relay serves", option_flag,
 	       struct config, takeover),
-	OPTION("control", 0, "PATH", "can be asked at that path, too", option_text, struct config,
+	OPTION("control", 0, "PATH", "also answer queries at this path", option_text, struct config,
 	       control),
 	OPTION("ask", 0, "connections|counters|drain",
-	       "ask the relay that runs here, or the one with the\nPID given, print its answer, "
-	       "and "
-	       "end",
+	       "query the relay that runs here, or the one with the\nPID given, print its answer, "
+	       "and end",
 	       option_choice, struct config, ask),
 	OPTION("metrics-file", 0, "PATH", "counters there as OpenMetrics text, replaced every 3 s",
 	       option_text, struct config, metrics),
 	OPTION("ready-fd", 0, "FD", "write a newline to FD when ready, and close it", option_number,
 	       struct config, ready_fd),
 	OPTION("user", 0, "NAME[:GROUP]",
-	       "once the listeners are open become NAME (as root:\ntproxy, else nobody), with what "
-	       "is still needed",
+	       "become NAME once the listeners are open (as root:\ntproxy, else nobody), with the "
+	       "needed capabilities",
 	       privilege_option_user, struct config, user),
-	OPTION("no-sandbox", 0, NULL, "do without seccomp and Landlock", option_flag, struct config,
-	       no_sandbox),
+	OPTION("no-sandbox", 0, NULL, "run without seccomp and Landlock", option_flag,
+	       struct config, no_sandbox),
 	OPTION("log", 0, "events|errors|off", "records on stdout (events)", option_choice,
 	       struct config, log),
 	OPTION("no-header", 'H', NULL, "no header line", option_flag, struct config, no_header),
@@ -204,9 +203,8 @@ static const struct option_conflict conflicts[] = {
 const struct options_program arguments_program = {
 	.name = "tproxy-relay",
 	.sandbox = confine_text,
-	.summary = "Carries each intercepted connection on to where it was going, with the "
-		   "client's "
-		   "own\naddress as source.",
+	.summary = "Relays each intercepted connection to its original destination, with the "
+		   "client's own\naddress as source.",
 	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
 		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS\n"
 		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0\n"

@@ -70,7 +70,7 @@ struct udp_flow {
 	uint8_t kept : 2;	   /* enum transparent_kept */
 	uint8_t origin : 3;	   /* enum transparent_origin */
 	uint8_t direct : 1;	   /* it came to an address of this host, redirected by nobody */
-	uint8_t one_way : 1;	   /* it has no upstream socket: answers do not come by here */
+	uint8_t one_way : 1;	   /* it has no upstream socket: answers do not pass this host */
 	uint8_t promoted : 1;
 	uint8_t joined : 1;
 	uint8_t unfit : 1; /* for promotion: tried, or pointless */

@@ -9,7 +9,7 @@ complete -c tproxy-lab -n __fish_use_subcommand -a status -d 'hosts, process ids
 complete -c tproxy-lab -n __fish_use_subcommand -a down -d 'remove the lab and every process in it'
 complete -c tproxy-lab -s n -l name -x -d 'which of several labs (the one without a name)'
 complete -c tproxy-lab -s f -l foreground -d '`up\' stays until it gets a signal'
-complete -c tproxy-lab -s H -l no-header -d 'no line of headings'
+complete -c tproxy-lab -s H -l no-header -d 'no header line'
 complete -c tproxy-lab -s q -l quiet -d 'no notices on stderr'
 complete -c tproxy-lab -s v -l verbose -d 'more on stderr; every address in `status\''
 complete -c tproxy-lab -l help -d 'print this help and exit'
