@@ -65,7 +65,7 @@ struct setup {
 /* The options that make up a specification have their entries in intercept/field.c; ours stand around
  * them. */
 static const struct option_spec what_else[] = {
-	OPTIONS_TCP_UDP(struct setup, common),
+	OPTIONS_TCP_UDP_OF(ON_SPEC, struct setup, common),
 	OPTION_HEADING("How:"),
 	OPTION_END,
 };
@@ -85,8 +85,8 @@ static const struct option_spec the_rest[] = {
 	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
 	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json|systemd", "for which tool (nft)",
 		  option_choice, struct setup, format),
-	RECORD_TABLE_OPTIONS(struct setup, style),
-	OPTIONS_COMMON(struct setup, common),
+	RECORD_TABLE_OPTIONS_OF(ON_STATUS | ON_DOCTOR, struct setup, style),
+	OPTIONS_COMMON_OF(ON_SPEC, ON_STATUS | ON_DOCTOR | ON_PLAN, struct setup, common),
 	OPTION_END,
 };
 
@@ -636,11 +636,19 @@ static int doctor(struct instance *kernel, struct setup *setup, struct failure *
 
 /* --- the story -------------------------------------------------------------------------------- */
 
+static bool is_field(const struct option_spec *o)
+{
+	size_t begin = offsetof(struct setup, spec);
+
+	return o->set && o->commands == ON_SPEC && o->offset >= begin &&
+	       o->offset < begin + sizeof(struct intercept);
+}
+
 /* More than a name was given: the options that make up a specification. */
 static bool has_spec(const struct options_rest *rest)
 {
 	for (const struct option_spec *o = option_table; o->name; o++)
-		if (o->commands == ON_SPEC && options_given(&program, rest, o->name))
+		if (is_field(o) && options_given(&program, rest, o->name))
 			return true;
 	return false;
 }

@@ -128,6 +128,49 @@ complete_words() {
 	' complete "$program" "$TOP/completions/bash/$program" "$@" | sed 's/[= ]*$//'
 }
 
+# value_of OPTION METAVARIABLE: one that is accepted.
+value_of() {
+	[[ $1 != --state ]] || set -- '' LISTEN
+	case $2 in
+	LISTEN) echo LISTEN ;;
+	*'|'*) [[ $2 == *[A-Z]* ]] && echo 1 || echo "${2%%|*}" ;;
+	*CIDR*) echo 192.0.2.1 ;;
+	USER | GROUP) echo 0 ;;
+	PATH) echo / ;;
+	T) echo 1s ;;
+	*) echo 1 ;;
+	esac
+}
+
+@test "a command's --help has its own options, and no others: those are refused" {
+	local p c o arg help hidden=0
+	for p in tproxy-setup tproxy-inspect; do
+		for c in $("$BIN/$p" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+			run -0 --separate-stderr "$BIN/$p" "$c" --help
+			assert_line --index 0 --regexp "^Usage: $p (\[$c\]|$c) "
+			[[ $output == *$'\n\n'"$p $c: "* && ${lines[-1]} == *"$p("*")"* ]] || fail "$output"
+			help=$output
+			while read -r o arg; do
+				! grep -qE -- " $o( |\$)" <<<"$output" || continue
+				[[ $arg != PATH ]] || continue # refused by what there is
+				# Operands that none has: it is never done.
+				run -2 "$BIN/$p" "$c" "$o" ${arg:+"$(value_of "$o" "$arg")"} not understood here
+				assert_output --partial "$o: not an option of '$p $c'"
+				output=$help
+				((++hidden))
+			done < <("$BIN/$p" --help | sed -nE 's/^ +(-[A-Za-z0-9], )?(--[a-z0-9-]+)( ([^ ]+))?.*/\2 \4/p' |
+				grep -vE -- '^--(help|version) ')
+		done
+	done
+	((hidden > 100)) || fail "$hidden options are not every command's"
+	for c in run up exec status down; do
+		run -0 "$BIN/tproxy-lab" "$c" --help
+		assert_line --index 0 --regexp "^Usage: tproxy-lab $c "
+		assert_equal "$(grep -c foreground <<<"$output") $(grep -c no-header <<<"$output")" \
+			"$([[ $c == up ]]; echo $((1 - $?))) $([[ $c == status ]]; echo $((1 - $?)))"
+	done
+}
+
 @test "bash completion offers exactly the options of --help" {
 	for p in "${programs[@]}"; do
 		run diff <(options_of "$p") <(complete_words "$p" -- | grep '^--' | sort -u)

@@ -136,36 +136,115 @@ static void print_help_text(const char *text, int width)
 	}
 }
 
-static void print_usage_lines(const char *usage)
+/* Is this line of the usage one of the command, whose name is the second word (in brackets if it may be
+ * left out)? */
+static bool is_usage_of(const char *line, const char *command)
+{
+	const char *word = line + strcspn(line, " ");
+	size_t length = strlen(command);
+
+	word += strspn(word, " [");
+	return !strncmp(word, command, length) && strchr(" ]\n", word[length]);
+}
+
+/* Those of the command; all, where that is NULL. */
+static void print_usage_lines(const char *usage, const char *command)
 {
 	const char *label = "Usage: ";
 
 	while (usage) {
 		const char *end = strchr(usage, '\n');
 
-		printf("%s%.*s\n", label, end ? (int)(end - usage) : (int)strlen(usage), usage);
-		label = "       ";
+		if (!command || is_usage_of(usage, command)) {
+			printf("%s%.*s\n", label, end ? (int)(end - usage) : (int)strlen(usage),
+			       usage);
+			label = "       ";
+		}
 		usage = end ? end + 1 : NULL;
 	}
 }
 
-static int print_help(const struct options_program *program)
+static bool takes(int command, const struct option_spec *o)
 {
-	print_usage_lines(program->usage);
+	return command < 0 || !o->commands || o->commands >> command & 1;
+}
+
+/* The options from here to the next heading: does the command take all, does it take any? */
+static bool takes_all(int command, const struct option_spec *o)
+{
+	while (o->set && takes(command, o))
+		o++;
+	return !o->set;
+}
+
+static bool takes_any(int command, const struct option_spec *o)
+{
+	while (o->set && !takes(command, o))
+		o++;
+	return o->set;
+}
+
+/* What the command takes, or all for -1. A heading stands above a section that is whole, another one
+ * above what is left of sections. */
+static void print_options(const struct option_spec *options, int command)
+{
+	const char *last = NULL, *heading;
+
+	for (const struct option_spec *o = options; o->name; o++) {
+		if (o->set && takes(command, o))
+			print_help_text(o->help, print_option_name(o));
+		if (o->set || !takes_any(command, o + 1))
+			continue;
+		heading = takes_all(command, o + 1) ? o->help : "Options:";
+		if (!last || strcmp(heading, last) != 0)
+			printf("\n%s\n", heading);
+		last = heading;
+	}
+}
+
+/* Where to read on; examples before it are of other commands, too. */
+static const char *last_paragraph(const char *text)
+{
+	for (const char *next; (next = strstr(text, "\n\n"));)
+		text = next + 2;
+	return text;
+}
+
+static int print_command_help(const struct options_program *program, int command)
+{
+	const struct option_command *c = &program->commands[command];
+
+	print_usage_lines(program->usage, c->name);
+	printf("\n%s %s: %s\n", program->name, c->name, c->help);
+	print_options(program->options, command);
+	if (program->epilogue)
+		printf("\n%s\n", last_paragraph(program->epilogue));
+	return report_close_stdout(STATUS_DONE);
+}
+
+static int print_program_help(const struct options_program *program)
+{
+	print_usage_lines(program->usage, NULL);
 	printf("\n%s\n", program->summary);
 	if (program->commands)
 		printf("\nCommands:\n");
 	for (const struct option_command *c = program->commands; c && c->name; c++)
 		print_help_text(c->help, printf("  %s", c->name));
-	for (const struct option_spec *o = program->options; o->name; o++) {
-		if (!o->set)
-			printf("\n%s\n", o->help);
-		else
-			print_help_text(o->help, print_option_name(o));
-	}
+	print_options(program->options, -1);
 	if (program->epilogue)
 		printf("\n%s\n", program->epilogue);
 	return report_close_stdout(STATUS_DONE);
+}
+
+/* Of the command that stands before --help, or of the program. */
+static int print_help(const struct options_program *program, const struct options_rest *rest)
+{
+	const struct option_command *c = program->commands;
+
+	for (int i = 0; c && rest->count && c[i].name; i++)
+		if (!strcmp(c[i].name, rest->operands[0]))
+			return print_command_help(program, i);
+	return print_program_help(program);
 }
 
 static int print_version(const struct options_program *program)
@@ -297,7 +376,7 @@ static int check_command_takes(const struct options_program *program,
 	for (int i = 0; rest->command >= 0 && program->options[i].name; i++) {
 		const struct option_spec *o = &program->options[i];
 
-		if (is_given(rest, i) && o->commands && !(o->commands >> rest->command & 1))
+		if (is_given(rest, i) && !takes(rest->command, o))
 			return options_misuse(program, "--%s: not an option of '%s %s'", o->name,
 					      program->name, program->commands[rest->command].name);
 	}
@@ -381,7 +460,7 @@ int options_parse(const struct options_program *program, int argc, char **argv, 
 			return reject(program, '?', argv);
 		o = &program->options[index];
 		if (o->set == option_help)
-			return strcmp(o->name, "version") ? print_help(program)
+			return strcmp(o->name, "version") ? print_help(program, rest)
 							  : print_version(program);
 		status = apply(o, config);
 		if (status != OPTIONS_GO_ON)

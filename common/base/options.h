@@ -90,25 +90,32 @@ struct options_common {
 	bool ipv4, ipv6, tcp, udp, json;
 };
 
-#define OPTIONS_COMMON(config, member)                                                            \
+/* For some commands alone: families are theirs that `family` has bits for, JSON of those in `output`. */
+#define OPTIONS_COMMON_OF(family, output, config, member)                                         \
 	OPTION_HEADING("Common:"),                                                                \
-		OPTION("ipv4", '4', NULL, "IPv4 only (both)", option_flag, config, member.ipv4),  \
-		OPTION("ipv6", '6', NULL, "IPv6 only (both)", option_flag, config, member.ipv6),  \
-		OPTION("json", 'j', NULL, "records as JSON, one object per line", option_flag,    \
-		       config, member.json),                                                      \
+		OPTION_OF(family, "ipv4", '4', NULL, "IPv4 only (both)", option_flag, config,     \
+			  member.ipv4),                                                           \
+		OPTION_OF(family, "ipv6", '6', NULL, "IPv6 only (both)", option_flag, config,     \
+			  member.ipv6),                                                           \
+		OPTION_OF(output, "json", 'j', NULL, "records as JSON, one object per line",      \
+			  option_flag, config, member.json),                                      \
 		OPTION("quiet", 'q', NULL, "no notices on stderr", option_quiet, config, member), \
 		OPTION("verbose", 'v', NULL, "more on stderr; may be repeated", option_verbose,   \
 		       config, member),                                                           \
 		OPTION("help", 0, NULL, "print this help and exit", option_help, config, member), \
 		OPTION("version", 0, NULL, "print the version and exit", option_help, config,     \
 		       member)
+#define OPTIONS_COMMON(config, member) OPTIONS_COMMON_OF(0, 0, config, member)
 
 /* -t for programs that know TCP alone, -t and -u for those that know UDP too. */
 #define OPTIONS_TCP(config, member) \
 	OPTION("tcp", 't', NULL, "TCP (the default)", option_flag, config, member.tcp)
-#define OPTIONS_TCP_UDP(config, member) \
-	OPTIONS_TCP(config, member),    \
-		OPTION("udp", 'u', NULL, "UDP; with -t both", option_flag, config, member.udp)
+#define OPTIONS_TCP_UDP(config, member) OPTIONS_TCP_UDP_OF(0, config, member)
+#define OPTIONS_TCP_UDP_OF(commands, config, member)                                            \
+	OPTION_OF(commands, "tcp", 't', NULL, "TCP (the default)", option_flag, config,         \
+		  member.tcp),                                                                  \
+		OPTION_OF(commands, "udp", 'u', NULL, "UDP; with -t both", option_flag, config, \
+			  member.udp)
 
 /* Setters for common types; the field's type is given in each comment. */
 option_setter option_flag;     /* bool: true */

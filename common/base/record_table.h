@@ -24,11 +24,13 @@ struct record_style {
 	bool json;	     /* -j, from options_common */
 };
 
-#define RECORD_TABLE_OPTIONS(config, member)                                                     \
-	OPTION("no-header", 'H', NULL, "no header line", option_flag, config, member.no_header), \
-		OPTION("columns", 'o', "COL,...",                                                \
-		       "these columns; +COL,... adds to the usual ones", option_text, config,    \
-		       member.columns)
+#define RECORD_TABLE_OPTIONS(config, member) RECORD_TABLE_OPTIONS_OF(0, config, member)
+#define RECORD_TABLE_OPTIONS_OF(commands, config, member)                                        \
+	OPTION_OF(commands, "no-header", 'H', NULL, "no header line", option_flag, config,       \
+		  member.no_header),                                                             \
+		OPTION_OF(commands, "columns", 'o', "COL,...",                                   \
+			  "these columns; +COL,... adds to the usual ones", option_text, config, \
+			  member.columns)
 
 struct record_screen;
 struct record_table {
