@@ -144,7 +144,7 @@ case_ works-connmark-masked - ab 'both -t mangle -A INPUT -j CONNMARK --save-mar
 case_ works-invalid invalid-drop ab 'in_chain input 0 "ct state invalid drop"'
 case_ works-loose - ab 'p sysctl -qw net.ipv4.conf.all.rp_filter=2'
 case_ works-strict - ab 'p sysctl -qw net.ipv4.conf.all.rp_filter=1'
-case_ works-forwarding-each - ab 'p sysctl -qw net.ipv4.ip_forward=0; for i in toclient toserver tobystander; do p sysctl -qw net.ipv4.conf.$i.forwarding=1; done'
+case_ works-forwarding-each - ab 'p sysctl -qw net.ipv4.ip_forward=0; for link in toclient toserver tobystander; do p sysctl -qw net.ipv4.conf.$link.forwarding=1; done'
 case_ works-rule-after - ab 'p ip rule add pref 200 from 10.0.0.0/8 blackhole; p ip rule add pref 201 from 192.0.2.0/24 lookup main'
 case_ works-goto - ab 'n -f - <<<"table inet other { chain g { tcp dport 443 drop; }; chain c { type filter hook input priority 0; policy accept; goto g; tcp dport 80 drop; }; }"'
 case_ works-legacy - ab 'legacy -A INPUT -p tcp --dport 443 -j DROP; legacy -t mangle -A PREROUTING -p tcp --dport 443 -j MARK --set-mark 1'
