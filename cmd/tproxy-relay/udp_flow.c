@@ -39,6 +39,7 @@
 #define SHORT_READ    4	      /* datagrams read at once from a short flow's upstream */
 #define PROMOTED_READ 32
 #define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
+#define FEW	      2		/* datagrams, as most flows have */
 #define SMALL	      1200	/* bytes: every way takes that as one packet (RFC 8200, 5) */
 #define READS_OUT     64	/* and of one that ends */
 #define ENDS_US	      5000	/* for flows that end of old age; then others have their turn */
@@ -313,6 +314,15 @@ static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int f
 		f->whole = (uint8_t)((f->whole & ~(1 << dir)) | (fit == UDP_FIT_WHOLE) << dir) & 3;
 }
 
+/* Is it cheaper to say how with the datagram than to set it for the socket? */
+static bool is_for_few(const struct udp_host *host, const struct udp_flow *f, int dir,
+		       const struct datagram *d)
+{
+	enum udp_fit fit = fit_of(host, f, d);
+
+	return f->packets[dir] <= FEW && fit == UDP_FIT_ANY && !is_set_to(f, dir, d, fit);
+}
+
 static unsigned packets_of(const struct datagram *d)
 {
 	return d->segment ? (unsigned)((d->length + d->segment - 1) / d->segment) : 1;
@@ -341,8 +351,8 @@ static void put(struct udp_host *host, struct udp_flow *f, int dir, struct datag
 	datagram_queue_put(host->queue, out);
 }
 
-/* What set_manner() sets is for each datagram of such a socket. */
-static void set_unconnected(struct datagram_out *out, const struct datagram *d)
+/* What set_manner() sets for the socket, said with the datagram. */
+static void set_message(struct datagram_out *out, const struct datagram *d)
 {
 	out->class = d->class;
 	out->hops = (uint8_t)(d->hops - 1);
@@ -515,7 +525,10 @@ static void put_up(struct udp_host *host, struct udp_flow *f, const struct datag
 		out.raw = true;
 		out.to = &upstream;
 		out.from = &f->entry.client;
-		set_unconnected(&out, d);
+		set_message(&out, d);
+	} else if (is_for_few(host, f, FLOW_UP, d)) {
+		out.family = upstream.family;
+		set_message(&out, d);
 	} else {
 		set_manner(host, f, FLOW_UP, out.fd, upstream.family, d);
 	}
@@ -564,7 +577,7 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 				 : host->listener(host, f->listener);
 		out.to = peer_of(f);
 		out.from = near_of(f);
-		set_unconnected(&out, d);
+		set_message(&out, d);
 	}
 	if (out.fd >= 0)
 		put(host, f, FLOW_DOWN, &out, d, payload);

@@ -65,7 +65,7 @@ void datagram_queue_free(struct datagram_queue *q)
 /* Only where they differ from what the socket has: each costs a look at it. */
 static void add_class(struct msghdr *m, const struct datagram_out *out)
 {
-	bool v6 = out->to->family == AF_INET6;
+	bool v6 = (out->to ? out->to->family : out->family) == AF_INET6;
 	int class = out->class, hops = out->hops;
 
 	if (class)
@@ -82,8 +82,10 @@ static void address(struct entry *e, struct msghdr *m)
 	struct endpoint to;
 
 	m->msg_control = &e->control;
-	if (!e->out.to)
+	if (!e->out.to) {
+		add_class(m, &e->out);
 		return;
+	}
 	to = *e->out.to;
 	if (e->out.raw)
 		to.port = 0; /* IPv6 takes it for the protocol */
@@ -123,10 +125,11 @@ static bool is_same_way(const struct entry *e, const struct datagram_out *out)
 		return false;
 	if (header_length(&e->out) || header_length(out))
 		return false;
+	if (e->out.class != out->class || e->out.hops != out->hops)
+		return false;
 	if (!out->to)
 		return true;
-	return e->out.class == out->class && e->out.hops == out->hops &&
-	       endpoint_equal(&e->to, out->to) && !e->out.from == !out->from &&
+	return endpoint_equal(&e->to, out->to) && !e->out.from == !out->from &&
 	       (!out->from || endpoint_equal(&e->from, out->from));
 }
 

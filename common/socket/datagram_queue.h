@@ -29,7 +29,8 @@ struct datagram_out {
 	size_t length;
 	uint16_t segment;
 	bool raw;	     /* fd is of datagram_raw.h: from and to are whole endpoints */
-	uint8_t class, hops; /* where `to` is set; hops 0: the socket's own */
+	uint8_t class, hops; /* 0: the socket's own */
+	int family;	     /* for these, where `to` is not set */
 	bool single;	     /* never with others in one */
 	void *owner;	     /* for who is told of errors */
 };

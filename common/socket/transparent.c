@@ -563,16 +563,16 @@ static int set_hops(int fd, int family, int hops)
 }
 
 /*
- * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_OOBINLINE)
+ * #syscalls upstream: setsockopt(SOL_SOCKET, SO_OOBINLINE)
  * #syscalls upstream upstream_udp: setsockopt(SOL_SOCKET, SO_REUSEADDR)
  * #syscalls upstream upstream_udp: setsockopt(SOL_IP, IP_BIND_ADDRESS_NO_PORT)
  */
-static int prepare_upstream(int fd, int family, const struct endpoint *source,
+static int prepare_upstream(int fd, int type, int family, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
 	/* From the first byte on: urgent data that is read without it loses its byte. */
 	*call = "setsockopt(SO_OOBINLINE)";
-	if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+	if (type == SOCK_STREAM && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
 		return -1;
 	*call = "setsockopt(SO_MARK)";
 	if (transparent_set_mark(fd, options->mark) < 0)
@@ -599,7 +599,8 @@ int transparent_probe(const struct endpoint *client,
 	const char *call = "socket";
 	int fd = socket(client->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || prepare_upstream(fd, client->family, &source, options, &call) < 0) {
+	if (fd < 0 ||
+	    prepare_upstream(fd, SOCK_STREAM, client->family, &source, options, &call) < 0) {
 		report_fail(why, errno, call, "upstream socket");
 		if (fd >= 0)
 			close(fd);
@@ -648,7 +649,7 @@ static int connect_from(int type, const struct endpoint *source, const struct en
 
 	if (fd < 0)
 		return transparent_fail(why, call, to);
-	if (prepare_upstream(fd, to->family, source, options, &call) < 0)
+	if (prepare_upstream(fd, type, to->family, source, options, &call) < 0)
 		goto fail;
 	if (endpoint_is_set(source)) {
 		call = "bind";

@@ -19,6 +19,11 @@ $(O)/bench/forward: tests/bench/forward.c $(LIB)
 	$(Q)$(AS_USER) mkdir -p $(@D)
 	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB)
 
+$(O)/bench/datagrams: tests/bench/datagrams.c $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(AS_USER) mkdir -p $(@D)
+	$(Q)$(AS_USER) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIB)
+
 REV ?= HEAD~1
 BEFORE ?=
 OTHER := $(if $(BEFORE),--other $(BEFORE)/tproxy-relay)
@@ -35,7 +40,10 @@ bench: $(BENCH_NEEDS) ## compare tproxy-relay with other relays (15 minutes)
 bench-quick: $(BENCH_NEEDS) ## the same in 3 minutes: fewer workloads, fewer rounds
 	$(Q)tests/bench/run --quick --bin $(O) --output $(O)/bench $(OTHER) $(BENCH)
 
+bench-udp: $(addprefix $(O)/,tproxy-relay tproxy-setup tproxy-lab bench/datagrams) ## the same for datagrams (10 minutes)
+	$(Q)tests/bench/run --udp --minutes 10 --bin $(O) --output $(O)/bench-udp $(OTHER) $(BENCH)
+
 bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/conngen bench/forward) ## what tproxy-setup costs: up and down, and the rules everybody else's packets
 	$(Q)TPROXY_BIN=$(abspath $(O)) BEFORE=$(if $(BEFORE),$(abspath $(BEFORE))) tests/bench/setup
 
-.PHONY: bench bench-before bench-quick bench-setup
+.PHONY: bench bench-before bench-quick bench-setup bench-udp

@@ -10,6 +10,15 @@
 BEGIN {
 	FS = ","
 	ours = "ours"
+	workloads = "bulk1 bulk8 wire8 trip1 trip50 trip1000 new open10 open100 open1000 open9000"
+	metrics = "rate relay machine p50 p99 memory lost"
+	names = "ours ours-threads ours-dsr other forward haproxy haproxy-tuned nginx socat"
+	if (udp) {
+		workloads = "exchange half bulk train flows10 flows9000"
+		goal("exchange",   "relay", "nginx", "<=", 0.50)
+		goal("bulk",       "relay", "nginx", "<=", 0.25)
+		goal("train",      "relay", "nginx", "<=", 0.25)
+	}
 	goal("bulk8",    "relay",  "haproxy",       "<=", 0.27)
 	goal("bulk8",    "relay",  "haproxy-tuned", "<=", 0.70)
 	goal("bulk8",    "rate",   "haproxy",       ">=", 1.30)
@@ -124,8 +133,8 @@ function place(name,    i) {
 
 # The order of rows: workloads, and in each its metrics.
 function order(    w, m, i, j, n, nw, nm, ws, ms) {
-	nw = split("bulk1 bulk8 wire8 trip1 trip50 trip1000 new open10 open100 open1000 open9000", ws, " ")
-	nm = split("rate relay machine p50 p99 memory", ms, " ")
+	nw = split(workloads, ws, " ")
+	nm = split(metrics, ms, " ")
 	for (i = 1; i <= nw; i++)
 		for (j = 1; j <= nm; j++)
 			if ((ws[i], ms[j]) in seen && !(ws[i] ~ /^open/ && ms[j] ~ /^p/)) {
@@ -136,14 +145,23 @@ function order(    w, m, i, j, n, nw, nm, ws, ms) {
 }
 
 function columns(    i, j, n, list) {
-	n = split("ours other forward haproxy haproxy-tuned nginx socat", list, " ")
+	n = split(names, list, " ")
 	for (i = 1; i <= n; i++)
 		if (list[i] in known)
 			column[++j] = list[i]
 	return j
 }
 
+function title_udp(w) {
+	if (w == "exchange") return "exchanges"
+	if (w == "half") return "half of that rate"
+	if (w == "bulk") return "bulk, 1,200 bytes"
+	if (w == "train") return "bulk, 40 together"
+	return "exchanges, " substr(w, 6)
+}
+
 function title(w) {
+	if (udp) return title_udp(w)
 	if (w ~ /^bulk/) return "bulk, " substr(w, 5) (w == "bulk1" ? " flow" : " flows")
 	if (w ~ /^wire/) return "bulk, 1500 bytes"
 	if (w ~ /^trip/) return "round trips, " substr(w, 5)
@@ -207,15 +225,32 @@ function table_goals(    g, text) {
 		printf "%-52s %s %.2f   %.3f (%.3f-%.3f)  %s\n", text, goal_sense[g], goal_bound[g], median, low, high, \
 			met(goal_sense[g], goal_bound[g])
 	}
+	if (udp)
+		table_goals_udp()
 	if (ratios("open9000", "relay", ours, "open10", ours))
 		printf "%-52s %s %.2f   %.3f (%.3f-%.3f)  %s\n", title("open9000") ", relay: of that with 10 open", \
 			"<=", 1.2, median, low, high, met("<=", 1.2)
 }
 
+function goal_line(text, sense, bound) {
+	printf "%-52s %s %.2f   %.3f (%.3f-%.3f)  %s\n", text, sense, bound, median, low, high, met(sense, bound)
+}
+
+function table_goals_udp() {
+	if (ratios("flows9000", "relay", ours, "flows10", ours))
+		goal_line("9,000 flows, relay: of that with 10", "<=", 1.2)
+	if (figures("flows9000", "memory", ours))
+		goal_line("9,000 flows, memory of each: bytes", "<=", 256)
+	if (figures("half", "lost", ours))
+		goal_line("half of the highest rate, lost: %", "<=", 0)
+	if (ratios("exchange", "rate", "ours-threads", "exchange", ours))
+		goal_line("exchanges, rate: two threads to one", ">=", 1.6)
+}
+
 function table_lost(    i, c, n, told) {
 	for (i = 1; i <= rows; i++)
 		for (c = 2; c <= width; c++) {
-			if (column[c] == "forward" || ratios(row_work[i], row_metric[i], ours, row_work[i], column[c]) < 3)
+			if (column[c] == "forward" || column[c] ~ /^ours-/ || ratios(row_work[i], row_metric[i], ours, row_work[i], column[c]) < 3)
 				continue
 			told++
 			if (verdict(row_metric[i]) != "-")
