@@ -376,16 +376,18 @@ example 'tproxy-relay --ask connections' '
 	it
 	assert_success
 	assert_output --partial 198.51.100.2'
-session 'ip rule add from 127.0.0.1 iif lo lookup 123' '
-	it
-	assert_success
-	bg local proxy tproxy-listen -4 --redirect --reply hello 127.0.0.1:8080
-	bg relay proxy tproxy-relay --upstream 127.0.0.1:8080 -4 "*:80"
-	wait_listen proxy 80
+session 'tproxy-setup up --divert-only --local' '
+	bg local proxy tproxy-listen --redirect --reply hello 127.0.0.1:80 "[::1]:80"
+	wait_listen proxy 127.0.0.1:80
+	wait_listen proxy "[::1]:80"
+	it_stays
 	wait_listen proxy 8080
-	run on client nc -dw 5 192.0.2.1 80
+	run on client nc -dw 5 192.0.2.1 8080
 	assert_output hello
-	wait_line local.out " 192\.0\.2\.2:"'
+	run on client nc -dw 5 2001:db8:1::1 8080
+	assert_output hello
+	wait_line local.out " 192\.0\.2\.2:"
+	wait_line local.out " \[2001:db8:1::2\]:"'
 example 'tproxy-setup run -u --port 53 --to 3129 -- tproxy-relay -u 3129' '
 	bg server server socat UDP-LISTEN:53,fork SYSTEM:"read x; echo \$SOCAT_PEERADDR"
 	wait_listen server 53 udp

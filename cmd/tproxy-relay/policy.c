@@ -168,7 +168,8 @@ int policy_check_answers(struct policy *p, const struct endpoint *client,
 	    local_addrs_keep(p->local_addrs, upstream, &source))
 		return 0;
 	report_refuse(why, "is on this host, and its answers to the client's address would not "
-			   "come back to the relay: use --source own");
+			   "come back to the relay: use --source own, or 127.0.0.1 and ::1 with "
+			   "`tproxy-setup up --divert-only --local`");
 	return report_about(why, "%s", endpoint_format(upstream, text));
 }
 

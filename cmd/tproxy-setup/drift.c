@@ -69,6 +69,11 @@ static void add_routing(struct drift *d, const struct instance_routing *r)
 	add(d, is_v4 ? "rule:ipv4" : "rule:ipv6", r->state.rule ? DRIFT_PRESENT : DRIFT_MISSING,
 	    "pref %u fwmark %s lookup %u", r->plan.pref, quantity_format_mark(&r->plan.mark, mark),
 	    r->plan.table);
+	if (r->plan.answers)
+		add(d, is_v4 ? "answers:ipv4" : "answers:ipv6",
+		    r->state.answers ? DRIFT_PRESENT : DRIFT_MISSING,
+		    "pref %u from %s iif lo lookup %u", r->plan.pref, is_v4 ? "127.0.0.0/8" : "::1",
+		    r->plan.table);
 	add(d, is_v4 ? "route:ipv4" : "route:ipv6",
 	    !r->state.route  ? DRIFT_MISSING
 	    : r->conflict[0] ? DRIFT_CHANGED

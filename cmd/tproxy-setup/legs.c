@@ -46,7 +46,7 @@ static bool sees(const struct intercept *spec, const struct route_answer *to_cli
 	char name[IF_NAMESIZE];
 
 	if (to_client->type == RTN_LOCAL)
-		return spec->local;
+		return intercept_takes_own(spec);
 	if (!spec->devices || !if_indextoname(to_client->oif, name))
 		return true;
 	for (unsigned i = 0; i < spec->devices; i++) {

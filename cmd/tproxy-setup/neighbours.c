@@ -77,7 +77,7 @@ static bool same_mark(const struct mark *a, const struct mark *b)
 
 struct route_state neighbours_share(const struct neighbours *n, const struct route_plan *plan)
 {
-	struct route_state share = { false, false };
+	struct route_state share = { .rule = false };
 
 	for (size_t i = 0; i < n->count; i++) {
 		const struct intercept *other = &n->at[i];
@@ -85,6 +85,8 @@ struct route_state neighbours_share(const struct neighbours *n, const struct rou
 		if (!intercept_wants(other, plan->family) || other->table != plan->table)
 			continue;
 		share.route = true;
+		if (intercept_keeps_answers(other) && other->pref == plan->pref)
+			share.answers = true;
 		share.rule |= other->pref == plan->pref && same_mark(&other->mark, &plan->mark);
 	}
 	return share;

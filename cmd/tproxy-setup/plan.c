@@ -39,6 +39,11 @@ static bool wants(const struct intercept *spec, const struct tools *t)
 
 /* --- ip --------------------------------------------------------------------------------------- */
 
+static const char *loopback_of(const struct tools *tool)
+{
+	return tool->family == AF_INET ? "127.0.0.0/8" : "::1";
+}
+
 /* Our tag is for what `down` knows and takes away. */
 static void put_routing(FILE *out, const struct intercept *spec, bool tagged)
 {
@@ -56,6 +61,10 @@ static void put_routing(FILE *out, const struct intercept *spec, bool tagged)
 			spec->table, tag[0]);
 		fprintf(out, "%s rule add pref %u fwmark %s lookup %u%s\n", tools[i].ip, spec->pref,
 			mark, spec->table, tag[1]);
+		if (intercept_keeps_answers(spec))
+			fprintf(out, "%s rule add pref %u from %s iif lo lookup %u%s\n",
+				tools[i].ip, spec->pref, loopback_of(&tools[i]), spec->table,
+				tag[1]);
 	}
 }
 
@@ -67,6 +76,9 @@ static void undo_routing(FILE *out, const struct intercept *spec)
 	for (size_t i = 0; i < TOOLS; i++) {
 		if (!wants(spec, &tools[i]))
 			continue;
+		if (intercept_keeps_answers(spec))
+			fprintf(out, UNDO "%s rule del pref %u from %s iif lo lookup %u\n",
+				tools[i].ip, spec->pref, loopback_of(&tools[i]), spec->table);
 		fprintf(out, UNDO "%s rule del pref %u fwmark %s lookup %u\n", tools[i].ip,
 			spec->pref, mark, spec->table);
 		fprintf(out, UNDO "%s route del local default dev lo table %u\n", tools[i].ip,
@@ -122,7 +134,7 @@ static int check_iptables(const struct intercept *spec, bool reject, struct fail
 	if (spec->udp)
 		return refuse("udp", "xt_socket would also take what is for unconnected sockets",
 			      why);
-	if (spec->local)
+	if (intercept_takes_own(spec))
 		return refuse("local", "needs a set that the packets fill", why);
 	if (spec->no_listener == NO_LISTENER_PASS)
 		return refuse("no-listener pass", "xt_TPROXY drops when nobody listens", why);
@@ -370,14 +382,23 @@ static json_t *routing_json(const struct intercept *spec)
 	json_t *list = json_array();
 	char mark[QUANTITY_MARK_MAX];
 
-	for (size_t i = 0; i < TOOLS; i++)
-		if (wants(spec, &tools[i]))
-			json_array_append_new(
-				list, json_pack("{s:s,s:i,s:s,s:i,s:i}", "family",
-						tools[i].family == AF_INET ? "ipv4" : "ipv6",
-						"pref", (int)spec->pref, "mark",
+	for (size_t i = 0; i < TOOLS; i++) {
+		const char *family = tools[i].family == AF_INET ? "ipv4" : "ipv6";
+
+		if (!wants(spec, &tools[i]))
+			continue;
+		json_array_append_new(list,
+				      json_pack("{s:s,s:i,s:s,s:i,s:i}", "family", family, "pref",
+						(int)spec->pref, "mark",
 						quantity_format_mark(&spec->mark, mark), "table",
 						(int)spec->table, "protocol", ROUTE_PROTOCOL));
+		if (intercept_keeps_answers(spec))
+			json_array_append_new(list, json_pack("{s:s,s:i,s:s,s:s,s:i,s:i}", "family",
+							      family, "pref", (int)spec->pref,
+							      "from", loopback_of(&tools[i]), "iif",
+							      "lo", "table", (int)spec->table,
+							      "protocol", ROUTE_PROTOCOL));
+	}
 	return list;
 }
 

@@ -74,8 +74,6 @@ static void put_field(struct line *l, const struct intercept *spec, const char *
 
 static void put_local(struct line *l, const struct intercept *spec)
 {
-	if (!spec->local)
-		return;
 	put(l, ", and of this host");
 	put_field(l, spec, "uid", "uid");
 	put_field(l, spec, "gid", "gid");
@@ -103,7 +101,10 @@ static void put_predicate(struct line *l, const struct intercept *spec)
 	put_list(l, spec, LIST_NOT_DST, "not to");
 	put_field(l, spec, "iif", "via");
 	put_field(l, spec, "not-mark", "not mark");
-	put_local(l, spec);
+	if (intercept_takes_own(spec))
+		put_local(l, spec);
+	else if (spec->local)
+		put(l, ", and answers of this host's loopback addresses");
 }
 
 /* Who listens, each process once. */

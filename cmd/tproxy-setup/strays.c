@@ -25,21 +25,25 @@ static struct route_state claimed(const struct claims *c, const struct route_pla
 	struct route_state share = neighbours_share(&c->installed, plan);
 	struct route_state ours = neighbours_share(&one, plan);
 
-	return (struct route_state){ share.rule || ours.rule, share.route || ours.route };
+	return (struct route_state){ share.rule || ours.rule, share.route || ours.route,
+				     share.answers || ours.answers };
 }
 
 static bool is_claimed(const struct claims *c, const struct route_tagged *tagged)
 {
 	struct route_state share = claimed(c, &tagged->plan);
 
-	return tagged->plain && (tagged->is_rule ? share.rule : share.route);
+	return tagged->plain && (!tagged->is_rule	? share.route
+				 : tagged->plan.answers ? share.answers
+							: share.rule);
 }
 
 static bool same_plan(const struct route_tagged *a, const struct route_tagged *b)
 {
 	return a->is_rule == b->is_rule && a->plan.family == b->plan.family &&
-	       a->plan.table == b->plan.table && a->plan.pref == b->plan.pref &&
-	       a->plan.mark.value == b->plan.mark.value && a->plan.mark.mask == b->plan.mark.mask;
+	       a->plan.answers == b->plan.answers && a->plan.table == b->plan.table &&
+	       a->plan.pref == b->plan.pref && a->plan.mark.value == b->plan.mark.value &&
+	       a->plan.mark.mask == b->plan.mark.mask;
 }
 
 /* Is the like of it, as we make it, among the first `count`? */

@@ -549,8 +549,10 @@ const struct field field_table[] = {
 		     FIELD_NEW, EXCLUDED),
 	FIELD("include-own", 0, NULL, "also what is addressed to this host itself (left alone)",
 	      flag, include_own, FIELD_NEW, EXCLUDED),
-	FIELD("local", 0, NULL, "also connections that this host itself opens", flag, local,
-	      FIELD_NEW, CHANGES_SETS | WANTED | CHANGES_DIVERT),
+	FIELD("local", 0, NULL,
+	      "also connections that this host itself opens; with --divert-only,\n"
+	      "answers of servers on its loopback addresses",
+	      flag, local, FIELD_NEW, CHANGES_SETS | WANTED | CHANGES_DIVERT),
 	FIELD("uid", 0, "USER", "of those, only this user's; repeatable", users, uid, FIELD_OWNER,
 	      CHANGES_LOCAL),
 	FIELD("gid", 0, "GROUP", "of those, only this group's; repeatable", groups, gid,

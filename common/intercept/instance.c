@@ -29,7 +29,11 @@ void instance_close(struct instance *kernel)
 static struct route_plan route_plan(const struct intercept *spec, sa_family_t family)
 {
 	return (struct route_plan){
-		.family = family, .mark = spec->mark, .table = spec->table, .pref = spec->pref
+		.family = family,
+		.mark = spec->mark,
+		.table = spec->table,
+		.pref = spec->pref,
+		.answers = intercept_keeps_answers(spec),
 	};
 }
 
@@ -68,7 +72,8 @@ static bool routing_intact(const struct instance_view *view)
 	for (int i = 0; i < 2; i++) {
 		const struct instance_routing *r = &view->routing[i];
 
-		if (r->wanted && (!r->state.rule || !r->state.route || r->conflict[0]))
+		if (r->wanted && (!r->state.rule || !r->state.route ||
+				  (r->plan.answers && !r->state.answers) || r->conflict[0]))
 			return false;
 	}
 	return true;

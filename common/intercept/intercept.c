@@ -37,6 +37,16 @@ struct cidr_list *intercept_cidrs(const struct intercept *spec, enum intercept_l
 	return (struct cidr_list *)((char *)spec + intercept_lists[id].offset);
 }
 
+bool intercept_takes_own(const struct intercept *spec)
+{
+	return spec->local && !spec->divert_only;
+}
+
+bool intercept_keeps_answers(const struct intercept *spec)
+{
+	return spec->local && spec->divert_only;
+}
+
 void intercept_init(struct intercept *spec)
 {
 	memset(spec, 0, sizeof(*spec));

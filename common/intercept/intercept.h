@@ -102,6 +102,11 @@ struct intercept {
 		confirm_ms; /* 0: for good; else a lease that the kernel lets run out. Not in the text */
 };
 
+/* --local: is what this host opens intercepted; or, with --divert-only, do answers of servers on its loopback
+ * addresses reach the transparent sockets that they are for? */
+bool intercept_takes_own(const struct intercept *spec);
+bool intercept_keeps_answers(const struct intercept *spec);
+
 /* Where a list is in struct intercept, and what its option and its sets are called. */
 struct intercept_list {
 	const char *name; /* `not-src`; sets: not-src4, not-src6 */

@@ -315,7 +315,7 @@ static void put_own_marks(FILE *out, const struct intercept *spec)
 static void put_divert(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain divert {\n", out);
-	if (spec->local)
+	if (intercept_takes_own(spec))
 		put_looped_match(out, spec, "return");
 	put_own_marks(out, spec);
 	if (spec->tcp)

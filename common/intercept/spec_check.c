@@ -121,7 +121,8 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 
 	intercept_init(&usual);
 	for (size_t i = 0; i < field_count && !idle; i++)
-		if (field_table[i].traits & FIELD_NEW &&
+		if (field_table[i].traits & (FIELD_NEW | FIELD_OWNER) &&
+		    strcmp(field_table[i].name, "local") != 0 &&
 		    !field_equal(&field_table[i], spec, &usual))
 			idle = field_table[i].name;
 	intercept_free(&usual);

@@ -57,6 +57,13 @@ static void describe_rule(const struct route_plan *plan, char *buf, size_t size)
 		 quantity_format_mark(&plan->mark, mark), plan->table);
 }
 
+static void describe_answers(const struct route_plan *plan, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s rule pref %u from %s iif lo lookup %u",
+		 plan->family == AF_INET ? "IPv4" : "IPv6", plan->pref,
+		 plan->family == AF_INET ? "127.0.0.0/8" : "::1", plan->table);
+}
+
 static void describe_route(const struct route_plan *plan, char *buf, size_t size)
 {
 	snprintf(buf, size, "%s route local default dev lo table %u",
@@ -76,6 +83,28 @@ static struct nl_msg *build_rule(int type, int flags, const struct route_plan *p
 	    !nla_put_u32(message, FRA_PRIORITY, plan->pref) &&
 	    !nla_put_u32(message, FRA_FWMARK, plan->mark.value) &&
 	    !nla_put_u32(message, FRA_FWMASK, plan->mark.mask) &&
+	    !nla_put_u32(message, FRA_TABLE, plan->table) &&
+	    !nla_put_u8(message, FRA_PROTOCOL, ROUTE_PROTOCOL))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static struct nl_msg *build_answers(int type, int flags, const struct route_plan *plan)
+{
+	const struct cidr loopback = route_entry_loopback(plan->family);
+	struct fib_rule_hdr header = {
+		.family = (uint8_t)plan->family,
+		.src_len = loopback.length,
+		.action = FR_ACT_TO_TBL,
+		.table = plan->table < 256 ? (uint8_t)plan->table : RT_TABLE_UNSPEC,
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(type, flags);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    !nla_put_u32(message, FRA_PRIORITY, plan->pref) &&
+	    !nla_put(message, FRA_SRC, plan->family == AF_INET ? 4 : 16, &loopback.addr) &&
+	    !nla_put_string(message, FRA_IIFNAME, "lo") &&
 	    !nla_put_u32(message, FRA_TABLE, plan->table) &&
 	    !nla_put_u8(message, FRA_PROTOCOL, ROUTE_PROTOCOL))
 		return message;
@@ -244,9 +273,15 @@ int route_own_addresses(struct route *route, struct cidr_list *list, struct fail
 
 static bool is_our_rule(const struct route_entry *e, const struct route_plan *plan)
 {
-	return e->protocol == ROUTE_PROTOCOL && e->plain && e->plan.table == plan->table &&
-	       e->plan.pref == plan->pref && e->plan.mark.value == plan->mark.value &&
-	       e->plan.mark.mask == plan->mark.mask;
+	return e->protocol == ROUTE_PROTOCOL && e->plain && !e->plan.answers &&
+	       e->plan.table == plan->table && e->plan.pref == plan->pref &&
+	       e->plan.mark.value == plan->mark.value && e->plan.mark.mask == plan->mark.mask;
+}
+
+static bool is_our_answers(const struct route_entry *e, const struct route_plan *plan)
+{
+	return e->protocol == ROUTE_PROTOCOL && e->plan.answers && e->plan.table == plan->table &&
+	       e->plan.pref == plan->pref;
 }
 
 static bool is_our_route(const struct route_entry *e)
@@ -264,6 +299,8 @@ static void look_at_rules(const struct entries *list, const struct route_plan *p
 
 		if (is_our_rule(e, plan))
 			state->rule = true;
+		else if (is_our_answers(e, plan))
+			state->answers = true;
 		else if (e->plan.table == plan->table && e->action == FR_ACT_TO_TBL &&
 			 e->protocol != ROUTE_PROTOCOL)
 			snprintf(conflict, 160,
@@ -338,6 +375,13 @@ int route_add(struct route *route, const struct route_plan *plan, const struct r
 			    "RTM_NEWRULE", subject, why))
 			return -1;
 	}
+	if (plan->answers && !there->answers) {
+		describe_answers(plan, subject, sizeof(subject));
+		added->answers = true;
+		if (request(route, build_answers(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, plan),
+			    "RTM_NEWRULE", subject, why))
+			return -1;
+	}
 	return 0;
 }
 
@@ -347,6 +391,13 @@ int route_remove(struct route *route, const struct route_plan *plan,
 	struct failure reason;
 	char subject[120];
 
+	describe_answers(plan, subject, sizeof(subject));
+	if (which->answers &&
+	    request(route, build_answers(RTM_DELRULE, 0, plan), "RTM_DELRULE", subject, &reason) &&
+	    reason.err != ENOENT) {
+		*why = reason;
+		return -1;
+	}
 	describe_rule(plan, subject, sizeof(subject));
 	if (which->rule &&
 	    request(route, build_rule(RTM_DELRULE, 0, plan), "RTM_DELRULE", subject, &reason) &&

@@ -4,7 +4,8 @@
  * packet.
  *
  * An instance needs, per family, one rule (`fwmark MARK lookup TABLE`, before main) and one route
- * (`local default dev lo` in TABLE). Both carry our routing protocol tag (ROUTE_PROTOCOL), by
+ * (`local default dev lo` in TABLE); where servers on this very host are to answer to clients' addresses, also
+ * the rule `from 127.0.0.0/8 iif lo lookup TABLE` (IPv6: `from ::1`). All carry our routing protocol tag (ROUTE_PROTOCOL), by
  * which they are known later. What others made is never changed.
  */
 #ifndef TPROXY_NET_ROUTE_H
@@ -28,6 +29,7 @@ void route_close(struct route *route);
 /* What is there of it, made by us. */
 struct route_state {
 	bool rule, route;
+	bool answers; /* the rule for what loopback addresses send */
 };
 
 /*

@@ -5,6 +5,7 @@
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <stdarg.h>
@@ -53,17 +54,47 @@ static bool parse_rule(struct nlmsghdr *message, struct nlattr *a[FRA_MAX + 1])
 	       !nlmsg_parse(message, sizeof(struct fib_rule_hdr), a, FRA_MAX, NULL);
 }
 
-/* The kernel tells suppress_prefixlength of every rule: -1 is none. */
+struct cidr route_entry_loopback(sa_family_t family)
+{
+	struct cidr c = { .family = family, .length = family == AF_INET ? 8 : 128 };
+
+	if (family == AF_INET)
+		c.addr.v4.s_addr = htonl(INADDR_LOOPBACK & IN_CLASSA_NET);
+	else
+		c.addr.v6 = in6addr_loopback;
+	return c;
+}
+
+/* The kernel tells suppress_prefixlength of every rule: -1 is none. `also`: attributes of this kind of rule. */
+static bool is_plain(const struct nlmsghdr *message, struct nlattr *const *a, uint64_t also)
+{
+	const struct fib_rule_hdr *header = nlmsg_data(message);
+	const uint64_t ours = BIT(FRA_TABLE) | BIT(FRA_PRIORITY) | BIT(FRA_PROTOCOL) |
+			      BIT(FRA_SUPPRESS_PREFIXLEN) | BIT(FRA_PAD);
+
+	return has_only(message, sizeof(*header), ours | also) && header->action == FR_ACT_TO_TBL &&
+	       !header->dst_len && !header->tos && !header->flags &&
+	       route_entry_u32(a[FRA_SUPPRESS_PREFIXLEN], UINT32_MAX) == UINT32_MAX;
+}
+
 static bool is_plain_rule(const struct nlmsghdr *message, struct nlattr *const *a)
 {
 	const struct fib_rule_hdr *header = nlmsg_data(message);
-	const uint64_t ours = BIT(FRA_TABLE) | BIT(FRA_PRIORITY) | BIT(FRA_FWMARK) |
-			      BIT(FRA_FWMASK) | BIT(FRA_PROTOCOL) | BIT(FRA_SUPPRESS_PREFIXLEN) |
-			      BIT(FRA_PAD);
 
-	return has_only(message, sizeof(*header), ours) && header->action == FR_ACT_TO_TBL &&
-	       !header->src_len && !header->dst_len && !header->tos && !header->flags &&
-	       route_entry_u32(a[FRA_SUPPRESS_PREFIXLEN], UINT32_MAX) == UINT32_MAX;
+	return is_plain(message, a, BIT(FRA_FWMARK) | BIT(FRA_FWMASK)) && !header->src_len;
+}
+
+static bool is_answers_rule(const struct nlmsghdr *message, struct nlattr *const *a)
+{
+	const struct fib_rule_hdr *header = nlmsg_data(message);
+	const struct cidr loopback = route_entry_loopback(header->family);
+	struct endpoint source = { 0 };
+
+	route_entry_read_address(&source, header->family, a[FRA_SRC]);
+	return is_plain(message, a, BIT(FRA_SRC) | BIT(FRA_IIFNAME)) &&
+	       header->src_len == loopback.length &&
+	       !memcmp(&source.addr, &loopback.addr, header->family == AF_INET ? 4 : 16) &&
+	       a[FRA_IIFNAME] && !strcmp(nla_get_string(a[FRA_IIFNAME]), "lo");
 }
 
 bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e)
@@ -86,7 +117,8 @@ bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e)
 	e->narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
 		    a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||
 		    a[FRA_DPORT_RANGE] || a[FRA_TUN_ID];
-	e->plain = is_plain_rule(message, a);
+	e->plan.answers = is_answers_rule(message, a);
+	e->plain = e->plan.answers || is_plain_rule(message, a);
 	return true;
 }
 

@@ -2,9 +2,9 @@
 /*
  * route_entry - a routing rule or a route as the kernel's dump has it.
  *
- * A rule of ours has a mark and a table and nothing else, a route of ours is `local default dev
- * lo`: whatever another program adds to either (a source, an interface, `not`, a metric) makes it
- * another.
+ * A rule of ours has a mark and a table and nothing else, or, for answers, the loopback addresses as
+ * source, `iif lo` and a table; a route of ours is `local default dev lo`: whatever another program
+ * adds to either (a source, an interface, `not`, a metric) makes it another.
  */
 #ifndef TPROXY_NET_ROUTE_ENTRY_H
 #define TPROXY_NET_ROUTE_ENTRY_H
@@ -23,10 +23,11 @@ struct route_plan {
 	sa_family_t family;
 	struct mark mark;
 	uint32_t table, pref;
+	bool answers; /* also the rule for what this host's loopback addresses send to others */
 };
 
 struct route_entry {
-	struct route_plan plan; /* of a route: family and table alone */
+	struct route_plan plan; /* of a route: family and table alone; answers: it is that rule */
 	uint8_t protocol, type;
 	uint8_t action, dst_length; /* of a rule; of a route */
 	uint32_t oif;
@@ -35,6 +36,9 @@ struct route_entry {
 	bool by_source;	       /* of a rule: `from` */
 	bool plain;	       /* nothing that ours do not have */
 };
+
+/* The loopback addresses: 127.0.0.0/8, ::1/128. */
+struct cidr route_entry_loopback(sa_family_t family);
 
 /* Read an RTM_NEWRULE or RTM_NEWROUTE message; false: it is none, or broken. */
 bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e);

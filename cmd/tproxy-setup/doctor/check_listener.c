@@ -106,7 +106,7 @@ static void propose_relay(struct doctor_context *x, int protocol, char *fix, siz
 		shell_add(&c, " --upstream-mark %s",
 			  quantity_format_mark(&x->proposed.upstream_mark, mark));
 	/* The client's own port is in use: the client is this host itself. */
-	if (x->spec->local)
+	if (intercept_takes_own(x->spec))
 		shell_add(&c, " --source client-addr");
 	add_addresses(x, &c, four, six);
 	intercept_free(&usual);
@@ -278,7 +278,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 			"with another mark",
 			"", "%s has --upstream-mark %s, which is the intercept mark", l->owner,
 			text);
-	} else if (x->spec->local &&
+	} else if (intercept_takes_own(x->spec) &&
 		   (mark.value & x->spec->upstream_mark.mask) != x->spec->upstream_mark.value) {
 		x->proposed.upstream_mark = mark;
 		context_report_up(
@@ -456,7 +456,8 @@ void check_listener_loop(struct doctor_context *x)
 {
 	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
 						.states = 1U << TCP_ESTABLISHED };
-	struct loop *l = x->spec->local && x->listeners ? calloc(1, sizeof(*l)) : NULL;
+	struct loop *l = intercept_takes_own(x->spec) && x->listeners ? calloc(1, sizeof(*l))
+								      : NULL;
 	unsigned count = 0;
 
 	if (l) {

@@ -54,7 +54,10 @@ static int judge_rule(const struct route_rule *rule, void *context)
 
 static void check_table(struct doctor_context *x, sa_family_t family)
 {
-	const struct route_plan plan = { family, x->spec->mark, x->spec->table, x->spec->pref };
+	const struct route_plan plan = { .family = family,
+					 .mark = x->spec->mark,
+					 .table = x->spec->table,
+					 .pref = x->spec->pref };
 	struct route_state state;
 	char conflict[160];
 
@@ -78,6 +81,35 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 				  state.rule ? "route show table all" : "rule");
 }
 
+/* --divert-only --local: do answers of a server on a loopback address come back to the proxy's socket? */
+static void check_answers_kept(struct doctor_context *x, sa_family_t family)
+{
+	const struct cidr loopback = route_entry_loopback(family);
+	struct route_question q = { .source = { .family = family },
+				    .destination = { .family = family } };
+	char text[ENDPOINT_TEXT_MAX];
+	struct route_answer answer;
+
+	memcpy(&q.source.addr, &loopback.addr, sizeof(loopback.addr));
+	if (family == AF_INET)
+		q.source.addr.v4.s_addr = htonl(INADDR_LOOPBACK);
+	for (unsigned i = 0; i < x->flows; i++) {
+		if (x->flow[i].client.family != family)
+			continue;
+		q.destination.addr = x->flow[i].client.addr;
+		if (!route_ask(x->kernel->route, &q, &answer, NULL) && answer.type == RTN_LOCAL)
+			return;
+		context_report_up(
+			x, DOCTOR_FAIL,
+			"a server on a loopback address cannot answer to a client's address "
+			"by which the proxy connects to it",
+			"", "what %s sends to %s is not kept on this host (RTM_GETROUTE)",
+			family == AF_INET ? "127.0.0.1" : "::1",
+			endpoint_format_address(&q.destination, text));
+		return;
+	}
+}
+
 void check_routing_conflicts(struct doctor_context *x)
 {
 	static const sa_family_t families[] = { AF_INET, AF_INET6 };
@@ -88,6 +120,8 @@ void check_routing_conflicts(struct doctor_context *x)
 			continue;
 		scan.family = families[i];
 		check_table(x, families[i]);
+		if (x->installed && intercept_keeps_answers(x->spec))
+			check_answers_kept(x, families[i]);
 		route_each_rule(x->kernel->route, families[i], judge_rule, &scan, NULL);
 	}
 	context_ok(x, "table %u, preference %u and the mark are ours alone", x->spec->table,

@@ -348,7 +348,7 @@ static void find_flows(struct doctor_context *x, const struct ifaddrs *all)
 			continue;
 		for (unsigned i = 0; i < x->devices; i++)
 			add_flow_of(x, all, &x->device[i], families[f]);
-		if (x->spec->local)
+		if (intercept_takes_own(x->spec))
 			add_own_flow(x, all, families[f]);
 	}
 }
