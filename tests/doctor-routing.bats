@@ -211,7 +211,7 @@ new_interface() {
 	bg slow client curl -sS --max-time 20 -o /dev/null "http://$WEB4/who"
 	wait_until 15 waits
 	run jq -r 'select(.check == "answers").evidence' "$OUT/findings"
-	assert_output --regexp '^[0-9]+ connections as 192.0.2.2 to 198.51.100.2:80 are sent again and again'
+	assert_output --regexp '^[0-9]+ connections? as 192.0.2.2 to 198.51.100.2:80: sent again and again'
 	# What is to be done elsewhere is no command: run here it would do harm.
 	run jq -r '.fix // empty' "$OUT/findings"
 	assert_output ''
@@ -282,5 +282,24 @@ relayed() {
 	run own
 	assert_success
 	assert_equal "$(relayed)" 1
+	healthy
+}
+
+@test "IPsec policies: the first one by priority decides" {
+	healthy_proxy
+	on proxy ip xfrm policy add dir in src 192.0.2.0/24 dst 198.51.100.0/24 priority 10
+	on proxy ip xfrm policy add dir in src 0.0.0.0/0 dst 198.51.100.0/24 priority 20 action block
+	works
+	healthy
+	on proxy ip xfrm policy delete dir in src 192.0.2.0/24 dst 198.51.100.0/24
+	fails
+	finds fail xfrm 'blocks what is delivered from 0.0.0.0/0 to 198.51.100.0/24'
+	# Of two that are equal the older one does.
+	on proxy ip xfrm policy add dir in src 192.0.2.0/24 dst 198.51.100.0/24 priority 20
+	fails
+	finds fail xfrm 'blocks what is delivered from 0.0.0.0/0 to 198.51.100.0/24'
+	apply_fix xfrm
+	fresh_relay
+	works
 	healthy
 }

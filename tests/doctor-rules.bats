@@ -424,7 +424,7 @@ rules() {
 		ask; while [ ! -e "$1" ]; do sleep 0.1; done; ask' sh "$OUT/go"
 	wait_line old.out '^192'
 	SPEC=(--to 3129 -p 80)
-	finds warn older-flows '1 established connections are forwarded .* 192.0.2.2:[0-9]+ -> 198.51.100.2:80'
+	finds warn older-flows '1 established connection forwarded .* 192.0.2.2:[0-9]+ -> 198.51.100.2:80'
 	run remedies
 	assert_equal "$output" "tproxy-setup up --to 3129 --port 80"
 	on proxy tproxy-setup up -q "${SPEC[@]}" --midstream pass

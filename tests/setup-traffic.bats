@@ -486,6 +486,8 @@ segment() {
 	run on proxy tproxy-setup status
 	assert_equal "$status" 1
 	assert_output --partial "ending: \`down\` has begun"
+	run bash -c "$(declare -f on); on proxy tproxy-setup status --json | jq -r 'select(.type == \"instance\").state'"
+	assert_output ending
 	stop line4 || :
 	stop line6 || :
 	wait_exit down

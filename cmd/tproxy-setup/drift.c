@@ -189,9 +189,16 @@ static int add_listener(int protocol, const struct endpoint *to,
 	d->served &= state->count && !state->nontransparent;
 	if (!part)
 		return 0;
+	if (state->count && !d->owners)
+		d->owners = sockowner_read(NULL, NULL);
 	part->is_listener = true;
+	part->protocol = protocol;
+	part->at = *to;
+	part->found = *state;
 	snprintf(part->evidence, sizeof(part->evidence), "%s: %s%s", endpoint_format(to, where),
-		 state->count ? listening_describe(protocol, to, owner) : "nobody listens",
+		 state->count ? sockowner_describe(d->owners, state->first.inode, state->first.uid,
+						   owner)
+			      : "nobody listens",
 		 state->nontransparent ? ", not transparent" : "");
 	return 0;
 }
@@ -266,6 +273,8 @@ int drift_look(struct instance *kernel, const char *name, const struct intercept
 void drift_free(struct drift *d)
 {
 	instance_view_free(&d->view);
+	sockowner_free(d->owners);
+	d->owners = NULL;
 	free(d->part);
 	d->part = NULL;
 	d->parts = 0;

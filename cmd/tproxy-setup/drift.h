@@ -11,6 +11,7 @@
 #include "base/report.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
+#include "net/listening.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,6 +26,10 @@ struct drift_part {
 	enum drift_state state;
 	char evidence[DRIFT_EVIDENCE_MAX]; /* or "" */
 	bool is_listener;		   /* not ours to install: its absence is no drift */
+	/* Of a listener: where, and who was found there. */
+	int protocol;
+	struct endpoint at;
+	struct listening_state found;
 };
 
 struct drift {
@@ -35,6 +40,7 @@ struct drift {
 	bool served; /* and whoever listens there is transparent, for all that is intercepted */
 	char fix[DRIFT_FIX_MAX]; /* the command that puts right what is ours */
 	bool failed;
+	struct sockowner_list *owners; /* of sockets; NULL until somebody was found who listens */
 };
 
 /*

@@ -110,7 +110,7 @@ static void put_predicate(struct line *l, const struct intercept *spec)
 /* Who listens, each process once. */
 struct listeners {
 	struct line *line;
-	struct sockowner_list *owners;
+	const struct sockowner_list *owners;
 	pid_t shown;
 	unsigned count;
 };
@@ -132,42 +132,30 @@ static void put_owner(struct listeners *who, const struct sockdiag_socket *s)
 	who->count++;
 }
 
-static int put_listener(int protocol, const struct endpoint *to,
-			const struct listening_state *state, void *context)
-{
-	struct listeners *who = context;
-
-	(void)protocol;
-	(void)to;
-	if (state->count)
-		put_owner(who, &state->first);
-	return 0;
-}
-
 /* Those that nobody serves, in words. */
-static int put_gap(int protocol, const struct endpoint *to, const struct listening_state *state,
-		   void *context)
+static void put_gap(const struct listeners *who, const struct drift_part *part)
 {
-	struct listeners *who = context;
 	char text[ENDPOINT_TEXT_MAX];
-	const char *udp = protocol == IPPROTO_UDP ? " (UDP)" : "";
+	const char *udp = part->protocol == IPPROTO_UDP ? " (UDP)" : "";
 
-	if (!state->count && who->count)
-		put(who->line, ", nobody at %s%s", endpoint_format(to, text), udp);
-	else if (state->nontransparent)
-		put(who->line, ", not transparent at %s%s", endpoint_format(to, text), udp);
-	return 0;
+	if (!part->found.count && who->count)
+		put(who->line, ", nobody at %s%s", endpoint_format(&part->at, text), udp);
+	else if (part->found.nontransparent)
+		put(who->line, ", not transparent at %s%s", endpoint_format(&part->at, text), udp);
 }
 
-static void put_listeners(struct line *l, const struct intercept *spec)
+static void put_listeners(struct line *l, const struct drift *d)
 {
-	struct listeners who = { .line = l, .owners = sockowner_read(NULL, NULL) };
+	struct listeners who = { .line = l, .owners = d->owners };
 
-	instance_each_listener(spec, put_listener, &who, NULL);
+	for (size_t i = 0; i < d->parts; i++)
+		if (d->part[i].found.count)
+			put_owner(&who, &d->part[i].found.first);
 	if (!who.count)
 		put(l, " nobody listens");
-	instance_each_listener(spec, put_gap, &who, NULL);
-	sockowner_free(who.owners);
+	for (size_t i = 0; i < d->parts; i++)
+		if (d->part[i].is_listener)
+			put_gap(&who, &d->part[i]);
 }
 
 /* On loopback it is the port that is typed, whatever the families. */
@@ -185,7 +173,10 @@ static const char *listener_text(const struct intercept *spec, char buf[FIELD_VA
 
 static const char *state_word(const struct drift *d)
 {
-	return !d->view.rules.present ? "missing" : d->intact ? "intact" : "changed";
+	return !d->view.rules.present ? "missing"
+	       : d->view.rules.ending ? "ending"
+	       : d->intact	      ? "intact"
+				      : "changed";
 }
 
 /* And in what. */
@@ -253,7 +244,7 @@ static void print_instance(const struct drift *d, const char *name)
 		put_predicate(&what, spec);
 		if (!divert) {
 			put(&what, " -> %s", listener_text(spec, to));
-			put_listeners(&what, spec);
+			put_listeners(&what, d);
 		}
 	}
 	put_state(&state, d);

@@ -5,21 +5,47 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/xfrm.h>
+#include <stdlib.h>
 #include <string.h>
 
-struct visit {
-	xfrm_visitor *visit;
-	void *context;
-};
+/* A dump that keeps changing under our eyes is asked for again so many times. */
+#define DUMP_ATTEMPTS 10
 
-bool xfrm_blocks(const struct xfrm_block *b, uint8_t protocol, const struct endpoint *source,
-		 const struct endpoint *destination)
+static bool matches(const struct xfrm_policy *b, uint8_t protocol, const struct endpoint *source,
+		    const struct endpoint *destination)
 {
 	return b->source.family == source->family && endpoint_in_cidr(source, &b->source) &&
 	       endpoint_in_cidr(destination, &b->destination) &&
 	       (!b->protocol || b->protocol == protocol) &&
 	       (!b->source_port || b->source_port == source->port) &&
 	       (!b->destination_port || b->destination_port == destination->port);
+}
+
+const struct xfrm_policy *xfrm_find(const struct xfrm_policies *p, bool out, uint8_t protocol,
+				    const struct endpoint *source,
+				    const struct endpoint *destination)
+{
+	const struct xfrm_policy *found = NULL;
+
+	for (size_t i = 0; i < p->count; i++)
+		if (p->at[i].out == out && matches(&p->at[i], protocol, source, destination) &&
+		    (!found || p->at[i].priority <= found->priority))
+			found = &p->at[i];
+	return found;
+}
+
+static void add(struct xfrm_policies *p, const struct xfrm_policy *policy)
+{
+	struct xfrm_policy *grown = p->at;
+
+	if (!(p->count & (p->count - 1)))
+		grown = realloc(p->at, (p->count ? 2 * p->count : 1) * sizeof(*grown));
+	if (!grown) {
+		p->failed = true;
+		return;
+	}
+	p->at = grown;
+	p->at[p->count++] = *policy;
 }
 
 static struct cidr prefix_of(sa_family_t family, const xfrm_address_t *address, uint8_t length)
@@ -32,21 +58,22 @@ static struct cidr prefix_of(sa_family_t family, const xfrm_address_t *address, 
 
 static void read_policy(struct nlmsghdr *message, void *context)
 {
-	const struct visit *v = context;
 	const struct xfrm_userpolicy_info *p = nlmsg_data(message);
-	struct xfrm_block block = { 0 };
+	struct xfrm_policy policy = { 0 };
 
 	if (message->nlmsg_type != XFRM_MSG_NEWPOLICY || nlmsg_datalen(message) < (int)sizeof(*p) ||
-	    p->action != XFRM_POLICY_BLOCK || p->dir == XFRM_POLICY_FWD ||
+	    (p->dir != XFRM_POLICY_IN && p->dir != XFRM_POLICY_OUT) ||
 	    (p->sel.family != AF_INET && p->sel.family != AF_INET6))
 		return;
-	block.out = p->dir == XFRM_POLICY_OUT;
-	block.source = prefix_of(p->sel.family, &p->sel.saddr, p->sel.prefixlen_s);
-	block.destination = prefix_of(p->sel.family, &p->sel.daddr, p->sel.prefixlen_d);
-	block.protocol = p->sel.proto;
-	block.source_port = ntohs(p->sel.sport & p->sel.sport_mask);
-	block.destination_port = ntohs(p->sel.dport & p->sel.dport_mask);
-	v->visit(&block, v->context);
+	policy.out = p->dir == XFRM_POLICY_OUT;
+	policy.blocks = p->action == XFRM_POLICY_BLOCK;
+	policy.priority = p->priority;
+	policy.source = prefix_of(p->sel.family, &p->sel.saddr, p->sel.prefixlen_s);
+	policy.destination = prefix_of(p->sel.family, &p->sel.daddr, p->sel.prefixlen_d);
+	policy.protocol = p->sel.proto;
+	policy.source_port = ntohs(p->sel.sport & p->sel.sport_mask);
+	policy.destination_port = ntohs(p->sel.dport & p->sel.dport_mask);
+	add(context, &policy);
 }
 
 static struct nl_msg *build_dump(void)
@@ -60,20 +87,35 @@ static struct nl_msg *build_dump(void)
 	return NULL;
 }
 
-int xfrm_each_block(xfrm_visitor *visit, void *context, struct failure *why)
+static int dump(struct netlink *channel, struct xfrm_policies *p)
+{
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < DUMP_ATTEMPTS; i++) {
+		p->count = 0;
+		err = netlink_ask(channel, build_dump(), read_policy, p);
+	}
+	return p->failed ? -ENOMEM : err;
+}
+
+int xfrm_read(struct xfrm_policies *p, struct failure *why)
 {
 	struct failure reason = { 0 };
 	struct netlink *channel = netlink_open(NETLINK_XFRM, &reason);
-	struct visit v = { visit, context };
 	int err;
 
+	*p = (struct xfrm_policies){ 0 };
 	if (!channel && (reason.err == EPROTONOSUPPORT || reason.err == EAFNOSUPPORT))
 		return 0;
 	if (!channel)
 		return report_fail(why, reason.err, "NETLINK_XFRM", "IPsec policies");
-	err = netlink_ask(channel, build_dump(), read_policy, &v);
+	err = dump(channel, p);
 	netlink_close(channel);
-	return err && err != -EAGAIN
-		       ? report_fail(why, -err, "XFRM_MSG_GETPOLICY", "IPsec policies")
-		       : 0;
+	return err ? report_fail(why, -err, "XFRM_MSG_GETPOLICY", "IPsec policies") : 0;
+}
+
+void xfrm_free(struct xfrm_policies *p)
+{
+	free(p->at);
+	*p = (struct xfrm_policies){ 0 };
 }

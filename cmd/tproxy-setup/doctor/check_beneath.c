@@ -65,7 +65,7 @@ void check_beneath_tc(struct doctor_context *x)
 
 /* --- IPsec ------------------------------------------------------------------------------------ */
 
-static void add_selector(struct shell_command *c, const struct xfrm_block *b)
+static void add_selector(struct shell_command *c, const struct xfrm_policy *b)
 {
 	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
@@ -80,23 +80,11 @@ static void add_selector(struct shell_command *c, const struct xfrm_block *b)
 		shell_add(c, " dport %u", b->destination_port);
 }
 
-static bool concerns(const struct xfrm_block *b, const struct packet_path_flow *flow)
+static void report_block(struct doctor_context *x, const struct xfrm_policy *b)
 {
-	return xfrm_blocks(b, flow->protocol, &flow->client, &flow->destination) ||
-	       xfrm_blocks(b, flow->protocol, &flow->destination, &flow->client);
-}
-
-static void judge_block(const struct xfrm_block *b, void *context)
-{
-	struct doctor_context *x = context;
 	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], fix[256];
 	struct shell_command c = shell_command(fix, sizeof(fix));
-	bool hit = false;
 
-	for (unsigned i = 0; i < x->flows; i++)
-		hit |= concerns(b, &x->flow[i]);
-	if (!hit)
-		return;
 	add_selector(&c, b);
 	context_report(x, DOCTOR_FAIL,
 		       "IPsec's policies are asked for what is delivered here and what is sent, "
@@ -107,8 +95,29 @@ static void judge_block(const struct xfrm_block *b, void *context)
 		       endpoint_format_cidr(&b->destination, destination));
 }
 
+/* A policy that allows a part of what a later one blocks decides about that part. */
+static bool is_decided_by(const struct xfrm_policies *p, const struct xfrm_policy *b,
+			  const struct packet_path_flow *flow)
+{
+	return xfrm_find(p, b->out, flow->protocol, &flow->client, &flow->destination) == b ||
+	       xfrm_find(p, b->out, flow->protocol, &flow->destination, &flow->client) == b;
+}
+
 void check_beneath_xfrm(struct doctor_context *x)
 {
-	xfrm_each_block(judge_block, x, NULL);
+	struct xfrm_policies policies;
+
+	if (xfrm_read(&policies, NULL))
+		policies.count = 0;
+	for (size_t i = 0; i < policies.count; i++) {
+		const struct xfrm_policy *b = &policies.at[i];
+		bool hit = false;
+
+		for (unsigned j = 0; b->blocks && j < x->flows; j++)
+			hit |= is_decided_by(&policies, b, &x->flow[j]);
+		if (hit)
+			report_block(x, b);
+	}
+	xfrm_free(&policies);
 	context_ok(x, "no IPsec policy blocks these packets");
 }

@@ -264,10 +264,8 @@ static void report_older(struct doctor_context *x, const struct older *older)
 		       "--midstream reset ends them"
 		     : "their next packet is answered with a reset, so that nothing bypasses the "
 		       "proxy; --midstream pass leaves them alone",
-		"",
-		"%u established connections are forwarded that should be intercepted, as "
-		"%s -> %s",
-		older->count, endpoint_format(&older->client, client),
+		"", "%u established connection%s forwarded that should be intercepted, as %s -> %s",
+		older->count, older->count == 1 ? "" : "s", endpoint_format(&older->client, client),
 		endpoint_format(&older->destination, destination));
 }
 

@@ -372,8 +372,10 @@ static void judge_queue(struct doctor_context *x, struct context_listener *l)
 			x, DOCTOR_FAIL,
 			"it sleeps and accepts none: it is at its limit (tproxy-relay --max), or "
 			"stuck; raise the limit, or end some connections",
-			"", "%u connections wait in the queue of %s at %s, which has room for %u",
-			waiting, l->owner, endpoint_format(&l->socket.local, at), room);
+			"",
+			"%u connection%s waiting in the queue of %s at %s, which has room for %u",
+			waiting, waiting == 1 ? "" : "s", l->owner,
+			endpoint_format(&l->socket.local, at), room);
 }
 
 void check_listener_queue(struct doctor_context *x)
@@ -444,12 +446,12 @@ static void report_loop(struct doctor_context *x, unsigned count)
 
 	if (l->state && l->uid && spared->count < INTERCEPT_IDS_MAX) {
 		spared->at[spared->count++] = l->uid;
-		context_report_up(x, DOCTOR_FAIL, why, "", "%u connections have both ends in %s",
-				  count, l->owner);
+		context_report_up(x, DOCTOR_FAIL, why, "", "%u connection%s with both ends in %s",
+				  count, count == 1 ? "" : "s", l->owner);
 		return;
 	}
-	context_report(x, DOCTOR_FAIL, why, "", "%u connections have both ends in %s", count,
-		       l->owner);
+	context_report(x, DOCTOR_FAIL, why, "", "%u connection%s with both ends in %s", count,
+		       count == 1 ? "" : "s", l->owner);
 }
 
 void check_listener_loop(struct doctor_context *x)

@@ -344,14 +344,14 @@ static void report_local_upstream(struct doctor_context *x, const struct waiting
 {
 	char client[ENDPOINT_TEXT_MAX], server[ENDPOINT_TEXT_MAX];
 
-	context_report(x, DOCTOR_FAIL,
-		       "the upstream is on this host, and its answers to the client's address "
-		       "bypass the proxy: use tproxy-relay --source own, or an upstream elsewhere",
-		       "",
-		       "%u connections as %s to %s are sent again and again, and no answer comes "
-		       "back",
-		       w->count, endpoint_format_address(&w->first.local, client),
-		       endpoint_format(&w->first.peer, server));
+	context_report(
+		x, DOCTOR_FAIL,
+		"the upstream is on this host, and its answers to the client's address "
+		"bypass the proxy: use tproxy-relay --source own, or an upstream elsewhere",
+		"", "%u connection%s as %s to %s: sent again and again, and no answer comes back",
+		w->count, w->count == 1 ? "" : "s",
+		endpoint_format_address(&w->first.local, client),
+		endpoint_format(&w->first.peer, server));
 }
 
 static void report_waiting(struct doctor_context *x, const struct waiting *w)
@@ -370,10 +370,11 @@ static void report_waiting(struct doctor_context *x, const struct waiting *w)
 		"this host, its answers bypass the proxy: on %s it takes `%s route add %s via %s`; "
 		"or the server is down",
 		server, ip_of(address.family), client, own);
-	context_report(x, DOCTOR_WARN, text, "",
-		       "%u connections as %s to %s are sent again and again, and no answer "
-		       "comes back",
-		       w->count, client, endpoint_format(&w->first.peer, server));
+	context_report(
+		x, DOCTOR_WARN, text, "",
+		"%u connection%s as %s to %s: sent again and again, and no answer comes back",
+		w->count, w->count == 1 ? "" : "s", client,
+		endpoint_format(&w->first.peer, server));
 }
 
 void check_routing_answers(struct doctor_context *x)

@@ -4,6 +4,7 @@
 #include "net/sysctl.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- source validation ------------------------------------------------------------------------ */
@@ -25,10 +26,47 @@ static bool kernel_refuses(struct doctor_context *x, const struct packet_path_fl
 	       (why.err == EINVAL || why.err == EXDEV);
 }
 
+/* How many packets had a source that was refused: of the whole machine, all network namespaces; one line for each
+ * processor. The only trace that this leaves. */
+static unsigned long count_martians(void)
+{
+	char line[512], *word, *rest = line;
+	FILE *in = fopen("/proc/net/stat/rt_cache", "re");
+	unsigned long count = 0;
+	int column = -1;
+
+	if (in && fgets(line, sizeof(line), in))
+		for (int i = 0; column < 0 && (word = strsep(&rest, " \n")); i += *word != 0)
+			if (!strcmp(word, "in_martian_src"))
+				column = i;
+	while (in && column >= 0 && fgets(line, sizeof(line), in)) {
+		rest = line;
+		for (int i = 0; (word = strsep(&rest, " \n")); i += *word != 0)
+			if (i == column && *word)
+				count += strtoul(word, NULL, 16);
+	}
+	if (in)
+		fclose(in);
+	return count;
+}
+
+/* `; ...`, or nothing. */
+static const char *martians_text(char buf[120])
+{
+	unsigned long count = count_martians();
+
+	buf[0] = '\0';
+	if (count)
+		snprintf(buf, 120,
+			 "; this machine has dropped %lu packet%s for the source (in_martian_src)",
+			 count, count == 1 ? "" : "s");
+	return buf;
+}
+
 static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
 {
 	struct sysctl_fix fix = { .text = "" };
-	char where[120];
+	char where[120], martians[120];
 
 	sysctl_fix_off(&fix, device, "src_valid_mark");
 	sysctl_where(device, "src_valid_mark", where);
@@ -37,9 +75,9 @@ static void report_src_valid_mark(struct doctor_context *x, const char *device, 
 		"intercepted packets are dropped as martians: their source is looked up with the "
 		"mark and found to be local; where src_valid_mark is needed (wg-quick sets it), "
 		"accept_local=1 fixes it, too, unless rp_filter is 1",
-		fix.text, "%s%s", where,
-		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)"
-			: "");
+		fix.text, "%s%s%s", where,
+		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)" : "",
+		martians_text(martians));
 }
 
 /* Was that interface judged already, as that of an earlier flow? */
@@ -114,14 +152,14 @@ static void report_rp_filter(struct doctor_context *x, enum doctor_severity seve
 			     const char *device, const char *seen)
 {
 	struct sysctl_fix fix = { .text = "" };
-	char where[120];
+	char where[120], martians[120];
 
 	sysctl_fix_device(&fix, device, "rp_filter", 2);
 	sysctl_where(device, "rp_filter", where);
 	context_report(x, severity,
 		       "the larger of the two values counts, and 1 drops packets whose route back "
 		       "uses another interface; 2 (loose) is enough against spoofing",
-		       fix.text, "%s; %s", where, seen);
+		       fix.text, "%s; %s%s", where, seen, martians_text(martians));
 }
 
 static bool has_flow(const struct doctor_context *x, const struct link *device)
