@@ -12,15 +12,24 @@
 #include "tproxy-inspect/origdst.h"
 #include "tproxy-inspect/pairs.h"
 #include "tproxy-inspect/sockets.h"
+#include "tproxy-inspect/watch.h"
 #include <stdio.h>
 #include <string.h>
 
-enum command { COMMAND_SOCKETS, COMMAND_FD, COMMAND_ORIGDST, COMMAND_PAIRS, COMMAND_KILL };
+enum command {
+	COMMAND_SOCKETS,
+	COMMAND_FD,
+	COMMAND_ORIGDST,
+	COMMAND_PAIRS,
+	COMMAND_WATCH,
+	COMMAND_KILL
+};
 #define SOCKETS (1 << COMMAND_SOCKETS)
 #define PAIRS	(1 << COMMAND_PAIRS)
+#define WATCH	(1 << COMMAND_WATCH)
 #define KILL	(1 << COMMAND_KILL)
-#define ALL	(SOCKETS | KILL)
-#define FILTER	(SOCKETS | PAIRS | KILL)
+#define ALL	(SOCKETS | WATCH | KILL)
+#define FILTER	(SOCKETS | PAIRS | WATCH | KILL)
 
 static const struct option_command commands[] = {
 	{ "sockets", "sockets with both endpoints, transparent flag, mark, owner" },
@@ -28,6 +37,7 @@ static const struct option_command commands[] = {
 	{ "origdst", "original destination of the connection whose socket here\n"
 		     "has the ends LOCAL and PEER; - reads pairs from stdin" },
 	{ "pairs", "the two halves of each relayed connection, joined" },
+	{ "watch", "connections as they open and close" },
 	{ "kill", "reset the connections that match, both halves of relayed\nones" },
 	{ 0 },
 };
@@ -36,7 +46,7 @@ static const struct option_command commands[] = {
 	OPTION_OF(FILTER, name, letter, arg, help, set, struct config, member)
 
 static const struct option_spec options[] = {
-	OPTION_HEADING("Which sockets (sockets, pairs, kill):"),
+	OPTION_HEADING("Which sockets (sockets, pairs, watch, kill):"),
 	OPTION_OF(ALL, "all", 'a', NULL, "also sockets that are not transparent", option_flag,
 		  struct config, filter.all),
 	SELECT("transparent", 0, NULL, "transparent ones only (the default)", option_flag,
@@ -54,6 +64,13 @@ static const struct option_spec options[] = {
 	OPTIONS_TCP_UDP(struct config, common),
 	OPTION_OF(PAIRS, "stuck", 0, NULL, "only those that one side holds up", option_flag,
 		  struct config, stuck),
+	OPTION_OF(WATCH, "until", 0, "EXPR",
+		  "end with the first record that meets all terms of EXPR,\n"
+		  "FIELD=VALUE (!= < <= > >=) separated by blanks",
+		  option_text, struct config, until),
+	OPTION_OF(WATCH, "timeout", 0, "T",
+		  "end after that time, with status 1 if --until did not come", option_duration,
+		  struct config, timeout),
 	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be reset, and reset nothing",
 		  option_flag, struct config, dry_run),
 	OPTION_HEADING("Output:"),
@@ -76,6 +93,7 @@ static const struct options_program program = {
 		 "tproxy-inspect fd [OPTION...] FD | PID:FD\n"
 		 "tproxy-inspect origdst [OPTION...] LOCAL PEER | -\n"
 		 "tproxy-inspect pairs [OPTION...]\n"
+		 "tproxy-inspect watch [OPTION...]\n"
 		 "tproxy-inspect kill [OPTION...]",
 	.commands = commands,
 	.default_command = COMMAND_SOCKETS,
@@ -94,6 +112,7 @@ static const struct {
 	[COMMAND_SOCKETS] = { sockets_run, 0, 0, NULL },
 	[COMMAND_FD] = { fd_run, 1, 1, "fd: which one? FD or PID:FD" },
 	[COMMAND_PAIRS] = { pairs_run, 0, 0, "pairs: takes no operand" },
+	[COMMAND_WATCH] = { watch_run, 0, 0, "watch: takes no operand" },
 	[COMMAND_KILL] = { kill_run, 0, 0, "kill: takes no operand; options say which sockets" },
 	[COMMAND_ORIGDST] = { origdst_run, 1, 2, "origdst: needs LOCAL and PEER, or -" },
 };
@@ -104,6 +123,12 @@ static int check_operands(const struct options_rest *rest)
 
 	if (rest->wrapped)
 		return options_misuse(&program, "--: no command is run here");
+	if ((rest->command == COMMAND_PAIRS || rest->command == COMMAND_WATCH) &&
+	    options_given(&program, rest, "udp"))
+		return options_misuse(&program,
+				      "--udp: %s knows TCP only; `tproxy-relay --ask connections' "
+				      "lists a relay's UDP flows",
+				      commands[rest->command].name);
 	if (rest->command == COMMAND_SOCKETS && count)
 		return options_misuse(&program, "%s: no such command", rest->operands[0]);
 	if (count < runs[rest->command].least || count > runs[rest->command].most ||

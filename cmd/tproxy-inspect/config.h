@@ -17,8 +17,10 @@ struct config {
 	struct record_style style;
 	struct filter filter;
 	const char *netns;
-	bool stuck;   /* pairs */
-	bool dry_run; /* kill */
+	bool stuck;	   /* pairs */
+	bool dry_run;	   /* kill */
+	const char *until; /* watch */
+	uint64_t timeout;  /* watch: milliseconds; 0: none */
 };
 
 #endif

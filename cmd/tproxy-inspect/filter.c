@@ -118,6 +118,11 @@ bool filter_has(const struct filter *f, struct filter_walk *walk, const struct s
 	return is_selected(f, s) && (owner || (!f->pid && !f->prog));
 }
 
+bool filter_has_state(const struct filter *f, const struct sockdiag_socket *s)
+{
+	return !f->states || f->states >> s->state & 1;
+}
+
 static int visit(const struct sockdiag_socket *s, void *context)
 {
 	struct visit *v = context;

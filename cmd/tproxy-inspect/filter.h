@@ -63,6 +63,9 @@ int filter_owners(const struct filter *filter, const struct filter_walk *walk,
 bool filter_has(const struct filter *filter, struct filter_walk *walk,
 		const struct sockdiag_socket *s, const struct sockowner_list *owners);
 
+/* Is its state among those asked for? (filter_has() does not ask: of what it is given the kernel has chosen.) */
+bool filter_has_state(const struct filter *filter, const struct sockdiag_socket *s);
+
 /* Say once, as a notice, what rights did not let us see. */
 void filter_tell_hidden(const struct filter_walk *walk);
 

@@ -297,6 +297,18 @@ static int guess(struct pairing *p, enum pass pass, struct failure *why)
 	return 0;
 }
 
+static bool is_to_be_asked(const struct pairing *p)
+{
+	const struct pairing_options *o = p->options;
+
+	if (!o->ask_relays || !o->is_new)
+		return o->ask_relays;
+	for (size_t i = 0; i < p->count; i++)
+		if (o->is_new(&p->half[i].socket, o->context))
+			return true;
+	return false;
+}
+
 struct pairing *pairing_read(const struct pairing_options *options, struct failure *why)
 {
 	struct pairing *p = calloc(1, sizeof(*p));
@@ -308,7 +320,7 @@ struct pairing *pairing_read(const struct pairing_options *options, struct failu
 	}
 	if (!err)
 		err = sort_by_cookie(p, why);
-	if (!err && options->ask_relays)
+	if (!err && is_to_be_asked(p))
 		(void)!relays_each(join_told, p, &p->unasked);
 	for (int pass = 0; !err && pass < PASSES; pass++)
 		err = guess(p, (enum pass)pass, why);

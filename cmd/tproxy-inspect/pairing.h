@@ -31,6 +31,9 @@ struct pairing_pair {
 struct pairing_options {
 	bool all;	 /* others as well, each of them alone */
 	bool ask_relays; /* else all is guessed */
+	/* Ask them only if this returns other than 0 for some socket; NULL: anyway. */
+	sockdiag_visitor *is_new;
+	void *context;
 	/* Sockets that are gone already, and could be halves. Of those nobody knows the user any
 	 * more, which then is not asked for. */
 	const struct sockdiag_socket *ended;

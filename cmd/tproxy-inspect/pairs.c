@@ -2,7 +2,7 @@
 #include "tproxy-inspect/pairs.h"
 
 #include "net/sockowner.h"
-#include "tproxy-inspect/pairing.h"
+#include "tproxy-inspect/pair_record.h"
 #include "tproxy-inspect/socket_record.h"
 
 static const enum record_field pair_columns[] = {
@@ -28,56 +28,13 @@ struct showing {
 	struct sockowner_list *owners;
 };
 
-static void put_client(struct record *r, const struct sockdiag_socket *s)
-{
-	record_endpoint(r, RECORD_CLIENT, &s->peer);
-	record_endpoint(r, RECORD_ORIGDST, &s->local);
-	record_text(r, RECORD_STATE, sockdiag_state_name(s->state));
-	record_number(r, RECORD_RECV_Q, s->rqueue);
-	record_number(r, RECORD_SEND_Q, s->wqueue);
-	record_microseconds(r, RECORD_RTT_MS, s->tcp.rtt_us);
-	record_number(r, RECORD_RETRANS, s->tcp.retransmits);
-	record_number(r, RECORD_BYTES_UP, s->tcp.bytes_in);
-	record_number(r, RECORD_BYTES_DOWN, s->tcp.bytes_out);
-	record_number(r, RECORD_COOKIE, s->cookie);
-}
-
-static void put_upstream(struct record *r, const struct sockdiag_socket *s)
-{
-	record_endpoint(r, RECORD_UPSTREAM_LOCAL, &s->local);
-	record_endpoint(r, RECORD_UPSTREAM, &s->peer);
-	record_text(r, RECORD_UPSTREAM_STATE, sockdiag_state_name(s->state));
-	record_number(r, RECORD_UPSTREAM_RECV_Q, s->rqueue);
-	record_number(r, RECORD_UPSTREAM_SEND_Q, s->wqueue);
-	record_microseconds(r, RECORD_UPSTREAM_RTT_MS, s->tcp.rtt_us);
-	record_number(r, RECORD_UPSTREAM_RETRANS, s->tcp.retransmits);
-	record_number(r, RECORD_UPSTREAM_COOKIE, s->cookie);
-}
-
-/* Since payload moved on either side. */
-static uint64_t idle_us(const struct pairing_pair *pair)
-{
-	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
-	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
-
-	return (uint64_t)(client < upstream ? client : upstream) * 1000;
-}
-
 static void put_pair(struct showing *w, const struct pairing_pair *pair, const char *stuck)
 {
-	static const char *const by[] = { NULL, "guessed", "relay" };
 	const struct sockdiag_socket *any = pair->client ? pair->client : pair->upstream;
 	struct record r;
 
-	record_begin(&r, "pair");
-	record_text(&r, RECORD_PROTO, socket_record_proto(any->protocol));
-	if (pair->client)
-		put_client(&r, pair->client);
-	if (pair->upstream)
-		put_upstream(&r, pair->upstream);
-	record_microseconds(&r, RECORD_IDLE_MS, idle_us(pair));
+	pair_record_fill(&r, "pair", pair);
 	socket_record_owner(&r, w->owners ? sockowner_find(w->owners, any->inode) : NULL);
-	record_text(&r, RECORD_PAIRED_BY, by[pair->by]);
 	record_text(&r, RECORD_STUCK, stuck);
 	record_table_put(&w->table, &r);
 	w->walk.count++;
@@ -85,7 +42,8 @@ static void put_pair(struct showing *w, const struct pairing_pair *pair, const c
 
 static bool is_selected(struct showing *w, const struct sockdiag_socket *s)
 {
-	return s && filter_has(&w->filter, &w->walk, s, w->owners);
+	return s && filter_has_state(&w->filter, s) &&
+	       filter_has(&w->filter, &w->walk, s, w->owners);
 }
 
 static int show(const struct pairing_pair *pair, void *context)

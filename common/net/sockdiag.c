@@ -93,7 +93,7 @@ static bool get_late_port(struct nlattr *sockopt)
 }
 
 /* From the kernel's message to our own structure. False: not a message of inet_diag. */
-static bool parse_socket(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
+bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
 {
 	const struct inet_diag_msg *m = nlmsg_data(header);
 	struct nlattr *at[INET_DIAG_MAX + 1];
@@ -142,7 +142,7 @@ static void take_socket(struct nlmsghdr *message, void *context)
 
 	if ((message->nlmsg_type == SOCK_DIAG_BY_FAMILY ||
 	     message->nlmsg_type == TCPDIAG_GETSOCK) &&
-	    !answer->verdict && parse_socket(message, answer->protocol, &s))
+	    !answer->verdict && sockdiag_parse(message, answer->protocol, &s))
 		answer->verdict = answer->visit(&s, answer->context);
 }
 

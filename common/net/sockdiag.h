@@ -69,6 +69,10 @@ void sockdiag_close(struct sockdiag *diag);
  * visitor may not use the same channel. */
 typedef int sockdiag_visitor(const struct sockdiag_socket *s, void *context);
 
+/* A message that describes a socket of that protocol, of a dump or of an event. False: it is none. */
+struct nlmsghdr;
+bool sockdiag_parse(struct nlmsghdr *message, int protocol, struct sockdiag_socket *s);
+
 /* Returns 0 when all have been seen, the visitor's non-zero value, or -1 with *why. */
 int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
 		  sockdiag_visitor *visit, void *context, struct failure *why);

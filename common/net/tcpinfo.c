@@ -10,7 +10,16 @@
 
 /* States in which the own FIN has been acknowledged, or has not been sent (net/tcp_states.h; the
  * header that names them for user space cannot be included beside linux/tcp.h). */
-enum { ESTABLISHED = 1, FIN_WAIT1 = 4, FIN_WAIT2 = 5, CLOSE_WAIT = 8, LAST_ACK = 9, CLOSING = 11 };
+enum {
+	ESTABLISHED = 1,
+	FIN_WAIT1 = 4,
+	FIN_WAIT2 = 5,
+	TIME_WAIT = 6,
+	CLOSED = 7,
+	CLOSE_WAIT = 8,
+	LAST_ACK = 9,
+	CLOSING = 11
+};
 
 /* How many sequence numbers the own FIN adds to what was acknowledged; -1: not a state to tell. */
 static int acknowledged_fin(int state)
@@ -54,12 +63,28 @@ static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t que
 	return more == 1 ? OPENER_HERE : OPENER_PEER;
 }
 
-/* How much of what was acknowledged is no payload: the own SYN and FIN. */
-static uint64_t not_payload(const struct tcp_info *info, enum tcpinfo_opener opener)
+/* Payload that was acknowledged: without the own SYN and FIN. Of a socket that has ended it is not known
+ * whether its FIN was; it cannot have been more than what was sent. */
+static uint64_t payload_acked(const struct tcp_info *info, enum tcpinfo_opener opener)
 {
 	uint64_t flags = (opener == OPENER_HERE) + (acknowledged_fin(info->tcpi_state) == 1);
+	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
+	uint64_t acked = info->tcpi_bytes_acked;
 
-	return flags < info->tcpi_bytes_acked ? flags : info->tcpi_bytes_acked;
+	if (info->tcpi_state == CLOSED)
+		return acked < sent ? acked : sent;
+	return flags < acked ? acked - flags : 0;
+}
+
+/* Payload that came: tcpi_bytes_received counts the peer's FIN, too (tcp_rcv_nxt_update()). Of a socket that has
+ * ended it is not known whether one came: then it may be one too many. */
+static uint64_t payload_received(const struct tcp_info *info)
+{
+	int state = info->tcpi_state;
+	bool fin = state == CLOSE_WAIT || state == LAST_ACK || state == CLOSING ||
+		   state == TIME_WAIT;
+
+	return info->tcpi_bytes_received - (fin && info->tcpi_bytes_received);
 }
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -74,7 +99,7 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 	memcpy(&info, raw, length < sizeof(info) ? length : sizeof(info));
 	*out = (struct tcpinfo){
 		.state = info.tcpi_state,
-		.bytes_in = info.tcpi_bytes_received,
+		.bytes_in = payload_received(&info),
 		.opener = find_opener(&info, queued),
 		.rtt_us = info.tcpi_rtt,
 		.retransmits = info.tcpi_total_retrans,
@@ -82,7 +107,7 @@ void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpin
 		.idle_ms = least(info.tcpi_last_data_sent, info.tcpi_last_data_recv),
 		.window_closed = info.tcpi_probes || (queued && !info.tcpi_snd_wnd),
 	};
-	out->bytes_out = info.tcpi_bytes_acked - not_payload(&info, out->opener);
+	out->bytes_out = payload_acked(&info, out->opener);
 }
 
 /* #syscalls upstream: getsockopt */

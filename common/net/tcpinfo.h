@@ -14,8 +14,9 @@
 enum tcpinfo_opener { OPENER_UNKNOWN, OPENER_HERE, OPENER_PEER };
 
 struct tcpinfo {
-	int state;		      /* TCP_ESTABLISHED ... (netinet/tcp.h) */
-	uint64_t bytes_in, bytes_out; /* payload received; payload that was acknowledged */
+	int state;	    /* TCP_ESTABLISHED ... (netinet/tcp.h) */
+	uint64_t bytes_in;  /* payload received; of a socket in UNCONN one more after a FIN */
+	uint64_t bytes_out; /* payload that was acknowledged */
 	enum tcpinfo_opener opener;
 	uint32_t rtt_us;      /* smoothed; 0: not measured */
 	uint32_t retransmits; /* segments that were sent again, in all its life */

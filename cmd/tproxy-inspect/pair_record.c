@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/pair_record.h"
+
+#include "tproxy-inspect/socket_record.h"
+#include <netinet/tcp.h>
+
+static void put_client(struct record *r, const struct sockdiag_socket *s)
+{
+	record_endpoint(r, RECORD_CLIENT, &s->peer);
+	record_endpoint(r, RECORD_ORIGDST, &s->local);
+	record_text(r, RECORD_STATE, sockdiag_state_name(s->state));
+	record_number(r, RECORD_RECV_Q, s->rqueue);
+	record_number(r, RECORD_SEND_Q, s->wqueue);
+	record_microseconds(r, RECORD_RTT_MS, s->tcp.rtt_us);
+	record_number(r, RECORD_RETRANS, s->tcp.retransmits);
+	record_number(r, RECORD_COOKIE, s->cookie);
+}
+
+static void put_upstream(struct record *r, const struct sockdiag_socket *s)
+{
+	record_endpoint(r, RECORD_UPSTREAM_LOCAL, &s->local);
+	record_endpoint(r, RECORD_UPSTREAM, &s->peer);
+	record_text(r, RECORD_UPSTREAM_STATE, sockdiag_state_name(s->state));
+	record_number(r, RECORD_UPSTREAM_RECV_Q, s->rqueue);
+	record_number(r, RECORD_UPSTREAM_SEND_Q, s->wqueue);
+	record_microseconds(r, RECORD_UPSTREAM_RTT_MS, s->tcp.rtt_us);
+	record_number(r, RECORD_UPSTREAM_RETRANS, s->tcp.retransmits);
+	record_number(r, RECORD_UPSTREAM_COOKIE, s->cookie);
+}
+
+struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
+{
+	const struct tcpinfo *client = pair->client ? &pair->client->tcp : NULL;
+	const struct tcpinfo *upstream = pair->upstream ? &pair->upstream->tcp : NULL;
+
+	if (!client)
+		return (struct pair_record_bytes){ upstream->bytes_out, upstream->bytes_in };
+	/* What is one more than went on to the server is a FIN (tcpinfo.h). */
+	if (upstream && pair->client->state == TCP_CLOSE &&
+	    client->bytes_in == upstream->bytes_out + 1)
+		return (struct pair_record_bytes){ upstream->bytes_out, client->bytes_out };
+	return (struct pair_record_bytes){ client->bytes_in, client->bytes_out };
+}
+
+/* Milliseconds since payload moved on either side. */
+static uint32_t idle_ms(const struct pairing_pair *pair)
+{
+	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
+	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
+
+	return client < upstream ? client : upstream;
+}
+
+void pair_record_fill(struct record *r, const char *type, const struct pairing_pair *pair)
+{
+	static const char *const by[] = { NULL, "guessed", "relay" };
+	const struct sockdiag_socket *any = pair->client ? pair->client : pair->upstream;
+	struct pair_record_bytes bytes = pair_record_bytes(pair);
+
+	record_begin(r, type);
+	record_text(r, RECORD_PROTO, socket_record_proto(any->protocol));
+	if (pair->client)
+		put_client(r, pair->client);
+	if (pair->upstream)
+		put_upstream(r, pair->upstream);
+	record_number(r, RECORD_BYTES_UP, bytes.up);
+	record_number(r, RECORD_BYTES_DOWN, bytes.down);
+	record_microseconds(r, RECORD_IDLE_MS, (uint64_t)idle_ms(pair) * 1000);
+	record_text(r, RECORD_PAIRED_BY, by[pair->by]);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pair_record - how the two halves of a connection are put into a record.
+ */
+#ifndef TPROXY_INSPECT_PAIR_RECORD_H
+#define TPROXY_INSPECT_PAIR_RECORD_H
+
+#include "base/record.h"
+#include "tproxy-inspect/pairing.h"
+
+/* Payload that came from the client, and that went to it, as far as either half knows. */
+struct pair_record_bytes {
+	uint64_t up, down;
+};
+struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair);
+
+/* A record of that type with all that is known of the pair but its owner, and whether it is stuck. */
+void pair_record_fill(struct record *r, const char *type, const struct pairing_pair *pair);
+
+#endif

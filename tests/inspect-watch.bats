@@ -1,0 +1,187 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-inspect watch: connections as they open and close.
+#
+#   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
+#                           | TCP port 80 goes to the relay, 3129
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/relay
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+# watch OPTION...: in the background, as `watch`; it has seen what is there.
+watch() {
+	bg watch proxy tproxy-inspect watch "$@"
+	wait_line watch.err 'open connections: '
+}
+
+# connection FAMILY_ADDRESS SOURCE: through the relay, 5 bytes each way; it stays until $OUT/end is there.
+connection() {
+	peer "$3" client -b "$2" connect "$1" 80 send:hello recv:world "touch:$OUT/$3" "await:$OUT/end"
+	wait_until 5 test -e "$OUT/$3"
+}
+
+serve() {
+	peer server server serve 80 recv:hello send:world eof
+}
+
+@test "watch: opens and closes through tproxy-relay, both ends of both halves, both families" {
+	intercept 80
+	relay
+	serve
+	watch --json
+	connection "$V4" 192.0.2.2:40001 four
+	connection "$V6" '[2001:db8:1::2]:40002' six
+	wait_line watch.out '"open".*40002'
+	wait_line watch.out '"open".*40001'
+	run jq -ce 'select(.event == "open") | [.type, .proto, .client.addr, .client.port, .origdst.addr, .origdst.port,
+		.upstream_local, .upstream, .paired_by, .prog]' "$OUT/watch.out"
+	assert_line '["connection","tcp","192.0.2.2",40001,"198.51.100.2",80,{"addr":"192.0.2.2","port":40001},{"addr":"198.51.100.2","port":80},"relay","tproxy-relay"]'
+	assert_line '["connection","tcp","2001:db8:1::2",40002,"2001:db8:2::2",80,{"addr":"2001:db8:1::2","port":40002},{"addr":"2001:db8:2::2","port":80},"relay","tproxy-relay"]'
+	assert_equal "${#lines[@]}" 2
+	touch "$OUT/end"
+	wait_line watch.out '"close".*40001'
+	wait_line watch.out '"close".*40002'
+	run jq -ce 'select(.event == "close") | [.client.port, .upstream.addr, .bytes_up, .bytes_down, .duration_ms > 0, .paired_by]' "$OUT/watch.out"
+	assert_line '[40001,"198.51.100.2",5,5,true,"relay"]'
+	assert_line '[40002,"2001:db8:2::2",5,5,true,"relay"]'
+	# The cookie of an open is that of its close.
+	run jq -r '[.client.port, .cookie, .upstream_cookie] | @tsv' "$OUT/watch.out"
+	assert_equal "$(printf '%s\n' "${lines[@]}" | sort -u | wc -l)" 2
+	run -143 stop watch
+}
+
+@test "watch: through HAProxy, by the reversed ends; what was there before is told by its end alone" {
+	on proxy tproxy-setup up -q --port 80 --to '*:3129'
+	serve
+	start_haproxy proxy <<-END
+		listen one
+			bind :3129 transparent
+			source 0.0.0.0 usesrc client
+			server server 198.51.100.2:80
+	END
+	wait_listen proxy 3129
+	connection "$V4" 192.0.2.2:40001 before
+	watch -H -o event,client,origdst,upstream_local,upstream,bytes_up,bytes_down,paired_by
+	connection "$V4" 192.0.2.2:40002 after
+	wait_line watch.out 'open.*40002'
+	touch "$OUT/end"
+	wait_line watch.out 'close.*40001'
+	wait_line watch.out 'close.*40002'
+	run cat "$OUT/watch.out"
+	assert_line --regexp "^open +192\.0\.2\.2:40002 +$V4:80 +192\.0\.2\.2:40002 +$V4:80 +[05] +[05] +guessed\$"
+	assert_line --regexp "^close +192\.0\.2\.2:40002 +$V4:80 +192\.0\.2\.2:40002 +$V4:80 +5 +5 +guessed\$"
+	assert_line --regexp "^close +192\.0\.2\.2:40001 +$V4:80 +192\.0\.2\.2:40001 +$V4:80 +5 +5 +guessed\$"
+	assert_equal "${#lines[@]}" 3
+}
+
+@test "watch: a connection that is shorter than its polling opens and closes in one; filters" {
+	intercept 80
+	relay
+	peer server server serve 80 recv:hello send:world eof
+	watch -H -o event,client,upstream_local,bytes_up,bytes_down --peer 192.0.2.10
+	# Stopped, it cannot have seen them alive.
+	signal watch STOP
+	on client "$PEER" -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world fin eof
+	on client "$PEER" -b 192.0.2.10:40002 connect "$V4" 80 send:hello recv:world fin eof
+	wait_until 5 not_there 192.0.2.10
+	signal watch CONT
+	wait_line watch.out close
+	run cat "$OUT/watch.out"
+	assert_line --index 0 --regexp '^open +192\.0\.2\.10:40002 +192\.0\.2\.10:40002 +5 +5$'
+	assert_line --index 1 --regexp '^close +192\.0\.2\.10:40002 +192\.0\.2\.10:40002 +5 +5$'
+	assert_equal "${#lines[@]}" 2
+}
+
+not_there() {
+	! on proxy tproxy-inspect -qaH --peer "$1" --state ESTAB,CLOSE-WAIT,LAST-ACK,FIN-WAIT-1,FIN-WAIT-2
+}
+
+@test "watch --until, --timeout: statuses, and words that are no condition" {
+	intercept 80
+	relay
+	serve
+	watch --json --until 'event=close client=192.0.2.0/24:40001 bytes_up>=5 bytes_down<1K' --timeout 30s
+	connection "$V4" 192.0.2.2:40002 other
+	connection "$V4" 192.0.2.2:40001 one
+	touch "$OUT/end"
+	run wait_exit watch
+	assert_success
+	run tail -n 1 "$OUT/watch.out"
+	assert_output --partial '"event":"close"'
+	assert_output --partial '"port":40001'
+	run --separate-stderr -1 on proxy tproxy-inspect watch --until event=open --timeout 300ms
+	assert_regex "$stderr" 'open connections: 0;.*--until did not come'
+	run -0 on proxy tproxy-inspect watch -q --timeout 300ms
+	assert_output ""
+	local bad
+	for bad in 'evnt=open' 'event' 'event>open' 'bytes_up=many' 'client=192.0.2.300'; do
+		run --separate-stderr -2 on proxy tproxy-inspect watch --until "event=open $bad" --timeout 100ms
+		assert_regex "$stderr" "${bad%%[=>]*}"
+	done
+}
+
+# The kernel drops what the queue of a netlink socket (4: NETLINK_SOCK_DIAG) does not hold.
+events_are_lost() {
+	on proxy awk '$2 == 4 && $9 > 0 { found = 1 } END { exit !found }' /proc/self/net/netlink
+}
+
+@test "watch: events that were lost are said, and what has ended meanwhile is found all the same" {
+	intercept 80
+	relay
+	serve
+	connection "$V4" 192.0.2.2:40001 early
+	watch --json
+	signal watch STOP
+	# More than its queue holds, of which it need not tell: none of them is transparent.
+	on proxy /usr/bin/python3 -c 'import socket
+l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen(64)
+for i in range(6000):
+    c = socket.create_connection(l.getsockname()); c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"); s = l.accept()[0]; c.close(); s.close()'
+	wait_until 10 events_are_lost
+	touch "$OUT/end"
+	wait_until 5 not_there 192.0.2.2
+	signal watch CONT
+	wait_line watch.out '"close".*40001'
+	wait_line watch.err 'events came faster than they were read'
+	run jq -c '[.event, .client.port]' "$OUT/watch.out"
+	assert_line '["resync",null]'
+	assert_equal "$(grep -v resync <<<"$output")" '["close",40001]'
+	# It goes on as before.
+	rm "$OUT/end" "$OUT/early"
+	connection "$V4" 192.0.2.2:40002 late
+	touch "$OUT/end"
+	wait_line watch.out '"close".*40002'
+	run jq -c 'select(.client.port == 40002) | [.event, .bytes_up]' "$OUT/watch.out"
+	assert_line '["close",5]'
+}
+
+@test "watch: a reader that goes away ends it; nothing of other users is shown, and that is said" {
+	intercept 80
+	relay
+	serve
+	bg short proxy bash -c 'tproxy-inspect watch -H -o event 2>"$0" | head -n 1' "$OUT/watch.err"
+	wait_line watch.err 'open connections: '
+	connection "$V4" 192.0.2.2:40001 one
+	touch "$OUT/end"
+	run wait_exit short
+	assert_success
+	assert_equal "$(cat "$OUT/short.out")" open
+	run --separate-stderr on proxy setpriv --bounding-set=-all --inh-caps=-all tproxy-inspect watch --mark 1 --timeout 500ms -o +prog
+	assert_success
+	run --separate-stderr -2 on proxy tproxy-inspect watch -u
+	assert_regex "$stderr" 'TCP only.*--ask connections'
+	run --separate-stderr -2 on proxy tproxy-inspect pairs -tu
+	assert_regex "$stderr" 'TCP only'
+	run --separate-stderr -2 on proxy tproxy-inspect watch -o fd
+	assert_regex "$stderr" "'fd' is no column here"
+}
