@@ -530,12 +530,31 @@ static int run(struct setup *setup)
 
 /* --- doctor ----------------------------------------------------------------------------------- */
 
+#define DIAGNOSIS_TEXT_MAX 4096
+
 struct diagnosis {
 	struct record_table table;
 	const char *name;
 	unsigned count[DOCTOR_FAIL + 1];
 	bool json;
+	char told[DIAGNOSIS_TEXT_MAX]; /* the last explanation, and its fix */
 };
+
+/* A row has room for one piece of prose; a person wants to know the rest, too. What several findings in a
+ * row have in common is told once. */
+static void explain(struct diagnosis *d, const struct doctor_finding *finding)
+{
+	char text[DIAGNOSIS_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%s\n%s", finding->why, finding->fix);
+	if (!strcmp(text, d->told))
+		return;
+	snprintf(d->told, sizeof(d->told), "%s", text);
+	record_table_flush(&d->table);
+	report_notice("%s: %s", finding->check, finding->why);
+	if (*finding->fix)
+		report_notice("%s: fix: %s", finding->check, finding->fix);
+}
 
 static void put_finding(const struct doctor_finding *finding, void *context)
 {
@@ -553,12 +572,8 @@ static void put_finding(const struct doctor_finding *finding, void *context)
 	if (finding->severity == DOCTOR_OK && !d->json && report_verbosity() < 1)
 		return;
 	record_table_put(&d->table, &r);
-	/* A row has room for one piece of prose; a person wants to know the rest, too. */
-	if (finding->severity != DOCTOR_OK && !d->json) {
-		record_table_flush(&d->table);
-		report_notice("%s: %s%s%s", finding->check, finding->why,
-			      *finding->fix ? "; fix: " : "", finding->fix);
-	}
+	if (finding->severity != DOCTOR_OK && !d->json)
+		explain(d, finding);
 }
 
 /* Without options the input is the installed instance. */

@@ -72,10 +72,19 @@ teardown() {
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_failure 1
-	assert_regex "$stderr" "tproxy-setup: fwmark-accept: accepted sockets take .*; fix: sysctl -w net.ipv4.tcp_fwmark_accept=0"
+	assert_regex "$stderr" $'tproxy-setup: fwmark-accept: accepted sockets take [^\n]*\ntproxy-setup: fwmark-accept: fix: sysctl -w net.ipv4.tcp_fwmark_accept=0\n'
 	run --separate-stderr on proxy tproxy-setup doctor -q
 	assert_failure 1
 	assert_equal "$stderr" ""
+}
+
+@test "what several findings in a row have in common is explained once" {
+	healthy_proxy
+	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	run --separate-stderr on proxy tproxy-setup doctor
+	assert_failure 1
+	assert_equal "$(grep -c '^fail ' <<<"$output")" 5 # each interface, and what the kernel says of both ways
+	assert_equal "$(grep -c 'fix: sysctl -w .*src_valid_mark=0' <<<"$stderr")" 2
 }
 
 @test "--json: a record for each check, with why and fix where something is wrong" {
