@@ -397,3 +397,12 @@ for fd in (3, 4):
 	run on client curl -sS --max-time 5 --local-port 40002 'http://[2001:db8:2::2]/who'
 	assert_output '2001:db8:1::2 40002'
 }
+
+@test "one connection that is still served at the end is told of as one" {
+	bg listen proxy tproxy-listen --redirect --allow-direct --drain-timeout 100ms '*:3129' -- sh -c 'echo hello; exec cat'
+	wait_listen proxy 3129
+	bg client client bash -c 'exec nc 192.0.2.1 3129 < <(sleep 60)'
+	wait_line client.out hello
+	stop listen || :
+	assert_line_in listen.err '1 connection is still served: ending it'
+}

@@ -254,6 +254,9 @@ run_relay() {
 	bg run proxy tproxy-setup run --to 3129 --port 80 -- env -u NOTIFY_SOCKET tproxy-relay -q --log off -4 3129
 	wait_line run.err 'waiting for env: tproxy-relay listens at 127.0.0.1:3129, nobody at \[::1\]:3129;'
 	stop run || :
+	bg run proxy tproxy-setup run -t -u -4 --to 3129 --port 80 -- env -u NOTIFY_SOCKET tproxy-relay -q --log off -4 3129
+	wait_line run.err 'waiting for env: tproxy-relay listens at 127.0.0.1:3129, nobody at UDP 127.0.0.1:3129;'
+	stop run || :
 	assert_nothing_left
 }
 

@@ -117,7 +117,9 @@ static void enter(struct service *s, enum stage stage)
 		break;
 	case STAGE_ENDING:
 		if (s->children.count)
-			report_notice("%zu connections are still served: ending them",
+			report_notice(s->children.count == 1
+					      ? "%zu connection is still served: ending it"
+					      : "%zu connections are still served: ending them",
 				      s->children.count);
 		spawner_signal(s->spawner, SIGTERM);
 		loop_arm(s->loop, &s->drain, KILL_TIME);

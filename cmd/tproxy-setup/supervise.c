@@ -434,6 +434,9 @@ static void tell_doubt(const struct wrapper *w)
 	if (w->work->ready(w->work->context))
 		return;
 	w->work->describe(w->work->context, getpid(), text, sizeof(text));
+	/* Meanwhile it may be true: some open their listeners one after the other, and say so first. */
+	if (w->work->ready(w->work->context))
+		return;
 	report_warning("%s says that it is ready, but %s", w->name, text);
 }
 

@@ -91,24 +91,34 @@ static void run_search(struct search *search)
 	sockdiag_close(diag);
 }
 
-/* Which of the endpoints nobody serves yet. */
-static const char *missing(const struct intercept *spec, char buf[ENDPOINT_TEXT_MAX])
-{
-	const struct endpoint *to[] = { &spec->to4, &spec->to6 };
-	const int protocol = spec->tcp ? IPPROTO_TCP : IPPROTO_UDP;
-	struct listening_state state;
+#define MISSING_TEXT_MAX (ENDPOINT_TEXT_MAX + sizeof("UDP "))
 
-	for (int i = 0; i < 2; i++)
-		if (endpoint_is_set(to[i]) && !listening_look(protocol, to[i], &state, NULL) &&
-		    !state.count)
-			return endpoint_format(to[i], buf);
+/* Which of the endpoints nobody serves yet. */
+static const char *missing(const struct intercept *spec, char buf[MISSING_TEXT_MAX])
+{
+	const struct endpoint *to[] = { &spec->to4, &spec->to6, &spec->to4, &spec->to6 };
+	const bool wanted[] = { spec->tcp, spec->tcp, spec->udp, spec->udp };
+	struct listening_state state;
+	char text[ENDPOINT_TEXT_MAX];
+
+	for (int i = 0; i < 4; i++) {
+		bool udp = i >= 2;
+
+		if (!wanted[i] || !endpoint_is_set(to[i]) ||
+		    listening_look(udp ? IPPROTO_UDP : IPPROTO_TCP, to[i], &state, NULL) ||
+		    state.count)
+			continue;
+		snprintf(buf, MISSING_TEXT_MAX, "%s%s", udp ? "UDP " : "",
+			 endpoint_format(to[i], text));
+		return buf;
+	}
 	return "";
 }
 
 const char *waiting_describe(const struct intercept *spec, pid_t root, char buf[WAITING_TEXT_MAX])
 {
 	struct search search = { .spec = spec, .root = root };
-	char to[FIELD_VALUE_MAX], at[ENDPOINT_TEXT_MAX], rest[ENDPOINT_TEXT_MAX];
+	char to[FIELD_VALUE_MAX], at[ENDPOINT_TEXT_MAX], rest[MISSING_TEXT_MAX];
 	const char *wanted = field_show(field_find("to"), spec, to), *gap;
 
 	run_search(&search);
