@@ -396,6 +396,28 @@ example 'tproxy-setup run -u --port 53 --to 3129 -- tproxy-relay -u 3129' '
 	run on client bash -c "echo x | socat -t5 - UDP:$V4:53"
 	assert_output 192.0.2.2'
 
+example 'tproxy-setup run -t -u --port 443 --to 3129 -- tproxy-relay -t -u 3129' '
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=server.test -days 2 \
+		-keyout key.pem -out cert.pem 2>/dev/null
+	mkdir root got
+	echo "hello by QUIC" >root/file
+	bg tls server openssl s_server -accept 443 -key key.pem -cert cert.pem -WWW
+	bg quic server gtlsserver -q -d root "*" 443 key.pem cert.pem
+	wait_listen server 443
+	wait_listen server 443 udp
+	it_stays
+	wait_until 10 on proxy tproxy-setup status -q
+	for to in "$V4" "$V6"; do
+		[[ $to == *:* ]] && at="[$to]" || at=$to
+		run -0 on client timeout 20 gtlsclient -q --exit-on-all-streams-close --download got "$to" 443 "https://$at/file"
+		assert_equal "$(cat got/file)" "hello by QUIC"
+		rm got/file
+		run -0 on client curl -sSk --max-time 10 "https://$at/cert.pem"
+		assert_output --partial "BEGIN CERTIFICATE"
+	done
+	wait_line it.out " open [0-9]+ udp .* 198\.51\.100\.2:443 "
+	wait_line it.out " open [0-9]+ tcp .* 198\.51\.100\.2:443 "'
+
 example "tproxy-relay -u --one-way --upstream 198.51.100.2:5300 --upstream '[2001:db8:2::2]:5300' '*:5300'" '
 	bg server server tproxy-listen -u --redirect "*:5300"
 	wait_listen server 5300 udp

@@ -13,6 +13,10 @@ soak: $(SOAK_PROGRAMS:%=$(O)/%) $(O)/tests/life ## 200,000 relayed connections a
 	$(Q)$(MAKE) $(if $(Q),-s) SANITIZE=address,undefined O=$(O)/sanitize $(SOAK_PROGRAMS:%=$(O)/sanitize/%)
 	$(Q)tests/soak/run --bin $(O) $(SOAK)
 
-soak-all: soak soak-listen soak-fault ## all that takes too long for make check
+# Programs that are missing are skipped, by name; `.ci/deps test peers` installs them.
+soak-udp: all ## UDP between unmodified programs, with thousands of exchanges (3 minutes)
+	$(Q)PEERS_SCALE=$(or $(PEERS_SCALE),10) TPROXY_BIN=$(abspath $(O)) bats tests/relay-udp-peers.bats tests/soak/udp-peers.bats
 
-.PHONY: soak soak-all
+soak-all: soak soak-udp soak-listen soak-fault ## all that takes too long for make check
+
+.PHONY: soak soak-all soak-udp
