@@ -5,6 +5,7 @@
 #include "base/record.h"
 #include "tproxy-relay/conn_log.h"
 #include "tproxy-relay/udp_flow.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -255,6 +256,79 @@ static void begin_drain(struct answer *a)
 	relay_end(a->relay, RELAY_DRAINING);
 }
 
+/* ---- policy ---- */
+
+/* Which option keeps a connection from being carried there, as it is typed; "": none of these two. */
+static void describe_denial(const struct policy *p, const struct endpoint *to, char *buf,
+			    size_t size)
+{
+	const struct match *denied = match_list_find(p->deny, to);
+	char text[ENDPOINT_TEXT_MAX + 64];
+
+	if (denied)
+		snprintf(buf, size, "--deny-dst %s", match_format(denied, text, sizeof(text)));
+	else
+		snprintf(buf, size, "no --allow-dst names it");
+}
+
+static void put_judgement(struct answer *a, const struct transparent_connection *c)
+{
+	struct policy *p = &a->relay->policy;
+	const struct endpoint *to = policy_upstream(p, &c->client, &c->origdst);
+	struct endpoint source = transparent_source_of(&c->client, p->connect);
+	struct failure why = { 0 };
+	enum reason reason = policy_judge(p, c, &why);
+	char evidence[512] = "";
+	struct record r;
+
+	if (reason == REASON_NONE && policy_occupies(p, &c->client) &&
+	    p->connect->source == SOURCE_CLIENT) {
+		reason = REASON_CLASH;
+		snprintf(evidence, sizeof(evidence),
+			 "the client's port is the listener's, on any address");
+	} else if (reason == REASON_DENIED) {
+		describe_denial(p, to, evidence, sizeof(evidence));
+	} else if (reason != REASON_NONE) {
+		report_text(&why, evidence, sizeof(evidence));
+	}
+	record_begin(&r, "policy");
+	record_endpoint(&r, RECORD_CLIENT, &c->client);
+	record_endpoint(&r, RECORD_ORIGDST, &c->origdst);
+	if (source.family && !source.port)
+		source.port = c->client.port;
+	record_endpoint(&r, RECORD_UPSTREAM_LOCAL, &source);
+	record_endpoint(&r, RECORD_UPSTREAM, to);
+	if (reason != REASON_NONE)
+		record_text(&r, RECORD_REASON, reason_name(reason));
+	record_text(&r, RECORD_EVIDENCE, evidence);
+	put(a, &r);
+}
+
+/* Would a connection with these two ends, intercepted by tproxy, be carried? Nothing is opened. */
+static void judge(struct answer *a)
+{
+	struct transparent_connection c = { .fd = -1, .origin = ORIGIN_TPROXY };
+	char words[ANSWER_ARGUMENTS_MAX], *rest = NULL, *client, *destination;
+	struct record r;
+
+	snprintf(words, sizeof(words), "%s", a->arguments);
+	client = strtok_r(words, " ", &rest);
+	destination = strtok_r(NULL, " ", &rest);
+	if (client && destination && !strtok_r(NULL, " ", &rest) &&
+	    !endpoint_parse(client, &c.client, NULL) &&
+	    !endpoint_parse(destination, &c.origdst, NULL) && c.client.family == c.origdst.family) {
+		c.local = c.origdst;
+		put_judgement(a, &c);
+	} else {
+		record_begin(&r, "error");
+		record_text(&r, RECORD_EVIDENCE,
+			    "policy: CLIENT and DESTINATION, ADDRESS:PORT each");
+		put(a, &r);
+		a->records = 0;
+	}
+	put_end(a);
+}
+
 /* ---- commands ---- */
 
 static const struct command {
@@ -265,18 +339,24 @@ static const struct command {
 	{ "connections", NULL, list_connections },
 	{ "counters", NULL, list_counters },
 	{ "drain", begin_drain, tell_left },
+	{ "policy", NULL, judge },
 };
 
 void answer_begin(struct answer *a, const char *command)
 {
+	size_t length = strcspn(command, " ");
+
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
-		if (strcmp(command, commands[i].name) != 0)
+		if (strlen(commands[i].name) != length ||
+		    strncmp(command, commands[i].name, length) != 0 ||
+		    (command[length] && commands[i].tell != judge))
 			continue;
+		snprintf(a->arguments, sizeof(a->arguments), "%s", command + length);
 		if (commands[i].act)
 			commands[i].act(a);
 		put_head(a);
 		commands[i].tell(a);
 		return;
 	}
-	answer_refuse(a, "unknown command: there are connections, counters, drain");
+	answer_refuse(a, "unknown command: there are connections, counters, drain, policy");
 }

@@ -21,6 +21,9 @@ struct answer_cursor {
 	const void *after;
 };
 
+/* Longest command line, and its end. */
+#define ANSWER_ARGUMENTS_MAX 128
+
 /* Embed it. Its owner sets relay and ready, and looks at text, sent, used, busy, more and
  * failed. */
 struct answer {
@@ -33,6 +36,7 @@ struct answer {
 	bool more;   /* there is more: answer_continue() when all has been sent */
 	bool failed; /* no memory */
 	uint64_t records;
+	char arguments[ANSWER_ARGUMENTS_MAX]; /* what stands behind the command */
 	struct relay_visit visit;
 	struct stats stats;
 	struct answer_cursor cursor;

@@ -33,6 +33,11 @@
  *   begins to drain, as SIGTERM does; when it drains already it does nothing more. One counter:
  *   connections (that are left).
  *
+ * policy CLIENT DESTINATION:
+ *   a record of type `policy`: would a connection with these two ends, taken by tproxy, be carried?
+ *   client, origdst, upstream (where to), upstream_local (as whom; absent: as this host), and if it
+ *   would not, reason and evidence (the option that denies it). Nothing is opened.
+ *
  * What cannot be answered gets a record of type `error` with evidence, and `end` with count 0. The
  * relay closes when the client has shut down its side and has got its answers; when the client
  * sends nothing, or takes nothing, for CONTROL_IDLE_MS; and when it has more than

@@ -79,12 +79,42 @@ bool match_has(const struct match *one, const struct endpoint *e)
 	       (!one->ports.count || endpoint_port_in(e->port, &one->ports));
 }
 
-bool match_list_has(const struct match_list *list, const struct endpoint *e)
+const struct match *match_list_find(const struct match_list *list, const struct endpoint *e)
 {
 	for (size_t i = 0; i < list->count; i++)
 		if (match_has(&list->at[i], e))
-			return true;
-	return false;
+			return &list->at[i];
+	return NULL;
+}
+
+bool match_list_has(const struct match_list *list, const struct endpoint *e)
+{
+	return match_list_find(list, e) != NULL;
+}
+
+const char *match_format(const struct match *one, char *buf, size_t size)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	bool brackets = one->cidr.family == AF_INET6 && one->ports.count;
+	size_t used;
+
+	if (one->cidr.family == AF_UNSPEC)
+		snprintf(text, sizeof(text), "*");
+	else
+		endpoint_format_cidr(&one->cidr, text);
+	used = (size_t)snprintf(buf, size, brackets ? "[%s]" : "%s", text);
+	for (size_t i = 0; i < one->ports.count && used < size; i++) {
+		const struct port_range *r = &one->ports.at[i];
+
+		if (used + sizeof(",65535-65535,...") > size) {
+			snprintf(buf + used, size - used, "...");
+			break;
+		}
+		used += (size_t)snprintf(buf + used, size - used,
+					 r->first == r->last ? "%s%u" : "%s%u-%u", i ? "," : ":",
+					 r->first, r->last);
+	}
+	return buf;
 }
 
 static bool covers_ports(const struct port_list *list, const struct port_list *ports)

@@ -66,6 +66,7 @@ enum record_field {
 	RECORD_PAIRED_BY, /* text: `relay`, `guessed` */
 	RECORD_STUCK,	  /* text: which side holds a connection up; a closed list */
 	RECORD_VERSION,	  /* text: of the program that answers */
+	RECORD_WHERE,	  /* text: `HOOK:PRIORITY:FAMILY:TABLE:CHAIN`, or what was asked */
 	RECORD_FIELDS
 };
 

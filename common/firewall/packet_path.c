@@ -4,9 +4,6 @@
 #include <limits.h>
 #include <string.h>
 
-/* The priority of our chain is mangle + 1. */
-#define LAST_BEFORE (-150)
-
 /* Rules that were told of, so that each is told of once. */
 #define TOLD_MAX 128
 
@@ -14,6 +11,7 @@ struct path {
 	const struct firewall *firewall;
 	const struct packet_path_flow *flow; /* the one that is on its way */
 	enum packet_path_leg leg;
+	bool later;
 	packet_path_judge *judge;
 	void *context;
 	struct {
@@ -36,6 +34,8 @@ const char *packet_path_leg_name(enum packet_path_leg leg)
 		[PACKET_PATH_ANSWER_AFTER] = "servers' answers",
 		[PACKET_PATH_ANSWER_INPUT] = "servers' answers to the proxy",
 		[PACKET_PATH_REPLY] = "what the proxy sends to clients",
+		[PACKET_PATH_OPENED] = "what this host opens itself",
+		[PACKET_PATH_PAST] = "what is not intercepted",
 	};
 
 	return names[leg];
@@ -50,13 +50,15 @@ bool packet_path_is_prerouting(enum packet_path_leg leg)
 /* The leg of a client's packet that takes the same way. */
 static enum packet_path_leg place(enum packet_path_leg leg)
 {
-	return leg < PACKET_PATH_ANSWER_BEFORE ? leg : leg - PACKET_PATH_ANSWER_BEFORE;
+	if (leg < PACKET_PATH_ANSWER_BEFORE || leg > PACKET_PATH_REPLY)
+		return leg;
+	return leg - PACKET_PATH_ANSWER_BEFORE;
 }
 
 static void tell(const struct rule_eval_step *step, void *context)
 {
 	struct path *p = context;
-	const struct packet_path_step at = { p->leg, *step };
+	const struct packet_path_step at = { p->leg, p->later, *step };
 	const void *rule = step->rule ? (const void *)step->rule : step->base;
 
 	for (unsigned i = 0; i < p->count; i++)
@@ -89,10 +91,10 @@ static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet
 	const struct mark *mark = &p->flow->mark;
 
 	if (!pass(p, before, "ingress", LONG_MIN, LONG_MAX, packet) ||
-	    !pass(p, before, "prerouting", LONG_MIN, LAST_BEFORE, packet))
+	    !pass(p, before, "prerouting", LONG_MIN, PACKET_PATH_LAST_BEFORE, packet))
 		return;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
-	if (!pass(p, before + 1, "prerouting", LAST_BEFORE + 1, LONG_MAX, packet))
+	if (!pass(p, before + 1, "prerouting", PACKET_PATH_LAST_BEFORE + 1, LONG_MAX, packet))
 		return;
 	packet->transparent = true;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
@@ -148,6 +150,7 @@ static void pass_connection(struct path *p, const char *state, uint32_t ct_mark[
 	struct rule_eval_packet answer = from_server(flow, state), reply = answer;
 
 	request.iif = flow->device->name;
+	p->later = *state && strcmp(state, "invalid");
 	onward.oif = upstream;
 	onward.mark = flow->upstream_mark;
 	answer.iif = upstream;
@@ -180,4 +183,45 @@ void packet_path_each(const struct firewall *firewall, const struct packet_path_
 		if (!*state)
 			pass_connection(&p, "established", ct_mark);
 	}
+}
+
+bool packet_path_past(const struct firewall *firewall, const struct packet_path_flow *flow,
+		      uint32_t mark, bool here, packet_path_judge *judge, void *context)
+{
+	struct path p = { .firewall = firewall, .flow = flow, .judge = judge, .context = context };
+	struct rule_eval_packet packet = from_client(flow, "");
+	bool passes = true;
+
+	packet.mark = mark;
+	packet.local = here;
+	packet.iif = flow->own ? NULL : flow->device->name;
+	if (!flow->own)
+		passes = pass(&p, PACKET_PATH_PAST, "prerouting", PACKET_PATH_LAST_BEFORE + 1,
+			      LONG_MAX, &packet);
+	else
+		packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
+	if (here && !flow->own)
+		return passes && pass(&p, PACKET_PATH_PAST, "input", LONG_MIN, LONG_MAX, &packet);
+	packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
+	if (flow->own)
+		passes = pass(&p, PACKET_PATH_PAST, "output", PACKET_PATH_LAST_BEFORE + 1, LONG_MAX,
+			      &packet);
+	else
+		passes = passes &&
+			 pass(&p, PACKET_PATH_PAST, "forward", LONG_MIN, LONG_MAX, &packet);
+	return passes && pass(&p, PACKET_PATH_PAST, "postrouting", LONG_MIN, LONG_MAX, &packet);
+}
+
+bool packet_path_opened(const struct firewall *firewall, const struct packet_path_flow *flow,
+			uint32_t *mark, packet_path_judge *judge, void *context)
+{
+	struct path p = { .firewall = firewall, .flow = flow, .judge = judge, .context = context };
+	struct rule_eval_packet packet = from_client(flow, "");
+	bool passes;
+
+	packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
+	packet.mark = *mark;
+	passes = pass(&p, PACKET_PATH_OPENED, "output", LONG_MIN, PACKET_PATH_LAST_BEFORE, &packet);
+	*mark = packet.mark;
+	return passes;
 }

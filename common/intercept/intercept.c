@@ -70,6 +70,38 @@ void intercept_free(struct intercept *spec)
 			endpoint_cidr_free(intercept_cidrs(spec, id));
 }
 
+static int copy_list(struct intercept *copy, const struct intercept *spec,
+		     enum intercept_list_id id, struct failure *why)
+{
+	struct intercept *from = (struct intercept *)spec;
+	int err = 0;
+
+	if (intercept_lists[id].is_ports) {
+		const struct port_list *list = intercept_ports(from, id);
+
+		*intercept_ports(copy, id) = (struct port_list){ 0 };
+		for (size_t i = 0; !err && i < list->count; i++)
+			err = endpoint_ports_add(intercept_ports(copy, id), &list->at[i], why);
+	} else {
+		const struct cidr_list *list = intercept_cidrs(from, id);
+
+		*intercept_cidrs(copy, id) = (struct cidr_list){ 0 };
+		for (size_t i = 0; !err && i < list->count; i++)
+			err = endpoint_cidr_add(intercept_cidrs(copy, id), &list->at[i], why);
+	}
+	return err;
+}
+
+int intercept_copy(struct intercept *copy, const struct intercept *spec, struct failure *why)
+{
+	int err = 0;
+
+	*copy = *spec;
+	for (int id = 0; id < INTERCEPT_LISTS; id++)
+		err |= copy_list(copy, spec, id, why);
+	return err;
+}
+
 /* --- what a user types ----------------------------------------------------------------------- */
 
 int intercept_set_name(struct intercept *spec, const char *text, struct failure *why)

@@ -122,6 +122,9 @@ struct cidr_list *intercept_cidrs(const struct intercept *spec, enum intercept_l
 void intercept_init(struct intercept *spec);
 void intercept_free(struct intercept *spec);
 
+/* A copy with lists of its own; free it in any case. 0, or -1 with *why (ENOMEM). */
+int intercept_copy(struct intercept *copy, const struct intercept *spec, struct failure *why);
+
 /* Add to a specification what a user typed; 0, or -1 with *why saying what would be right. */
 int intercept_set_name(struct intercept *spec, const char *text, struct failure *why);
 int intercept_set_to(struct intercept *spec, const char *text, struct failure *why);

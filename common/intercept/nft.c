@@ -603,6 +603,26 @@ void nft_state_free(struct nft_state *state)
 	intercept_free(&state->spec);
 }
 
+unsigned nft_drift(const struct nft_state *state, char *buf, size_t size)
+{
+	unsigned count = 0;
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < state->parts; i++) {
+		const struct nft_part *part = &state->part[i];
+
+		if (part->verdict == PART_PRESENT)
+			continue;
+		used += (size_t)snprintf(buf + used, size - used, "%s%s %s", count++ ? ", " : "",
+					 part->name,
+					 part->verdict == PART_MISSING ? "missing" : "changed");
+		if (used >= size)
+			used = size - 1;
+	}
+	return count;
+}
+
 bool nft_intact(const struct nft_state *state)
 {
 	for (unsigned i = 0; i < state->parts; i++)

@@ -68,6 +68,10 @@ int nft_read(struct nft *rules, const char *name, bool contents, struct nft_stat
 	     struct failure *why);
 void nft_state_free(struct nft_state *state);
 
+/* `chain:divert changed, set:port missing` into buf, shortened to fit; returns how many are not as they were
+ * checksummed. */
+unsigned nft_drift(const struct nft_state *state, char *buf, size_t size);
+
 /* Is every part as it was checksummed? */
 bool nft_intact(const struct nft_state *state);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/tcfilter.h"
 
+#include "base/shell.h"
 #include "net/netlink.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -117,4 +118,13 @@ int tcfilter_each(unsigned interface, tcfilter_visitor *visit, void *context, st
 	}
 	netlink_close(channel);
 	return err ? report_fail(why, -err, "RTM_GETTFILTER", "interface %u", interface) : 0;
+}
+
+void tcfilter_remove(const struct tcfilter *filter, const char *device, char *fix, size_t size)
+{
+	struct shell_command c = shell_command(fix, size);
+
+	shell_add(&c, "tc filter del dev");
+	shell_word(&c, device);
+	shell_add(&c, " %s pref %u", filter->egress ? "egress" : "ingress", filter->preference);
 }

@@ -9,6 +9,7 @@
 
 #include "base/report.h"
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct tcfilter {
@@ -23,5 +24,8 @@ struct tcfilter {
  * that only hold others. 0, or -1 with *why. */
 typedef void tcfilter_visitor(const struct tcfilter *filter, void *context);
 int tcfilter_each(unsigned interface, tcfilter_visitor *visit, void *context, struct failure *why);
+
+/* The command that removes it from the interface, whole into fix or not at all. */
+void tcfilter_remove(const struct tcfilter *filter, const char *device, char *fix, size_t size);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/shell.h"
 #include "net/tcfilter.h"
 #include "net/xfrm.h"
 #include <stdio.h>
@@ -19,7 +18,6 @@ static void judge_filter(const struct tcfilter *filter, void *context)
 	struct filters *f = context;
 	const char *where = filter->egress ? "egress" : "ingress";
 	char fix[200];
-	struct shell_command c = shell_command(fix, sizeof(fix));
 
 	if (!filter->drops) {
 		context_report(f->x, DOCTOR_WARN,
@@ -29,9 +27,7 @@ static void judge_filter(const struct tcfilter *filter, void *context)
 			       f->device);
 		return;
 	}
-	shell_add(&c, "tc filter del dev");
-	shell_word(&c, f->device);
-	shell_add(&c, " %s pref %u", where, filter->preference);
+	tcfilter_remove(filter, f->device, fix, sizeof(fix));
 	context_report(f->x, filter->all ? DOCTOR_FAIL : DOCTOR_WARN,
 		       "it sees packets before all rules, or after, and drops what it matches", fix,
 		       "tc has a filter (%s) that drops packets at the %s of %s", filter->kind,
@@ -65,27 +61,11 @@ void check_beneath_tc(struct doctor_context *x)
 
 /* --- IPsec ------------------------------------------------------------------------------------ */
 
-static void add_selector(struct shell_command *c, const struct xfrm_policy *b)
-{
-	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
-
-	shell_add(c, "ip xfrm policy delete dir %s src %s dst %s", b->out ? "out" : "in",
-		  endpoint_format_cidr(&b->source, source),
-		  endpoint_format_cidr(&b->destination, destination));
-	if (b->protocol)
-		shell_add(c, " proto %u", b->protocol);
-	if (b->source_port)
-		shell_add(c, " sport %u", b->source_port);
-	if (b->destination_port)
-		shell_add(c, " dport %u", b->destination_port);
-}
-
 static void report_block(struct doctor_context *x, const struct xfrm_policy *b)
 {
 	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX], fix[256];
-	struct shell_command c = shell_command(fix, sizeof(fix));
 
-	add_selector(&c, b);
+	xfrm_remove(b, fix, sizeof(fix));
 	context_report(x, DOCTOR_FAIL,
 		       "IPsec's policies are asked for what is delivered here and what is sent, "
 		       "after all rules",

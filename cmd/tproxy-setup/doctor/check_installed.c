@@ -10,27 +10,6 @@
 
 static const char AGAIN[] = "what was asked for is not done; nobody else's rules are the cause";
 
-/* `chain:divert changed, set:port missing`; how many are not as they were put in place. */
-static unsigned list_drift(const struct nft_state *rules, char buf[PARTS_MAX])
-{
-	unsigned count = 0;
-	size_t used = 0;
-
-	buf[0] = '\0';
-	for (unsigned i = 0; i < rules->parts; i++) {
-		const struct nft_part *part = &rules->part[i];
-
-		if (part->verdict == PART_PRESENT)
-			continue;
-		used += (size_t)snprintf(buf + used, PARTS_MAX - used, "%s%s %s",
-					 count++ ? ", " : "", part->name,
-					 part->verdict == PART_MISSING ? "missing" : "changed");
-		if (used >= PARTS_MAX)
-			used = PARTS_MAX - 1;
-	}
-	return count;
-}
-
 static void report_absent(struct doctor_context *x)
 {
 	const char *name = x->spec->name;
@@ -49,7 +28,7 @@ static void report_drift(struct doctor_context *x)
 {
 	char parts[PARTS_MAX];
 
-	if (list_drift(&x->view->rules, parts))
+	if (nft_drift(&x->view->rules, parts, sizeof(parts)))
 		context_report_up(
 			x, DOCTOR_FAIL,
 			context_knows(x)

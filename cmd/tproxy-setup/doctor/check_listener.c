@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/checks.h"
 
-#include "base/shell.h"
+#include "intercept/proposal.h"
+#include "net/backlog.h"
 #include "net/listening.h"
 #include "net/sockowner.h"
 #include <netinet/in.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* --- is there one, and is it transparent ------------------------------------------------------ */
 
@@ -57,7 +57,7 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 	context_report_up(x, gravity(x),
 			  "the rules deliver to another address, and the kernel looks for a "
 			  "listener only there",
-			  "", "%s listens at %s, not at %s", l->owner,
+			  "", "%s listens at %s, not at %s", l->by.owner,
 			  endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
 }
 
@@ -70,46 +70,20 @@ static bool is_lacking(const struct doctor_context *x, int protocol, sa_family_t
 	       !find_listener(x, protocol, to, true) && !find_listener(x, protocol, to, false);
 }
 
-/* ` 3129`, which is both families' loopback address, ` 192.0.2.1:3129`, or ` -4 127.0.0.1:3129`: there a
- * relay of both families would ask for the other one, too. */
-static void add_addresses(struct doctor_context *x, struct shell_command *c, bool four, bool six)
-{
-	const struct endpoint *to4 = &x->spec->to4, *to6 = &x->spec->to6;
-	char text[ENDPOINT_TEXT_MAX];
-
-	if (four && six && endpoint_is_loopback(to4) && endpoint_is_loopback(to6) &&
-	    to4->port == to6->port) {
-		shell_add(c, " %u", to4->port);
-		return;
-	}
-	if (four != six)
-		shell_add(c, four ? " -4" : " -6");
-	if (four)
-		shell_word(c, endpoint_format(to4, text));
-	if (six)
-		shell_word(c, endpoint_format(to6, text));
-}
-
 /* One relay for all that nobody listens for, or what is there for one protocol. */
 static void propose_relay(struct doctor_context *x, int protocol, char *fix, size_t size)
 {
 	int other = protocol == IPPROTO_TCP ? IPPROTO_UDP : IPPROTO_TCP;
 	bool four = is_lacking(x, protocol, AF_INET), six = is_lacking(x, protocol, AF_INET6);
 	bool both = four == is_lacking(x, other, AF_INET) && six == is_lacking(x, other, AF_INET6);
-	struct shell_command c = shell_command(fix, size);
-	char mark[QUANTITY_MARK_MAX];
-	struct intercept usual;
+	const struct proposal lacking = {
+		.tcp = both || protocol == IPPROTO_TCP,
+		.udp = both || protocol == IPPROTO_UDP,
+		.ipv4 = four,
+		.ipv6 = six,
+	};
 
-	intercept_init(&usual);
-	shell_add(&c, "tproxy-relay%s", both ? " -t -u" : protocol == IPPROTO_UDP ? " -u" : "");
-	if (memcmp(&usual.upstream_mark, &x->proposed.upstream_mark, sizeof(usual.upstream_mark)))
-		shell_add(&c, " --upstream-mark %s",
-			  quantity_format_mark(&x->proposed.upstream_mark, mark));
-	/* The client's own port is in use: the client is this host itself. */
-	if (intercept_takes_own(x->spec))
-		shell_add(&c, " --source client-addr");
-	add_addresses(x, &c, four, six);
-	intercept_free(&usual);
+	proposal_relay(&x->proposed, &lacking, fix, size);
 }
 
 static void report_none(struct doctor_context *x, int protocol, const struct endpoint *to)
@@ -142,7 +116,7 @@ static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *
 		       "",
 		       "%s listens at %s, but only for packets from %s (SO_BINDTODEVICE), and "
 		       "not for those from %s",
-		       l->owner, endpoint_format(to, text), device, flow->device->name);
+		       l->by.owner, endpoint_format(to, text), device, flow->device->name);
 }
 
 static void look(struct doctor_context *x, int protocol, const struct endpoint *to)
@@ -173,7 +147,7 @@ void check_listener_present(struct doctor_context *x)
 	if (x->spec->divert_only)
 		context_ok(x, "only established sockets are handed their packets");
 	else
-		context_ok(x, "%s listens", x->listeners ? x->listener[0].owner : "nobody");
+		context_ok(x, "%s listens", x->listeners ? x->listener[0].by.owner : "nobody");
 }
 
 /* --- every member of a SO_REUSEPORT group ----------------------------------------------------- */
@@ -192,10 +166,10 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 	char text[ENDPOINT_TEXT_MAX], fix[32] = "";
 
 	endpoint_format(&l->socket.local, text);
-	if (members > 1 && l->pid)
-		snprintf(fix, sizeof(fix), "kill %ld", l->pid);
+	if (members > 1 && l->by.pid)
+		snprintf(fix, sizeof(fix), "kill %ld", l->by.pid);
 	context_report(x, DOCTOR_FAIL, members > 1 ? shared : alone, fix,
-		       "%s, one of %u listeners at %s, is not transparent", l->owner, members,
+		       "%s, one of %u listeners at %s, is not transparent", l->by.owner, members,
 		       text);
 }
 
@@ -204,8 +178,8 @@ static bool is_told(const struct doctor_context *x, unsigned at)
 {
 	const struct context_listener *l = &x->listener[at];
 
-	for (unsigned i = 0; l->pid && i < at; i++)
-		if (x->listener[i].matches && x->listener[i].pid == l->pid &&
+	for (unsigned i = 0; l->by.pid && i < at; i++)
+		if (x->listener[i].matches && x->listener[i].by.pid == l->by.pid &&
 		    x->listener[i].socket.transparent == SOCKDIAG_NO &&
 		    x->listener[i].socket.protocol == l->socket.protocol)
 			return true;
@@ -254,7 +228,7 @@ static void judge_listener_mark(struct doctor_context *x, const struct context_l
 			"back to this host: clients never get an answer; or start it with "
 			"another mark",
 			"", "the listener of %s has the intercept mark (SO_MARK 0x%x, %s)",
-			l->owner, l->socket.mark, quantity_format_mark(mark, text));
+			l->by.owner, l->socket.mark, quantity_format_mark(mark, text));
 }
 
 /* What the relay marks its own connections with is either the intercept mark, or not what our rules let pass by:
@@ -266,7 +240,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 	struct mark mark;
 	char text[QUANTITY_MARK_MAX];
 
-	if (!context_relay_mark(l, &mark))
+	if (!holder_relay_mark(&l->by, &mark))
 		return;
 	quantity_format_mark(&mark, text);
 	if ((mark.value & ours->mask) == ours->value && mark.mask & ours->mask) {
@@ -276,7 +250,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 			x, DOCTOR_FAIL,
 			"what it sends to servers is routed back to this host; or start it "
 			"with another mark",
-			"", "%s has --upstream-mark %s, which is the intercept mark", l->owner,
+			"", "%s has --upstream-mark %s, which is the intercept mark", l->by.owner,
 			text);
 	} else if (intercept_takes_own(x->spec) &&
 		   (mark.value & x->spec->upstream_mark.mask) != x->spec->upstream_mark.value) {
@@ -286,7 +260,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 			"the relay's own connections are this host's, and intercepted again "
 			"and again",
 			"", "%s has --upstream-mark %s, and our rules let another one pass",
-			l->owner, text);
+			l->by.owner, text);
 	}
 }
 
@@ -300,7 +274,8 @@ void check_listener_mark(struct doctor_context *x)
 			judge_listener_mark(x, &x->listener[i]);
 	clash = x->count;
 	for (unsigned i = 0; i < x->listeners; i++)
-		if (x->listener[i].matches && (!i || x->listener[i].pid != x->listener[i - 1].pid))
+		if (x->listener[i].matches &&
+		    (!i || x->listener[i].by.pid != x->listener[i - 1].by.pid))
 			judge_upstream_mark(x, &x->listener[i], &clash);
 	if (clash)
 		context_change_mark(x, &x->proposed.mark);
@@ -309,64 +284,23 @@ void check_listener_mark(struct doctor_context *x)
 
 /* --- does it take what waits? ----------------------------------------------------------------- */
 
-#define QUEUE_LOOKS    5
-#define QUEUE_PAUSE_MS 100
-
-struct queue {
-	uint64_t cookie;
-	uint32_t waiting, room;
-};
-
-static int look_at_queue(const struct sockdiag_socket *s, void *context)
-{
-	struct queue *q = context;
-
-	if (s->cookie != q->cookie)
-		return 0;
-	q->waiting = s->rqueue;
-	q->room = s->wqueue;
-	return 1;
-}
-
-/* A process that sleeps while somebody waits in its queue does not mean to take him; one that is busy runs. How
- * many wait all the time; 0: it takes them. */
-static unsigned count_waiting(struct doctor_context *x, struct context_listener *l, uint32_t *room)
-{
-	const struct sockdiag_filter filter = { .protocol = IPPROTO_TCP,
-						.states = 1U << TCP_LISTEN };
-	const struct timespec pause = { .tv_nsec = QUEUE_PAUSE_MS * 1000000L };
-	struct queue q = { .cookie = l->socket.cookie };
-	unsigned least = l->socket.rqueue;
-
-	for (int i = 0; i < QUEUE_LOOKS && least; i++) {
-		nanosleep(&pause, NULL);
-		q.waiting = 0;
-		sockdiag_dump(x->diag, &filter, look_at_queue, &q, NULL);
-		context_read_process(l);
-		if (q.waiting < least)
-			least = l->state == 'R' ? 0 : q.waiting;
-		if (l->state == 'R')
-			least = 0;
-	}
-	*room = q.room;
-	return least;
-}
-
 static void judge_queue(struct doctor_context *x, struct context_listener *l)
 {
 	char fix[32], at[ENDPOINT_TEXT_MAX];
 	unsigned waiting;
 	uint32_t room = 0;
 
-	if (l->state == 'T') {
-		snprintf(fix, sizeof(fix), "kill -CONT %ld", l->pid);
+	if (l->by.state == 'T') {
+		snprintf(fix, sizeof(fix), "kill -CONT %ld", l->by.pid);
 		context_report(
 			x, DOCTOR_FAIL,
 			"connections are set up and wait in its queue, and nobody serves them", fix,
-			"%s is stopped", l->owner);
+			"%s is stopped", l->by.owner);
 		return;
 	}
-	waiting = l->socket.protocol == IPPROTO_TCP ? count_waiting(x, l, &room) : 0;
+	waiting = l->socket.protocol == IPPROTO_TCP
+			  ? backlog_waiting(x->diag, &l->socket, &l->by, &room)
+			  : 0;
 	if (waiting)
 		context_report(
 			x, DOCTOR_FAIL,
@@ -374,7 +308,7 @@ static void judge_queue(struct doctor_context *x, struct context_listener *l)
 			"stuck; raise the limit, or end some connections",
 			"",
 			"%u connection%s waiting in the queue of %s at %s, which has room for %u",
-			waiting, waiting == 1 ? "" : "s", l->owner,
+			waiting, waiting == 1 ? "" : "s", l->by.owner,
 			endpoint_format(&l->socket.local, at), room);
 }
 
@@ -383,7 +317,8 @@ void check_listener_queue(struct doctor_context *x)
 	for (unsigned i = 0; i < x->listeners; i++) {
 		struct context_listener *l = &x->listener[i];
 
-		if (l->matches && (!i || l->state != 'T' || x->listener[i - 1].pid != l->pid))
+		if (l->matches &&
+		    (!i || l->by.state != 'T' || x->listener[i - 1].by.pid != l->by.pid))
 			judge_queue(x, l);
 	}
 	context_ok(x, "no connection waits in a listener's queue");
@@ -413,7 +348,7 @@ static int gather_loop(const struct sockdiag_socket *s, void *context)
 	if (!owner || l->count == LOOP_SOCKETS_MAX)
 		return 0;
 	for (unsigned i = 0; i < l->x->listeners; i++)
-		if (l->x->listener[i].matches && l->x->listener[i].pid == owner->pid) {
+		if (l->x->listener[i].matches && l->x->listener[i].by.pid == owner->pid) {
 			l->at[l->count].local = s->local;
 			l->at[l->count].peer = s->peer;
 			l->at[l->count++].pid = owner->pid;
@@ -444,14 +379,14 @@ static void report_loop(struct doctor_context *x, unsigned count)
 		"is left: give them the mark of --upstream-mark, or let it run as a user of "
 		"its own, and exclude that (--not-uid)";
 
-	if (l->state && l->uid && spared->count < INTERCEPT_IDS_MAX) {
-		spared->at[spared->count++] = l->uid;
+	if (l->by.state && l->by.uid && spared->count < INTERCEPT_IDS_MAX) {
+		spared->at[spared->count++] = l->by.uid;
 		context_report_up(x, DOCTOR_FAIL, why, "", "%u connection%s with both ends in %s",
-				  count, count == 1 ? "" : "s", l->owner);
+				  count, count == 1 ? "" : "s", l->by.owner);
 		return;
 	}
 	context_report(x, DOCTOR_FAIL, why, "", "%u connection%s with both ends in %s", count,
-		       count == 1 ? "" : "s", l->owner);
+		       count == 1 ? "" : "s", l->by.owner);
 }
 
 void check_listener_loop(struct doctor_context *x)
@@ -503,7 +438,7 @@ static unsigned count_processes(const struct doctor_context *x, sa_family_t fami
 			    l->socket.family != family;
 
 		for (unsigned j = 0; j < i; j++)
-			seen |= x->listener[j].matches && x->listener[j].pid == l->pid &&
+			seen |= x->listener[j].matches && x->listener[j].by.pid == l->by.pid &&
 				x->listener[j].socket.family == family;
 		count += !seen;
 	}

@@ -2,12 +2,12 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/marks.h"
-#include "base/shell.h"
 #include "intercept/spec_text.h"
+#include "net/onlink.h"
+#include "net/route_verdict.h"
 #include "net/sysctl.h"
 #include "tproxy-setup/networkd.h"
 #include <errno.h>
-#include <ifaddrs.h>
 #include <linux/rtnetlink.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -168,75 +168,49 @@ static void describe_question(const struct route_question *q, char buf[200])
 		 endpoint_format_address(&q->destination, destination), q->mark, device);
 }
 
-/* Which rule leads to that table before ours is asked. */
-struct culprit {
-	uint32_t table, pref_limit, pref;
-	bool refused;	/* no table, but a rule that refuses, */
-	bool by_source; /* what comes from some addresses */
-	bool found;
-};
-
-static int find_culprit(const struct route_rule *rule, void *context)
-{
-	struct culprit *c = context;
-
-	if ((c->refused ? !rule->refuses : rule->table != c->table) || rule->pref > c->pref_limit ||
-	    rule->protocol == ROUTE_PROTOCOL)
-		return 0;
-	c->found = true;
-	c->by_source = rule->by_source;
-	c->pref = rule->pref;
-	return 1;
-}
-
 /* What stands before ours can be gone round by a lower preference; 0 is the local table's. */
 static void report_earlier_rule(struct doctor_context *x, const struct route_question *q,
-				const struct route_answer *answer, const struct culprit *c)
+				const struct route_verdict *verdict)
 {
+	const struct route_rule *rule = &verdict->rule;
 	char asked[200], first[120] = "", mark[QUANTITY_MARK_MAX];
 
-	if (c->pref <= x->proposed.pref)
-		x->proposed.pref = c->pref > 1 ? c->pref - 1 : 1;
+	if (rule->pref <= x->proposed.pref)
+		x->proposed.pref = rule->pref > 1 ? rule->pref - 1 : 1;
 	describe_question(q, asked);
 	/* What the relay sends to servers has such a source, too. */
-	if (c->refused && c->by_source)
+	if (verdict->refused && rule->by_source)
 		snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
 			 ip_of(q->destination.family), x->proposed.pref,
 			 quantity_format_mark(&x->proposed.upstream_mark, mark));
-	if (c->refused)
+	if (verdict->refused)
 		context_report_up(
 			x, DOCTOR_FAIL,
 			"that rule is asked before ours, and intercepted packets, and what "
 			"the proxy sends as its clients, are dropped",
 			first, "%s: refused by the rule with preference %u, which is not ours",
-			asked, c->pref);
+			asked, rule->pref);
 	else
 		context_report_up(x, DOCTOR_FAIL,
 				  "that rule is asked before ours, and intercepted packets are "
 				  "routed on instead of being delivered",
 				  "",
 				  "%s: table %u, by the rule with preference %u, which is not ours",
-				  asked, answer->table, c->pref);
-}
-
-/* What a rule of type blackhole, prohibit or unreachable answers with (fib4_rule_action(),
- * fib6_rule_action()); EINVAL is the source validation's, too. */
-static bool is_refusal(int err)
-{
-	return err == EINVAL || err == EACCES || err == ENETUNREACH;
+				  asked, verdict->answer.table, rule->pref);
 }
 
 static void report_undelivered(struct doctor_context *x, const struct route_question *q,
-			       const struct route_answer *answer, const struct failure *why)
+			       const struct route_verdict *verdict)
 {
+	const struct route_answer *answer = &verdict->answer;
 	char asked[200], fix[CONTEXT_FIX_MAX];
 
 	describe_question(q, asked);
-	if (why->err)
+	if (verdict->refused)
 		context_report(x, DOCTOR_FAIL,
 			       "the packet is dropped instead of being delivered to the listener",
 			       check_sysctl_fix_source(x, q->iif, fix), "%s: %s", asked,
-			       strerror(why->err));
+			       strerror(verdict->failure.err));
 	else
 		context_report_up(
 			x, DOCTOR_FAIL,
@@ -249,22 +223,18 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
  * something was reported. */
 static bool check_delivery(struct doctor_context *x, const struct route_question *q)
 {
-	struct culprit c = { .pref_limit = x->spec->pref };
-	struct route_answer answer = { 0 };
-	struct failure why = { 0 };
-	int err = route_ask(x->kernel->route, q, &answer, &why);
+	struct route_verdict verdict;
+	bool foreign;
 
-	if (!err && answer.type == RTN_LOCAL && answer.table == x->spec->table)
+	route_verdict_ask(x->kernel->route, q, &verdict);
+	if (route_verdict_delivers(&verdict, x->spec->table))
 		return true;
-	c.table = answer.table;
-	c.refused = err && is_refusal(why.err);
-	if (c.refused || (!err && answer.table != RT_TABLE_LOCAL))
-		route_each_rule(x->kernel->route, q->destination.family, find_culprit, &c, NULL);
-	if (c.found)
-		report_earlier_rule(x, q, &answer, &c);
+	foreign = route_verdict_is_foreign(&verdict, x->spec->pref);
+	if (foreign)
+		report_earlier_rule(x, q, &verdict);
 	else if (x->installed)
-		report_undelivered(x, q, &answer, &why);
-	return !c.found && !x->installed;
+		report_undelivered(x, q, &verdict);
+	return !foreign && !x->installed;
 }
 
 void check_routing_delivery(struct doctor_context *x)
@@ -397,43 +367,19 @@ void check_routing_answers(struct doctor_context *x)
 
 /* --- what the proxy sends to clients ---------------------------------------------------------- */
 
-static bool is_direct(const struct packet_path_flow *flow)
-{
-	const struct endpoint *client = &flow->client;
-	struct ifaddrs *all = NULL;
-	bool found = false;
-
-	if (getifaddrs(&all))
-		return false;
-	for (const struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
-		struct endpoint own;
-
-		if (!a->ifa_addr || a->ifa_addr->sa_family != client->family ||
-		    strcmp(a->ifa_name, flow->device->name))
-			continue;
-		own = endpoint_from_sockaddr(a->ifa_addr, sizeof(struct sockaddr_in6));
-		found = !own.scope;
-	}
-	freeifaddrs(all);
-	return found;
-}
-
 static void check_reply(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	const struct route_question question = { .destination = flow->client };
 	struct route_answer answer = { 0 };
 	struct failure why = { 0 };
 	char client[ENDPOINT_TEXT_MAX], fix[160] = "";
-	struct shell_command c = shell_command(fix, sizeof(fix));
 	int err = route_ask(x->kernel->route, &question, &answer, &why);
 
 	if (flow->own || (!err && answer.type == RTN_UNICAST))
 		return;
 	endpoint_format_address(&flow->client, client);
-	if (is_direct(flow) && !x->spec->src.count) {
-		shell_add(&c, "%s route replace %s dev", ip_of(flow->client.family), client);
-		shell_word(&c, flow->device->name);
-	}
+	if (onlink_has(&flow->client, flow->device->name) && !x->spec->src.count)
+		onlink_command(&flow->client, flow->device->name, fix, sizeof(fix));
 	context_report(x, DOCTOR_FAIL,
 		       "the proxy's answers to clients are routed like any packet of this host: "
 		       "connections are never established",

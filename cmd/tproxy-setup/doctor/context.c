@@ -360,33 +360,6 @@ struct gathering {
 	struct sockowner_list *owners;
 };
 
-void context_read_process(struct context_listener *l)
-{
-	char path[40], line[128];
-	FILE *in;
-
-	snprintf(path, sizeof(path), "/proc/%ld/status", l->pid);
-	in = l->pid ? fopen(path, "re") : NULL;
-	l->state = '\0';
-	while (in && fgets(line, sizeof(line), in)) {
-		sscanf(line, "State: %c", &l->state);
-		sscanf(line, "Uid: %*u %*u %*u %u", &l->uid);
-		sscanf(line, "Gid: %*u %*u %*u %u", &l->gid);
-	}
-	if (in)
-		fclose(in);
-}
-
-static void describe_owner(struct context_listener *l, struct sockowner_list *owners)
-{
-	const struct sockowner *owner = sockowner_find(owners, l->socket.inode);
-
-	if (owner)
-		l->pid = owner->pid;
-	context_read_process(l);
-	sockowner_describe(owners, l->socket.inode, l->socket.uid, l->owner);
-}
-
 static int add_listener(const struct sockdiag_socket *s, void *context)
 {
 	struct gathering *g = context;
@@ -406,7 +379,7 @@ static int add_listener(const struct sockdiag_socket *s, void *context)
 	}
 	if (!l->matches && !endpoint_is_set(&l->missed))
 		return 0;
-	describe_owner(l, g->owners);
+	holder_find(g->owners, s->inode, s->uid, &l->by);
 	g->x->listeners++;
 	return 0;
 }
@@ -425,35 +398,6 @@ static int find_listeners(struct doctor_context *x, struct failure *why)
 	return x->diag ? err : -1;
 }
 
-bool context_relay_mark(const struct context_listener *l, struct mark *mark)
-{
-	char path[40], words[4096];
-	size_t length = 0;
-	struct intercept usual;
-	FILE *in;
-
-	intercept_init(&usual);
-	intercept_free(&usual);
-
-	snprintf(path, sizeof(path), "/proc/%ld/cmdline", l->pid);
-	in = l->pid && !strncmp(l->owner, "tproxy-relay ", 13) ? fopen(path, "re") : NULL;
-	if (in) {
-		length = fread(words, 1, sizeof(words) - 1, in);
-		fclose(in);
-	}
-	words[length] = '\0';
-	for (const char *w = words; w < words + length; w += strlen(w) + 1) {
-		const char *value = !strcmp(w, "--upstream-mark")	  ? w + strlen(w) + 1
-				    : !strncmp(w, "--upstream-mark=", 16) ? w + 16
-									  : NULL;
-
-		if (value && value < words + length)
-			return !quantity_mark(value, mark, NULL);
-	}
-	*mark = usual.upstream_mark;
-	return length;
-}
-
 /* Who sends the flows' other packets, once that is known. */
 static void complete_flows(struct doctor_context *x)
 {
@@ -465,14 +409,14 @@ static void complete_flows(struct doctor_context *x)
 			const struct context_listener *l = &x->listener[j];
 			struct mark mark;
 
-			if (!l->matches || !l->state || l->socket.protocol != flow->protocol ||
+			if (!l->matches || !l->by.state || l->socket.protocol != flow->protocol ||
 			    l->socket.transparent == SOCKDIAG_NO)
 				continue;
 			flow->has_uid = true;
-			if (context_relay_mark(l, &mark))
+			if (holder_relay_mark(&l->by, &mark))
 				flow->upstream_mark = mark.value;
-			flow->uid = l->uid;
-			flow->gid = l->gid;
+			flow->uid = l->by.uid;
+			flow->gid = l->by.gid;
 		}
 	}
 }

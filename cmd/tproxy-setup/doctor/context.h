@@ -15,9 +15,9 @@
 #include "firewall/packet_path.h"
 #include "intercept/instance.h"
 #include "intercept/spec_text.h"
+#include "net/holder.h"
 #include "net/link.h"
 #include "net/sockdiag.h"
-#include "net/sockowner.h"
 #include "tproxy-setup/doctor/findings.h"
 #include <net/if.h>
 #include <stdbool.h>
@@ -31,12 +31,9 @@
 /* A socket that listens at a port that the rules deliver to, at whatever address. */
 struct context_listener {
 	struct sockdiag_socket socket;
-	bool matches;			/* it is at the address that they deliver to */
-	struct endpoint missed;		/* else: where they deliver to */
-	long pid;			/* 0: unknown */
-	char state;			/* of that process: `S`, `T`; 0: unknown */
-	uint32_t uid, gid;		/* of that process, if its state is known */
-	char owner[SOCKOWNER_TEXT_MAX]; /* `nginx (pid 123)`, `a process of uid 33` */
+	bool matches;		/* it is at the address that they deliver to */
+	struct endpoint missed; /* else: where they deliver to */
+	struct holder by;
 };
 
 struct doctor_context {
@@ -78,12 +75,6 @@ bool context_knows(const struct doctor_context *x);
 /* Open what the checks need and choose the flows. 0, or -1 with *why; close it in any case. */
 int context_open(struct doctor_context *x, struct failure *why);
 void context_close(struct doctor_context *x);
-
-/* A listener's process: its state and its users (file system's), as they are now. */
-void context_read_process(struct context_listener *l);
-
-/* With what tproxy-relay marks its own connections, by its command line; false: no relay of ours. */
-bool context_relay_mark(const struct context_listener *l, struct mark *mark);
 
 /* Does the specification have that protocol (IPPROTO_TCP, IPPROTO_UDP)? */
 bool context_wants(const struct doctor_context *x, int protocol);

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "firewall/harm.h"
+
+#include "firewall/remedy.h"
+#include "net/listening.h"
+#include <netinet/in.h>
+#include <string.h>
+
+bool harm_carries(uint32_t value, const struct mark *mark)
+{
+	return (value & mark->mask) == mark->value;
+}
+
+/* --- what it is ------------------------------------------------------------------------------- */
+
+/* Marked with what our rules take as a sign that they have seen it. */
+static enum harm before_ours(const struct rule_eval_step *step, const struct mark *mark,
+			     const struct mark *upstream_mark)
+{
+	return harm_carries(step->mark, upstream_mark) || harm_carries(step->mark, mark)
+		       ? HARM_PREMARKS
+		       : HARM_NONE;
+}
+
+/* What may be changed to something unknown shows as no change. */
+static enum harm after_ours(const struct rule_eval_step *step, const struct mark *mark)
+{
+	return harm_carries(step->before, mark) &&
+			       !(harm_carries(step->mark, mark) && step->certain)
+		       ? HARM_OVERWRITES
+		       : HARM_NONE;
+}
+
+/* What the proxy sends gets the intercept mark back, as `CONNMARK --restore-mark` of the whole mark does, and is
+ * routed to lo. Chains of type route alone have packets routed anew. */
+static enum harm on_the_way_out(const struct rule_eval_step *step, const struct mark *mark)
+{
+	if (!harm_carries(step->mark, mark) || strcmp(step->base->hook, "output") ||
+	    (strcmp(step->base->type, "route") && !step->base->iptables))
+		return HARM_NONE;
+	return HARM_RESTORES;
+}
+
+static enum harm of_marking(const struct packet_path_step *at, const struct mark *mark,
+			    const struct mark *upstream_mark)
+{
+	switch (at->leg) {
+	case PACKET_PATH_BEFORE:
+	case PACKET_PATH_ANSWER_BEFORE:
+		return before_ours(&at->step, mark, upstream_mark);
+	case PACKET_PATH_AFTER:
+	case PACKET_PATH_ANSWER_AFTER:
+		return after_ours(&at->step, mark);
+	case PACKET_PATH_UPSTREAM:
+	case PACKET_PATH_REPLY:
+		return on_the_way_out(&at->step, mark);
+	default:
+		return HARM_NONE;
+	}
+}
+
+enum harm harm_of(const struct packet_path_step *at, const struct mark *mark,
+		  const struct mark *upstream_mark)
+{
+	switch (at->step.event) {
+	case RULE_EVAL_DROPPED:
+		return HARM_DROPS;
+	case RULE_EVAL_MARKED:
+		return of_marking(at, mark, upstream_mark);
+	case RULE_EVAL_TPROXIED:
+	case RULE_EVAL_TRANSLATED:
+		return at->step.rule ? HARM_TAKES : HARM_NONE;
+	case RULE_EVAL_MASKED:
+		return at->leg == PACKET_PATH_UPSTREAM ? HARM_MASKS : HARM_NONE;
+	}
+	return HARM_NONE;
+}
+
+/* --- another one behind it -------------------------------------------------------------------- */
+
+/* Where that rule of nft's delivers to; 0: no tproxy rule, or a port that is not written there. */
+static json_int_t port_of(const json_t *rule)
+{
+	json_t *statement, *found;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, statement)
+		if ((found = json_object_get(statement, "tproxy")))
+			return json_integer_value(json_object_get(found, "port"));
+	return 0;
+}
+
+static int has_port(const struct sockdiag_socket *s, void *context)
+{
+	return s->local.port == *(const json_int_t *)context;
+}
+
+bool harm_is_idle(struct sockdiag *diag, const struct rule_eval_step *step)
+{
+	json_int_t port = step->chain->iptables ? 0 : port_of(step->rule);
+
+	return port && !listening_each(diag, IPPROTO_TCP, has_port, &port, NULL) &&
+	       !listening_each(diag, IPPROTO_UDP, has_port, &port, NULL);
+}
+
+/* --- what to do about it ---------------------------------------------------------------------- */
+
+static void fix_drop(const struct packet_path_step *at, const struct mark *mark, char *fix,
+		     size_t size)
+{
+	switch (at->leg) {
+	case PACKET_PATH_BEFORE:
+	case PACKET_PATH_ANSWER_BEFORE:
+		/* Before our rules there is no mark to let it past by. */
+		if (at->step.rule)
+			remedy_delete(&at->step, fix, size);
+		else
+			remedy_accept(&at->step, mark, fix, size);
+		return;
+	case PACKET_PATH_UPSTREAM:
+	case PACKET_PATH_REPLY:
+		remedy_accept_foreign(&at->step, fix, size);
+		return;
+	default:
+		remedy_accept(&at->step, mark, fix, size);
+	}
+}
+
+void harm_fix(const struct packet_path_step *at, enum harm harm, const struct mark *mark, char *fix,
+	      size_t size)
+{
+	*fix = '\0';
+	switch (harm) {
+	case HARM_DROPS:
+		fix_drop(at, mark, fix, size);
+		return;
+	case HARM_OVERWRITES:
+		remedy_accept(&at->step, mark, fix, size);
+		return;
+	case HARM_RESTORES:
+		remedy_accept_foreign(&at->step, fix, size);
+		return;
+	case HARM_TAKES:
+		remedy_delete(&at->step, fix, size);
+		return;
+	default:
+		return;
+	}
+}
