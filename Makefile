@@ -27,7 +27,7 @@ IN_SBIN  := $(filter-out $(IN_BIN),$(PROGRAMS) $(SCRIPTS))
 LIBS_tproxy-setup   := libnl-3.0 libnl-nf-3.0 libcap-ng libnftables jansson
 LIBS_tproxy-listen  := libnl-3.0 libnl-nf-3.0 libcap-ng libseccomp
 LIBS_tproxy-relay   := libnl-3.0 libnl-nf-3.0 libcap-ng libseccomp
-LIBS_tproxy-inspect := libnl-3.0 libnl-route-3.0 libnl-nf-3.0
+LIBS_tproxy-inspect := libnl-3.0 libnl-route-3.0 libnl-nf-3.0 libnftables jansson
 LIBS_ALL := $(sort $(foreach p,$(PROGRAMS),$(LIBS_$(p))))
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -143,6 +143,9 @@ deps-dev: ## the same for linting, fuzzing and benchmarks
 doctor-matrix: all ## every set-up that the doctor is tried on, in a quarter of an hour
 	@TPROXY_BIN=$(abspath $(O)) tests/doctor-matrix
 
+explain-matrix: all ## explain's verdict against real packets, in every set-up; in a quarter of an hour
+	@TPROXY_BIN=$(abspath $(O)) tests/explain-matrix
+
 demo: all ## show the main job in a throw-away lab
 	@TPROXY_BIN=$(abspath $(O)) tests/demo
 
@@ -168,7 +171,7 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap; FIL
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
 	   tests/listen/*.c tests/soak/*.c)
-LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/portability/run tests/coverage tests/*.bash \
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/portability/run tests/coverage tests/doctor-matrix tests/explain-matrix tests/*.bash \
 	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
@@ -233,7 +236,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units golden install uninstall dist deps deps-dev deps-portability demo doctor-matrix check check-fresh coverage portability lint fuzz completions run-fuzzers have-libraries clean help
+.PHONY: all units golden install uninstall dist deps deps-dev deps-portability demo doctor-matrix explain-matrix check check-fresh coverage portability lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)

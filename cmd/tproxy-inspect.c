@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tproxy-inspect - show the endpoints of sockets: peer, original destination, flags, mark, owner.
+ * tproxy-inspect - show the endpoints of sockets: peer, original destination, flags, mark, owner; explain what the
+ * kernel does with a packet.
  *
  * Reads the kernel's own lists and changes nothing. Where an answer needs a privilege that is missing
  * it says so, rather than give a wrong one.
  */
 #include "net/netns.h"
 #include "net/sockdiag.h"
+#include "tproxy-inspect/explain.h"
 #include "tproxy-inspect/fd.h"
 #include "tproxy-inspect/kill.h"
 #include "tproxy-inspect/origdst.h"
@@ -22,11 +24,13 @@ enum command {
 	COMMAND_ORIGDST,
 	COMMAND_PAIRS,
 	COMMAND_WATCH,
+	COMMAND_EXPLAIN,
 	COMMAND_KILL
 };
 #define SOCKETS (1 << COMMAND_SOCKETS)
 #define PAIRS	(1 << COMMAND_PAIRS)
 #define WATCH	(1 << COMMAND_WATCH)
+#define EXPLAIN (1 << COMMAND_EXPLAIN)
 #define KILL	(1 << COMMAND_KILL)
 #define ALL	(SOCKETS | WATCH | KILL)
 #define FILTER	(SOCKETS | PAIRS | WATCH | KILL)
@@ -38,6 +42,8 @@ static const struct option_command commands[] = {
 		     "has the ends LOCAL and PEER; - reads pairs from stdin" },
 	{ "pairs", "the two halves of each relayed connection, joined" },
 	{ "watch", "connections as they open and close" },
+	{ "explain", "what the kernel does with a packet from CLIENT\n"
+		     "(ADDRESS[:PORT]) to DESTINATION (ADDRESS:PORT), and the fix" },
 	{ "kill", "reset the connections that match, both halves of relayed\nones" },
 	{ 0 },
 };
@@ -71,6 +77,9 @@ static const struct option_spec options[] = {
 	OPTION_OF(WATCH, "timeout", 0, "T",
 		  "end after that time, with status 1 if --until did not come", option_duration,
 		  struct config, timeout),
+	OPTION_OF(EXPLAIN, "iif", 0, "IF",
+		  "the packet arrives there (the interface towards the client)", option_text,
+		  struct config, iif),
 	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be reset, and reset nothing",
 		  option_flag, struct config, dry_run),
 	OPTION_HEADING("Output:"),
@@ -94,6 +103,7 @@ static const struct options_program program = {
 		 "tproxy-inspect origdst [OPTION...] LOCAL PEER | -\n"
 		 "tproxy-inspect pairs [OPTION...]\n"
 		 "tproxy-inspect watch [OPTION...]\n"
+		 "tproxy-inspect explain [OPTION...] CLIENT DESTINATION\n"
 		 "tproxy-inspect kill [OPTION...]",
 	.commands = commands,
 	.default_command = COMMAND_SOCKETS,
@@ -113,6 +123,8 @@ static const struct {
 	[COMMAND_FD] = { fd_run, 1, 1, "fd: which one? FD or PID:FD" },
 	[COMMAND_PAIRS] = { pairs_run, 0, 0, "pairs: takes no operand" },
 	[COMMAND_WATCH] = { watch_run, 0, 0, "watch: takes no operand" },
+	[COMMAND_EXPLAIN] = { explain_run, 2, 2,
+			      "explain: needs CLIENT and DESTINATION: 192.0.2.2 198.51.100.2:80" },
 	[COMMAND_KILL] = { kill_run, 0, 0, "kill: takes no operand; options say which sockets" },
 	[COMMAND_ORIGDST] = { origdst_run, 1, 2, "origdst: needs LOCAL and PEER, or -" },
 };

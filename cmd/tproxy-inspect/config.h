@@ -21,6 +21,7 @@ struct config {
 	bool dry_run;	   /* kill */
 	const char *until; /* watch */
 	uint64_t timeout;  /* watch: milliseconds; 0: none */
+	const char *iif;   /* explain */
 };
 
 #endif

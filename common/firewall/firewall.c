@@ -9,9 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All rules as nft prints them, with handles. Read when somebody asks for it: it takes as long as all else. */
+struct listing {
+	struct nft *rules;
+	char *text; /* NULL: not yet */
+};
+
 struct firewall {
 	json_t *objects; /* array: table, chain, rule, set, map, flowtable */
-	char *text;	 /* the same as nft prints it, with handles */
+	struct listing *listing;
 	struct firewall_chain *chain;
 	size_t chains;
 };
@@ -25,6 +31,15 @@ static const char *text_of(const json_t *object, const char *key)
 
 /* --- nft's listing
  * ----------------------------------------------------------------------------- */
+
+static const char *text_in(const struct firewall *f)
+{
+	struct listing *l = f->listing;
+
+	if (!l->text)
+		l->text = nft_dump_text(l->rules, NULL);
+	return l->text ? l->text : "";
+}
 
 /* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
 static const char *line_with(const char *from, const char *end, const char *start)
@@ -151,8 +166,8 @@ static int index_all(struct firewall *f)
 	/* libnftables 1.0.6 leaves the devices out of its JSON. */
 	for (size_t c = 0; c < f->chains; c++)
 		if (!strcmp(f->chain[c].hook, "ingress") || !strcmp(f->chain[c].hook, "egress"))
-			f->chain[c].devices = line_with(find_chain(f->text, &f->chain[c]),
-							f->text + strlen(f->text), "type ");
+			f->chain[c].devices = line_with(find_chain(text_in(f), &f->chain[c]),
+							text_in(f) + strlen(text_in(f)), "type ");
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_priority);
 	json_array_foreach(f->objects, i, object) {
@@ -167,11 +182,12 @@ static int index_all(struct firewall *f)
 
 static int read_all(struct firewall *f, struct nft *rules, struct failure *why)
 {
+	f->listing = calloc(1, sizeof(*f->listing));
+	if (!f->listing)
+		return report_fail(why, ENOMEM, "calloc", "firewall");
+	f->listing->rules = rules;
 	f->objects = nft_dump_json(rules, why);
-	if (!f->objects)
-		return -1;
-	f->text = nft_dump_text(rules, why);
-	return f->text ? 0 : -1;
+	return f->objects ? 0 : -1;
 }
 
 struct firewall *firewall_read(struct nft *rules, struct failure *why)
@@ -203,7 +219,9 @@ void firewall_free(struct firewall *f)
 	for (size_t i = 0; i < f->chains; i++)
 		free(f->chain[i].rule);
 	free(f->chain);
-	free(f->text);
+	if (f->listing)
+		free(f->listing->text);
+	free(f->listing);
 	json_decref(f->objects);
 	free(f);
 }
@@ -349,7 +367,7 @@ const char *firewall_describe(const struct firewall *f, const struct firewall_ch
 	}
 	snprintf(handle, sizeof(handle), " # handle %lld\n",
 		 (long long)json_integer_value(json_object_get(rule, "handle")));
-	line = find_line(f->text, c, handle, &length);
+	line = find_line(text_in(f), c, handle, &length);
 	snprintf(buf, size, "%s: `%.*s` (%.*s)", place, length, line ? line : "",
 		 (int)strlen(handle) - 4, handle + 3);
 	return buf;

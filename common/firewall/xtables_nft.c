@@ -15,23 +15,33 @@
 
 struct compat {
 	json_t *objects;
+	size_t at; /* where the next rule probably is: the kernel tells them in the same order */
 };
 
-static json_t *find_rule(json_t *objects, const char *table, const char *chain, uint64_t handle,
-			 const char *family)
+static bool is_rule(json_t *rule, const char *table, const char *chain, uint64_t handle,
+		    const char *family)
 {
-	json_t *object;
-	size_t i;
+	json_t *at = json_object_get(rule, "handle");
 
-	json_array_foreach(objects, i, object) {
-		json_t *rule = json_object_get(object, "rule");
-		json_t *at = json_object_get(rule, "handle");
+	return rule && (uint64_t)json_integer_value(at) == handle &&
+	       !strcmp(json_string_value(json_object_get(rule, "table")), table) &&
+	       !strcmp(json_string_value(json_object_get(rule, "chain")), chain) &&
+	       !strcmp(json_string_value(json_object_get(rule, "family")), family);
+}
 
-		if (rule && (uint64_t)json_integer_value(at) == handle &&
-		    !strcmp(json_string_value(json_object_get(rule, "table")), table) &&
-		    !strcmp(json_string_value(json_object_get(rule, "chain")), chain) &&
-		    !strcmp(json_string_value(json_object_get(rule, "family")), family))
-			return rule;
+static json_t *find_rule(struct compat *compat, const char *table, const char *chain,
+			 uint64_t handle, const char *family)
+{
+	size_t count = json_array_size(compat->objects);
+
+	for (size_t i = 0; i < count; i++) {
+		size_t at = (compat->at + i) % count;
+		json_t *rule = json_object_get(json_array_get(compat->objects, at), "rule");
+
+		if (!is_rule(rule, table, chain, handle, family))
+			continue;
+		compat->at = at + 1;
+		return rule;
 	}
 	return NULL;
 }
@@ -95,7 +105,7 @@ static void read_compat_rule(struct nlmsghdr *message, void *context)
 	if (nlmsg_parse(message, sizeof(*header), a, NFTA_RULE_MAX, NULL) || !a[NFTA_RULE_TABLE] ||
 	    !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE] || !a[NFTA_RULE_EXPRESSIONS])
 		return;
-	rule = find_rule(compat->objects, nla_get_string(a[NFTA_RULE_TABLE]),
+	rule = find_rule(compat, nla_get_string(a[NFTA_RULE_TABLE]),
 			 nla_get_string(a[NFTA_RULE_CHAIN]), handle_of(a[NFTA_RULE_HANDLE]),
 			 header->nfgen_family == NFPROTO_IPV4 ? "ip" : "ip6");
 	if (!rule)
@@ -110,7 +120,7 @@ static void decode_compat(json_t *objects, unsigned char family)
 	struct nfgenmsg header = { .nfgen_family = family };
 	struct nl_msg *message = nlmsg_alloc_simple((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE,
 						    NLM_F_DUMP);
-	struct compat compat = { objects };
+	struct compat compat = { objects, 0 };
 
 	if (!channel || !message || nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO))
 		nlmsg_free(message);

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <netlink/attr.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +19,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_TABLE    "tproxy-lock"
-#define LOCK_POLL_MS  20
-#define LOCK_REFUSALS 3 /* in a row, without a holder: then it is EPERM for good */
+#define LOCK_TABLE	"tproxy-lock"
+#define TABLES_ATTEMPTS 10 /* while the rules change */
+#define LOCK_POLL_MS	20
+#define LOCK_REFUSALS	3 /* in a row, without a holder: then it is EPERM for good */
 
 struct nft {
 	struct nft_ctx *nft;
@@ -749,22 +752,66 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 
 /* --- other tables ----------------------------------------------------------------------------- */
 
+/* Names of tables, as the kernel tells them. */
+struct tables {
+	char (*at)[NFT_NAME_MAXLEN];
+	size_t count;
+	bool owned; /* one of them has an owner */
+	bool failed;
+};
+
+static void read_table(struct nlmsghdr *message, void *context)
+{
+	struct tables *t = context;
+	struct nlattr *a[NFTA_TABLE_MAX + 1];
+	char(*grown)[NFT_NAME_MAXLEN];
+
+	if (nlmsg_parse(message, sizeof(struct nfgenmsg), a, NFTA_TABLE_MAX, NULL) ||
+	    !a[NFTA_TABLE_NAME])
+		return;
+	t->owned |= a[NFTA_TABLE_OWNER] != NULL;
+	if (((struct nfgenmsg *)nlmsg_data(message))->nfgen_family != NFPROTO_INET)
+		return;
+	grown = realloc(t->at, (t->count + 1) * sizeof(*grown));
+	if (!grown) {
+		t->failed = true;
+		return;
+	}
+	t->at = grown;
+	nla_strlcpy(t->at[t->count++], a[NFTA_TABLE_NAME], NFT_NAME_MAXLEN);
+}
+
+/* All tables of the family inet, and whether any table has an owner. The caller frees tables->at. */
+static int read_tables(struct nft *rules, struct tables *t, struct failure *why)
+{
+	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC };
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < TABLES_ATTEMPTS; i++) {
+		struct nl_msg *message = nlmsg_alloc_simple(
+			NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP);
+
+		if (message)
+			nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO);
+		free(t->at);
+		*t = (struct tables){ 0 };
+		err = netlink_ask(rules->netlink, message, read_table, t);
+	}
+	if (t->failed)
+		err = -ENOMEM;
+	return err ? report_fail(why, -err, "nft", "list of tables") : 0;
+}
+
 int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failure *why)
 {
-	static const char prefix[] = "table inet " NFT_TEXT_PREFIX;
-	const char *out = listing(rules, "list tables inet", 0, why);
-	char *copy, *rest, *line;
-	int result = 0;
+	static const char prefix[] = NFT_TEXT_PREFIX;
+	struct tables tables = { 0 };
+	int result = read_tables(rules, &tables, why);
 
-	if (!out)
-		return -1;
-	rest = copy = strdup(out);
-	if (!copy)
-		return report_fail(why, ENOMEM, "strdup", "list of tables");
-	while (!result && (line = strsep(&rest, "\n")))
-		if (!strncmp(line, prefix, sizeof(prefix) - 1))
-			result = visit(line + sizeof(prefix) - 1, context);
-	free(copy);
+	for (size_t i = 0; !result && i < tables.count; i++)
+		if (!strncmp(tables.at[i], prefix, sizeof(prefix) - 1))
+			result = visit(tables.at[i] + sizeof(prefix) - 1, context);
+	free(tables.at);
 	return result;
 }
 
@@ -813,15 +860,21 @@ static json_t *dump_by_chains(struct nft *rules, const char *text)
 }
 
 /* libnftables 1.0.6 uses freed memory when it prints a table that has a flag as JSON. */
+/* libnftables 1.0.6 writes broken JSON for a table with `flags owner`. */
 json_t *nft_dump_json(struct nft *rules, struct failure *why)
 {
-	char *text = nft_dump_text(rules, why);
+	struct tables tables = { 0 };
 	json_t *all = NULL;
+	char *text;
 
-	if (text && strstr(text, "\n\tflags "))
+	if (read_tables(rules, &tables, why))
+		return NULL;
+	free(tables.at);
+	if (!tables.owned)
+		return listing_objects(rules, "list ruleset", 0, why);
+	text = nft_dump_text(rules, why);
+	if (text)
 		all = dump_by_chains(rules, text);
-	else if (text)
-		all = listing_objects(rules, "list ruleset", 0, why);
 	free(text);
 	return all;
 }

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/explain/foreign.h"
+
+#include "firewall/harm.h"
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PLACE_MAX  400
+#define EVENTS_MAX 256
+
+struct foreign {
+	struct packet_path_step at[EVENTS_MAX];
+	unsigned count;
+};
+
+static void note(const struct packet_path_step *at, void *context)
+{
+	struct foreign *f = context;
+
+	if (f->count < EVENTS_MAX)
+		f->at[f->count++] = *at;
+}
+
+struct foreign *foreign_walk(struct view *v)
+{
+	struct foreign *f = calloc(1, sizeof(*f));
+
+	if (f)
+		packet_path_each(v->firewall, &v->flow, 1, "", note, f);
+	return f;
+}
+
+void foreign_free(struct foreign *f)
+{
+	free(f);
+}
+
+uint32_t foreign_mark_before(const struct foreign *f)
+{
+	uint32_t mark = 0;
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->at[i].leg == PACKET_PATH_BEFORE && !f->at[i].later &&
+		    f->at[i].step.event == RULE_EVAL_MARKED && f->at[i].step.certain)
+			mark = f->at[i].step.mark;
+	return mark;
+}
+
+/* --- what a rule does ------------------------------------------------------------------------- */
+
+static const char *verb_of(const struct packet_path_step *at)
+{
+	static const char *const does[] = {
+		[RULE_EVAL_DROPPED] = "drops",
+		[RULE_EVAL_MARKED] = "marks",
+		[RULE_EVAL_TPROXIED] = "takes (tproxy)",
+		[RULE_EVAL_TRANSLATED] = "redirects",
+		[RULE_EVAL_MASKED] = "translates the source of",
+	};
+	static const char *const may[] = {
+		[RULE_EVAL_DROPPED] = "may drop",
+		[RULE_EVAL_MARKED] = "may mark",
+		[RULE_EVAL_TPROXIED] = "may take (tproxy)",
+		[RULE_EVAL_TRANSLATED] = "may redirect",
+		[RULE_EVAL_MASKED] = "may translate the source of",
+	};
+
+	return at->step.certain ? does[at->step.event] : may[at->step.event];
+}
+
+/* `drops it`, `drops the packets that follow it`, with the mark where it is one. */
+static void describe_event(const struct packet_path_step *at, char *buf, size_t size)
+{
+	const char *what = at->later ? "the packets that follow it" : "it";
+
+	if (at->step.event == RULE_EVAL_MARKED)
+		snprintf(buf, size, "%s %s 0x%x (was 0x%x)", verb_of(at), what, at->step.mark,
+			 at->step.before);
+	else
+		snprintf(buf, size, "%s %s", verb_of(at), what);
+}
+
+/* What a rule that does that is called in a verdict; NULL: nothing ends there. */
+static const char *reason_of(enum harm harm)
+{
+	switch (harm) {
+	case HARM_DROPS:
+		return "dropped";
+	case HARM_OVERWRITES:
+		return "mark-overwritten";
+	case HARM_RESTORES:
+		return "mark-restored";
+	case HARM_TAKES:
+		return "taken-elsewhere";
+	default:
+		return NULL;
+	}
+}
+
+static enum harm harm_at(struct view *v, const struct packet_path_step *at)
+{
+	const struct mark upstream = { v->flow.upstream_mark, v->flow.mark.mask };
+	enum harm harm = harm_of(at, &v->flow.mark, &upstream);
+
+	if (harm == HARM_TAKES && harm_is_idle(v->diag, &at->step))
+		return HARM_NONE;
+	return harm;
+}
+
+/* `prerouting:-150:ip:mangle:PREROUTING` */
+static void describe_chain(const struct firewall_chain *c, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s:%ld:%s%s:%s:%s", c->hook, c->priority, c->legacy ? "legacy-" : "",
+		 c->family, c->table, c->name);
+}
+
+/* The very packet that was asked about. */
+static bool is_client_packet(enum packet_path_leg leg)
+{
+	return leg <= PACKET_PATH_INPUT || leg > PACKET_PATH_REPLY;
+}
+
+static void show_event(struct view *v, const struct packet_path_step *at, const char *name)
+{
+	enum harm harm = harm_at(v, at);
+	const char *reason = reason_of(harm);
+	char place[PLACE_MAX], where[200], does[96], whose[160], fix[STEPS_FIX_MAX] = "";
+
+	describe_chain(at->step.base, where, sizeof(where));
+	describe_event(at, does, sizeof(does));
+	firewall_describe(v->firewall, at->step.chain, at->step.rule, place, sizeof(place));
+	steps_add(&v->steps, name,
+		  !reason || !at->step.certain ? harm == HARM_NONE ? STEP_OK : STEP_WARN
+					       : STEP_FAIL,
+		  where, "%s %s", place, does);
+	if (!reason || !at->step.certain)
+		return;
+	snprintf(whose, sizeof(whose), "%s %s", verb_of(at), packet_path_leg_name(at->leg));
+	harm_fix(at, harm, &v->flow.mark, fix, sizeof(fix));
+	steps_conclude(&v->steps, reason, fix, "%s %s", place,
+		       is_client_packet(at->leg) ? does : whose);
+}
+
+/* --- a hook ----------------------------------------------------------------------------------- */
+
+static unsigned count_rules(const struct view *v, const struct firewall_chain *base)
+{
+	unsigned count = (unsigned)base->rules;
+
+	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(v->firewall, i);
+
+		if (c != base && !*c->hook && c->legacy == base->legacy &&
+		    !strcmp(c->table, base->table) && !strcmp(c->family, base->family))
+			count += (unsigned)c->rules;
+	}
+	return count;
+}
+
+/* Is its place among those of the same priority not told by the kernel? */
+static bool is_tied(const struct view *v, const struct firewall_chain *chain)
+{
+	const struct firewall_chain *c;
+
+	for (unsigned i = 0;
+	     (c = firewall_at_hook(v->firewall, chain->hook, v->destination.family, i)); i++)
+		if (c->priority == chain->priority &&
+		    (strcmp(c->table, chain->table) || strcmp(c->family, chain->family) ||
+		     c->legacy != chain->legacy))
+			return true;
+	return false;
+}
+
+static const char TIED[] = "; others have the same priority, of which the last one registered runs "
+			   "first, and the kernel does not tell which that was";
+
+static bool show_chain(struct view *v, const struct foreign *f, enum packet_path_leg leg,
+		       const struct firewall_chain *base, const char *name, bool all)
+{
+	unsigned shown = 0;
+	char where[200];
+
+	for (unsigned i = 0; i < f->count && !steps_over(&v->steps); i++)
+		if (f->at[i].leg == leg && f->at[i].step.base == base) {
+			show_event(v, &f->at[i], name);
+			shown++;
+		}
+	if (shown || !all || (!base->rules && strcmp(base->policy, "drop")))
+		return shown;
+	describe_chain(base, where, sizeof(where));
+	steps_add(&v->steps, name, STEP_OK, where, "%u rule%s, none stops or changes it%s",
+		  count_rules(v, base), count_rules(v, base) == 1 ? "" : "s",
+		  is_tied(v, base) ? TIED : "");
+	return true;
+}
+
+/* Which part of prerouting a leg is. */
+static bool is_on_leg(const struct firewall_chain *c, enum packet_path_leg leg)
+{
+	if (strcmp(c->hook, "prerouting") && strcmp(c->hook, "output"))
+		return true;
+	switch (leg) {
+	case PACKET_PATH_BEFORE:
+	case PACKET_PATH_ANSWER_BEFORE:
+	case PACKET_PATH_OPENED:
+		return c->priority <= PACKET_PATH_LAST_BEFORE;
+	case PACKET_PATH_AFTER:
+	case PACKET_PATH_ANSWER_AFTER:
+	case PACKET_PATH_PAST:
+		return c->priority > PACKET_PATH_LAST_BEFORE;
+	default:
+		return true;
+	}
+}
+
+static bool is_met(const struct view *v, const struct firewall_chain *c, enum packet_path_leg leg)
+{
+	bool answer = leg >= PACKET_PATH_ANSWER_BEFORE && leg <= PACKET_PATH_ANSWER_INPUT;
+	const char *iif = answer ? v->flow.upstream.name : v->iif.name;
+	const char *oif = leg == PACKET_PATH_REPLY ? v->iif.name : v->flow.upstream.name;
+
+	return is_on_leg(c, leg) && firewall_chain_is_at(c, iif, oif);
+}
+
+bool foreign_show(struct view *v, const struct foreign *f, enum packet_path_leg leg,
+		  const char *name, const char *const hooks[], bool all)
+{
+	const struct firewall_chain *c;
+	unsigned chains = 0, shown = 0;
+
+	for (; *hooks; hooks++)
+		for (unsigned i = 0;
+		     !steps_over(&v->steps) &&
+		     (c = firewall_at_hook(v->firewall, *hooks, v->destination.family, i));
+		     i++) {
+			if (!is_met(v, c, leg))
+				continue;
+			chains++;
+			shown += show_chain(v, f, leg, c, name, all);
+		}
+	if (!all && !shown && chains)
+		steps_add(&v->steps, name, STEP_OK, "", "%u chain%s, nothing stops %s", chains,
+			  chains == 1 ? "" : "s", packet_path_leg_name(leg));
+	return !steps_over(&v->steps);
+}
+
+bool foreign_show_past(struct view *v, uint32_t mark)
+{
+	static const char *const forwarded[] = { "prerouting", "forward", "postrouting", NULL };
+	static const char *const own[] = { "output", "postrouting", NULL };
+	static const char *const here[] = { "prerouting", "input", NULL };
+	const char *const *hooks = v->own ? own : v->here ? here : forwarded;
+	struct foreign *f = calloc(1, sizeof(*f));
+	bool goes_on = f;
+
+	if (f)
+		packet_path_past(v->firewall, &v->flow, mark, v->here, note, f);
+	for (; goes_on && *hooks; hooks++) {
+		const char *const one[] = { *hooks, NULL };
+
+		goes_on = foreign_show(v, f, PACKET_PATH_PAST, *hooks, one, true);
+	}
+	free(f);
+	return goes_on;
+}
+
+bool foreign_show_opened(struct view *v, uint32_t *mark)
+{
+	static const char *const hooks[] = { "output", NULL };
+	struct foreign *f = calloc(1, sizeof(*f));
+	bool goes_on = f;
+
+	if (f)
+		packet_path_opened(v->firewall, &v->flow, mark, note, f);
+	if (goes_on)
+		goes_on = foreign_show(v, f, PACKET_PATH_OPENED, "output", hooks, true);
+	free(f);
+	return goes_on;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/explain/onward.h"
+
+#include "net/onlink.h"
+#include "net/route_verdict.h"
+#include "process/relay_client.h"
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- policy ----------------------------------------------------------------------------------- */
+
+struct asking {
+	struct view *v;
+	struct onward *onward;
+	char command[128];
+	bool answered;
+	char reason[32], evidence[400];
+};
+
+static void keep(char *to, size_t size, const char *text)
+{
+	snprintf(to, size, "%s", text ? text : "");
+}
+
+static int take_answer(const struct record *r, const struct relay_client_peer *peer, void *context,
+		       struct failure *why)
+{
+	struct asking *a = context;
+	const struct endpoint *to = &r->value[RECORD_UPSTREAM].endpoint;
+
+	if (strcmp(record_get_text(r, RECORD_TYPE), "policy") != 0 ||
+	    (a->v->holder.pid && peer->pid != a->v->holder.pid))
+		return 0;
+	a->answered = true;
+	keep(a->reason, sizeof(a->reason), record_get_text(r, RECORD_REASON));
+	keep(a->evidence, sizeof(a->evidence), record_get_text(r, RECORD_EVIDENCE));
+	a->onward->known = true;
+	if (r->present & RECORD_BIT(RECORD_UPSTREAM))
+		a->onward->destination = *to;
+	a->onward->foreign = r->present & RECORD_BIT(RECORD_UPSTREAM_LOCAL) &&
+			     endpoint_same_address(&r->value[RECORD_UPSTREAM_LOCAL].endpoint,
+						   &a->v->client);
+	return 0;
+}
+
+static int ask(const char *name, void *context)
+{
+	struct asking *a = context;
+	char wanted[RELAY_CLIENT_NAME_MAX];
+	size_t length;
+
+	snprintf(wanted, sizeof(wanted), "@tproxy-relay/%ld", a->v->holder.pid);
+	length = strlen(wanted);
+	if (a->v->holder.pid &&
+	    (strncmp(name, wanted, length) || (name[length] && name[length] != '.')))
+		return 0;
+	relay_client_ask(name, a->command, take_answer, a, NULL);
+	return a->answered;
+}
+
+static bool is_relay(const struct view *v)
+{
+	return !strncmp(v->holder.owner, "tproxy-relay ", 13);
+}
+
+static void conclude_denied(struct view *v, const struct asking *a)
+{
+	char to[ENDPOINT_TEXT_MAX];
+	bool denied = !strcmp(a->reason, "denied");
+
+	steps_conclude(&v->steps, denied ? "denied" : "refused", "",
+		       "%s does not carry connections to %s: %s%s", v->holder.owner,
+		       endpoint_format(&v->destination, to),
+		       denied && !strncmp(a->evidence, "--", 2) ? "denied by " : "",
+		       *a->evidence ? a->evidence : a->reason);
+}
+
+bool onward_policy(struct view *v, struct onward *onward)
+{
+	struct asking a = { .v = v, .onward = onward };
+	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
+
+	*onward = (struct onward){ .destination = v->destination, .foreign = !v->own };
+	snprintf(a.command, sizeof(a.command), "policy %s %s", endpoint_format(&v->client, client),
+		 endpoint_format(&v->destination, destination));
+	if (!v->holder.pid || is_relay(v))
+		relay_client_each(ask, &a, NULL);
+	if (!a.answered) {
+		steps_add(&v->steps, "policy", is_relay(v) ? STEP_WARN : STEP_OK, "",
+			  is_relay(v)
+				  ? "it does not say whom it serves: it answers root and its own "
+				    "user, and is older perhaps"
+				  : "no tproxy-relay: what it does with the connection is its own "
+				    "business");
+		return true;
+	}
+	steps_add(&v->steps, "policy", *a.reason ? STEP_FAIL : STEP_OK, "control-socket", "%s%s%s",
+		  *a.reason ? a.reason : "carries it to ", *a.reason ? *a.evidence ? ": " : "" : "",
+		  *a.reason ? a.evidence : endpoint_format(&onward->destination, destination));
+	if (!*a.reason)
+		return true;
+	conclude_denied(v, &a);
+	return false;
+}
+
+/* --- routes ----------------------------------------------------------------------------------- */
+
+static const char *words_of(int type)
+{
+	return type == RTN_LOCAL	 ? "this very host"
+	       : type == RTN_UNICAST	 ? "a neighbour or a router"
+	       : type == RTN_BLACKHOLE	 ? "a blackhole route"
+	       : type == RTN_PROHIBIT	 ? "a prohibit route"
+	       : type == RTN_UNREACHABLE ? "an unreachable route"
+					 : "no host";
+}
+
+static void describe_way(const struct route_answer *answer, char buf[200])
+{
+	char device[IFNAMSIZ] = "no interface", gateway[ENDPOINT_TEXT_MAX];
+	char table[ROUTE_VERDICT_TABLE_MAX];
+
+	route_verdict_table_name(answer->table, table);
+	if_indextoname(answer->oif, device);
+	if (answer->type != RTN_UNICAST)
+		snprintf(buf, 200, "%s", words_of(answer->type));
+	else if (endpoint_is_set(&answer->gateway))
+		snprintf(buf, 200, "by %s via %s, table %s", device,
+			 endpoint_format_address(&answer->gateway, gateway), table);
+	else
+		snprintf(buf, 200, "by %s, table %s", device, table);
+}
+
+bool onward_route(struct view *v, const struct onward *onward)
+{
+	const struct route_question question = { .destination = onward->destination,
+						 .mark = v->flow.upstream_mark };
+	struct route_answer answer = { 0 };
+	struct failure why = { 0 };
+	char text[200], to[ENDPOINT_TEXT_MAX];
+	int err = route_ask(v->kernel.route, &question, &answer, &why);
+	bool fine = !err &&
+		    (answer.type == RTN_UNICAST || (answer.type == RTN_LOCAL && !onward->foreign));
+
+	describe_way(&answer, text);
+	endpoint_format(&onward->destination, to);
+	steps_add(&v->steps, "upstream", fine ? STEP_OK : STEP_FAIL, "RTM_GETROUTE", "to %s: %s",
+		  to, err ? strerror(why.err) : text);
+	if (!fine)
+		steps_conclude(&v->steps, "no-route", "", "the proxy has no way to %s: %s", to,
+			       err ? strerror(why.err) : text);
+	else
+		v->flow.upstream = view_out(v, &onward->destination, v->flow.upstream_mark);
+	return fine;
+}
+
+/* Another rule leads there than that of the main table: past it, to where the client is a neighbour. */
+static void put_way_back(const struct view *v, const struct route_verdict *verdict, char *fix,
+			 size_t size)
+{
+	const struct route_rule *rule = &verdict->rule;
+	struct shell_command c = shell_command(fix, size);
+	char client[ENDPOINT_TEXT_MAX];
+
+	if (!verdict->has_rule || rule->table == RT_TABLE_MAIN || !rule->pref)
+		onlink_command(&v->client, v->iif.name, fix, size);
+	else
+		shell_add(&c, "%s rule add pref %u to %s lookup main",
+			  v->client.family == AF_INET ? "ip" : "ip -6", rule->pref - 1,
+			  endpoint_format_address(&v->client, client));
+}
+
+/* What the proxy answers is routed as any packet of this host is: no way, or not to where the client is. */
+bool onward_reply_route(struct view *v)
+{
+	const struct route_question question = { .destination = v->client };
+	struct route_verdict verdict;
+	const struct route_answer *answer = &verdict.answer;
+	char text[200], client[ENDPOINT_TEXT_MAX], fix[STEPS_FIX_MAX] = "";
+	bool near = *v->iif.name && onlink_has(&v->client, v->iif.name), fine, strays;
+
+	route_verdict_ask(v->kernel.route, &question, &verdict);
+	fine = !verdict.refused && answer->type == (v->own ? RTN_LOCAL : RTN_UNICAST);
+	strays = fine && !v->own && answer->oif != v->iif.index;
+	describe_way(answer, text);
+	if (verdict.refused)
+		snprintf(text, sizeof(text), "%s", strerror(verdict.failure.err));
+	endpoint_format_address(&v->client, client);
+	steps_add(&v->steps, "reply",
+		  !fine || (strays && near) ? STEP_FAIL
+		  : strays		    ? STEP_WARN
+					    : STEP_OK,
+		  "RTM_GETROUTE", "to %s: %s%s%s", client, text,
+		  strays ? ", though it comes in by " : "", strays ? v->iif.name : "");
+	if (fine && !(strays && near))
+		return true;
+	if (near)
+		put_way_back(v, &verdict, fix, sizeof(fix));
+	steps_conclude(&v->steps, "no-way-back", fix,
+		       "no way leads back to the client %s, so its connection is never set up: %s",
+		       client, text);
+	return false;
+}

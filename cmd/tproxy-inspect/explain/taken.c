@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/explain/taken.h"
+
+#include "base/shell.h"
+#include "intercept/nft_text.h"
+#include "intercept/predicate.h"
+#include "intercept/spec_text.h"
+#include "net/listening.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Terms that are changed, at most, until an instance takes the packet. */
+#define TERMS_MAX 16
+
+/* The port of a relay that does not run yet, as in the manuals. */
+#define USUAL_PORT 3129
+
+int taken_copy(const struct view *v, struct intercept *copy)
+{
+	return intercept_copy(copy, &v->by->is.rules.spec, NULL);
+}
+
+static struct predicate_packet packet_of(const struct view *v, uint32_t mark)
+{
+	return (struct predicate_packet){
+		.protocol = (uint8_t)v->protocol,
+		.client = v->client,
+		.destination = v->destination,
+		.iif = v->own ? NULL : v->iif.name,
+		.mark = mark,
+		.marked = true,
+		.own = v->own,
+		.here = v->here,
+	};
+}
+
+static void put_place(const struct view_instance *i, bool own, char buf[NFT_TEXT_TABLE_MAX + 64])
+{
+	snprintf(buf, NFT_TEXT_TABLE_MAX + 64, "%s:inet:" NFT_TEXT_PREFIX "%s:%s",
+		 own ? "output:-150" : "prerouting:-149", i->name, own ? "local" : "prerouting");
+}
+
+/* --- is it as `up` left it? ------------------------------------------------------------------- */
+
+/* What keeps the whole instance from taking anything, in words; "": nothing does. */
+static const char *broken(const struct nft_state *rules, char buf[300])
+{
+	char drift[200];
+
+	buf[0] = '\0';
+	if (!rules->readable || !rules->checksummed)
+		snprintf(buf, 300, "its table is not as `tproxy-setup up` leaves it");
+	else if (rules->dormant)
+		snprintf(buf, 300,
+			 "its table has flags dormant: the kernel runs none of its rules");
+	else if (rules->ending)
+		snprintf(buf, 300, "its interception was ended by `tproxy-setup down`");
+	else if (rules->lease == LEASE_EXPIRED)
+		snprintf(buf, 300, "its --confirm-within has expired");
+	else if (nft_drift(rules, drift, sizeof(drift)))
+		snprintf(buf, 300, "somebody changed its rules: %s", drift);
+	return buf;
+}
+
+static void put_up(const struct intercept *spec, char fix[STEPS_FIX_MAX])
+{
+	char up[SPEC_TEXT_COMMAND_MAX];
+
+	snprintf(fix, STEPS_FIX_MAX, "%s", spec_text_up_command(spec, up));
+}
+
+/* The sets' contents are known, unless it is they that were changed. */
+static bool is_known(const struct nft_state *rules)
+{
+	for (unsigned i = 0; i < rules->parts; i++)
+		if (!strncmp(rules->part[i].name, "set:", 4) &&
+		    rules->part[i].verdict != PART_PRESENT)
+			return false;
+	return rules->readable;
+}
+
+static bool judge_state(struct view *v, const struct view_instance *i, struct taken_not * not )
+{
+	char words[300], place[NFT_TEXT_TABLE_MAX + 64];
+
+	if (!*broken(&i->is.rules, words))
+		return true;
+	put_place(i, v->own, place);
+	steps_add(&v->steps, "instance", STEP_FAIL, place, "%s", words);
+	not ->reason = "not-intact";
+	snprintf(not ->words, sizeof(not ->words), "instance %s: %s", i->name, words);
+	not ->fix[0] = '\0';
+	if (is_known(&i->is.rules))
+		put_up(&i->is.rules.spec, not ->fix);
+	return false;
+}
+
+/* --- does it take the packet? ----------------------------------------------------------------- */
+
+/* `up` with every term changed that leaves the packet out; "" where none would do. */
+static void put_admission(const struct intercept *spec, const struct predicate_packet *p,
+			  char fix[STEPS_FIX_MAX])
+{
+	enum predicate_term term = PREDICATE_TAKES;
+	struct intercept changed;
+	bool possible = !intercept_copy(&changed, spec, NULL);
+
+	for (int i = 0; possible && i < TERMS_MAX; i++) {
+		term = predicate_excludes(&changed, p, NULL);
+		if (term == PREDICATE_TAKES)
+			break;
+		possible = predicate_admit(&changed, term, p);
+	}
+	fix[0] = '\0';
+	if (possible && term == PREDICATE_TAKES)
+		put_up(&changed, fix);
+	intercept_free(&changed);
+}
+
+static void leave_out(struct view *v, const struct view_instance *i,
+		      const struct predicate_packet *p, const char *text, struct taken_not * not )
+{
+	char place[NFT_TEXT_TABLE_MAX + 64];
+
+	put_place(i, v->own, place);
+	steps_add(&v->steps, "instance", STEP_FAIL, place, "%s", text);
+	/* Of several instances the first one that could take it is the one to change. */
+	if (not ->reason && *not ->fix)
+		return;
+	not ->reason = "excluded";
+	snprintf(not ->words, sizeof(not ->words), "%s (%s)", text, i->name);
+	put_admission(&i->is.rules.spec, p, not ->fix);
+}
+
+/* What the rules ask of a process that is not known here. */
+static bool asks_for_owner(const struct intercept *s)
+{
+	return s->uid.count || s->gid.count || s->cgroup.count || s->not_uid.count ||
+	       s->not_gid.count || s->not_cgroup.count;
+}
+
+static void take(struct view *v, const struct view_instance *i, const char *how)
+{
+	const struct intercept *spec = &i->is.rules.spec;
+	char place[NFT_TEXT_TABLE_MAX + 64], mark[QUANTITY_MARK_MAX];
+
+	v->by = i;
+	v->flow.mark = spec->mark;
+	v->flow.upstream_mark = spec->upstream_mark.value;
+	v->flow.zones = spec->zone != CONNTRACK_OFF;
+	put_place(i, v->own, place);
+	steps_add(&v->steps, "instance", STEP_OK, place, "%s takes it: %s; mark %s", i->name, how,
+		  quantity_format_mark(&spec->mark, mark));
+	if (v->own && asks_for_owner(spec))
+		steps_add(&v->steps, "instance", STEP_WARN, place,
+			  "if it is opened by whom --uid, --gid, --cgroup or --not-... say");
+}
+
+static void put_terms(const struct view *v, const struct intercept *spec, char *buf, size_t size)
+{
+	char ports[64];
+
+	if (spec->port.count)
+		snprintf(buf, size, "port %u is among %s", v->destination.port,
+			 intercept_list_text(spec, LIST_PORT, ports, sizeof(ports)));
+	else
+		snprintf(buf, size, "all ports are taken");
+}
+
+static bool judge(struct view *v, const struct view_instance *i, uint32_t mark,
+		  struct taken_not * not )
+{
+	const struct predicate_packet packet = packet_of(v, mark);
+	char text[PREDICATE_TEXT_MAX];
+
+	if (!judge_state(v, i, not ))
+		return false;
+	if (predicate_excludes(&i->is.rules.spec, &packet, text) != PREDICATE_TAKES) {
+		leave_out(v, i, &packet, text, not );
+		return false;
+	}
+	put_terms(v, &i->is.rules.spec, text, sizeof(text));
+	take(v, i, text);
+	return true;
+}
+
+/* --- packets of a connection that is here ----------------------------------------------------- */
+
+static bool diverts(const struct view *v, const struct view_instance *i)
+{
+	const struct intercept *s = &i->is.rules.spec;
+	char words[300];
+
+	return !*broken(&i->is.rules, words) && intercept_wants(s, v->destination.family) &&
+	       (v->protocol == IPPROTO_TCP ? s->tcp : s->udp);
+}
+
+/* A connected transparent socket gets its packets whatever the predicate says. */
+static bool divert(struct view *v)
+{
+	char text[200];
+
+	if (!v->established || v->connection.transparent != SOCKDIAG_YES)
+		return false;
+	for (unsigned i = 0; i < v->instances; i++)
+		if (diverts(v, &v->instance[i])) {
+			snprintf(text, sizeof(text), "a transparent socket (%s) has these ends",
+				 sockdiag_state_name(v->connection.state));
+			take(v, &v->instance[i], text);
+			return true;
+		}
+	return false;
+}
+
+/* --- none at all ------------------------------------------------------------------------------ */
+
+struct search {
+	const struct view *v;
+	struct endpoint found;
+};
+
+static int find_listener(const struct sockdiag_socket *s, void *context)
+{
+	struct search *search = context;
+
+	if (s->transparent != SOCKDIAG_YES || s->local.family != search->v->client.family)
+		return 0;
+	search->found = s->local;
+	return 1;
+}
+
+/* With a listener that is there already, or with a relay of its own. */
+static void propose_up(struct view *v, char *fix, size_t size)
+{
+	struct shell_command c = shell_command(fix, size);
+	struct search search = { .v = v };
+	char to[ENDPOINT_TEXT_MAX];
+	bool there = listening_each(v->diag, v->protocol, find_listener, &search, NULL) == 1;
+	bool plain = !there || endpoint_is_loopback(&search.found);
+
+	shell_add(&c, "tproxy-setup %s --to", there ? "up" : "run");
+	if (plain)
+		shell_add(&c, " %u", there ? search.found.port : USUAL_PORT);
+	else
+		shell_word(&c, endpoint_format(&search.found, to));
+	shell_add(&c, "%s --port %u%s", v->protocol == IPPROTO_UDP ? " -u" : "",
+		  v->destination.port,
+		  v->own    ? " --local"
+		  : v->here ? " --include-own"
+			    : "");
+	if (!there)
+		shell_add(&c, " -- tproxy-relay%s%s %u", v->protocol == IPPROTO_UDP ? " -u" : "",
+			  v->own ? " --source client-addr" : "", USUAL_PORT);
+}
+
+bool taken_decide(struct view *v, uint32_t mark, struct taken_not * not )
+{
+	*not = (struct taken_not){ .reason = NULL };
+	if (divert(v))
+		return true;
+	for (unsigned i = 0; i < v->instances; i++)
+		if (judge(v, &v->instance[i], mark, not ))
+			return true;
+	if (v->instances)
+		return false;
+	steps_add(&v->steps, "instance", STEP_FAIL, "",
+		  "nothing is installed: tproxy-setup has put no rules here");
+	not ->reason = "not-installed";
+	snprintf(not ->words, sizeof(not ->words), "nothing is installed by tproxy-setup");
+	propose_up(v, not ->fix, sizeof(not ->fix));
+	return false;
+}

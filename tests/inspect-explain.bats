@@ -1,0 +1,178 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-inspect explain: its verdict on a packet, against what a real one meets. More set-ups, each in a lab of its
+# own: make explain-matrix.
+#
+#   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
+#          .11              | port 80 goes to the relay, 3129
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/explain
+
+setup_file() {
+	explain_lab
+}
+
+teardown_file() {
+	lab_down
+}
+
+teardown() {
+	again
+}
+
+@test "what arrives: both families, to which process, by which rule" {
+	arrives
+	run -0 jq -r 'select(.type == "step") | [.step, .severity, .evidence] | join(" ")' "$OUT/steps"
+	assert_line --regexp '^instance ok default takes it: port 80 is among 80; mark 0x1/0xff$'
+	assert_line --regexp "^listener ok tproxy-relay \(pid $(pid_of relay)\) at 127.0.0.1:3129, transparent$"
+	assert_line 'route ok local, table 100; ip rule 100: fwmark 0x1/0xff lookup 100'
+	assert_line 'policy ok carries it to 198.51.100.2:80'
+	refute_line --regexp ' (warn|fail) '
+	arrives "$Q6"
+	run -0 jq -r 'select(.type == "verdict") | "\(.pid) \(.listener.addr) \(.instance) \(.iif)"' "$OUT/steps"
+	assert_output "$(pid_of relay) ::1 default toclient"
+}
+
+@test "the term of the specification that leaves it out, and the command that lets it in" {
+	local other_port='192.0.2.2 198.51.100.2:8080'
+	lost excluded '^port 8080 is not among 80 .*forwarded, past the proxy' "$other_port"
+	fixed "$other_port"
+	on proxy tproxy-setup up -q --to 3129 --port 80,8080 --not-port 8000-9000
+	lost excluded '^port 8080 is excluded by --not-port 8000-9000' "$other_port"
+	fixed "$other_port"
+	on proxy tproxy-setup up -q --to 3129 --port 80 --iif tobystander
+	lost excluded '^came in by toclient, --iif tobystander'
+	fixed
+	on proxy tproxy-setup up -q --to 3129 --port 80 --not-dst 198.51.100.0/24
+	lost excluded '^destination 198.51.100.2 is excluded by --not-dst 198.51.100.0/24'
+	arrives "$Q6"
+	ask
+	fixed
+	on proxy tproxy-setup up -q --to 3129 --port 80 --src 192.0.2.11
+	lost excluded '^client 192.0.2.2 is not in --src 192.0.2.11'
+	fixed
+	on proxy tproxy-setup up -q -4 --to 127.0.0.1:3129 --port 80
+	lost excluded '^IPv6: it takes IPv4 alone' "$Q6"
+	fixed "$Q6"
+	other prerouting -200 'tcp dport 80 meta mark set 0x500'
+	on proxy tproxy-setup up -q --to 3129 --port 80 --not-mark 0x500
+	lost excluded 'carries mark 0x500, which --not-mark 0x500 excludes'
+	fixed
+	# Of several terms each is changed.
+	on proxy tproxy-setup up -q --to 3129 --port 81 --not-src 192.0.2.0/24 --iif tobystander
+	lost excluded '^port 80 is not among 81'
+	fixed
+}
+
+@test "nothing installed, nobody's table as up left it, own addresses, the other protocol" {
+	on proxy tproxy-setup down -q
+	lost not-installed '^nothing is installed by tproxy-setup: forwarded, past the proxy$'
+	assert_equal "$fix" 'tproxy-setup up --to 3129 --port 80'
+	fixed
+	on proxy nft flush chain inet tproxy_default take
+	lost not-intact '^instance default: somebody changed its rules: chain:take changed'
+	fixed
+	on proxy nft add table inet tproxy_default '{ flags dormant; }'
+	lost not-intact 'flags dormant'
+	fixed
+	ask '192.0.2.2 192.0.2.1:80'
+	assert_equal "$reason" excluded
+	[[ $said == *'addressed to this host, which takes --include-own'* ]]
+	ask '-u 192.0.2.2 198.51.100.2:80'
+	[[ $reason == excluded && $said == 'UDP: it takes TCP alone'* && $fix == *' -t -u' ]]
+	ask '192.0.2.1 198.51.100.2:80'
+	[[ $reason == excluded && $said == *'takes --local'* && $fix == *' --local' ]]
+}
+
+@test "other programs' rules, by hook, in the order in which they run" {
+	other prerouting raw 'ip saddr 192.0.2.11 drop' 'tcp dport 80 ip saddr 192.0.2.2 drop'
+	lost dropped '^inet other, chain c: `tcp dport 80 ip saddr 192.0.2.2 drop` .*drops it$'
+	fixed
+	again
+	other prerouting 10 'tcp dport 80 drop'
+	lost dropped 'chain c: .tcp dport 80 drop. .* drops it$'
+	fixed
+	again
+	POLICY=drop other input 0 'meta l4proto ipv6-icmp accept' 'ct state established accept'
+	lost dropped 'policy drop drops it$' "$Q6"
+	fixed "$Q6"
+	arrives
+	again
+	other input 0 'iifname toclient ct state established drop'
+	lost dropped 'ct state established'
+	fixed
+	again
+	other output 0 'oifname toserver tcp dport 80 drop'
+	lost dropped 'drops what the proxy sends to servers'
+	fixed
+	again
+	other output 0 'oifname toclient tcp sport 80 drop'
+	lost dropped 'drops what the proxy sends to clients'
+	fixed
+	again
+	other prerouting -140 'tcp dport 80 meta mark set 0x500'
+	lost mark-overwritten 'meta mark set'
+	fixed
+	again
+	TYPE=nat other prerouting dstnat 'tcp dport 80 redirect to :9'
+	lost taken-elsewhere 'redirect to :9'
+	fixed
+	again
+	on proxy nft -f - <<<'table netdev other { chain c { type filter hook ingress device toclient priority 0; tcp dport 80 drop; }; }'
+	lost dropped 'table|netdev other, chain c'
+	fixed
+}
+
+@test "one that may drop is a warning; rules that do not concern it are passed by" {
+	other input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
+	arrives
+	run -0 jq -r 'select(.severity == "warn").evidence' "$OUT/steps"
+	assert_output --partial 'may drop it'
+	again
+	other forward 0 'drop'
+	TYPE=nat POLICY=accept on proxy nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "tobystander" masquerade; }; }'
+	arrives
+	arrives "$Q6"
+}
+
+@test "what is not intercepted is followed on its way past the proxy" {
+	local other_port='192.0.2.2 198.51.100.2:8080'
+	other forward 0 'tcp dport 8080 drop'
+	lost excluded 'lost on its way: inet other, chain c: .*drops it' "$other_port"
+	fixed "$other_port"
+}
+
+@test "routing: rules before ours, our own gone, sources refused, no way back" {
+	on proxy ip rule add pref 50 iif toclient lookup 50
+	on proxy ip route add default via 198.51.100.2 table 50
+	lost misrouted '`ip rule 50: .and more. lookup 50` is asked before our rule 100'
+	fixed
+	on proxy ip route flush table 50
+	again
+	on proxy ip rule add pref 50 from 192.0.2.0/24 blackhole
+	lost misrouted 'refuses` is asked before our rule 100, and drops'
+	fixed
+	again
+	on proxy ip rule del pref 100
+	lost misrouted 'our rule in table 100 is missing'
+	fixed
+	on proxy ip route flush table 100
+	lost misrouted 'our route in table 100 is missing'
+	fixed
+	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	lost source-refused 'finds our local route .*src_valid_mark=1'
+	fixed
+	on proxy ip route add blackhole 192.0.2.11/32
+	lost no-way-back 'no way leads back to the client 192.0.2.11' '192.0.2.11 198.51.100.2:80'
+	arrives
+	ask '192.0.2.11 198.51.100.2:80'
+	fixed '192.0.2.11 198.51.100.2:80'
+	on proxy ip route del 192.0.2.11
+	on proxy ip -6 route add blackhole 2001:db8:2::2/128
+	lost no-route 'no way to \[2001:db8:2::2\]:80' "$Q6"
+	on proxy ip -6 route del blackhole 2001:db8:2::2/128
+	arrives "$Q6"
+}
