@@ -9,6 +9,8 @@ DOCDIR   ?= $(PREFIX)/share/doc/tproxy-tools
 BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+CONFDIR  ?= $(PREFIX)/lib
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -112,7 +114,11 @@ have-libraries:
 	@for l in $(LIBS_ALL); do $(PKGCONF) --exists $$l 2>/dev/null || \
 		{ echo "make: $$l: not found by $(PKGCONF); 'make deps' installs what is needed" >&2; exit 1; }; done
 
-install: all ## install programs, man pages and completions (DESTDIR, PREFIX)
+# Of systemd: units, and what sysusers.d(5), tmpfiles.d(5) and modules-load.d(5) are to do.
+UNITFILES := tproxy@.service tproxy-rules@.service
+CONFFILES := sysusers.d/tproxy.conf tmpfiles.d/tproxy.conf modules-load.d/tproxy.conf
+
+install: all ## install programs, man pages, completions and units (DESTDIR, PREFIX)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(DOCDIR)
 	install -m 755 $(addprefix $(O)/,$(IN_BIN)) $(DESTDIR)$(BINDIR)
 	install -m 755 $(addprefix $(O)/,$(IN_SBIN)) $(DESTDIR)$(SBINDIR)
@@ -122,6 +128,13 @@ install: all ## install programs, man pages and completions (DESTDIR, PREFIX)
 	install -D -m 644 -t $(DESTDIR)$(BASHDIR) completions/bash/*
 	$(if $(wildcard completions/zsh),install -D -m 644 -t $(DESTDIR)$(ZSHDIR) completions/zsh/*)
 	$(if $(wildcard completions/fish),install -D -m 644 -t $(DESTDIR)$(FISHDIR) completions/fish/*)
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITFILES); do \
+		sed -e '/^@SANDBOX@/ { r .packaging/systemd/sandbox' -e 'd; }' -e 's|@SBINDIR@|$(SBINDIR)|g; s|@BINDIR@|$(BINDIR)|g' \
+			.packaging/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit || exit; \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; done
+	for file in $(CONFFILES); do \
+		install -D -m 644 .packaging/systemd/$${file%.d/*}.conf $(DESTDIR)$(CONFDIR)/$$file || exit; done
 
 uninstall: ## remove exactly what install puts there
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(IN_BIN)) $(addprefix $(DESTDIR)$(SBINDIR)/,$(IN_SBIN))
@@ -129,6 +142,7 @@ uninstall: ## remove exactly what install puts there
 	rm -f $(addprefix $(DESTDIR)$(ZSHDIR)/,$(notdir $(wildcard completions/zsh/*)))
 	rm -f $(addprefix $(DESTDIR)$(FISHDIR)/,$(notdir $(wildcard completions/fish/*)))
 	rm -f $(foreach m,$(notdir $(wildcard man/*.[1-8])),$(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(m)))/$(m))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITFILES)) $(addprefix $(DESTDIR)$(CONFDIR)/,$(CONFFILES))
 	rm -rf $(DESTDIR)$(DOCDIR)
 
 dist: ## a source archive of HEAD

@@ -13,6 +13,8 @@
 #include "intercept/spec_check.h"
 #include "net/listening.h"
 #include "net/netns.h"
+#include "tproxy-setup/become.h"
+#include "tproxy-setup/conf.h"
 #include "tproxy-setup/doctor/doctor.h"
 #include "tproxy-setup/install.h"
 #include "tproxy-setup/names.h"
@@ -29,7 +31,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM };
+enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM, EXEC };
 
 #define ON_UP	  (1U << UP)
 #define ON_DOWN	  (1U << DOWN)
@@ -37,6 +39,7 @@ enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM };
 #define ON_PLAN	  (1U << PLAN)
 #define ON_RUN	  (1U << RUN)
 #define ON_DOCTOR (1U << DOCTOR)
+#define ON_EXEC	  (1U << EXEC)
 #define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN | ON_DOCTOR)
 
 /* How long connections may finish after a command that ran under `run`. */
@@ -50,7 +53,8 @@ struct setup {
 	struct record_style style;
 	struct intercept spec;
 	const char *netns;
-	int format; /* enum format */
+	const char *conf; /* the file that has the specification */
+	int format;	  /* enum format */
 	uint64_t drain_ms;
 	bool all;
 	bool named;			    /* a name was given */
@@ -73,6 +77,10 @@ static const struct option_spec what_else[] = {
 static const struct option_spec the_rest[] = {
 	OPTION("netns", 0, "NAME|PID", "act in that network namespace (this one)", option_text,
 	       struct setup, netns),
+	OPTION_OF(ON_SPEC | ON_EXEC, "conf", 0, "FILE",
+		  "the options are in FILE, as for tproxy@NAME.service;\n"
+		  "its name without .conf is the instance's",
+		  option_text, struct setup, conf),
 	OPTION_HEADING("Per command:"),
 	OPTION_OF(ON_DOWN | ON_RUN, "drain", 0, "T",
 		  "how long relayed connections may finish before they are\n"
@@ -135,11 +143,13 @@ static const struct option_command commands[] = {
 	[RUN] = { "run", "up, run a command, down when the command ends" },
 	[DOCTOR] = { "doctor", "what on this host would break it, with evidence and the fix" },
 	[CONFIRM] = { "confirm", "make permanent what `up --confirm-within` installed" },
+	[EXEC] = { "exec", "become the COMMAND of --conf, as tproxy@NAME.service does" },
 	{ NULL, NULL },
 };
 
 static const struct option_conflict conflicts[] = {
 	{ "name", "all" },
+	{ "name", "conf" },
 	{ NULL, NULL },
 };
 
@@ -152,7 +162,8 @@ static const struct options_program program = {
 		 "tproxy-setup plan --to [ADDR:]PORT [OPTION]... [--format FORMAT]\n"
 		 "tproxy-setup doctor [--name NAME | OPTION...]\n"
 		 "tproxy-setup confirm [--name NAME]\n"
-		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...",
+		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...\n"
+		 "tproxy-setup exec --conf FILE",
 	.commands = commands,
 	.default_command = -1,
 	.options = option_table,
@@ -668,6 +679,62 @@ static bool has_spec(const struct options_rest *rest)
 	return false;
 }
 
+/* What a file cannot say: it has a name, systemd has namespaces, and nobody confirms at boot. */
+static int check_file(const struct options_file *file, const struct options_rest *rest)
+{
+	static const char *const absent[] = { "name", "netns", "confirm-within", "conf" };
+
+	for (size_t i = 0; i < sizeof(absent) / sizeof(*absent); i++)
+		if (options_given(&program, rest, absent[i]))
+			return options_misuse(&program, "--%s: not in a file", absent[i]);
+	return OPTIONS_GO_ON;
+}
+
+/* /etc/tproxy/web.conf is that of the instance `web`. */
+static int name_after(struct setup *setup, struct failure *why)
+{
+	const char *slash = strrchr(setup->conf, '/'), *base = slash ? slash + 1 : setup->conf;
+	size_t length = strlen(base), suffix = strlen(".conf");
+	char name[INTERCEPT_NAME_MAX + 2];
+
+	if (length > suffix && !strcmp(base + length - suffix, ".conf"))
+		length -= suffix;
+	snprintf(name, sizeof(name), "%.*s", (int)length, base);
+	if (!intercept_set_name(&setup->spec, name, why))
+		return 0;
+	report_about(why, "--conf %s", setup->conf);
+	return -1;
+}
+
+/* The specification, and for those who take one the command, of --conf. */
+static int read_conf(struct setup *setup, struct conf *conf, struct options_rest *rest)
+{
+	static struct options_file file; /* messages name it later on */
+	struct options_rest inside = { .command = UP };
+	struct failure why = { 0 };
+	int status;
+
+	if (!setup->conf)
+		return rest->command == EXEC ? options_misuse(&program, "exec: --conf is missing")
+					     : OPTIONS_GO_ON;
+	if (has_spec(rest))
+		return options_misuse(&program, "--conf: the file has the options of `up`; leave "
+						"out the others");
+	if (name_after(setup, &why) || conf_read(setup->conf, conf, &why))
+		return report_failure(&why, STATUS_USAGE);
+	file = (struct options_file){ setup->conf, UP, conf->setup.count, conf->setup.at,
+				      conf->setup.line };
+	status = options_parse_file(&program, &file, setup, &inside);
+	if (status == OPTIONS_GO_ON)
+		status = check_file(&file, &inside);
+	for (size_t i = 0; i < sizeof(inside.given) / sizeof(*inside.given); i++)
+		rest->given[i] |= inside.given[i];
+	if (conf->command.count > 1 && !rest->wrapped &&
+	    (rest->command == RUN || (rest->command == PLAN && setup->format == FORMAT_SYSTEMD)))
+		rest->wrapped = conf->command.at + 1;
+	return status;
+}
+
 static int check(struct setup *setup, const struct options_rest *rest)
 {
 	bool takes_spec = rest->command != DOWN && rest->command != CONFIRM &&
@@ -725,6 +792,8 @@ static int perform(struct setup *setup, int command)
 int main(int argc, char **argv)
 {
 	struct setup setup = { 0 };
+	char *no_command[] = { NULL };
+	struct conf conf = { 0 };
 	struct options_rest rest;
 	int result;
 
@@ -733,9 +802,14 @@ int main(int argc, char **argv)
 	make_option_table();
 	result = options_parse(&program, argc, argv, &setup, &rest);
 	if (result == OPTIONS_GO_ON)
-		result = check(&setup, &rest);
+		result = read_conf(&setup, &conf, &rest);
 	if (result == OPTIONS_GO_ON)
+		result = check(&setup, &rest);
+	if (result == OPTIONS_GO_ON && rest.command == EXEC)
+		result = become_command(conf.command.count ? conf.command.at + 1 : no_command);
+	else if (result == OPTIONS_GO_ON)
 		result = perform(&setup, rest.command);
+	conf_free(&conf);
 	intercept_free(&setup.spec);
 	return report_close_stdout(result);
 }

@@ -39,9 +39,14 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	for program in setup listen relay inspect lab; do
 		assert [ -s "$root/usr/share/bash-completion/completions/tproxy-$program" ]
 	done
-	for page in man1/tproxy-{lab,listen,inspect}.1 man7/tproxy-{tools,proxies}.7 man8/tproxy-{setup,relay}.8; do
+	for page in man1/tproxy-{lab,listen,inspect}.1 man5/tproxy.conf.5 man7/tproxy-{tools,proxies}.7 man8/tproxy-{setup,relay}.8; do
 		assert [ -s "$root/usr/share/man/$page" ]
 	done
+	for file in systemd/system/tproxy{,-rules}@.service {sysusers,tmpfiles,modules-load}.d/tproxy.conf; do
+		assert [ -s "$root/usr/lib/$file" ]
+	done
+	run grep -r @[A-Z]*@ "$root/usr/lib"
+	assert_output ""
 	run "$root/usr/sbin/tproxy-setup" --version
 	assert_success
 	run make_ uninstall DESTDIR="$root" PREFIX=/usr

@@ -13,6 +13,15 @@ dry 'make lint fuzz bench' 'takes half an hour, and says so'
 elsewhere 'make help' build.bats 'help names every target that a user calls'
 elsewhere 'make install PREFIX=/usr' build.bats 'install puts programs, man pages and completions into place, uninstall takes exactly these away'
 
+# ---------------------------------------------------------------- at boot
+
+AT_BOOT='at boot the rules are there before the network; the relay serves, in its sandbox'
+drawing 'SETUP = --to 3129 --port 80'
+drawing 'SETUP = --to 3129 --port 80,443 --iif lan0'
+elsewhere 'tproxy-setup plan --conf /etc/tproxy/web.conf' boot.bats "$AT_BOOT"
+elsewhere 'tproxy-setup status --conf /etc/tproxy/web.conf' boot.bats "$AT_BOOT"
+elsewhere 'journalctl -u tproxy@web -u tproxy-rules@web' boot.bats "$AT_BOOT"
+
 # ---------------------------------------------------------------- the lab
 
 session 'make' '

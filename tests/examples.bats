@@ -48,6 +48,7 @@ helps() {
 @test "tproxy-lab(1), installed" { installed && run_displayed "$MAN/man1/tproxy-lab.1"; }
 @test "tproxy-tools(7), built" { run_displayed "$TOP/man/tproxy-tools.7"; }
 @test "tproxy-tools(7), installed" { installed && run_displayed "$MAN/man7/tproxy-tools.7"; }
+@test "tproxy.conf(5), built" { run_displayed "$TOP/man/tproxy.conf.5"; }
 @test "tproxy-proxies(7), built" { run_displayed "$TOP/man/tproxy-proxies.7"; }
 @test "tproxy-proxies(7), installed" { installed && run_displayed "$MAN/man7/tproxy-proxies.7"; }
 @test "--help, built" { helps; }

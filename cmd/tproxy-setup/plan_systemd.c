@@ -145,7 +145,7 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static bool is_ours(char **command)
+bool plan_systemd_is_ours(char **command)
 {
 	bool relay = command && !strcmp(base_name(*command), "tproxy-relay");
 	bool listen = command && !strcmp(base_name(*command), "tproxy-listen");
@@ -295,7 +295,7 @@ static void put_head(FILE *out, const struct plan_systemd *plan)
 
 int plan_systemd(const struct plan_systemd *plan, FILE *out, struct failure *why)
 {
-	bool ours = is_ours(plan->command);
+	bool ours = plan_systemd_is_ours(plan->command);
 	char options[8192];
 
 	if (plan->spec->confirm_ms)

@@ -16,6 +16,7 @@
 
 #include "base/report.h"
 #include "intercept/intercept.h"
+#include <stdbool.h>
 #include <stdio.h>
 
 /* What the unit is about. */
@@ -28,5 +29,8 @@ struct plan_systemd {
 
 /* Print it. 0, or -1 with *why: what a unit cannot express is refused by name. */
 int plan_systemd(const struct plan_systemd *plan, FILE *out, struct failure *why);
+
+/* Is the command (or NULL) one that works in the sandbox of our programs? */
+bool plan_systemd_is_ours(char **command);
 
 #endif

@@ -255,15 +255,32 @@ static int print_version(const struct options_program *program)
 	return report_close_stdout(STATUS_DONE);
 }
 
+/* The file whose options are read, or were; the word that is read by getopt_long() is before optind. */
+static struct {
+	const struct options_file *file;
+	bool reading;
+} source;
+
+/* `FILE:LINE: `, `FILE: ` or nothing. */
+static const char *place(char *buf, size_t size)
+{
+	buf[0] = '\0';
+	if (source.file && source.reading)
+		snprintf(buf, size, "%s:%u: ", source.file->path, source.file->lines[optind - 1]);
+	else if (source.file)
+		snprintf(buf, size, "%s: ", source.file->path);
+	return buf;
+}
+
 int options_misuse(const struct options_program *program, const char *format, ...)
 {
-	char text[512];
+	char text[512], where[300];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	report_error("%s; see '%s --help'", text, program->name);
+	report_error("%s%s; see '%s --help'", place(where, sizeof(where)), text, program->name);
 	return STATUS_USAGE;
 }
 
@@ -334,13 +351,12 @@ static int index_of_letter(const struct option_spec *options, int letter)
 static int apply(const struct option_spec *o, void *config)
 {
 	struct failure why = { 0 };
+	char where[300];
 
 	if (o->set((char *)config + o->offset, optarg, o, &why) == 0)
 		return OPTIONS_GO_ON;
-	if (o->arg)
-		report_about(&why, "--%s %s", o->name, optarg);
-	else
-		report_about(&why, "--%s", o->name);
+	report_about(&why, "%s--%s%s%s", place(where, sizeof(where)), o->name, o->arg ? " " : "",
+		     o->arg ? optarg : "");
 	return report_failure(&why, STATUS_USAGE);
 }
 
@@ -433,45 +449,92 @@ static int cut_wrapped(int argc, char **argv, struct options_rest *rest)
 	return argc;
 }
 
+/* An operand of the command line is kept; the others move to the front, never past what is read. */
+static int take_operand(const struct options_program *program, struct options_rest *rest)
+{
+	if (!rest->operands) /* of a file */
+		return options_misuse(program, "`%s` is not an option", optarg);
+	rest->operands[rest->count++] = optarg;
+	return OPTIONS_GO_ON;
+}
+
+/* What getopt_long() has returned. OPTIONS_GO_ON, or the status to exit with. */
+static int take(const struct options_program *program, int code, char **argv, void *config,
+		struct options_rest *rest)
+{
+	const struct option_spec *o;
+	int index, status;
+
+	if (code == 1)
+		return take_operand(program, rest);
+	index = code >= 256 ? code - 256 : index_of_letter(program->options, code);
+	if (code == '?' || code == ':' || index < 0)
+		return reject(program, code == ':' ? ':' : '?', argv);
+	o = &program->options[index];
+	if (o->set == option_help && source.reading)
+		return options_misuse(program, "--%s: not in a file", o->name);
+	if (o->set == option_help)
+		return strcmp(o->name, "version") ? print_help(program, rest)
+						  : print_version(program);
+	status = apply(o, config);
+	if (status == OPTIONS_GO_ON)
+		rest->given[index / 64] |= 1ULL << (index % 64);
+	return status;
+}
+
+/* The words of argv, until one is refused. */
+static int take_words(const struct options_program *program, int argc, char **argv, void *config,
+		      struct options_rest *rest)
+{
+	struct getopt_tables tables;
+	int code, status = OPTIONS_GO_ON;
+
+	fill_tables(&tables, program->options);
+	opterr = 0;
+	optind = 0; /* glibc: start afresh */
+	while (status == OPTIONS_GO_ON &&
+	       (code = getopt_long(argc, argv, tables.letters, tables.words, NULL)) != -1)
+		status = take(program, code, argv, config, rest);
+	return status;
+}
+
 int options_parse(const struct options_program *program, int argc, char **argv, void *config,
 		  struct options_rest *rest)
 {
-	struct getopt_tables tables;
-	int code, status;
+	int status;
 
 	memset(rest, 0, sizeof(*rest));
 	rest->operands = &argv[1];
 	argc = cut_wrapped(argc, argv, rest);
-	fill_tables(&tables, program->options);
-	opterr = 0;
-	optind = 0; /* glibc: start afresh */
-	while ((code = getopt_long(argc, argv, tables.letters, tables.words, NULL)) != -1) {
-		const struct option_spec *o;
-		int index;
-
-		if (code == 1) { /* operands move to the front; never past what is read */
-			rest->operands[rest->count++] = optarg;
-			continue;
-		}
-		if (code == '?' || code == ':')
-			return reject(program, code, argv);
-		index = code >= 256 ? code - 256 : index_of_letter(program->options, code);
-		if (index < 0)
-			return reject(program, '?', argv);
-		o = &program->options[index];
-		if (o->set == option_help)
-			return strcmp(o->name, "version") ? print_help(program, rest)
-							  : print_version(program);
-		status = apply(o, config);
-		if (status != OPTIONS_GO_ON)
-			return status;
-		rest->given[index / 64] |= 1ULL << (index % 64);
-	}
-	status = take_command(program, rest);
+	status = take_words(program, argc, argv, config, rest);
+	if (status == OPTIONS_GO_ON)
+		status = take_command(program, rest);
 	if (status == OPTIONS_GO_ON)
 		status = check_command_takes(program, rest);
 	if (status == OPTIONS_GO_ON)
 		status = check_conflicts(program, rest);
+	return status;
+}
+
+int options_parse_file(const struct options_program *program, const struct options_file *file,
+		       void *config, struct options_rest *rest)
+{
+	struct options_rest here = { .command = file->command };
+	int status;
+
+	source.file = file;
+	source.reading = true;
+	status = take_words(program, file->count, file->words, config, &here);
+	/* getopt_long() ends at --, and says nothing. */
+	if (status == OPTIONS_GO_ON && optind < file->count)
+		status = options_misuse(program, "`--` is not an option");
+	source.reading = false;
+	if (status == OPTIONS_GO_ON)
+		status = check_command_takes(program, &here);
+	if (status == OPTIONS_GO_ON)
+		status = check_conflicts(program, &here);
+	for (size_t i = 0; i < sizeof(here.given) / sizeof(*here.given); i++)
+		rest->given[i] |= here.given[i];
 	return status;
 }
 

@@ -139,6 +139,23 @@ option_setter option_quiet, option_verbose, option_help;
 int options_parse(const struct options_program *program, int argc, char **argv, void *config,
 		  struct options_rest *rest);
 
+/* Options that stand in a file, as on the command line of one command. */
+struct options_file {
+	const char *path;
+	int command;	       /* index into commands */
+	int count;	       /* of words */
+	char **words;	       /* as argv: [0] is no option, NULL ends them */
+	const unsigned *lines; /* of each word */
+};
+
+/*
+ * Read them into config, and into *rest which were given; it keeps what the command line gave. There are
+ * neither operands nor --help. Returns as options_parse(); a message begins with file and line, and messages of
+ * options_misuse() with the file from now on.
+ */
+int options_parse_file(const struct options_program *program, const struct options_file *file,
+		       void *config, struct options_rest *rest);
+
 /* Was the option of that long name on the command line? */
 bool options_given(const struct options_program *program, const struct options_rest *rest,
 		   const char *name);

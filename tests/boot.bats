@@ -1,0 +1,206 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy@NAME.service as installed, under a systemd of its own as process 1 (tests/lib/systemd), in the network
+# namespace of the lab's proxy. It boots once for the whole file; the tests follow one another.
+#
+#   client 192.0.2.2 --- proxy: systemd, tproxy@web --- server 198.51.100.2: port 80 says again what it hears
+#
+# A rule of forwarding counts what gets past: nothing may, until the last test, which stops the unit.
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/setup
+
+setup_file() {
+	((EUID == 0)) || return 0
+	lab_up
+	start_echo
+	on proxy nft 'add table inet past; add chain inet past f { type filter hook forward priority 0; }
+		add rule inet past f tcp dport 80 tcp flags & (syn|ack) == syn counter'
+	make -s -C "$TOP" O="$TPROXY_BIN" -o all install DESTDIR="$OUT/systemd" PREFIX=/usr >/dev/null
+	export CONF=$OUT/systemd/etc/tproxy/web.conf WANTS=$OUT/systemd/etc/systemd/system/multi-user.target.wants
+	mkdir -p "${CONF%/*}" "$WANTS"
+	conf '--to 3129 --port 80' '"tproxy-relay --log events --control /run/tproxy/web/control 3129"'
+	ln -s /usr/lib/systemd/system/tproxy@.service "$WANTS/tproxy@web.service"
+	bg systemd proxy "$TOP/tests/lib/systemd" "$OUT/systemd"
+	wait_until 20 eval 'SYSTEMD=$(pgrep -P "$(pid_of systemd)")'
+	export SYSTEMD
+	wait_until 30 eval 'inside systemctl -q is-active multi-user.target'
+}
+
+teardown_file() {
+	((EUID != 0)) || lab_down
+}
+
+setup() {
+	[[ $BATS_TEST_DESCRIPTION == *"systemd-analyze"* ]] || root_only "systemd is root's"
+}
+
+S4=198.51.100.2
+
+inside() {
+	nsenter -t "$SYSTEMD" -a -- "$@"
+}
+
+# conf SETUP COMMAND: web.conf, here before the boot, and there after it.
+conf() {
+	local text="# what is intercepted, and by whom it is served
+SETUP = $1
+COMMAND = $2"
+	if [[ ${SYSTEMD-} ]]; then
+		inside sh -c 'echo "$1" >/etc/tproxy/web.conf' - "$text"
+	else
+		echo "$text" >"$CONF"
+	fi
+}
+
+property() {
+	inside systemctl show -P "$2" "$1"
+}
+
+# Does a new connection get an answer?
+answers() {
+	[[ $(echo hello | on client timeout --foreground 5 socat -t2 - "TCP:$S4:80" 2>/dev/null) == hello ]]
+}
+
+past() {
+	on proxy nft list chain inet past f | sed -n 's/.*counter packets \([0-9]*\).*/\1/p'
+}
+
+@test "units that are installed: systemd-analyze scores them 1.5, and they have the sandbox of those of plan" {
+	local root=$BATS_TEST_TMPDIR/root unit
+	make -s -C "$TOP" O="$TPROXY_BIN" -o all install DESTDIR="$root" PREFIX="$BATS_TEST_TMPDIR" >/dev/null
+	cd "$root$BATS_TEST_TMPDIR/lib/systemd/system"
+	cp tproxy@.service tproxy@web.service
+	cp tproxy-rules@.service tproxy-rules@web.service
+	mkdir -p "$BATS_TEST_TMPDIR/sbin"
+	ln -s "$TPROXY_BIN/tproxy-setup" "$BATS_TEST_TMPDIR/sbin"
+	for unit in tproxy@web tproxy-rules@web; do
+		run systemd-analyze verify --man=no "./$unit.service"
+		refute_output --partial "$unit"
+		# For units of early boot four lines about files are in force, but are not rated: 1.6 with them.
+		sed -i /^DefaultDependencies=no/d $unit.service
+		run systemd-analyze security --offline=yes --threshold=15 --no-pager "./$unit.service"
+		assert_success
+	done
+	# Line for line what plan prints, one for the relay, the other without a command.
+	sandbox_of() { grep -E '^(DynamicUser|NoNew|Protect|Private|Device|Restrict|Lock|Memory|RemoveIPC|UMask|System|IPAddr|Capab|Ambient|LimitNO)'; }
+	for unit in tproxy@ tproxy-rules@; do
+		[[ $unit == tproxy@ ]] && command='-- tproxy-relay 3129' || command=
+		run diff <(tproxy-setup plan -q --format systemd --to 3129 $command | sandbox_of | sort) \
+			<(sandbox_of <$unit.service | sort)
+		assert_output ""
+	done
+}
+
+@test "at boot the rules are there before the network; the relay serves, in its sandbox" {
+	wait_until 10 answers
+	wait_until 10 inside systemctl -q is-active tproxy@web
+	assert_equal "$(property network-pre.target ActiveState)" active
+	(($(property tproxy-rules@web ActiveEnterTimestampMonotonic) <= \
+		$(property network-pre.target ActiveEnterTimestampMonotonic)))
+	run inside tproxy-setup plan --conf /etc/tproxy/web.conf
+	assert_line --partial 'table inet tproxy_web'
+	run inside tproxy-setup status --conf /etc/tproxy/web.conf
+	assert_success
+	run inside journalctl -u tproxy@web -u tproxy-rules@web
+	assert_line --partial 'tproxy-setup: 127.0.0.1:3129: nobody listens there yet'
+	assert_line --partial 'Started tproxy@web.service'
+	pid=$(property tproxy@web MainPID)
+	run inside cat "/proc/$pid/status"
+	assert_line --regexp '^CapBnd:	0*2400$'
+	assert_line --regexp '^NoNewPrivs:	1$'
+	assert_line --regexp '^Seccomp:	2$'
+	refute_line --regexp '^Uid:	0	'
+	run inside tproxy-relay --ask counters /run/tproxy/web/control
+	assert_success
+	run inside journalctl -q -o cat -u tproxy@web
+	assert_line --regexp ' open .* 198\.51\.100\.2:80'
+	run inside journalctl -q -o cat -p notice _SYSTEMD_UNIT=tproxy@web.service
+	assert_line --partial 'tproxy-relay: listening on'
+	refute_line --regexp ' open '
+	assert_equal "$(past)" 0
+}
+
+@test "reload takes the new file, and no connection is lost; a broken one leaves the old rules" {
+	open_line kept $S4:80
+	say kept one
+	wait_until 5 heard kept one
+	before=$(property tproxy@web MainPID)
+	conf '--to 3129 --port 80,443' 'tproxy-relay --log events 3129'
+	inside systemctl reload tproxy@web
+	run on proxy tproxy-setup status
+	assert_line --partial ' 80,443 '
+	rules_text() { on proxy nft list table inet tproxy_web | sed 's/packets .*//'; }
+	rules=$(rules_text)
+	for broken in '--to 3129 --port 80x|3: --port 80x: ' '"--to 3129|3: "--to 3129: a quote is not closed' \
+		'--to 3129 --prot 80|3: --prot: no such option' '| --to PORT: where the listener is'; do
+		conf "${broken%|*}
+" tproxy-relay
+		inside sed -i '1a #' /etc/tproxy/web.conf
+		run inside systemctl reload tproxy@web
+		assert_failure
+		run inside journalctl -q -o cat -p err -u tproxy@web
+		assert_line --partial "/etc/tproxy/web.conf:${broken#*|}"
+		assert_equal "$(rules_text)" "$rules"
+	done
+	conf '--to 3129 --port 80' 'tproxy-relay --log events 3129'
+	inside systemctl reload tproxy@web
+	say kept two
+	wait_until 5 heard kept two
+	assert_equal "$(property tproxy@web MainPID)" "$before"
+	assert_equal "$(past)" 0
+}
+
+@test "a relay that is killed, or cannot start, or is restarted: nothing gets past meanwhile" {
+	rules=$(property tproxy-rules@web InvocationID)
+	inside kill -KILL "$(property tproxy@web MainPID)"
+	wait_until 5 eval '[[ $(property tproxy@web SubState) == auto-restart ]]'
+	run answers
+	assert_failure
+	wait_until 10 answers
+	inside systemctl restart tproxy@web
+	answers
+	for command in 'tproxy-relay --nonsense' 'tproxy-relya 3129' 'cat'; do
+		conf '--to 3129 --port 80' "$command"
+		run inside systemctl restart tproxy@web
+		assert_failure
+		# As often as it takes, and more often than systemd would by default.
+		assert_equal "$(property tproxy@web SubState)" auto-restart
+		run answers
+		assert_failure
+	done
+	run inside journalctl -q -o cat -p err -u tproxy@web
+	assert_line --partial 'tproxy-relay: --nonsense: no such option'
+	assert_line --partial 'tproxy-relya: '
+	assert_line --partial 'COMMAND: cat: not tproxy-relay'
+	# What README says.
+	inside sh -c 'cat >/etc/tproxy/web.conf' < <(grep -E '^ +(SETUP|COMMAND) = ' "$TOP/README")
+	inside systemctl restart tproxy@web
+	wait_until 10 answers
+	# Without a command somebody else is to serve.
+	conf '--to 3129 --port 80' ''
+	inside systemctl restart tproxy@web
+	bg other proxy tproxy-relay 3129
+	wait_until 10 answers
+	stop other
+	assert_equal "$(property tproxy-rules@web InvocationID)" "$rules"
+	assert_equal "$(past)" 0
+}
+
+@test "stopped, all is gone, and what was intercepted passes; without its file it does not start" {
+	inside systemctl stop tproxy@web
+	wait_until 10 eval '[[ $(property tproxy-rules@web ActiveState) == inactive ]]'
+	run on proxy nft list tables
+	assert_output "table inet past"
+	answers
+	assert_not_equal "$(past)" 0
+	inside rm /etc/tproxy/web.conf
+	run inside systemctl start tproxy@web
+	assert_failure
+	run inside journalctl -q -o cat -p err -u tproxy-rules@web
+	assert_line --partial 'tproxy-setup: /etc/tproxy/web.conf: open: No such file or directory'
+	run on proxy nft list tables
+	assert_output "table inet past"
+}
