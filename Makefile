@@ -145,8 +145,29 @@ uninstall: ## remove exactly what install puts there
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITFILES)) $(addprefix $(DESTDIR)$(CONFDIR)/,$(CONFFILES))
 	rm -rf $(DESTDIR)$(DOCDIR)
 
-dist: ## a source archive of HEAD
-	git archive --prefix=tproxy-tools-$(VERSION)/ -o tproxy-tools-$(VERSION).tar.gz HEAD
+# What is packed is HEAD, by git alone.
+OUT  ?= $(O)/dist
+DIST := $(OUT)/tproxy-tools-$(VERSION).tar.gz
+
+dist: ## a source archive of HEAD (OUT=DIR)
+	$(Q)mkdir -p $(OUT)
+	$(Q)git archive --format=tar --prefix=tproxy-tools-$(VERSION)/ HEAD | gzip -9n >$(DIST)
+	@echo $(DIST)
+
+deb: dist ## a Debian package of HEAD (debhelper, dh-apparmor; OUT=DIR)
+	$(Q).packaging/deb $(VERSION) $(DIST) $(OUT)
+
+deb-check: ## is it reproducible, what does lintian say, does it install and go (root, debootstrap; minutes)
+	@tests/deb-check
+
+.PHONY: deb deb-check recipes
+lint: $(O)/lint/.packaging/deb.sh $(O)/lint/tests/deb-check.sh
+
+RECIPES := rpm/tproxy-tools.spec arch/PKGBUILD openwrt/Makefile
+
+recipes: ## what rpmbuild, makepkg and OpenWrt take (OUT=DIR)
+	$(Q)for recipe in $(RECIPES); do mkdir -p $(OUT)/$${recipe%/*}; \
+		sed 's/@VERSION@/$(VERSION)/' .packaging/$$recipe >$(OUT)/$$recipe || exit; done
 
 deps: ## install what building and testing need (apt; without root: say how)
 	@.ci/deps build test

@@ -93,7 +93,7 @@ apt-get install -y --no-install-recommends libnl-3-dev"
 @test "help names every target that a user calls" {
 	run make_ help
 	assert_success
-	for target in all check check-fresh clean demo deps dist fuzz install lint uninstall; do
+	for target in all check check-fresh clean deb demo deps dist fuzz install lint uninstall; do
 		assert_line --regexp "^  $target "
 	done
 }

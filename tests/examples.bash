@@ -10,6 +10,8 @@ dry 'sudo make deps check' 'installs packages; tests/fresh runs both in a fresh 
 dry 'make check' 'runs this test'
 dry 'make check-fresh' 'downloads a Debian'
 dry 'make lint fuzz bench' 'takes half an hour, and says so'
+elsewhere 'make recipes' package.bats 'recipes for RPM, Arch and OpenWrt have the version, and are well-formed'
+dry 'make deb deb-check' 'compiles all of it twice, and downloads a Debian'
 elsewhere 'make help' build.bats 'help names every target that a user calls'
 elsewhere 'make install PREFIX=/usr' build.bats 'install puts programs, man pages and completions into place, uninstall takes exactly these away'
 

@@ -20,6 +20,7 @@ unit_test() {
 @test "endpoint: addresses, prefixes, port lists" { unit_test endpoint; }
 @test "quantity: durations, sizes, marks" { unit_test quantity; }
 @test "options: one table, every usage error" { unit_test options; }
+@test "conf: /etc/tproxy/NAME.conf, its words and their lines" { unit_test conf; }
 @test "plain: what may be shown on a terminal" { unit_test plain; }
 @test "record: text, NDJSON" { unit_test record; }
 @test "record_parse: a line is a record again" { unit_test record_parse; }
