@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * answer - what a running relay says when it is asked: the records of one command, as NDJSON.
+ * answer - the answer of a running relay to one control command: records, as NDJSON.
  *
- * Knows the commands and their records (control.h describes both). Made in pieces, each in the
- * thread that has what it tells of: so that 100,000 connections neither stop a thread nor fill the
- * memory while a client takes its time. How it comes to the client is its owner's business.
+ * Knows the commands and their records (control.h describes both). The answer is made in pieces,
+ * each in the thread that owns the data, so that 100,000 connections neither stall a thread nor
+ * fill memory while a client reads slowly. Its owner delivers it to the client.
  */
 #ifndef TPROXY_RELAY_ANSWER_H
 #define TPROXY_RELAY_ANSWER_H
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where the list of connections goes on: behind that object of the worker that is visited next. */
+/* Where the list of connections continues: after this object of the worker that is visited next. */
 struct answer_cursor {
 	enum { ANSWER_FLOWS, ANSWER_PENDINGS, ANSWER_UDP_FLOWS } list;
 	const void *after;
@@ -24,16 +24,15 @@ struct answer_cursor {
 /* Longest command line, and its end. */
 #define ANSWER_ARGUMENTS_MAX 128
 
-/* Embed it. Its owner sets relay and ready, and looks at text, sent, used, busy, more and
- * failed. */
+/* Embed it. The owner sets relay and ready, and reads text, sent, used, busy, more and failed. */
 struct answer {
 	struct relay *relay;
-	/* A piece is there, or no more will come. In worker 0's thread. */
+	/* A piece is ready, or no more will come. Called in worker 0's thread. */
 	void (*ready)(struct answer *a);
-	char *text; /* what is there of it: used bytes, of which its owner has sent so many */
+	char *text; /* the current piece: `used` bytes, of which the owner has sent `sent` */
 	size_t sent, used, room;
-	bool busy;   /* being made by other threads: not to be touched until ready() */
-	bool more;   /* there is more: answer_continue() when all has been sent */
+	bool busy;   /* other threads are making it: do not touch it until ready() */
+	bool more;   /* there is more: call answer_continue() when all is sent */
 	bool failed; /* no memory */
 	uint64_t records;
 	char arguments[ANSWER_ARGUMENTS_MAX]; /* what stands behind the command */
@@ -42,17 +41,17 @@ struct answer {
 	struct answer_cursor cursor;
 };
 
-/* Begin to answer; all of the last answer has been sent. ready() is called only if it is busy
- * now. */
+/* Begin to answer; the last answer must have been sent. ready() is called only if `busy` is set on
+ * return. */
 void answer_begin(struct answer *a, const char *command);
 
-/* The same to a client who may not ask, or not like that. */
+/* Answer a client that may not ask, or whose command is not valid. */
 void answer_refuse(struct answer *a, const char *why);
 
-/* Go on with an answer of which there is more. */
+/* Make the next piece, if `more` is set. */
 void answer_continue(struct answer *a);
 
-/* Forget what is there. Not while it is busy. */
+/* Drop the answer. Not allowed while it is busy. */
 void answer_clear(struct answer *a);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * config - what the command line of tproxy-relay asks for.
+ * config - the parsed command line of tproxy-relay.
  */
 #ifndef TPROXY_RELAY_CONFIG_H
 #define TPROXY_RELAY_CONFIG_H
@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 /*
- * What the client is told of its request can as well travel with the answer. In microseconds: long
- * for an answer, short for a client that waits for the ACK (Nagle's algorithm); two ticks at 250
- * Hz.
+ * Delay of the ACK for the client's request, in microseconds, so that it can travel with the
+ * answer. Long enough for an answer, short for a client that waits for the ACK (Nagle's algorithm);
+ * two ticks at 250 Hz.
  */
 #define ACK_DELAY 8000
 
@@ -43,11 +43,11 @@ struct config {
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
 	uint32_t ready_fd;	   /* 0: none */
-	struct failure stays_root; /* why, if it says anything */
+	struct failure stays_root; /* why; empty: no reason to report */
 	int log;
 };
 
-/* Where it listens, by protocol. */
+/* The endpoints that it listens on, by protocol. */
 struct relay_listeners {
 	struct listeners tcp, udp;
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * counters - what a relay has counted.
+ * counters - the counters of a relay.
  *
- * One a thread, written by that thread alone and read by any: no lock, no shared cache line. Sums
- * are made when somebody asks.
+ * One set per thread, written by that thread only and read by any: no lock, no shared cache line.
+ * They are summed when somebody asks.
  */
 #ifndef TPROXY_RELAY_COUNTERS_H
 #define TPROXY_RELAY_COUNTERS_H
@@ -14,15 +14,15 @@
 
 enum counters_name {
 	COUNTER_ACCEPTED,      /* connections taken from a listener */
-	COUNTER_OPENED,	       /* of them, those whose upstream leg was established */
-	COUNTER_REFUSED,       /* of them, those that were refused */
-	COUNTER_CLOSED,	       /* of those opened, those that have ended */
-	COUNTER_BYTES_UP,      /* of those that have ended */
+	COUNTER_OPENED,	       /* of these, the upstream leg was established */
+	COUNTER_REFUSED,       /* of the accepted, refused */
+	COUNTER_CLOSED,	       /* of the opened, ended */
+	COUNTER_BYTES_UP,      /* of connections that have ended */
 	COUNTER_BYTES_DOWN,    /* the same */
-	COUNTER_PACKETS_UP,    /* the same, of UDP */
+	COUNTER_PACKETS_UP,    /* the same, for UDP */
 	COUNTER_PACKETS_DOWN,  /* the same */
-	COUNTER_AT_LIMIT,      /* times that accepting paused at --max */
-	COUNTER_NO_DESCRIPTOR, /* times that accepting paused for want of a descriptor */
+	COUNTER_AT_LIMIT,      /* times accepting paused at --max */
+	COUNTER_NO_DESCRIPTOR, /* times accepting paused for lack of a descriptor */
 	COUNTER_REASONS,       /* from here one for each enum reason */
 	COUNTER_COUNT = COUNTER_REASONS + REASON_COUNT
 };
@@ -31,7 +31,7 @@ struct counters {
 	_Atomic uint64_t at[COUNTER_COUNT];
 };
 
-/* Add; only by the thread that owns it. */
+/* Add n. Call it only in the thread that owns the counters. */
 static inline void counters_add(struct counters *t, unsigned which, uint64_t n)
 {
 	uint64_t old = atomic_load_explicit(&t->at[which], memory_order_relaxed);

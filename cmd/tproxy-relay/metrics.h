@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * metrics - the stats of a relay as a file of OpenMetrics text, for Prometheus' node_exporter
- * (textfile collector) or whoever reads it.
+ * metrics - the stats of a relay in a file of OpenMetrics text, for Prometheus' node_exporter
+ * (textfile collector) or any other reader.
  *
- * Replaced as a whole every few seconds: who reads it finds the old or the new text, never a part.
- * A process of its own writes it (file_helper.h), so that a slow disk stops no connection.
+ * The file is replaced as a whole every few seconds: a reader finds the old or the new text, never
+ * a part. A separate process writes it (file_helper.h), so that a slow disk stalls no connection.
  */
 #ifndef TPROXY_RELAY_METRICS_H
 #define TPROXY_RELAY_METRICS_H
@@ -16,10 +16,11 @@
 struct metrics;
 
 /*
- * Write the file at `path` now and, while the relay runs, every METRICS_SECONDS, by rights of
- * `user`, who the relay will be, if those will do. To be called after workers_init(), while there
- * is one thread and before privileges are dropped. NULL with *why when there is something else than
- * a file at the path, or no process to be had; that it cannot be written is told, and no error.
+ * Write the file at `path` now and, while the relay runs, every METRICS_SECONDS, with the rights of
+ * `user`, the user the relay will run as, if they suffice. Call this after workers_init(), while
+ * there is one thread and before privileges are dropped. NULL with *why if the path is something
+ * other than a file, or the process could not be started. A file that cannot be written is reported
+ * and is no error.
  */
 #define METRICS_SECONDS 3
 struct metrics *metrics_new(struct relay *relay, const char *path,

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pipes - what splice(2) carries bytes in: pipes of 1 MiB, lent to whoever has bytes under way.
+ * pipes - a pool of 1 MiB pipes for splice(2), lent to whoever has bytes in transit.
  *
- * One pool a thread. A pipe is given back empty and used again; one that still holds bytes is
- * closed. There are few: processes without CAP_SYS_RESOURCE get 64 of that size
- * (pipe-user-pages-soft), then smaller ones, which are worth nothing here. Whoever gets none
- * copies.
+ * One pool per thread. A pipe that is given back empty is used again; one that still holds bytes is
+ * closed. Pipes are scarce: a process without CAP_SYS_RESOURCE gets 64 of that size
+ * (pipe-user-pages-soft), then smaller ones, which are useless here. Whoever gets none copies.
  */
 #ifndef TPROXY_RELAY_PIPES_H
 #define TPROXY_RELAY_PIPES_H
@@ -19,13 +18,13 @@ struct pipe {
 	struct pipe *next;
 };
 
-/* A zeroed one with a limit is an empty pool. */
+/* Zeroed, with a limit, it is an empty pool. */
 struct pipes {
 	unsigned limit; /* pipes at once */
-	unsigned open;	/* of them there are now */
-	unsigned idle;	/* of them in the pool */
+	unsigned open;	/* pipes that exist now */
+	unsigned idle;	/* pipes in the pool */
 	struct pipe *pool;
-	unsigned backoff; /* the kernel gave none, or a small one: so often it is not asked again */
+	unsigned backoff; /* the kernel gave none, or a small one: skip this many requests */
 };
 
 /* The size of a pipe. */
@@ -34,10 +33,10 @@ struct pipes {
 /* Borrow an empty pipe, or NULL. */
 struct pipe *pipes_take(struct pipes *p);
 
-/* Give it back, whatever it holds. */
+/* Give a pipe back, whatever it holds. */
 void pipes_give(struct pipes *p, struct pipe *pipe);
 
-/* Close all that are in the pool: to free descriptors. Returns how many were closed. */
+/* Close all pipes in the pool, to free descriptors. Returns how many were closed. */
 unsigned pipes_drop(struct pipes *p);
 
 #endif

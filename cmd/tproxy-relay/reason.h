@@ -3,8 +3,8 @@
  * reason - why a relayed connection was refused, or why it ended: a closed list.
  *
  * The names are those of the `reason` field in records, of the counters and of tproxy-relay(8). An
- * established connection that ends for a reason up to REASON_LAST_REFUSAL cannot exist, but for
- * REASON_MEMORY. (A flow of datagrams can: it is open before its upstream has said a word.)
+ * established connection never ends for a reason up to REASON_LAST_REFUSAL, except for
+ * REASON_MEMORY. (A UDP flow can: it is open before its upstream has sent anything.)
  */
 #ifndef TPROXY_RELAY_REASON_H
 #define TPROXY_RELAY_REASON_H
@@ -13,32 +13,32 @@
 
 enum reason {
 	REASON_NONE,
-	/* Refused by what we know before any packet is sent upstream. */
-	REASON_DIRECT,	       /* nobody redirected it here, and there is no --upstream */
+	/* Refused before any packet is sent upstream. */
+	REASON_DIRECT,	       /* it was not redirected here, and there is no --upstream */
 	REASON_PROXY_HEADER,   /* no PROXY header, or a bad one, from a peer that must send one */
-	REASON_LOOP,	       /* to an own listener, or an own upstream leg that came back */
-	REASON_HOPS,	       /* no hop is left: a loop of proxies, or of routes */
-	REASON_DENIED,	       /* --deny-dst, or not among --allow-dst */
+	REASON_LOOP,	       /* to our own listener, or our own upstream leg came back */
+	REASON_HOPS,	       /* no hop left: a loop of proxies, or of routes */
+	REASON_DENIED,	       /* --deny-dst, or not in --allow-dst */
 	REASON_PROXY_ADDRESS,  /* a PROXY header named this host itself, or its link */
 	REASON_SOURCE,	       /* the wanted source address cannot be used (with that upstream) */
 	REASON_CLASH,	       /* the client's port cannot be used as well */
 	REASON_DESCRIPTORS,    /* no descriptor left */
 	REASON_MEMORY,	       /* no memory left */
-	REASON_NO_DESTINATION, /* UDP: the kernel has not told where the datagram was going */
-	REASON_AT_LIMIT,       /* UDP: --max-flows, and none may be ended for it */
-	/* Refused by what became of the connect. */
+	REASON_NO_DESTINATION, /* UDP: the kernel did not report the original destination */
+	REASON_AT_LIMIT,       /* UDP: --max-flows, and no flow may be ended for it */
+	/* Refused because the connect failed. */
 	REASON_UPSTREAM_REFUSED,
 	REASON_UPSTREAM_UNREACHABLE,
 	REASON_UPSTREAM_TIMEOUT,
 	REASON_CLIENT_GONE, /* reset by the client before the upstream answered */
 	REASON_LAST_REFUSAL = REASON_CLIENT_GONE,
 	/* Ended. */
-	REASON_DONE, /* both sides have ended, all is delivered */
+	REASON_DONE, /* both sides have ended, everything is delivered */
 	REASON_CLIENT_RESET,
 	REASON_UPSTREAM_RESET,
 	REASON_CLIENT_LOST, /* the kernel gave up on reaching it */
 	REASON_UPSTREAM_LOST,
-	REASON_DESTROYED, /* by who administers this host: SOCK_DESTROY */
+	REASON_DESTROYED, /* by the administrator of this host: SOCK_DESTROY */
 	REASON_IDLE,
 	REASON_HALF_CLOSED,
 	REASON_EVICTED, /* UDP: ended for another flow, at --max-flows or for a descriptor */
@@ -48,7 +48,8 @@ enum reason {
 
 const char *reason_name(enum reason reason);
 
-/* What kept us from asking the upstream: the failed call tells what is ours from the network's. */
+/* The reason for a failure to connect: the failed call separates our own failures from the
+ * network's. */
 enum reason reason_of_failure(const struct failure *why);
 
 #endif

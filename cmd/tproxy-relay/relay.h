@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * relay - what the threads of one relay share, and what each of them has for itself.
+ * relay - the state that the threads of a relay share, and the state that each has of its own.
  *
- * The functions here may be called from any thread. worker.h is what one thread does, workers.h
+ * The functions here may be called from any thread. worker.h has what one thread does, workers.h
  * starts them all.
  */
 #ifndef TPROXY_RELAY_RELAY_H
@@ -27,20 +27,20 @@ struct worker;
 struct udp_worker;
 
 /*
- * How a relay ends: SERVING -> DRAINING (no new connections, the old may finish within
- * drain_timeout) -> ENDING (all that is left is reset). Connections are reset no faster than the
- * reader of the records takes them, and at last what is left of these waits for it: as long again
- * as drain_timeout; once ENDING only while it takes some.
+ * How a relay ends: SERVING -> DRAINING (no new connections, old ones may finish within
+ * drain_timeout) -> ENDING (the rest are reset). Connections are reset no faster than the reader
+ * takes their records. At last the records that are left wait for the reader, for drain_timeout
+ * again; once ENDING only as long as it keeps reading.
  */
 enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
 
-/* What the workers of one process share. Set up before they start, but for the atomic fields. */
+/* Shared by the workers of one process. Set up before they start, except for the atomic fields. */
 struct relay {
 	struct flow_settings settings;
 	struct udp_settings udp;
-	struct udp_icmp_sockets icmp; /* -1 where errors cannot be told */
+	struct udp_icmp_sockets icmp; /* -1 where errors cannot be sent */
 	struct policy policy;
-	struct timewait *timewait; /* NULL: where no client's port is kept */
+	struct timewait *timewait; /* NULL: no client's port is kept */
 	struct synack *synack;	   /* NULL: without --keep-dscp */
 	enum conn_log_level log;
 	struct record_stream *records;	     /* NULL: none */
@@ -49,36 +49,36 @@ struct relay {
 	unsigned pipes;		/* for bulk data, at once; shared out among the workers */
 	uint64_t drain_timeout; /* milliseconds */
 	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
-	/* Serve this connection and end with it; there are no listeners then. NULL: serve all. */
+	/* Serve only this connection and end with it, without listeners. NULL: serve listeners. */
 	const struct transparent_connection *only;
-	unsigned inherited_udp; /* UDP listeners that were passed on, each to one worker */
-	bool shared_listeners; /* the workers have duplicates of the same sockets (inherited ones) */
-	bool sandbox;	       /* is entered before anything is served */
-	/* All is set up, and serving begins. May be NULL. */
+	unsigned inherited_udp; /* inherited UDP listeners, each served by one worker */
+	bool shared_listeners;	/* the workers have duplicates of the same (inherited) sockets */
+	bool sandbox;		/* enter it before serving anything */
+	/* Everything is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
 	uint32_t ready_fd; /* for that; 0: none */
 	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
 	void (*stopping)(const struct relay *relay);
-	/* Something that the person at the terminal should know of a connection; in any thread. */
+	/* Report trouble with a connection to the person at the terminal; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
-	/* A listener cannot be served now, or not any more; in any thread. */
+	/* A listener cannot be served now, or no longer; in any thread. */
 	void (*unheard)(const struct failure *why);
 
 	struct worker *workers;
 	unsigned count;
 	struct record_output output; /* of the records; worker 0's */
 	pthread_mutex_t gate;	     /* held until serving may begin */
-	_Atomic uint64_t live;	     /* connections, and places of those being accepted */
-	_Atomic uint64_t trying;     /* such places: of threads that see whether somebody waits */
+	_Atomic uint64_t live;	     /* connections, and reservations for those being accepted */
+	_Atomic uint64_t trying;     /* reservations of threads that try to accept */
 	_Atomic uint64_t next_id;
-	_Atomic unsigned paused; /* workers that do not accept now */
+	_Atomic unsigned paused; /* workers that are not accepting now */
 	_Atomic unsigned busy;	 /* workers that still have something to do */
-	_Atomic size_t served;	 /* listeners of all workers, but for those that have failed */
-	_Atomic bool written;	 /* and records wait for their reader no longer */
+	_Atomic size_t served;	 /* listeners of all workers, except failed ones */
+	_Atomic bool written;	 /* no records wait for their reader any more */
 	_Atomic int phase;	 /* enum relay_phase */
 };
 
-/* A connection that has been accepted and whose PROXY header has not come yet. */
+/* An accepted connection whose PROXY header has not come yet. */
 struct pending {
 	struct proxyproto_wait wait;
 	struct loop_garbage garbage;
@@ -87,64 +87,64 @@ struct pending {
 };
 
 struct worker {
-	struct flow_ops host; /* first: it is what flows find as the loop's context */
+	struct flow_ops host; /* first: flows find it as the loop's context */
 	struct relay *relay;
 	unsigned index;
 	pthread_t thread;
 	struct listeners listeners, udp_listeners;
-	struct loop_source *sources; /* one a TCP listener */
+	struct loop_source *sources; /* one for each TCP listener */
 	struct udp_worker *udp;	     /* NULL: no UDP listeners */
 	struct udp_raw raw;	     /* for UDP */
-	struct loop_timer retry;     /* after an accept that failed for reasons not ours */
+	struct loop_timer retry;     /* after an accept that failed for an external reason */
 	struct loop_timer deadline;  /* of draining */
 	struct slab pendings;	     /* whose PROXY header is awaited */
 	struct counters counters;
 	struct conn_log log;
-	int spare; /* a descriptor kept for the upstream of who is accepted when none is left */
+	int spare;	      /* a reserve descriptor for the upstream leg when none is left */
 	uint32_t accepted_at; /* loop_turn() of the last accept */
-	unsigned burst;	      /* how many accepts that turn was good for */
+	unsigned burst;	      /* number of accepts in that turn */
 	_Atomic bool paused;
 	bool draining, resetting, over, began, told_refusal;
 	pthread_mutex_t lock; /* guards visits */
 	struct relay_visit *visits;
-	struct failure why; /* how its loop failed, if it did */
+	struct failure why; /* why its loop failed, if it did */
 	int result;
 };
 
-/* Have every worker look at what has changed. */
+/* Wake every worker, to look at what has changed. */
 void relay_wake(struct relay *relay);
 
-/* Go on to a later phase; an earlier one is ignored. */
+/* Enter a later phase; an earlier one is ignored. */
 void relay_end(struct relay *relay, enum relay_phase phase);
 
 /* The sum of one counter over all workers. */
 uint64_t relay_count(const struct relay *relay, unsigned which);
 
 /*
- * A function that visits each worker in that worker's own thread, one after the other, and at last
- * calls done in worker 0's. It belongs to the caller again when done is called. If the relay ends
- * first, workers_run() does the rest before it returns.
+ * Calls visit for each worker in that worker's own thread, one after the other, then done in worker
+ * 0's. It belongs to the caller again when done is called. If the relay ends first, workers_run()
+ * does the rest before it returns.
  */
 struct relay_visit {
-	/* False: done is called now, and relay_resume_visit() goes on with this worker. */
+	/* False: done is called now, and relay_resume_visit() continues with this worker. */
 	bool (*visit)(struct worker *worker, void *context);
 	void (*done)(void *context);
 	void *context;
-	unsigned at; /* whom it visits next */
-	bool pauses; /* on the way to worker 0, to be done for now */
+	unsigned at; /* index of the worker to visit next */
+	bool pauses; /* on the way to worker 0, to call done for now */
 	struct relay_visit *next;
 };
 void relay_for_each_worker(struct relay *relay, struct relay_visit *visit);
 void relay_resume_visit(struct relay *relay, struct relay_visit *visit);
 bool relay_visit_is_over(const struct relay *relay, const struct relay_visit *visit);
 
-/* In the worker's own thread: let those in that have come to it. */
+/* Run the visits queued for this worker. In its own thread. */
 void relay_take_visits(struct worker *w);
 
-/* Visits that are under way go on, where no worker runs any more. */
+/* Finish pending visits, when no worker runs any more. */
 void relay_end_visits(struct relay *relay);
 
-/* Connections now; in any thread. */
+/* Number of connections now; in any thread. */
 uint64_t relay_connections(const struct relay *relay);
 
 #endif

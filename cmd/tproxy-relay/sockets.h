@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sockets - the descriptors that the service begins with, and the rights that it keeps.
+ * sockets - the descriptors that the relay starts with, and the privileges that it keeps.
  *
- * Each returns 0, or -1 with *why.
+ * Each function returns 0, or -1 with *why.
  */
 #ifndef TPROXY_RELAY_SOCKETS_H
 #define TPROXY_RELAY_SOCKETS_H
@@ -12,14 +12,15 @@
 #include "tproxy-relay/relay.h"
 #include <stddef.h>
 
-/* Raise the limit on open files, and find how many connections, flows and pipes fit into it
- * beside that many listeners. */
+/* Raise the limit on open files, and compute how many connections, flows and pipes fit beside that
+ * many listeners. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why);
 
 /*
- * Give each worker its listeners: `inherited` descriptors that were passed, or the wanted
- * endpoints, opened, joined or taken over. What would fail for every connection fails here.
+ * Give each worker its listeners: `inherited` descriptors that were passed, or the configured
+ * endpoints, opened, joined or taken over. Fails here for anything that would fail for every
+ * connection.
  */
 int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
 			   const struct config *config, int inherited, struct failure *why);
@@ -27,7 +28,7 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 /* The same for the one client of --inetd. */
 int sockets_give_client(struct relay *relay, struct failure *why);
 
-/* Keep the capabilities that connections need, as the user that was asked for. */
+/* Become the configured user, and keep only the capabilities that connections need. */
 int sockets_drop_privileges(const struct config *config, struct failure *why);
 
 #endif

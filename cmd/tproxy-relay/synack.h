@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * synack - the DSCP with which IPv4 servers answer, which the kernel tells of no TCP socket that
- * has connected (socket/dscp.h): a raw socket is given a copy of each SYN-ACK that is for this
- * host, before TCP is.
+ * synack - the DSCP of IPv4 servers' answers. The kernel does not report it for a TCP socket that
+ * has connected (socket/dscp.h), so a raw socket gets a copy of each SYN-ACK for this host, before
+ * TCP does.
  *
  * Knows packets and their ends, nothing of flows. One for all threads.
  */
@@ -15,17 +15,16 @@
 
 struct synack;
 
-/* Returns NULL with *why: it takes CAP_NET_RAW. */
+/* Requires CAP_NET_RAW. NULL with *why on failure. */
 struct synack *synack_new(struct failure *why);
 void synack_free(struct synack *s);
 
-/* To be called before connect(): empties the queue, which may be full of what others have been
- * answered. */
+/* Call this before connect(): empties the queue, which may be full of answers to others. */
 void synack_make_room(struct synack *s);
 
 /*
- * Once the connection between the two is there: with what DSCP the server has answered, as in
- * socket/dscp.h; 0 if that was lost, as more than a thousand answers came at once.
+ * The DSCP with which the server answered, as in socket/dscp.h, once the connection between the two
+ * is established; 0 if it was lost because more than a thousand answers came at once.
  */
 uint8_t synack_dscp(struct synack *s, const struct endpoint *local, const struct endpoint *server);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tell - what tproxy-relay says about itself: on standard error, and to the service manager.
+ * tell - messages of tproxy-relay, on standard error and to the service manager.
  */
 #ifndef TPROXY_RELAY_TELL_H
 #define TPROXY_RELAY_TELL_H
@@ -19,16 +19,16 @@ void tell_ready(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
 
-/* Records: lost, not to be written, waited for at the end; the last two are hooks of
+/* Records were lost, cannot be written, are awaited at the end; the last two are hooks of
  * record_output. */
 void tell_lost(const struct record_losses *lost);
 void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);
 
-/* What the relay has done in all. */
+/* Report what the relay has done in total. */
 void tell_work(const struct relay *relay);
 
-/* --inetd: what became of the connection, and the exit status that says so. */
+/* --inetd: report how the connection ended, and return the exit status for it. */
 int tell_end(const struct relay *relay);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * udp_icmp - what the network says of datagrams that it cannot deliver: heard from one side, and
- * told to the other.
+ * udp_icmp - ICMP errors for datagrams that cannot be delivered: received on one side and passed on
+ * to the other.
  *
- * A socket is told of ICMP errors by its error queue. The sender of the datagram has to hear of
- * them, as it would have without the relay: so they are made anew, about the datagram as the sender
- * knows it. That takes raw sockets, and CAP_NET_RAW to open them; from then on no privilege.
+ * A socket reports ICMP errors through its error queue. The sender of the datagram must get them,
+ * as it would without the relay: so we build new ones, about the datagram as the sender knows it.
+ * That takes raw sockets, and CAP_NET_RAW to open them, but no privilege afterwards.
  */
 #ifndef TPROXY_RELAY_UDP_ICMP_H
 #define TPROXY_RELAY_UDP_ICMP_H
@@ -16,56 +16,57 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What may be wrong, in words that both families know. */
+/* The kinds of error, common to both families. */
 enum udp_icmp_kind {
 	UDP_ICMP_NONE,
-	UDP_ICMP_PORT,	     /* nobody has that port */
-	UDP_ICMP_HOST,	     /* the host cannot be reached */
-	UDP_ICMP_NET,	     /* no way there */
-	UDP_ICMP_PROHIBITED, /* not allowed */
-	UDP_ICMP_TOO_BIG,    /* longer than the way allows, and must not be fragmented */
-	UDP_ICMP_EXPIRED,    /* no hop left */
+	UDP_ICMP_PORT,	     /* port unreachable */
+	UDP_ICMP_HOST,	     /* host unreachable */
+	UDP_ICMP_NET,	     /* no route */
+	UDP_ICMP_PROHIBITED, /* administratively prohibited */
+	UDP_ICMP_TOO_BIG,    /* exceeds the path MTU, and must not be fragmented */
+	UDP_ICMP_EXPIRED,    /* hop limit exceeded */
 };
 
 struct udp_icmp_error {
 	enum udp_icmp_kind kind;
-	uint32_t mtu;		  /* TOO_BIG: of the way, in bytes of an IP packet; 0: not known */
-	struct endpoint reporter; /* whose word it is; not set: this host's */
+	uint32_t mtu;		  /* TOO_BIG: path MTU, in bytes of an IP packet; 0: unknown */
+	struct endpoint reporter; /* who reported it; not set: this host */
 };
 
-/* A raw socket for each family that there is. The owner calls udp_icmp_close(). */
+/* A raw socket for each available family. The owner calls udp_icmp_close(). */
 struct udp_icmp_sockets {
 	int fd[2]; /* IPv4, IPv6; -1: none */
 };
 
-/* Returns 0, or -1 with *why when one that is there cannot be had; none is open then. */
+/* Returns 0, or -1 with *why if the socket of an available family cannot be opened; none is open
+ * then. */
 int udp_icmp_open(struct udp_icmp_sockets *s, struct failure *why);
 void udp_icmp_close(struct udp_icmp_sockets *s);
 
-/* Have the socket keep what ICMP, and this host itself, say of what it sends. Returns 0, or -1 with
- * errno. */
+/* Have the socket queue errors, from ICMP and from this host itself, about what it sends. Returns
+ * 0, or -1 with errno. */
 int udp_icmp_listen(int fd, int family);
 
-/* Take the oldest error that the socket keeps. False: there is none (any more). One that is of no
- * kind above has UDP_ICMP_NONE. */
+/* Take the oldest error from the socket's queue. False: there is none (any more). An error of any
+ * other kind has UDP_ICMP_NONE. */
 bool udp_icmp_take(int fd, struct udp_icmp_error *out);
 
-/* The kind that goes with an errno value of connect(2) or send(2). */
+/* The kind for an errno value of connect(2) or send(2). */
 enum udp_icmp_kind udp_icmp_kind_of(int error);
 
-/* At most so many a second are told, and so many at once: what the kernel does by itself. */
+/* At most this many errors are sent per second, and in a burst: the kernel's own limits. */
 #define UDP_ICMP_RATE  1000
 #define UDP_ICMP_BURST 50
 
-/* One thread's allowance. Zeroed: full. */
+/* One thread's rate limit. Zeroed: the full burst is available. */
 struct udp_icmp_allowance {
-	uint64_t us; /* of the clock when it was last used */
+	uint64_t us; /* clock when it was last used */
 	uint32_t spent;
 };
 
 /*
- * Tell `from` of what became of a datagram of that length that it sent to `to`; now_us of any
- * clock. What cannot be told is left.
+ * Send `from` the error about a datagram of that length that it sent to `to`; now_us of any clock.
+ * Failures are ignored.
  */
 void udp_icmp_tell(const struct udp_icmp_sockets *s, struct udp_icmp_allowance *allowance,
 		   uint64_t now_us, const struct udp_icmp_error *error, const struct endpoint *from,

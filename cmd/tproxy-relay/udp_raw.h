@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * udp_raw - the raw sockets of a worker, by which short flows speak: to clients as their servers,
- * and to servers as clients (datagram_raw.h).
+ * udp_raw - the raw sockets of a worker, through which short flows send: to clients in the name of
+ * their servers, and to servers in the name of their clients (datagram_raw.h).
  *
- * Knows which they are and how each sends. Without CAP_NET_RAW there are none; then each flow has
- * connected sockets of its own from the beginning.
+ * Knows the sockets and how each sends. Without CAP_NET_RAW there are none; then each flow has
+ * connected sockets of its own from the start.
  */
 #ifndef TPROXY_RELAY_UDP_RAW_H
 #define TPROXY_RELAY_UDP_RAW_H
@@ -15,12 +15,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whose datagrams: a server's to its client, or a client's to its server, which carry the upstream
- * mark. */
+/* In whose name: a server's to its client, or a client's to its server. The latter carry the
+ * upstream mark. */
 enum udp_speaker { UDP_AS_SERVER, UDP_AS_CLIENT };
 
-/* Must what is sent leave as one packet, or may it be fragmented? EMSGSIZE says that it cannot be
- * one. */
+/* Must a datagram leave as one packet, or may it be fragmented? EMSGSIZE says that it is too long
+ * for one. */
 enum udp_fit { UDP_FIT_ANY, UDP_FIT_WHOLE, UDP_FIT_FRAGMENTS };
 
 /* By speaker and family (IPv4, IPv6). */
@@ -35,7 +35,7 @@ struct udp_raw {
 		.fd = { { -1, -1 }, { -1, -1 } } \
 	}
 
-/* Open them; a family that this machine lacks has none. Returns 0, or -1 with *why; none is open
+/* Open them; a family that this machine lacks gets none. Returns 0, or -1 with *why; none is open
  * then. */
 int udp_raw_open(struct udp_raw *r, const struct mark *upstream_mark, struct failure *why);
 void udp_raw_close(struct udp_raw *r);
@@ -43,13 +43,13 @@ void udp_raw_close(struct udp_raw *r);
 bool udp_raw_has(const struct udp_raw *r, int family);
 
 /*
- * The socket for that, which sends so from now on (ANY: as before). What is queued for it in
- * another manner is sent first. Returns the descriptor, or -1.
+ * The socket for that speaker and family, switched to `fit` (ANY: as before). What is queued for it
+ * with another `fit` is sent first. Returns the descriptor, or -1.
  */
 int udp_raw_socket(struct udp_raw *r, struct datagram_queue *queue, int family,
 		   enum udp_speaker speaker, enum udp_fit fit);
 
-/* Have any socket send so; ANY: leave it as it is. */
+/* Switch any socket to `fit`; ANY: leave it as it is. */
 void udp_raw_set_fit(int fd, int family, enum udp_fit fit);
 
 #endif
