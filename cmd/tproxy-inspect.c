@@ -41,7 +41,7 @@ static const struct option_command commands[] = {
 	{ "origdst", "original destination of the connection whose socket here\n"
 		     "has the ends LOCAL and PEER; - reads pairs from stdin" },
 	{ "pairs", "the two halves of each relayed connection, joined" },
-	{ "watch", "connections as they open and close" },
+	{ "watch", "connections as they open and close; on a terminal a live\nscreen" },
 	{ "explain", "what the kernel does with a packet from CLIENT\n"
 		     "(ADDRESS[:PORT]) to DESTINATION (ADDRESS:PORT), and the fix" },
 	{ "kill", "reset the connections that match, both halves of relayed\nones" },

@@ -185,3 +185,45 @@ for i in range(6000):
 	run --separate-stderr -2 on proxy tproxy-inspect watch -o fd
 	assert_regex "$stderr" "'fd' is no column here"
 }
+
+# (ncurses sends what has changed only: words that come upon blanks are whole.)
+@test "watch on a terminal: the screen, its views, freeze, reset, quit; a terminal too small, resized" {
+	intercept 80
+	relay
+	serve
+	peer four client -b 192.0.2.2:40001 connect "$V4" 80 send:hello recv:world "touch:$OUT/four" gone
+	wait_until 5 test -e "$OUT/four"
+	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch <<-END
+		? CLIENT
+		? 192\.0\.2\.2:40001
+		? TAB view
+		+ 2
+		? CONNS
+		+ \x20
+		? FROZEN
+		+ \x20
+		+ k
+		+ n
+		+ 1
+		+ k
+		+ y
+		? no connection is open
+		+ q
+		.
+	END
+	assert_success
+	run wait_exit four
+	assert_success # it saw the reset
+	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" sh -c 'stty rows 8 cols 40
+		(sleep 1; stty rows 24 cols 80 </dev/tty) & tproxy-inspect watch' <<-'END'
+		? terminal too small
+		? CLIENT
+		+ q
+		.
+	END
+	assert_success
+	# What can show no screen gets records.
+	run on proxy env TERM=dumb-nothing "$TOP/tests/lib/terminal" tproxy-inspect watch --timeout 1s <<<.
+	assert_success
+	assert_output --partial 'open connections: 0'
+}

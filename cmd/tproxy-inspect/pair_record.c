@@ -42,8 +42,7 @@ struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
 	return (struct pair_record_bytes){ client->bytes_in, client->bytes_out };
 }
 
-/* Milliseconds since payload moved on either side. */
-static uint32_t idle_ms(const struct pairing_pair *pair)
+uint32_t pair_record_idle(const struct pairing_pair *pair)
 {
 	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
 	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
@@ -65,6 +64,6 @@ void pair_record_fill(struct record *r, const char *type, const struct pairing_p
 		put_upstream(r, pair->upstream);
 	record_number(r, RECORD_BYTES_UP, bytes.up);
 	record_number(r, RECORD_BYTES_DOWN, bytes.down);
-	record_microseconds(r, RECORD_IDLE_MS, (uint64_t)idle_ms(pair) * 1000);
+	record_microseconds(r, RECORD_IDLE_MS, (uint64_t)pair_record_idle(pair) * 1000);
 	record_text(r, RECORD_PAIRED_BY, by[pair->by]);
 }

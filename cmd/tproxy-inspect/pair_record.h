@@ -14,6 +14,9 @@ struct pair_record_bytes {
 };
 struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair);
 
+/* Milliseconds since payload moved on either side. */
+uint32_t pair_record_idle(const struct pairing_pair *pair);
+
 /* A record of that type with all that is known of the pair but its owner, and whether it is stuck. */
 void pair_record_fill(struct record *r, const char *type, const struct pairing_pair *pair);
 

@@ -573,6 +573,16 @@ int tracking_turn(struct tracking *t, struct failure *why)
 	return 0;
 }
 
+int tracking_each(const struct tracking *t, tracking_visitor *visit, void *context)
+{
+	int result = 0;
+
+	for (const struct tracked *c = t->first; c && !result; c = c->after)
+		if (c->selected && !is_over(c))
+			result = visit(c, context);
+	return result;
+}
+
 unsigned long tracking_count(const struct tracking *t)
 {
 	unsigned long count = 0;

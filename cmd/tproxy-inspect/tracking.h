@@ -61,7 +61,10 @@ int tracking_wait_ms(const struct tracking *t);
 /* Do what is due. 0, or -1 with *why. */
 int tracking_turn(struct tracking *t, struct failure *why);
 
-/* How many selected connections are open. */
+/* The selected connections that are open; a return other than 0 ends the visits. And how many they
+ * are. */
+typedef int tracking_visitor(const struct tracked *c, void *context);
+int tracking_each(const struct tracking *t, tracking_visitor *visit, void *context);
 unsigned long tracking_count(const struct tracking *t);
 
 /* Its halves, for whoever knows pairs. */

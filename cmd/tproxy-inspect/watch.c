@@ -3,6 +3,7 @@
 
 #include "base/record_table.h"
 #include "tproxy-inspect/condition.h"
+#include "tproxy-inspect/live.h"
 #include "tproxy-inspect/pair_record.h"
 #include "tproxy-inspect/socket_record.h"
 #include "tproxy-inspect/tracking.h"
@@ -158,8 +159,12 @@ int watch_run(const struct config *config, char **operands)
 {
 	struct watching w = { .filter = config->filter };
 	struct failure why = { 0 };
-	int status;
+	bool screen = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !config->style.json &&
+		      !config->style.columns && !config->until;
+	int status = screen ? live_run(config) : -1;
 
+	if (status >= 0)
+		return status;
 	if (record_table_init(&w.table, &config->style, watch_columns,
 			      sizeof(watch_columns) / sizeof(*watch_columns), MORE, &why) < 0)
 		return report_failure(&why, STATUS_USAGE);

@@ -6,7 +6,7 @@ complete -c tproxy-inspect -n __fish_use_subcommand -a sockets -d 'sockets with 
 complete -c tproxy-inspect -n __fish_use_subcommand -a fd -d 'everything about one socket: FD (inherited) or PID:FD'
 complete -c tproxy-inspect -n __fish_use_subcommand -a origdst -d 'original destination of the connection whose socket here has the ends LOCAL and PEER; - reads pairs from stdin'
 complete -c tproxy-inspect -n __fish_use_subcommand -a pairs -d 'the two halves of each relayed connection, joined'
-complete -c tproxy-inspect -n __fish_use_subcommand -a watch -d 'connections as they open and close'
+complete -c tproxy-inspect -n __fish_use_subcommand -a watch -d 'connections as they open and close; on a terminal a live screen'
 complete -c tproxy-inspect -n __fish_use_subcommand -a explain -d 'what the kernel does with a packet from CLIENT (ADDRESS[:PORT]) to DESTINATION (ADDRESS:PORT), and the fix'
 complete -c tproxy-inspect -n __fish_use_subcommand -a kill -d 'reset the connections that match, both halves of relayed ones'
 complete -c tproxy-inspect -s a -l all -d 'also sockets that are not transparent'
