@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * defaults - the numbers that all programs share unless told otherwise.
+ * defaults - the default numbers that all programs share.
  */
 #ifndef TPROXY_BASE_DEFAULTS_H
 #define TPROXY_BASE_DEFAULTS_H

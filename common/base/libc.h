@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libc - what some C libraries lack: glibc before 2.36, and musl; and what headers older than the
- * kernel do.
+ * libc - what some C libraries lack (glibc before 2.36, musl), and constants that are missing from
+ * headers older than the kernel.
  *
- * The system calls are in every kernel that the programs are for.
+ * Every kernel that the programs support has these system calls.
  */
 #ifndef TPROXY_BASE_LIBC_H
 #define TPROXY_BASE_LIBC_H
@@ -22,7 +22,7 @@
 #define __GLIBC_PREREQ(major, minor) 0
 #endif
 
-/* Also the header came with 2.36. */
+/* The header, too, came with 2.36. */
 #if __has_include(<sys/pidfd.h>)
 #include <sys/pidfd.h>
 #else
@@ -44,7 +44,7 @@ static inline int close_range(unsigned first, unsigned last, int flags)
 }
 #endif
 
-/* `ENOENT' and so on; NULL where errors have no names. */
+/* `ENOENT' and so on; NULL where the library has no names for errors. */
 #if !__GLIBC_PREREQ(2, 32)
 static inline const char *strerrorname_np(int error)
 {

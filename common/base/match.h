@@ -22,8 +22,9 @@ struct match_list {
 };
 
 /*
- * Add `192.0.2.0/24`, `192.0.2.0/24:80,443`, `2001:db8::/32:80`, `[2001:db8::1]:80`, or
- * `*:80` for any address. An IPv6 address with ports needs its /LENGTH or brackets. Returns 0, or -1 with *why saying what would be right.
+ * Add `192.0.2.0/24`, `192.0.2.0/24:80,443`, `2001:db8::/32:80`, `[2001:db8::1]:80`, or `*:80` for
+ * any address. An IPv6 address with ports needs its /LENGTH or brackets. Returns 0, or -1 with *why
+ * saying what would be right.
  */
 int match_list_add(struct match_list *list, const char *text, struct failure *why);
 void match_list_free(struct match_list *list);
@@ -36,11 +37,11 @@ bool match_has(const struct match *one, const struct endpoint *e);
 const struct match *match_list_find(const struct match_list *list, const struct endpoint *e);
 bool match_list_has(const struct match_list *list, const struct endpoint *e);
 
-/* Does one entry of the list select whatever `one` does? Of two that do so together it knows nothing,
- * but for an `any address' in both families. */
+/* Does one entry of the list select everything that `one` does? Two entries that cover it only
+ * together are not recognised, except an `any address' in both families. */
 bool match_list_covers(const struct match_list *list, const struct match *one);
 
-/* For option tables; field: struct match_list, accumulates. */
+/* For option tables. Field: struct match_list; accumulates. */
 option_setter match_option;
 
 #endif

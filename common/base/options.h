@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * options - one table says all about a program's options.
+ * options - one table says everything about a program's options.
  *
- * From the table come getopt_long's tables, --help, what excludes what, and every usage error. A
- * setter writes the parsed value into the program's own configuration struct; there is no switch.
+ * The table gives getopt_long's tables, --help, which options exclude each other, and every usage
+ * error. A setter writes the parsed value into the program's own configuration struct; there is no
+ * switch.
  */
 #ifndef TPROXY_BASE_OPTIONS_H
 #define TPROXY_BASE_OPTIONS_H
@@ -13,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rows that a table may have. */
+/* The most rows that a table may have. */
 #define OPTIONS_MAX 128
 
 struct option_spec;
@@ -35,8 +36,8 @@ struct option_spec {
 	unsigned commands;  /* bits of the commands that take it (1 << index); 0: all of them */
 };
 
-/* Rows of the table: an option whose value goes to config.member; the same for some commands only; a
- * heading; the end. */
+/* Rows of the table: an option whose value goes to config.member; the same for some commands only;
+ * a heading; the end. */
 #define OPTION(name, letter, arg, help, set, config, member) \
 	OPTION_OF(0, name, letter, arg, help, set, config, member)
 #define OPTION_OF(commands, name, letter, arg, help, set, config, member)        \
@@ -52,7 +53,7 @@ struct option_spec {
 		NULL, 0, NULL, NULL, NULL, 0, 0 \
 	}
 
-/* Two options that cannot be given together, by long name; ended by one with a NULL. */
+/* Two options that cannot be given together, by long name; an entry with NULL ends the list. */
 struct option_conflict {
 	const char *one, *other;
 };
@@ -67,11 +68,11 @@ struct options_program {
 	const char *summary;		       /* its one job, in one line */
 	const char *usage;		       /* the lines after `Usage:`, separated by \n */
 	const struct option_command *commands; /* NULL when the program has none */
-	int default_command; /* index of the one meant when none is given, or -1 */
+	int default_command; /* index of the command used when none is given, or -1 */
 	const struct option_spec *options;
 	const struct option_conflict *conflicts; /* may be NULL */
-	const char *epilogue;	      /* end of --help: examples, where to read on; may be NULL */
-	const char *(*sandbox)(void); /* what it is made of here, for --version; may be NULL */
+	const char *epilogue;	      /* end of --help: examples, what to read next; may be NULL */
+	const char *(*sandbox)(void); /* the sandbox's parts here, for --version; may be NULL */
 };
 
 /* What the command line held besides option values. Points into argv. */
@@ -90,7 +91,8 @@ struct options_common {
 	bool ipv4, ipv6, tcp, udp, json;
 };
 
-/* For some commands alone: families are theirs that `family` has bits for, JSON of those in `output`. */
+/* The same for some commands only: `family` has the bits of those that take -4 and -6, `output` of
+ * those that take JSON. */
 #define OPTIONS_COMMON_OF(family, output, config, member)                                         \
 	OPTION_HEADING("Common:"),                                                                \
 		OPTION_OF(family, "ipv4", '4', NULL, "IPv4 only (both)", option_flag, config,     \
@@ -107,7 +109,7 @@ struct options_common {
 		       member)
 #define OPTIONS_COMMON(config, member) OPTIONS_COMMON_OF(0, 0, config, member)
 
-/* -t for programs that know TCP alone, -t and -u for those that know UDP too. */
+/* -t for programs that only know TCP, -t and -u for those that also know UDP. */
 #define OPTIONS_TCP(config, member) \
 	OPTION("tcp", 't', NULL, "TCP (the default)", option_flag, config, member.tcp)
 #define OPTIONS_TCP_UDP(config, member) OPTIONS_TCP_UDP_OF(0, config, member)
@@ -133,8 +135,8 @@ option_setter option_quiet, option_verbose, option_help;
 #define OPTIONS_GO_ON (-1)
 
 /*
- * Read the command line. Returns OPTIONS_GO_ON, or the status to exit with at once: STATUS_DONE after
- * --help or --version (printed), STATUS_USAGE after a message that names the offending word.
+ * Parse the command line. Returns OPTIONS_GO_ON, or the status to exit with at once: STATUS_DONE
+ * after --help or --version (printed), STATUS_USAGE after a message that names the offending word.
  */
 int options_parse(const struct options_program *program, int argc, char **argv, void *config,
 		  struct options_rest *rest);
@@ -156,7 +158,7 @@ struct options_file {
 int options_parse_file(const struct options_program *program, const struct options_file *file,
 		       void *config, struct options_rest *rest);
 
-/* Was the option of that long name on the command line? */
+/* Was the option with that long name on the command line? */
 bool options_given(const struct options_program *program, const struct options_rest *rest,
 		   const char *name);
 
@@ -164,7 +166,7 @@ bool options_given(const struct options_program *program, const struct options_r
 int options_misuse(const struct options_program *program, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* The families and protocols meant, defaults applied (both families; TCP). */
+/* Does the user want this family or protocol, with defaults applied (both families; TCP)? */
 bool options_wants_family(const struct options_common *common, int family);
 bool options_wants_tcp(const struct options_common *common);
 bool options_wants_udp(const struct options_common *common);

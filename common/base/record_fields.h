@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * record_fields - the fields that records have: their names, and the kinds of their values.
+ * record_fields - the fields of records: their names, and the kinds of their values.
  *
- * Names and kinds are for those who print and parse records, and nobody else.
+ * Only code that prints or parses records needs the names and kinds.
  */
 #ifndef TPROXY_BASE_RECORD_FIELDS_H
 #define TPROXY_BASE_RECORD_FIELDS_H
@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In the order in which JSON prints them. Names are in record_fields.c; the order may grow at its end. */
+/* In the order in which JSON prints them. The names are in record_fields.c; new fields go at the
+ * end. */
 enum record_field {
 	RECORD_V,	   /* number: schema version, set by the writer */
 	RECORD_TYPE,	   /* text: `connection`, `socket`, `part`, ... */
@@ -36,7 +37,7 @@ enum record_field {
 	RECORD_UPSTREAM_LOCAL,	/* endpoint */
 	RECORD_UPSTREAM,	/* endpoint */
 	RECORD_SOURCE_KEPT,	/* text: `addr+port`, `addr`, `no`, `unknown` */
-	RECORD_UPSTREAM_SOURCE, /* endpoint: as whom the server sees it, where NAT changed that */
+	RECORD_UPSTREAM_SOURCE, /* endpoint: the source that the server sees, if NAT changed it */
 	RECORD_BYTES_UP,	/* number: client to server */
 	RECORD_BYTES_DOWN,	/* number: server to client */
 	RECORD_PACKETS_UP,	/* number */
@@ -44,19 +45,19 @@ enum record_field {
 	RECORD_DURATION_MS,	/* milliseconds with three decimals, from the monotonic clock */
 	RECORD_REASON,		/* text: why it ended or was refused; a closed list per program */
 	RECORD_TRANSPARENT,	/* text: `yes`, `no`, `unknown`; true/false/absent in JSON */
-	RECORD_CHECK,	  /* text: what a status part, a doctor's check or a counter is called */
-	RECORD_SEVERITY,  /* text: `ok`, `warn`, `fail` */
-	RECORD_EVIDENCE,  /* prose */
-	RECORD_FIX,	  /* prose */
-	RECORD_STEP,	  /* text */
-	RECORD_COUNT,	  /* number: a counter's value */
-	RECORD_BYTES,	  /* number: bytes of a counter */
-	RECORD_WHY,	  /* prose: why a finding matters */
-	RECORD_UNIQUE_ID, /* text: UNIQUE_ID of a PROXY header */
+	RECORD_CHECK,		/* text: name of a status part, a doctor's check or a counter */
+	RECORD_SEVERITY,	/* text: `ok`, `warn`, `fail` */
+	RECORD_EVIDENCE,	/* prose */
+	RECORD_FIX,		/* prose */
+	RECORD_STEP,		/* text */
+	RECORD_COUNT,		/* number: a counter's value */
+	RECORD_BYTES,		/* number: bytes of a counter */
+	RECORD_WHY,		/* prose: why a finding matters */
+	RECORD_UNIQUE_ID,	/* text: UNIQUE_ID of a PROXY header */
 	RECORD_UPSTREAM_STATE,	/* text */
-	RECORD_RECV_Q,		/* number: bytes that wait for the program to read them */
+	RECORD_RECV_Q,		/* number: bytes that the program has yet to read */
 	RECORD_SEND_Q,		/* number: bytes that the peer has not acknowledged */
-	RECORD_UPSTREAM_RECV_Q, /* the same of the upstream leg */
+	RECORD_UPSTREAM_RECV_Q, /* the same for the upstream leg */
 	RECORD_UPSTREAM_SEND_Q,
 	RECORD_RTT_MS, /* milliseconds with three decimals */
 	RECORD_UPSTREAM_RTT_MS,
@@ -90,7 +91,7 @@ struct record_field_row {
 
 extern const struct record_field_row record_fields[RECORD_FIELDS];
 
-/* The field of that name, or -1. */
+/* The field with that name, or -1. */
 int record_field_find(const char *name, size_t length);
 
 #endif

@@ -3,8 +3,8 @@
  * record_lines - the records of a service on a terminal: a header line, and lines that fit the
  * screen.
  *
- * Nothing is held back to see how wide it is: a column is as wide as its usual values are, a wider
- * one moves the rest of its line, and what does not fit goes on in a further line.
+ * No record is held back to measure it: a column has the width of its usual values, a wider value
+ * shifts the rest of its line, and what does not fit continues on another line.
  */
 #ifndef TPROXY_BASE_RECORD_LINES_H
 #define TPROXY_BASE_RECORD_LINES_H
@@ -13,19 +13,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The longest text of one record with its header. */
+/* The longest text of one record with the header. */
 #define RECORD_LINES_MAX (2 * RECORD_LINE_MAX)
 
 struct record_lines {
 	struct record_columns columns;
-	/* Not the columns that somebody asked for: of the time the clock's is enough, and the ends
-	 * of the upstream leg are told where they are not those of the connection. */
+	/* The user did not choose columns: of the time only the clock is shown, and the ends of the
+	 * upstream leg only where they differ from those of the connection. */
 	bool brief;
 	bool header_due;
 	unsigned screen; /* characters */
 };
 
-/* Print the record, and in front of the first one the header, into buf; returns the length. */
+/* Print the record into buf, preceded by the header if it is the first; returns the length. */
 size_t record_lines_print(struct record_lines *l, const struct record *r,
 			  char buf[RECORD_LINES_MAX]);
 

@@ -3,10 +3,10 @@
  * record_table - the writer of one-shot tools: a table on stdout, or NDJSON; blocking, through
  * stdio.
  *
- * A header line first, padded columns. Errors show at report_close_stdout(). A table that was laid
- * out for a terminal (record_table_fit()) is as wide as what is in it, folded where that is wider
- * than the screen, and in colour unless NO_COLOR is set; what a pipe or a file gets never depends
- * on that.
+ * Prints a header line first, then padded columns. Errors show at report_close_stdout(). A table
+ * laid out for a terminal (record_table_fit()) is as wide as its contents, folded where that
+ * exceeds the screen, and in colour unless NO_COLOR is set; the output to a pipe or a file never
+ * depends on that.
  */
 #ifndef TPROXY_BASE_RECORD_TABLE_H
 #define TPROXY_BASE_RECORD_TABLE_H
@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The options that shape a table, and their rows for an option table. */
+/* The options that shape a table, and the rows for them in an option table. */
 struct record_style {
 	const char *columns; /* -o as typed, or NULL */
 	bool no_header;	     /* -H */
@@ -40,30 +40,30 @@ struct record_table {
 };
 
 /*
- * The usual columns are `count` of `defaults`; `more` has the bits (RECORD_BIT) of those that can
- * be asked for besides. 0, or -1 with *why naming a column that the table cannot have.
+ * The default columns are the `count` fields in `defaults`; `more` has the bits (RECORD_BIT) of
+ * further columns that can be asked for. 0, or -1 with *why naming a column that the table cannot
+ * have.
  */
 int record_table_init(struct record_table *t, const struct record_style *style,
 		      const enum record_field *defaults, size_t count, uint64_t more,
 		      struct failure *why);
 
-/* If stdout is a terminal: lay the table out for it. Its first records are then held back, to
- * see how wide they are, so nothing else may be printed in between without record_table_flush(). */
+/* Lay the table out for the terminal, if stdout is one. Its first records are then held back to
+ * measure them, so print nothing else in between without record_table_flush(). */
 void record_table_fit(struct record_table *t);
 
 void record_table_put(struct record_table *t, const struct record *r);
 
-/* Write what is held back, now: the reader may be waiting for it. */
+/* Write now what is held back: the reader may be waiting for it. */
 void record_table_flush(struct record_table *t);
 
-/* Write what is held back, and free what the layout took. Must be called if record_table_fit()
- * was. */
+/* Write what is held back, and free the layout. Must be called after record_table_fit(). */
 void record_table_end(struct record_table *t);
 
-/* Is stdout a terminal on which colours are wanted? */
+/* Is stdout a terminal that wants colours? */
 bool record_table_in_colour(void);
 
-/* Does the text of that field stand in the table? */
+/* Does the table show the text of that field? */
 bool record_table_has(const struct record_table *t, enum record_field f);
 
 #endif

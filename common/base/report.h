@@ -2,9 +2,9 @@
 /*
  * report - what a program tells the person at its terminal, and how it ends.
  *
- * Knows the one form of every diagnostic (`prog: thing: reason`), the exit statuses, the verbosity,
- * and the failure value in which library code carries an error up to the command that prints it.
- * Library code never prints: it fills a struct failure and returns -1.
+ * Defines the one form of every diagnostic (`prog: thing: reason`), the exit statuses, the
+ * verbosity, and the failure value that carries an error from library code up to the command that
+ * prints it. Library code never prints: it fills a struct failure and returns -1.
  */
 #ifndef TPROXY_BASE_REPORT_H
 #define TPROXY_BASE_REPORT_H
@@ -16,11 +16,11 @@
 enum report_status {
 	STATUS_DONE = 0,	 /* done, or yes */
 	STATUS_NO = 1,		 /* no: not installed, drifted, not found, a doctor's failure */
-	STATUS_USAGE = 2,	 /* the command line cannot be right */
+	STATUS_USAGE = 2,	 /* the command line is wrong */
 	STATUS_REFUSED = 3,	 /* the system refused */
-	STATUS_WRAPPER = 125,	 /* the wrapper of a command failed itself */
-	STATUS_CANNOT_RUN = 126, /* the command is there and cannot be executed */
-	STATUS_NOT_FOUND = 127,	 /* the command is not there */
+	STATUS_WRAPPER = 125,	 /* the wrapper of a command itself failed */
+	STATUS_CANNOT_RUN = 126, /* the command exists but cannot be executed */
+	STATUS_NOT_FOUND = 127,	 /* the command does not exist */
 	STATUS_SIGNALLED = 128,	 /* + N: signal N ended the command */
 };
 
@@ -38,8 +38,8 @@ struct failure {
 
 /*
  * Fill *why with a failed system call: errno value, call and printf-style subject. Detail and hint
- * are cleared; a missing capability is named in the hint by itself on EPERM and EACCES of the calls
- * that need one. Returns -1, so that callers can write `return report_fail(...)`. why may be NULL.
+ * are cleared; on EPERM and EACCES of calls that need a capability, the hint names it. Returns -1,
+ * so that callers can write `return report_fail(...)`. why may be NULL.
  */
 int report_fail(struct failure *why, int err, const char *call, const char *subject, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -48,7 +48,7 @@ int report_fail(struct failure *why, int err, const char *call, const char *subj
 int report_refuse(struct failure *why, const char *reason, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Put what the failure is about (`--mark 0x300/0xff`) in front of a reason. Returns -1. */
+/* Put the subject of the failure (`--mark 0x300/0xff`) in front of a reason. Returns -1. */
 int report_about(struct failure *why, const char *subject, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -56,11 +56,11 @@ int report_about(struct failure *why, const char *subject, ...)
 int report_detail(struct failure *why, const char *detail, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Add to *why what would fix it. Returns -1. */
+/* Add what would fix it to *why. Returns -1. */
 int report_hint(struct failure *why, const char *hint, ...) __attribute__((format(printf, 2, 3)));
 
-/* That these return -1 must be visible to compilers and analyzers, or they see values used that a
- * failed function never set. */
+/* Compilers and analyzers must see that these return -1; otherwise they think that callers use
+ * values that a failed function never set. */
 static inline int report_minus_one(int result)
 {
 	(void)result;
@@ -69,25 +69,26 @@ static inline int report_minus_one(int result)
 #define report_fail(...)   report_minus_one(report_fail(__VA_ARGS__))
 #define report_refuse(...) report_minus_one(report_refuse(__VA_ARGS__))
 
-/* Write the failure as one line without prefix into buf; returns buf. */
+/* Write the failure into buf as one line without prefix; returns buf. */
 const char *report_text(const struct failure *why, char *buf, unsigned long size);
 
-/* Say who speaks: the name in front of every diagnostic. Borrowed, normally a literal. If stderr is
- * the journal's, as JOURNAL_STREAM says, each line has its level in front (`<4>`, sd-daemon(3)). */
+/* Set the program's name, the prefix of every diagnostic. Borrowed, normally a literal. If stderr
+ * is the journal's, as JOURNAL_STREAM says, each line starts with its level (`<4>`,
+ * sd-daemon(3)). */
 void report_init(const char *name);
 
 /* -q and -v: notices are printed at 0 and above, details at 1, traces at 2; errors always. */
 void report_set_verbosity(int level);
 int report_verbosity(void);
 
-/* One line to stderr, `prog: ...`. errno is kept. After report_to(-1) nothing is written. */
+/* Print one line to stderr, `prog: ...`. errno is kept. After report_to(-1) nothing is written. */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void report_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void report_notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void report_verbose(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Print the failure and return the status to exit with, so that `return report_failure(...)` works:
- * status, but a lack of memory is nobody's misuse (STATUS_REFUSED). */
+ * `status`, or STATUS_REFUSED if memory ran out, which is no usage error. */
 int report_failure(const struct failure *why, int status);
 
 /* Where diagnostics go: 2 (default), or -1 for nowhere (fd 2 is the client's, as under inetd). */
@@ -95,12 +96,13 @@ void report_to(int fd);
 
 /*
  * Flush and check stdout at the end of a one-shot tool; may be called again. Returns status, or
- * STATUS_REFUSED (with a message) when what was written did not arrive; a reader that went away
- * (EPIPE) is no error.
+ * STATUS_REFUSED (with a message) if the output could not be written; a reader that went away
+ * (EPIPE) is not an error.
  */
 int report_close_stdout(int status);
 
-/* What an errno value says has run out: it may work later, or with more of it. */
+/* Which resource has run out, judging by an errno value: a retry may work later, or with more of
+ * it. */
 enum report_shortage { SHORTAGE_NONE, SHORTAGE_DESCRIPTORS, SHORTAGE_MEMORY };
 enum report_shortage report_shortage(int err);
 

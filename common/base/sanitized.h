@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * sanitized - is this a sanitizer build? Its run-time libraries read /proc, trace this process and
- * map what they want at any time.
+ * map memory at any time.
  */
 #ifndef TPROXY_BASE_SANITIZED_H
 #define TPROXY_BASE_SANITIZED_H

@@ -3,8 +3,9 @@
  * firewall - every packet filter rule of this network namespace, whoever made it, in nft's JSON
  * words.
  *
- * What libnftables lists, with iptables-nft's extensions decoded, and iptables-legacy's tables,
- * which nft does not see. Tables of our own instances are left out. See libnftables-json(5).
+ * Everything that libnftables lists, with iptables-nft's extensions decoded, and the tables of
+ * iptables-legacy, which nft does not see. Tables of our own instances are left out. See
+ * libnftables-json(5).
  */
 #ifndef TPROXY_FIREWALL_FIREWALL_H
 #define TPROXY_FIREWALL_FIREWALL_H
@@ -15,18 +16,17 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* A chain and its rules, in their order. Texts are borrowed from the firewall. */
+/* A chain and its rules, in order. Texts are borrowed from the firewall. */
 struct firewall_chain {
 	const char *family; /* `inet`, `ip`, `ip6`, `netdev` */
 	const char *table, *name;
-	const char *hook;   /* of a base chain: `prerouting`, `input`, ...; else "" */
-	const char *type;   /* of a base chain: `filter`, `nat`, `route` */
-	const char *policy; /* of a base chain: `accept`, `drop` */
+	const char *hook;   /* base chain: `prerouting`, `input`, ...; else "" */
+	const char *type;   /* base chain: `filter`, `nat`, `route` */
+	const char *policy; /* base chain: `accept`, `drop` */
 	long priority;
-	const char
-		*devices; /* of one at ingress or egress: the line of nft's listing that has them */
-	bool iptables;	  /* iptables manages it, */
-	bool legacy;	  /* and it is iptables-legacy */
+	const char *devices; /* ingress or egress: the line of nft's listing that names them */
+	bool iptables;	     /* iptables manages it, */
+	bool legacy;	     /* and it is iptables-legacy */
 	const json_t **rule;
 	size_t rules;
 };
@@ -38,7 +38,7 @@ struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
 
 /* The base chains of a hook that a packet of that family meets, in the order in which the kernel
- * runs them; NULL after the last. `at` counts from 0. */
+ * runs them; NULL after the last one. `at` counts from 0. */
 const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
 					      sa_family_t family, unsigned at);
 
@@ -46,7 +46,7 @@ const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, c
  * chain? */
 bool firewall_chain_is_at(const struct firewall_chain *chain, const char *iif, const char *oif);
 
-/* Does a program read that queue (NFQUEUE) of this network namespace? */
+/* Does a program read that NFQUEUE queue of this network namespace? */
 bool firewall_queue_is_read(unsigned number);
 
 /* The chain that a rule of `from` jumps to, or NULL. */
@@ -57,8 +57,7 @@ const struct firewall_chain *firewall_target(const struct firewall *firewall,
 const json_t *firewall_elements(const struct firewall *firewall, const struct firewall_chain *chain,
 				const char *name);
 
-/* Any object of that kind (`flowtable`): the first whose index is at or above *at; NULL: no
- * more. */
+/* An object of that kind (`flowtable`): the first with an index of at least *at; NULL: no more. */
 const json_t *firewall_object(const struct firewall *firewall, const char *kind, size_t *at);
 
 /* How many chains there are, and the one at an index. */

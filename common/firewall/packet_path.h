@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * packet_path - the packets of an intercepted connection, on their way through other programs' rules.
+ * packet_path - takes the packets of an intercepted connection through other programs' rules.
  *
- * Of each example flow: the client's first packet, the upstream leg's, and what comes back of both.
+ * For each example flow: the client's first packet, that of the upstream leg, and the answers to
+ * both.
  */
 #ifndef TPROXY_FIREWALL_PACKET_PATH_H
 #define TPROXY_FIREWALL_PACKET_PATH_H
@@ -17,24 +18,24 @@
 /* An intercepted connection: one protocol, family and interface. */
 struct packet_path_flow {
 	uint8_t protocol;	   /* IPPROTO_TCP or IPPROTO_UDP */
-	bool own;		   /* opened by this host itself (--local): it comes in by lo */
+	bool own;		   /* opened by this host itself (--local): it comes in on lo */
 	const struct link *device; /* where it comes in */
-	struct link upstream;	   /* by which it goes on; no name: unknown */
+	struct link upstream;	   /* where it leaves; no name: unknown */
 	struct endpoint client, destination;
-	struct mark mark;	/* what our rules set on its packets */
-	uint32_t upstream_mark; /* what the proxy's own connection has */
-	bool zones;		/* both legs are connections of their own for connection tracking */
+	struct mark mark;	/* the mark that our rules set on its packets */
+	uint32_t upstream_mark; /* the mark of the proxy's own connection */
+	bool zones;		/* conntrack sees each leg as a connection of its own */
 	bool has_uid;
-	uint32_t uid, gid; /* has_uid: of the proxy */
+	uint32_t uid, gid; /* has_uid: the proxy's */
 };
 
-/* Where a packet is. Before and after: of our own rules in prerouting. */
+/* Where a packet is. BEFORE and AFTER refer to our own rules in prerouting. */
 enum packet_path_leg {
 	PACKET_PATH_BEFORE,
 	PACKET_PATH_AFTER,
 	PACKET_PATH_INPUT,
 	PACKET_PATH_UPSTREAM,	   /* the proxy's connection to the server, in output */
-	PACKET_PATH_ANSWER_BEFORE, /* what comes back from the server */
+	PACKET_PATH_ANSWER_BEFORE, /* the server's answer */
 	PACKET_PATH_ANSWER_AFTER,
 	PACKET_PATH_ANSWER_INPUT,
 	PACKET_PATH_REPLY,  /* the proxy's answer to the client, in output */
@@ -42,7 +43,7 @@ enum packet_path_leg {
 	PACKET_PATH_PAST,   /* what is not intercepted, on its way past the proxy */
 };
 
-/* `intercepted packets (192.0.2.2 -> ...)`: which packets these are. */
+/* Which packets these are: `intercepted packets (192.0.2.2 -> ...)`. */
 const char *packet_path_leg_name(enum packet_path_leg leg);
 bool packet_path_is_prerouting(enum packet_path_leg leg);
 
@@ -53,9 +54,9 @@ struct packet_path_step {
 };
 
 /*
- * Send the packets of `count` flows through the firewall. Calls judge for each thing that a rule does to
- * one, once for each rule and place (of a packet and its answer the first counts). state: "", or what
- * conntrack says of all of them (`invalid`).
+ * Send the packets of `count` flows through the firewall. Calls judge for each thing that a rule
+ * does to a packet, once for each rule and place (of a packet and its answer, the first counts).
+ * state: "", or the conntrack state of all packets (`invalid`).
  */
 typedef void packet_path_judge(const struct packet_path_step *at, void *context);
 void packet_path_each(const struct firewall *firewall, const struct packet_path_flow flow[],

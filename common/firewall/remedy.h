@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * remedy - the commands that get packets past other people's rules, in the words of the tool that
- * made them.
+ * remedy - commands that get packets past other people's rules, written for the tool that made the
+ * rules.
  *
- * Each is written into fix (of `size` bytes), whole or not at all.
+ * Each is written into fix (`size` bytes), whole or not at all.
  */
 #ifndef TPROXY_FIREWALL_REMEDY_H
 #define TPROXY_FIREWALL_REMEDY_H
@@ -12,13 +12,13 @@
 #include "firewall/rule_eval.h"
 #include <stddef.h>
 
-/* Let packets with this mark past the base chain; let those past whose source is not this
+/* Let packets with this mark past the base chain; let packets past whose source is not this
  * host's. */
 void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, char *fix,
 		   size_t size);
 void remedy_accept_foreign(const struct rule_eval_step *step, char *fix, size_t size);
 
-/* Remove that rule, whichever others are removed before; a chain's policy is none. */
+/* Remove that rule, whichever others are removed first. A chain's policy is not a rule. */
 void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size);
 
 #endif

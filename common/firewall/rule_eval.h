@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rule_eval - a packet's way through the rules of a hook: who drops it, marks it, takes it.
+ * rule_eval - takes a packet through the rules of a hook: who drops it, marks it, takes it.
  *
- * Evaluates rules as the kernel would, as far as what they look at is known: addresses, ports,
- * interfaces, mark, connection state, routes. What is not known (a rate, a user, an extension) is
- * neither true nor false; what follows from it is reported as uncertain.
+ * Evaluates rules as the kernel would, as far as it knows what they look at: addresses, ports,
+ * interfaces, mark, connection state, routes. Anything else (a rate, a user, an extension) is
+ * neither true nor false, and its consequences are reported as uncertain.
  */
 #ifndef TPROXY_FIREWALL_RULE_EVAL_H
 #define TPROXY_FIREWALL_RULE_EVAL_H
@@ -21,27 +21,27 @@ struct rule_eval_packet {
 	const char *iif, *oif; /* interface names; NULL: none at this hook */
 	uint32_t mark;
 	const char *state; /* conntrack's: `new`, `established`, `untracked`, `invalid` */
-	uint32_t *ct_mark; /* its connection's; NULL: nobody knows */
-	bool reply;	   /* it goes against its connection's first packet */
+	uint32_t *ct_mark; /* its connection's; NULL: unknown */
+	bool reply;	   /* it goes in the direction opposite to its connection's first packet */
 	bool syn, ack;	   /* TCP flags */
 	bool local;	   /* its destination is an address of this host */
-	bool transparent;  /* it has (at INPUT) a transparent socket */
+	bool transparent;  /* it has a transparent socket (at INPUT) */
 	bool has_uid;
-	uint32_t uid, gid;  /* has_uid: whose process sends it */
+	uint32_t uid, gid;  /* has_uid: of the process that sends it */
 	bool source_routed; /* a route lookup for its source, with its mark, finds an interface */
 };
 
 enum rule_eval_event {
 	RULE_EVAL_DROPPED,    /* drop, reject, or a chain's policy */
 	RULE_EVAL_MARKED,     /* the mark was changed */
-	RULE_EVAL_TPROXIED,   /* somebody's tproxy rule */
-	RULE_EVAL_TRANSLATED, /* a dnat or redirect */
-	RULE_EVAL_MASKED,     /* a snat or masquerade */
+	RULE_EVAL_TPROXIED,   /* by somebody's tproxy rule */
+	RULE_EVAL_TRANSLATED, /* by dnat or redirect */
+	RULE_EVAL_MASKED,     /* by snat or masquerade */
 };
 
 struct rule_eval_step {
 	enum rule_eval_event event;
-	bool certain;			    /* all that led here is known */
+	bool certain;			    /* everything that led here is known */
 	const struct firewall_chain *base;  /* the base chain, */
 	const struct firewall_chain *chain; /* the chain in it, */
 	const json_t *rule;		    /* and the rule; NULL: the base chain's policy */
@@ -50,8 +50,8 @@ struct rule_eval_step {
 typedef void rule_eval_visitor(const struct rule_eval_step *step, void *context);
 
 /*
- * Send the packet through the base chains of the hook with priorities from..to, both included.
- * Changes its mark as rules do. Returns true when it got through (for all that is certain).
+ * Send the packet through the base chains of the hook with priorities from..to, inclusive. Changes
+ * its mark as the rules do. Returns true if it got through (as far as is certain).
  */
 bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from, long to,
 		    struct rule_eval_packet *packet, rule_eval_visitor *visit, void *context);

@@ -2,8 +2,9 @@
 /*
  * selection - which sources, destinations and ports a rule names.
  *
- * Not what it does to a packet, which rule_eval knows: this makes up packets that it might be
- * about, and says whether the destination is all that it looks at.
+ * It does not say what the rule does to a packet, which is rule_eval's job: it helps to make up
+ * packets that the rule might match, and says whether the rule looks at anything but the
+ * destination.
  */
 #ifndef TPROXY_FIREWALL_SELECTION_H
 #define TPROXY_FIREWALL_SELECTION_H
@@ -14,12 +15,12 @@
 
 #define SELECTION_MAX 16
 
-/* Up to SELECTION_MAX of each kind, in their order; none: it does not name any. */
+/* Up to SELECTION_MAX of each kind, in order; empty: the rule names none. */
 struct selection {
 	struct cidr source[SELECTION_MAX], destination[SELECTION_MAX];
 	struct port_range port[SELECTION_MAX]; /* destination ports */
 	unsigned sources, destinations, ports;
-	bool exact; /* that is all that it asks for, but for a protocol and a new connection */
+	bool exact; /* it asks for nothing else, except a protocol and a new connection */
 };
 
 void selection_read(const struct firewall *firewall, const struct firewall_chain *chain,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * xtables - an extension of iptables (`-m conntrack`, `-j TPROXY`), in nft's JSON words.
+ * xtables - an iptables extension (`-m conntrack`, `-j TPROXY`), in nft's JSON words.
  *
  * iptables-nft and iptables-legacy keep the same binary structures in the kernel
- * (linux/netfilter/xt_*.h); those that matter here are decoded, the others stay
- * {"xt": {"type": "match", "name": ...}}.
+ * (linux/netfilter/xt_*.h). Those that matter here are decoded, the others stay {"xt": {"type":
+ * "match", "name": ...}}.
  */
 #ifndef TPROXY_FIREWALL_XTABLES_H
 #define TPROXY_FIREWALL_XTABLES_H
@@ -13,11 +13,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Append what the extension comes to. type: `match` or `target`; info: its structure, of that size,
- * as aligned as the kernel has it (8 bytes). Takes any bytes. */
+/* Append the statements equivalent to the extension. type: `match` or `target`; info: its
+ * structure, of that size, aligned as in the kernel (8 bytes). Takes any bytes. */
 void xtables_decode(const char *type, const char *name, const void *info, size_t size, json_t *out);
 
-/* The statements of which rules are made; they take over what they are given. */
+/* The statements that make up rules; they take over their arguments. */
 json_t *xtables_match(bool inverted, json_t *left, json_t *right);
 json_t *xtables_payload(const char *protocol, const char *field);
 json_t *xtables_meta(const char *key);

@@ -9,11 +9,11 @@
 #include "intercept/intercept.h"
 #include <stdbool.h>
 
-/* Can one packet be in the predicates of both? */
+/* Can one packet be in both predicates? */
 bool predicate_overlaps(const struct intercept *a, const struct intercept *b);
 
-/* Is the packet of a connection client -> destination in the predicate (device, mark and protocol
- * apart)? */
+/* Is the packet of a connection client -> destination in the predicate (ignoring device, mark and
+ * protocol)? */
 bool predicate_matches(const struct intercept *spec, const struct endpoint *client,
 		       const struct endpoint *destination);
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * link - the interfaces of this network namespace: up or not, bridges and what is plugged into
- * them.
+ * link - the interfaces of this network namespace: up or down, bridges and their ports.
  *
- * Asked of the kernel rather than of /sys, which shows the network namespace that it was mounted
- * in.
+ * Asks the kernel over netlink and not /sys, which shows the network namespace in which it was
+ * mounted.
  */
 #ifndef TPROXY_NET_LINK_H
 #define TPROXY_NET_LINK_H
@@ -19,20 +18,20 @@ struct link {
 	unsigned master; /* the bridge (or VRF, bond) it belongs to; 0: none */
 	bool up;
 	bool is_bridge, is_vrf;
-	bool calls_iptables, calls_ip6tables; /* of a bridge: its own nf_call_* */
+	bool calls_iptables, calls_ip6tables; /* of a bridge: its own nf_call_* settings */
 };
 
-/* Called for each interface; a return other than 0 ends it and is returned. */
+/* Called for each interface; a non-zero return ends the visit and is returned. */
 typedef int link_visitor(const struct link *link, void *context);
 int link_each(link_visitor *visit, void *context, struct failure *why);
 
-/* The interface of that index. Returns 1, 0 when there is none, -1 with *why. */
+/* The interface with that index. Returns 1, 0 if there is none, -1 with *why. */
 int link_find(unsigned index, struct link *out, struct failure *why);
 
 /*
- * May an interface be called that? The kernel's own rule: dev_valid_name(), whose isspace() takes
+ * Is this a valid interface name? The kernel's own rule: dev_valid_name(), whose isspace() takes
  * 0xa0 for a blank, and __dev_alloc_name(), which takes % for the beginning of a pattern. So a name
- * may hold quotes, semicolons, commands for a terminal and what is no UTF-8.
+ * may contain quotes, semicolons, terminal escape sequences and invalid UTF-8.
  */
 bool link_valid_name(const char *name);
 

@@ -17,26 +17,26 @@
 
 struct listening_state {
 	unsigned count;		 /* sockets that listen there */
-	unsigned nontransparent; /* of those, how many are not transparent */
+	unsigned nontransparent; /* how many of those are not transparent */
 	struct sockdiag_socket first;
 };
 
 /* Visit every socket that takes new connections (IPPROTO_TCP) or datagrams (IPPROTO_UDP). Returns
- * as sockdiag_dump(). */
+ * like sockdiag_dump(). */
 int listening_each(struct sockdiag *diag, int protocol, sockdiag_visitor *visit, void *context,
 		   struct failure *why);
 
 /* Does that listening socket get what the rules deliver to `to`? */
 bool listening_matches(const struct sockdiag_socket *s, const struct endpoint *to);
 
-/* Look for who listens (IPPROTO_TCP) or takes datagrams (IPPROTO_UDP) at `to`; at an unset endpoint
- * nobody does. 0, or -1 with *why. */
+/* Find out who listens (IPPROTO_TCP) or takes datagrams (IPPROTO_UDP) at `to`; nobody does at an
+ * unset endpoint. 0, or -1 with *why. */
 int listening_look(int protocol, const struct endpoint *to, struct listening_state *state,
 		   struct failure *why);
 
 /*
  * Who listens at that endpoint (exactly, or on any address with its port): for messages about
- * EADDRINUSE. As sockowner_describe(), or `another process`; returns buf.
+ * EADDRINUSE. The text of sockowner_describe(), or `another process`; returns buf.
  */
 const char *listening_describe(int protocol, const struct endpoint *at,
 			       char buf[SOCKOWNER_TEXT_MAX]);

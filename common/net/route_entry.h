@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * route_entry - a routing rule or a route as the kernel's dump has it.
+ * route_entry - a routing rule or a route from the kernel's dump.
  *
- * A rule of ours has a mark and a table and nothing else, or, for answers, the loopback addresses as
- * source, `iif lo` and a table; a route of ours is `local default dev lo`: whatever another program
- * adds to either (a source, an interface, `not`, a metric) makes it another.
+ * A rule of ours has a mark and a table and nothing else, or, for answers, the loopback addresses
+ * as source, `iif lo` and a table; a route of ours is `local default dev lo`. If another program
+ * adds anything to either (a source, an interface, `not`, a metric), it is no longer the same.
  */
 #ifndef TPROXY_NET_ROUTE_ENTRY_H
 #define TPROXY_NET_ROUTE_ENTRY_H
@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Longest description and its end. */
+/* Longest description, with its \0. */
 #define ROUTE_ENTRY_TEXT_MAX 240
 
 /* One family's rule and route. */
@@ -23,11 +23,11 @@ struct route_plan {
 	sa_family_t family;
 	struct mark mark;
 	uint32_t table, pref;
-	bool answers; /* also the rule for what this host's loopback addresses send to others */
+	bool answers; /* also the rule for packets from this host's loopback addresses to others */
 };
 
 struct route_entry {
-	struct route_plan plan; /* of a route: family and table alone; answers: it is that rule */
+	struct route_plan plan; /* of a route: only family and table; answers: it is that rule */
 	uint8_t protocol, type;
 	uint8_t action, dst_length; /* of a rule; of a route */
 	uint32_t oif;
@@ -40,19 +40,19 @@ struct route_entry {
 /* The loopback addresses: 127.0.0.0/8, ::1/128. */
 struct cidr route_entry_loopback(sa_family_t family);
 
-/* Read an RTM_NEWRULE or RTM_NEWROUTE message; false: it is none, or broken. */
+/* Parse an RTM_NEWRULE or RTM_NEWROUTE message; false: it is neither, or broken. */
 bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e);
 bool route_entry_read_route(struct nlmsghdr *message, struct route_entry *e);
 
-/* The same about as ip-rule(8) and ip-route(8) print it, shortened to fit. Returns buf. */
+/* Roughly what ip-rule(8) and ip-route(8) print, shortened to fit. Returns buf. */
 const char *route_entry_describe(struct nlmsghdr *message, char buf[ROUTE_ENTRY_TEXT_MAX]);
 
-/* An attribute of 32 bits, if it is there, else the other. */
+/* A 32-bit attribute if it is there, else the fallback. */
 struct nlattr;
 uint32_t route_entry_u32(const struct nlattr *attribute, uint32_t otherwise);
 
-/* An attribute with an address into an endpoint without port; the endpoint stays if it is not
- * there. */
+/* Store an address attribute in an endpoint without port; the endpoint is unchanged if the
+ * attribute is missing. */
 void route_entry_read_address(struct endpoint *out, sa_family_t family,
 			      const struct nlattr *attribute);
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sockfilter - a selection of sockets in inet_diag's own words, so that the kernel sends no others.
+ * sockfilter - a selection of sockets as an inet_diag program, so that the kernel sends no others.
  *
- * Facts (net/ipv4/inet_diag.c): the program is a chain of operations, each with the distances to
- * the next one if it is true and if not. The distances of truth must lead through all of them to
- * the very end, which accepts; a jump to 4 bytes past the end rejects. An IPv4 prefix matches the
- * mapped addresses of AF_INET6 sockets, too. A condition on the mark needs CAP_NET_ADMIN.
+ * Facts (net/ipv4/inet_diag.c): the program is a chain of operations, each with the distance to the
+ * next one if it is true and if it is false. The distances for true must lead through all
+ * operations to the very end, which accepts; a jump to 4 bytes past the end rejects. An IPv4 prefix
+ * also matches the mapped addresses of AF_INET6 sockets. A condition on the mark needs
+ * CAP_NET_ADMIN.
  */
 #ifndef TPROXY_NET_SOCKFILTER_H
 #define TPROXY_NET_SOCKFILTER_H
@@ -15,7 +16,7 @@
 #include "base/report.h"
 #include <stddef.h>
 
-/* What is to be selected: sockets that meet every part that is there. */
+/* What to select: sockets that meet every condition that is set. */
 struct sockfilter_spec {
 	const struct match_list *local, *peer; /* NULL or empty: any */
 	const struct mark *mark;	       /* NULL: any */
@@ -28,8 +29,9 @@ struct sockfilter {
 };
 
 /*
- * Make the program. Lists that are too long for the kernel (64 KB, some thousand prefixes) are left
- * out: what comes may be more than what was asked for. 0, or -1 with *why for lack of memory.
+ * Build the program. Lists that are too long for the kernel (64 KB, a few thousand prefixes) are
+ * left out, so the result may have more sockets than requested. 0, or -1 with *why when out of
+ * memory.
  */
 int sockfilter_make(const struct sockfilter_spec *spec, struct sockfilter *out,
 		    struct failure *why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tcpinfo - what TCP_INFO tells of a connection: state, payload each way, how well it goes, and
+ * tcpinfo - what TCP_INFO says about a connection: state, payload each way, how well it goes, and
  * which side opened it.
  */
 #ifndef TPROXY_NET_TCPINFO_H
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Who sent the first SYN. Unknown while connecting, and when the numbers were moving meanwhile. */
+/* Who sent the first SYN. Unknown while connecting, and if the numbers changed meanwhile. */
 enum tcpinfo_opener { OPENER_UNKNOWN, OPENER_HERE, OPENER_PEER };
 
 struct tcpinfo {
@@ -19,23 +19,22 @@ struct tcpinfo {
 	uint64_t bytes_out; /* payload that was acknowledged */
 	enum tcpinfo_opener opener;
 	uint32_t rtt_us;      /* smoothed; 0: not measured */
-	uint32_t retransmits; /* segments that were sent again, in all its life */
-	uint32_t
-		unanswered; /* times that the same was sent in vain by now: retransmissions or probes */
-	uint32_t idle_ms;   /* since payload last came or was sent (also again) */
-	bool window_closed; /* the peer takes no more for now, and is asked when it will */
+	uint32_t retransmits; /* segments retransmitted over its lifetime */
+	uint32_t unanswered;  /* unanswered retransmissions or probes of the same data so far */
+	uint32_t idle_ms;     /* since payload was last received or sent (or resent) */
+	bool window_closed;   /* the peer takes no more for now, and is being probed */
 };
 
-/* From the kernel's struct tcp_info of that length, and the bytes in the send queue (SIOCOUTQ or
- * idiag_wqueue). */
+/* Derive it from the kernel's struct tcp_info of that length, and the bytes in the send queue
+ * (SIOCOUTQ or idiag_wqueue). */
 void tcpinfo_parse(const void *raw, size_t length, uint32_t queued, struct tcpinfo *out);
 
-/* Of a TCP socket. Returns 0, or -1 with errno. */
+/* The same for a TCP socket. Returns 0, or -1 with errno. */
 int tcpinfo_read(int fd, struct tcpinfo *out);
 
-/* Sequence numbers that the peer has acknowledged: payload, and SYN and FIN where they were sent
- * from here (the SYN of an accepted connection does not count). Also of one that was reset. 0, or
- * -1 with errno. */
+/* Sequence numbers that the peer has acknowledged: payload, and SYN and FIN if this end sent them
+ * (the SYN of an accepted connection does not count). Works for a reset connection too. 0, or -1
+ * with errno. */
 int tcpinfo_acked(int fd, uint64_t *acked);
 
 #endif

@@ -9,17 +9,17 @@
 #include <stdint.h>
 
 /*
- * To be called first: opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket
- * gets their number, and marks whatever else was inherited close-on-exec. Returns 0, or -1 with
- * *why.
+ * Call this first: it opens /dev/null on those of fd 0, 1, 2 that are closed, so that no socket
+ * gets their number, and marks every other inherited descriptor close-on-exec. Returns 0, or -1
+ * with *why.
  */
 int descriptors_guard(struct failure *why);
 
-/* Raise the limit on open files to what is allowed. *files (may be NULL): how many may be open
- * then. 0, or -1 with *why. */
+/* Raise the limit on open files to the hard limit. *files (may be NULL): how many may be open then.
+ * 0, or -1 with *why. */
 int descriptors_raise_limit(uint64_t *files, struct failure *why);
 
-/* As most programs expect what they are given. 0, or -1 with errno. */
+/* Put the descriptor into the state that most programs expect. 0, or -1 with errno. */
 int descriptors_set_blocking(int fd);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * loop - one thread's events: descriptors, deadlines, signals, and release after the batch.
+ * loop - one thread's events: descriptors, deadlines, signals, and freeing after the batch.
  *
- * Knows sources and timers, never connections. Each thread that serves has a loop of its own;
- * nothing in it is shared or locked but loop_wake(). Time is CLOCK_MONOTONIC, read once a turn.
+ * Knows sources and timers, never connections. Each thread that serves has its own loop; nothing in
+ * it is shared or locked except loop_wake(). Time is CLOCK_MONOTONIC, read once per turn.
  */
 #ifndef TPROXY_PROCESS_LOOP_H
 #define TPROXY_PROCESS_LOOP_H
@@ -17,27 +17,26 @@ struct loop;
 struct loop_source;
 struct loop_timer;
 
-/* Called with what epoll said (EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR, EPOLLRDHUP). */
+/* Called with the events from epoll (EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR, EPOLLRDHUP). */
 typedef void loop_handler(struct loop *loop, struct loop_source *source, uint32_t events);
 typedef void loop_alarm(struct loop *loop, struct loop_timer *timer);
 
-/* One watched descriptor; embed it. Zeroed but for handler, it is watched nowhere. fd is
+/* One watched descriptor; embed it. With everything zeroed except handler, it is not watched. fd is
  * borrowed. */
 struct loop_source {
 	loop_handler *handler;
 	int fd;
-	uint16_t
-		events; /* what epoll has been told; 0 with watched set: errors and hang-ups only */
-	bool edge : 1;	/* EPOLLET was among them */
+	uint16_t events; /* as told to epoll; 0 and watched: only errors and hang-ups */
+	bool edge : 1;	 /* EPOLLET was one of them */
 	bool watched : 1;
-	bool dead : 1; /* forgotten, perhaps in this turn: events already fetched are not delivered */
+	bool dead : 1; /* dropped, perhaps in this turn: events already fetched are not delivered */
 };
 
 /* One deadline in a coarse wheel; embed it. Arming is cheap; alarms come at most 250 ms late. */
 struct loop_timer {
 	loop_alarm *alarm;
 	struct loop_timer *next, **prev; /* prev NULL: not armed */
-	uint32_t due;			 /* in ticks of the wheel, counted from the loop's birth */
+	uint32_t due;			 /* in ticks of the wheel since the loop was created */
 };
 
 /* A structure to be freed after the current batch of events; embed it. */
@@ -46,22 +45,22 @@ struct loop_garbage {
 	struct loop_garbage *next;
 };
 
-/* A loop, and what its handlers find again with loop_context(). NULL with *why: no memory, no
+/* Create a loop; handlers get `context` back from loop_context(). NULL with *why: no memory, no
  * fds. */
 struct loop *loop_new(void *context, struct failure *why);
 void *loop_context(const struct loop *loop);
 void loop_free(struct loop *loop);
 
-/* Turn until loop_stop(). Returns 0, or -1 with *why when epoll itself failed. */
+/* Run until loop_stop(). Returns 0, or -1 with *why if epoll itself failed. */
 int loop_run(struct loop *loop, struct failure *why);
 void loop_stop(struct loop *loop);
 
-/* Make a loop in another thread turn once and run its waker; async-signal-safe. */
+/* Make a loop in another thread run one turn and call its waker; async-signal-safe. */
 void loop_wake(struct loop *loop);
 void loop_on_wake(struct loop *loop, void (*waker)(struct loop *loop, void *context),
 		  void *context);
 
-/* Watch source->fd for events, or change what is watched; no system call when nothing changes.
+/* Watch source->fd for events, or change what is watched; makes no system call if nothing changes.
  * Returns 0, or -1 with errno (ENOSPC, ENOMEM: the user's watch limit or memory). */
 int loop_watch(struct loop *loop, struct loop_source *source, uint32_t events);
 
@@ -76,7 +75,7 @@ void loop_close(struct loop *loop, struct loop_source *source);
 void loop_discard(struct loop *loop, struct loop_garbage *garbage,
 		  void (*release)(struct loop *loop, struct loop_garbage *self));
 
-/* The unit in which deadlines are kept, and how many have passed since the loop's birth. */
+/* The unit of deadlines, and how many units have passed since the loop was created. */
 #define LOOP_TICK_MS 250
 uint32_t loop_tick(const struct loop *loop);
 
@@ -88,19 +87,19 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer);
 uint64_t loop_now(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
 
-/* Read the clock anew: for a handler that has taken long, and now arms what is to be due after a
- * while that it does not count into. */
+/* Read the clock again: for a handler that has taken long, before it arms a delay that should not
+ * include that time. */
 void loop_update_clock(struct loop *loop);
 
-/* How many turns there have been, modulo 2^32. */
+/* The number of turns so far, modulo 2^32. */
 uint32_t loop_turn(const struct loop *loop);
 
-/* Run at the end of each turn, before it sleeps. */
+/* Called at the end of each turn, before the loop sleeps. */
 void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop));
 
-/* Signals through a signalfd of this loop; they must be blocked in all threads:
+/* Deliver signals through a signalfd of this loop. They must be blocked in all threads: call
  * loop_block_signals() before the first thread starts. The handler gets the signal's number. The
- * list ends with 0. One set a loop. */
+ * list ends with 0. One set per loop. */
 void loop_block_signals(const int *signals);
 int loop_signals(struct loop *loop, const int *signals,
 		 void (*handler)(struct loop *loop, int signo, void *context), void *context,

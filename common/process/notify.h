@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * notify - the service manager is told how this process is, as sd_notify(3) does it.
+ * notify - tells the service manager about this process's state, like sd_notify(3).
  */
 #ifndef TPROXY_PROCESS_NOTIFY_H
 #define TPROXY_PROCESS_NOTIFY_H
@@ -9,17 +9,18 @@
 #include <stdint.h>
 
 /* Connect to the service manager, if one listens at NOTIFY_SOCKET, while it can be reached: before
- * privileges are given up; else notify_send() does. -1 with *why on failure, after which nothing is
- * sent. */
+ * privileges are given up; otherwise notify_send() connects. -1 with *why on failure, after which
+ * nothing is sent. */
 int notify_open(struct failure *why);
 
-/* Can --ready-fd be that descriptor? -1 with *why, to be called before descriptors_guard(). */
+/* Is that descriptor valid for --ready-fd? -1 with *why. Call it before descriptors_guard(). */
 int notify_check_fd(uint32_t fd, struct failure *why);
 
-/* Whoever waits at the other end of --ready-fd gets a newline, and then the end; 0 is none. */
+/* Write a newline to --ready-fd for whoever waits at its other end, then close it; 0: no
+ * --ready-fd. */
 void notify_ready(uint32_t fd);
 
-/* Tell it: `READY=1`. -1 with *why on failure; 0 also where there is none. */
+/* Send it a message: `READY=1`. -1 with *why on failure; 0 also if there is no manager. */
 int notify_send(const char *state, struct failure *why);
 
 #endif

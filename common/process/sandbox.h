@@ -14,23 +14,24 @@
 
 #include "base/report.h"
 
-/* What is needed beside time, memory, threads that are there, and descriptors that are open. */
+/* What a service needs in addition to time, memory, existing threads, and open descriptors. */
 enum sandbox_need {
-	SANDBOX_TCP = 1,	  /* to accept TCP connections, and carry what comes */
-	SANDBOX_UPSTREAM = 2,	  /* to make some of one's own for them */
-	SANDBOX_UDP = 4,	  /* to take datagrams, and make sockets that answer */
-	SANDBOX_UPSTREAM_UDP = 8, /* to pass them on as they came, and errors back */
-	SANDBOX_RAW = 16,	  /* to send datagrams of a port that is somebody else's */
-	SANDBOX_CONTROL = 32,	  /* to answer questions at a local socket */
-	SANDBOX_COMMANDS = 64,	  /* to hand connections to who starts commands */
-	SANDBOX_NETLINK = 128,	  /* to ask the kernel by a netlink socket that is open */
+	SANDBOX_TCP = 1,	  /* to accept TCP connections and relay their data */
+	SANDBOX_UPSTREAM = 2,	  /* to open connections on their behalf */
+	SANDBOX_UDP = 4,	  /* to take datagrams and open sockets that answer */
+	SANDBOX_UPSTREAM_UDP = 8, /* to forward datagrams unchanged, and return errors */
+	SANDBOX_RAW = 16,	  /* to send datagrams from a port that belongs to somebody else */
+	SANDBOX_CONTROL = 32,	  /* to answer queries on a local socket */
+	SANDBOX_COMMANDS = 64,	  /* to hand connections to the helper that starts commands */
+	SANDBOX_NETLINK = 128,	  /* to query the kernel over an open netlink socket */
 	SANDBOX_FILE = 256,	  /* to replace and remove files */
-	SANDBOX_SANITIZER = 512,  /* not to be asked for: such a build needs it, and has it */
+	SANDBOX_SANITIZER = 512,  /* not for callers: set if the build needs it */
 };
 
 /*
- * Enter, with all threads of the process; needs is of the bits above. It cannot be left. Returns 0,
- * or -1 with *why: the kernel has no seccomp, or whatever runs this process keeps it from it.
+ * Enter the sandbox with all threads of the process; needs has the bits above. There is no way
+ * back. Returns 0, or -1 with *why: the kernel has no seccomp, or whatever runs this process
+ * forbids it.
  */
 int sandbox_enter(unsigned needs, struct failure *why);
 

@@ -2,30 +2,30 @@
 /*
  * dscp - differentiated services of TCP connections: what the other end sends, and what we send.
  *
- * A value is the octet of the header (TOS, traffic class) without its two ECN bits, which are TCP's
- * own on either leg.
+ * A value is the octet of the header (TOS, traffic class) without its two ECN bits, which belong to
+ * TCP on each leg.
  *
- * What the kernel tells of TCP (tried in tests/relay-dscp.bats): of an accepted connection what
- * came with the last segment of the handshake, in IPv6 with the newest one in order; of one that we
- * made, in IPv6 the same if it was asked for before connect(), and in IPv4 nothing:
- * tcp_v4_syn_recv_sock() alone sets rcv_tos.
+ * What the kernel reports for TCP (tried in tests/relay-dscp.bats): for an accepted connection the
+ * value of the last segment of the handshake, in IPv6 that of the newest segment in order; for a
+ * connection that we opened, the same in IPv6 if it was requested before connect(), and nothing in
+ * IPv4: only tcp_v4_syn_recv_sock() sets rcv_tos.
  */
 #ifndef TPROXY_SOCKET_DSCP_H
 #define TPROXY_SOCKET_DSCP_H
 
 #include <stdint.h>
 
-/* What is not ECN (RFC 3168). */
+/* The bits that are not ECN (RFC 3168). */
 #define DSCP_MASK 0xfc
 
-/* Before an IPv6 socket connects: let dscp_received() tell. Until that is asked it costs a clone of
- * each packet. */
+/* Call it before an IPv6 socket connects, so that dscp_received() works. Until that is called, it
+ * costs a clone of each packet. */
 void dscp_expect(int fd);
 
-/* What the other end of that TCP connection sends; 0 also where the kernel does not tell. */
+/* The value that the other end of that TCP connection sends; 0 also if the kernel does not say. */
 uint8_t dscp_received(int fd);
 
-/* Send it with every segment from now on. What is refused is left as it is. */
+/* Send that value with every segment from now on. A refusal is ignored. */
 void dscp_set(int fd, uint8_t dscp);
 
 #endif
