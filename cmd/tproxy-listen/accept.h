@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * accept - lets TCP connections in, or refuses them.
+ * accept - admits or refuses TCP connections.
  */
 #ifndef TPROXY_LISTEN_ACCEPT_H
 #define TPROXY_LISTEN_ACCEPT_H
@@ -11,7 +11,7 @@
 /* The handler of TCP listeners. */
 loop_handler accept_pending;
 
-/* Take all that wait, before the listeners are closed, which would reset them. */
+/* Accept all waiting connections before the listeners are closed, which would reset them. */
 void accept_last(struct service *s);
 
 /* Refuse a connection whose PROXY header is awaited. */

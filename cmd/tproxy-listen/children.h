@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * children - the commands that run: which connection each of them serves.
+ * children - the running commands, and the connection that each of them serves.
  */
 #ifndef TPROXY_LISTEN_CHILDREN_H
 #define TPROXY_LISTEN_CHILDREN_H
@@ -9,9 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* One running process; embed it. The memory is the caller's until it has been taken. */
+/* One running process; embed it. The memory must stay valid until it has been taken. */
 struct child {
-	uint64_t id; /* a pid may come again before the end of the last one is known */
+	uint64_t id; /* a pid may be reused before the end of its last process is known */
 	pid_t pid;
 	struct child *next;
 };
@@ -25,7 +25,7 @@ struct children {
 
 void children_add(struct children *children, struct child *child, uint64_t id, pid_t pid);
 
-/* The one of that id, which is in the table no more; NULL: there is none. */
+/* Remove the child with that id from the table and return it; NULL: there is none. */
 struct child *children_take(struct children *children, uint64_t id);
 
 #endif

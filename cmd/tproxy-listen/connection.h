@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * connection - what is kept of a connection or flow that is not closed at once.
+ * connection - the state of a connection or flow that is not closed at once.
  */
 #ifndef TPROXY_LISTEN_CONNECTION_H
 #define TPROXY_LISTEN_CONNECTION_H
@@ -18,11 +18,11 @@ struct service;
 /* The states of service.h. */
 enum phase { PHASE_HEADER, PHASE_WAITING, PHASE_OPENING, PHASE_SERVED, PHASE_LINGERING, PHASE_RUN };
 
-/* What a record says of a connection. */
+/* The data for the records of a connection. */
 struct caller {
 	uint64_t id, cookie;
 	struct endpoint client, origdst;
-	struct endpoint local; /* UDP: the datagrams' destination as they arrive here */
+	struct endpoint local; /* UDP: the destination of the datagrams on arrival */
 	const struct listener *listener;
 	enum transparent_origin origin;
 	int protocol;
@@ -35,7 +35,7 @@ struct connection {
 		struct proxyproto_wait wait; /* PHASE_HEADER; it begins with its source */
 		struct {
 			struct loop_source source;
-			union { /* it has a deadline or a child, and is garbage at last */
+			union { /* a deadline or a child, and garbage at the end */
 				struct loop_timer timer;
 				struct child child;
 				struct loop_garbage garbage;

@@ -2,8 +2,8 @@
 /*
  * flow_table - UDP flows by client and destination, and in the order of their last datagrams.
  *
- * It links connections and owns none. Zeroed, it is empty, and only flow_table_idle() and
- * flow_table_free() may be called.
+ * It links connections and does not own them. A zeroed table is empty, and only flow_table_idle()
+ * and flow_table_free() may be called on it.
  */
 #ifndef TPROXY_LISTEN_FLOW_TABLE_H
 #define TPROXY_LISTEN_FLOW_TABLE_H
@@ -15,7 +15,7 @@
 
 struct flow_table {
 	struct connection **slots;
-	struct connection *oldest, *newest; /* by when they were last heard of */
+	struct connection *oldest, *newest; /* in the order of their last datagrams */
 	uint64_t seed;
 };
 
@@ -23,7 +23,7 @@ struct flow_table {
 int flow_table_init(struct flow_table *t, uint64_t seed, struct failure *why);
 void flow_table_free(struct flow_table *t);
 
-/* The number that a flow is known by; two flows may share one. */
+/* The hash of a flow; two flows may share one. */
 uint64_t flow_table_hash(const struct flow_table *t, const struct endpoint *client,
 			 const struct endpoint *local);
 
@@ -31,13 +31,13 @@ uint64_t flow_table_hash(const struct flow_table *t, const struct endpoint *clie
 struct connection *flow_table_find(const struct flow_table *t, const struct endpoint *client,
 				   const struct endpoint *local);
 
-/* Enter a flow, note that a datagram of it has come, take it out. */
+/* Enter a flow; note a datagram of it; remove it. */
 void flow_table_enter(struct flow_table *t, struct connection *c);
 void flow_table_touch(struct flow_table *t, struct connection *c);
 void flow_table_forget(struct flow_table *t, struct connection *c);
 
-/* The flow idle the longest that loses nothing but its place when it ends, or NULL. Flows that a
- * command serves are never it. */
+/* The longest idle flow that loses only its place when it ends, or NULL. Never a flow that a
+ * command serves. */
 struct connection *flow_table_idle(const struct flow_table *t);
 
 #endif

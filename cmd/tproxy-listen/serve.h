@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * serve - does with an accepted connection what the command line says.
+ * serve - treats an accepted connection as the command line says.
  */
 #ifndef TPROXY_LISTEN_SERVE_H
 #define TPROXY_LISTEN_SERVE_H
@@ -10,17 +10,16 @@
 #include "tproxy-listen/service.h"
 #include <stdbool.h>
 
-/* Serve an admitted connection, already counted for its client. The descriptor is no longer the
- * caller's. */
+/* Serve an admitted connection, already counted for its client. Takes over the descriptor. */
 void serve_act(struct service *s, const struct caller *caller, int fd);
 
-/* There may be room again: begin the connections that wait, then let the listeners go on. */
+/* There may be room again: start the waiting connections, then poll the listeners again. */
 void serve_resume(struct service *s);
 
-/* Run the command for a connection, or flow. False, with *why, if it cannot be started. */
+/* Run the command for a connection or flow. False, with *why, if it cannot be started. */
 bool serve_command(struct connection *c, struct failure *why);
 
-/* The handler of the ends of commands. */
+/* The handler for commands that have ended. */
 loop_handler serve_ends;
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * service - tproxy-listen at work: what there is of it, how it stays within its limits, how it
- * ends.
+ * service - the state of a running tproxy-listen, its limits and its end.
  *
  * Theory of operation
  *
@@ -10,33 +9,33 @@
  *   accepted -> HEADER -> any of these            (--accept-proxy: its PROXY header is awaited)
  *   accepted -> closed at once                    (no action, --reset, refused)
  *   accepted -> SERVED -> closed                  (--hold, --echo, --discard)
- *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may still talk)
+ *   accepted -> SERVED -> LINGERING -> closed     (--reply: all is sent, the client may send)
  *   accepted -> RUN -> closed                     (CMD; the descriptor is the child's alone)
- *   accepted -> WAITING -> SERVED or RUN          (it could not be begun for lack of a process, say)
+ *   accepted -> WAITING -> SERVED or RUN          (it could not be started: no process, say)
  *
  * A UDP flow, that is a client and an original destination, is a connection too. It begins with its
- * first datagram and ends when none has come for a while (or CMD ends). Where it is to be answered
- * it gets a socket of its own, and then the listener sees no more of it:
+ * first datagram and ends when none has come for a while (or CMD ends). A flow that gets answers
+ * has a socket of its own, and the listener sees no more of it:
  *
- *   OPENING -> SERVED or RUN -> closed            (its first datagram was sent to its socket, and is there)
- *   OPENING -> refused                            (it did not come, or there is no socket for it)
+ *   OPENING -> SERVED or RUN -> closed            (its first datagram has reached its socket)
+ *   OPENING -> refused                            (that did not arrive, or there is no socket)
  *   SERVED -> closed                              (flows that are only recorded)
  *
- * Flows that no CMD serves hold nothing that cannot be had again with the next datagram, so at a
- * limit the one that was idle the longest makes room, also for a TCP connection. What is refused
- * takes no place.
+ * A flow without a CMD has no state that the next datagram could not restore, so at a limit the one
+ * that was idle the longest makes room, even for a TCP connection. What is refused takes no place.
  *
- * Only what is not closed at once takes memory. None of it buffers data: --echo leaves in the
- * kernel what it cannot send yet. At any other limit nobody is refused: the listeners are not
- * polled until there is room, and clients wait in the backlog. That is when something here has
- * ended, or, because others may hold what is short, after a while.
+ * Only connections that are not closed at once take memory. None of them buffers data: --echo
+ * leaves in the kernel what it cannot send yet. At any other limit nobody is refused: the listeners
+ * are not polled until there is room, and clients wait in the backlog. There is room when something
+ * here has ended, or, because other processes may hold what is short, after a while.
  *
- * Records must not stop the service, so they go through record_stream; the service must not outlive
- * its reader, so stdout is watched for the reader's end. What is left at the end waits for the
- * reader within --drain-timeout; after a second signal only while it takes some.
+ * Records must not block the service, so they go through record_stream; the service must not
+ * outlive its reader, so stdout is watched for the reader's end. Records that are left at the end
+ * wait for the reader within --drain-timeout; after a second signal only as long as it keeps
+ * reading.
  *
- * service.c keeps the accounts; accept.c lets TCP connections in, flows.c UDP; serve.c does with
- * them what the command line says; stages.c ends it all.
+ * service.c does the accounting; accept.c admits TCP connections, flows.c UDP flows; serve.c treats
+ * them as the command line says; stages.c ends the service.
  */
 #ifndef TPROXY_LISTEN_SERVICE_H
 #define TPROXY_LISTEN_SERVICE_H
@@ -66,11 +65,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One listener's turn: so many connections or datagrams, then the others and the timers. */
+/* Connections or datagrams in one turn of a listener; then come the other listeners and the
+ * timers. */
 #define SERVICE_BATCH 64
 /* For --echo and --discard, and the answers to datagrams: turns of one connection. */
 #define SERVICE_TURNS 16
-/* So many UDP flows at a time, unless --max says otherwise. */
+/* UDP flows at a time, unless --max says otherwise. */
 #define SERVICE_FLOWS_MAX 65536
 
 /* The command line. */
@@ -85,7 +85,7 @@ struct config {
 	bool echo, discard, reset, redirect, takeover, allow_direct, pass, log, datagrams;
 	bool no_sandbox;
 	bool user_given;	   /* commands run as that user, too */
-	struct failure stays_root; /* why, if it says anything */
+	struct failure stays_root; /* why; empty: no reason to report */
 };
 
 /* What is done with a connection. */
@@ -99,16 +99,16 @@ enum action {
 	ACTION_RUN,
 };
 
-/* How far the end has come; each stage is entered once, in this order. */
+/* The stages of the end; each is entered once, in this order. */
 enum stage {
 	STAGE_SERVING,
-	STAGE_FINISHING, /* no more connections: what is there may take its time (--count) */
+	STAGE_FINISHING, /* no new connections; the existing ones may take their time (--count) */
 	STAGE_DRAINING,	 /* the same until --drain-timeout is over */
 	STAGE_ENDING,	 /* children have got SIGTERM */
 	STAGE_KILLING,	 /* and SIGKILL */
 };
 
-/* When something was last said that may happen again and again. */
+/* When a message that may recur was last printed. */
 struct service_told {
 	bool ever;
 	uint64_t at;
@@ -117,7 +117,7 @@ struct service_told {
 struct service {
 	const struct config *config;
 	enum action action;
-	enum stage stage;   /* that is due */
+	enum stage stage;   /* the stage that is due */
 	enum stage entered; /* stages.c: the last one that was entered */
 	struct loop *loop;
 	struct listeners listeners;
@@ -126,108 +126,108 @@ struct service {
 	struct loop_source *udp_sources;
 	struct flow_table flows; /* when there are UDP listeners */
 	struct translation
-		*translation; /* knows what REDIRECT did to a flow; NULL if it may not be asked */
-	struct recent *refused, *sent; /* flows; datagrams that went round by way of lo */
+		*translation; /* knows what REDIRECT did to a flow; NULL if we may not ask */
+	struct recent *refused, *sent; /* flows; datagrams that were looped through lo */
 	size_t opening;		       /* flows that wait for their first datagram */
-	uint64_t failed_flows;	       /* that could not be opened */
+	uint64_t failed_flows;	       /* flows that could not be opened */
 	int flow_depth;
 	bool told_room;
-	bool unheard;		      /* it ends because no listener is left */
+	bool unheard;		      /* ending because no listener is left */
 	struct record_stream *stream; /* NULL: no records are wanted */
 	struct record_output output;
-	bool wants_iif, wants_socket; /* fields that cost a system call */
+	bool wants_iif, wants_socket; /* for fields that cost a system call */
 	char *reply;
 	size_t reply_length;
 	struct command command;
 	struct spawner *spawner; /* with a CMD */
-	struct loop_source ends; /* of its commands */
+	struct loop_source ends; /* the ends of its commands */
 	struct children children;
 	struct client_count *clients;
 	struct slab connections;
 	size_t open;	   /* connections that have not ended */
 	uint64_t seen;	   /* in all */
 	uint64_t accepted; /* of them, those that were not refused */
-	uint64_t direct;   /* refused because nobody redirected them */
+	uint64_t direct;   /* refused because they were not redirected */
 	bool timed_out;	   /* --timeout is over */
-	bool failed;	   /* it could not go on */
+	bool failed;	   /* it could not continue */
 	struct connection *waiting,
-		**last_waiting; /* not begun yet, for a shortage; in their order */
-	bool room;		/* they, and those in the backlog, may try again */
+		**last_waiting; /* not started yet, because of a shortage; in order */
+	bool room;		/* these, and those in the backlog, may try again */
 	struct service_told told_shortage, told_refusal;
-	bool finishes_all; /* not only what nobody can end but we */
+	bool finishes_all; /* also connections that others can end */
 	struct loop_timer pause, timeout, drain;
 };
 
-/* What a record says of the connection; the record borrows the interface's name. */
+/* Describe the connection in a record, which borrows the interface's name. */
 void service_describe(struct record *r, const char *event, const struct caller *c,
 		      char name[IF_NAMESIZE]);
 
-/* Write a record, if records are wanted, or if those of ends are; pid 0 and reason NULL for none.
- * Whoever has caused some calls service_flush(), once a batch. */
+/* Write a record if records are enabled (service_put_close(): if records of ends are); pid 0 and
+ * reason NULL for none. The caller then calls service_flush(), once per batch. */
 void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		       const char *reason);
 void service_put_close(const struct connection *c, const char *reason);
 void service_flush(struct service *s);
 
-/* --count is reached. May the next one be accepted? If not, what is to be done about it is done.
- * There are as many as --max allows. */
+/* Is --count reached? May the next connection be accepted (if not, this does what is necessary)?
+ * Are there as many as --max allows? */
 bool service_has_enough(const struct service *s);
 bool service_may_accept(struct service *s);
 bool service_is_full(const struct service *s);
 
-/* Is there a flow that can be had again at any time? End the one of these that was idle the
- * longest; false: there is none. At the limit that is due before another connection is counted. */
+/* Is there a flow that may be ended to make room? End the longest idle one; false: there is none.
+ * Call service_make_room() at the limit, before counting another connection. */
 bool service_can_make_room(const struct service *s);
 bool service_make_room(struct service *s);
 
 /* Poll the listeners, or let clients wait. */
 void service_poll_listeners(struct service *s, bool on);
 
-/* Let clients wait until something has ended, for a while at most, after a failed call said that
- * something is short. Is that what an errno says? */
+/* Let clients wait until something has ended, for a while at most, after a call failed for a
+ * shortage. Does that errno mean a shortage? */
 void service_pause(struct service *s, const struct failure *why);
 bool service_is_shortage(int err);
 
-/* One connection less, or what it held. */
+/* A connection has ended, or something that it held is free. */
 void service_leave(struct service *s);
 
-/* An accepted connection could not be begun, for that shortage, or others wait already: it waits,
- * in front of those in the backlog. */
+/* An accepted connection could not be started, because of that shortage or because others wait
+ * already: queue it, ahead of those in the backlog. */
 void service_wait(struct connection *c, const struct failure *why);
 
-/* Is it time to say it again? Then that is noted. */
+/* May the message be printed (again)? If so, the time is noted. */
 bool service_may_tell(struct service *s, struct service_told *told);
 
-/* One that was shut down or destroyed, after errno said so: end when it was the last. */
+/* A listener was shut down or destroyed, as errno said: end the service if it was the last. */
 void service_lose_listener(struct service *s, struct loop_source *source);
 
-/* Mark and cookie, if anybody wants to know them. */
+/* Read mark and cookie, if they are wanted. */
 void service_read_socket(struct service *s, int fd, struct caller *c);
 
-/* Count one more for its client. True: it has too many (or there is no memory to count), and
- * this one was not counted. */
+/* Count one more connection for its client. True: the client has too many (or there is no memory to
+ * count), and this one was not counted. */
 bool service_is_crowded(struct service *s, const struct caller *caller);
 
-/* Record that the connection is refused, and reset it. */
+/* Record that the connection was refused, and reset it. */
 void service_refuse(struct service *s, const struct caller *caller, int fd, const char *reason);
 
-/* A connection that outlives its acceptance, or NULL for lack of memory. Not yet counted as
- * open; the descriptor stays the caller's until then. */
+/* Make the state of a connection that is not closed at once; NULL: no memory. It is not counted as
+ * open yet; the caller owns the descriptor until then. */
 struct connection *service_new_connection(struct service *s, const struct caller *caller, int fd,
 					  enum phase phase);
 
-/* It has ended, for that reason: record it, close it, and make room for another one. */
+/* The connection has ended, for that reason: record it, close it, and make room for another one. */
 void service_finish(struct connection *c, const char *reason);
 void service_release(struct loop *loop, struct loop_garbage *garbage);
 
-/* Note that a stage is due; one that is past is nothing new. From now on nothing is accepted;
- * stages.c enters it at the end of the loop's turn. */
+/* Note that a stage is due; an earlier one is ignored. From now on nothing is accepted; stages.c
+ * enters the stage at the end of the loop's turn. */
 void service_note_stage(struct service *s, enum stage stage);
 
-/* It cannot go on, for that reason. */
+/* The service cannot continue, for that reason. */
 void service_fail(struct service *s, const char *why);
 
-/* What waits may try again, at the end of the loop's turn: also the alarm of pause. */
+/* Let waiting connections try again, at the end of the loop's turn; also the alarm of `pause`. */
 loop_alarm service_resume;
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * drift - an installed instance compared with what was asked for, part by part.
+ * drift - compare an installed instance with its specification, part by part.
  *
- * What `status` shows and what is examined in front of everything else: every part of the rules and
- * of the routing, strays, what differs from another specification, and who listens.
+ * `status` shows the result, and the doctor looks at it before everything else: every part of the
+ * rules and of the routing, strays, differences from another specification, and who listens.
  */
 #ifndef TPROXY_SETUP_DRIFT_H
 #define TPROXY_SETUP_DRIFT_H
@@ -25,8 +25,8 @@ struct drift_part {
 	char check[64]; /* `rule:ipv4`, `chain:take`, `listener:tcp` */
 	enum drift_state state;
 	char evidence[DRIFT_EVIDENCE_MAX]; /* or "" */
-	bool is_listener;		   /* not ours to install: its absence is no drift */
-	/* Of a listener: where, and who was found there. */
+	bool is_listener;		   /* we do not install it: its absence is no drift */
+	/* For a listener: its endpoint, and who was found there. */
 	int protocol;
 	struct endpoint at;
 	struct listening_state found;
@@ -36,17 +36,17 @@ struct drift {
 	struct instance_view view;
 	struct drift_part *part;
 	size_t parts;
-	bool intact; /* all that is ours is as it was installed, or asked for */
-	bool served; /* and whoever listens there is transparent, for all that is intercepted */
-	char fix[DRIFT_FIX_MAX]; /* the command that puts right what is ours */
+	bool intact; /* everything of ours is as installed, or as specified */
+	bool served; /* and a transparent listener serves everything that is intercepted */
+	char fix[DRIFT_FIX_MAX]; /* the command that repairs our parts */
 	bool failed;
-	struct sockowner_list *owners; /* of sockets; NULL until somebody was found who listens */
+	struct sockowner_list *owners; /* of sockets; NULL until a listener was found */
 };
 
 /*
  * Compare instance `name` with what was installed, and with `asked` (decided; NULL: nothing else).
- * An instance that is not there has one part that is missing. 0, or -1 with *why; the caller frees
- * *d in any case.
+ * An instance that does not exist has one missing part. 0, or -1 with *why; the caller frees *d in
+ * any case.
  */
 int drift_look(struct instance *kernel, const char *name, const struct intercept *asked,
 	       struct drift *d, struct failure *why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * names - which instances are installed.
+ * names - the names of the installed instances.
  */
 #ifndef TPROXY_SETUP_NAMES_H
 #define TPROXY_SETUP_NAMES_H

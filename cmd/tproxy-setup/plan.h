@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * plan - a specification as the text of other tools: what `tproxy-setup plan` prints.
+ * plan - a specification in the languages of other tools, as `tproxy-setup plan` prints it.
  *
- * Each format is accepted as printed by the tool it is for. The nft text is nft_text's, the one
- * that `up` loads; units are plan_systemd's.
+ * Each format is accepted, as printed, by the tool it is for. nft_text makes the nft text, the same
+ * that `up` loads; plan_systemd makes units.
  */
 #ifndef TPROXY_SETUP_PLAN_H
 #define TPROXY_SETUP_PLAN_H
@@ -13,14 +13,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Routing as commands of ip(8), for sh; and their undoing, as comments. 0, or -1 with *why. */
+/* The routing as ip(8) commands, for sh; the commands that undo it follow as comments. 0, or -1
+ * with *why. */
 int plan_ip(const struct intercept *spec, FILE *out, struct failure *why);
 
 /*
- * The rules as commands of iptables(8) and ip6tables(8), the routing as those of ip(8), for sh, and
- * their undoing, as comments. The routing has not our tag: `down` cannot take the rules away, and
- * leaves all of it. `reject`: --no-listener reject was asked for, not only the default. What
- * iptables cannot express is refused by name: -1 with *why.
+ * The rules as iptables(8) and ip6tables(8) commands and the routing as ip(8) commands, for sh; the
+ * commands that undo them follow as comments. The routing does not have our tag: `down` cannot
+ * remove the rules, so it leaves everything in place. `reject`: --no-listener reject was given, not
+ * only the default. An option that iptables cannot express is refused by name: -1 with *why.
  */
 int plan_iptables(const struct intercept *spec, bool reject, FILE *out, struct failure *why);
 

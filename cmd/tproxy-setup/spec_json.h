@@ -2,7 +2,7 @@
 /*
  * spec_json - a specification as a JSON object.
  *
- * The members are the words of the canonical text (spec_text()), with the lists in place of their
+ * The members are the keywords of the canonical text (spec_text()), with the lists instead of their
  * digests.
  */
 #ifndef TPROXY_SETUP_SPEC_JSON_H
@@ -11,7 +11,7 @@
 #include "intercept/intercept.h"
 #include <jansson.h>
 
-/* The caller releases it; NULL: no memory. The lists must be there. */
+/* The caller releases it; NULL: no memory. The lists must be loaded. */
 json_t *spec_json(const struct intercept *spec);
 
 #endif

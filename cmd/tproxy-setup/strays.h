@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * strays - rules and routes with our tag that are not as we put them there.
+ * strays - rules and routes with our tag that are not as we installed them.
  *
- * Somebody narrowed a rule, inverted it, added one more or another route. They are ours by their
- * tag: `status` shows them, `up` and `down` take them away.
+ * Somebody narrowed or inverted a rule, or added a rule or route. The tag makes them ours: `status`
+ * shows them, `up` and `down` remove them.
  */
 #ifndef TPROXY_SETUP_STRAYS_H
 #define TPROXY_SETUP_STRAYS_H
@@ -16,22 +16,22 @@
 
 struct strays {
 	struct route_tags tags;
-	size_t count; /* the first of the tags are strays; the others are as they should be */
+	size_t count; /* the first `count` tags are strays, the others are right */
 };
 
-/* For whom one looks. */
+/* The scope of a search. */
 struct strays_scope {
 	const struct intercept
-		*wanted;     /* not installed, or not yet: its routing is none; may be NULL */
-	const char *leaving; /* this instance's routing is not wanted any more; may be NULL */
-	uint32_t table;	     /* that this is about; 0: not known */
+		*wanted;     /* not installed (yet), but its routing is no stray; may be NULL */
+	const char *leaving; /* instance whose routing is no longer wanted; may be NULL */
+	uint32_t table;	     /* the table in question; 0: unknown */
 };
 
 /*
- * Look for what no installed instance and not scope->wanted asks for. While an installed one cannot
- * be read, or another process is at work (nft_is_locked()), that is only what is of scope->table or
- * of an installed one's: the rest may be right. 0, or -1 with *why; the caller frees *s in any
- * case.
+ * Find rules and routes that neither an installed instance nor scope->wanted needs. While an
+ * installed instance cannot be read, or another process is at work (nft_is_locked()), only
+ * scope->table and the tables of installed instances are searched: the rest may be in use. 0, or -1
+ * with *why; the caller frees *s in any case.
  */
 int strays_find(struct instance *kernel, const struct strays_scope *scope, struct strays *s,
 		struct failure *why);
@@ -41,8 +41,8 @@ void strays_free(struct strays *s);
 int strays_any(struct instance *kernel, const struct strays_scope *scope, struct failure *why);
 
 /*
- * Take them away, and see that what is as it should be stays. On failure some may be gone. Put them
- * back, as far as that can be done. 0, or -1 with *why.
+ * Remove them, and make sure that what is right stays. On failure some may be gone. Put them back,
+ * as far as possible. 0, or -1 with *why.
  */
 int strays_remove(struct instance *kernel, const struct strays *s, struct failure *why);
 int strays_restore(struct instance *kernel, const struct strays *s, struct failure *why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * waiting - what a command does that is not yet ready to be handed connections, in words.
+ * waiting - describe what a command does that is not yet ready for connections.
  */
 #ifndef TPROXY_SETUP_WAITING_H
 #define TPROXY_SETUP_WAITING_H
@@ -10,14 +10,14 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Longest text of waiting_describe() and its end. */
+/* Longest text of waiting_describe(), with the terminating NUL. */
 #define WAITING_TEXT_MAX 320
 
-/* Where the specification wants a listener, and what processes that descend from `root` have
- * instead: `nothing listens yet`, `haproxy listens at 127.0.0.1:3129, not 3130`. Returns buf. */
+/* Say where the specification needs a listener, and what the descendants of `root` have instead:
+ * `nothing listens yet`, `haproxy listens at 127.0.0.1:3129, not 3130`. Returns buf. */
 const char *waiting_describe(const struct intercept *spec, pid_t root, char buf[WAITING_TEXT_MAX]);
 
-/* Does one of them listen for what the specification intercepts? */
+/* Does a descendant of `root` listen for what the specification intercepts? */
 bool waiting_is_served(const struct intercept *spec, pid_t root);
 
 #endif

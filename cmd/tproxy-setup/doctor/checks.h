@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * checks - the doctor's checks, by what they look at. Each reports at least one finding.
+ * checks - the doctor's checks, by subject. Each reports at least one finding.
  */
 #ifndef TPROXY_SETUP_DOCTOR_CHECKS_H
 #define TPROXY_SETUP_DOCTOR_CHECKS_H
 
 #include "tproxy-setup/doctor/context.h"
 
-/* check_installed.c: is what was asked for in place, and as `up` left it? */
+/* check_installed.c: is the specification installed, and as `up` left it? */
 void check_installed(struct doctor_context *x);
 
 /* check_kernel.c: what this kernel was built with; lo and the families; bridges. */
@@ -16,7 +16,7 @@ void check_kernel_loopback(struct doctor_context *x);
 void check_kernel_ipv6(struct doctor_context *x);
 void check_kernel_bridge(struct doctor_context *x);
 
-/* check_sysctl.c: settings under net.ipv4 and net.ipv6 that decide over marked packets. */
+/* check_sysctl.c: settings under net.ipv4 and net.ipv6 that affect marked packets. */
 void check_sysctl_src_valid_mark(struct doctor_context *x);
 void check_sysctl_rp_filter(struct doctor_context *x);
 void check_sysctl_route_localnet(struct doctor_context *x);
@@ -25,8 +25,8 @@ void check_sysctl_fwmark_reflect(struct doctor_context *x);
 void check_sysctl_forwarding(struct doctor_context *x);
 void check_sysctl_migrate_req(struct doctor_context *x);
 
-/* The command after which the kernel no longer refuses the source of marked packets that come in by
- * that interface. Returns buf. */
+/* The command that makes the kernel accept the source of marked packets from that interface.
+ * Returns buf. */
 const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
 				    char buf[CONTEXT_FIX_MAX]);
 
@@ -38,19 +38,19 @@ void check_routing_answers(struct doctor_context *x);
 void check_routing_replies(struct doctor_context *x);
 void check_routing_vrf(struct doctor_context *x);
 
-/* check_listener.c: who would get the connections. */
+/* check_listener.c: which process would get the connections. */
 void check_listener_present(struct doctor_context *x);
 void check_listener_group(struct doctor_context *x);
 void check_listener_queue(struct doctor_context *x);
 void check_listener_loop(struct doctor_context *x);
 void check_listener_mark(struct doctor_context *x);
 
-/* Has every TCP listener that gets connections a mark of its own? How many processes share those of
- * one family? */
+/* Does every TCP listener that gets connections have a mark of its own? How many processes share
+ * the connections of one family? */
 bool check_listener_all_marked(const struct doctor_context *x);
 unsigned check_listener_processes(const struct doctor_context *x);
 
-/* check_firewall.c: what other programs' rules do to the packets on their way. */
+/* check_firewall.c: what other programs' rules do to the packets. */
 void check_firewall_legacy(struct doctor_context *x);
 void check_firewall_mark(struct doctor_context *x);
 void check_firewall_tproxy(struct doctor_context *x);
@@ -58,15 +58,15 @@ void check_firewall_prerouting(struct doctor_context *x);
 void check_firewall_input(struct doctor_context *x);
 void check_firewall_output(struct doctor_context *x);
 
-/* check_forward.c: FORWARD rules, which do not apply to what is intercepted. */
+/* check_forward.c: FORWARD rules, which do not apply to intercepted packets. */
 void check_forward_rules(struct doctor_context *x);
 void check_firewall_source(struct doctor_context *x);
 
-/* check_beneath.c: what else sees packets, before netfilter's rules or after. */
+/* check_beneath.c: what else sees packets before or after netfilter's rules. */
 void check_beneath_tc(struct doctor_context *x);
 void check_beneath_xfrm(struct doctor_context *x);
 
-/* check_conntrack.c: connection tracking, and flows that it knows. */
+/* check_conntrack.c: connection tracking, and the flows in its table. */
 void check_conntrack_mode(struct doctor_context *x);
 void check_conntrack_invalid(struct doctor_context *x);
 void check_conntrack_flowtable(struct doctor_context *x);

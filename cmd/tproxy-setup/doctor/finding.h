@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * finding - what a check of the doctor tells.
+ * finding - one result of a check of the doctor.
  */
 #ifndef TPROXY_SETUP_DOCTOR_FINDING_H
 #define TPROXY_SETUP_DOCTOR_FINDING_H
 
-/* ok: as it should be; warn: works, or cannot be decided, and should be known; fail: it breaks. */
+/* ok: as it should be; warn: works, or cannot be decided, but should be known; fail: broken. */
 enum doctor_severity { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 
 /* What a check found. Texts are borrowed for the duration of the call. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * findings - what the doctor's checks found, until all of them have been run.
+ * findings - collects what the doctor's checks found, until all of them have run.
  *
- * Two remedies of the kind `tproxy-setup up` must know of each other: the second would undo the
- * first. So a finding only says that it takes another `up`, and the command is written when every
- * check has said what it wants of it. What is worst is told first.
+ * Two fixes that are a `tproxy-setup up` must be combined: the second would undo the first. So a
+ * finding only says that it takes another `up`, and the command is written when every check has
+ * added its options. The worst findings are reported first.
  */
 #ifndef TPROXY_SETUP_DOCTOR_FINDINGS_H
 #define TPROXY_SETUP_DOCTOR_FINDINGS_H
@@ -28,12 +28,12 @@ struct findings {
 	bool lost; /* memory ran out */
 };
 
-/* Keep a copy; nothing is printed. `up`: finding->fix is what comes before that command. */
+/* Keep a copy; nothing is printed. `up`: finding->fix comes before that command. */
 void findings_add(struct findings *findings, const struct doctor_finding *finding, bool up);
 
-/* Tell all of them, the worst first, each kind in the order in which they came. up_command: what
- * stands for `up`; "" if it cannot be written, and then such findings have no command. 0, or -1
- * with *why. */
+/* Report all findings, the worst first, in the order of arrival within each severity. up_command:
+ * the command for `up`; "" if it cannot be written, and then such findings have no command. 0, or
+ * -1 with *why. */
 int findings_tell(const struct findings *findings, const char *up_command, doctor_listener *report,
 		  void *context, struct failure *why);
 void findings_free(struct findings *findings);
