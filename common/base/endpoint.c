@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define TEXT_MAX 128 /* longer than any endpoint, CIDR or port range that makes sense */
+#define TEXT_MAX 128 /* longer than any sensible endpoint, CIDR or port range */
 
 static const uint8_t *bytes_of(const struct endpoint *e)
 {
@@ -146,7 +146,7 @@ int endpoint_parse_listener(const char *text, enum endpoint_bare bare, struct en
 	return endpoint_parse(text, &e, why) < 0 ? -1 : endpoint_list_add(list, &e, why);
 }
 
-/* Zero the bits past length; true when there were any. */
+/* Clear the bits past length; true if any were set. */
 static bool clear_host_bits(uint8_t *bytes, unsigned length, unsigned bits)
 {
 	bool had = false;
@@ -187,8 +187,8 @@ int endpoint_parse_cidr(const char *text, struct cidr *out, struct failure *why)
 	return 0;
 }
 
-/* Make room for one more of `size` bytes in a growing array; NULL: no memory. Doubles at powers of
- * two, so no capacity needs to be kept. */
+/* Make room for one more element of `size` bytes in a growing array; NULL: no memory. Doubles at
+ * powers of two, so no capacity needs to be stored. */
 static void *grown(void *at, size_t count, size_t size, struct failure *why)
 {
 	void *more;
@@ -322,7 +322,7 @@ static bool covers(const struct cidr *outer, const struct cidr *inner)
 	       prefix_matches(&outer->addr, &inner->addr, outer->length);
 }
 
-/* Two halves of one prefix: same length, and equal but for their last bit. */
+/* Two halves of one prefix: same length, and equal except for their last bit. */
 static bool are_halves(const struct cidr *a, const struct cidr *b)
 {
 	return a->family == b->family && a->length == b->length && a->length &&
@@ -364,8 +364,8 @@ void endpoint_ports_free(struct port_list *list)
 	*list = (struct port_list){ 0 };
 }
 
-/* Appends the number and \0; returns where that is. (inet_ntop(3) and printf(3) take most of the
- * time that a list of many sockets takes.) */
+/* Append the number and \0; returns the position of the \0. (Otherwise inet_ntop(3) and printf(3)
+ * take most of the time of a long list of sockets.) */
 static char *put_number(char *at, unsigned n)
 {
 	char digits[10];
@@ -393,7 +393,7 @@ static char *put_v4(char *at, const struct in_addr *address)
 }
 
 /*
- * What if_indextoname(3) does by a local socket, which the sandbox does not allow.
+ * if_indextoname(3) does the same with a local socket, which the sandbox does not allow.
  * #syscalls tcp udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)
  * #syscalls tcp udp: ioctl(SIOCGIFNAME)
  */
@@ -607,8 +607,8 @@ bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list)
 	if (!endpoint_is_set(e))
 		return false;
 	memcpy(&host.addr, bytes_of(e), host.length / 8);
-	/* The prefixes share no address: only the last one that begins at or before it can hold
-	 * it. */
+	/* The prefixes are disjoint: only the last one that begins at or before the address can
+	 * contain it. */
 	while (first < end) {
 		size_t middle = first + (end - first) / 2;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/marks.h"
 
-/* Values that are looked at: more than anybody's marks can take of a mask of 16 bits. */
+/* How many values to try: more than anybody's marks can use up of a 16-bit mask. */
 #define TRIES 65536
 
 bool marks_clash(const struct mark *a, const struct mark *b)
@@ -17,7 +17,7 @@ static bool is_free(const struct mark *mark, const struct mark taken[], size_t c
 	return true;
 }
 
-/* Goes through the values under the mask from the lowest, 0 apart. */
+/* Tries the values under the mask from the lowest one, except 0. */
 static bool find_value(struct mark *mark, const struct mark taken[], size_t count)
 {
 	mark->value = 0;

@@ -8,8 +8,8 @@
 #define MATCH_FORMS "CIDR[:PORTS], as 192.0.2.0/24:80,443 or [2001:db8::/32]:80"
 
 /*
- * Where the ports begin: after `]:`, after the colon that follows a /LENGTH, or after the only colon.
- * Returns NULL when there are none. *start and *length are the prefix.
+ * Find where the ports begin: after `]:`, after the colon that follows a /LENGTH, or after the only
+ * colon. Returns NULL if there are none. *start and *length are the prefix.
  */
 static const char *split(const char *text, const char **start, size_t *length)
 {

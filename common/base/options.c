@@ -136,8 +136,8 @@ static void print_help_text(const char *text, int width)
 	}
 }
 
-/* Is this line of the usage one of the command, whose name is the second word (in brackets if it may be
- * left out)? */
+/* Does this line of the usage belong to the command, whose name is the second word (in brackets if
+ * it may be left out)? */
 static bool is_usage_of(const char *line, const char *command)
 {
 	const char *word = line + strcspn(line, " ");
@@ -147,7 +147,7 @@ static bool is_usage_of(const char *line, const char *command)
 	return !strncmp(word, command, length) && strchr(" ]\n", word[length]);
 }
 
-/* Those of the command; all, where that is NULL. */
+/* The lines of the command; all if that is NULL. */
 static void print_usage_lines(const char *usage, const char *command)
 {
 	const char *label = "Usage: ";
@@ -169,7 +169,8 @@ static bool takes(int command, const struct option_spec *o)
 	return command < 0 || !o->commands || o->commands >> command & 1;
 }
 
-/* The options from here to the next heading: does the command take all, does it take any? */
+/* The options from here to the next heading: does the command take all of them, does it take
+ * any? */
 static bool takes_all(int command, const struct option_spec *o)
 {
 	while (o->set && takes(command, o))
@@ -184,8 +185,8 @@ static bool takes_any(int command, const struct option_spec *o)
 	return o->set;
 }
 
-/* What the command takes, or all for -1. A heading stands above a section that is whole, another one
- * above what is left of sections. */
+/* The options that the command takes, or all for -1. A section that is complete gets its own
+ * heading, the rest of incomplete sections another one. */
 static void print_options(const struct option_spec *options, int command)
 {
 	const char *last = NULL, *heading;
@@ -202,7 +203,7 @@ static void print_options(const struct option_spec *options, int command)
 	}
 }
 
-/* Where to read on; examples before it are of other commands, too. */
+/* What to read next; the examples before it are those of all commands. */
 static const char *last_paragraph(const char *text)
 {
 	for (const char *next; (next = strstr(text, "\n\n"));)
@@ -236,7 +237,7 @@ static int print_program_help(const struct options_program *program)
 	return report_close_stdout(STATUS_DONE);
 }
 
-/* Of the command that stands before --help, or of the program. */
+/* The help of the command that precedes --help, or of the program. */
 static int print_help(const struct options_program *program, const struct options_rest *rest)
 {
 	const struct option_command *c = program->commands;
@@ -303,13 +304,13 @@ bool options_given(const struct options_program *program, const struct options_r
 	return is_given(rest, option_index(program, name));
 }
 
-/* getopt_long's two tables, made of ours. */
+/* getopt_long's two tables, built from ours. */
 struct getopt_tables {
 	char letters[2 * OPTIONS_MAX + 3];
 	struct option words[OPTIONS_MAX + 1];
 };
 
-/* The value that getopt_long() returns for the option at an index: past any letter. */
+/* The value that getopt_long() returns for the option at an index: above any letter. */
 #define LONG_VALUE(index) (256 + (index))
 
 static void fill_tables(struct getopt_tables *t, const struct option_spec *options)
@@ -318,7 +319,7 @@ static void fill_tables(struct getopt_tables *t, const struct option_spec *optio
 	int count = 0;
 
 	memset(t, 0, sizeof(*t));
-	*letter++ = '-'; /* operands in place, wherever they stand */
+	*letter++ = '-'; /* operands in place, wherever they are */
 	*letter++ = ':'; /* tell a missing argument from an unknown option */
 	for (int i = 0; i < OPTIONS_MAX && options[i].name; i++) {
 		const struct option_spec *o = &options[i];
@@ -360,8 +361,8 @@ static int apply(const struct option_spec *o, void *config)
 	return report_failure(&why, STATUS_USAGE);
 }
 
-/* What getopt_long() rejected: the word is the one before optind, unless it was one of several
- * letters in one word. */
+/* What getopt_long() rejected: the word before optind, unless it was one of several letters in one
+ * word. */
 static int reject(const struct options_program *program, int code, char **argv)
 {
 	const char *word = argv[optind - 1];
@@ -436,7 +437,7 @@ static int take_command(const struct options_program *program, struct options_re
 	return options_misuse(program, "which command? %s", known);
 }
 
-/* Cut argv at the first `--`; what follows is the wrapped command. Returns the new argc. */
+/* Cut argv at the first `--`; the rest is the wrapped command. Returns the new argc. */
 static int cut_wrapped(int argc, char **argv, struct options_rest *rest)
 {
 	for (int i = 1; i < argc; i++) {
@@ -491,7 +492,7 @@ static int take_words(const struct options_program *program, int argc, char **ar
 
 	fill_tables(&tables, program->options);
 	opterr = 0;
-	optind = 0; /* glibc: start afresh */
+	optind = 0; /* glibc: start over */
 	while (status == OPTIONS_GO_ON &&
 	       (code = getopt_long(argc, argv, tables.letters, tables.words, NULL)) != -1)
 		status = take(program, code, argv, config, rest);

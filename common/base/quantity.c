@@ -8,7 +8,7 @@
 
 #define DURATION_MAX_MS (366ULL * 24 * 3600 * 1000)
 
-/* Digits of one number from *text on; advances *text. false: no digit, or more than 64 bits. */
+/* Parse the digits of a number at *text; advances *text. false: no digit, or more than 64 bits. */
 static bool read_digits(const char **text, unsigned base, uint64_t *out)
 {
 	const char *p = *text;
@@ -59,7 +59,7 @@ static const struct {
 
 #define UNITS (sizeof(units) / sizeof(*units))
 
-/* The unit at *text (only letters count), or NULL; advances past it. */
+/* The unit at *text (judged by its letters), or NULL; advances past it. */
 static const uint64_t *read_unit(const char **text)
 {
 	size_t length = strspn(*text, "dhms");

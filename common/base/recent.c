@@ -6,7 +6,7 @@
 #include <sys/random.h>
 
 #define PLACES 1024 /* a power of two */
-#define SHARE  4    /* fingerprints in a place */
+#define SHARE  4    /* fingerprints per place */
 
 struct note {
 	uint64_t fingerprint, until;
@@ -27,7 +27,7 @@ struct recent *recent_new(struct failure *why)
 		return NULL;
 	}
 	if (getrandom(&r->seed, sizeof(r->seed), GRND_NONBLOCK) < 0)
-		r->seed = (uintptr_t)r; /* guessable, and still a seed */
+		r->seed = (uintptr_t)r; /* guessable, but still a seed */
 	return r;
 }
 
@@ -57,7 +57,7 @@ static struct note *find(struct recent *r, uint64_t fingerprint, uint64_t now)
 	return NULL;
 }
 
-/* A note that may be overwritten: a free one, or the one that ends first. */
+/* A note to overwrite: a free one, or the one that expires first. */
 static struct note *make_room(struct recent *r, uint64_t fingerprint)
 {
 	struct note *place = place_of(r, fingerprint), *first = place;

@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  *
- * A record is a value per field; a line is made of it by printing the fields one after the other
- * into a bounded buffer. Text is columns separated by blanks, so every byte of a value that would
- * end a column (or a line) is written as \ooo, as /proc does; only prose keeps its blanks and
- * backslashes, and ends with a tab where another column follows. JSON takes any bytes: what is no
- * UTF-8 becomes U+FFFD.
+ * A record has a value per field; a line is built by printing the fields one after the other into a
+ * bounded buffer. Text is columns separated by blanks, so every byte of a value that would end a
+ * column (or a line) is written as \ooo, like in /proc; only prose keeps its blanks and
+ * backslashes, and ends with a tab if another column follows. JSON takes any bytes: invalid UTF-8
+ * becomes U+FFFD.
  */
 #include "base/record.h"
 
@@ -141,7 +141,7 @@ int record_parse_columns(const char *text, struct record_columns *columns, struc
 	}
 }
 
-/* A bounded line in the making. What does not fit is cut. */
+/* A bounded line under construction. What does not fit is cut. */
 struct line {
 	char *at;
 	size_t used, room;
@@ -177,13 +177,13 @@ static void put_time(struct line *l, uint64_t microseconds)
 	time_t seconds = (time_t)(microseconds / 1000000);
 	struct tm t;
 
-	/* strftime(3) would look at /etc/localtime each time. */
+	/* strftime(3) would check /etc/localtime each time. */
 	gmtime_r(&seconds, &t);
 	put_format(l, "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", t.tm_year + 1900, t.tm_mon + 1,
 		   t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, (unsigned)(microseconds % 1000000));
 }
 
-/* (Without printf(3): there are lists of some hundred thousand sockets.) */
+/* (Without printf(3): some lists have several hundred thousand sockets.) */
 static void put_decimal(struct line *l, uint64_t n)
 {
 	char text[24], *at = text + sizeof(text);
@@ -205,8 +205,8 @@ static void put_number(struct line *l, enum record_kind kind, uint64_t n)
 		put_decimal(l, n);
 }
 
-/* Can the byte at p, or the sequence of that length there, stand in a column as it is? In prose a
- * backslash is one: there are commands to be copied. */
+/* Can the byte at p, or the sequence of that length there, appear in a column unchanged? In prose a
+ * backslash can: some prose is commands for the user to copy. */
 static bool is_plain(const unsigned char *p, size_t length, bool prose)
 {
 	if (*p == ' ' || *p == '\\')
@@ -214,7 +214,7 @@ static bool is_plain(const unsigned char *p, size_t length, bool prose)
 	return length && plain_may_show(p, length);
 }
 
-/* A value as one column: \ooo for what would break it up, or would be a command to a terminal. */
+/* A value as one column, with \ooo for bytes that would split it, or that a terminal would obey. */
 static void put_column(struct line *l, const char *text, bool prose)
 {
 	for (const unsigned char *p = (const unsigned char *)text; *p;) {
@@ -229,13 +229,13 @@ static void put_column(struct line *l, const char *text, bool prose)
 	}
 }
 
-/* A record tells the any address of IPv4 from that of both families. */
+/* A record distinguishes the any address of IPv4 from that of both families. */
 static void put_endpoint(struct line *l, const struct endpoint *e)
 {
 	char buf[ENDPOINT_TEXT_MAX];
 
 	if (e->family == AF_INET6 || (e->family == AF_INET && e->addr.v4.s_addr)) {
-		put_column(l, endpoint_format(e, buf), false); /* %interface may be anything */
+		put_column(l, endpoint_format(e, buf), false); /* %interface may be any text */
 		return;
 	}
 	put_text(l, e->family == AF_INET ? "0.0.0.0:" : "*:");
@@ -273,7 +273,7 @@ static struct line new_line(char *buf)
 	return (struct line){ .at = buf, .room = RECORD_LINE_MAX - 1 };
 }
 
-/* Between a column and the next. */
+/* Separator between one column and the next. */
 static char separator(enum record_field f)
 {
 	return record_fields[f].kind == KIND_PROSE ? '\t' : ' ';
@@ -291,7 +291,7 @@ size_t record_print_text(const struct record *r, const struct record_columns *co
 	return end_line(&l);
 }
 
-/* Of a control character, which has three bytes at most. */
+/* The \u form of a control character, which has at most three bytes. */
 static unsigned code_point(const unsigned char *p, size_t length)
 {
 	if (length == 1)
@@ -301,8 +301,8 @@ static unsigned code_point(const unsigned char *p, size_t length)
 	return (p[0] & 0xfU) << 12 | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
 }
 
-/* A JSON string. It is cut, if it must be, between characters, and always ended: `reserve` bytes
- * are kept for the quote and the closing brace. */
+/* A JSON string. If it must be cut, it is cut between characters and still terminated: `reserve`
+ * bytes are kept for the quote and the closing brace. */
 static void put_json_string(struct line *l, const char *text)
 {
 	static const size_t reserve = 16;
@@ -372,7 +372,7 @@ static void put_json_value(struct line *l, const struct record *r, enum record_f
 	}
 }
 
-/* Absent is absent; a flag that is neither yes nor no is unknown, and so absent too. */
+/* Absent stays absent; a flag that is neither yes nor no is unknown, and therefore absent too. */
 static bool json_has(const struct record *r, enum record_field f)
 {
 	if (!is_present(r, f))
@@ -381,8 +381,8 @@ static bool json_has(const struct record *r, enum record_field f)
 	       !strcmp(r->value[f].text, "no");
 }
 
-/* The longest value of a field that cannot be cut: an endpoint with its key. What follows a string
- * that filled the line is left out whole, so the line stays JSON. */
+/* The longest value of a field that cannot be cut: an endpoint with its key. Fields after a string
+ * that filled the line are left out completely, so the line remains valid JSON. */
 #define JSON_FIELD_MAX 160
 
 size_t record_print_json(const struct record *r, char *buf)

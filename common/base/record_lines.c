@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the second and further lines of a record begin with. */
+/* Prefix of the second and further lines of a record. */
 #define INDENT 4
 
-/* Where `YYYY-MM-DDThh:mm:ss.uuuuuuZ` has hh:mm:ss. */
+/* The position of hh:mm:ss in `YYYY-MM-DDThh:mm:ss.uuuuuuZ`. */
 #define CLOCK_START  11
 #define CLOCK_LENGTH 8
 
-/* A text that is being made, and how far its line has come. */
+/* A text under construction, and the width of its current line. */
 struct page {
 	char *buf;
 	size_t used;
@@ -29,7 +29,7 @@ static void add(struct page *p, const char *text)
 	p->used += length;
 }
 
-/* Characters, not bytes: what a record prints is valid UTF-8. */
+/* Characters, not bytes: records print valid UTF-8. */
 static unsigned width_of(const char *text)
 {
 	unsigned width = 0;
@@ -39,7 +39,7 @@ static unsigned width_of(const char *text)
 	return width;
 }
 
-/* One more word, after a blank that makes up for what the last one lacks. */
+/* Append one more word, after blanks that pad the last one. */
 static void add_word(struct page *p, const char *text, unsigned blanks)
 {
 	unsigned width = width_of(text);
@@ -62,7 +62,7 @@ static void end_line(struct page *p)
 	p->at = 0;
 }
 
-/* How wide a column is in the usual case: IPv4 ends, say. */
+/* The usual width of a column: that of IPv4 ends, for example. */
 static unsigned usual_width(const struct record_lines *l, enum record_field f)
 {
 	switch (f) {
@@ -94,7 +94,7 @@ static const char *value_of(const struct record_lines *l, const struct record *r
 	return text + CLOCK_START;
 }
 
-/* The columns of a record, or of the header (NULL). */
+/* The columns of a record, or those of the header (NULL). */
 static void add_columns(const struct record_lines *l, const struct record *r, struct page *p)
 {
 	char text[RECORD_LINE_MAX], name[RECORD_NAME_MAX];
@@ -136,7 +136,7 @@ static bool differs(const struct record *r, enum record_field f, enum record_fie
 	return strcmp(one, "-") && strcmp(one, other);
 }
 
-/* What is not as everybody would expect. */
+/* Fields whose value differs from what everybody would expect. */
 static void add_differences(const struct record *r, struct page *p)
 {
 	static const struct {

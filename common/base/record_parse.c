@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  *
- * One pass over the line by a cursor that never moves beyond its end. A function that has read what
- * it looked for returns true and stands behind it; false is the end of all parsing.
+ * One pass over the line with a cursor that never moves beyond its end. A function that has parsed
+ * what it looked for returns true and leaves the cursor behind it; false ends all parsing.
  */
 #include "base/record_parse.h"
 
@@ -71,8 +71,7 @@ static int hex_digit(char c)
 	return (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
 }
 
-/* \uXXXX. Halves of what lies beyond are nothing that we write: each becomes U+FFFD. A text has
- * no NUL. */
+/* \uXXXX. We never write surrogates: each half becomes U+FFFD. A text has no NUL. */
 static bool take_code(struct cursor *c)
 {
 	uint32_t u = 0;
@@ -103,7 +102,7 @@ static bool take_escape(struct cursor *c)
 	return known && keep(c, to[known - from]);
 }
 
-/* A string; *text is it, unescaped and ended, among the texts. */
+/* A string; *text is the unescaped, terminated string in the storage for texts. */
 static bool take_string(struct cursor *c, const char **text)
 {
 	*text = c->texts->at + c->texts->used;
@@ -120,7 +119,7 @@ static bool take_string(struct cursor *c, const char **text)
 
 /* ---- numbers ---- */
 
-/* Digits, of which there must be some; no more than fit. */
+/* One or more digits, at most as many as fit. */
 static bool take_number(struct cursor *c, uint64_t *number)
 {
 	const char *first;
@@ -134,7 +133,7 @@ static bool take_number(struct cursor *c, uint64_t *number)
 	return c->at > first;
 }
 
-/* Milliseconds with up to three decimals, in microseconds. */
+/* Milliseconds with up to three decimals, as microseconds. */
 static bool take_duration(struct cursor *c, uint64_t *microseconds)
 {
 	unsigned scale = 1000;
@@ -153,7 +152,7 @@ static bool take_duration(struct cursor *c, uint64_t *microseconds)
 	return true;
 }
 
-/* `0x1f`, all of a text. */
+/* `0x1f`, the whole text. */
 static bool read_hex(const char *text, uint64_t *number)
 {
 	if (text[0] != '0' || text[1] != 'x' || !text[2] || strlen(text) > 2 + 16)
@@ -167,7 +166,7 @@ static bool read_hex(const char *text, uint64_t *number)
 	return true;
 }
 
-/* RFC 3339 as we write it: UTC, six decimals. */
+/* RFC 3339 in the form that we write: UTC, six decimals. */
 static bool read_time(const char *text, uint64_t *microseconds)
 {
 	struct tm t = { 0 };
@@ -243,7 +242,7 @@ static bool take_value(struct cursor *c, enum record_kind kind, union record_val
 	return false;
 }
 
-/* A number, true, false or null of a field that is not known. */
+/* A number, true, false or null as the value of an unknown field. */
 static bool skip_word(struct cursor *c)
 {
 	const char *first = c->at;
@@ -257,7 +256,7 @@ static bool skip_word(struct cursor *c)
 
 static bool skip_value(struct cursor *c, int depth);
 
-/* Members of an object or elements of an array, behind the bracket that opens it. */
+/* The members of an object or elements of an array, after its opening bracket. */
 static bool skip_members(struct cursor *c, char close, int depth)
 {
 	const char *key;
@@ -288,7 +287,7 @@ static bool skip_value(struct cursor *c, int depth)
 
 /* ---- the record ---- */
 
-/* An empty text is the same as none. */
+/* An empty text is the same as an absent one. */
 static bool is_empty(enum record_kind kind, const union record_value *v)
 {
 	return (kind == KIND_TEXT || kind == KIND_PROSE) && !*v->text;
@@ -304,7 +303,7 @@ static bool take_field(struct cursor *c, struct record *r)
 	if (!take_string(c, &name) || !take(c, ':'))
 		return false;
 	f = record_field_find(name, strlen(name));
-	c->texts->used = used; /* the name has served */
+	c->texts->used = used; /* the name is no longer needed */
 	if (f < 0) {
 		taken = skip_value(c, 0);
 		c->texts->used = used;

@@ -2,16 +2,17 @@
 /*
  * Theory of operation
  *
- * A stream must never block the service that writes to it. Its descriptor is shared with whoever
- * started us, so its O_NONBLOCK flag is not ours to set: a pipe or terminal is opened once more
- * through /proc (a file description of our own), a socket is written with MSG_DONTWAIT, a regular
- * file never blocks for long. Where none of that works, poll() says when PIPE_BUF bytes fit.
+ * A stream must never block the service that writes to it. We share its descriptor with whoever
+ * started us, so we must not set its O_NONBLOCK flag: a pipe or terminal is opened once more
+ * through /proc (which gives a file description of our own), a socket is written with MSG_DONTWAIT,
+ * a regular file never blocks for long. Where none of that works, poll() says when PIPE_BUF bytes
+ * fit.
  *
  * The queue is a list of chunks; a line is never split between two of them. It begins with one
- * chunk and returns to that when all is written, so a reader that keeps up costs one chunk, and one
- * that does not costs RECORD_STREAM_MAX.
+ * chunk and returns to one when everything is written, so a reader that keeps up costs one chunk,
+ * and a reader that does not costs RECORD_STREAM_MAX.
  *
- * A write that fails (a full disk) leaves the queue as it is: what was written in part goes on
+ * A write that fails (a full disk) leaves the queue unchanged: a partly written record continues
  * where it stopped once there is room, so no line is torn.
  */
 #include "base/record_stream.h"
@@ -33,21 +34,21 @@
 #define CHUNK_SIZE (64 * 1024)
 #define CHUNKS_MAX (RECORD_STREAM_MAX / CHUNK_SIZE)
 
-/* How a stream's descriptor is written without blocking; see the theory of operation. */
+/* How to write to a stream's descriptor without blocking; see the theory of operation. */
 enum transport { TRANSPORT_OWN, TRANSPORT_SOCKET, TRANSPORT_FILE, TRANSPORT_POLLED };
 
 struct chunk {
 	struct chunk *next;
-	size_t start, end; /* of what waits in text */
+	size_t start, end; /* of the waiting bytes in text */
 	char text[CHUNK_SIZE];
 };
 
 struct record_stream {
 	pthread_mutex_t lock;
-	int fd; /* what is written to: ours with TRANSPORT_OWN, else the caller's */
+	int fd; /* where to write: our own with TRANSPORT_OWN, else the caller's */
 	enum transport transport;
 	bool json, broken;
-	bool told;   /* of trouble */
+	bool told;   /* about trouble */
 	int trouble; /* errno of the last write, if it failed while there was a reader */
 	struct record_columns columns;
 	struct record_lines *lines; /* for a terminal; NULL: none */
@@ -56,7 +57,7 @@ struct record_stream {
 	uint64_t unsaid;  /* lost since the last `lost` record */
 	struct chunk *first, *last;
 	unsigned chunks;
-	char name[128]; /* of the descriptor, for whoever reads of trouble */
+	char name[128]; /* of the descriptor, for messages about trouble */
 };
 
 static struct chunk *add_chunk(struct record_stream *s)
@@ -73,7 +74,7 @@ static struct chunk *add_chunk(struct record_stream *s)
 	return c;
 }
 
-/* The first chunk is written: the last one stays for what comes. */
+/* The first chunk is written: free it, unless it is the last, which is kept for later records. */
 static void drop_chunk(struct record_stream *s)
 {
 	struct chunk *c = s->first;
@@ -92,7 +93,8 @@ static bool is_empty(const struct record_stream *s)
 	return s->first == s->last && s->first->start == s->first->end;
 }
 
-/* `standard output (/var/log/relay)`: what the kernel calls it, asked while /proc may be read. */
+/* `standard output (/var/log/relay)`: the kernel's name for it, read while /proc is still
+ * accessible. */
 static void name_descriptor(struct record_stream *s, int fd, const char *proc)
 {
 	char target[96] = "?";
@@ -148,7 +150,7 @@ struct record_stream *record_stream_new(int fd, bool json, const struct record_c
 
 /* ---- writing ---- */
 
-/* The next piece to write: whole lines of at most PIPE_BUF bytes, which a pipe takes as one. */
+/* The next piece to write: whole lines of at most PIPE_BUF bytes, which a pipe takes atomically. */
 static size_t next_piece(const struct record_stream *s)
 {
 	const struct chunk *c = s->first;
@@ -176,7 +178,7 @@ static ssize_t write_piece(struct record_stream *s, size_t length)
 	return write(s->fd, at, length);
 }
 
-/* Nobody reads any more. */
+/* The reader is gone. */
 static void give_up(struct record_stream *s)
 {
 	s->broken = true;
@@ -184,7 +186,7 @@ static void give_up(struct record_stream *s)
 		drop_chunk(s);
 }
 
-/* What a write that took nothing means. True: try again. */
+/* What to do after a write that took nothing. True: try again. */
 static bool handle_error(struct record_stream *s, int err)
 {
 	if (err == EINTR)
@@ -196,7 +198,7 @@ static bool handle_error(struct record_stream *s, int err)
 	return false;
 }
 
-/* With the lock held. */
+/* Called with the lock held. */
 static void write_queue(struct record_stream *s)
 {
 	while (!is_empty(s)) {
@@ -232,8 +234,8 @@ static bool enqueue(struct record_stream *s, const char *text, size_t length)
 
 #define LOST_TYPE "lost"
 
-/* Say in the stream itself how much of it is missing. Text has no place for it: there the program
- * reports record_stream_losses(). */
+/* Report in the stream itself how many records are missing. Text has no place for it: there the
+ * program reports record_stream_losses(). */
 static void enqueue_lost(struct record_stream *s)
 {
 	char buf[RECORD_LINE_MAX];
@@ -263,7 +265,7 @@ static void count_loss(struct record_stream *s, uint64_t records)
 void record_stream_fit(struct record_stream *s, const struct record_columns *brief, bool header)
 {
 	if (s->json || !isatty(s->fd) || !(s->lines = malloc(sizeof(*s->lines))))
-		return; /* then they are as in a file */
+		return; /* lay them out as for a file */
 	*s->lines = (struct record_lines){
 		.columns = brief ? *brief : s->columns,
 		.brief = brief,
@@ -284,7 +286,7 @@ void record_stream_put(struct record_stream *s, const struct record *r)
 	size_t length = s->lines ? 0 : print(s, r, buf);
 
 	pthread_mutex_lock(&s->lock);
-	if (s->lines) /* under the lock, for the sake of the header */
+	if (s->lines) /* under the lock because of the header */
 		length = record_lines_print(s->lines, r, buf);
 	if (!s->broken && !try_to_enqueue(s, buf, length)) {
 		write_queue(s);
@@ -313,8 +315,8 @@ int record_stream_fd(const struct record_stream *s)
 
 /* ---- what is asked of it ---- */
 
-/* A line that tells of losses is no record of its own: those have been counted. Nor is a further
- * line of a record. */
+/* A line that reports losses does not count as a record: those records have been counted. Nor does
+ * a further line of a record. */
 static bool is_record(const char *line, size_t length)
 {
 	static const char type[] = "\"type\":\"" LOST_TYPE "\"";
@@ -324,7 +326,7 @@ static bool is_record(const char *line, size_t length)
 	return !memmem(line, length < 32 ? length : 32, type, sizeof(type) - 1);
 }
 
-/* The records that wait; the first may have been written in part. */
+/* The waiting records; the first one may be partly written. */
 static uint64_t count_waiting(const struct record_stream *s)
 {
 	uint64_t records = 0;

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many records are looked at to find the widths of the columns. */
+/* How many records determine the widths of the columns. */
 #define HELD_MAX 256
 
-/* What the second and further lines of a folded record begin with. */
+/* Prefix of the second and further lines of a folded record. */
 #define FOLD_INDENT 4
 
 struct record_screen {
@@ -21,10 +21,10 @@ struct record_screen {
 	char *held;		       /* the columns of `rows` records, each ended by \0 */
 	size_t used, room;
 	unsigned rows;
-	bool settled; /* the widths stay as they are */
+	bool settled; /* the widths are final */
 };
 
-/* One record's columns. */
+/* The columns of one record. */
 struct row {
 	const char *at[RECORD_FIELDS];
 	bool header;
@@ -86,12 +86,12 @@ void record_table_fit(struct record_table *t)
 		return;
 	t->screen = calloc(1, sizeof(*t->screen));
 	if (!t->screen)
-		return; /* then it is as wide as in a file */
+		return; /* lay it out as for a file */
 	t->screen->columns = screen_columns(STDOUT_FILENO);
 	t->screen->colour = record_table_in_colour();
 }
 
-/* How values are coloured that say whether something is well; others are left as they are. */
+/* Colours for values that say whether something is well; others have none. */
 static const char *colour_of(enum record_field f, const char *text)
 {
 	static const struct {
@@ -115,7 +115,7 @@ static const char *colour_of(enum record_field f, const char *text)
 	return NULL;
 }
 
-/* Characters, not bytes: what a record prints is valid UTF-8. */
+/* Characters, not bytes: records print valid UTF-8. */
 static unsigned width_of(const char *text)
 {
 	unsigned width = 0;
@@ -137,7 +137,7 @@ static void put_cell(const struct record_screen *s, enum record_field f, const s
 		printf("%*s", (int)(width < s->width[i] ? s->width[i] - width + 1 : 1), "");
 }
 
-/* Is the column after that one, which ends at `at`, on the next line? */
+/* Is the column after the one that ends at `at` on the next line? */
 static bool folds(const struct record_table *t, size_t next, unsigned at)
 {
 	return next < t->columns.count && at + 1 + t->screen->width[next] > t->screen->columns;
@@ -201,7 +201,7 @@ static void settle(struct record_table *t)
 	s->used = 0;
 }
 
-/* Keep the columns, each ended by \0, until the widths are known. */
+/* Keep the columns, each terminated by \0, until the widths are known. */
 static bool hold(struct record_screen *s, const char *columns, size_t size)
 {
 	char *grown;

@@ -17,7 +17,8 @@ static const char *program = "tproxy";
 static int verbosity;
 static int output = STDERR_FILENO;
 
-/* Levels of syslog(3). Is fd 2 the journal's, a line begins with its own (sd-daemon(3)). */
+/* Levels of syslog(3). If fd 2 belongs to the journal, a line begins with its level
+ * (sd-daemon(3)). */
 enum level {
 	LEVEL_ERROR = 3,
 	LEVEL_WARNING = 4,
@@ -27,8 +28,9 @@ enum level {
 };
 static bool to_journal;
 
-/* What a refused call wants. The kernel takes CAP_NET_RAW or CAP_NET_ADMIN for IP_TRANSPARENT and
- * SO_MARK (net/ipv4/ip_sockglue.c, net/core/sock.c), CAP_NET_BIND_SERVICE for ports below 1024. */
+/* What a refused call needs. The kernel requires CAP_NET_RAW or CAP_NET_ADMIN for IP_TRANSPARENT
+ * and SO_MARK (net/ipv4/ip_sockglue.c, net/core/sock.c), CAP_NET_BIND_SERVICE for ports below
+ * 1024. */
 static const struct {
 	const char *call, *hint;
 } needs[] = {
@@ -134,8 +136,8 @@ const char *report_text(const struct failure *why, char *buf, unsigned long size
 	return buf;
 }
 
-/* JOURNAL_STREAM, `DEVICE:INODE`, is inherited by programs whose stderr is another one by now
- * (systemd.exec(5)). */
+/* JOURNAL_STREAM, `DEVICE:INODE`, is inherited even by programs whose stderr has been redirected
+ * since (systemd.exec(5)). */
 static bool is_journal(int fd)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -152,12 +154,12 @@ void report_init(const char *name)
 
 	program = name;
 	to_journal = is_journal(STDERR_FILENO);
-	/* A write that fails half-way through a page leaves a flag and no errno: let what a
-	 * one-shot tool prints fit, so that report_close_stdout() makes the write and learns why it
-	 * failed. */
+	/* If a write fails half-way through a page, stdio sets a flag but no errno. Make the buffer
+	 * large enough for the output of a one-shot tool, so that report_close_stdout() does the
+	 * write and learns why it failed. */
 	if (!isatty(STDOUT_FILENO))
 		setvbuf(stdout, page, _IOFBF,
-			sizeof(page)); /* glibc takes no size without a buffer */
+			sizeof(page)); /* glibc ignores the size without a buffer */
 }
 
 void report_set_verbosity(int level)
@@ -175,9 +177,11 @@ void report_to(int fd)
 	output = fd;
 }
 
-/* One write(2) a line, so that lines of several threads and processes do not mix. What is in it of
- * other people's words is not obeyed by the terminal.
- * #syscalls base: write */
+/*
+ * One write(2) per line, so that lines of several threads and processes do not mix. Other people's
+ * words in it are escaped, so that the terminal does not obey them.
+ * #syscalls base: write
+ */
 static void say(enum level level, const char *label, const char *format, va_list ap)
 {
 	char text[1280], line[1280], prefix[8] = "";
@@ -192,7 +196,7 @@ static void say(enum level level, const char *label, const char *format, va_list
 	start = snprintf(line, sizeof(line) - 1, "%s%s: %s", prefix, program, label);
 	used = (size_t)start + plain_copy(line + start, sizeof(line) - 1 - (size_t)start, text);
 	line[used++] = '\n';
-	/* Nobody is left to tell when stderr itself cannot be written. */
+	/* There is nobody left to tell if stderr itself cannot be written. */
 	if (write(output, line, used) < 0)
 		errno = saved;
 	errno = saved;
@@ -253,7 +257,7 @@ int report_close_stdout(int status)
 
 	errno = 0;
 	failed |= fflush(stdout) != 0;
-	/* Some file systems tell only at close() that a write has failed. */
+	/* Some file systems report only at close() that a write has failed. */
 	copy = failed ? -1 : dup(STDOUT_FILENO);
 	failed |= copy >= 0 && close(copy) < 0;
 	if (!failed)
@@ -261,7 +265,7 @@ int report_close_stdout(int status)
 	failed = errno != EPIPE;
 	if (failed)
 		report_error("standard output: %s", errno ? strerror(errno) : "write error");
-	__fpurge(stdout); /* said once; exit() shall not try again */
+	__fpurge(stdout); /* reported once; exit() must not try again */
 	clearerr(stdout);
 	return failed ? STATUS_REFUSED : status;
 }

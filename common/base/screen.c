@@ -3,7 +3,7 @@
 
 #include <sys/ioctl.h>
 
-/* What a screen has when it does not say; the narrowest that a line is folded for. */
+/* The width of a screen that does not say; the narrowest width at which lines are folded. */
 #define SCREEN_WIDTH 80
 #define SCREEN_LEAST 40
 

@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How a text becomes a word, from the simplest on. */
+/* The ways to write a text as a word, from the simplest one on. */
 enum form { FORM_BARE, FORM_QUOTED, FORM_PRINTF, FORM_NONE };
 
-/* Means itself everywhere in a word: no shell gives it another meaning (~ and =, which zsh expands
- * at the beginning of a word, and { and ^ are left out). */
+/* Bytes that mean themselves everywhere in a word, in every shell (~ and =, which zsh expands at
+ * the beginning of a word, and { and ^ are left out). */
 static bool is_bare(unsigned char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -33,7 +33,7 @@ static enum form form_of(const char *text)
 	return form;
 }
 
-/* A bounded word in the making; used counts on when it is full. */
+/* A bounded word under construction; used keeps counting when it is full. */
 struct word {
 	char *at;
 	size_t used, room;
@@ -59,7 +59,7 @@ static void put_byte(struct word *w, enum form form, unsigned char c)
 	put(w, text);
 }
 
-/* A format that begins with a dash would be an option to some printf(1). */
+/* Some versions of printf(1) take a format that begins with a dash for an option. */
 static void open_word(struct word *w, enum form form, const char *text)
 {
 	if (form == FORM_QUOTED)

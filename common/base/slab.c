@@ -13,8 +13,8 @@
 #endif
 
 /*
- * A chunk is aligned to its own size, so that an object finds its chunk by masking its address; a
- * bit for each object says whether it is in use.
+ * A chunk is aligned to its own size, so an object finds its chunk by masking its address; a bit
+ * per object says whether it is in use.
  */
 #define CHUNK_SIZE 65536
 #define WORDS	   16 /* 1024 bits: enough for objects of 64 bytes */
@@ -37,7 +37,7 @@ void slab_init(struct slab *s, size_t object_size)
 		s->per_chunk = WORDS * 64;
 }
 
-/* mmap() aligns to pages only: map twice as much and cut off what lies outside. */
+/* mmap() only aligns to pages: map twice as much and cut off the excess. */
 static void *map_chunk(void)
 {
 	uintptr_t start, chunk;

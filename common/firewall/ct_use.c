@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How often to begin again when the rules change while they are read. */
+/* How often to start again when the rules change while they are read. */
 #define ATTEMPTS 50
 
 struct search {
@@ -19,7 +19,7 @@ struct search {
 	char *evidence;
 };
 
-/* Source translation that is limited to some sources (as a container bridge's is) need not concern
+/* Source translation that is limited to some sources (such as a container bridge's) need not affect
  * the upstream leg. */
 static enum ct_use judge(const struct rule_use *u)
 {

@@ -41,7 +41,7 @@ static const char *text_in(const struct firewall *f)
 	return l->text ? l->text : "";
 }
 
-/* The line after `from` that begins, past its blanks, with `start`; NULL: none before `end`. */
+/* The line after `from` that begins, after its blanks, with `start`; NULL: none before `end`. */
 static const char *line_with(const char *from, const char *end, const char *start)
 {
 	while (from && from < end) {
@@ -55,7 +55,7 @@ static const char *line_with(const char *from, const char *end, const char *star
 	return NULL;
 }
 
-/* In nft's listing: where that chain begins. */
+/* Where that chain begins in nft's listing. */
 static const char *find_chain(const char *text, const struct firewall_chain *c)
 {
 	char start[256];
@@ -79,7 +79,7 @@ static bool is_legacy(const json_t *object)
 	return json_is_true(json_object_get(object, "legacy"));
 }
 
-/* The tables and base chains that iptables-nft makes, and calls so. */
+/* The tables and base chains that iptables-nft creates, by its names. */
 static bool looks_like_iptables(const json_t *chain)
 {
 	static const char *const tables[] = { "filter", "mangle", "nat", "raw", "security" };
@@ -163,7 +163,7 @@ static int index_all(struct firewall *f)
 		if (found && !is_ours(found))
 			err |= index_chain(f, found);
 	}
-	/* libnftables 1.0.6 leaves the devices out of its JSON. */
+	/* libnftables 1.0.6 omits the devices from its JSON. */
 	for (size_t c = 0; c < f->chains; c++)
 		if (!strcmp(f->chain[c].hook, "ingress") || !strcmp(f->chain[c].hook, "egress"))
 			f->chain[c].devices = line_with(find_chain(text_in(f), &f->chain[c]),
@@ -254,7 +254,7 @@ bool firewall_chain_is_at(const struct firewall_chain *c, const char *iif, const
 	return false;
 }
 
-/* A line for each queue that has a reader; its number comes first (seq_show() of
+/* One line for each queue that has a reader; its number comes first (seq_show() of
  * nfnetlink_queue.c). */
 bool firewall_queue_is_read(unsigned number)
 {
@@ -328,7 +328,7 @@ const struct firewall_chain *firewall_chain(const struct firewall *f, size_t at)
 
 /* --- describing ------------------------------------------------------------------------------- */
 
-/* In nft's listing: the rule of that handle. Its length without the handle is in *length. */
+/* The rule with that handle in nft's listing. *length is its length without the handle. */
 static const char *find_line(const char *text, const struct firewall_chain *c, const char *handle,
 			     int *length)
 {

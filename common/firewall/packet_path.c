@@ -4,12 +4,12 @@
 #include <limits.h>
 #include <string.h>
 
-/* Rules that were told of, so that each is told of once. */
+/* Rules that were reported, so that each is reported once. */
 #define TOLD_MAX 128
 
 struct path {
 	const struct firewall *firewall;
-	const struct packet_path_flow *flow; /* the one that is on its way */
+	const struct packet_path_flow *flow; /* the current one */
 	enum packet_path_leg leg;
 	bool later;
 	packet_path_judge *judge;
@@ -18,7 +18,7 @@ struct path {
 		enum packet_path_leg leg;
 		enum rule_eval_event event;
 		const void *rule;
-		uint32_t mark; /* that was set */
+		uint32_t mark; /* the mark that was set */
 	} told[TOLD_MAX];
 	unsigned count;
 };
@@ -47,7 +47,7 @@ bool packet_path_is_prerouting(enum packet_path_leg leg)
 	       leg == PACKET_PATH_ANSWER_BEFORE || leg == PACKET_PATH_ANSWER_AFTER;
 }
 
-/* The leg of a client's packet that takes the same way. */
+/* The leg of a client's packet that takes the same path. */
 static enum packet_path_leg place(enum packet_path_leg leg)
 {
 	if (leg < PACKET_PATH_ANSWER_BEFORE || leg > PACKET_PATH_REPLY)
@@ -85,7 +85,7 @@ static bool pass(struct path *p, enum packet_path_leg leg, const char *hook, lon
 	return rule_eval_hook(p->firewall, hook, from, to, packet, tell, p);
 }
 
-/* Prerouting with our rules in the middle, then INPUT. Other bits of the mark stay as they are. */
+/* Prerouting with our rules in the middle, then INPUT. Other bits of the mark are unchanged. */
 static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg before)
 {
 	const struct mark *mark = &p->flow->mark;
@@ -101,8 +101,7 @@ static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet
 	pass(p, before + 2, "input", LONG_MIN, LONG_MAX, packet);
 }
 
-/* The first packet of a connection, or one in a later `state`; which way it comes in or goes out is for
- * the caller to add. */
+/* The first packet of a connection, or one in a later `state`; the caller adds the interfaces. */
 static struct rule_eval_packet from_client(const struct packet_path_flow *flow, const char *state)
 {
 	return (struct rule_eval_packet){
@@ -115,7 +114,7 @@ static struct rule_eval_packet from_client(const struct packet_path_flow *flow, 
 	};
 }
 
-/* What is answered to it. */
+/* The answer to it. */
 static struct rule_eval_packet from_server(const struct packet_path_flow *flow, const char *state)
 {
 	return (struct rule_eval_packet){
@@ -129,7 +128,7 @@ static struct rule_eval_packet from_server(const struct packet_path_flow *flow, 
 	};
 }
 
-/* Out: the hooks of what this host sends. */
+/* Output: the hooks for packets that this host sends. */
 static void go_out(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg leg)
 {
 	packet->has_uid = p->flow->has_uid;
@@ -140,8 +139,8 @@ static void go_out(struct path *p, struct rule_eval_packet *packet, enum packet_
 		pass(p, leg, "egress", LONG_MIN, LONG_MAX, packet);
 }
 
-/* The packets of one connection in a state; "": its first ones, both ways. ct_mark: of the client's leg and of
- * the upstream one, which are one entry unless there are zones. */
+/* The packets of one connection in a state; "": its first ones, both ways. ct_mark: of the client's
+ * leg and of the upstream one, which share one entry unless there are zones. */
 static void pass_connection(struct path *p, const char *state, uint32_t ct_mark[2])
 {
 	const struct packet_path_flow *flow = p->flow;
@@ -157,7 +156,8 @@ static void pass_connection(struct path *p, const char *state, uint32_t ct_mark[
 	reply.oif = flow->device->name;
 	request.ct_mark = reply.ct_mark = &ct_mark[0];
 	onward.ct_mark = answer.ct_mark = &ct_mark[flow->zones];
-	/* Our rules in output have marked what comes in by lo, and its source is this host. */
+	/* Our rules in output have marked packets that come in on lo, and their source is this
+	 * host. */
 	if (flow->own) {
 		request.mark = flow->mark.value;
 		come_in(p, &request, PACKET_PATH_BEFORE);
@@ -179,7 +179,7 @@ void packet_path_each(const struct firewall *firewall, const struct packet_path_
 
 		p.flow = &flow[i];
 		pass_connection(&p, state, ct_mark);
-		/* What lets the first packet through may stop those that follow. */
+		/* A rule that passes the first packet may still stop later ones. */
 		if (!*state)
 			pass_connection(&p, "established", ct_mark);
 	}

@@ -14,7 +14,7 @@ static const char *tool_of(const struct firewall_chain *chain)
 	return four ? "iptables-nft" : "ip6tables-nft";
 }
 
-/* A name that nft reads as one (string in its scanner.l); the kernel takes any. */
+/* A name that nft parses as one (string in its scanner.l); the kernel takes any. */
 static bool is_nft_name(const char *name)
 {
 	if (!isalpha((unsigned char)*name) && *name != '_' && *name != '.')
@@ -42,7 +42,7 @@ static bool begin_rule(struct shell_command *c, const struct firewall_chain *cha
 	return false;
 }
 
-/* Before anything is marked and routed, a packet cannot be told apart. */
+/* Before marking and routing, our packets cannot be told from others. */
 static bool is_too_early(const struct rule_eval_step *step)
 {
 	return !strcmp(step->base->hook, "ingress") || !strcmp(step->base->hook, "egress");
@@ -63,8 +63,8 @@ void remedy_accept(const struct rule_eval_step *step, const struct mark *mark, c
 		shell_add(&c, " 'meta mark & 0x%x == 0x%x accept'", mark->mask, mark->value);
 }
 
-/* By its handle, which stays whatever else is deleted. iptables has numbers, which do not: there a
- * rule that does nothing takes its place. */
+/* Delete by handle, which stays the same whatever else is deleted. iptables has numbers, which
+ * change: there the rule is replaced by one that does nothing. */
 void remedy_delete(const struct rule_eval_step *step, char *fix, size_t size)
 {
 	const struct firewall_chain *chain = step->chain;

@@ -2,11 +2,10 @@
 /*
  * Theory of operation
  *
- * A rule is a list of statements; a match that is false ends it. Each match is true, false, or
- * unknown. A rule all of whose matches are true acts as in the kernel. One with an unknown match
- * may act or not: what it would do is reported as uncertain, the packet goes on to the next rule,
- * and from there on nothing in this base chain is certain, because an accept or return may have
- * ended it.
+ * A rule is a list of statements; a false match ends it. Each match is true, false, or unknown. A
+ * rule whose matches are all true acts as in the kernel. A rule with an unknown match may act or
+ * not: its effect is reported as uncertain, the packet goes on to the next rule, and from there on
+ * nothing in this base chain is certain, because an accept or return may have ended it.
  */
 #include "firewall/rule_eval.h"
 
@@ -18,7 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* Chains of chains of ...: nft allows 16 jumps. */
+/* Nested chains: nft allows 16 jumps. */
 #define DEPTH_MAX 16
 
 enum truth { FALSE, UNKNOWN, TRUE };
@@ -42,12 +41,12 @@ static enum truth is(bool value)
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* What an expression comes to for this packet. ABSENT: the packet has no such header, and the
- * kernel ends the rule. */
+/* The value of an expression for this packet. ABSENT: the packet has no such header, and the kernel
+ * ends the rule. */
 struct value {
 	enum { VALUE_UNKNOWN, VALUE_ABSENT, VALUE_NUMBER, VALUE_TEXT, VALUE_ADDRESS } kind;
 	uint64_t number;
-	enum { NAMED_NOT, NAMED_USER, NAMED_GROUP } named; /* the number may be spelt as a name */
+	enum { NAMED_NOT, NAMED_USER, NAMED_GROUP } named; /* the number may be written as a name */
 	const char *text;
 	const struct endpoint *address;
 };
@@ -70,15 +69,15 @@ static struct value address(const struct endpoint *e)
 	return (struct value){ .kind = VALUE_ADDRESS, .address = e };
 }
 
-/* One walk. */
+/* The evaluation for one packet. */
 struct eval {
 	const struct firewall *firewall;
 	struct rule_eval_packet *packet;
 	rule_eval_visitor *visit;
 	void *context;
 	const struct firewall_chain *base;
-	bool certain; /* that the packet is here at all */
-	bool doubt;   /* that something uncertain has not ended its verdict */
+	bool certain; /* the packet has certainly come this far */
+	bool doubt;   /* something uncertain may have ended its evaluation */
 };
 
 static const char *text_of(const json_t *object, const char *key)
@@ -165,7 +164,7 @@ static struct value ct_of(const struct rule_eval_packet *p, const char *key)
 		return text(p->state);
 	if (!strcmp(key, "direction"))
 		return text(p->reply ? "reply" : "original");
-	/* Nobody translated these packets: those that are would be told of as such. */
+	/* Nobody translated these packets: translation would have been reported. */
 	if (!strcmp(key, "status"))
 		return text("assured");
 	if (!strcmp(key, "mark") && p->ct_mark)
@@ -187,14 +186,13 @@ static bool has_flag(const json_t *fib, const char *flag)
 	return false;
 }
 
-/* `fib saddr . mark . iif oif`: with our mark the lookup ends in our local route, which counts as
+/* `fib saddr . mark . iif oif`: with our mark the lookup finds our local route, which counts as
  * missing (nft_fib wants a unicast route). */
 static struct value fib_of(const struct rule_eval_packet *p, const json_t *fib)
 {
 	bool saddr = has_flag(fib, "saddr");
 
-	/* The source of a packet on its verdict is another host's, also in output: a client's or a
-	 * server's. */
+	/* The packet's source is another host, even in output: a client or a server. */
 	if (!strcmp(text_of(fib, "result"), "type"))
 		return text(!saddr && p->local ? "local" : "unicast");
 	if (!saddr)
@@ -268,8 +266,8 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	if ((found = json_object_get(e, "socket")))
 		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
 										       : unknown;
-	/* `rt type 0`, `frag`: these packets have no such headers, nor does any that clients
-	 * send. */
+	/* `rt type 0`, `frag`: these packets have no such headers, and clients do not send them
+	 * either. */
 	if ((found = json_object_get(e, "exthdr")))
 		return *text_of(found, "field") ? absent : number(0);
 	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
@@ -287,8 +285,8 @@ static enum truth in_prefix(const struct value *left, const json_t *prefix)
 	char buf[ENDPOINT_TEXT_MAX];
 	struct cidr cidr;
 
-	/* Addresses that are IPv4's are not IPv6's here (base/endpoint.h). firewalld refuses
-	 * them. */
+	/* IPv4-mapped addresses become IPv4 here (base/endpoint.h), so they do not match as IPv6.
+	 * firewalld refuses them. */
 	if (left->kind == VALUE_ADDRESS && !strncmp(text_of(prefix, "addr"), "::ffff:", 7))
 		return FALSE;
 	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
@@ -336,7 +334,7 @@ static enum truth in_list(const struct eval *w, const struct value *left, const 
 	return result;
 }
 
-/* A set's element may carry a timeout, a comment, a counter. */
+/* An element of a set may have a timeout, a comment, a counter. */
 static const json_t *bare(const json_t *element)
 {
 	const json_t *inner = json_object_get(json_object_get(element, "elem"), "val");
@@ -407,7 +405,7 @@ static enum truth equals(const struct eval *w, const struct value *left, const j
 	return UNKNOWN;
 }
 
-/* Flags given as a list or joined by |: `tcp flags & (syn | ack) == (syn | ack)`. */
+/* Flags as a list or joined by |: `tcp flags & (syn | ack) == (syn | ack)`. */
 static enum truth equals_flags(const struct value *left, const json_t *right)
 {
 	const json_t *joined = json_object_get(right, "|");
@@ -508,8 +506,8 @@ static void tell(struct eval *w, enum rule_eval_event event, enum truth truth,
 	w->visit(&step, w->context);
 }
 
-/* An accept ends this base chain, a drop the packet; uncertain ones may not. What may have been
- * dropped and is dropped for certain by a later rule is dropped for certain. */
+/* An accept ends this base chain, a drop ends the packet; uncertain ones may not. If a packet may
+ * have been dropped and a later rule certainly drops it, it is certainly dropped. */
 static enum verdict decide(struct eval *w, enum truth truth, enum verdict verdict)
 {
 	if (truth == TRUE)
@@ -531,7 +529,7 @@ static enum verdict follow(struct eval *w, const struct firewall_chain *chain, c
 	if (!target || depth == DEPTH_MAX)
 		return VERDICT_ON;
 	if (truth != TRUE) {
-		/* What ended there may not have begun. */
+		/* The jump is uncertain, so a verdict in that chain may never be reached. */
 		w->certain = w->doubt = false;
 		verdict = rule_eval_chain(w, target, depth + 1);
 		w->doubt |= verdict != VERDICT_ON;
@@ -559,8 +557,8 @@ static bool has_bypass(const json_t *queue)
 	return false;
 }
 
-/* A queue that nobody reads drops what it gets; what a reader says of a packet is not known, but
- * that it is let through is usual. */
+/* A queue without a reader drops its packets; with a reader, the verdict is unknown, but usually it
+ * lets packets pass. */
 static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain *chain,
 				    const json_t *rule, const json_t *queue, enum truth truth)
 {
@@ -574,8 +572,8 @@ static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain 
 	return decide(w, truth, VERDICT_DROP);
 }
 
-/* It answers the first packet itself, in the name of a host that is not there: tproxy's socket
- * never sees it. */
+/* It answers the first packet itself, in the name of a host that is not there, so tproxy's socket
+ * never sees the packet. */
 static bool is_synproxy(const struct eval *w, const json_t *statement)
 {
 	return json_object_get(statement, "synproxy") && w->packet->protocol == IPPROTO_TCP;
@@ -664,7 +662,7 @@ static void set_mark(struct eval *w, const struct firewall_chain *chain, const j
 		w->packet->mark = (uint32_t)value.number;
 }
 
-/* An extension of iptables that could not be decoded. */
+/* An iptables extension that could not be decoded. */
 static enum truth rule_eval_extension(struct eval *w, const struct firewall_chain *chain,
 				      const json_t *rule, const json_t *xt, enum truth truth)
 {
@@ -689,7 +687,7 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 	return truth;
 }
 
-/* Statements that match or not, by what is not known here. */
+/* Statements that match or not depending on what is unknown here. */
 static bool is_unknowable(const json_t *statement)
 {
 	static const char *const words[] = { "limit", "quota", "ct count", "meter", "xfrm", "osf" };
@@ -748,7 +746,7 @@ static enum verdict rule_eval_chain(struct eval *w, const struct firewall_chain 
 	return VERDICT_ON;
 }
 
-/* Returns false when the packet is dropped for certain. */
+/* Returns false if the packet is certainly dropped. */
 static bool rule_eval_base(struct eval *w)
 {
 	enum verdict verdict;
@@ -772,7 +770,7 @@ bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from
 	sa_family_t family = packet->destination.family;
 
 	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
-		/* Connections that begin alone meet nat chains. */
+		/* Only connections that begin go through nat chains. */
 		if (w.base->priority < from || w.base->priority > to ||
 		    !firewall_chain_is_at(w.base, packet->iif, packet->oif) ||
 		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))

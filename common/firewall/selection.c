@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sets of sets are what nft cannot make; a list in one is. */
+/* nft cannot build sets of sets, but a set may contain a list. */
 #define DEPTH_MAX 4
 
 enum kind { KIND_OTHER, KIND_NEUTRAL, KIND_SOURCE, KIND_DESTINATION, KIND_PORT };
@@ -75,7 +75,7 @@ static bool add_all(struct reading *r, const json_t *list, unsigned depth)
 	return whole;
 }
 
-/* Returns false when the value, or a part of it, cannot be told or is too much. */
+/* Returns false if the value, or a part of it, is unknown or too much. */
 static bool add(struct reading *r, const json_t *value, unsigned depth)
 {
 	const json_t *inner = json_object_get(json_object_get(value, "elem"), "val");
@@ -109,7 +109,7 @@ static bool is_one_of(const char *word, const char *const words[], size_t count)
 
 #define IS_ONE_OF(word, words) is_one_of(word, words, sizeof(words) / sizeof(*(words)))
 
-/* What a match looks at. Protocols and the flags and states of connections are the example's
+/* What a match looks at. Protocols, flags and states of connections are those of the example
  * anyway. */
 static enum kind kind_of(const json_t *left)
 {
@@ -142,7 +142,7 @@ static void read_match(struct reading *r, const json_t *match)
 		r->out->exact = false;
 }
 
-/* The keys of a map of verdicts: each may be another one. */
+/* The keys of a verdict map: each one may be a different packet. */
 static void read_map(struct reading *r, const json_t *map)
 {
 	const json_t *data = json_object_get(map, "data"), *elements = json_object_get(data, "set");
@@ -158,7 +158,7 @@ static void read_map(struct reading *r, const json_t *map)
 			add(r, json_array_get(element, 0), 0);
 }
 
-/* Does the statement leave open to which packets the rule applies? */
+/* Does the rule apply to the same packets with the statement as without it? */
 static bool is_harmless(const json_t *statement)
 {
 	static const char *const words[] = { "counter", "log",	"drop", "reject",

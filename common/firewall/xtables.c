@@ -44,7 +44,7 @@ static json_t *masked_mark(uint32_t mask)
 
 /* --- matches ---------------------------------------------------------------------------------- */
 
-/* Appends the statements that the extension comes to; false: not one of those that are known. */
+/* Append the statements equivalent to the extension; false: unknown extension. */
 typedef bool decoder(const void *info, size_t size, json_t *out);
 
 bool xtables_append(json_t *out, json_t *statement)
@@ -107,7 +107,7 @@ static bool decode_conntrack(const void *info, size_t size, json_t *out)
 {
 	const struct xt_conntrack_mtinfo3 *t = info;
 
-	/* Revision 2 is its beginning. */
+	/* Revision 2 is a prefix of it. */
 	if (size < sizeof(struct xt_conntrack_mtinfo2) || t->match_flags != XT_CONNTRACK_STATE)
 		return false;
 	return xtables_append(out, xtables_match(t->invert_flags & XT_CONNTRACK_STATE, ct_state(),
@@ -142,7 +142,7 @@ static bool decode_multiport(const void *info, size_t size, json_t *out)
 	for (unsigned i = 0; i < t->count; i++) {
 		unsigned first = t->ports[i];
 
-		/* A range takes two places. */
+		/* A range uses two entries. */
 		if (t->pflags[i] && ++i == t->count)
 			break;
 		json_array_append_new(set, json_pack("{s:[i,i]}", "range", first, t->ports[i]));
@@ -204,7 +204,7 @@ static bool decode_socket(const void *info, size_t size, json_t *out)
 					    json_integer(1)));
 }
 
-/* Without --invert it matches when there is a way back. */
+/* Without --invert it matches if there is a route back. */
 static bool decode_rpfilter(const void *info, size_t size, json_t *out)
 {
 	const struct xt_rpfilter_info *t = info;
@@ -279,14 +279,14 @@ static json_t *merge(json_t *key, json_t *to, uint32_t kept, json_t *from, uint3
 			 "^", "&", to, (json_int_t)(uint32_t)~kept, "&", from, (json_int_t)taken);
 }
 
-/* What connmark_tg() does, unless there are shifts. */
+/* What connmark_tg() does, without shifts. */
 static bool decode_CONNMARK(const void *info, size_t size, json_t *out)
 {
 	const struct xt_connmark_tginfo1 *t = info;
 	const struct xt_connmark_tginfo2 *shifted = info;
 	unsigned mode;
 
-	/* Both are of one size; without a shift the first has zeros where the second has its
+	/* Both have the same size; without a shift the first has zeros where the second has its
 	 * mode. */
 	if (size < sizeof(*t) || shifted->shift_bits)
 		return false;
@@ -304,8 +304,8 @@ static bool decode_CONNMARK(const void *info, size_t size, json_t *out)
 					 ct_mark(), t->ctmask));
 }
 
-/* Revision 1 begins as revision 0 does, and revisions 2 and 3 as revision 1; then comes whether to
- * let packets through where nobody reads. */
+/* Revision 1 begins like revision 0, and revisions 2 and 3 begin like revision 1, followed by
+ * whether packets pass if nobody reads the queue. */
 static bool decode_NFQUEUE(const void *info, size_t size, json_t *out)
 {
 	const struct xt_NFQ_info_v3 *t = info;
@@ -355,7 +355,7 @@ static bool decode_REJECT(const void *info, size_t size, json_t *out)
 	return xtables_append(out, json_pack("{s:n}", "reject"));
 }
 
-/* Decode one; what is not known is named. */
+/* Decode one; an unknown one is named. */
 void xtables_decode(const char *type, const char *name, const void *info, size_t size, json_t *out)
 {
 	static const struct {

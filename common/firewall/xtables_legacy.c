@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The same structure twice in the kernel's interface, with other addresses. */
+/* The same structure exists twice in the kernel's interface, with different addresses. */
 struct family {
 	const char *name, *list;
 	int domain, level, get_info, get_entries;
@@ -25,7 +25,7 @@ static const struct family families[] = {
 	  IP6T_SO_GET_ENTRIES, sizeof(struct ip6t_entry) },
 };
 
-/* A table that is sound, and how far it has been read. */
+/* A sound table, and how far it has been read. */
 struct legacy {
 	const struct family *family;
 	const struct xtables_legacy_table *table;
@@ -35,7 +35,7 @@ struct legacy {
 
 /* --- entries ---------------------------------------------------------------------------------- */
 
-/* Target and next offset of an entry: at other places for IPv6. */
+/* Target and next offset of an entry: at different offsets for IPv6. */
 static size_t target_offset(const struct legacy *l, size_t offset)
 {
 	const void *entry = l->table->entries + offset;
@@ -57,7 +57,7 @@ static const struct xt_entry_target *target_of(const struct legacy *l, size_t of
 	return (const void *)(l->table->entries + offset + target_offset(l, offset));
 }
 
-/* The entry's first match, at its target if it has none. */
+/* The entry's first match; its target if it has none. */
 static const struct xt_entry_match *first_match(const struct legacy *l, size_t offset)
 {
 	return (const void *)(l->table->entries + offset + l->family->entry_size);
@@ -68,8 +68,8 @@ static const struct xt_entry_match *next_match(const struct xt_entry_match *m)
 	return (const void *)((const char *)m + m->u.match_size);
 }
 
-/* --- soundness: nothing below looks further than an entry that has passed here
- * ----------------- */
+/* --- soundness: the code below only looks at entries that passed these checks
+ * ------------------- */
 
 static bool is_text(const char *at, size_t size)
 {
@@ -97,7 +97,7 @@ static bool matches_are_sound(const struct legacy *l, size_t offset)
 	return at == end;
 }
 
-/* A verdict (no name) is a number; an ERROR holds a chain's name. */
+/* A verdict (no name) is a number; an ERROR target contains a chain's name. */
 static bool target_is_sound(const struct xt_entry_target *t, size_t room)
 {
 	size_t size = room < sizeof(*t) ? 0 : t->u.target_size, rest;
@@ -195,11 +195,11 @@ static void add_protocol(json_t *out, unsigned protocol, bool inverted)
 							  : json_sprintf("%u", protocol)));
 }
 
-/* What both families' entries begin with. */
+/* The common beginning of both families' entries. */
 struct head {
 	const void *source, *source_mask, *destination, *destination_mask;
 	const char *iif, *oif;
-	unsigned protocol, inverted; /* the bits IPT_INV_*, which are IP6T_INV_*, too */
+	unsigned protocol, inverted; /* bits IPT_INV_*, equal to IP6T_INV_* */
 };
 
 static struct head head_of(const struct legacy *l, size_t offset)
@@ -231,8 +231,8 @@ static void add_head(json_t *out, const struct legacy *l, size_t offset)
 	add_protocol(out, h.protocol, h.inverted & IPT_INV_PROTO);
 }
 
-/* User chains begin with an entry whose target is called ERROR and holds the chain's name; one more
- * ends the table. */
+/* A user chain begins with an entry whose target is called ERROR and contains the chain's name; one
+ * more ends the table. */
 static const char *chain_name(const struct legacy *l, size_t offset)
 {
 	static const char *const hooks[] = { "PREROUTING", "INPUT", "FORWARD", "OUTPUT",
@@ -347,7 +347,7 @@ static bool is_policy(const struct legacy *l, size_t offset)
 	return false;
 }
 
-/* Not a chain's head, and not its end. */
+/* Neither the head nor the end of a chain. */
 static bool is_rule(const struct legacy *l, size_t offset)
 {
 	return strcmp(target_of(l, offset)->u.user.name, XT_ERROR_TARGET) && !is_policy(l, offset);
@@ -359,7 +359,7 @@ static void begin_chain(struct legacy *l, const char *name)
 	l->rule = 0;
 }
 
-/* Add what an entry is to the array of nft's objects. */
+/* Add the entry to the array of nft objects. */
 static void add_entry(struct legacy *l, size_t offset, json_t *objects)
 {
 	const char *name = chain_name(l, offset);
@@ -390,7 +390,7 @@ void xtables_legacy_add_table(const struct xtables_legacy_table *table, json_t *
 
 /* --- uses of extensions ----------------------------------------------------------------------- */
 
-/* Whom they are told to. */
+/* Who receives them. */
 struct telling {
 	xtables_legacy_visitor *visit;
 	void *context;
@@ -450,7 +450,7 @@ int xtables_legacy_each_use_of(const struct xtables_legacy_table *table,
 
 /* --- the kernel's tables ---------------------------------------------------------------------- */
 
-/* A table's entries; NULL if there are none to be had. The caller frees them. struct ipt_getinfo
+/* The entries of a table; NULL if they cannot be read. The caller frees them. struct ipt_getinfo
  * and struct ip6t_getinfo are the same, and so is the head of the entries. */
 static struct ipt_get_entries *fetch(const struct family *family, const char *name, int fd,
 				     struct xtables_legacy_table *table)
@@ -468,7 +468,7 @@ static struct ipt_get_entries *fetch(const struct family *family, const char *na
 		return NULL;
 	snprintf(got->name, sizeof(got->name), "%s", name);
 	got->size = info.size;
-	/* EAGAIN: it was changed in between; it is seen as it is the next time. */
+	/* EAGAIN: it changed in between; the next read sees it. */
 	if (getsockopt(fd, family->level, family->get_entries, got, &size)) {
 		free(got);
 		return NULL;
@@ -483,7 +483,7 @@ static struct ipt_get_entries *fetch(const struct family *family, const char *na
 	return got;
 }
 
-/* Called for each table; a return other than 0 ends it. */
+/* Called for each table; a non-zero return ends the visit. */
 typedef int table_reader(const struct xtables_legacy_table *table, void *context);
 
 static int read_family(const struct family *family, table_reader *read, void *context)
@@ -542,7 +542,7 @@ int xtables_legacy_each_use(xtables_legacy_visitor *visit, void *context)
 	return read_all(tell_table, &telling);
 }
 
-/* Add the names of one family's list, each once. */
+/* Add the names from one family's list, each once. */
 static int list_names(FILE *in, char *buf, size_t size)
 {
 	char name[XT_TABLE_MAXNAMELEN];

@@ -46,7 +46,7 @@ static json_t *find_rule(struct compat *compat, const char *table, const char *c
 	return NULL;
 }
 
-/* Put the statements in place of the first {"xt"} at or after *at. */
+/* Replace the first {"xt"} at or after *at with the statements. */
 static void replace(json_t *expressions, size_t *at, json_t *statements)
 {
 	json_t *statement;

@@ -74,7 +74,7 @@ static const struct field_kind kind_choice = {
 	.read = read_choice,
 };
 
-/* A choice that the machine made: stored and shown, not typed. */
+/* A choice made by the program: stored and shown, not typed. */
 static const struct field_kind kind_decision = {
 	.write = write_choice,
 	.read = read_choice,
@@ -233,7 +233,7 @@ static bool write_id(const struct intercept *spec, const struct field *f, unsign
 	return n < ids->count;
 }
 
-/* Stored by number, whatever it was called. */
+/* Stored by number, whatever its name was. */
 static int read_id(struct intercept *spec, const struct field *f, const char *value,
 		   struct failure *why)
 {
@@ -286,7 +286,7 @@ static bool write_cgroup(const struct intercept *spec, const struct field *f, un
 	return n < groups->count;
 }
 
-/* The group may be gone by now. */
+/* The group may no longer exist. */
 static int read_cgroup(struct intercept *spec, const struct field *f, const char *value,
 		       struct failure *why)
 {
@@ -442,7 +442,7 @@ static bool write_listener(const struct intercept *spec, const struct field *f, 
 	return !n && endpoint_is_set(at);
 }
 
-/* `*:80` stands for one family here: the entry says which. */
+/* `*:80` means one family here: the entry says which. */
 static int read_listener(struct intercept *spec, const struct field *f, const char *value,
 			 struct failure *why)
 {
@@ -467,7 +467,7 @@ static int type_to(void *spec, const char *arg, const struct option_spec *self, 
 	return intercept_set_to(spec, arg, why);
 }
 
-/* What both families' listeners are written as, if one word does: a bare port for loopback, or
+/* The word for the listeners of both families, if there is one: a bare port for loopback, or
  * `*:80`. */
 static bool is_common(const struct intercept *spec, char buf[ENDPOINT_TEXT_MAX])
 {
@@ -510,13 +510,13 @@ static const struct field_kind kind_to = {
 			__VA_ARGS__                                                        \
 	}
 
-/* Of the whole specification: what its kind looks at has no place of its own. */
+/* For the whole specification: its kind uses no field of the struct. */
 #define FIELD_OF_ALL(name, letter, arg, help, kind, ...)              \
 	{                                                             \
 		name, letter, arg, help, &kind_##kind, 0, __VA_ARGS__ \
 	}
 
-/* What the lists of packets that are taken, and of exceptions, change. */
+/* What changes with the lists of intercepted packets and of exceptions. */
 #define WANTED	 (CHANGES_PREROUTING | CHANGES_LOCAL | CHANGES_ZONE)
 #define RULES	 (CHANGES_ALL & ~CHANGES_ROUTING)
 #define EXCLUDED (CHANGES_TAKE | CHANGES_LOCAL | CHANGES_ZONE)

@@ -111,7 +111,7 @@ int instance_each_listener(const struct intercept *spec, instance_listener_visit
 	return result;
 }
 
-/* 1: nobody takes some of the connections, or one who does is not transparent. */
+/* 1: for some connections nobody listens, or not transparently. */
 static int lacks_listener(int protocol, const struct endpoint *to,
 			  const struct listening_state *state, void *context)
 {

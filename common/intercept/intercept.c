@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
-/* Where nft looks for control groups (libnftables has the path built in). */
+/* Where nft looks for control groups (the path is built into libnftables). */
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
 const struct intercept_list intercept_lists[INTERCEPT_LISTS] = {
@@ -102,7 +102,7 @@ int intercept_copy(struct intercept *copy, const struct intercept *spec, struct 
 	return err;
 }
 
-/* --- what a user types ----------------------------------------------------------------------- */
+/* --- user input ----------------------------------------------------------------------------- */
 
 int intercept_set_name(struct intercept *spec, const char *text, struct failure *why)
 {
@@ -139,7 +139,8 @@ int intercept_set_to(struct intercept *spec, const char *text, struct failure *w
 	return err;
 }
 
-/* What the kernel allows and nft can quote, in rules and in the comment that keeps the specification. */
+/* Names that the kernel allows and that nft can quote, both in rules and in the comment that stores
+ * the specification. */
 static int check_device(const char *text, struct failure *why)
 {
 	char name[IFNAMSIZ + 1];
@@ -238,8 +239,8 @@ int intercept_add_group_path(struct intercept_groups *groups, const char *path, 
 	return 0;
 }
 
-/* Groups of version 2 are at the root, or in a hybrid layout below `unified`. Sets *is_hybrid; NULL
- * when there are none. */
+/* Version 2 groups are at the root, or below `unified` in a hybrid layout. Sets *is_hybrid; NULL if
+ * there are none. */
 static const char *group_root(bool *is_hybrid)
 {
 	static const char *const roots[] = { CGROUP_ROOT, CGROUP_ROOT "/" INTERCEPT_HYBRID };
@@ -253,7 +254,7 @@ static const char *group_root(bool *is_hybrid)
 	return NULL;
 }
 
-/* The path without `dir` and the slashes in front, if it is below it. */
+/* The path without `dir` and the following slashes, if it is below `dir`. */
 static const char *without(const char *path, const char *dir)
 {
 	size_t length = strlen(dir);
@@ -263,7 +264,7 @@ static const char *without(const char *path, const char *dir)
 	return path + strspn(path, "/");
 }
 
-/* The group's own path, given as /proc/PID/cgroup shows it or as a shell finds it. */
+/* The group's own path, in the form of /proc/PID/cgroup or as a path in the file system. */
 static const char *group_name(const char *text, bool is_hybrid)
 {
 	text = without(text, CGROUP_ROOT);

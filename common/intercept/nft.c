@@ -22,11 +22,11 @@
 #define LOCK_TABLE	"tproxy-lock"
 #define TABLES_ATTEMPTS 10 /* while the rules change */
 #define LOCK_POLL_MS	20
-#define LOCK_REFUSALS	3 /* in a row, without a holder: then it is EPERM for good */
+#define LOCK_REFUSALS	3 /* in a row, without a holder: then EPERM is final */
 
 struct nft {
 	struct nft_ctx *nft;
-	struct netlink *netlink; /* for what libnftables cannot say */
+	struct netlink *netlink; /* for what libnftables cannot do */
 	bool locked;		 /* its socket owns the lock's table */
 };
 
@@ -44,7 +44,7 @@ static struct nft_ctx *open_context(struct failure *why)
 }
 
 /* Ask the kernel for the generation of its rule set: everybody with the right to use nf_tables may.
- * libnftables, when it is refused, prints a line of its own to stderr. */
+ * When libnftables is refused, it prints a line of its own to stderr. */
 static int probe(struct netlink *channel, struct failure *why)
 {
 	const struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
@@ -90,10 +90,10 @@ void nft_close(struct nft *rules)
 	free(rules);
 }
 
-/* --- one command and what libnftables says of it ---------------------------------------------- */
+/* --- one command and libnftables' answer to it
+ * -------------------------------------------------- */
 
-/* Errors that the kernel answers with and that this program tells apart. libnftables has them as text
- * alone. */
+/* Errors from the kernel that this program distinguishes. libnftables reports them only as text. */
 static int errno_in(const char *message)
 {
 	static const int known[] = { EPERM,	 ENOENT, EEXIST, EBUSY,	 EINVAL,
@@ -106,7 +106,7 @@ static int errno_in(const char *message)
 	return 0;
 }
 
-/* Which module a kernel lacks that does not know an expression of ours. */
+/* The missing module of a kernel that does not know one of our expressions. */
 static const char *missing_module(const char *rule)
 {
 	static const struct {
@@ -155,8 +155,8 @@ static int command(struct nft_ctx *nft, const char *text, const char *what, stru
 	return condense(nft_ctx_get_error_buffer(nft), what, why);
 }
 
-/* The last transaction under the lock, if it is held, also releases it: the kernel makes whoever closes
- * its socket wait for all processors after each that deletes something. */
+/* The last transaction under the lock also releases it, if it is held: whenever a transaction
+ * deletes something, the kernel makes whoever closes its socket wait for all processors. */
 static int last_command(struct nft *rules, const char *text, const char *what, struct failure *why)
 {
 	char *both;
@@ -187,7 +187,7 @@ int nft_load(struct nft *rules, const char *text, struct failure *why)
 	return command(rules->nft, text, "loading the rules", why);
 }
 
-/* Run a listing; the result is libnftables' until the next command. */
+/* Run a listing; the result belongs to libnftables and is valid until the next command. */
 static const char *listing(struct nft *rules, const char *text, unsigned flags, struct failure *why)
 {
 	int err;
@@ -211,8 +211,8 @@ static json_t *listing_objects(struct nft *rules, const char *text, unsigned fla
 	json_decref(root);
 	if (json_is_array(list))
 		return list;
-	/* libnftables 1.0.6 writes broken JSON for a table with `flags owner`. It is none of ours, then:
-	 * nothing of it can be read. */
+	/* libnftables 1.0.6 writes broken JSON for a table with `flags owner`. Such a table is not
+	 * ours, and nothing of it can be read. */
 	json_decref(list);
 	list = json_array();
 	if (!list)
@@ -222,7 +222,7 @@ static json_t *listing_objects(struct nft *rules, const char *text, unsigned fla
 
 /* --- digests of what was read back ------------------------------------------------------------ */
 
-/* One part as read back: its name and the digest of all that does not move by itself. */
+/* One part as read back: its name and the digest of everything that does not change by itself. */
 struct digest {
 	char name[sizeof(((struct nft_part *)0)->name)];
 	uint64_t hash;
@@ -239,7 +239,7 @@ struct reading {
 	bool odd_elements[INTERCEPT_LISTS];
 };
 
-/* Add an object to its part's digest, rules in their order. */
+/* Add an object to the digest of its part, rules in order. */
 static void digest_add(struct reading *r, const char *kind, const char *name, uint64_t hash)
 {
 	char full[sizeof(r->digest->name)];
@@ -341,7 +341,7 @@ static void forget(void *context)
 
 /* --- sets' elements --------------------------------------------------------------------------- */
 
-/* Which list a set of ours holds; INTERCEPT_LISTS for another set. is_alternate may be NULL. */
+/* Which list a set of ours contains; INTERCEPT_LISTS for another set. is_alternate may be NULL. */
 static int list_of_set(const char *name, bool *is_alternate)
 {
 	for (int id = 0; id < INTERCEPT_LISTS; id++) {
@@ -388,7 +388,7 @@ static bool add_cidr(struct intercept *spec, int id, const json_t *element)
 	       !endpoint_cidr_add(intercept_cidrs(spec, (enum intercept_list_id)id), &cidr, NULL);
 }
 
-/* An element with a timeout is an object, one for good a bare word. */
+/* An element with a timeout is an object, a permanent one a bare word. */
 static void read_lease(struct nft_state *state, const json_t *set)
 {
 	const json_t *first = json_array_get(json_object_get(set, "elem"), 0);
@@ -410,8 +410,8 @@ static void read_elements(struct reading *r, const char *name, json_t *elements)
 			r->odd_elements[id] = true;
 }
 
-/* One set with its elements. Numbers, so that no name of a protocol has to be looked up, and none can
- * change. One that went meanwhile has none. */
+/* List one set with its elements. Uses numbers, so that no protocol name has to be looked up, and
+ * none can change. A set that was deleted meanwhile has none. */
 static int read_contents_of(struct nft *rules, struct reading *r, const char *table,
 			    const char *name, struct failure *why)
 {
@@ -437,7 +437,8 @@ static int read_contents_of(struct nft *rules, struct reading *r, const char *ta
 	return 0;
 }
 
-/* Of the sets that hold what was asked for; those that remember flows may be large, and move. */
+/* Read the sets that contain the user's lists; those that remember flows may be large, and
+ * change. */
 static int read_contents(struct nft *rules, struct reading *r, const char *table,
 			 struct failure *why)
 {
@@ -502,8 +503,8 @@ static void compare_checksums(struct reading *r)
 	while ((token = strsep(&rest, " ")))
 		if (*token)
 			compare_word(r, token);
-	/* What was not there when it was checksummed was put there by somebody else; without checksums, as after
-	 * `plan | nft -f -`, nobody knows. */
+	/* A part that was missing when the checksums were taken was added by somebody else; without
+	 * checksums, as after `plan | nft -f -`, that is unknown. */
 	for (unsigned i = 0; i < r->digests; i++)
 		if (!r->digest[i].checksummed)
 			add_part(r->state, r->digest[i].name,
@@ -534,7 +535,7 @@ static void compare_contents(struct reading *r)
 
 /* --- reading back ----------------------------------------------------------------------------- */
 
-/* Which names the lists' sets have: not part of the text, but known by them. */
+/* Which names the lists' sets have: not part of the text, but determined by the sets found. */
 static void read_alternates(struct reading *r)
 {
 	bool is_alternate = false;
@@ -549,7 +550,7 @@ static void read_alternates(struct reading *r)
 	}
 }
 
-/* A rule knows a control group by its number: one that was made anew has another. */
+/* A rule knows a control group by its number: a recreated group has a different one. */
 static void add_groups(struct reading *r, const struct intercept_groups *groups)
 {
 	for (unsigned i = 0; i < groups->count; i++)
@@ -635,7 +636,7 @@ bool nft_intact(const struct nft_state *state)
 	       !state->dormant;
 }
 
-/* `chain.divert=0123456789abcdef ...` of all parts as they are now. */
+/* `chain.divert=0123456789abcdef ...` for all parts in their current state. */
 static void write_checksums(const struct reading *r, char *buf, size_t size)
 {
 	char item[sizeof(r->digest->name) + 20];
@@ -827,7 +828,7 @@ char *nft_dump_text(struct nft *rules, struct failure *why)
 	return copy;
 }
 
-/* Append what a listing has; one that fails (a chain that went meanwhile) has nothing. */
+/* Append the objects of a listing; one that fails (a chain deleted meanwhile) has none. */
 static void extend_by(struct nft *rules, json_t *all, const char *command_text)
 {
 	json_t *some = listing_objects(rules, command_text, 0, NULL);
@@ -837,7 +838,7 @@ static void extend_by(struct nft *rules, json_t *all, const char *command_text)
 	json_decref(some);
 }
 
-/* Each chain on its own, so that no table object is made. */
+/* List each chain separately, so that no table object is created. */
 static json_t *dump_by_chains(struct nft *rules, const char *text)
 {
 	json_t *all = json_array();
@@ -898,7 +899,7 @@ bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const c
 
 enum lock_state { LOCK_FREE, LOCK_HELD, LOCK_STALE };
 
-/* Who holds it: its table's one chain is called after the process. */
+/* Who holds it: the only chain of its table is named after the process. */
 static enum lock_state lock_look(struct nft *rules, long *pid)
 {
 	const char *out = listing(rules, "list table inet " LOCK_TABLE, 0, NULL), *chain;
@@ -934,7 +935,8 @@ int nft_lock(struct nft *rules, uint64_t ms, struct failure *why)
 			rules->locked = true;
 			return 0;
 		}
-		/* Somebody's lock is EPERM, a lock put back by a restored ruleset EEXIST. */
+		/* A lock of another process gives EPERM, one put back by a restored ruleset
+		 * EEXIST. */
 		if (why->err != EPERM && why->err != EEXIST)
 			return -1;
 		state = lock_look(rules, &pid);
@@ -942,7 +944,7 @@ int nft_lock(struct nft *rules, uint64_t ms, struct failure *why)
 		    command(rules->nft, "delete table inet " LOCK_TABLE, "stale lock", why))
 			return -1;
 		/* Refused although nobody holds it: the holder may have gone between the two
-		 * questions; again and again it is our lack of a capability. */
+		 * questions; if that repeats, we lack a capability. */
 		refused = state == LOCK_FREE && why->err == EPERM ? refused + 1 : 0;
 		if (refused == LOCK_REFUSALS)
 			return -1;
@@ -962,7 +964,8 @@ bool nft_is_locked(struct nft *rules)
 	return !rules->locked && lock_look(rules, &pid) == LOCK_HELD;
 }
 
-/* The table would go with the socket, but then the kernel makes close() wait for all processors. */
+/* The table would go away with the socket, but then the kernel makes close() wait for all
+ * processors. */
 void nft_unlock(struct nft *rules)
 {
 	if (rules->locked)

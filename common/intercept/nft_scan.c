@@ -12,13 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How often to begin again when the rules change while they are read. */
+/* How often to start again when the rules change while they are read. */
 #define ATTEMPTS 50
 
-/* Anonymous sets whose elements are known at a time; our own tables have less than ten. */
+/* How many anonymous sets to keep elements of at a time; our own tables have fewer than ten. */
 #define ANONYMOUS_MAX 64
 
-/* What nft keeps beside a rule, NFTA_RULE_USERDATA: type, length, value; type 0 is the comment. */
+/* What nft stores with a rule, NFTA_RULE_USERDATA: type, length, value; type 0 is the comment. */
 #define USERDATA_COMMENT 0
 
 #define BIT(attribute) (UINT64_C(1) << (attribute))
@@ -32,7 +32,7 @@ struct scan {
 	uint32_t generation;
 	struct {
 		char name[NFT_SET_MAXNAMELEN];
-		uint64_t digest; /* of its elements, in whatever order */
+		uint64_t digest; /* of its elements, in any order */
 	} anonymous[ANONYMOUS_MAX];
 	unsigned anonymous_count;
 };
@@ -48,7 +48,7 @@ static uint64_t digest_bytes(uint64_t digest, const void *data, size_t size)
 	return digest;
 }
 
-/* Of those attributes whose bit is in `which`. */
+/* The digest of the attributes whose bit is set in `which`. */
 static uint64_t digest_attributes(struct nlattr *const *at, int max, uint64_t which)
 {
 	uint64_t digest = DIGEST_START;
@@ -74,13 +74,13 @@ static struct nl_msg *request(int type, int flags, int table_attribute, const ch
 	return message;
 }
 
-/* Ask for what a message of this type answers with; `type` is the question's. */
+/* Ask for messages of this type; `type` is that of the request. */
 static int ask(struct scan *s, int type, int flags, int table_attribute, netlink_reader *read)
 {
 	return netlink_ask(s->netlink, request(type, flags, table_attribute, s->table), read, s);
 }
 
-/* The policy says which strings end and which numbers are long enough. */
+/* The policy checks that strings are terminated and numbers are long enough. */
 static bool parse(struct nlmsghdr *message, struct nlattr **at, int max, struct nla_policy *policy)
 {
 	return nlmsg_valid_hdr(message, sizeof(struct nfgenmsg)) &&
@@ -161,7 +161,7 @@ static void read_set(struct nlmsghdr *message, void *context)
 	s->visit(&object, s->context);
 }
 
-/* A hash keeps its elements in an order of its own: their digests are added up. */
+/* A hash keeps its elements in its own order, so their digests are added up. */
 static void read_elements(struct nlmsghdr *message, void *context)
 {
 	uint64_t *sum = context;
@@ -174,7 +174,8 @@ static void read_elements(struct nlmsghdr *message, void *context)
 		DIGEST_START, nla_data(element), nla_len(element));
 }
 
-/* `{ 80, 443 }` in a rule is a set that nobody can change, but another rule's may have its name. */
+/* `{ 80, 443 }` in a rule is a set that nobody can change, but its name may be reused in another
+ * rule. */
 static int ask_elements(struct scan *s, unsigned i)
 {
 	struct nl_msg *message = request(NFT_MSG_GETSETELEM, NLM_F_DUMP, NFTA_SET_ELEM_LIST_TABLE,
@@ -225,7 +226,7 @@ static const char *comment_of(struct nlattr *userdata)
 	return "";
 }
 
-/* The elements of the anonymous set that an expression looks up; 0 for another expression. */
+/* The elements of the anonymous set that an expression looks up; 0 for any other expression. */
 static uint64_t looked_up(const struct scan *s, struct nlattr *expression)
 {
 	struct nlattr *at[NFTA_EXPR_MAX + 1], *data[NFTA_LOOKUP_MAX + 1];
@@ -312,7 +313,7 @@ int nft_scan_table(struct netlink *channel, const char *name, struct nft_scan_fo
 	for (int i = 0; i < ATTEMPTS && err == -EAGAIN; i++) {
 		restart(context);
 		err = scan(&s);
-		/* Gone between two questions: look again whether it is there at all. */
+		/* Gone between two questions: check again whether the table still exists. */
 		if (err == -ENOENT && s.found.handle)
 			err = -EAGAIN;
 	}

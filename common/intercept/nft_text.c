@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* That many ports, or ranges of them, are compared one by one. */
+/* Up to this many ports, or port ranges, are compared one by one. */
 #define INLINE_PORTS 4
 
 /* nft takes comments of up to 128 characters (NFTNL_UDATA_COMMENT_MAXLEN). */
@@ -18,7 +18,7 @@
  * and --midstream pass; how many tuples are remembered. */
 #define TAKEN_SECONDS 15
 
-/* How long a flow that passes may be idle: RFC 5382's for established connections. */
+/* How long a passing flow may be idle: RFC 5382's value for established connections. */
 #define PASSING_SECONDS 7500
 
 #define TUPLES_MAX 65536
@@ -30,8 +30,8 @@
 #define SYN	"tcp flags & (syn | ack) == syn"
 #define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
 
-/* Nothing but a reset: no ACK, no options, no data. So a host answers a segment that has no
- * socket there (RFC 9293, 3.10.7.1); one that ends its own connection acknowledges. */
+/* Nothing but a reset: no ACK, no options, no data. This is how a host answers a segment that has
+ * no socket there (RFC 9293, 3.10.7.1); a host that ends its own connection sets ACK. */
 #define BARE_RESET_4 "ip length 40 tcp flags == rst"
 #define BARE_RESET_6 "ip6 length 20 tcp flags == rst"
 
@@ -51,7 +51,7 @@ static bool wants(const struct intercept *spec, const struct family *f)
 	return f->family == AF_INET ? spec->ipv4 : spec->ipv6;
 }
 
-/* What names a port in a rule. */
+/* The name of a port in a rule. */
 static const char *l4(const struct intercept *spec)
 {
 	return spec->tcp && spec->udp ? "th" : spec->udp ? "udp" : "tcp";
@@ -64,7 +64,7 @@ static void put_notes(FILE *out, const char *text)
 	for (size_t length = strlen(text); length;) {
 		size_t piece = length < NOTE_LENGTH ? length : NOTE_LENGTH;
 
-		/* The kernel keeps every blank, but a person reads better what is cut at one. */
+		/* The kernel keeps every blank, but a text cut at blanks is easier to read. */
 		if (piece < length)
 			for (size_t i = piece; i > piece / 2; i--)
 				if (text[i - 1] == ' ') {
@@ -86,8 +86,7 @@ static void put_counters(FILE *out, const struct intercept *spec)
 		      out);
 }
 
-/* `meta mark & 0xff == 0x1`; without `& MASK` when all bits count. `key`: meta mark, socket
- * mark. */
+/* `meta mark & 0xff == 0x1`; without `& MASK` if all bits count. `key`: meta mark, socket mark. */
 static void put_mark_match(FILE *out, const char *key, const struct mark *mark)
 {
 	if (mark->mask == UINT32_MAX)
@@ -96,7 +95,7 @@ static void put_mark_match(FILE *out, const char *key, const struct mark *mark)
 		fprintf(out, "%s & 0x%x == 0x%x", key, mark->mask, mark->value);
 }
 
-/* Other programs' bits of the mark stay as they are. */
+/* The mark's bits of other programs stay unchanged. */
 static void put_mark_set(FILE *out, const struct mark *mark)
 {
 	if (mark->mask == UINT32_MAX)
@@ -142,7 +141,7 @@ static bool has_elements(const struct intercept *spec, enum intercept_list_id id
 	return false;
 }
 
-/* `port`, `src4`; the second name is for the set that is to take the place of an installed one. */
+/* `port`, `src4`; the second name is for a set that replaces an installed one. */
 struct set_name {
 	char text[24];
 };
@@ -165,7 +164,7 @@ static bool has_ranges(const struct port_list *list)
 	return false;
 }
 
-/* Without ranges the kernel takes a kind of set in which it finds a port at once, not in a tree. */
+/* Without ranges the kernel uses a set type that finds a port directly instead of in a tree. */
 static void put_port_set(FILE *out, const struct intercept *spec, enum intercept_list_id id)
 {
 	const struct port_list *list = intercept_ports(spec, id);
@@ -217,7 +216,7 @@ static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *
 			put_tuple_set(out, name, &families[i], seconds);
 }
 
-/* A lease that the kernel keeps: when its elements time out, nothing new is taken. */
+/* A lease that the kernel enforces: when its elements time out, nothing new is taken. */
 static void put_lease(FILE *out, const struct intercept *spec)
 {
 	fprintf(out,
@@ -234,7 +233,7 @@ static void put_list(FILE *out, const struct intercept *spec, enum intercept_lis
 		put_cidr_set(out, spec, id, &families[i]);
 }
 
-/* Those that are not lists. */
+/* The sets that are not lists. */
 static void put_sets(FILE *out, const struct intercept *spec)
 {
 	if (spec->confirm_ms)
@@ -251,9 +250,9 @@ static void put_sets(FILE *out, const struct intercept *spec)
 
 /* --- divert ----------------------------------------------------------------------------------- */
 
-/* `socket transparent` also matches unconnected UDP sockets: one that is bound to an original
- * destination would get every client's datagrams. tproxy to a port where nobody listens matches
- * connected sockets alone (nft_tproxy.c looks for these first). */
+/* `socket transparent` also matches unconnected UDP sockets: one bound to an original destination
+ * would get every client's datagrams. tproxy to a port without a listener only matches connected
+ * sockets (nft_tproxy.c looks for these first). */
 static void put_divert_udp(FILE *out, const struct intercept *spec)
 {
 	static const char *const nobody[] = { "127.0.0.1:1", "[::1]:1" };
@@ -267,7 +266,7 @@ static void put_divert_udp(FILE *out, const struct intercept *spec)
 		fputs(" counter name diverted accept\n", out);
 	}
 	/* An answer to a translated leg still has this host's address here. A lookup by `socket'
-	 * takes that into account (nf_sk_lookup_slow_v4()), and one by tproxy does not. */
+	 * takes that into account (nf_sk_lookup_slow_v4()), a lookup by tproxy does not. */
 	if (spec->zone != CONNTRACK_OFF)
 		fputs("\t\tmeta l4proto udp ct direction reply ct status snat "
 		      "socket transparent 1 socket wildcard 0 jump divert\n",
@@ -289,7 +288,7 @@ static void put_other(FILE *out, const struct intercept *spec)
 	fputs("\t}\n", out);
 }
 
-/* What this host marked itself, and sent to itself. */
+/* Packets that this host marked itself, and sent to itself. */
 static void put_looped_match(FILE *out, const struct intercept *spec, const char *verdict)
 {
 	fputs("\t\tiifname \"lo\" ", out);
@@ -308,10 +307,10 @@ static void put_own_marks(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* For packets that a transparent socket was found for. A SYN may be for a listener, or for a
- * connection in TIME_WAIT that is to begin anew. A wildcard listener of a transparent proxy would
- * match forwarded flows that happen to have its port; only connections are wanted. (`socket
- * wildcard 0` would break handshakes: the kernel cannot answer it for a request socket.) */
+/* For packets with a transparent socket. A SYN may be for a listener, or for a connection in
+ * TIME_WAIT that the client opens anew. A wildcard listener of a transparent proxy would match
+ * forwarded flows that happen to use its port; only connections are wanted. (`socket wildcard 0`
+ * would break handshakes: the kernel cannot evaluate it for a request socket.) */
 static void put_divert(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain divert {\n", out);
@@ -327,7 +326,7 @@ static void put_divert(FILE *out, const struct intercept *spec)
 
 /* --- the predicate ---------------------------------------------------------------------------- */
 
-/* Which field of a packet a list looks at: of the client's packets, or mirrored, of the
+/* Which field of a packet a list looks at: in the client's packets, or mirrored, in the
  * server's. */
 enum direction { FROM_CLIENT, FROM_SERVER };
 
@@ -391,9 +390,9 @@ static void put_exclusions(FILE *out, const struct intercept *spec, enum directi
 
 /* --- intercept, take, deliver ----------------------------------------------------------------- */
 
-/* The ports, before anything that costs more: most packets are of somebody else's connections.
- * Comparing with a few numbers is faster than a set's look-up, and `th` does not ask for the
- * protocol again. */
+/* The ports come before anything that costs more, because most packets belong to somebody else's
+ * connections. Comparing with a few numbers is faster than a set look-up, and `th` does not ask for
+ * the protocol again. */
 static void put_ports(FILE *out, const struct intercept *spec)
 {
 	const struct port_list *list = intercept_ports(spec, LIST_PORT);
@@ -412,8 +411,8 @@ static void put_ports(FILE *out, const struct intercept *spec)
 	fputs("return\n", out);
 }
 
-/* What is left of other people's packets goes by with as few questions as can be: the look-up for a
- * socket, then the ports. */
+/* Let other people's packets pass with as few questions as possible: the socket look-up, then the
+ * ports. */
 static void put_intercept(FILE *out, const struct intercept *spec)
 {
 	put_ports(out, spec);
@@ -425,7 +424,7 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 	put_own_marks(out, spec);
 	for (unsigned i = 0; i < spec->devices; i++)
 		fprintf(out, "\t\tiifname \"%s\" goto take\n", spec->device[i]);
-	/* What comes from lo was not sent by another host. */
+	/* Packets from lo were not sent by another host. */
 	if (!spec->devices)
 		fputs("\t\tiifname != \"lo\" goto take\n", out);
 }
@@ -445,9 +444,9 @@ static void put_prerouting(FILE *out, const struct intercept *spec)
 	fputs("\t}\n", out);
 }
 
-/* What this host itself is spoken to about is its own affair, so that you cannot lock yourself out.
- * With --include-own, at least the answers to its own connections are: tproxy would find their
- * socket not transparent, and the reset for want of a listener would hit them. */
+/* Packets addressed to this host itself are left alone, so that you cannot lock yourself out. With
+ * --include-own, at least the answers to its own connections are: tproxy would find their socket
+ * not transparent, and the reset for want of a listener would hit them. */
 static void put_own(FILE *out, const struct intercept *spec)
 {
 	if (!spec->include_own)
@@ -468,10 +467,10 @@ static void put_tuple(FILE *out, const struct family *f)
 	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
 }
 
-/* A predicate of many ports also fits the answers of flows that began on the other side and were
- * not taken: they are no orphans, and are not to be reset. Where connection tracking is in use
- * anyway, it knows; else a flow's SYN-ACK shows it, and it is remembered while it lasts.
- * (Answers to flows that were taken have a socket here, and do not come this far.) */
+/* A predicate with many ports also matches the answers of flows that began on the other side and
+ * were not taken: these are not orphans, and must not be reset. If connection tracking is in use
+ * anyway, it knows; otherwise a flow is recognised by its SYN-ACK, and remembered while it lasts.
+ * (Answers to intercepted flows have a socket here, and do not get this far.) */
 static void put_answers(FILE *out, const struct intercept *spec)
 {
 	bool remembers = spec->tcp && spec->midstream == MIDSTREAM_RESET;
@@ -495,10 +494,10 @@ static void put_answers(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* When the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2),
- * the server's next segment finds no socket here, and is forwarded to the client. The client's
- * answer alone can end that connection; a listener would swallow it, and the server would hang.
- * It has no byte. */
+/* If the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2), the
+ * server's next segment finds no socket here, and is forwarded to the client. Only the client's
+ * answer can end that connection; a listener would swallow it, and the server would hang. It
+ * carries no data. */
 static void put_bare_resets(FILE *out, const struct intercept *spec, const char *verdict)
 {
 	if (spec->ipv4)
@@ -507,7 +506,7 @@ static void put_bare_resets(FILE *out, const struct intercept *spec, const char 
 		fprintf(out, "\t\t" BARE_RESET_6 " %s\n", verdict);
 }
 
-/* Only flows whose SYN was seen are taken: what ran before is left alone. */
+/* Only flows whose SYN was seen are taken: older ones are left alone. */
 static void put_midstream_pass(FILE *out, const struct intercept *spec)
 {
 	for (size_t i = 0; i < FAMILIES; i++) {
@@ -523,9 +522,9 @@ static void put_midstream_pass(FILE *out, const struct intercept *spec)
 	}
 }
 
-/* `down` has begun: flows that begin now pass and are remembered; all other packets are of flows
- * that a listener here accepted, and if their socket is gone they are met with a reset, as ever.
- * A SYN that has a socket already is a repeated one of a handshake under way here. */
+/* `down` has begun: new flows pass and are remembered; all other packets belong to flows that a
+ * listener here accepted, and if their socket is gone they are answered with a reset, as always. A
+ * SYN that already has a socket is a retransmission in a handshake under way here. */
 static void put_ending(FILE *out, const struct intercept *spec)
 {
 	bool pass = spec->midstream == MIDSTREAM_PASS;
@@ -597,7 +596,7 @@ static void put_tproxy(FILE *out, const struct intercept *spec, const struct fam
 	fputs(" counter name intercepted accept\n", out);
 }
 
-/* tproxy ends the rule when nobody listens, and the packet would go on to where it wanted. */
+/* tproxy ends the rule if nobody listens, and the packet would continue to its destination. */
 static void put_deliver(FILE *out, const struct intercept *spec)
 {
 	static const char *const end[] = {
@@ -623,9 +622,10 @@ static void put_deliver(FILE *out, const struct intercept *spec)
 	fputs("\t}\n", out);
 }
 
-/* --- what this host opens itself -------------------------------------------------------------- */
+/* --- connections that this host opens
+ * ----------------------------------------------------------- */
 
-/* `meta skuid != { 1, 2 } return`, or without != and counted for those to be left alone. */
+/* `meta skuid != { 1, 2 } return`, or without != and with a counter for those to leave alone. */
 static void put_ids(FILE *out, const char *key, const struct intercept_ids *ids, bool wanted)
 {
 	if (!ids->count)
@@ -659,8 +659,8 @@ static void put_owners(FILE *out, const struct intercept *spec)
 		fputs("\t\tgoto mine\n", out);
 }
 
-/* Of connections that are remembered every packet is marked; of others, only the first may make one
- * remembered: marking what was established before would hang it. */
+/* Every packet of a remembered connection is marked. Of other connections only the first packet may
+ * be, and makes it remembered: marking an established connection would hang it. */
 static void put_remembered(FILE *out, const struct intercept *spec)
 {
 	for (size_t i = 0; i < FAMILIES; i++) {
@@ -717,7 +717,7 @@ static void put_mine(FILE *out, const struct intercept *spec)
 	fputs(" accept\n\t}\n", out);
 }
 
-/* As divert does it: a connection's packets to its socket, the others to the listener. */
+/* Like divert: a connection's packets go to its socket, the others to the listener. */
 static void put_looped(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain looped {\n", out);
@@ -731,21 +731,22 @@ static void put_looped(FILE *out, const struct intercept *spec)
 /* --- conntrack zones -------------------------------------------------------------------------- */
 
 /*
- * With the client's address and port kept, both legs have the same tuples in both directions: one
- * entry for conntrack, which then sees sequence numbers that do not fit and translates neither leg.
+ * With the client's address and port kept, both legs have the same tuples in both directions:
+ * conntrack would have one entry, see sequence numbers that do not fit, and translate neither leg.
  * So each leg has one direction in a zone of its own (ct-zone):
  *
  * 	client leg	original: default zone	reply: ct-zone
  * 	upstream leg	original: ct-zone	reply: default zone
  *
- * No two of the four tuples are equal then, whatever other programs' NAT makes of the upstream
- * leg's source. What comes in, from clients and servers alike, is looked up in the default zone as
- * if there were no proxy, so translated answers are found, too. A zone is chosen before connection
- * tracking, and counts when an entry is made: by a SYN (nf_conntrack_core.c, resolve_normal_ct()).
+ * Then no two of the four tuples are equal, whatever other programs' NAT does to the upstream leg's
+ * source. Incoming packets, from clients and servers alike, are looked up in the default zone as if
+ * there were no proxy, so translated answers are found too. A zone is chosen before connection
+ * tracking, and matters when an entry is created: by a SYN (nf_conntrack_core.c,
+ * resolve_normal_ct()).
  */
 
-/* In UDP no flag tells which leg a packet is of: its ports do, unless both are in the predicate;
- * then the socket's mark. */
+/* In UDP no flag tells which leg a packet belongs to: its ports do, unless both are in the
+ * predicate; then the socket's mark does. */
 static void put_udp_zone(FILE *out, const struct intercept *spec)
 {
 	if (!spec->udp)
@@ -758,8 +759,8 @@ static void put_udp_zone(FILE *out, const struct intercept *spec)
 	fprintf(out, " ct original zone set %u accept\n", spec->ct_zone);
 }
 
-/* The first packets of connections that will be taken. What is in `take` and cannot be told before
- * connection tracking is no reason to be here: see spec_check_zone_unfit(). */
+/* The first packets of connections that will be taken. Conditions of `take` that cannot be
+ * evaluated before connection tracking are left out here: see spec_check_zone_unfit(). */
 static void put_zone_new(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain zone-new {\n", out);
@@ -784,9 +785,9 @@ static void put_zone_new(FILE *out, const struct intercept *spec)
 	fprintf(out, "\t\tct reply zone set %u\n\t}\n", spec->ct_zone);
 }
 
-/* A client's reset that no socket here claims answers a server's segment that none claimed: it goes
- * on as the upstream leg's, and so with the source that NAT gave that leg, or the server would not
- * know it. */
+/* A client's reset that no socket here claims answers a server's segment that none claimed: it
+ * continues as the upstream leg's, and so with the source that NAT gave that leg, or the server
+ * would not recognise it. */
 static void put_zone_reset(FILE *out, const struct intercept *spec)
 {
 	if (!spec->tcp)
@@ -805,13 +806,13 @@ static void put_zone_in(FILE *out, const struct intercept *spec)
 	put_lease_guard(out, spec);
 	for (unsigned i = 0; i < spec->devices; i++)
 		fprintf(out, "\t\tiifname \"%s\" goto zone-new\n", spec->device[i]);
-	/* The upstream leg of what this host opened itself has another source. */
+	/* The upstream leg of a connection opened by this host itself has another source. */
 	if (!spec->devices)
 		fputs("\t\tiifname != \"lo\" goto zone-new\n", out);
 	fputs("\t}\n", out);
 }
 
-/* What the proxy sends with a foreign source: onward to servers, and back to clients. */
+/* Packets that the proxy sends with a foreign source: onward to servers, and back to clients. */
 static void put_zone_out(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain zone-onward {\n", out);
@@ -824,12 +825,12 @@ static void put_zone_out(FILE *out, const struct intercept *spec)
 			spec->ct_zone, spec->ct_zone);
 	put_udp_zone(out, spec);
 	fputs("\t}\n\tchain zone-back {\n", out);
-	/* Connections of this host's own began in output, in the default zone. */
+	/* Connections of this host itself began in output, in the default zone. */
 	if (spec->local)
 		fputs("\t\tfib daddr type local return\n", out);
 	put_predicate(out, spec, FROM_SERVER);
 	put_exclusions(out, spec, FROM_SERVER, "");
-	/* What this host opened itself was never given a zone. */
+	/* Connections opened by this host itself were never given a zone. */
 	if (spec->local)
 		fputs("\t\tfib daddr type local return\n", out);
 	fprintf(out, "\t\tct zone set %u\n\t}\n", spec->ct_zone);
@@ -852,7 +853,7 @@ static void put_zones(FILE *out, const struct intercept *spec)
 
 /* --- transactions ----------------------------------------------------------------------------- */
 
-/* All but the lists. */
+/* Everything but the lists. */
 static void put_contents(FILE *out, const struct intercept *spec)
 {
 	char text[INTERCEPT_TEXT_MAX];
@@ -883,7 +884,7 @@ static void put_head(FILE *out, const struct intercept *spec)
 	fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", spec->name);
 }
 
-/* nft 1.0.6 has no `destroy`: make sure that there is one to delete. */
+/* nft 1.0.6 has no `destroy`: create the table first, so that there is one to delete. */
 static void put_whole(FILE *out, const struct intercept *spec)
 {
 	fprintf(out,
@@ -950,7 +951,7 @@ char *nft_text_rules(const struct intercept *spec, struct failure *why)
 	return finish(out, &text, why);
 }
 
-/* The elements of a set in a listing of its table, `{ ... }` included; NULL if there are none. */
+/* The elements of a set in a listing of its table, including `{ ... }`; NULL if there are none. */
 static const char *find_elements(const char *listing, const char *set, size_t *length)
 {
 	char head[32];
@@ -994,7 +995,7 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
 	free(text);
 	return finish(out, &result, why);
 }
-/* Sets that remember flows under way. */
+/* Sets that remember current flows. */
 static bool remembers(const char *set)
 {
 	static const char *const names[] = { "passing", "taken", "mine" };
@@ -1005,7 +1006,7 @@ static bool remembers(const char *set)
 	return false;
 }
 
-/* `KIND NAME {`, as a line of nft's listing and of our own text begins. */
+/* `KIND NAME {`, the form in which a line of nft's listing and of our own text begins. */
 static bool has_object(const char *text, const char *kind, const char *name)
 {
 	char head[96];
@@ -1028,7 +1029,7 @@ static bool is_list_of(const struct intercept *spec, const char *set)
 	return false;
 }
 
-/* Does the changed instance have it, too? */
+/* Does the changed instance have it too? */
 static bool stays(const struct intercept *spec, const char *kind, const char *name,
 		  const char *rules)
 {
@@ -1037,8 +1038,8 @@ static bool stays(const struct intercept *spec, const char *kind, const char *na
 	return has_object(rules, kind, name);
 }
 
-/* `VERB KIND TABLE NAME` for each object of the kind in the listing, unless it stays in `rules`
- * (NULL: for each). */
+/* `VERB KIND TABLE NAME` for each object of that kind in the listing, unless it stays in `rules`
+ * (NULL: for every one). */
 static void put_for_each(FILE *out, const struct intercept *spec, const char *verb,
 			 const char *kind, const char *listing, const char *rules)
 {
@@ -1082,7 +1083,7 @@ char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure 
 
 	if (out) {
 		fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s take\n", spec->name);
-		if (spec->zone != CONNTRACK_OFF) /* entries that are there keep their zones */
+		if (spec->zone != CONNTRACK_OFF) /* existing entries keep their zones */
 			fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s zone-new\n",
 				spec->name);
 		if (spec->local)
@@ -1100,7 +1101,7 @@ char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure 
 	return finish(out, &text, why);
 }
 
-/* `set finish4`, and the rule, if there are flows of the family. */
+/* `set finish4` and its rule, if there are flows of the family. */
 static bool put_finish_set(FILE *out, const struct family *f, const struct nft_text_flow *flow,
 			   size_t count)
 {

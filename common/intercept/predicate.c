@@ -29,7 +29,7 @@ static bool comes_first(const struct cidr *a, const struct cidr *b)
 	return memcmp(&a->addr, &b->addr, a->family == AF_INET ? 4 : 16) < 0;
 }
 
-/* Do two sorted lists share an address of that family? An empty list holds all. */
+/* Do two sorted lists share an address of that family? An empty list contains all. */
 static bool lists_meet(const struct cidr_list *a, const struct cidr_list *b, sa_family_t family)
 {
 	size_t i = 0, j = 0;
@@ -56,7 +56,7 @@ static bool covers_all(const struct cidr_list *list, sa_family_t family)
 	return false;
 }
 
-/* Is every prefix of that family in `inner` (all when empty) covered by `outer`? */
+/* Does `outer` cover every prefix of that family in `inner` (all when empty)? */
 static bool list_covers(const struct cidr_list *outer, const struct cidr_list *inner,
 			sa_family_t family)
 {
@@ -129,7 +129,7 @@ bool predicate_overlaps(const struct intercept *a, const struct intercept *b)
 	if (a->divert_only || b->divert_only || !((a->tcp && b->tcp) || (a->udp && b->udp)) ||
 	    !ports_meet(a, b))
 		return false;
-	/* What this host opens comes in by no interface. */
+	/* Connections that this host opens come in on no interface. */
 	if (!devices_meet(a, b) && !(a->local && b->local))
 		return false;
 	return (a->ipv4 && b->ipv4 && addresses_meet(a, b, AF_INET)) ||

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A list of one family's prefixes matches nothing in the other. */
+/* A list with prefixes of one family matches nothing in the other. */
 static void narrow_families(struct intercept *spec)
 {
 	const struct cidr_list *positive[] = { &spec->src, &spec->dst };
@@ -41,7 +41,7 @@ static int check_families(struct intercept *spec, bool only4, bool only6, struct
 	return 0;
 }
 
-/* One family's listener is missing, and nothing says that this family is not meant. */
+/* One family's listener is missing, and no option excludes this family. */
 static int check_listener(struct intercept *spec, bool only4, bool only6, struct failure *why)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -113,7 +113,7 @@ static bool asks_for_zone(const struct intercept *spec)
 	return spec->conntrack == CONNTRACK_ZONE || spec->conntrack == CONNTRACK_ZONE_SNAT;
 }
 
-/* Diverting goes by socket: what selects packets has nothing to act on. */
+/* Diverting works by socket: options that select packets have no effect. */
 static int check_divert_only(const struct intercept *spec, struct failure *why)
 {
 	struct intercept usual;
@@ -140,7 +140,7 @@ static int check_divert_only(const struct intercept *spec, struct failure *why)
 			     idle);
 }
 
-/* Who opens a connection is known of this host's own alone. */
+/* Who opens a connection is only known on this host. */
 static int check_local(const struct intercept *spec, struct failure *why)
 {
 	char value[FIELD_VALUE_MAX];
@@ -162,7 +162,7 @@ const char *spec_check_zone_unfit(const struct intercept *spec)
 						     : NULL;
 }
 
-/* With marks the user may know better: those that are set at priority raw are seen in time. */
+/* With marks the user may know better: those set at priority raw are seen in time. */
 static int check_zone(const struct intercept *spec, struct failure *why)
 {
 	if (spec->no_listener != NO_LISTENER_PASS || !asks_for_zone(spec))
@@ -171,7 +171,7 @@ static int check_zone(const struct intercept *spec, struct failure *why)
 				  "pass is not known when their zone is chosen");
 }
 
-/* Is there a port that is asked for and not excluded? */
+/* Is there a port that is requested and not excluded? */
 static int check_ports(const struct intercept *spec, struct failure *why)
 {
 	bool taken[UINT16_MAX + 1];

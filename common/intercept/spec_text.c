@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Version of the canonical text and of the rules made from it: whichever changes, it goes up, and
- * `up` replaces what an older version installed. */
+/* Version of the canonical text and of the rules made from it: increase it when either changes, so
+ * that `up` replaces what an older version installed. */
 #define TEXT_VERSION 1
 
 /* Text that grows in a bounded buffer; what does not fit is cut. */
