@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Directions, as libnl-nf counts them. */
+/* Directions, numbered like in libnl-nf. */
 enum { ORIGINAL, REPLY };
 
 struct conntrack {
@@ -51,7 +51,7 @@ static struct nl_addr *make_address(const struct endpoint *e)
 			     e->family == AF_INET ? sizeof(e->addr.v4) : sizeof(e->addr.v6));
 }
 
-/* Put the tuple source -> destination into the entry; 0 or -1 for lack of memory. */
+/* Put the tuple source -> destination into the entry; 0, or -1 when out of memory. */
 static int set_tuple(struct nfnl_ct *entry, const struct endpoint *source,
 		     const struct endpoint *destination)
 {
@@ -61,7 +61,7 @@ static int set_tuple(struct nfnl_ct *entry, const struct endpoint *source,
 
 	nfnl_ct_set_src_port(entry, ORIGINAL, source->port);
 	nfnl_ct_set_dst_port(entry, ORIGINAL, destination->port);
-	nl_addr_put(from); /* the entry holds references of its own */
+	nl_addr_put(from); /* the entry holds its own references */
 	nl_addr_put(to);
 	return err ? -1 : 0;
 }
@@ -112,9 +112,9 @@ static void read_origdst(struct nlmsghdr *message, void *context)
 	    nfnlmsg_ct_parse(message, &entry))
 		return;
 	answering = get_endpoint(nfnl_ct_get_src(entry, REPLY), nfnl_ct_get_src_port(entry, REPLY));
-	answering.scope = query->local->scope; /* conntrack has none */
-	/* Found by its original direction, the connection was opened by `local`: nobody
-	 * redirected it to there. */
+	answering.scope = query->local->scope; /* conntrack has no scope */
+	/* Found by its original direction, the connection was opened by `local`: nobody redirected
+	 * it there. */
 	query->origdst = *query->local;
 	if (endpoint_equal(&answering, query->local))
 		query->origdst = get_endpoint(nfnl_ct_get_dst(entry, ORIGINAL),
@@ -163,7 +163,7 @@ static struct nl_msg *build_dump(uint32_t status)
 	return request;
 }
 
-/* A dump that changed under way (EAGAIN) is as good as any: connections come and go. */
+/* A dump that changed meanwhile (EAGAIN) is as good as any: connections come and go. */
 static int dump(struct conntrack *channel, uint32_t status, netlink_reader *read, void *context,
 		struct failure *why)
 {
@@ -192,7 +192,7 @@ static int compare_redirected(int protocol, const struct endpoint *local,
 	struct query *query = context;
 	struct endpoint here = *query->local, there = *query->peer;
 
-	here.scope = there.scope = 0; /* conntrack has none */
+	here.scope = there.scope = 0; /* conntrack has no scope */
 	if (protocol != query->protocol || !endpoint_equal(local, &here) ||
 	    !endpoint_equal(peer, &there))
 		return 0;
@@ -237,7 +237,7 @@ int conntrack_origdst(struct conntrack *channel, int protocol, const struct endp
 	return refuse(why, err, local, peer);
 }
 
-/* Found by its reply direction it would be somebody else's connection to us. */
+/* An entry found by its reply direction would be somebody else's connection to us. */
 static void read_source(struct nlmsghdr *message, void *context)
 {
 	struct query *query = context;
@@ -286,7 +286,7 @@ static void read_established(struct nlmsghdr *message, void *context)
 
 	if (v->result || nfnlmsg_ct_parse(message, &entry))
 		return;
-	/* One whose destination was changed has a socket here by another name. */
+	/* A connection whose destination was changed has a socket here under another address. */
 	if (nfnl_ct_get_proto(entry) == IPPROTO_TCP && !(nfnl_ct_get_status(entry) & IPS_DST_NAT) &&
 	    nfnl_ct_get_tcp_state(entry) == TCP_CONNTRACK_ESTABLISHED) {
 		source = get_endpoint(nfnl_ct_get_src(entry, ORIGINAL),

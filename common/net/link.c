@@ -84,7 +84,7 @@ int link_each(link_visitor *visit, void *context, struct failure *why)
 
 	if (!channel)
 		return -1;
-	/* An interface that came or went meanwhile (EAGAIN) does no harm here. */
+	/* It does not matter if an interface came or went meanwhile (EAGAIN). */
 	err = netlink_ask(channel, build_dump(), read_link, &v);
 	netlink_close(channel);
 	if (err && err != -EAGAIN)

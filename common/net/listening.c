@@ -62,13 +62,13 @@ int listening_look(int protocol, const struct endpoint *to, struct listening_sta
 	return err;
 }
 
-/* The search for the socket that is in the way of a listener. */
+/* The search for the socket that is in a listener's way. */
 struct occupant {
 	const struct endpoint *wanted;
 	struct sockdiag_socket socket;
 };
 
-/* It gets what is sent there; or it has an address of its own, and the wanted one is any. */
+/* It gets what is sent there; or it has a specific address, and the wanted one is any. */
 static int find_occupant(const struct sockdiag_socket *s, void *context)
 {
 	struct occupant *o = context;

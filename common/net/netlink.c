@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* The kernel fills the messages of a dump up to what the reader offers, at most 32 KB. */
+/* The kernel fills the messages of a dump up to the size of the reader's buffer, at most 32 KB. */
 #define RECEIVE_SIZE 32768
 
 struct netlink {
@@ -21,7 +21,7 @@ struct netlink {
 	char buffer[RECEIVE_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
 };
 
-/* Kernels that lack one of these (before 4.20) say less and filter less; nothing depends on
+/* Kernels that lack one of these (before 4.20) report less and filter less; nothing depends on
  * them. */
 static void set_options(struct netlink *channel, int protocol)
 {
@@ -63,7 +63,7 @@ void netlink_close(struct netlink *channel)
 	free(channel);
 }
 
-/* The acknowledgement's attributes follow its fixed part, whose size depends on what the message is
+/* The acknowledgement's attributes follow its fixed part, whose size depends on the message
  * (NLM_F_CAPPED: the refused request is not repeated in it). */
 static void take_words(struct netlink *channel, struct nlmsghdr *message, size_t fixed)
 {
@@ -113,8 +113,7 @@ static int take(struct netlink *channel, struct nlmsghdr *message, netlink_reade
 	}
 }
 
-/* What is left of an answer that was not read to its end; a dump would keep the next one out
- * (EBUSY). */
+/* The rest of an answer that was not read completely; a dump would block the next one (EBUSY). */
 static void drop_rest(struct netlink *channel)
 {
 	int fd = nl_socket_get_fd(channel->nl);

@@ -46,12 +46,12 @@ static bool is_same(int fd, const char *path)
 	return !fstat(fd, &a) && !stat(path, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
-/* The rights in a network namespace come with the user namespace that owns it. */
+/* The user namespace that owns a network namespace gives the rights in it. */
 static int enter_owner(int fd, struct failure *why)
 {
 	int owner = ioctl(fd, NS_GET_USERNS), err = 0;
 
-	/* EPERM: it is outside of what this process may see, so it is none of ours to enter. */
+	/* EPERM: this process may not see it, so we do not have to enter it. */
 	if (owner < 0)
 		return 0;
 	if (!is_same(owner, "/proc/self/ns/user") && setns(owner, CLONE_NEWUSER))
@@ -84,7 +84,7 @@ int netns_enter(const char *name_or_pid, struct failure *why)
 	return err;
 }
 
-/* The number by which the kernel knows a socket's namespace (since Linux 5.14). */
+/* The kernel's number for a socket's namespace (since Linux 5.14). */
 static int namespace_cookie(int fd, uint64_t *cookie, struct failure *why)
 {
 	socklen_t length = sizeof(*cookie);

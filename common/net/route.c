@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A dump that keeps changing under our eyes is asked for again so many times. */
+/* How often to repeat a dump that keeps changing while it is read. */
 #define DUMP_ATTEMPTS 10
 
 /* How many tables route_free_table() tries. */
@@ -131,7 +131,7 @@ static struct nl_msg *build_route(int type, int flags, const struct route_plan *
 	return NULL;
 }
 
-/* Ask and put a refusal into words. Returns 0 or -1. */
+/* Send a request and put a refusal into words. Returns 0 or -1. */
 static int request(struct route *route, struct nl_msg *message, const char *call,
 		   const char *subject, struct failure *why)
 {
@@ -148,7 +148,7 @@ static int request(struct route *route, struct nl_msg *message, const char *call
 
 /* --- dumps ------------------------------------------------------------------------------------ */
 
-/* Collects the entries of one dump, so that a repeated dump can start afresh. */
+/* Collects the entries of one dump, so that a repeated dump can start over. */
 struct entries {
 	struct route_entry *at;
 	size_t count;
@@ -237,7 +237,7 @@ static int dump_routes(struct route *route, sa_family_t family, uint32_t table, 
 		err = netlink_ask(route->channel, build_route_dump(family, table, protocol),
 				  read_route, list);
 	}
-	/* A table that nobody used yet is ENOENT. */
+	/* The kernel answers ENOENT for a table that was never used. */
 	if (err == -ENOENT || err == -EAFNOSUPPORT || err == -EOPNOTSUPP)
 		err = 0;
 	if (err || list->failed)
@@ -352,9 +352,9 @@ int route_look(struct route *route, const struct route_plan *plan, struct route_
 	return err;
 }
 
-/* The route first: a packet must never be sent to a table that cannot answer. What was asked for
- * counts as added even when the request fails: the kernel may have done it and only its answer was
- * lost. To remove what is not there, or not ours by its tag, does nothing. */
+/* The route first: a packet must never be sent to a table that cannot answer. Everything requested
+ * counts as added even if the request fails: the kernel may have done it, and only its answer was
+ * lost. Removing something that is not there, or not ours by its tag, does nothing. */
 int route_add(struct route *route, const struct route_plan *plan, const struct route_state *there,
 	      struct route_state *added, struct failure *why)
 {
@@ -449,15 +449,16 @@ uint32_t route_free_table(struct route *route, uint32_t from)
 	return 0;
 }
 
-/* --- all that has our tag --------------------------------------------------------------------- */
+/* --- everything with our tag
+ * ---------------------------------------------------------------------- */
 
 struct tag_reading {
 	struct route_tags *tags;
-	size_t before; /* of the dump that is under way */
+	size_t before; /* of the current dump */
 	bool failed;
 };
 
-/* What moves by itself is no part of it. */
+/* Attributes that change by themselves are left out. */
 static void forget_times(struct nlmsghdr *route)
 {
 	struct nlattr *times = route->nlmsg_type == RTM_NEWROUTE
@@ -546,8 +547,8 @@ void route_tags_free(struct route_tags *tags)
 	*tags = (struct route_tags){ 0 };
 }
 
-/* The message as the kernel told it, as a request. Its flags tell what the kernel found of the
- * route (linkdown and the like); none of them is asked for. */
+/* The kernel's message, as a request. Its flags report the kernel's findings about the route
+ * (linkdown and the like); a request must not contain them. */
 static struct nl_msg *build_again(const struct route_tagged *tagged, int type, int flags)
 {
 	struct nl_msg *message = nlmsg_alloc_simple(type, flags);
@@ -619,7 +620,7 @@ bool route_family_usable(sa_family_t family)
 	char disabled = '0';
 	FILE *in;
 
-	if (fd < 0) /* what cannot be found out is no lack: what comes next will say so */
+	if (fd < 0) /* not finding out is no reason to refuse: a later step will fail */
 		return errno != EAFNOSUPPORT;
 	close(fd);
 	if (family == AF_INET)
@@ -660,7 +661,7 @@ static struct nl_msg *build_question(const struct route_question *q)
 		.rtm_family = (uint8_t)q->destination.family,
 		.rtm_dst_len = bits,
 		.rtm_src_len = with_source ? bits : 0,
-		/* IPv6 always tells the table, and a strict kernel refuses the flag. */
+		/* IPv6 always reports the table, and a strict kernel refuses the flag. */
 		.rtm_flags = q->destination.family == AF_INET ? RTM_F_LOOKUP_TABLE : 0,
 	};
 	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);

@@ -34,7 +34,8 @@ void route_entry_read_address(struct endpoint *out, sa_family_t family,
 	memcpy(&out->addr, nla_data(attribute), size);
 }
 
-/* Has it no attributes but these? One that is newer than this program is not among them. */
+/* Does it have no attributes but these? An attribute that is newer than this program is not one of
+ * them. */
 static bool has_only(const struct nlmsghdr *message, int header, uint64_t which)
 {
 	struct nlattr *attribute;
@@ -65,7 +66,8 @@ struct cidr route_entry_loopback(sa_family_t family)
 	return c;
 }
 
-/* The kernel tells suppress_prefixlength of every rule: -1 is none. `also`: attributes of this kind of rule. */
+/* The kernel reports suppress_prefixlength for every rule: -1 is none. `also`: attributes of this
+ * kind of rule. */
 static bool is_plain(const struct nlmsghdr *message, struct nlattr *const *a, uint64_t also)
 {
 	const struct fib_rule_hdr *header = nlmsg_data(message);

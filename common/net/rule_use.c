@@ -9,12 +9,12 @@
 #include <stddef.h>
 #include <string.h>
 
-/* nf_tables' own expressions, by their names in the kernel. */
+/* nf_tables' own expressions, by their kernel names. */
 static const char *const tracking[] = { "ct",		"nat",	    "masq",	 "redir",
 					"flow_offload", "synproxy", "connlimit", NULL };
 
-/* Extensions of iptables, `libxt_NAME`. (`CT --notrack` is a target CT that tracks nothing; as rare
- * as it is alone, it is taken for a use.) */
+/* iptables extensions, `libxt_NAME`. (`CT --notrack` is a CT target that tracks nothing; it is rare
+ * on its own, and counts as a use.) */
 static const char *const translating_extensions[] = { "MASQUERADE", "SNAT", "NETMAP", NULL };
 static const char *const tracking_extensions[] = {
 	"conntrack", "state",	 "connmark",	"connlimit", "connbytes", "connlabel", "helper",
@@ -50,7 +50,8 @@ static void note_payload(struct rule_use *use, struct nlattr *const *data)
 {
 	uint32_t offset = number_of(data[NFTA_PAYLOAD_OFFSET]);
 
-	/* Where struct iphdr and struct ipv6hdr have the source; at 8 IPv4 has a byte, the TTL. */
+	/* The offsets of the source in struct iphdr and struct ipv6hdr; at 8 IPv4 has a byte, the
+	 * TTL. */
 	use->has_source |= number_of(data[NFTA_PAYLOAD_BASE]) == NFT_PAYLOAD_NETWORK_HEADER &&
 			   (offset == 12 || (offset == 8 && number_of(data[NFTA_PAYLOAD_LEN]) > 1));
 }
@@ -63,7 +64,7 @@ static void note_object(struct rule_use *use, struct nlattr *const *data)
 		use->tracks |= type == tracking_objects[i];
 }
 
-/* A number in the host's order: a zone, if a zone is set to it afterwards. */
+/* A number in host order: a zone, if a zone is set to it afterwards. */
 static void note_value(struct rule_use *use, struct nlattr *const *data)
 {
 	struct nlattr *value[NFTA_DATA_MAX + 1];
@@ -92,7 +93,7 @@ static void note_expressions(struct rule_use *use, struct nlattr *list)
 		nla_for_each_nested(expression, list, left) note_expression(use, expression);
 }
 
-/* `data` is of the kind `name`; which attribute is what depends on that. */
+/* `data` is of the kind `name`; the meaning of the attributes depends on that. */
 static void note_data(struct rule_use *use, const char *name, struct nlattr *const *data)
 {
 	if (!strcmp(name, "payload"))

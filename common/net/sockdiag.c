@@ -92,7 +92,7 @@ static bool get_late_port(struct nlattr *sockopt)
 	       ((const uint8_t *)nla_data(sockopt))[1] & SOCKOPT_LATE_PORT;
 }
 
-/* From the kernel's message to our own structure. False: not a message of inet_diag. */
+/* Convert the kernel's message to our own structure. False: not an inet_diag message. */
 bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
 {
 	const struct inet_diag_msg *m = nlmsg_data(header);
@@ -116,7 +116,7 @@ bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socke
 		.rqueue = m->idiag_rqueue,
 		.wqueue = m->idiag_wqueue,
 		.has_mark = at[INET_DIAG_MARK] != NULL,
-		/* told of unconnected sockets only */
+		/* reported for unconnected sockets only */
 		.dual_stack = at[INET_DIAG_SKV6ONLY] && !nla_get_u8(at[INET_DIAG_SKV6ONLY]),
 	};
 	if (at[INET_DIAG_INFO])
@@ -127,7 +127,7 @@ bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socke
 	return true;
 }
 
-/* To whom the sockets of one answer go. */
+/* The consumer of the sockets of one answer. */
 struct answer {
 	int protocol;
 	sockdiag_visitor *visit;
@@ -146,16 +146,15 @@ static void take_socket(struct nlmsghdr *message, void *context)
 		answer->verdict = answer->visit(&s, answer->context);
 }
 
-/* A program for inet_diag_bc_run(), as sockfilter makes them: what was bound to a port by hand. A
- * jump is never true, and leads past the end. */
+/* A program for inet_diag_bc_run(), in the format of sockfilter: sockets explicitly bound to a
+ * port. A jump is never true, and leads past the end. */
 static const struct inet_diag_bc_op bound_code[2] = {
 	{ INET_DIAG_BC_AUTO, sizeof(*bound_code), sizeof(bound_code) },
 	{ INET_DIAG_BC_JMP, sizeof(*bound_code), 2 * sizeof(*bound_code) },
 };
 static const struct sockfilter only_bound = { bound_code, sizeof(bound_code) };
 
-/* Send one request, of either form, and hand on the sockets it is answered with. Returns 0 or
- * -errno. */
+/* Send one request, of either form, and pass on the sockets in the answer. Returns 0 or -errno. */
 static int ask(struct sockdiag *diag, int type, int flags, const void *request, size_t size,
 	       const struct sockfilter *only, struct answer *answer)
 {
@@ -187,9 +186,9 @@ static const struct sockfilter *selection(const struct sockdiag_filter *filter)
 	return filter->bound ? &only_bound : filter->only;
 }
 
-/* The kernel walks its whole table of connections, all namespaces', once a dump: some milliseconds
- * on a machine with much memory, however few they are. Only the older request has both families in
- * one (inet_diag_dump_compat(): AF_UNSPEC). */
+/* The kernel walks its whole table of connections, of all namespaces, once per dump: some
+ * milliseconds on a machine with much memory, however few there are. Only the older request covers
+ * both families in one dump (inet_diag_dump_compat(): AF_UNSPEC). */
 static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter,
 		     struct answer *answer)
 {
@@ -290,7 +289,7 @@ static struct match exactly(const struct endpoint *e, struct port_range *port)
 	return m;
 }
 
-/* The ends that are searched for, and what was found. */
+/* The ends to search for, and the socket found. */
 struct search {
 	const struct endpoint *local, *peer;
 	struct sockdiag_socket *out;
@@ -331,7 +330,7 @@ int sockdiag_find(struct sockdiag *diag, int protocol, const struct endpoint *lo
 	struct search search = { local, peer, out };
 	int found = sockdiag_lookup(diag, protocol, peer, local, local->scope, out, why);
 
-	/* The kernel's lookup falls back to a listener, and finds nothing that is bound to another
+	/* The kernel's lookup falls back to a listener, and does not find sockets bound to another
 	 * interface. */
 	if (found < 0 || (found && endpoint_equal(&out->peer, peer)))
 		return found;
@@ -363,7 +362,7 @@ int sockdiag_destroy(struct sockdiag *diag, const struct sockdiag_socket *s, str
 	return 0;
 }
 
-/* By the kernel's numbers (net/tcp_states.h); 12 is shown to user space as SYN-RECV. */
+/* By the kernel's numbers (net/tcp_states.h); user space sees 12 as SYN-RECV. */
 static const struct {
 	const char *name, *alias;
 } states[] = {

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The distances are 16 bits wide, and an attribute is not longer. */
+/* The distances are 16 bits wide, and an attribute is not longer either. */
 #define CODE_MAX 65000
 
 #define OP_SIZE sizeof(struct inet_diag_bc_op)
 
-/* A jump that is to be aimed when its target is known. */
+/* A jump whose target is not known yet. */
 #define UNAIMED 0
 
 struct program {
@@ -48,7 +48,8 @@ static void append(struct program *p, const void *what, size_t size)
 	p->used += size;
 }
 
-/* An operation of `size` bytes in all, its operand still to come. Returns where it is. */
+/* Append an operation of `size` bytes in all, whose operand is still to come. Returns its
+ * position. */
 static size_t begin(struct program *p, unsigned char code, size_t size)
 {
 	const struct inet_diag_bc_op op = { .code = code, .yes = (unsigned char)size };
@@ -58,7 +59,7 @@ static size_t begin(struct program *p, unsigned char code, size_t size)
 	return where;
 }
 
-/* Send what jumps from there (if it is false) to `target`. */
+/* Make the jump at that position (taken if it is false) lead to `target`. */
 static void aim(struct program *p, size_t where, size_t target)
 {
 	if (p->failed || p->too_long)
@@ -66,7 +67,7 @@ static void aim(struct program *p, size_t where, size_t target)
 	((struct inet_diag_bc_op *)(void *)(p->at + where))->no = (unsigned short)(target - where);
 }
 
-/* Aim all that is still unaimed from `start` on. */
+/* Set the target of all jumps from `start` on that have none yet. */
 static void aim_rest(struct program *p, size_t start, size_t target)
 {
 	for (size_t at = start; !p->failed && !p->too_long && at < p->used;) {
@@ -92,7 +93,7 @@ static void put_address(struct program *p, const struct end *end, const struct c
 	append(p, &cidr->addr, length);
 }
 
-/* Compare a port; the operand is an operation's second half. Returns where it is. */
+/* Compare a port; the operand is the second half of the operation. Returns its position. */
 static size_t put_port(struct program *p, unsigned char code, uint16_t port)
 {
 	const struct inet_diag_bc_op operand = { .no = port };
@@ -102,15 +103,16 @@ static size_t put_port(struct program *p, unsigned char code, uint16_t port)
 	return where;
 }
 
-/* A jump, whatever was found. */
+/* An unconditional jump. */
 static size_t put_jump(struct program *p)
 {
 	return begin(p, INET_DIAG_BC_JMP, OP_SIZE);
 }
 
 /*
- * One CIDR[:PORTS]. What is false in it stays unaimed but for the port ranges, of which the next is
- * tried. What is true jumps: the jumps are chained by their places in the list `jumps`.
+ * One CIDR[:PORTS]. Jumps for false get no target yet, except between port ranges: there the next
+ * one is tried. True leads to a jump; these jumps are chained by their positions in the list
+ * `jumps`.
  */
 static void put_match(struct program *p, const struct end *end, const struct match *m,
 		      size_t *jumps, size_t *count)
@@ -123,7 +125,7 @@ static void put_match(struct program *p, const struct end *end, const struct mat
 
 		jumps[(*count)++] = put_jump(p);
 		if (i + 1 == m->ports.count)
-			break; /* no other range: another entry */
+			break; /* no other range: try the next entry */
 		aim(p, least, p->used);
 		aim(p, most, p->used);
 	}
@@ -140,7 +142,8 @@ static size_t count_jumps(const struct match_list *list)
 	return count;
 }
 
-/* One of the list's entries must match; the last one's failure is the list's, and stays unaimed. */
+/* One of the list's entries must match; the list fails where its last entry fails, and that jump
+ * gets no target yet. */
 static void put_list(struct program *p, const struct end *end, const struct match_list *list)
 {
 	size_t *jumps = list && list->count ? calloc(count_jumps(list), sizeof(*jumps)) : NULL;
@@ -156,7 +159,7 @@ static void put_list(struct program *p, const struct end *end, const struct matc
 		size_t start = p->used, before = count;
 
 		put_match(p, end, &list->at[i], jumps, &count);
-		/* Jumps are aimed below, and must not be taken for failures. */
+		/* Their targets are set below; they must not be taken for failures. */
 		for (size_t j = before; j < count; j++)
 			aim(p, jumps[j], jumps[j] + 1);
 		if (i + 1 < list->count)

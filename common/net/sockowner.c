@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* An array sorted by inode, closed by an entry with inode 0. */
+/* An array sorted by inode, terminated by an entry with inode 0. */
 struct sockowner_list {
 	struct sockowner *at;
 	size_t count, room;
@@ -32,8 +32,8 @@ static int add(struct sockowner_list *list, const struct sockowner *owner)
 	return 0;
 }
 
-/* The inode behind /proc/PID/fd/N, or 0 when that is no socket (*err 0, ENOENT), or may not be seen
- * (EACCES: then none of that process). */
+/* The inode behind /proc/PID/fd/N, or 0 if that is not a socket (*err 0, ENOENT), or may not be
+ * seen (EACCES: then nothing of that process may). */
 static uint32_t socket_inode(int directory, const char *fd, int *err)
 {
 	static const char start[] = "socket:[";
@@ -57,7 +57,7 @@ static void read_name(int process, char name[SOCKOWNER_NAME_MAX])
 	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
 }
 
-/* All sockets in a process's list of descriptors, which is taken over. Returns 0 or an errno
+/* All sockets in a process's list of descriptors, which this takes over. Returns 0 or an errno
  * value. */
 static int read_descriptors(struct sockowner_list *list, struct sockowner *owner, int descriptors)
 {
@@ -122,7 +122,7 @@ static int read_entry(struct sockowner_list *list, const struct sockowner_filter
 	return err;
 }
 
-/* Processes that are gone meanwhile are passed over, and so are others' (but remembered). */
+/* Processes that have exited meanwhile are skipped, and so are those of others (but remembered). */
 static int read_all(struct sockowner_list *list, const struct sockowner_filter *filter, DIR *proc,
 		    struct failure *why)
 {

@@ -64,7 +64,7 @@ void sysctl_fix_add(struct sysctl_fix *fix, const char *format, ...)
 	shell_word(&fix->command, setting);
 }
 
-/* sysctl(8) wants a slash for a dot in an interface's name. */
+/* sysctl(8) wants a slash instead of a dot in an interface's name. */
 void sysctl_fix_device(struct sysctl_fix *fix, const char *device, const char *setting, int value)
 {
 	char name[IFNAMSIZ];

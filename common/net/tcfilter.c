@@ -12,7 +12,7 @@
 #include <netlink/attr.h>
 #include <string.h>
 
-/* More attributes than any filter's options have. */
+/* More attributes than the options of any filter have. */
 #define OPTIONS_MAX 128
 
 struct visit {
@@ -21,7 +21,7 @@ struct visit {
 	void *context;
 };
 
-/* Where a kind of filter keeps its actions; 0: not known. */
+/* Where a kind of filter stores its actions; 0: unknown. */
 static int actions_of(const char *kind)
 {
 	static const struct {
@@ -73,7 +73,7 @@ static void read_filter(struct nlmsghdr *message, void *context)
 	struct nlattr *a[TCA_MAX + 1];
 	struct tcfilter filter = { .egress = v->egress };
 
-	/* One without a handle holds others. */
+	/* An entry without a handle contains others. */
 	if (message->nlmsg_type != RTM_NEWTFILTER ||
 	    nlmsg_parse(message, sizeof(*header), a, TCA_MAX, NULL) || !a[TCA_KIND] ||
 	    !a[TCA_OPTIONS] || !header->tcm_handle)
@@ -112,7 +112,7 @@ int tcfilter_each(unsigned interface, tcfilter_visitor *visit, void *context, st
 		struct visit v = { egress, visit, context };
 
 		err = netlink_ask(channel, build_dump(interface, egress), read_filter, &v);
-		/* No such qdisc, or a kernel without any. */
+		/* No such qdisc, or a kernel without qdiscs. */
 		if (err == -EINVAL || err == -EAGAIN || err == -EOPNOTSUPP || err == -ENOENT)
 			err = 0;
 	}

@@ -8,8 +8,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* States in which the own FIN has been acknowledged, or has not been sent (net/tcp_states.h; the
- * header that names them for user space cannot be included beside linux/tcp.h). */
+/* States in which our FIN has been acknowledged, or has not been sent (net/tcp_states.h; the header
+ * that names them for user space cannot be included together with linux/tcp.h). */
 enum {
 	ESTABLISHED = 1,
 	FIN_WAIT1 = 4,
@@ -21,7 +21,7 @@ enum {
 	CLOSING = 11
 };
 
-/* How many sequence numbers the own FIN adds to what was acknowledged; -1: not a state to tell. */
+/* How many sequence numbers our FIN adds to the acknowledged ones; -1: the state does not tell. */
 static int acknowledged_fin(int state)
 {
 	switch (state) {
@@ -39,10 +39,10 @@ static int acknowledged_fin(int state)
 }
 
 /*
- * Fact (net/ipv4/tcp_input.c, tcp_minisocks.c): tcpi_bytes_acked counts sequence numbers from snd_una's
- * first value on. That is the SYN itself for the side that connects, and the one after it for the
- * side that accepts; so the connecting side's count is one more than the payload that was sent,
- * less what is retransmitted or still in flight.
+ * Fact (net/ipv4/tcp_input.c, tcp_minisocks.c): tcpi_bytes_acked counts sequence numbers from
+ * snd_una's first value on. That is the SYN itself for the side that connects, and the number after
+ * it for the side that accepts; so the connecting side's count is one more than the payload that
+ * was sent, less what is being retransmitted or still in flight.
  */
 static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t queued)
 {
@@ -50,14 +50,15 @@ static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t que
 							       : 0;
 	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
 	int fin = acknowledged_fin(info->tcpi_state);
-	uint64_t more = info->tcpi_bytes_acked + in_flight - sent; /* less than none is a lot */
+	uint64_t more = info->tcpi_bytes_acked + in_flight -
+			sent; /* a negative number becomes a very large one */
 
 	if (fin < 0)
 		return OPENER_UNKNOWN;
 	more -= (uint64_t)fin;
 	if (info->tcpi_state == FIN_WAIT1 || info->tcpi_state == LAST_ACK ||
 	    info->tcpi_state == CLOSING)
-		more -= in_flight > 0; /* the FIN is in the queue and no payload */
+		more -= in_flight > 0; /* the queue contains the FIN and no payload */
 	if (more > 1)
 		return OPENER_UNKNOWN;
 	return more == 1 ? OPENER_HERE : OPENER_PEER;

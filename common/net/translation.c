@@ -2,14 +2,15 @@
 /*
  * Theory of operation
  *
- * A question costs a message to the helper, one to the kernel, and both answers. So it is put only where there
- * may be something to learn: where a rule of nf_tables translates sources (its rules are read again when their
- * generation has changed), or iptables-legacy has a table `nat`. Where rules cannot be read (no CAP_NET_ADMIN;
- * iptables-legacy's in a user namespace) it is enough that connections are tracked: the kernel's count of them,
- * which anybody may read, is 0 else.
+ * A question costs a message to the helper, one to the kernel, and both answers. So it is only
+ * asked if there may be something to learn: if a rule of nf_tables translates sources (the rules
+ * are read again when their generation has changed), or iptables-legacy has a table `nat`. If the
+ * rules cannot be read (no CAP_NET_ADMIN; those of iptables-legacy in a user namespace), it is
+ * enough that connections are tracked: otherwise the kernel's count of them, which anybody may
+ * read, is 0.
  *
- * Our zones: the upstream leg begins in one, by the rules of tproxy-setup, and the client's leg of the same
- * addresses and ports in zone 0. So zones that rules set come first.
+ * Our zones: the upstream leg begins in one, by the rules of tproxy-setup, and the client's leg
+ * with the same addresses and ports in zone 0. So zones that rules set come first.
  */
 #include "net/translation.h"
 
@@ -30,7 +31,7 @@
 
 #define FAMILIES    2 /* IPv4, IPv6 */
 #define ZONES_MAX   8
-#define ATTEMPTS    10 /* to read rules that change meanwhile */
+#define ATTEMPTS    10 /* at reading rules that change meanwhile */
 #define INTERVAL_MS 250
 
 enum question { QUESTION_FAMILIES, QUESTION_ORIGDST, QUESTION_SOURCE };
@@ -54,7 +55,7 @@ static unsigned index_of(int family)
 
 /* ---- the helper: files of the kernel ---- */
 
-/* A file that may come with a module, once nothing can be opened any more. */
+/* A file that may only appear with a module, when nothing can be opened any more. */
 struct file {
 	const char *name;
 	int fd, error; /* of opening it */
@@ -68,7 +69,7 @@ struct helper {
 	struct netlink *rules;
 	int root; /* /proc */
 	struct file file[FILES];
-	bool known; /* all below is of this generation of the rules */
+	bool known; /* everything below belongs to this generation of the rules */
 	uint32_t generation;
 	bool translates[FAMILIES];
 	uint16_t zone[ZONES_MAX];
@@ -92,7 +93,7 @@ static void open_files(struct helper *h)
 }
 
 /*
- * Returns its length; 0 where there is none, -1 where it cannot be read, or has come since.
+ * Returns its length; 0 if there is no such file, -1 if it cannot be read, or has appeared since.
  * #syscalls netlink: pread64, faccessat
  */
 static ssize_t read_file(const struct helper *h, unsigned which, char *text, size_t size)
@@ -107,7 +108,7 @@ static ssize_t read_file(const struct helper *h, unsigned which, char *text, siz
 	return length;
 }
 
-/* Is any connection tracked? The one that is asked about would be. */
+/* Is any connection tracked? The one in question would be. */
 static bool is_tracking(const struct helper *h)
 {
 	char text[32];
@@ -143,7 +144,8 @@ static void read_rules(struct helper *h)
 	h->known = err == 0;
 }
 
-/* A change while they are read has another generation than this one: they are read again next time. */
+/* If they change while they are read, their generation differs from this one, and they are read
+ * again next time. */
 static void look_at_rules(struct helper *h)
 {
 	uint32_t generation = 0;
@@ -288,7 +290,7 @@ void translation_free(struct translation *t)
 	free(t);
 }
 
-/* A helper that has ended, or says nothing, is not asked again. */
+/* A helper that has ended, or does not answer, is not asked again. */
 static bool ask_locked(struct translation *t, const struct request *request, struct answer *answer)
 {
 	if (t->channel < 0)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A dump that keeps changing under our eyes is asked for again so many times. */
+/* How often to repeat a dump that keeps changing while it is read. */
 #define DUMP_ATTEMPTS 10
 
 static bool matches(const struct xfrm_policy *b, uint8_t protocol, const struct endpoint *source,

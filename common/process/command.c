@@ -15,12 +15,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Enough for system calls, whose symbols the dynamic linker may have to resolve, all registers
- * saved. */
+/* Enough for system calls, whose symbols the dynamic linker may have to resolve, saving all
+ * registers. */
 #define CHILD_STACK 32768
 
-/* Variables of one connection, or of this process alone: no child may take an inherited one for its
- * own. TCP6* and *HOST, *INFO are other UCSPI servers' (ucspi-tcp6, tcpserver). */
+/* Variables of one connection, or of this process only: no child may take an inherited one for its
+ * own. TCP6* and *HOST, *INFO are set by other UCSPI servers (ucspi-tcp6, tcpserver). */
 static const char *const private_variables[] = {
 	"PROTO",	 "TCPREMOTEIP",	      "TCPREMOTEPORT",	"TCPREMOTEHOST",  "TCPREMOTEINFO",
 	"TCPLOCALIP",	 "TCPLOCALPORT",      "TCPLOCALHOST",	"UDPREMOTEIP",	  "UDPREMOTEPORT",
@@ -32,7 +32,7 @@ static const char *const private_variables[] = {
 };
 #define PRIVATE_VARIABLES (sizeof(private_variables) / sizeof(*private_variables))
 
-/* At most so many variables are set for one connection; the longest: a name and an endpoint. */
+/* The most variables set for one connection; the longest one: a name and an endpoint. */
 #define OWN_VARIABLES 10
 #define VARIABLE_MAX  (32 + ENDPOINT_TEXT_MAX)
 
@@ -47,7 +47,7 @@ static bool is_private(const char *entry)
 	return false;
 }
 
-/* The inherited environment without the private variables, and room for a connection's own. */
+/* The inherited environment without the private variables, and with room for a connection's own. */
 static int prepare_environment(struct command *command)
 {
 	size_t count = 0;
@@ -75,8 +75,8 @@ static int check_executable(const char *path)
 	return access(path, X_OK) < 0 ? errno : 0;
 }
 
-/* Search PATH as a shell does: what may not be executed is passed over, but remembered; a directory
- * that may not be searched holds nothing. */
+/* Search PATH like a shell: files that may not be executed are skipped, but remembered; a directory
+ * that may not be searched counts as empty. */
 static int search_path(const char *name, char **found)
 {
 	const char *path = getenv("PATH");
@@ -123,7 +123,7 @@ int command_find(struct command *command, char **argv, struct failure *why)
 	return report_detail(why, "%s", err == ENOENT ? "command not found" : strerror(err));
 }
 
-/* The interpreter that a script's first line names. */
+/* The interpreter named by a script's first line. */
 static int check_interpreter(char *line, const char *script, struct failure *why)
 {
 	char *path = line + strspn(line, " \t");
@@ -137,8 +137,8 @@ static int check_interpreter(char *line, const char *script, struct failure *why
 	return report_detail(why, "its interpreter %s: %s", path, strerror(err));
 }
 
-/* Text is what execve(2) takes for no program at all; a shell would, guessing that it is for
- * itself. */
+/* execve(2) does not take text for a program; a shell would, guessing that it is the
+ * interpreter. */
 static bool is_text(const char *at, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
@@ -163,7 +163,7 @@ int command_check(const struct command *command, struct failure *why)
 		return fail_to_run(why, err, command->path, strerror(err));
 	fd = open(command->path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0; /* a program may be executable and not readable */
+		return 0; /* a program may be executable but not readable */
 	length = read(fd, start, sizeof(start) - 1);
 	close(fd);
 	if (length > 2 && !strncmp(start, "#!", 2))
@@ -186,7 +186,7 @@ int command_exit_status(const struct failure *why)
 	return why->err == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
 }
 
-/* The variables of one connection, before they are hung into the environment. */
+/* The variables of one connection, before they are added to the environment. */
 struct variables {
 	char text[OWN_VARIABLES][VARIABLE_MAX];
 	size_t count;
@@ -204,7 +204,7 @@ static void set_variable(struct variables *v, const char *format, ...)
 	va_end(ap);
 }
 
-/* UCSPI's side of it: TCPREMOTEIP and TCPREMOTEPORT, say. */
+/* UCSPI's side of it: TCPREMOTEIP and TCPREMOTEPORT, for example. */
 static void set_side(struct variables *v, const char *proto, const char *side,
 		     const struct endpoint *e)
 {
@@ -216,8 +216,7 @@ static void set_side(struct variables *v, const char *proto, const char *side,
 	set_variable(v, "%s%sPORT=%u", proto, side, e->port);
 }
 
-/* PROTO is TCP for both families, as s6-tcpserver has it; TCP6 would be unknown to most
- * programs. */
+/* PROTO is TCP for both families, like in s6-tcpserver; most programs would not know TCP6. */
 static void describe_peer(struct variables *v, const struct command_peer *peer)
 {
 	const char *proto = peer->protocol == IPPROTO_UDP ? "UDP" : "TCP";
@@ -256,13 +255,14 @@ static void find_changed_signals(struct command *command)
 struct start {
 	const struct command *command;
 	int fd;
-	int err; /* why there was no execve() */
+	int err; /* why execve() failed */
 };
 
 /*
- * What the child does: system calls alone, for its memory is the parent's, which stands still. All
- * signals as by default and none blocked: what this process ignores is not the child's affair.
- * Instrumentation by sanitizers would take the borrowed stack for the parent's.
+ * The child's code: only system calls, because it uses the memory of the parent, which is
+ * suspended. All signals have their default action and none is blocked: what this process ignores
+ * is not the child's business. Instrumentation by sanitizers would take the borrowed stack for the
+ * parent's.
  */
 __attribute__((no_sanitize("address"))) static int child_main(void *context)
 {
@@ -282,8 +282,8 @@ __attribute__((no_sanitize("address"))) static int child_main(void *context)
 	_exit(STATUS_CANNOT_RUN);
 }
 
-/* The pid, or -1 with errno. No handler of ours may run in the child, so all signals wait
- * meanwhile. */
+/* Returns the pid, or -1 with errno. No handler of ours may run in the child, so all signals are
+ * blocked meanwhile. */
 static pid_t start_child(struct command *command, int fd)
 {
 	struct start start = { .command = command, .fd = fd };

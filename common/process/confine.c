@@ -15,8 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* linux/landlock.h, which older systems lack, or have without `scoped`. The numbers are those of
- * every architecture but alpha. */
+/* linux/landlock.h, which older systems lack, or have without `scoped`. The numbers are the same on
+ * every architecture except alpha. */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #define SYS_landlock_add_rule	    445
@@ -46,8 +46,8 @@ struct beneath {
 #define SCOPE_ABSTRACT_SOCKETS 1U
 #define SCOPE_SIGNALS	       2U
 
-/* The version of the kernel's interface; 0: there is none, or whatever runs this process keeps it
- * from it. */
+/* The version of the kernel's interface; 0: there is none, or whatever runs this process forbids
+ * it. */
 static int version(void)
 {
 	static int known = -1;
@@ -60,7 +60,7 @@ static int version(void)
 	return known;
 }
 
-/* What the version knows: a right that is handled and not granted is taken away. */
+/* The rights that the version knows: a right that is handled and not granted is taken away. */
 static struct ruleset everything(void)
 {
 	struct ruleset all = { .files = FILES_FIRST };
@@ -94,7 +94,7 @@ static int restrict_by(int rules, int directory, struct failure *why)
 /* Has the root of this process been replaced? */
 static bool hidden;
 
-/* A place to mount at: nothing is changed there but for this process. */
+/* A mount point: the mount is visible to this process only. */
 #define PLACE "/proc"
 
 int confine_capability(void)
@@ -104,8 +104,8 @@ int confine_capability(void)
 	return useful ? CAP_SYS_ADMIN : -1;
 }
 
-/* What becomes the root: the directory, or a file system without a file. The descriptor is of
- * another mount namespace, which cannot be bound from: its path counts. */
+/* The new root: the directory, or an empty file system. The descriptor belongs to another mount
+ * namespace, from which nothing can be bound, so its path is used. */
 static int mount_root(int directory)
 {
 	char link[64], path[PATH_MAX];
@@ -122,7 +122,7 @@ static int mount_root(int directory)
 	return mount(path, PLACE, NULL, MS_BIND, NULL);
 }
 
-/* The old root is stacked upon the new one, and goes (pivot_root(2), NOTES). */
+/* The old root is stacked upon the new one, and is then removed (pivot_root(2), NOTES). */
 static int change_root(void)
 {
 	if (chdir(PLACE) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
@@ -143,7 +143,7 @@ static int use_new_root(int directory)
 	return result;
 }
 
-/* Where mounts are forbidden in spite of the right (containers), it does without. */
+/* If mounts are forbidden in spite of the capability (containers), continue without. */
 static int hide_files(int directory, struct failure *why)
 {
 	hidden = unshare(CLONE_NEWNS) == 0 &&
@@ -156,7 +156,8 @@ static int hide_files(int directory, struct failure *why)
 static int enter_landlock(int directory, struct failure *why)
 {
 	const struct ruleset all = everything();
-	/* A kernel of an older version takes the longer structure as long as what it lacks is 0. */
+	/* An older kernel accepts the longer structure as long as the fields that it does not know
+	 * are 0. */
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0), result;
 
 	if (rules < 0) {

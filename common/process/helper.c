@@ -18,7 +18,7 @@
 
 #define KEEP_MAX 4 /* capabilities of a role */
 
-/* How the beginning went. */
+/* How the start went. */
 struct outcome {
 	int result;
 	struct failure why;
@@ -37,7 +37,7 @@ static int send_whole(int channel, const void *message, size_t size)
 
 /* ---- the helper's side ---- */
 
-/* A descriptor too many would keep a socket open, or a reader of the records waiting. */
+/* A surplus descriptor would keep a socket open, or the reader of the records waiting. */
 static int keep_descriptors(int channel, struct failure *why)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -55,7 +55,8 @@ static int keep_descriptors(int channel, struct failure *why)
 	return 0;
 }
 
-/* They are for the process whose helper this is: its end is the helper's. */
+/* These signals are for the process that the helper belongs to: the helper ends when that process
+ * does. */
 static void ignore_signals(void)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE };
@@ -74,7 +75,7 @@ static int enter_sandbox(const struct helper_role *role, const void *context, st
 	return sandbox_enter(role->sandbox, why);
 }
 
-/* What it keeps, and what its confinement takes. */
+/* The capabilities that it keeps, and those that its confinement needs. */
 static int drop_privileges(const struct helper_role *role, struct failure *why)
 {
 	int keep[KEEP_MAX + 1], confine = role->sandbox ? confine_capability() : -1;
@@ -165,8 +166,8 @@ void helper_end(int channel)
 	close(channel);
 }
 
-/* How it started. The helper has more rights than this process will have, so we trust what it
- * says. */
+/* How it started. The helper has more rights than this process will have, so we trust its
+ * answer. */
 static int await(int channel, const struct helper_role *role, struct failure *why)
 {
 	struct outcome outcome;

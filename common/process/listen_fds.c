@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Put the descriptors to 3, 4, ...: first out of the way of each other, then into place. */
+/* Move the descriptors to 3, 4, ...: first out of each other's way, then into place. */
 static int place_descriptors(int *fds, size_t count, struct failure *why)
 {
 	int beyond = LISTEN_FDS_FIRST + (int)count;

@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 /*
- * Deadlines live in a hashed wheel: SLOTS lists, one a tick; a deadline further away than one turn
- * of the wheel waits in its list through as many turns as it takes. Arming and disarming are a few
- * stores; with 2 h 5 m of idle timeout each connection is looked at about thirty times in its life.
+ * Deadlines live in a hashed wheel: SLOTS lists, one per tick; a deadline that is further away than
+ * one turn of the wheel stays in its list for as many turns as needed. Arming and disarming are a
+ * few stores; with an idle timeout of 2 h 5 m each connection is looked at about thirty times in
+ * its life.
  */
 #define SLOTS 1024 /* a power of two; one turn of the wheel is 256 s */
 #define BATCH 256
@@ -35,8 +36,10 @@ struct loop {
 	void *signal_context;
 };
 
-/* Where the vDSO has no clock.
- * #syscalls base: clock_gettime */
+/*
+ * Used where the vDSO has no clock.
+ * #syscalls base: clock_gettime
+ */
 void loop_update_clock(struct loop *loop)
 {
 	struct timespec t;
@@ -104,7 +107,7 @@ void loop_close(struct loop *loop, struct loop_source *source)
 {
 	int saved = errno;
 
-	(void)loop; /* the kernel takes a closed descriptor out of the set */
+	(void)loop; /* the kernel removes a closed descriptor from the set */
 	if (source->fd >= 0)
 		close(source->fd);
 	source->fd = -1;
@@ -169,12 +172,13 @@ void loop_disarm(struct loop *loop, struct loop_timer *timer)
 void loop_arm(struct loop *loop, struct loop_timer *timer, uint64_t ms_from_now)
 {
 	loop_disarm(loop, timer);
-	/* The tick after the one in which it falls due: late by at most a tick, never early. */
+	/* The tick after the one in which it is due: late by at most a tick, never early. */
 	timer->due = tick_of(loop, loop->now_us + ms_from_now * 1000) + 1;
 	link_timer(loop, timer);
 }
 
-/* Serve one slot. Alarms may arm and disarm anything: what is due is moved aside first. */
+/* Serve one slot. Alarms may arm and disarm anything, so timers that are due are moved aside
+ * first. */
 static void serve_slot(struct loop *loop, uint32_t tick)
 {
 	struct loop_timer *due = NULL, *t, *next;
@@ -202,14 +206,15 @@ static void serve_timers(struct loop *loop)
 {
 	uint32_t now = tick_of(loop, loop->now_us);
 
-	/* After a long sleep (a suspended machine) one turn of the wheel has seen every slot. */
+	/* After a long sleep (a suspended machine) one turn of the wheel covers every slot. */
 	if (now - loop->ticks > SLOTS)
 		loop->ticks = now - SLOTS;
 	while (loop->ticks != now)
 		serve_slot(loop, ++loop->ticks);
 }
 
-/* How long epoll may sleep: until the next slot that holds a timer; for ever when there is none. */
+/* How long epoll may sleep: until the next slot that contains a timer; for ever if there is
+ * none. */
 static int sleep_ms(const struct loop *loop)
 {
 	uint64_t until;

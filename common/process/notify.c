@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* The socket, connected; -1: none. It is tried once. */
+/* The connected socket; -1: none. We try once. */
 static int notify_socket = -1;
 static bool notify_tried;
 

@@ -65,10 +65,10 @@ int privilege_option_user(void *field, const char *arg, const struct option_spec
 	return find_user(arg, field, why);
 }
 
-/* ---- whom root becomes ---- */
+/* ---- the user that root becomes ---- */
 
-/* Is the number one of this user namespace (user_namespaces(7))? What cannot be read is no reason
- * to stay root. */
+/* Does this user namespace have that number (user_namespaces(7))? If that cannot be read, it is no
+ * reason to stay root. */
 static bool is_mapped(const char *path, unsigned id)
 {
 	FILE *in = fopen(path, "re");
@@ -82,7 +82,7 @@ static bool is_mapped(const char *path, unsigned id)
 	return mapped;
 }
 
-/* Who made the namespace may not have been allowed to change groups, nor is anybody in it. */
+/* The creator of the namespace may not have been allowed to change groups; then nobody in it is. */
 static bool groups_denied(void)
 {
 	FILE *in = fopen("/proc/self/setgroups", "re");
@@ -121,7 +121,7 @@ int privilege_choose_user(struct privilege_user *user, struct failure *why)
 			why, "stays root: CAP_SETUID and CAP_SETGID are missing to become %s",
 			other.name);
 	if (strcmp(other.name, "nobody") == 0)
-		other.name[0] = '\0'; /* whose groups are nobody's: to look for them takes time */
+		other.name[0] = '\0'; /* nobody is in no groups: looking for them takes time */
 	*user = other;
 	return 0;
 }
@@ -134,7 +134,7 @@ bool privilege_has(int capability)
 	return capng_have_capability(CAPNG_EFFECTIVE, (unsigned)capability);
 }
 
-/* What is to be left, in libcap-ng's state. 0, or -1. */
+/* Put what is to be kept into libcap-ng's state. 0, or -1. */
 static int select_capabilities(const int *keep, size_t count)
 {
 	bool has[CAP_LAST_CAP + 1] = { false };
@@ -176,7 +176,7 @@ static int fail_to_set(struct failure *why)
 	return report_fail(why, errno, "capset", "capabilities");
 }
 
-/* Of this thread; as capget(2) and capset(2), which have no other prototype. */
+/* Of this thread; like capget(2) and capset(2), which have no other prototype. */
 static int set_capabilities(const struct __user_cap_data_struct *sets)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };

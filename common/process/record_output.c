@@ -2,8 +2,8 @@
 #include "process/record_output.h"
 #include "base/container.h"
 
-#define NOTICE_MS 1000 /* a wait that is longer is told */
-#define PAUSE_MS  2000 /* so long a reader may take nothing when somebody is in a hurry */
+#define NOTICE_MS 1000 /* report longer waits */
+#define PAUSE_MS  2000 /* how long a reader may take nothing in a hurry */
 
 static void lose_reader(struct record_output *o)
 {
@@ -15,7 +15,7 @@ static void lose_reader(struct record_output *o)
 		o->ops->gone(o);
 }
 
-/* Poll for room, for the reader's end alone, or for nothing. */
+/* Poll for room, for the reader's end only, or for nothing. */
 static void watch(struct record_output *o, bool more)
 {
 	if (more)
@@ -67,7 +67,7 @@ static void give_up(struct record_output *o)
 	tell_ready(o);
 }
 
-/* When to look next. Whoever calls may have ended thousands of connections in this turn. */
+/* When to look next. The caller may have ended thousands of connections in this turn. */
 static void arm(struct record_output *o)
 {
 	uint64_t next = o->hurries ? PAUSE_MS : o->told ? UINT64_MAX : NOTICE_MS, now, left;
@@ -139,6 +139,6 @@ void record_output_init(struct record_output *o, const struct record_output_ops 
 	if (!stream)
 		return;
 	o->source.fd = record_stream_fd(stream);
-	/* EPERM: a regular file, which has no end and is always ready. */
+	/* EPERM: a regular file, which never hangs up and is always ready. */
 	o->watches_reader = watch_reader && loop_watch(loop, &o->source, 0) == 0;
 }

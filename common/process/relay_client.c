@@ -19,7 +19,7 @@
 
 /* ---- names ---- */
 
-/* `@tproxy-relay/` and a number, perhaps `.` and another one: so nothing else reaches a
+/* `@tproxy-relay/` and a number, possibly `.` and another one: so nothing else reaches a
  * terminal. */
 static bool is_name(const char *name)
 {
@@ -35,7 +35,7 @@ static bool is_name(const char *name)
 	return !*name || (*name == '.' && name[1] >= '2' && name[1] <= '9' && !name[2]);
 }
 
-/* `Num RefCount Protocol Flags Type St Inode Path` (proc(5)); the name, if a relay listens
+/* `Num RefCount Protocol Flags Type St Inode Path` (proc(5)); the address, if a relay listens
  * there. */
 static const char *listener_of(char *line)
 {
@@ -72,7 +72,7 @@ int relay_client_each(int (*visit)(const char *name, void *context), void *conte
 
 /* ---- one question ---- */
 
-/* An answer as it comes. */
+/* An answer in progress. */
 struct talk {
 	int fd;
 	const char *name, *command;
@@ -80,7 +80,7 @@ struct talk {
 	relay_client_visitor *visit;
 	void *context;
 	bool ended;
-	char *buffer; /* BUFFER_SIZE bytes; start to end have been read and wait */
+	char *buffer; /* BUFFER_SIZE bytes; those from start to end are read but not parsed */
 	size_t start, end;
 };
 
@@ -123,12 +123,12 @@ static int ask(struct talk *t, struct failure *why)
 		return report_refuse(why, "no such command");
 	if (send(t->fd, line, (size_t)size, MSG_NOSIGNAL) != size)
 		return report_fail(why, errno, "send", "%s", t->name);
-	/* Its end tells the relay that it may hang up. */
+	/* The end of our data tells the relay that it may hang up. */
 	shutdown(t->fd, SHUT_WR);
 	return 0;
 }
 
-/* It answers, but not what was asked. */
+/* It answers, but not to the question. */
 static int handle_error(const struct talk *t, const struct record *r, struct failure *why)
 {
 	const char *text = record_get_text(r, RECORD_EVIDENCE);
@@ -155,7 +155,7 @@ static int handle_line(struct talk *t, const char *line, size_t length, struct f
 	return t->ended ? 0 : t->visit(&r, &t->peer, t->context, why);
 }
 
-/* All whole lines that are there. */
+/* Handle all complete lines received so far. */
 static int handle_lines(struct talk *t, struct failure *why)
 {
 	char *at, *end;
@@ -189,7 +189,7 @@ static int receive(struct talk *t, struct failure *why)
 		return -1;
 	if (t->end < BUFFER_SIZE)
 		return 0;
-	return handle_line(t, t->buffer, t->end, why); /* it says that this is too long */
+	return handle_line(t, t->buffer, t->end, why); /* fails because it is too long */
 }
 
 int relay_client_ask_within(const char *name, const char *command, unsigned timeout_s,

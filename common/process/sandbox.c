@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  *
- * Two filters, of which the kernel takes the stricter word: one knows calls, and kills what makes
- * another; one knows arguments, too, and refuses. Both are allow-lists, made of the notes beside
- * the functions that make the calls. The kernel (5.11) knows the calls whose arguments do not count
- * by a bitmap, and runs no filter for them; what remains is made a few times a connection.
+ * There are two filters, and the kernel applies the stricter result: one knows calls, and kills a
+ * process that makes any other; one also knows arguments, and refuses. Both are allow-lists, made
+ * from the notes next to the functions that make the calls. The kernel (5.11) has a bitmap of the
+ * calls whose arguments do not matter, and runs no filter for them; the rest are made a few times
+ * per connection.
  *
- * Calls have libseccomp's names, of which it leaves out what an architecture does not have: a
- * 32-bit one has other names for some calls, and socketcall(2).
+ * Calls have libseccomp's names. It leaves out those that an architecture does not have: a 32-bit
+ * architecture has other names for some calls, and socketcall(2).
  */
 #include "process/sandbox.h"
 
@@ -29,12 +30,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What a header may lack; see who notes it. */
+/* Constants that a header may lack; see who notes them. */
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
 
-/* Everybody's notes. */
+/* The notes of all files. */
 #define SANDBOX_BASE 0x80000000U
 
 /* Which bits of an argument count. The kernel looks at 32 of them. */
@@ -63,9 +64,9 @@
  * #syscalls sanitizer: tgkill, getdents, getppid, fcntl
  */
 static const struct note {
-	unsigned needs; /* whose note it is: any of these */
+	unsigned needs; /* who needs it: any of these */
 	int call;
-	unsigned count; /* of arguments that count */
+	unsigned count; /* of arguments that matter */
 	struct {
 		unsigned at, mask, value;
 	} argument[3];
@@ -87,7 +88,7 @@ static int allow(scmp_filter_ctx filter, const struct note *n, bool arguments)
 	return err == -EEXIST ? 0 : err; /* two functions may note the same */
 }
 
-/* A signal to itself, as abort() sends one. */
+/* A signal to itself, as sent by abort(). */
 static int allow_abort(scmp_filter_ctx filter, bool arguments)
 {
 	const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
@@ -98,9 +99,9 @@ static int allow_abort(scmp_filter_ctx filter, bool arguments)
 }
 
 /*
- * No file is opened, but asking does not kill: glibc's malloc may look at
+ * No file can be opened, but trying does not kill: glibc's malloc may look at
  * /proc/sys/vm/overcommit_memory when a thread's heap shrinks, or count processors in /sys, at any
- * time, and lives with a refusal.
+ * time, and copes with a refusal.
  */
 static int refuse_to_open(scmp_filter_ctx filter)
 {
@@ -122,7 +123,7 @@ static int add_rules(scmp_filter_ctx filter, unsigned needs, bool arguments)
 	return err;
 }
 
-/* Calls by the numbers of another architecture are not what this program makes either. */
+/* This program does not make calls by the numbers of another architecture either. */
 static int set_attributes(scmp_filter_ctx filter, bool first)
 {
 	int err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
@@ -131,7 +132,7 @@ static int set_attributes(scmp_filter_ctx filter, bool first)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, first);
-	/* A tree rather than a list, where the library can make one. */
+	/* A tree rather than a list, if the library can build one. */
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	return err;
 }

@@ -20,19 +20,20 @@
 #define IPV6_RECVORIGDSTADDR 74
 #endif
 
-/* What goes round by way of lo is sent with so many hops to go, and known by that when it comes
- * back: by its interface it is not, as the kernel takes a packet to one of its own addresses for
- * one that came in where that address is. */
+/* The hop limit of datagrams that are sent back over lo, which identifies them on arrival. The
+ * interface does not: the kernel treats a packet to one of its own addresses as if it came in on
+ * the interface with that address. */
 #define FORWARD_HOPS 1
 
-/* So long it is remembered what was sent round. What comes back is read before as much is sent
+/* How long a datagram sent that way is remembered. What comes back is read before as many are sent
  * again as the listener's queue and the memory can hold. */
 #define ROUND_MS 2000
-/* Datagrams of one flow that may come while its socket is made; and datagrams of any. */
+/* Datagrams of one flow that may arrive while its socket is being created; and datagrams of any
+ * flow. */
 #define BACKLOG_MAX 16
 #define CAUGHT_MAX  1024
 
-/* The failure of errno; the descriptor, if there is one, is closed. */
+/* Report the failure in errno; closes the descriptor, if there is one. */
 static int fail_at(struct failure *why, int fd, const char *call, const struct endpoint *at)
 {
 	transparent_fail(why, call, at);
@@ -79,7 +80,7 @@ int datagram_want(int fd, int family, unsigned details)
 	return details & DATAGRAM_MARK ? set(fd, SOL_SOCKET, SO_RCVMARK, 1) : 0;
 }
 
-/* What tproxy-listen says of a flow, and knows its own datagrams by. */
+/* What tproxy-listen reports about a flow, and uses to recognise its own datagrams. */
 #define USUAL_DETAILS (DATAGRAM_DESTINATION | DATAGRAM_INTERFACE | DATAGRAM_HOPS | DATAGRAM_MARK)
 
 int datagram_listen(const struct endpoint *at, const struct transparent_listen_options *options,
@@ -98,14 +99,14 @@ int datagram_listen(const struct endpoint *at, const struct transparent_listen_o
 		return fail_at(why, fd, "setsockopt(IP_RECVORIGDSTADDR)", at);
 	if (bind(fd, &address.sa, length) < 0)
 		return fail_at(why, fd, "bind", at);
-	/* The sockets of direct flows are bound to the same port. Said only now, it lets them in
-	 * but has not let this one join somebody else's. */
+	/* The sockets of direct flows are bound to the same port. Set only now, it lets them in but
+	 * did not let this one join somebody else's. */
 	if (set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return fail_at(why, fd, "setsockopt(SO_REUSEPORT)", at);
 	return fd;
 }
 
-/* What keeps the descriptor from being a listener for datagrams, or NULL. */
+/* Why the descriptor cannot be a listener for datagrams, or NULL. */
 static const char *unfit(int fd, int *family)
 {
 	struct endpoint peer = endpoint_peer_of(fd), local = endpoint_local_of(fd);
@@ -148,7 +149,7 @@ int datagram_adopt(int fd, const struct transparent_listen_options *options, str
 	return 0;
 }
 
-/* Each message of a type that is asked for has the size that its type says. */
+/* Each requested message has the size that its type implies. */
 static void read_ip_detail(const struct cmsghdr *c, struct datagram *out)
 {
 	int value = 0;
@@ -164,7 +165,7 @@ static void read_ip_detail(const struct cmsghdr *c, struct datagram *out)
 	case IP_TTL:
 		memcpy(&out->hops, CMSG_DATA(c), sizeof(out->hops));
 		break;
-	case IP_TOS: /* one octet, not an int as IPV6_TCLASS is */
+	case IP_TOS: /* one octet, not an int like IPV6_TCLASS */
 		out->class = *CMSG_DATA(c);
 		break;
 	case IP_RECVFRAGSIZE:
@@ -253,7 +254,7 @@ static bool is_at(const struct datagram *d, const struct endpoint *listener)
 	       (endpoint_is_any(listener) || endpoint_same_address(&d->local, listener));
 }
 
-/* What was not addressed to the listener, or has an address that this host lacks, came by
+/* A datagram that was not addressed to the listener, or to an address that this host lacks, came by
  * TPROXY. */
 void datagram_judge(struct datagram *d, const struct endpoint *listener, bool is_own)
 {
@@ -296,7 +297,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Where it is going and what it says: the client's end is what NAT may have changed. */
+/* Its destination and contents: NAT may have changed the client's end. */
 static uint64_t fingerprint(const struct recent *sent, const struct datagram *d,
 			    const unsigned char *payload)
 {
@@ -328,8 +329,9 @@ int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t 
 	return 1;
 }
 
-/* A transparent socket bound to one end. Many share it: SO_REUSEPORT keeps bind() cheap, alone, as
- * with SO_REUSEADDR set too the kernel walks all sharers (udp_lib_lport_inuse2() in
+/*
+ * A transparent socket bound to one end. Many share it: SO_REUSEPORT alone keeps bind() cheap; if
+ * SO_REUSEADDR is also set, the kernel walks all sharers (udp_lib_lport_inuse2() in
  * net/ipv4/udp.c).
  * #syscalls udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind
  * #syscalls udp: setsockopt(SOL_SOCKET, SO_REUSEPORT)
@@ -369,8 +371,9 @@ static int connect_to(int fd, const struct endpoint *to)
 	return connect(fd, &address.sa, length);
 }
 
-/* Keep it from leaving this host, whatever became of the rules that route it here. An address of
- * this host's own leads to lo by itself, and in IPv6 not through a socket that is bound to lo.
+/*
+ * Keep it from leaving this host, whatever happened to the rules that route it here. One of this
+ * host's own addresses leads to lo anyway, and in IPv6 not through a socket that is bound to lo.
  * #syscalls raw: setsockopt(SOL_IP, IP_TTL), setsockopt(SOL_IPV6, IPV6_UNICAST_HOPS)
  * #syscalls raw: setsockopt(SOL_SOCKET, SO_BINDTODEVICE)
  */
@@ -385,8 +388,10 @@ static int keep_on_lo(int fd, const struct datagram *d)
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof("lo"));
 }
 
-/* As the client, whose port may be a socket's of this host.
- * #syscalls raw: sendmsg */
+/*
+ * Send as the client, whose port may also be in use by a socket of this host.
+ * #syscalls raw: sendmsg
+ */
 static int send_as_client(int fd, const struct datagram *d, const void *payload)
 {
 	uint8_t header[DATAGRAM_RAW_HEADER];
@@ -454,8 +459,8 @@ static void forward_all(struct recent *sent, struct backlog *backlog)
 	}
 }
 
-/* Empty the socket of what it has caught before it was connected. False: there is no end of it, and
- * a socket that may hold somebody else's datagram is of no use. */
+/* Empty the socket of what it has caught before it was connected. False: there is no end of it; a
+ * socket that may contain somebody else's datagram is useless. */
 static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 		  datagram_stray *stray, void *context)
 {

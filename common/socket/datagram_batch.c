@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* Room for every detail that datagram_want() knows, of IPv6, and for what an inherited socket may
- * tell besides (SO_TIMESTAMP, SO_RXQ_OVFL). */
+/* Room for every detail that datagram_want() knows, of IPv6, and for those that an inherited socket
+ * may also report (SO_TIMESTAMP, SO_RXQ_OVFL). */
 #define CONTROL_MAX 512
 
 struct datagram_batch {
@@ -77,7 +77,7 @@ int datagram_batch_receive(struct datagram_batch *b, int fd, unsigned most, unsi
 		struct mmsghdr *m = &b->messages[b->used];
 
 		datagram_describe(&m->msg_hdr, m->msg_len, &b->at[b->used]);
-		/* What recvmmsg(2) has changed, and nothing else. */
+		/* Restores what recvmmsg(2) has changed, and nothing else. */
 		m->msg_hdr.msg_namelen = sizeof(b->names[b->used]);
 		m->msg_hdr.msg_controllen = sizeof(b->control[b->used]);
 	}

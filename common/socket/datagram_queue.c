@@ -18,9 +18,10 @@
 #define QUEUE_MAX    64
 #define PIECES_MAX   192
 #define SEGMENTS_MAX 64	   /* UDP_MAX_SEGMENTS before Linux 6.9 */
-#define TOGETHER_MAX 65000 /* in one send with UDP_SEGMENT: with its headers it is below 64 KiB */
+#define TOGETHER_MAX 65000 /* per send with UDP_SEGMENT: with headers it stays below 64 KiB */
 
-/* One message of sendmmsg(2). `out` is its first datagram; segment says how long all but the last are. */
+/* One message of sendmmsg(2). `out` is its first datagram; segment is the length of all but the
+ * last. */
 struct entry {
 	struct datagram_out out;
 	struct endpoint to, from;
@@ -62,7 +63,7 @@ void datagram_queue_free(struct datagram_queue *q)
 
 /* ---- control messages ---- */
 
-/* Only where they differ from what the socket has: each costs a look at it. */
+/* Only if they differ from the socket's: each one costs the kernel some parsing. */
 static void add_class(struct msghdr *m, const struct datagram_out *out)
 {
 	bool v6 = (out->to ? out->to->family : out->family) == AF_INET6;
@@ -76,7 +77,8 @@ static void add_class(struct msghdr *m, const struct datagram_out *out)
 				     sizeof(hops));
 }
 
-/* Everything of the message but its data and UDP_SEGMENT, which are known when it is sent. */
+/* Everything of the message except its data and UDP_SEGMENT, which are only known when it is
+ * sent. */
 static void address(struct entry *e, struct msghdr *m)
 {
 	struct endpoint to;
@@ -108,7 +110,7 @@ static void finish_message(struct entry *e, struct msghdr *m)
 
 /* ---- what may go together ---- */
 
-/* What goes in front of the payload: a UDP header, where the kernel does not make it, and the header. */
+/* What precedes the payload: a UDP header, if the kernel does not build it, and the header. */
 static size_t header_length(const struct datagram_out *out)
 {
 	return (out->raw ? DATAGRAM_RAW_HEADER : 0) + out->header_length;
@@ -192,7 +194,7 @@ static void begin(struct datagram_queue *q, const struct datagram_out *out)
 	address(e, m);
 }
 
-/* One that cannot go as it is: each segment for itself. */
+/* A message that cannot be sent as it is: send each segment separately. */
 static void put_singly(struct datagram_queue *q, const struct datagram_out *out)
 {
 	struct datagram_out one = *out;
@@ -225,8 +227,10 @@ void datagram_queue_put(struct datagram_queue *q, const struct datagram_out *out
 
 /* ---- out ---- */
 
-/* One datagram that sendmmsg(2) has refused, perhaps for the fault of another.
- * #syscalls upstream_udp: sendmsg */
+/*
+ * Send one datagram that sendmmsg(2) has refused, perhaps because of another one.
+ * #syscalls upstream_udp: sendmsg
+ */
 static void send_again(struct datagram_queue *q, const struct datagram_out *out, struct msghdr *m)
 {
 	if (q->failed(q->context, out, errno) &&
@@ -234,7 +238,7 @@ static void send_again(struct datagram_queue *q, const struct datagram_out *out,
 		q->failed(q->context, out, errno);
 }
 
-/* The datagrams of one piece of a message that was refused as a whole. */
+/* Send the datagrams of one piece of a message that was refused as a whole. */
 static void send_piece(struct datagram_queue *q, struct entry *e, struct msghdr *m,
 		       const struct iovec *piece)
 {
@@ -261,7 +265,7 @@ static void send_singly(struct datagram_queue *q, struct entry *e, struct msghdr
 	size_t count = m->msg_iovlen;
 
 	q->failed(q->context, &e->out, errno);
-	/* Without UDP_SEGMENT, the last of the control messages. */
+	/* Without UDP_SEGMENT, the last control message. */
 	m->msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
 	if (!m->msg_controllen)
 		m->msg_control = NULL;
@@ -288,7 +292,7 @@ void datagram_queue_flush(struct datagram_queue *q)
 
 	for (unsigned i = 0; i < count; i++)
 		finish_message(&q->at[i], &q->messages[i].msg_hdr);
-	/* What is put meanwhile, by who is told of errors, waits for the next flush. */
+	/* Datagrams that the error callback queues meanwhile wait for the next flush. */
 	while (at < count) {
 		sent = sendmmsg(q->at[at].out.fd, q->messages + at, count - at,
 				MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -9,15 +9,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Sends go up to this many bytes before the device has taken them. */
+/* Sends may have this many bytes in flight before the device has taken them. */
 #define SEND_BUFFER (4 << 20)
 
 /* ---- sockets ---- */
 
-/* Bound to an address that receives nothing, it is not given a copy of each UDP packet of this
- * host:
- * 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666).
- * #syscalls raw: bind */
+/*
+ * Bound to an address that receives nothing, so that it gets no copy of each UDP packet of this
+ * host: 240.0.0.1, of class E, or 100::1, of the discard prefix (RFC 6666).
+ * #syscalls raw: bind
+ */
 static int bind_to_nothing(int fd, int family)
 {
 	struct endpoint at = { .family = (sa_family_t)family };
@@ -30,8 +31,10 @@ static int bind_to_nothing(int fd, int family)
 	return bind(fd, &address.sa, endpoint_to_sockaddr(&at, &address));
 }
 
-/* A raw socket of IPv6 sums up itself, where it is told in which place (RFC 3542, 3.1).
- * #syscalls raw: setsockopt(SOL_IPV6, IPV6_CHECKSUM) */
+/*
+ * The kernel computes the checksum of a raw IPv6 socket, if told its offset (RFC 3542, 3.1).
+ * #syscalls raw: setsockopt(SOL_IPV6, IPV6_CHECKSUM)
+ */
 static int set_checksum(int fd, int family)
 {
 	int offset = offsetof(struct udphdr, check);
@@ -79,7 +82,7 @@ fail:
 
 /* ---- headers ---- */
 
-/* The sum of RFC 1071 in the machine's own byte order, not yet folded. */
+/* The RFC 1071 sum in the machine's own byte order, not yet folded. */
 static uint64_t sum_of(const void *data, size_t length)
 {
 	const unsigned char *bytes = data;
@@ -103,7 +106,7 @@ static uint64_t sum_of(const void *data, size_t length)
 	return sum + rest;
 }
 
-/* Of data that begins with an odd byte, each byte has the place of the other (RFC 1071, 2). */
+/* In data that begins at an odd byte, the bytes of each pair are swapped (RFC 1071, 2). */
 static uint64_t behind(size_t length, uint64_t sum)
 {
 	while (sum >> 16)
@@ -111,7 +114,7 @@ static uint64_t behind(size_t length, uint64_t sum)
 	return length % 2 ? (sum & 0xff) << 8 | sum >> 8 : sum;
 }
 
-/* A sum of 0 is written as its other spelling: 0 says that there is none. */
+/* A sum of 0 is written in its other representation: 0 means that there is none. */
 static uint16_t fold(uint64_t sum)
 {
 	uint16_t folded;

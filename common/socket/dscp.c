@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* That of its packets: a dual-stack socket has IPv4's options as well. */
+/* The family of its packets: a dual-stack socket has IPv4's options too. */
 static bool is_v6(int fd)
 {
 	return endpoint_local_of(fd).family == AF_INET6;
@@ -26,8 +26,8 @@ void dscp_expect(int fd)
 }
 
 /*
- * For TCP do_ip_getsockopt() and do_ipv6_getsockopt() answer with control messages, as recvmsg()
- * would: of what has been switched on by then.
+ * For TCP, do_ip_getsockopt() and do_ipv6_getsockopt() return control messages, like recvmsg():
+ * those switched on by then.
  * #syscalls upstream: getsockopt
  */
 static int read_class(int fd, int level, int options, int type)
@@ -65,7 +65,7 @@ uint8_t dscp_received(int fd)
 	return class & DSCP_MASK;
 }
 
-/* Of TCP the kernel keeps the ECN bits whatever is said (__ip_sock_set_tos() in
+/* For TCP the kernel keeps the ECN bits whatever value is given (__ip_sock_set_tos() in
  * net/ipv4/ip_sockglue.c). */
 void dscp_set(int fd, uint8_t dscp)
 {

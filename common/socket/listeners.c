@@ -89,7 +89,7 @@ static bool is_lack(const struct failure *why)
 	return why->err == EAFNOSUPPORT || why->err == EADDRNOTAVAIL;
 }
 
-/* Binding tells nothing: a transparent socket may have any address. */
+/* bind() is no evidence: a transparent socket may have any address. */
 static bool is_elsewhere(const struct listener *one)
 {
 	return one->optional && endpoint_is_loopback(&one->at) && !transparent_is_local(&one->at);

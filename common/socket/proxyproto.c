@@ -31,7 +31,7 @@ enum {
 };
 
 /*
- * Extensions of which a connection has one: each says what *the* value is. Of two nobody could tell
+ * Extensions that a connection has once: each one gives *the* value. With two, nobody could tell
  * which is meant, and a second checksum would only cost time. Padding and private types may be
  * repeated.
  */
@@ -96,7 +96,7 @@ static struct endpoint make_endpoint(int family, const uint8_t *address, uint16_
 	return endpoint_from_sockaddr(&sa, sizeof(sa.v6));
 }
 
-/* Mapped addresses have become IPv4 ones, so that the two may differ. */
+/* Mapped addresses have become IPv4, so the two families may differ. */
 static int set_ends(struct proxyproto_header *out, const struct endpoint *source,
 		    const struct endpoint *destination, struct failure *why)
 {
@@ -110,7 +110,7 @@ static int set_ends(struct proxyproto_header *out, const struct endpoint *source
 
 /* ---- version 1 ---- */
 
-/* The next word of the line, ended by exactly one blank or the line's end; NULL when there is
+/* The next word of the line, followed by exactly one blank or the line's end; NULL if there is
  * none. */
 static char *next_word(char **rest)
 {
@@ -137,7 +137,7 @@ static bool parse_port(const char *word, uint16_t *port)
 	return true;
 }
 
-/* What follows `PROXY TCP4 ` or `PROXY TCP6 `. */
+/* The part after `PROXY TCP4 ` or `PROXY TCP6 `. */
 static int parse_ends_v1(char *rest, int family, struct proxyproto_header *out, struct failure *why)
 {
 	const char *from = next_word(&rest), *to = next_word(&rest);
@@ -161,7 +161,7 @@ static int parse_line(char *line, struct proxyproto_header *out, struct failure 
 {
 	char *rest = line + sizeof(prefix_v1) - 1, *family = next_word(&rest);
 
-	if (family && !strcmp(family, "UNKNOWN")) /* the rest, if any, is to be ignored */
+	if (family && !strcmp(family, "UNKNOWN")) /* ignore the rest, if any */
 		return 1;
 	if (family && !strcmp(family, "TCP4"))
 		return parse_ends_v1(rest, AF_INET, out, why);
@@ -196,7 +196,7 @@ static int parse_v1(const uint8_t *data, size_t length, struct proxyproto_header
 
 /* ---- version 2 ---- */
 
-/* The checksum is over the whole header with its own value as zeros. */
+/* The checksum covers the whole header, with its own value as zeros. */
 static bool is_intact(const uint8_t *data, size_t length, size_t checksum)
 {
 	static const uint8_t zeros[4];
@@ -207,7 +207,7 @@ static bool is_intact(const uint8_t *data, size_t length, size_t checksum)
 	return crc == get32(data + checksum);
 }
 
-/* Once only? *seen has a bit for each type that must be, and has been. */
+/* Only once? *seen has a bit for each such type that has been seen. */
 static int note_extension(uint8_t type, uint64_t *seen, struct failure *why)
 {
 	uint64_t bit = type < 64 ? BIT(type) & single_tlvs : 0;
@@ -234,7 +234,7 @@ static int parse_extension(const uint8_t *data, size_t at, size_t size,
 	return 1;
 }
 
-/* Type, length, value; those that are not known are passed over. */
+/* Type, length, value; unknown ones are skipped. */
 static int parse_extensions(const uint8_t *data, size_t at, struct proxyproto_header *out,
 			    struct failure *why)
 {
@@ -265,7 +265,7 @@ static int parse_ends_v2(const uint8_t *data, struct proxyproto_header *out, str
 	return set_ends(out, &source, &destination, why);
 }
 
-/* The fixed part is here. AF_UNIX is a valid family whose addresses are of no use to us. */
+/* The fixed part is complete. AF_UNIX is a valid family whose addresses are of no use to us. */
 static int check_fixed_v2(const uint8_t *data, struct failure *why)
 {
 	unsigned family = data[13] >> 4, transport = data[13] & 15;
@@ -302,7 +302,7 @@ static int parse_v2(const uint8_t *data, size_t length, struct proxyproto_header
 	local = (data[12] & 15) == COMMAND_LOCAL;
 	out->version = 2;
 	out->length = *wanted;
-	if (local) /* whatever follows is to be ignored */
+	if (local) /* ignore whatever follows */
 		return 1;
 	if ((family == FAMILY_INET || family == FAMILY_INET6) && transport != TRANSPORT_UNSPEC &&
 	    parse_ends_v2(data, out, why) < 0)
@@ -310,7 +310,7 @@ static int parse_v2(const uint8_t *data, size_t length, struct proxyproto_header
 	return parse_extensions(data, FIXED_V2 + address_length[family], out, why);
 }
 
-/* Does the data agree with the pattern as far as both go? */
+/* Do the data and the pattern agree as far as both go? */
 static bool may_become(const uint8_t *data, size_t length, const void *pattern, size_t size)
 {
 	return !memcmp(data, pattern, length < size ? length : size);
@@ -332,10 +332,10 @@ int proxyproto_parse(const void *data, size_t length, struct proxyproto_header *
 
 /* ---- sockets ---- */
 
-/* What has been taken off a socket of a header that is not complete yet. */
+/* The part of an incomplete header that has been taken off a socket. */
 struct proxyproto_begun {
 	size_t length;
-	int low_water; /* bytes that must come before poll(2) says so; as the socket has it */
+	int low_water; /* bytes needed before poll(2) reports them; as set on the socket */
 	uint8_t data[PROXYPROTO_MAX];
 };
 
@@ -349,7 +349,7 @@ static void set_low_water(int fd, struct proxyproto_begun *b, size_t bytes)
 		b->low_water = value;
 }
 
-/* Keep what has been taken, all of which belongs to the header, until it goes on. */
+/* Keep what was taken, all of which belongs to the header, until the next call. */
 static int keep(int fd, struct proxyproto_begun **begun, const uint8_t *data, size_t length,
 		size_t wanted, struct failure *why)
 {
@@ -369,8 +369,7 @@ static int keep(int fd, struct proxyproto_begun **begun, const uint8_t *data, si
 	return 0;
 }
 
-/* Nobody has these: to connect to 0.0.0.0, or from it, would be to connect to or from this host.
- * All of
+/* Addresses that no host has: connecting to 0.0.0.0, or from it, would mean this host. All of
  * 0.0.0.0/8 is `this network' (RFC 1122). */
 static bool is_nobody(const struct endpoint *e)
 {
@@ -389,8 +388,9 @@ int proxyproto_check(const struct proxyproto_header *header, struct failure *why
 }
 
 /*
- * What the header says, of a TCP connection. Datagrams are none of ours: then the connection's own
- * ends are the truth, as the protocol wants it of families that a receiver does not know.
+ * The result for a TCP connection. A header for datagrams does not apply: then the connection's own
+ * ends are the true ones, which is what the protocol wants for families that a receiver does not
+ * know.
  */
 static int settle(struct proxyproto_header *out, struct failure *why)
 {
@@ -406,10 +406,10 @@ void proxyproto_drop(struct proxyproto_begun **begun)
 }
 
 /*
- * What is not enough is taken all the same. If it stayed in the socket, poll(2) would count it,
- * together with what lies behind an urgent mark, where no peek gets to (tcp_recvmsg_locked() stops
- * there, tcp_stream_is_readable() does not): it would call for a look that finds nothing new, again
- * and again.
+ * Bytes are taken even if they are not enough. If they stayed in the socket, poll(2) would count
+ * them, together with those behind an urgent mark, which no peek reaches (tcp_recvmsg_locked()
+ * stops there, tcp_stream_is_readable() does not): it would wake us again and again for nothing
+ * new.
  * #syscalls tcp: recv
  */
 int proxyproto_receive(int fd, struct proxyproto_begun **begun, struct proxyproto_header *out,

@@ -11,7 +11,7 @@ void proxyproto_wait_end(struct loop *loop, struct proxyproto_wait *g)
 	proxyproto_drop(&g->begun);
 }
 
-/* Look at what has come. False while it is not enough. */
+/* Look at what has arrived. False while it is not enough. */
 static bool look(struct loop *loop, struct proxyproto_wait *g)
 {
 	struct proxyproto_header header;
@@ -43,7 +43,7 @@ static void handle_late(struct loop *loop, struct loop_timer *timer)
 	g->done(loop, g, NULL, begun ? "not complete within 3 s" : "none within 3 s");
 }
 
-/* A proxy sends the header as soon as it may, so that it is often there already. */
+/* A proxy sends the header as soon as it may, so it is often there already. */
 int proxyproto_wait_await(struct loop *loop, struct proxyproto_wait *g, int fd,
 			  proxyproto_wait_handler *done)
 {

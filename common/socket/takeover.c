@@ -22,8 +22,9 @@ struct search {
 	struct failure *why;
 };
 
-/* Has the descriptor become another since /proc was read? A socket's file belongs to whom sock_diag
- * names (sock_i_uid()), so that what was examined and what is taken are of the same user. */
+/* Is the descriptor a different one since /proc was read? A socket's file belongs to the user whom
+ * sock_diag names (sock_i_uid()), so the socket examined and the one taken belong to the same
+ * user. */
 static bool is_still(int fd, uint32_t inode)
 {
 	struct stat st;
@@ -32,7 +33,7 @@ static bool is_still(int fd, uint32_t inode)
 	       st.st_uid == geteuid();
 }
 
-/* The duplicate, -1 with errno. ESRCH, EBADF: its owner has closed it meanwhile. */
+/* Returns the duplicate, or -1 with errno. ESRCH, EBADF: its owner has closed it meanwhile. */
 static int duplicate(const struct sockowner *owner)
 {
 	int process = pidfd_open(owner->pid, 0);
@@ -75,7 +76,7 @@ static bool is_wanted(const struct listeners *wanted, const struct endpoint *at)
 	return false;
 }
 
-/* What the kernel says of the socket, never what its owner says of itself. */
+/* What the kernel says about the socket, never what its owner says. */
 static bool may_share(const struct sockdiag_socket *s, bool redirect)
 {
 	return s->uid == geteuid() && (redirect || s->transparent == SOCKDIAG_YES);
@@ -108,7 +109,7 @@ static int check_socket(const struct sockdiag_socket *s, void *context)
 	return refuse(s, search->why);
 }
 
-/* Visit every socket of the protocol wanted that could be in the way. */
+/* Visit every socket of the wanted protocol that could be in the way. */
 static int visit_all(struct search *search, sockdiag_visitor *visit)
 {
 	int protocol = search->wanted->protocol == IPPROTO_UDP ? IPPROTO_UDP : IPPROTO_TCP;
@@ -127,7 +128,7 @@ int takeover_check(const struct listeners *wanted, const struct transparent_list
 	return visit_all(&search, check_socket);
 }
 
-/* Of our own programs? Only asked of sockets that may be shared. */
+/* Does it belong to one of our own programs? Only asked about sockets that may be shared. */
 static int find_ours(const struct sockdiag_socket *s, void *context)
 {
 	const struct search *search = context;
@@ -186,7 +187,7 @@ int takeover_find(const struct listeners *wanted, const char *program,
 	return result;
 }
 
-/* The nth of those found at that endpoint; NULL after the last. */
+/* The nth of those found at that endpoint; NULL after the last one. */
 static const struct listener *nth(const struct listeners *found, const struct endpoint *at,
 				  unsigned n)
 {
@@ -239,8 +240,10 @@ int takeover_share(struct listeners *own, const struct listeners *wanted,
 	return 0;
 }
 
-/* The C library asks by F_GETOWN_EX.
- * #syscalls control: fcntl(F_GETOWN), fcntl(F_GETOWN_EX) */
+/*
+ * The C library implements it with F_GETOWN_EX.
+ * #syscalls control: fcntl(F_GETOWN), fcntl(F_GETOWN_EX)
+ */
 pid_t takeover_successor(int fd)
 {
 	int pid = fcntl(fd, F_GETOWN);

@@ -55,7 +55,7 @@ enum transparent_kept transparent_kept_by(const struct endpoint *client,
 	return client->port == seen->port ? KEPT_ADDR_PORT : KEPT_ADDR;
 }
 
-/* Closes without touching errno, so that the cause of the failure survives. */
+/* Close without changing errno, so that the cause of the failure survives. */
 static void close_quietly(int fd)
 {
 	int saved = errno;
@@ -103,8 +103,8 @@ bool transparent_is_set(int fd, int family)
 }
 
 /*
- * SO_MARK replaces the whole mark. A fresh socket's mark is 0, so that the bits outside the mask are
- * as they would be without us, and a mark of 0 needs no call (and no privilege).
+ * SO_MARK replaces the whole mark. A new socket's mark is 0, so the bits outside the mask are the
+ * same as without us, and a mark of 0 needs no call (and no privilege).
  * #syscalls upstream upstream_udp raw: setsockopt(SOL_SOCKET, SO_MARK)
  */
 int transparent_set_mark(int fd, const struct mark *mark)
@@ -135,7 +135,7 @@ int transparent_set_keepalive(int fd, unsigned seconds, const char **call)
 	return set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-/* What accept()ed sockets inherit from their listener costs nothing per connection. */
+/* What accepted sockets inherit from their listener costs nothing per connection. */
 static int set_inherited(int fd, int family, const struct transparent_listen_options *options,
 			 const char **call)
 {
@@ -157,10 +157,11 @@ static int set_inherited(int fd, int family, const struct transparent_listen_opt
 }
 
 /*
- * A connection begins with quick ACKs, because its sender may have more to say than it may send before
- * the first is acknowledged: its window is small, or Nagle's algorithm waits. TCP_QUICKACK off turns
- * that off in what is accepted; listen() sets it back, so this comes after it. Only where the kernel
- * puts a bound to the delay that is short enough for such a sender.
+ * A connection begins with quick ACKs, because its sender may have more data than it may send
+ * before the first segment is acknowledged: its window is small, or Nagle's algorithm waits.
+ * TCP_QUICKACK off turns that off for accepted sockets; listen() resets it, so this comes after
+ * listen(). Only done if the kernel limits the delay to a value that is short enough for such a
+ * sender.
  */
 static void set_ack_delay(int fd, const struct transparent_listen_options *options)
 {
@@ -191,7 +192,7 @@ int transparent_prepare(int fd, int family, const struct transparent_listen_opti
 	return 0;
 }
 
-/* Everything between socket() and bind(); on failure *call says what was refused. */
+/* Everything between socket() and bind(); on failure *call is the refused call. */
 static int prepare_listener(int fd, int family, const struct transparent_listen_options *options,
 			    const char **call)
 {
@@ -204,8 +205,8 @@ static int prepare_listener(int fd, int family, const struct transparent_listen_
 }
 
 /*
- * SO_REUSEPORT lets the same user's listeners share an endpoint without a word. A bind() without it
- * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly where somebody listens.
+ * SO_REUSEPORT silently lets listeners of the same user share an endpoint. A bind() without it
+ * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly if somebody listens there.
  */
 static int check_alone(const struct endpoint *at, const struct transparent_listen_options *options,
 		       struct failure *why)
@@ -311,8 +312,10 @@ int transparent_adopt(int fd, const struct transparent_listen_options *options, 
 	return 0;
 }
 
-/* conntrack's word; the level is that of the packets, also on a dual-stack socket.
- * #syscalls tcp: getsockopt */
+/*
+ * conntrack's answer; the level is that of the packets, even on a dual-stack socket.
+ * #syscalls tcp: getsockopt
+ */
 static bool original_of(int fd, const struct endpoint *local, struct endpoint *original)
 {
 	union endpoint_sockaddr address;
@@ -339,8 +342,8 @@ bool transparent_is_local(const struct endpoint *e)
 	fd = socket(e->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return true;
-	/* Without IP_TRANSPARENT bind() takes addresses of this host only. With ip_nonlocal_bind it
-	 * takes all; then, too, foreign ones pass for ours. */
+	/* Without IP_TRANSPARENT, bind() only takes addresses of this host. With ip_nonlocal_bind
+	 * it takes all; then foreign ones count as ours too. */
 	local = bind(fd, &address.sa, length) == 0 || errno != EADDRNOTAVAIL;
 	close(fd);
 	return local;
@@ -354,7 +357,7 @@ bool transparent_is_at(const struct endpoint *listener, const struct endpoint *e
 	       (endpoint_is_any(listener) && transparent_is_local(e));
 }
 
-/* Can a connection whose local end this is have been addressed to the listener itself? */
+/* Can a connection with this local end have been addressed to the listener itself? */
 static bool is_at_listener(const struct endpoint *local, const struct endpoint *listener)
 {
 	if (!listener || !endpoint_is_set(listener))
@@ -398,7 +401,8 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 		accept4(listener_fd, &address.sa, &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
 	if (out->fd < 0)
 		return -1;
-	/* After a reset that came before accept, getpeername fails but accept4 still knows. */
+	/* After a reset that came before accept, getpeername fails but accept4 still knows the
+	 * client. */
 	out->client = endpoint_from_sockaddr(&address, length);
 	out->local = endpoint_local_of(out->fd);
 	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
@@ -457,8 +461,8 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 }
 
 /*
- * IP_PKTOPTIONS on a TCP socket answers with control messages as recvmsg() would, among them
- * IP_PKTINFO with the interface of the segment that completed the handshake. What is not there leaves *info as it is.
+ * IP_PKTOPTIONS on a TCP socket returns control messages like recvmsg(), among them IP_PKTINFO with
+ * the interface of the segment that completed the handshake. If it is missing, *info is unchanged.
  */
 static void get_packet_info(int fd, int level, int options, int type, void *info, size_t size)
 {
@@ -508,9 +512,10 @@ static int told_hops(int fd, bool v6)
 }
 
 /*
- * A connection knows no groups; the kernel keeps what it has to say of the handshake where others have their
- * multicast TTL (tcp_v4_syn_recv_sock(), tcp_v6_syn_recv_sock()). One call tells it, where IP_RECVTTL would
- * have each segment of IPv6 cloned. 1 is also what a socket has by default.
+ * A TCP connection has no multicast groups, so the kernel stores the TTL of the handshake where
+ * other sockets have their multicast TTL (tcp_v4_syn_recv_sock(), tcp_v6_syn_recv_sock()). One call
+ * reads it, whereas IP_RECVTTL would make the kernel clone each IPv6 segment. 1 is also a socket's
+ * default.
  * #syscalls tcp: getsockopt
  */
 int transparent_hops(int fd, int family)
@@ -570,7 +575,7 @@ static int set_hops(int fd, int family, int hops)
 static int prepare_upstream(int fd, int type, int family, const struct endpoint *source,
 			    const struct transparent_connect_options *options, const char **call)
 {
-	/* From the first byte on: urgent data that is read without it loses its byte. */
+	/* Set before the first byte: urgent data that is read without it loses its byte. */
 	*call = "setsockopt(SO_OOBINLINE)";
 	if (type == SOCK_STREAM && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
 		return -1;
@@ -585,7 +590,7 @@ static int prepare_upstream(int fd, int type, int family, const struct endpoint 
 	*call = "setsockopt(IP_TRANSPARENT)";
 	if (transparent_set(fd, source->family) < 0)
 		return -1;
-	/* One client port may go to many servers: bind() then asks that all sharers have
+	/* One client port may go to many servers, so bind() requires that all sharers have
 	 * SO_REUSEADDR. Any port: chosen at connect, per destination rather than in total. */
 	*call = source->port ? "setsockopt(SO_REUSEADDR)" : "setsockopt(IP_BIND_ADDRESS_NO_PORT)";
 	return source->port ? set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)
@@ -610,7 +615,7 @@ int transparent_probe(const struct endpoint *client,
 	return 0;
 }
 
-/* What the kernel means by it: it tells routes apart by their errors (fib_props). */
+/* What the kernel means by it: the error distinguishes the types of routes (fib_props). */
 static int explain_connect(struct failure *why)
 {
 	if (why->err == EINVAL)
@@ -620,7 +625,7 @@ static int explain_connect(struct failure *why)
 	return -1;
 }
 
-/* A fresh socket sends 0. */
+/* A new socket sends 0. */
 static void prepare_dscp(int fd, const struct endpoint *to,
 			 const struct transparent_connect_options *options)
 {
@@ -660,8 +665,8 @@ static int connect_from(int type, const struct endpoint *source, const struct en
 	}
 	if (options->keep_dscp && type == SOCK_STREAM)
 		prepare_dscp(fd, to, options);
-	/* The client has spoken already: let the handshake's last segment wait for that data. Without
-	 * data to follow it would keep a server that speaks first waiting. */
+	/* The client has spoken already: let the last segment of the handshake wait for that data.
+	 * Without data to follow, this would delay a server that speaks first. */
 	if (data_waits)
 		set_int(fd, SOL_TCP, TCP_QUICKACK, 0);
 	call = "connect";
