@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tproxy-relay - carry each intercepted connection on to where it was going, with the client's own
- * address as source.
+ * tproxy-relay - relay each intercepted connection to its original destination, with the client's
+ * own address as source.
  */
 #include "base/defaults.h"
 #include "base/options.h"
@@ -35,7 +35,7 @@ static const enum record_field columns[] = {
 	RECORD_DURATION_MS, RECORD_REASON,
 };
 
-/* On a terminal; PROTO only where there are two. */
+/* On a terminal; PROTO only if there are two. */
 static const enum record_field brief_columns[] = {
 	RECORD_TIME,	RECORD_EVENT,  RECORD_PROTO,	RECORD_CLIENT,
 	RECORD_ORIGDST, RECORD_REASON, RECORD_BYTES_UP, RECORD_BYTES_DOWN,
@@ -83,7 +83,7 @@ static int open_records(struct relay *relay, const struct config *config, struct
 	return 0;
 }
 
-/* Its sockets are netlink's, which no one shall change routes by. */
+/* Its sockets are netlink sockets, through which nobody must be able to change routes. */
 static int open_local_addrs(void *context, struct failure *why)
 {
 	struct policy *policy = context;
@@ -92,14 +92,15 @@ static int open_local_addrs(void *context, struct failure *why)
 	return policy->local_addrs ? 0 : -1;
 }
 
-/* Which addresses are own matters where a leg has a foreign one, or a header names where it leads. */
+/* We need to know our own addresses if a leg has a foreign one, or a header names the
+ * destination. */
 static bool needs_local_addrs(const struct relay *relay, const struct config *config)
 {
 	return config->connect.source != SOURCE_OWN || config->accept_proxy.count ||
 	       (relay->only && relay->only->origin == ORIGIN_PROXY);
 }
 
-/* It can do without. */
+/* The relay can do without. */
 static void open_synack(struct relay *relay)
 {
 	struct failure why;
@@ -184,7 +185,7 @@ static void configure(struct relay *relay, const struct config *config)
 	memcpy(relay->policy.upstream, config->upstream, sizeof(config->upstream));
 }
 
-/* A leg of another relay that has come back counts as one of ours. */
+/* Another relay's leg that has come back counts as one of ours. */
 static void note_loop(struct relay *relay, struct policy_leg *leg)
 {
 	const struct transparent_connection *c = relay->only;
@@ -194,7 +195,7 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 	policy_add_leg(&relay->policy, leg);
 }
 
-/* Whoever listens at NOTIFY_SOCKET may be out of reach afterwards. */
+/* NOTIFY_SOCKET may be unreachable afterwards. */
 static int give_up_rights(const struct config *config, struct control *control, struct failure *why)
 {
 	char text[512];
@@ -209,7 +210,7 @@ static int give_up_rights(const struct config *config, struct control *control, 
 	return privilege_seal(why);
 }
 
-/* Where it can be asked. That it can be at its name is no condition for its work. */
+/* Open the control sockets. The relay works without the abstract one. */
 static struct control *open_control(struct relay *relay, const struct config *config,
 				    struct failure *why)
 {
@@ -273,8 +274,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }
 
-/* What there is to serve if no ENDPOINT is given: the client on fd 0, or listeners that were
- * passed. */
+/* What to serve if no ENDPOINT is given: the client on fd 0, or inherited listeners. */
 static int inherit(struct config *config, struct inetd_client *client, int *inherited)
 {
 	const struct transparent_listen_options how = {
@@ -297,8 +297,8 @@ static int inherit(struct config *config, struct inetd_client *client, int *inhe
 	return arguments_check_inherited(config, *inherited);
 }
 
-/* Records that would go nowhere are not lost in silence. To be called before
- * descriptors_guard(), which puts something there. Under inetd nobody may have thought of them. */
+/* Do not lose records silently if stdout is closed. Call this before descriptors_guard(), which
+ * opens something there. Under inetd the user may not have thought of records. */
 static int check_output(const struct config *config)
 {
 	if (config->inetd || config->log == CONN_LOG_OFF || fcntl(STDOUT_FILENO, F_GETFD) >= 0)
@@ -308,8 +308,8 @@ static int check_output(const struct config *config)
 	return STATUS_REFUSED;
 }
 
-/* Is --inetd among the options, abbreviated perhaps? Before they are parsed: what is wrong with
- * them is no news for the client. */
+/* Is --inetd among the options, perhaps abbreviated? Called before they are parsed: the client must
+ * not get messages about wrong options. */
 static bool is_inetd(char **argv)
 {
 	for (char **arg = argv + 1; *arg && strcmp(*arg, "--") != 0; arg++)
@@ -318,7 +318,7 @@ static bool is_inetd(char **argv)
 	return false;
 }
 
-/* Before descriptors_guard() opens what is not open. */
+/* Called before descriptors_guard() opens what is closed. */
 static int check_ready_fd(const struct config *config, const struct options_rest *rest)
 {
 	struct failure why;
@@ -329,7 +329,7 @@ static int check_ready_fd(const struct config *config, const struct options_rest
 	return options_misuse(&arguments_program, "%s", why.detail);
 }
 
-/* Be a relay. */
+/* Run the relay. */
 static int run(struct config *config, const struct options_rest *rest)
 {
 	struct relay_listeners listeners = { .udp.protocol = IPPROTO_UDP };

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIECE_SIZE (64 * 1024) /* of a list, before it waits for its client */
+#define PIECE_SIZE (64 * 1024) /* of a list, sent before the next is made */
 
 /* ---- text ---- */
 
@@ -47,7 +47,7 @@ void answer_clear(struct answer *a)
 	a->more = a->failed = false;
 }
 
-/* The first record: who answers. */
+/* The first record: which relay answers. */
 static void put_head(struct answer *a)
 {
 	static const char *const states[] = {
@@ -66,7 +66,7 @@ static void put_head(struct answer *a)
 	a->records = 0;
 }
 
-/* The last one: how many there were between the two. */
+/* The last record: the number of records between the two. */
 static void put_end(struct answer *a)
 {
 	uint64_t count = a->records;
@@ -97,7 +97,7 @@ static bool is_full(const struct answer *a)
 	return a->used >= PIECE_SIZE || a->failed;
 }
 
-/* Known in ticks, of which the first may have been over when it began. */
+/* Known in ticks; a flow may begin late in its first tick. */
 static void put_idle(struct record *r, const struct worker *w, uint32_t active, uint64_t opened_us)
 {
 	uint64_t ticks = (uint32_t)(loop_tick(w->host.loop) - active);
@@ -144,8 +144,8 @@ static void put_udp_flow(struct answer *a, const struct worker *w, const struct 
 	put(a, &r);
 }
 
-/* The next one of the list, put as well; NULL when there is none. That the one before may have gone
- * since is nothing to a slab. */
+/* Put the next object of the list and return it; NULL: there is none. The slab copes if the one
+ * before has been freed since. */
 static const void *put_next(struct answer *a, const struct worker *w)
 {
 	const void *next;
@@ -170,7 +170,7 @@ static const void *put_next(struct answer *a, const struct worker *w)
 	return NULL;
 }
 
-/* True when all of this worker's connections are there; else the next piece goes on with it. */
+/* True when all of this worker's connections are listed; else the next piece continues with it. */
 static bool list_worker(struct worker *w, void *context)
 {
 	struct answer *a = context;
@@ -244,7 +244,7 @@ static void list_counters(struct answer *a)
 
 /* ---- drain ---- */
 
-/* The same answer however often it is asked: how many connections are left. */
+/* Report how many connections are left, the same however often the command is sent. */
 static void tell_left(struct answer *a)
 {
 	put_counter(a, "connections", relay_connections(a->relay));
@@ -258,7 +258,7 @@ static void begin_drain(struct answer *a)
 
 /* ---- policy ---- */
 
-/* Which option keeps a connection from being carried there, as it is typed; "": none of these two. */
+/* The option that forbids this destination, as it is typed; "": neither of the two. */
 static void describe_denial(const struct policy *p, const struct endpoint *to, char *buf,
 			    size_t size)
 {

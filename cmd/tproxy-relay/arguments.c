@@ -65,7 +65,7 @@ static int set_threads(void *field, const char *arg, const struct option_spec *s
 	return quantity_number(arg, 1, 256, field, why);
 }
 
-/* A limit of nothing would end every connection. */
+/* A limit of zero would end every connection. */
 static int set_limit(void *field, const char *arg, const struct option_spec *self,
 		     struct failure *why)
 {
@@ -74,7 +74,7 @@ static int set_limit(void *field, const char *arg, const struct option_spec *sel
 	return *(uint64_t *)field ? 0 : report_refuse(why, "must be longer than 0");
 }
 
-/* In seconds, as the kernel has it. */
+/* In seconds, as the kernel takes it. */
 static int set_keepalive(void *field, const char *arg, const struct option_spec *self,
 			 struct failure *why)
 {
@@ -229,8 +229,7 @@ static bool keeps_client(const struct config *config)
 	       config->connect.source == SOURCE_CLIENT_ADDR;
 }
 
-/* The family of the address that all upstream legs start from or lead to; AF_UNSPEC: both will
- * do. */
+/* The family of the address that all upstream legs start from or lead to; AF_UNSPEC: either. */
 static int only_family(const struct config *config)
 {
 	bool v4 = endpoint_is_set(&config->upstream[0]), v6 = endpoint_is_set(&config->upstream[1]);
@@ -240,7 +239,7 @@ static int only_family(const struct config *config)
 	return keeps_client(config) && v4 != v6 ? (v4 ? AF_INET : AF_INET6) : AF_UNSPEC;
 }
 
-/* Where only one family can be carried, only that one is listened on. */
+/* If only one family can be relayed, listen only on that one. */
 static int settle_family(struct config *config)
 {
 	int family = only_family(config);
@@ -280,7 +279,7 @@ static int check_upstream(const struct config *config)
 	return OPTIONS_GO_ON;
 }
 
-/* Is nothing left of what --allow-dst allows, in the families that are served? */
+/* Does --deny-dst deny everything that --allow-dst allows, in the families that are served? */
 static bool is_all_denied(const struct config *config)
 {
 	static const struct match all[] = { { .cidr = { .family = AF_INET } },
@@ -380,7 +379,7 @@ int arguments_check_inherited(struct config *config, int inherited)
 	return OPTIONS_GO_ON;
 }
 
-/* One operand, for each protocol that is wanted. */
+/* Add one operand for each configured protocol. */
 static int add_endpoint(struct relay_listeners *l, const char *operand, const struct config *config,
 			struct failure *why)
 {

@@ -24,7 +24,7 @@ static const enum record_field connection_columns[] = {
 	 RECORD_BIT(RECORD_DURATION_MS) | RECORD_BIT(RECORD_UNIQUE_ID))
 static const enum record_field counter_columns[] = { RECORD_CHECK, RECORD_COUNT };
 
-/* By the words of --ask. */
+/* Indexed by the values of --ask. */
 static const struct question {
 	const char *command;
 	const enum record_field *columns;
@@ -54,7 +54,7 @@ static int note_relay(const char *name, void *context)
 	return 0;
 }
 
-/* The only one there is. */
+/* Find the only relay that runs. */
 static int find_only(char name[RELAY_CLIENT_NAME_MAX])
 {
 	struct search s = { .found = 0 };
@@ -96,7 +96,7 @@ static int find_relay(const struct options_rest *rest, char name[RELAY_CLIENT_NA
 
 /* ---- what ---- */
 
-/* All that a relay does needs other options than to ask one. */
+/* --ask excludes all options that configure a relay. */
 static int check_options(const struct options_rest *rest)
 {
 	static const char *const allowed[] = { "ask",  "columns", "no-header",
@@ -119,7 +119,7 @@ static int check_options(const struct options_rest *rest)
 	return OPTIONS_GO_ON;
 }
 
-/* Who answers is nothing for a table, and neither is it for whoever knows. */
+/* The record of the answering relay does not go into a table, nor to a user who named the relay. */
 static int print(const struct record *r, const struct relay_client_peer *peer, void *context,
 		 struct failure *why)
 {

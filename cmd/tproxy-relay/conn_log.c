@@ -28,7 +28,7 @@ void conn_log_describe(const struct conn_log *log, const struct transparent_conn
 	describe(log->listeners, c, at, event, out);
 }
 
-/* A UNIQUE_ID may be any bytes: what would not be one word is told in hexadecimal. */
+/* A UNIQUE_ID may be any bytes: if it is not a single word, print it in hexadecimal. */
 static const char *unique_id(const uint8_t *id, size_t length, struct conn_log_texts *texts)
 {
 	char *text = texts->unique_id;

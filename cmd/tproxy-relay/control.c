@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  *
- * A client is in one of three states: its command is awaited (EPOLLIN), its answer is being made by
- * other threads (not watched), its answer waits for it to read (EPOLLOUT). In the first and the
- * last it has CONTROL_IDLE_MS from the last byte that went either way. A write that fails closes.
+ * A client is in one of three states: the relay waits for its command (EPOLLIN), other threads are
+ * making its answer (not watched), or the answer waits for the client to read (EPOLLOUT). In the
+ * first and the last state it has CONTROL_IDLE_MS from the last byte in either direction. A failed
+ * write closes the connection.
  */
 #include "tproxy-relay/control.h"
 #include "base/container.h"
@@ -26,27 +27,27 @@
 #define COMMAND_MAX  128
 #define NAMES_MAX    9
 #define BACKLOG	     16
-#define RETRY_MS     1000  /* until accepting is tried again, where descriptors are short */
-#define OVERFLOW_UID 65534 /* whom the kernel calls so may be anybody (user_namespaces(7)) */
+#define RETRY_MS     1000  /* before accepting again after a shortage of descriptors */
+#define OVERFLOW_UID 65534 /* the kernel's uid for any unmapped user (user_namespaces(7)) */
 
 struct client {
 	struct control *control;
 	struct loop_source source;
 	struct loop_timer timer;
-	uint64_t since; /* loop_now() of the last byte that went either way */
-	bool stranger;	/* who may not ask */
+	uint64_t since; /* loop_now() of the last byte in either direction */
+	bool stranger;	/* may not ask */
 	bool ended;	/* it will send no more */
-	bool broken;	/* it cannot be answered any more */
+	bool broken;	/* it can no longer be answered */
 	char command[COMMAND_MAX];
 	size_t length;
 	struct answer answer;
 };
 
-/* A listener: at the name, or at the path. */
+/* A listener: on the name, or on the path. */
 struct door {
 	struct loop_source source;
 	struct control *control;
-	bool guarded; /* whoever comes is asked who it is */
+	bool guarded; /* clients' credentials are checked */
 };
 
 struct control {
@@ -54,7 +55,7 @@ struct control {
 	struct door name, path;
 	struct loop_timer retry;
 	struct client clients[CONTROL_CLIENTS_MAX];
-	uid_t users[2];		    /* who started the relay, and who it has become */
+	uid_t users[2];		    /* the user who started the relay, and its current user */
 	struct sockaddr_un at;	    /* of the path */
 	struct file_helper *helper; /* of the path */
 };
@@ -86,12 +87,12 @@ static void handle_timer(struct loop *loop, struct loop_timer *timer)
 	struct client *cl = container_of(timer, struct client, timer);
 
 	if (cl->answer.busy)
-		cl->broken = true; /* it ends when the threads have done */
+		cl->broken = true; /* closed when the threads have finished */
 	else
 		close_client(cl);
 }
 
-/* Send what there is; true when all of it has gone. */
+/* Send what is ready; true when all of it is sent. */
 static bool send_answer(struct client *cl)
 {
 	struct answer *a = &cl->answer;
@@ -112,7 +113,7 @@ static bool send_answer(struct client *cl)
 	return true;
 }
 
-/* The next whole line becomes a command. False when there is none. */
+/* Take the next complete line as a command. False: there is none. */
 static bool next_command(struct client *cl)
 {
 	char command[COMMAND_MAX], *end = memchr(cl->command, '\n', cl->length);
@@ -132,7 +133,7 @@ static bool next_command(struct client *cl)
 	return true;
 }
 
-/* All has been sent: what comes next? False: nothing, before the client has said more. */
+/* Everything is sent: begin what comes next. False: nothing to do until the client sends more. */
 static bool go_on(struct client *cl)
 {
 	if (cl->answer.more) {
@@ -150,7 +151,7 @@ static bool go_on(struct client *cl)
 	return true;
 }
 
-/* Go as far as possible: answers out, commands in; then wait for what is missing, or close. */
+/* Do as much as possible: answers out, commands in; then wait for what is missing, or close. */
 static void serve(struct client *cl)
 {
 	struct loop *loop = loop_of(cl->control);
@@ -210,7 +211,7 @@ static bool is_allowed(const struct control *c, int fd)
 	return peer.uid != OVERFLOW_UID && (peer.uid == c->users[0] || peer.uid == c->users[1]);
 }
 
-/* A place for one more: a free one, or that of whoever has been idle the longest. NULL: all are
+/* Find a slot for one more client: a free one, or that of the longest idle client. NULL: all are
  * being answered at this moment. */
 static struct client *find_place(struct control *c)
 {
@@ -255,8 +256,7 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 		loop_watch(loop, &c->path.source, EPOLLIN);
 }
 
-/* Whoever is waiting while there is no descriptor waits on: polling would find him again and
- * again.
+/* Without a free descriptor, clients keep waiting: polling would report them again and again.
  * #syscalls control: accept4, recv, send */
 static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
 {
@@ -278,7 +278,7 @@ static int bind_name(int fd)
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 
 	for (int n = 1; n <= NAMES_MAX; n++) {
-		char *name = at.sun_path + 1; /* behind the NUL that makes it abstract */
+		char *name = at.sun_path + 1; /* after the NUL that makes it abstract */
 		int length = n == 1 ? sprintf(name, "tproxy-relay/%d", (int)getpid())
 				    : sprintf(name, "tproxy-relay/%d.%d", (int)getpid(), n);
 
@@ -306,7 +306,7 @@ int control_listen(struct control *c, struct failure *why)
 
 /* ---- the path ---- */
 
-/* Does anybody answer at the path? */
+/* Does a process serve the path? */
 static bool is_served(const struct sockaddr_un *at)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -319,8 +319,8 @@ static bool is_served(const struct sockaddr_un *at)
 }
 
 /*
- * Bind under a name of our own and rename: so a path is replaced at once, never missing. fchmod()
- * before bind() gives the inode its mode (Linux: unix_bind takes it from the socket's own inode).
+ * Bind to a temporary name and rename: this replaces the path atomically. fchmod() before bind()
+ * gives the inode its mode (Linux: unix_bind takes it from the socket's own inode).
  */
 static int bind_path(struct control *c, const char *path, struct stat *st, struct failure *why)
 {

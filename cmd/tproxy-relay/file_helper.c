@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  *
- * The directory may not be there yet: then the nearest one above it that is stands for it, and what
- * is missing becomes part of the file's name.
+ * The directory may not exist yet: then the nearest existing one above it is used, and the missing
+ * part becomes part of the file's name.
  *
- * A request is a text, with one byte in front that says whether somebody else's file is left alone.
- * While one is written others wait in the channel; of those the last one counts.
+ * A request is a text, after one byte that says whether to leave somebody else's file alone. While
+ * one request is written others wait in the channel; the last of them counts.
  */
 #include "tproxy-relay/file_helper.h"
 
@@ -28,17 +28,17 @@ struct file_helper {
 	char request[1 + FILE_HELPER_TEXT_MAX];
 };
 
-/* The helper's own. */
+/* The helper's state. */
 struct charge {
 	const struct file_helper_task *task;
-	struct privilege_user user; /* zeroed: it stays who it is */
-	bool checks;		    /* may the user write there? */
+	struct privilege_user user; /* zeroed: it keeps its user */
+	bool checks;		    /* check that the user may write there */
 	int directory;
-	const char *name; /* below it */
-	char *draft;	  /* the same, while it is written */
+	const char *name; /* relative to the directory */
+	char *draft;	  /* temporary name, while it is written */
 	pid_t relay;
 	bool failed;
-	dev_t device; /* of the file last written */
+	dev_t device; /* of the last file written */
 	ino_t inode;
 	char request[1 + FILE_HELPER_TEXT_MAX];
 };
@@ -66,7 +66,7 @@ static int fail(const struct charge *c, const char *call, struct failure *why)
 }
 
 /*
- * What a relay of the same pid left behind there, after a crash, goes.
+ * Removes what a crashed relay with the same pid left behind.
  * #syscalls file: unlinkat, openat(O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW), fchmod, fstat
  */
 static int write_draft(const struct charge *c, const char *text, size_t length, struct stat *st,
@@ -104,7 +104,7 @@ static int replace(struct charge *c, const char *text, size_t length, struct fai
 	return 0;
 }
 
-/* What has the name: this very file, another one, nothing? */
+/* Which file has the name: this one, another one, or none? */
 enum holder { HOLDER_THIS, HOLDER_OTHER, HOLDER_NONE };
 
 /* #syscalls file: fstatat */
@@ -136,7 +136,7 @@ static void write_text(struct charge *c, const char *text, size_t length)
 
 /* ---- the helper ---- */
 
-/* The first `length` bytes of the path, which are none or end with a slash. */
+/* Open the first `length` bytes of the path, which are empty or end with a slash. */
 static int open_part(const char *path, size_t length)
 {
 	char *part = length ? strndup(path, length) : strdup(".");
@@ -151,7 +151,7 @@ static int open_part(const char *path, size_t length)
 	return fd;
 }
 
-/* The last directory of the path that is there: what comes behind it is the name. */
+/* Open the last directory of the path that exists: the rest is the name. */
 static int open_directory(struct charge *c)
 {
 	const char *path = c->task->path;
@@ -198,7 +198,7 @@ static int begin(void *context, struct failure *why)
 	return 0;
 }
 
-/* The newest request that there is; 0: there will be none. */
+/* Receive the newest request; 0: there will be no more. */
 static size_t receive(int channel, struct charge *c)
 {
 	size_t got = helper_receive(channel, c->request, sizeof(c->request)), size = got;
@@ -210,7 +210,7 @@ static size_t receive(int channel, struct charge *c)
 	return size;
 }
 
-/* Has a successor the path? */
+/* Has a successor taken over the path? */
 static bool is_taken(const struct charge *c)
 {
 	return c->request[0] == REQUEST_LEAVE && c->inode &&
@@ -232,7 +232,8 @@ static void run(int channel, void *context)
 
 /* ---- this side ---- */
 
-/* As the relay's user, if that may write there. The user of others is of no use to it. */
+/* Start it as the relay's user, if that user may write there. Other helpers' user is no use
+ * here. */
 static int start(struct charge *c, struct failure *why)
 {
 	const struct helper_role role = {

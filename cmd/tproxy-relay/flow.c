@@ -2,23 +2,22 @@
 /*
  * Theory of operation
  *
- * Both directions are the same code: direction W reads from side W and writes to side !W. What is
- * read is sent on within the same turn; while a direction holds something that its receiver did not
- * take, it reads nothing. An idle connection so costs one struct flow, a stalled one a buffer or a
- * pipe more.
+ * Both directions use the same code: direction W reads from side W and writes to side !W. Data is
+ * sent on in the turn in which it was read; while a direction holds data that its receiver did not
+ * take, it reads nothing. So an idle connection costs one struct flow, and a stalled one a buffer
+ * or a pipe more.
  *
- * Epoll is told once what may happen to a socket, and then edge-triggered: an exchange of small
- * data needs no other epoll_ctl(), and none of its sockets is looked at twice. That is right
- * because a short read has emptied the socket at that moment, and whatever comes later is a new
- * edge. What came before is known from the event: EPOLLRDHUP and EPOLLPRI are asked for, and with
- * either of them a way is read until it is empty. Wherever an edge would be lost - data comes in
- * quantities, a receiver takes no more - the side is level-triggered; wanted_events() derives all
- * of that from the state.
+ * A socket is added to epoll once, edge-triggered: an exchange of small data needs no further
+ * epoll_ctl(), and no socket is read twice. This is correct because a short read has emptied the
+ * socket at that moment, and whatever comes later is a new edge. What came before is known from the
+ * event: it includes EPOLLRDHUP and EPOLLPRI, and with either of them a direction is read until it
+ * is empty. Where an edge could be lost - data comes in bulk, a receiver takes no more - the side
+ * is level-triggered; wanted_events() derives all of this from the state.
  *
- * FIN travels on only when everything before it has been delivered. It leaves with the last data
- * where epoll has announced it (EPOLLRDHUP): then the data is sent with MSG_MORE, and the shutdown
- * that follows pushes both out as one segment. A reset travels as a reset, after what was received
- * before it has been passed on as far as the other side takes it.
+ * FIN is passed on only when everything before it has been delivered. If epoll has announced it
+ * (EPOLLRDHUP), it leaves with the last data: the data is sent with MSG_MORE, and the shutdown that
+ * follows pushes both out as one segment. A reset is passed on as a reset, after what was received
+ * before it has been sent, as far as the other side takes it.
  */
 #include "tproxy-relay/flow.h"
 #include "base/container.h"
@@ -35,10 +34,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READS_PER_EVENT 4    /* then others have their turn */
-#define SETTLE_MS	250  /* and a connection is not a short one */
+#define READS_PER_EVENT 4    /* then other flows get a turn */
+#define SETTLE_MS	250  /* after this a connection is not a short one */
 #define TAKEN_MS	1000 /* for another thread to end what its client has reset */
-#define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: a direction is no longer bulk */
+#define REST_TICKS	(1000 / LOOP_TICK_MS) /* without a byte: the direction is no longer bulk */
 
 static_assert(sizeof(struct flow) <= 176, "an idle connection is small");
 static_assert(REASON_COUNT <= 32, "struct flow has five bits for a reason");
@@ -74,7 +73,7 @@ uint64_t flow_cookie(const struct flow *f, enum flow_end end)
 	return cookie;
 }
 
-/* For its port: there is no upstream socket yet. */
+/* Does the flow wait for its port? There is no upstream socket yet. */
 static bool is_waiting(const struct flow *f)
 {
 	return f->state == FLOW_CONNECTING && f->side[FLOW_UPSTREAM].fd < 0;
@@ -101,13 +100,13 @@ const char *flow_state_name(const struct flow *f)
 
 /* ---- deadlines ---- */
 
-/* How long ago the last byte was, or the beginning. */
+/* Time since the last byte, or since the start. */
 static uint64_t quiet_ms(const struct flow_ops *host, const struct flow *f)
 {
 	return (uint64_t)(loop_tick(host->loop) - f->active) * LOOP_TICK_MS;
 }
 
-/* How long this state may last since f->active, and what its end is called. */
+/* How long this state may last since f->active, and the reason when it ends. */
 static uint64_t timeout_of(const struct flow *f, const struct flow_settings *settings,
 			   enum reason *reason)
 {
@@ -120,8 +119,8 @@ static uint64_t timeout_of(const struct flow *f, const struct flow_settings *set
 }
 
 /*
- * Sets the alarm to what is left of what the state allows. When the state has changed, that may be
- * shorter than what it was set to before.
+ * Set the alarm to the time that the state has left. After a change of state that may be earlier
+ * than the previous setting.
  */
 static void arm(struct flow_ops *host, struct flow *f)
 {
@@ -133,8 +132,8 @@ static void arm(struct flow_ops *host, struct flow *f)
 }
 
 /*
- * What a short connection is not to pay for: system calls that matter only to one that lasts, or
- * that moves much. Client sockets have keepalive from their listener.
+ * Make the system calls that matter only to connections that last, or carry much: short ones do not
+ * pay for them. Client sockets inherit keepalive from their listener.
  */
 static void settle(struct flow_ops *host, struct flow *f)
 {
@@ -159,7 +158,7 @@ static uint32_t wanted_events(const struct flow *f, enum flow_end side)
 	bool reads = !in->ended && !pump_is_full(in);
 	bool writes = pump_is_full(out);
 
-	/* EPOLLOUT tells of the connect, and costs nothing afterwards. */
+	/* EPOLLOUT reports the connect, and costs nothing afterwards. */
 	if (f->state == FLOW_CONNECTING || (!pump_is_heavy(in) && !writes))
 		return READING | EPOLLET | (side == FLOW_UPSTREAM ? EPOLLOUT : 0);
 	return (reads ? READING : 0) | (writes ? EPOLLOUT : 0);
@@ -185,7 +184,8 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 		host->released(host);
 }
 
-/* See transparent_guard(). A reset, or a socket that never was connected, needs no goodbye. */
+/* See transparent_guard(). After a reset, or on a socket that was never connected, there is nothing
+ * to guard. */
 static void close_side(struct flow_ops *host, struct flow *f, enum flow_end side, bool orderly)
 {
 	struct loop_source *s = &f->side[side];
@@ -215,8 +215,8 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason)
 }
 
 /*
- * Did an established connection get a reset? Without and with a FIN before it; one that answers a
- * SYN is ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
+ * Did an established connection get a reset? The two errors are without and with a FIN before it; a
+ * reset that answers a SYN is ECONNREFUSED (tcp_reset() in net/ipv4/tcp_input.c).
  */
 static bool is_reset(int error)
 {
@@ -224,7 +224,7 @@ static bool is_reset(int error)
 }
 
 /* What an error of an established socket means: reset, destroyed by tcp_abort() (net/ipv4/tcp.c),
- * or given up by a timer. */
+ * or timed out. */
 static enum reason loss_of(enum flow_end side, int error)
 {
 	bool reset = is_reset(error);
@@ -238,7 +238,7 @@ static enum reason loss_of(enum flow_end side, int error)
 
 /* ---- carrying ---- */
 
-/* Did the flow go on, or was that its end? */
+/* Does the flow continue, or has it ended? */
 enum step { STEP_ON, STEP_OVER };
 
 static enum step finish(struct flow_ops *host, struct flow *f, enum reason reason)
@@ -248,8 +248,8 @@ static enum step finish(struct flow_ops *host, struct flow *f, enum reason reaso
 }
 
 /*
- * The receiver of this direction has failed. What it had sent before that may still wait in its
- * receive queue: pass that on first, as the network would have.
+ * The receiver of this direction has failed. What it sent before may still wait in its receive
+ * queue: pass that on first, as the network would have done.
  */
 static enum step lose_receiver(struct flow_ops *host, struct flow *f, int dir, int error)
 {
@@ -296,7 +296,7 @@ static int error_of(int fd)
 	return error;
 }
 
-/* Nothing can be sent on: it is not connected any more, for whatever reason. */
+/* Nothing can be sent on: the socket is no longer connected, for whatever reason. */
 static enum step lose_connection(struct flow_ops *host, struct flow *f, int dir, int error)
 {
 	int of_socket = error == ENOTCONN ? error_of(f->side[!dir].fd) : 0;
@@ -306,8 +306,8 @@ static enum step lose_connection(struct flow_ops *host, struct flow *f, int dir,
 	return lose_receiver(host, f, dir, error);
 }
 
-/* Everything of this direction is delivered: pass its FIN on. Closing does that too, if it is the
- * last.
+/* This direction has delivered everything: pass its FIN on. If it is the last direction, closing
+ * does that, too.
  * #syscalls upstream: shutdown */
 static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 {
@@ -319,11 +319,11 @@ static enum step shut_direction(struct flow_ops *host, struct flow *f, int dir)
 	return STEP_ON;
 }
 
-/* How far a direction is to be carried, beyond sending what is held. */
+/* What to do for a direction, beyond sending what is held. */
 enum {
 	CARRY_READ = 1, /* there is something to read */
-	CARRY_ALL = 2,	/* also if that was a short read: FIN or urgent data is there already */
-	CARRY_FIN = 4,	/* FIN is: the last data may wait for it */
+	CARRY_ALL = 2,	/* even after a short read: FIN or urgent data is there already */
+	CARRY_FIN = 4,	/* FIN is there: the last data may wait for it */
 };
 
 static bool goes_on(const struct pump *w, enum pump_result result, unsigned how)
@@ -354,8 +354,8 @@ static enum step carry(struct flow_ops *host, struct flow *f, int dir, unsigned 
 }
 
 /*
- * FIN was in the queue when epoll looked, and so was all that comes before it: a read that does not
- * fill its buffer takes the last of it. Only urgent data splits a read. (EPOLLHUP alone says that
+ * FIN was in the queue when epoll looked, and so was everything before it: a read that does not
+ * fill its buffer takes the last data. Only urgent data splits a read. (EPOLLHUP alone means that
  * both directions have ended; a reset raises EPOLLERR as well.)
  */
 static bool has_fin(uint32_t events)
@@ -363,8 +363,7 @@ static bool has_fin(uint32_t events)
 	return (events & (EPOLLRDHUP | EPOLLPRI | EPOLLERR)) == EPOLLRDHUP;
 }
 
-/* What an event says there is to read. A reset raises EPOLLRDHUP too; then nothing may be kept
- * back. */
+/* What to read after an event. A reset raises EPOLLRDHUP, too; then nothing may be held back. */
 static unsigned reading(uint32_t events)
 {
 	bool failed = events & (EPOLLERR | EPOLLHUP);
@@ -377,8 +376,8 @@ static unsigned reading(uint32_t events)
 }
 
 /*
- * The first data of a connection leaves at once anyway, and the last with its FIN. In between
- * Nagle's algorithm could keep it back; many connections never get there.
+ * The first data of a connection leaves at once anyway, and the last with its FIN. Data in between
+ * could be delayed by Nagle's algorithm; many connections have none.
  * #syscalls upstream: setsockopt(SOL_TCP, TCP_NODELAY)
  */
 static void set_nodelay(struct flow *f)
@@ -390,8 +389,8 @@ static void set_nodelay(struct flow *f)
 }
 
 /*
- * An error of a side that is not read from any more, or not now: nothing else would notice it, and
- * epoll would report it for ever.
+ * Handle an error on a side that is not being read, now or any more: nothing else would notice it,
+ * and epoll would report it for ever.
  */
 static enum step check_error(struct flow_ops *host, struct flow *f, enum flow_end side)
 {
@@ -409,8 +408,7 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 		set_nodelay(f);
 	if (reading(events) && !pump_is_full(&f->pump[side]))
 		step = carry(host, f, side, reading(events));
-	/* While its receiver was full, edges of the other side went unanswered: read all there
-	 * is. */
+	/* While its receiver was full, edges of the other side were ignored: read everything. */
 	if (step != STEP_OVER && (events & EPOLLOUT || failed) && pump_is_full(&f->pump[!side]))
 		step = carry(host, f, !side, CARRY_READ | CARRY_ALL);
 	if (step != STEP_OVER && failed && (f->pump[side].ended || pump_is_full(&f->pump[side])))
@@ -423,7 +421,7 @@ static void serve(struct flow_ops *host, struct flow *f, enum flow_end side, uin
 
 /* ---- connecting ---- */
 
-/* What the upstream, or somebody on the way to it, said. */
+/* The reason for an error from the upstream, or from a router on the path to it. */
 static enum reason reason_of_answer(int error)
 {
 	switch (error) {
@@ -433,7 +431,7 @@ static enum reason reason_of_answer(int error)
 		return REASON_UPSTREAM_TIMEOUT;
 	case ECONNABORTED:
 		return REASON_DESTROYED;
-	default: /* ENETUNREACH, EHOSTUNREACH, EACCES and what else ICMP has to say */
+	default: /* ENETUNREACH, EHOSTUNREACH, EACCES and other ICMP errors */
 		return REASON_UPSTREAM_UNREACHABLE;
 	}
 }
@@ -487,7 +485,8 @@ size_t flow_unique_id(const struct flow_ops *host, const struct flow *f,
 				host->settings->unique_ids, f->id);
 }
 
-/* Returns its length. A connection that nobody redirected was going to its own local end. */
+/* Returns its length. The destination of a connection that was not redirected is its own local
+ * end. */
 static size_t make_proxy_header(const struct flow_ops *host, const struct flow *f,
 				uint8_t text[PROXYPROTO_WRITTEN_MAX])
 {
@@ -506,8 +505,8 @@ static size_t make_proxy_header(const struct flow_ops *host, const struct flow *
 }
 
 /*
- * The header is the first thing that the upstream matches. What the client has said already follows
- * in the same write.
+ * The header must be the first thing that the upstream gets. Data that the client has sent already
+ * follows in the same write.
  */
 static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
 {
@@ -519,7 +518,7 @@ static enum pump_result send_proxy_header(struct flow_ops *host, struct flow *f)
 	return pump_preface(&f->pump[FLOW_UP], text, make_proxy_header(host, f, text));
 }
 
-/* Beside the client's payload the upstream has acknowledged our SYN, and the PROXY header. */
+/* What the upstream has acknowledged besides the client's payload: our SYN and the PROXY header. */
 static uint64_t own_upstream(const struct flow_ops *host, const struct flow *f)
 {
 	uint8_t text[PROXYPROTO_WRITTEN_MAX];
@@ -537,7 +536,7 @@ uint64_t flow_delivered(const struct flow_ops *host, const struct flow *f, int d
 	if (to == FLOW_UPSTREAM)
 		own = own_upstream(host, f);
 	acked = acked > own ? acked - own : 0;
-	return acked < bytes ? acked : bytes; /* the FIN may be among them */
+	return acked < bytes ? acked : bytes; /* the FIN may be included */
 }
 
 /* --keep-dscp: the client gets the server's. */
@@ -562,7 +561,7 @@ static void note_source(struct flow *f, const struct endpoint *seen)
 	f->kept = (uint8_t)transparent_kept_by(&f->client, seen) & 3;
 }
 
-/* The handshake is over: conntrack knows what NAT made of the upstream leg's source. */
+/* The handshake is over: conntrack knows how NAT changed the upstream leg's source. */
 static void learn_source(struct flow_ops *host, struct flow *f)
 {
 	struct endpoint seen;
@@ -601,7 +600,7 @@ static void serve_connect(struct flow_ops *host, struct flow *f, uint32_t events
 		how |= CARRY_FIN;
 	if (events & (EPOLLERR | EPOLLHUP))
 		error = error_of(f->side[FLOW_UPSTREAM].fd);
-	/* It was made, and reset before we saw that. */
+	/* It was established, and reset before we saw that. */
 	if (is_reset(error)) {
 		set_open(host, f);
 		lose_receiver(host, f, FLOW_UP, error);
@@ -645,7 +644,7 @@ static void handle_upstream(struct loop *loop, struct loop_source *source, uint3
 
 /* ---- the beginning ---- */
 
-/* What came with the PROXY header and is to be kept. -1: no memory. */
+/* Keep the UNIQUE_ID of the PROXY header. -1: no memory. */
 static int keep_id(struct flow *f, const struct proxyproto_header *header)
 {
 	f->extra = calloc(1, sizeof(*f->extra) + header->id_length);
@@ -679,7 +678,7 @@ static struct flow *make(struct flow_ops *host, const struct transparent_connect
 	return f;
 }
 
-/* Where the upstream leg's ends are not those of the accepted socket: note them. */
+/* Record the upstream leg if its ends are not those of the accepted socket. */
 static int note_leg(struct flow_ops *host, struct flow *f, const struct endpoint *to)
 {
 	struct policy_leg *leg;
@@ -716,7 +715,7 @@ static int ask_upstream(struct flow_ops *host, struct flow *f, const struct endp
 	return fd < 0 ? -1 : 0;
 }
 
-/* Is it worth while to wait until the client's port is free, and not too late yet? */
+/* May the flow wait until the client's port is free: does that make sense, and is there time? */
 static bool may_wait(const struct flow_ops *host, const struct flow *f,
 		     enum timewait_verdict verdict)
 {
@@ -727,7 +726,7 @@ static bool may_wait(const struct flow_ops *host, const struct flow *f,
 	return verdict == TIMEWAIT_ENDING || waited < TAKEN_MS;
 }
 
-/* The client's port cannot be used: what else may be done about it? */
+/* The client's port cannot be used: use another port, wait, or give up. */
 static int settle_clash(struct flow_ops *host, struct flow *f, const struct endpoint *to,
 			struct transparent_connect_options how, struct failure *why)
 {
@@ -751,8 +750,8 @@ static int settle_clash(struct flow_ops *host, struct flow *f, const struct endp
 }
 
 /*
- * Connect, or wait for it. With one hop less than the client had, where they are counted (0: not).
- * Returns 0, or -1 with *why and the flow finished.
+ * Connect, or wait for the port. Uses one hop less than the client had, if hops are counted (0:
+ * they are not). Returns 0, or -1 with *why and the flow finished.
  */
 static int begin_connect(struct flow_ops *host, struct flow *f, const struct endpoint *to, int hops,
 			 struct failure *why)
@@ -803,7 +802,7 @@ struct flow *flow_start(struct flow_ops *host, const struct transparent_connecti
 
 /* ---- alarms ---- */
 
-/* The client's port was not free yet; it is asked for once a tick, up to the connect timeout. */
+/* The client's port was not free yet: try it once a tick, up to the connect timeout. */
 static void try_again(struct flow_ops *host, struct flow *f)
 {
 	const struct endpoint *to = policy_upstream(host->policy, &f->client, &f->origdst);
@@ -816,7 +815,8 @@ static void try_again(struct flow_ops *host, struct flow *f)
 		host->failed(host, f, &why);
 }
 
-/* Bytes do not move the alarm; it looks how long ago the last one was and comes again. */
+/* Traffic does not move the alarm: when it fires, it checks the time of the last byte and is set
+ * again. */
 static void handle_alarm(struct loop *loop, struct loop_timer *timer)
 {
 	struct flow_ops *host = loop_context(loop);

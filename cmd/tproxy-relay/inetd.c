@@ -51,7 +51,7 @@ static int take_end(const char *name, struct endpoint *out, struct failure *why)
 	return refuse_variable(name, "is no address and port", why);
 }
 
-/* Is the environment about this socket, rather than about one that an ancestor of ours had? */
+/* Is the environment about this socket, not about one that an ancestor of ours had? */
 static bool is_meant(int fd)
 {
 	const char *said = getenv("TPROXY_COOKIE");
@@ -63,10 +63,11 @@ static bool is_meant(int fd)
 }
 
 /*
- * Where somebody says that there was a header, the kernel does not know the ends: then what is said
- * must be about this socket, or nothing is known. A header that led to the reader's own listener
- * named no destination (`none'), but the client all the same. Where the kernel cannot tell a
- * connection to this host's own address from one that was redirected, who knows the listener can.
+ * If the environment says that there was a header, the kernel does not know the ends: then the
+ * environment must be about this socket, or nothing is known. A header that led to the reader's own
+ * listener named no destination (`none'), but it still named the client. The kernel may not be able
+ * to tell a connection to this host's own address from a redirected one; the program that has the
+ * listener can.
  */
 static int take_said(struct transparent_connection *c, struct failure *why)
 {
@@ -94,7 +95,7 @@ static int take_said(struct transparent_connection *c, struct failure *why)
 
 /* ---- loops ---- */
 
-/* The same program, whatever it was started as. */
+/* Is it the same program, whatever name it was started under? */
 static bool is_ours(uint32_t inode)
 {
 	struct failure why;
@@ -107,7 +108,7 @@ static bool is_ours(uint32_t inode)
 	return ours;
 }
 
-/* The socket of this host, if any, that has made the connection. */
+/* Find the socket on this host, if any, that opened the connection. */
 static bool find_other_end(const struct transparent_connection *c, struct sockdiag_socket *other)
 {
 	const struct endpoint *to = c->origin == ORIGIN_NONE ? &c->local : &c->origdst;
@@ -134,7 +135,7 @@ static bool is_leg(const struct transparent_connection *c, const struct mark *le
 
 /* ---- taking it ---- */
 
-/* No duplicate of ours may keep it open, or hear what is for others. */
+/* No duplicate of ours may keep the connection open, or receive what is meant for others. */
 static int leave_standard(struct failure *why)
 {
 	bool client[] = { true, inetd_is_client(STDOUT_FILENO), inetd_is_client(STDERR_FILENO) };

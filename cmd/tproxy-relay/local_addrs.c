@@ -3,13 +3,13 @@
  * Theory of operation
  *
  * An address of this host is a route of type local in table local (ip-route(8)); so are whole
- * prefixes that it answers for. Two channels: one is told of changes, the other asks for the whole
- * list when anything was told; nothing is learned from the messages themselves, so that none can be
+ * prefixes that it answers for. There are two channels: one receives notifications, the other reads
+ * the whole list after any notification. The contents of notifications are not used, so none can be
  * missed.
  *
- * A router with a full table of the Internet sees thousands of other routes come and go. A filter
- * in the kernel drops what is told of them; links are let through as well, because IPv4 routes that
- * go with their link go without a word (fib_flush()).
+ * A router with a full Internet table sees thousands of other routes come and go. A filter in the
+ * kernel drops their notifications. It passes those of links, because IPv4 routes that disappear
+ * with their link do so without a notification (fib_flush()).
  */
 #include "tproxy-relay/local_addrs.h"
 
@@ -34,7 +34,7 @@ struct local_addrs {
 	struct cidr_list own;	/* merged */
 };
 
-/* Read the whole list. What was known stays when that fails. */
+/* Read the whole list. On failure the old list stays. */
 static int refresh(struct local_addrs *l, struct failure *why)
 {
 	struct cidr_list fresh = { 0 }, old;
@@ -57,8 +57,8 @@ static int refresh(struct local_addrs *l, struct failure *why)
 }
 
 /*
- * Pass messages of links, and of routes only those of type local in table local; the types are in
- * host order, which BPF reads as if it were the network's.
+ * Pass messages about links, and about routes only those of type local in table local; the types
+ * are in host order, which BPF reads as network order.
  */
 static int attach_filter(int fd)
 {
@@ -99,7 +99,7 @@ static int open_changes(struct local_addrs *l, struct failure *why)
 	return 0;
 }
 
-/* Changes are told from before the list is read, so that none falls in between. */
+/* Notifications start before the list is read, so that no change is missed. */
 struct local_addrs *local_addrs_new(struct failure *why)
 {
 	struct local_addrs *l = calloc(1, sizeof(*l));
@@ -142,7 +142,7 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 	follow(loop, container_of(timer, struct local_addrs, retry));
 }
 
-/* ENOBUFS: more was told than there was room for, which is as good.
+/* ENOBUFS, more notifications than there was room for, is as good as one.
  * #syscalls netlink: recv */
 static void handle_changes(struct loop *loop, struct loop_source *source, uint32_t events)
 {
@@ -173,7 +173,7 @@ bool local_addrs_has(struct local_addrs *l, const struct endpoint *e)
 	return has;
 }
 
-/* The kernel's answers to who asks for a route that is none. */
+/* The kernel's errors for a destination without a route. */
 static bool is_no_way(int err)
 {
 	return err == ENETUNREACH || err == EHOSTUNREACH || err == EACCES || err == EINVAL ||

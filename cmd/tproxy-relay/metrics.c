@@ -2,12 +2,12 @@
 /*
  * Theory of operation
  *
- * Worker 0's timer has the stats collected and prints them to memory; a file_helper writes the
- * text. If that is still busy with the last one, this one is left out: a slow disk costs freshness,
- * nothing else.
+ * Worker 0's timer collects the stats and prints them to memory; a file_helper writes the text. If
+ * it is still busy with the last text, this one is skipped: a slow disk costs freshness, nothing
+ * else.
  *
- * While one relay takes over from another both have the same path. The one that is draining leaves
- * it alone once the other has written there.
+ * While one relay takes over from another, both have the same path. The draining one stops writing
+ * once the other has written there.
  */
 #include "tproxy-relay/metrics.h"
 
@@ -25,7 +25,7 @@ struct metrics {
 	struct file_helper *helper;
 };
 
-/* Without memory for a text the last one stays. */
+/* Without memory for a new text, the last one stays. */
 static void write_text(struct stats *stats, void *context)
 {
 	struct metrics *m = context;
@@ -45,7 +45,7 @@ static void handle_timer(struct loop *loop, struct loop_timer *timer)
 	loop_arm(loop, timer, METRICS_SECONDS * 1000);
 }
 
-/* A rename would replace a device, or a directory that is empty, too. */
+/* A rename would also replace a device, or an empty directory. */
 static int check_path(const char *path, struct failure *why)
 {
 	struct stat st;
@@ -56,7 +56,7 @@ static int check_path(const char *path, struct failure *why)
 	return report_about(why, "--metrics-file %s", path);
 }
 
-/* The helper is started with the first text, so that errors show before the relay is ready. */
+/* Start the helper with the first text, so that errors are reported before the relay is ready. */
 static struct file_helper *start_helper(struct metrics *m, const char *path,
 					const struct privilege_user *user, struct failure *why)
 {

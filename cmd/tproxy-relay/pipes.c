@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define IDLE_MAX 8    /* more than this are not kept for later */
-#define BACKOFF	 1000 /* requests to go without asking the kernel, after it has refused one */
+#define IDLE_MAX 8    /* keep no more than this for later */
+#define BACKOFF	 1000 /* requests to skip after the kernel has refused one */
 
 static void destroy(struct pipes *p, struct pipe *pipe)
 {

@@ -29,7 +29,7 @@ static struct policy_leg **bucket_of(const struct policy *p, const struct endpoi
 	return &p->buckets[hash & (p->size - 1)];
 }
 
-/* Twice the buckets. On lack of memory the table stays as it is: slower, still right. */
+/* Double the buckets. Without memory the table stays as it is: slower, still correct. */
 static void grow(struct policy *p)
 {
 	struct policy_leg **old = p->buckets, **grown;
@@ -136,7 +136,7 @@ const struct endpoint *policy_upstream(const struct policy *p, const struct endp
 	return endpoint_is_set(&p->upstream[!v6]) ? &p->upstream[!v6] : origdst;
 }
 
-/* Somebody who is nobody: of class E, and of the discard prefix (RFC 6666). */
+/* A client address that nobody has: of class E, and of the discard prefix (RFC 6666). */
 static struct endpoint any_client(int family)
 {
 	struct endpoint e = { .family = (sa_family_t)family };
@@ -149,8 +149,8 @@ static struct endpoint any_client(int family)
 }
 
 /*
- * What such a host sends to the client's address goes the way that leads to the client, who knows
- * nothing of it, and never comes to our socket; unless policy routing keeps it here.
+ * What such an upstream sends to the client's address is routed to the client, which does not know
+ * the connection, and never reaches our socket; unless policy routing keeps it here.
  */
 int policy_check_answers(struct policy *p, const struct endpoint *client,
 			 const struct endpoint *upstream, struct failure *why)
@@ -183,9 +183,9 @@ static bool is_link_local(const struct endpoint *e)
 }
 
 /*
- * An address that means this host, or its link, and so another host to whoever wrote the header
- * than to us: what it is called, else NULL. *length is that of the prefix that holds nothing else.
- * 0, or -1 with *why: that could not be found out.
+ * The name for an address that means this host, or its link, and so means another host to the
+ * writer of the header than to us; else NULL. *length is the length of the prefix that contains
+ * only such addresses. 0, or -1 with *why: the lookup failed.
  */
 static int special_kind(struct policy *p, const struct endpoint *e, const char **kind,
 			unsigned *length, struct failure *why)
@@ -209,7 +209,7 @@ static int special_kind(struct policy *p, const struct endpoint *e, const char *
 	return own < 0 ? -1 : 0;
 }
 
-/* Does --allow-dst mean just these? `0.0.0.0/0' does not. */
+/* Does --allow-dst name these specifically? `0.0.0.0/0' does not. */
 static bool is_named(const struct policy *p, const struct endpoint *e, unsigned length)
 {
 	for (size_t i = 0; i < p->allow->count; i++)
@@ -219,8 +219,9 @@ static bool is_named(const struct policy *p, const struct endpoint *e, unsigned 
 }
 
 /*
- * A peer that may send a header must not reach services of this host, or those that trust its
- * loopback address with it; nor may the clients of a proxy that accepts their headers in turn.
+ * A peer that may send a header must not use it to reach services of this host, or services that
+ * trust its loopback address; nor may the clients of a proxy that in turn accepts headers from
+ * them.
  */
 static enum reason check_destination(struct policy *p, const struct endpoint *to,
 				     struct failure *why)

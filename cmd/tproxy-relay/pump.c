@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * Small data is read into one buffer that the whole thread shares and sent on at once; only what
- * the receiver does not take is copied to the heap. Two reads in a row that fill the buffer make a
- * pump bulk: then pages move from socket to socket through a pipe, which costs less than half.
- * Below 16 KiB splicing gains nothing, so four small splices in a row, or a rest, lead back to
+ * Small data is read into one buffer that the whole thread shares, and sent on at once; only what
+ * the receiver does not take is copied to the heap. Two reads in a row that fill the buffer switch
+ * a pump to bulk: then pages move from socket to socket through a pipe, which costs less than half.
+ * Below 16 KiB splicing gains nothing, so four small splices in a row, or a pause, switch back to
  * copying.
  *
  * A pipe is borrowed for one call and given back empty; it stays with the pump only while the
@@ -14,14 +14,14 @@
  * 200 ms.
  *
  * splice() stops at an urgent mark. It then fails with EAGAIN or, when FIN is in the queue as well,
- * returns 0 (tcp_splice_read() in net/ipv4/tcp.c). Only recv() tells an end of data from a mark,
- * and it goes on behind the mark because the sockets have SO_OOBINLINE.
+ * returns 0 (tcp_splice_read() in net/ipv4/tcp.c). Only recv() distinguishes the end of data from a
+ * mark, and it reads past the mark because the sockets have SO_OOBINLINE.
  *
- * Where splice() refuses, the pump copies from then on, and what a pipe holds is read out of it.
+ * If splice() refuses, the pump copies from then on, and reads what the pipe holds out of it.
  *
- * What waits here when the receiver stops reading is bounded by not letting it come: the sender's
- * window is held from the first full buffer on (window.h), and given to the kernel's autotuning
- * only when the receiver has taken some RUNs without a pause.
+ * To bound what waits here when the receiver stops reading, the sender's window is held from the
+ * first full buffer on (window.h). It is released to the kernel's autotuning only when the receiver
+ * has taken some RUNs without a pause.
  */
 #include "tproxy-relay/pump.h"
 #include "base/libc.h"
@@ -39,7 +39,7 @@
 
 struct pump_held {
 	size_t start, end;
-	size_t preface; /* so many bytes at the beginning of data are not the sender's */
+	size_t preface; /* bytes at the start of data that are not the sender's */
 	char data[];
 };
 
@@ -53,14 +53,14 @@ bool pump_is_full(const struct pump *w)
 	return w->held != NULL;
 }
 
-/* Is it only that there is nothing to read, or no room, at this moment? A call that was interrupted
- * tells nothing of that: it is made again. */
+/* Is there just nothing to read, or no room, at this moment? An interrupted call does not say: it
+ * is repeated. */
 static bool is_transient(int error)
 {
 	return error == EAGAIN;
 }
 
-/* Is it splice() that cannot do this, rather than a socket that has failed? */
+/* Does splice() not support this, as opposed to a failed socket? */
 static bool is_refusal(int error)
 {
 	return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOMEM;
@@ -91,7 +91,7 @@ static enum pump_result hold(struct pump *w, const char *data, size_t length)
 	return PUMP_FULL;
 }
 
-/* Send as much as the receiver takes; -1 when it has failed. */
+/* Send as much as the receiver takes; -1: it has failed. */
 /* #syscalls upstream: send */
 static ssize_t send_some(struct pump *w, int to, const char *data, size_t length, int flags)
 {
@@ -102,7 +102,7 @@ static ssize_t send_some(struct pump *w, int to, const char *data, size_t length
 	return sent < 0 && is_transient(errno) ? 0 : sent;
 }
 
-/* How many of the bytes from there on belong to the preface. */
+/* How many of the bytes from this offset on belong to the preface. */
 static size_t preface_within(const struct pump_held *held, size_t from, size_t count)
 {
 	size_t left = from < held->preface ? held->preface - from : 0;
@@ -140,8 +140,8 @@ static enum pump_result pull_copy(struct pump *w, int from, int to, struct pump_
 		return is_transient(errno) ? PUMP_EMPTY : PUMP_FROM_FAILED;
 	w->bulk = filled && w->large;
 	w->large = filled;
-	/* The shutdown that follows pushes out what MSG_MORE keeps back, FIN and all in one
-	 * segment. */
+	/* The shutdown that follows pushes out what MSG_MORE holds back, in one segment with
+	 * FIN. */
 	sent = send_some(w, to, tools->buffer, (size_t)got, last && !filled ? MSG_MORE : 0);
 	if (sent < 0)
 		return PUMP_TO_FAILED;
@@ -179,9 +179,9 @@ static void give_back(struct pump *w, struct pipe *pipe, struct pump_tools *tool
 }
 
 /*
- * A pipe never holds more than the receiver has taken so far, or who reads nothing would be sent a
- * pipe full in advance; and less than that, because the kernel makes the sender's window a multiple
- * of what is read at once.
+ * A pipe never holds more than the receiver has taken so far; otherwise a whole pipe would be read
+ * in advance for a receiver that reads nothing. It holds less than that, because the kernel makes
+ * the sender's window a multiple of what is read at once.
  */
 static size_t most_of(const struct pump *w)
 {
@@ -202,7 +202,7 @@ static void note_splice(struct pump *w, size_t moved)
 		pump_rest(w);
 }
 
-/* splice() does not take to this receiver: hold a copy of what the pipe holds. */
+/* splice() does not support this receiver: hold a copy of what the pipe holds. */
 static enum pump_result unload(struct pump *w, struct pipe *pipe, struct pump_tools *tools)
 {
 	size_t length = pipe->held;
@@ -220,7 +220,7 @@ static enum pump_result unload(struct pump *w, struct pipe *pipe, struct pump_to
 	return whole ? PUMP_FULL : PUMP_NO_MEMORY;
 }
 
-/* Pass on what the pipe holds, and give it back unless the receiver takes no more. */
+/* Send what the pipe holds, and give the pipe back unless the receiver takes no more. */
 static enum pump_result drain_pipe(struct pump *w, struct pipe *pipe, int to,
 				   struct pump_tools *tools)
 {
@@ -257,7 +257,7 @@ static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_
 	}
 	give_back(w, pipe, tools);
 	if (got < 0 && is_transient(errno)) {
-		note_splice(w, 0); /* also where urgent data stops splice(): it takes a recv() */
+		note_splice(w, 0); /* also if urgent data stops splice(): that takes a recv() */
 		return PUMP_EMPTY;
 	}
 	if (got < 0 && !is_refusal(errno))
@@ -268,7 +268,7 @@ static enum pump_result pull_pipe(struct pump *w, int from, int to, struct pump_
 
 /* ---- either ---- */
 
-/* The sender's window is not enlarged before the receiver has taken so many RUNs more. */
+/* Hold the sender's window until the receiver has taken this many more RUNs. */
 static void narrow(struct pump *w, int from, int to, unsigned runs)
 {
 	w->widen = (w->bytes / RUN + runs) & 7;
@@ -283,9 +283,9 @@ static void narrow(struct pump *w, int from, int to, unsigned runs)
 }
 
 /*
- * A receiver that takes no more is the slow one of the two: the sender's window is large enough.
- * After two or three RUNs without a pause it may be the sender that is slow, for want of a larger
- * one. (The difference is taken modulo 8, and a read brings at most four RUNs.)
+ * A receiver that takes no more is the slower side: the sender's window is large enough. After two
+ * or three RUNs without a pause the sender may be the slower side, because its window is too small.
+ * (The difference is taken modulo 8, and a read brings at most four RUNs.)
  */
 static void steer(struct pump *w, int from, int to, enum pump_result result)
 {

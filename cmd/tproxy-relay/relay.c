@@ -83,7 +83,7 @@ void relay_take_visits(struct worker *w)
 	}
 }
 
-/* Visits that were still under way when the relay ended go on, where no worker runs any more. */
+/* Finish visits that were pending when the relay ended; no worker runs any more. */
 void relay_end_visits(struct relay *relay)
 {
 	for (unsigned i = 0; i < relay->count; i++) {

@@ -12,12 +12,12 @@
 #include <linux/capability.h>
 #include <string.h>
 
-/* As many pipes of that size a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
+/* Pipes of that size that a process may have without CAP_SYS_RESOURCE (pipe-user-pages-soft). */
 #define PIPES_MAX 64
 
 /*
- * Two descriptors a connection, or a flow; besides them those of the listeners, a few a thread,
- * some of our own, and a small part of all for pipes, which datagrams do not need.
+ * Two descriptors for each connection or flow; in addition those of the listeners, a few per
+ * thread, some of our own, and a small share for pipes, which UDP does not need.
  */
 static uint64_t affordable(struct relay *relay, const struct config *config, size_t listeners,
 			   uint64_t limit)
@@ -39,8 +39,8 @@ static uint64_t settle(uint64_t wanted, uint64_t most, const char *option, const
 	return wanted && wanted < most ? wanted : most;
 }
 
-/* Where there are both, connections and flows may have half of the descriptors each, unless one of
- * them is to have less. */
+/* If there are both, connections and flows get half of the descriptors each, unless one is limited
+ * to less. */
 int sockets_settle_max(struct relay *relay, const struct config *config, size_t listeners,
 		       struct failure *why)
 {
@@ -62,7 +62,7 @@ int sockets_settle_max(struct relay *relay, const struct config *config, size_t 
 	return 0;
 }
 
-/* May we have transparent sockets? */
+/* May we open transparent sockets? */
 static bool may_intercept(void)
 {
 	const struct transparent_connect_options how = { .source = SOURCE_CLIENT };
@@ -71,7 +71,7 @@ static bool may_intercept(void)
 	return transparent_probe(&any, &how, NULL) == 0;
 }
 
-/* Where nothing need be intercepted and nothing is spoofed, no privilege is needed. */
+/* If nothing has to be intercepted and nothing is spoofed, no privilege is needed. */
 static struct transparent_listen_options listen_options(const struct config *config, bool alone)
 {
 	return (struct transparent_listen_options){
@@ -116,8 +116,8 @@ static void tell_joined(const struct listeners *wanted, const struct failure *wh
 }
 
 /*
- * Have what another relay has open. Where that may not be had, its endpoints are joined; then it is
- * the kernel's setting that decides what becomes of its queue.
+ * Take over what another relay has open. If that is not permitted, join its endpoints; then a
+ * kernel setting decides what happens to its queue.
  */
 static int take_over(const struct listeners *wanted, const struct config *config,
 		     struct listeners *found, struct failure *why)
@@ -139,8 +139,8 @@ static struct listeners *own_listeners(struct relay *relay, unsigned i, int prot
 	return protocol == IPPROTO_UDP ? &w->udp_listeners : &w->listeners;
 }
 
-/* Every thread gets listeners of its own, but for those taken over where there are too few. The
- * datagrams of a flow must come to one thread: of those for UDP some threads then have none. */
+/* Every thread gets listeners of its own, unless too few were taken over. The datagrams of a flow
+ * must go to one thread: some threads then have no UDP listener. */
 static int open_shares(struct relay *relay, const struct listeners *wanted,
 		       const struct listeners *found, const struct config *config,
 		       struct failure *why)
@@ -183,7 +183,7 @@ static int open_for_all(struct relay *relay, const struct relay_listeners *wante
 	return wanted->udp.count ? open_protocol(relay, &wanted->udp, config, why) : 0;
 }
 
-/* None that is passed on may slip by: -4 and -6 choose for all. */
+/* No inherited listener may bypass this: -4 and -6 apply to all. */
 static int check_families(const struct listeners *l, const struct config *config,
 			  struct failure *why)
 {
@@ -209,7 +209,7 @@ static int adopt_one(struct relay *relay, int fd, const struct config *config, s
 	unsigned i = 0;
 
 	getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
-	/* The datagrams of a flow must come to one worker: each UDP socket is one's alone. */
+	/* The datagrams of a flow must go to one worker: each UDP socket belongs to one only. */
 	if (type == SOCK_DGRAM)
 		i = relay->inherited_udp++ % relay->count;
 	own = own_listeners(relay, i, type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP);
@@ -260,7 +260,7 @@ static int check_source(struct relay *relay, const struct listeners *own, struct
 	return 0;
 }
 
-/* What would fail for every connection is said at once. */
+/* Report now what would fail for every connection. */
 static int check_fit(struct relay *relay, const struct config *config, struct failure *why)
 {
 	const struct endpoint anybody = { 0 };
@@ -291,8 +291,8 @@ static int open_raw_sockets(struct relay *relay, struct failure *why)
 	return 0;
 }
 
-/* It can do without: flows then have two descriptors each, and clients wait where they would have
- * been told. */
+/* The relay can do without: flows then have two descriptors each, and clients wait for a timeout
+ * instead of getting an error. */
 static void open_raw(struct relay *relay)
 {
 	struct failure why;
@@ -308,7 +308,7 @@ static void open_raw(struct relay *relay)
 		udp_raw_close(&relay->workers[i].raw);
 }
 
-/* Bursts wait there; once privileges are given up only the system's limit can be had. */
+/* They hold bursts; without privileges we are bound to the system's limit. */
 static void set_buffers(struct relay *relay)
 {
 	for (unsigned i = 0; i < relay->count; i++)
@@ -318,8 +318,8 @@ static void set_buffers(struct relay *relay)
 }
 
 /*
- * --inetd: no listener is ours; if the connection has an end of this host, that is where somebody
- * listens who would hand us the next one.
+ * --inetd: we have no listener. If the connection has an end on this host, another program listens
+ * there and would hand us the next connection.
  */
 int sockets_give_client(struct relay *relay, struct failure *why)
 {
@@ -348,9 +348,9 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 }
 
 /*
- * What each connection needs a capability for: IP_TRANSPARENT and SO_MARK (CAP_NET_RAW, or, where
- * that lacks, CAP_NET_ADMIN, which can do much more), and a client's port below 1024. All others
- * are given up, also by root.
+ * Keep the capabilities that connections need: for IP_TRANSPARENT and SO_MARK (CAP_NET_RAW, or, if
+ * that is missing, CAP_NET_ADMIN, which can do much more), and for a client's port below 1024. All
+ * others are dropped, even by root.
  */
 int sockets_drop_privileges(const struct config *config, struct failure *why)
 {

@@ -8,9 +8,9 @@
 /* ---- the table ---- */
 
 /*
- * How a number is called here, and as a metric: which family, and by which label it is told from
- * others of that. Members of one family stand together. A family without help belongs to the row
- * before.
+ * The name of a number here, and as a metric: its family, and the label that distinguishes it
+ * within the family. Members of one family are adjacent. A row without help belongs to the family
+ * of the row before.
  */
 struct row {
 	const char *name, *family, *label, *help;
@@ -161,10 +161,9 @@ void stats_collect_now(struct stats *f, struct relay *relay)
 #define PREFIX "tproxy_relay_"
 
 /*
- * The two formats want different names behind TYPE for a counter: OpenMetrics `x` where the samples
- * are `x_total`, Prometheus' text format, which node_exporter's textfile collector reads,
- * `x_total`. So counters go without TYPE, which both allow; that they are counters is in their
- * names.
+ * For a counter with samples `x_total` the two formats want different names after TYPE: OpenMetrics
+ * wants `x`, Prometheus' text format, which node_exporter's textfile collector reads, wants
+ * `x_total`. So counters have no TYPE, which both allow; their names show that they are counters.
  */
 static void print_head(FILE *out, const char *family, const char *help, bool gauge)
 {

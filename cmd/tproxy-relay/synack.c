@@ -16,7 +16,7 @@
 #define BATCH	    32
 #define BATCHES_MAX 64
 #define KNOWN	    4096 /* a power of two */
-#define PACKET_MAX  80	 /* both headers with IPv4's options */
+#define PACKET_MAX  80	 /* both headers, with IPv4 options */
 #define QUEUE_BYTES (1 << 20)
 
 /* A server's answer, in network order. */
@@ -29,14 +29,14 @@ struct answer {
 struct synack {
 	int fd;
 	pthread_mutex_t lock;
-	struct answer known[KNOWN]; /* the newest of those with the same hash */
+	struct answer known[KNOWN]; /* the newest for each hash */
 	uint8_t packets[BATCH][PACKET_MAX];
 };
 
 /* ---- the socket ---- */
 
-/* Packets begin with the IP header there. Of flags all but SYN and ACK must be off, ECN's and PSH
- * do not matter. */
+/* Packets begin with the IP header. SYN and ACK must be the only flags, except for ECN's and PSH,
+ * which do not matter. */
 static int set_filter(int fd)
 {
 	static struct sock_filter code[] = {
@@ -112,7 +112,7 @@ static void note(struct synack *s, const uint8_t *packet, size_t length)
 }
 
 /*
- * Returns how many it has read: less than BATCH leaves none.
+ * Returns how many it has read: less than BATCH means that the queue is empty.
  * #syscalls upstream: recvmmsg
  */
 static int read_batch(struct synack *s)
@@ -133,7 +133,7 @@ static int read_batch(struct synack *s)
 	return count;
 }
 
-/* More than there was room for need not be read at once: somebody may send them as fast as that. */
+/* Do not read more than the buffer had room for: somebody may send packets as fast as we read. */
 static void read_all(struct synack *s)
 {
 	int batches = 0;

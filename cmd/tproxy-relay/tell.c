@@ -9,8 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* The first of each kind is a warning, the rest is for those who asked (-v): the counters have
- * all. */
+/* The first of each kind is a warning, the rest are shown with -v only: the counters have all. */
 void tell_trouble(enum reason reason, const struct failure *why)
 {
 	static atomic_bool told[REASON_COUNT];
@@ -31,7 +30,7 @@ void tell_unheard(const struct failure *why)
 	report_warning("%s", report_text(why, text, sizeof(text)));
 }
 
-/* Reasons that nobody had are left out. */
+/* Reasons with a count of 0 are left out. */
 void tell_stats(struct stats *f, void *context)
 {
 	char line[2048];
@@ -81,7 +80,7 @@ static int any_listener(const struct relay *relay)
 	return w->udp_listeners.count ? w->udp_listeners.at[0].fd : -1;
 }
 
-/* Where it listens, in words; what does not fit in is left out. */
+/* The endpoints it listens on, as text; what does not fit is left out. */
 struct places {
 	char text[400];
 	size_t length, count;
@@ -114,7 +113,7 @@ static void tell_listeners(const struct worker *w)
 	report_notice("listening on %s; SIGTERM or Ctrl-C ends it", p.text);
 }
 
-/* A service manager that waits for the old relay's end is to watch the new one. */
+/* Tells a service manager that waits for the old relay's end to watch the new one. */
 void tell_ready(const struct relay *relay)
 {
 	int fd = any_listener(relay);
@@ -143,7 +142,7 @@ static void tell_drain(const struct relay *relay)
 			(unsigned long long)live, plural(live), (unsigned long long)seconds);
 }
 
-/* Where another relay goes on the service does not stop. */
+/* If another relay continues, the service does not stop. */
 void tell_stopping(const struct relay *relay)
 {
 	int fd = any_listener(relay);
@@ -167,7 +166,7 @@ void tell_work(const struct relay *relay)
 		      (unsigned long long)relay_count(relay, COUNTER_BYTES_DOWN));
 }
 
-/* --inetd: what became of the connection, for who cares (-v) or ought to (it was refused). */
+/* --inetd: report how the connection ended, with -v or if it was refused. */
 int tell_end(const struct relay *relay)
 {
 	char client[ENDPOINT_TEXT_MAX];

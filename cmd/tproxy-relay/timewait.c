@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * SOCK_DESTROY takes CAP_NET_ADMIN, with which routes and firewall rules can be changed too. So a
- * helper has it, and the relay has not. There is one request: the two ends of a connection.
- * Whatever the relay has become, nothing but a socket in TIME_WAIT goes: the kernel destroys by the
- * cookie of the socket that was looked at.
+ * SOCK_DESTROY requires CAP_NET_ADMIN, which also permits changing routes and firewall rules. So a
+ * helper has it, and the relay does not. There is one request: the two ends of a connection. Even a
+ * compromised relay can only remove sockets in TIME_WAIT: the kernel destroys by the cookie of the
+ * socket that was checked.
  */
 #include "tproxy-relay/timewait.h"
 
@@ -22,11 +22,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Both have said that they are done; the last word is on its way. */
+/* Both sides have sent FIN; the last ACK is in flight. */
 #define ENDING (1U << TCP_LAST_ACK | 1U << TCP_CLOSING | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2)
 
 struct timewait {
-	pthread_mutex_t lock; /* a channel is not for two threads at once */
+	pthread_mutex_t lock; /* only one thread at a time may use the channel */
 	int channel;	      /* -1: the helper is gone */
 };
 
@@ -36,13 +36,13 @@ struct request {
 
 struct answer {
 	enum timewait_verdict verdict;
-	struct failure why; /* detail and hint; what else was known stays */
+	struct failure why; /* detail and hint; the rest of *why stays */
 };
 
 /* ---- the helper ---- */
 
-/* Take a TIME_WAIT away. ENOENT: it went by itself. A kernel may not know how to
- * (CONFIG_INET_DIAG_DESTROY): then timestamps are all that helps. */
+/* Remove a TIME_WAIT socket. ENOENT: it has gone by itself. A kernel without
+ * CONFIG_INET_DIAG_DESTROY cannot do this: then only timestamps help. */
 static enum timewait_verdict take_away(struct sockdiag *diag, const struct sockdiag_socket *s,
 				       struct failure *why)
 {
@@ -67,7 +67,7 @@ static enum timewait_verdict judge(struct sockdiag *diag, const struct request *
 	if (found < 0)
 		return TIMEWAIT_BARRED;
 	if (found == 0)
-		return TIMEWAIT_CLEARED; /* it has gone meanwhile */
+		return TIMEWAIT_CLEARED; /* it is gone by now */
 	if (s.state == TCP_TIME_WAIT)
 		return take_away(diag, &s, why);
 	if (s.inode || !(1U << s.state & ENDING))
@@ -145,7 +145,7 @@ void timewait_free(struct timewait *r)
 	free(r);
 }
 
-/* A helper that has ended, or says nothing, is not asked again. */
+/* A helper that has ended, or does not answer, is not asked again. */
 static bool ask(struct timewait *r, const struct request *request, struct answer *answer)
 {
 	if (r->channel < 0)

@@ -2,20 +2,22 @@
 /*
  * Theory of operation
  *
- * Up: a datagram of a short flow is one of a batch that the listener gave, of a promoted one a batch of
- * its own. It is queued to the upstream socket. Down: what the upstream socket gives is queued to the
- * flow's own client socket, or, as long as it has none, to a raw socket that speaks for the server.
- * The queue is sent when the slots of the batch are needed again, at the latest at the end of the loop's
- * turn. Nothing is copied, nothing is kept: what a socket does not take is lost, as in any router.
+ * Up: datagrams of a short flow come in the listener's batch, those of a promoted flow in a batch
+ * of its own. They are queued to the upstream socket. Down: datagrams from the upstream socket are
+ * queued to the flow's own client socket, or, as long as it has none, to a raw socket that sends in
+ * the server's name. The queue is sent when the slots of the batch are needed again, at the latest
+ * at the end of the loop's turn. Nothing is copied, nothing is kept: what a socket does not take is
+ * lost, as in any router.
  *
- * The order of a flow's datagrams is kept across its promotion. Up: from the moment that its socket is
- * connected the kernel gives it what comes; what came before is in the listener's queue. So before the
- * first is read from the socket the listener is read until all is seen that it held then: whatever was
- * put into the socket by the same processor came after. Down: the queue sends in the order in which it
- * is filled, whatever the socket.
+ * Promotion keeps the order of a flow's datagrams. Up: once its socket is connected the kernel
+ * delivers new datagrams to it; older ones are in the listener's queue. So before the socket is
+ * first read, the listener is read until everything that it held then has been seen: whatever the
+ * same processor put into the socket came later. Down: the queue sends in the order in which it was
+ * filled, whatever the socket.
  *
- * Between bind() and connect() a socket may catch datagrams of others. Each datagram that is read is so
- * compared with the other end that the flow has, and a stray goes where it would have gone.
+ * Between bind() and connect() a socket may receive datagrams of others. So each datagram that is
+ * read is compared with the flow's other end, and a stray is handled as if it had gone to the
+ * listener.
  */
 #include "tproxy-relay/udp_flow.h"
 
@@ -31,20 +33,20 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define BURST_MAX     8 /* so many datagrams within a second: the flow is promoted */
+#define BURST_MAX     8 /* datagrams within a second that promote a flow */
 #define BURST_TICKS   (1000 / LOOP_TICK_MS)
-#define EXCHANGE_US   2000000 /* answers that come later than this are no exchange's */
-#define ANSWERED_MS   3000    /* an answered exchange is over when it was silent for so long */
-#define SETTLED_MS    500     /* the same, when the relay waits for it to end */
+#define EXCHANGE_US   2000000 /* later answers do not belong to one exchange */
+#define ANSWERED_MS   3000    /* an answered exchange is over after this much silence */
+#define SETTLED_MS    500     /* the same, while the relay waits for it to end */
 #define SHORT_READ    4	      /* datagrams read at once from a short flow's upstream */
 #define PROMOTED_READ 32
-#define READS_MAX     4		/* reads of one promoted flow; then others have their turn */
+#define READS_MAX     4		/* reads of one promoted flow; then others get a turn */
 #define FEW	      2		/* datagrams, as most flows have */
-#define SMALL	      1200	/* bytes: every way takes that as one packet (RFC 8200, 5) */
-#define READS_OUT     64	/* and of one that ends */
-#define ENDS_US	      5000	/* for flows that end of old age; then others have their turn */
-#define ENDS_AT_ONCE  256	/* that are not asked whether they may */
-#define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, where that may be had */
+#define SMALL	      1200	/* bytes: every path takes that as one packet (RFC 8200, 5) */
+#define READS_OUT     64	/* the same, of a flow that ends */
+#define ENDS_US	      5000	/* time to end expired flows; then others get a turn */
+#define ENDS_AT_ONCE  256	/* flows ended between two calls of may_go_on() */
+#define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, if permitted */
 
 static_assert(sizeof(struct udp_flow) <= 232, "an idle flow is small");
 static_assert(REASON_COUNT <= 64, "struct udp_flow has six bits for a reason");
@@ -120,7 +122,7 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 	host->ops->released(host);
 }
 
-/* The ends of its client's side, as packets there have them. */
+/* The client-side ends, as they are in packets. */
 static const struct endpoint *peer_of(const struct udp_flow *f)
 {
 	return f->entry.via ? &f->extra->peer : &f->entry.client;
@@ -151,7 +153,7 @@ static int make_extra(struct udp_flow *f)
 	return f->extra ? 0 : -1;
 }
 
-/* Conntrack knows of it only when a datagram has gone: until then it is unknown. */
+/* Conntrack learns the flow with its first datagram: until then its NAT is unknown. */
 static void expect_translation(struct udp_host *host, struct udp_flow *f)
 {
 	if (!host->settings->translation ||
@@ -162,7 +164,7 @@ static void expect_translation(struct udp_host *host, struct udp_flow *f)
 	f->kept = f->kept == KEPT_NO ? KEPT_NO : KEPT_UNKNOWN;
 }
 
-/* What NAT made of the upstream leg's source. Asked once, while the entry is there for sure. */
+/* Learn how NAT changed the upstream leg's source. Asked once, while the entry certainly exists. */
 static void learn_source(struct udp_host *host, struct udp_flow *f)
 {
 	const struct endpoint local = udp_flow_upstream_local(f);
@@ -190,7 +192,7 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 		hand_back(host, f);
 	if (f->closed)
 		return;
-	datagram_queue_flush(host->queue); /* it may have datagrams there */
+	datagram_queue_flush(host->queue); /* it may hold datagrams of this flow */
 	f->reason = (uint8_t)reason & 63;
 	learn_source(host, f);
 	host->ops->finished(host, f);
@@ -209,7 +211,7 @@ static uint64_t answered_timeout(const struct udp_host *host)
 	return host->udp->unanswered_timeout < most ? host->udp->unanswered_timeout : most;
 }
 
-/* How long a flow of that class may be silent, in ticks, and what its end is called then. */
+/* How long a flow of that class may be silent, in ticks, and the reason for its end. */
 static uint32_t timeout_of(const struct udp_host *host, enum udp_class class, enum reason *reason)
 {
 	uint64_t ms = host->udp->unanswered_timeout;
@@ -225,7 +227,7 @@ static uint32_t timeout_of(const struct udp_host *host, enum udp_class class, en
 	return (uint32_t)((ms + LOOP_TICK_MS - 1) / LOOP_TICK_MS);
 }
 
-/* End the one of that class that is over the longest, if any is. */
+/* End the flow of that class that expired first, if any has. */
 static bool expire_one(struct udp_host *host, enum udp_class class)
 {
 	enum reason reason;
@@ -239,7 +241,7 @@ static bool expire_one(struct udp_host *host, enum udp_class class)
 	return true;
 }
 
-/* May more of them end in this turn? Otherwise *later says whether they may in the next one. */
+/* May more flows end in this turn? If not, *later says whether they may in the next one. */
 static bool may_go_on(struct udp_host *host, uint64_t begin, bool *later)
 {
 	loop_update_clock(host->loop);
@@ -272,8 +274,8 @@ static void set_option(int fd, int family, int v4, int v6, int value)
 		   sizeof(value));
 }
 
-/* What came as one packet is to leave as one: which it is that does not fit is then told to its sender, as
- * a router does. Without the means to tell, it is fragmented. */
+/* What came as one packet must leave as one: if it does not fit, its sender gets an error, as from
+ * a router. If no error can be sent, the datagram is fragmented. */
 static enum udp_fit fit_of(const struct udp_host *host, const struct udp_flow *f,
 			   const struct datagram *d)
 {
@@ -292,8 +294,8 @@ static bool is_set_to(const struct udp_flow *f, int dir, const struct datagram *
 	       (fit == UDP_FIT_ANY || whole == (fit == UDP_FIT_WHOLE));
 }
 
-/* Have the socket that sends in this direction send as the datagram came: with its class, and one hop
- * less to go. What is queued there already leaves before that. */
+/* Set the socket for this direction to send as the datagram came: with its class, and one hop less.
+ * What is queued there already is sent first. */
 static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int fd, int family,
 		       const struct datagram *d)
 {
@@ -314,7 +316,7 @@ static void set_manner(struct udp_host *host, struct udp_flow *f, int dir, int f
 		f->whole = (uint8_t)((f->whole & ~(1 << dir)) | (fit == UDP_FIT_WHOLE) << dir) & 3;
 }
 
-/* Is it cheaper to say how with the datagram than to set it for the socket? */
+/* Is it cheaper to pass the settings with the datagram than to set them on the socket? */
 static bool is_for_few(const struct udp_host *host, const struct udp_flow *f, int dir,
 		       const struct datagram *d)
 {
@@ -334,7 +336,7 @@ static void count(struct udp_flow *f, int dir, const struct datagram *d)
 	f->bytes[dir] += d->length;
 }
 
-/* A datagram that has gone too far already: legs that come back to us, by whatever way, end by that. */
+/* Has the datagram no hop left? This ends legs that come back to us, by whatever path. */
 static bool is_spent(const struct datagram *d)
 {
 	return d->hops == 1;
@@ -351,7 +353,7 @@ static void put(struct udp_host *host, struct udp_flow *f, int dir, struct datag
 	datagram_queue_put(host->queue, out);
 }
 
-/* What set_manner() sets for the socket, said with the datagram. */
+/* Pass with the datagram what set_manner() sets on the socket. */
 static void set_message(struct datagram_out *out, const struct datagram *d)
 {
 	out->class = d->class;
@@ -364,9 +366,9 @@ static void set_message(struct datagram_out *out, const struct datagram *d)
 #define PROMOTED_DETAILS (LEG_DETAILS | DATAGRAM_SEGMENTS)
 
 /*
- * Give it a socket of its own on the client's side. Where other listeners share the endpoint a direct
- * flow has none: before it is connected it would catch what is theirs. Nor has one for which a proxy
- * speaks: it may speak for others from the same port.
+ * Give the flow a socket of its own on the client's side. A direct flow gets none if other
+ * listeners share the endpoint: before it is connected, the socket would receive their datagrams.
+ * Nor does a flow from a proxy, which may send for other clients from the same port.
  */
 static void promote(struct udp_host *host, struct udp_flow *f)
 {
@@ -393,7 +395,7 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }
 
-/* It has been silent for as long as its class may be. */
+/* Was it silent for as long as its class allows? */
 static bool is_over(const struct udp_host *host, const struct udp_flow *f, enum reason *reason)
 {
 	return loop_tick(host->loop) - f->entry.active >= timeout_of(host, f->entry.class, reason);
@@ -433,7 +435,7 @@ static void count_burst(struct udp_host *host, struct udp_flow *f, const struct 
 
 /* ---- errors ---- */
 
-/* What one side is told of the other in the name of its own counterpart is the counterpart's word. */
+/* An error sent to one side in the name of its counterpart is reported by that counterpart. */
 static void name_reporter(struct udp_icmp_error *error, const struct endpoint *far,
 			  const struct endpoint *near)
 {
@@ -472,7 +474,7 @@ static void tell_expired(struct udp_host *host, const struct udp_flow *f, int di
 	(dir == FLOW_UP ? tell_client : tell_upstream)(host, f, &error, d->length);
 }
 
-/* An upstream that has never answered, and of which the network says that it will not. */
+/* End a flow whose upstream has never answered, and never will, as the network reports. */
 static void give_up(struct udp_host *host, struct udp_flow *f, enum udp_icmp_kind kind)
 {
 	switch (kind) {
@@ -491,7 +493,7 @@ static void give_up(struct udp_host *host, struct udp_flow *f, enum udp_icmp_kin
 	}
 }
 
-/* What has been reported of the datagrams that left by this side is told to the other. */
+/* Pass errors about the datagrams that left on this side to the other side. */
 static void pass_errors(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
 	struct udp_icmp_error error;
@@ -570,7 +572,7 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 	if (f->promoted) {
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
-		/* Of a direct flow the listener has the port, and needs no privilege. */
+		/* For a direct flow the listener has the port, and needs no privilege. */
 		out.raw = udp_raw_has(host->raw, peer_of(f)->family);
 		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, peer_of(f)->family,
 						  UDP_AS_SERVER, fit_of(host, f, d))
@@ -614,7 +616,7 @@ static void take_up(struct udp_host *host, struct udp_flow *f, unsigned slot)
 	host->stray(host, f->listener, d, payload);
 }
 
-/* What the upstream socket has caught from others before it was connected is nobody's answer here. */
+/* What the upstream socket received from others before it was connected is no answer. */
 static void take_down(struct udp_host *host, struct udp_flow *f, unsigned slot)
 {
 	struct datagram *d = datagram_batch_at(host->batch, slot);
@@ -627,7 +629,7 @@ static void take_down(struct udp_host *host, struct udp_flow *f, unsigned slot)
 		carry_down(host, f, d, datagram_batch_payload(host->batch, slot));
 }
 
-/* One read. Returns how many datagrams it was; 0: none, or an error, which has been handled. */
+/* Read once. Returns the number of datagrams; 0: none, or an error, which has been handled. */
 static int read_side(struct udp_host *host, struct udp_flow *f, enum flow_end end, unsigned most)
 {
 	unsigned first;
@@ -680,7 +682,7 @@ static void handle_upstream(struct loop *loop, struct loop_source *source, uint3
 	read_all(host, f, FLOW_UPSTREAM);
 }
 
-/* A raw socket is watched by nobody: its errors are looked for when it refuses to send. They are about this
+/* Nobody watches a raw socket: its errors are read when it refuses to send. They are about this
  * datagram. */
 static void pass_raw_errors(struct udp_host *host, const struct udp_flow *f,
 			    const struct datagram_out *out)
@@ -696,8 +698,8 @@ static bool is_of_segments(int error)
 	return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
 }
 
-/* Of a flow's own sockets epoll tells that there are errors. A full buffer is none that would be told. */
-/* Carry everything that a socket holds, before another relay carries what comes next. */
+/* For a flow's own sockets epoll reports errors. A full buffer is not one to pass on. */
+/* Relay everything that a socket holds, before another relay gets what comes next. */
 static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
 	for (int n = 0; n < READS_OUT && !f->closed; n++)
@@ -706,8 +708,8 @@ static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end en
 	udp_flow_flush(host);
 }
 
-/* The kernel gives that side nothing more; what it has given is carried. The side is emptied before as well,
- * so that next to nothing comes in between. */
+/* Stop the kernel's deliveries to that side, and relay what it has delivered. The side is emptied
+ * before, too, so that almost nothing comes in between. */
 static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
 	read_out(host, f, end);
@@ -717,8 +719,9 @@ static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 }
 
 /*
- * Its next datagrams are another relay's, or go the way that they would without one. An end that is an address of this host is
- * not let go: unconnected, it would take what is the other relay's.
+ * Its next datagrams go to another relay, or take the path that they would without one. A socket
+ * whose end is an address of this host is not disconnected: unconnected, it would take what is for
+ * the other relay.
  */
 static void hand_back(struct udp_host *host, struct udp_flow *f)
 {
@@ -726,8 +729,7 @@ static void hand_back(struct udp_host *host, struct udp_flow *f)
 		let_go(host, f, FLOW_CLIENT);
 	if (f->closed)
 		return;
-	f->promoted = f->promoted &&
-		      f->direct; /* the rest of the answers leaves without that socket */
+	f->promoted = f->promoted && f->direct; /* the other answers are sent without that socket */
 	if (f->side[FLOW_UPSTREAM].fd >= 0)
 		let_go(host, f, FLOW_UPSTREAM);
 }
@@ -761,7 +763,7 @@ static int connect_upstream(struct udp_host *host, struct udp_flow *f, const str
 	return fd < 0 ? -1 : 0;
 }
 
-/* A client on this very host has its port for itself, and gets the answers anyway. */
+/* A client on this very host holds its port itself, and gets the answers anyway. */
 static bool is_one_way(const struct udp_host *host, const struct udp_flow *f)
 {
 	return host->udp->one_way || (host->settings->connect.source == SOURCE_CLIENT &&
@@ -799,7 +801,7 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 	return result;
 }
 
-/* Where the upstream leg's ends are not those of the datagrams that come: note them. */
+/* Record the upstream leg if its ends are not those of the datagrams. */
 static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endpoint *to)
 {
 	struct policy_leg *leg;
@@ -830,7 +832,7 @@ size_t udp_flow_unique_id(const struct udp_host *host, const struct udp_flow *f,
 				host->settings->unique_ids, f->id);
 }
 
-/* What its first datagram said of it in front. */
+/* Keep what the PROXY header of its first datagram said. */
 static int keep_header(struct udp_flow *f, const struct udp_beginning *b)
 {
 	if (!b->header)
@@ -844,7 +846,7 @@ static int keep_header(struct udp_flow *f, const struct udp_beginning *b)
 	return 0;
 }
 
-/* The header that each datagram for the upstream begins with. */
+/* Make the header for each datagram to the upstream. */
 static int make_header(struct udp_host *host, struct udp_flow *f)
 {
 	struct proxyproto_header header = {
@@ -866,7 +868,7 @@ static int make_header(struct udp_host *host, struct udp_flow *f)
 
 /* ---- all of the beginning ---- */
 
-/* Not 0 for what a proxy says; different for each pair of ends by which it says it. */
+/* Not 0 for a flow from a proxy; different for each pair of ends of the proxy's datagrams. */
 static uint64_t via_of(const struct udp_host *host, const struct udp_beginning *b)
 {
 	if (!b->header)
@@ -905,7 +907,7 @@ static struct udp_flow *make(struct udp_host *host, const struct udp_beginning *
 	return f;
 }
 
-/* It never was one. */
+/* Undo a flow that could not be set up. */
 static struct udp_flow *unmake(struct udp_host *host, struct udp_flow *f)
 {
 	loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
@@ -914,7 +916,7 @@ static struct udp_flow *unmake(struct udp_host *host, struct udp_flow *f)
 	return NULL;
 }
 
-/* All that can fail for lack of memory. */
+/* Everything that can fail for lack of memory. */
 static int enter(struct udp_host *host, struct udp_flow *f, const struct udp_beginning *b,
 		 const struct endpoint *to)
 {
@@ -942,8 +944,8 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginnin
 	}
 	if (enter(host, f, b, to) < 0)
 		return unmake(host, f);
-	/* Without raw sockets it can be answered by a socket of its own only, and soon there will be
-	 * no listener. */
+	/* Without raw sockets only a socket of its own can send answers, and soon there will be no
+	 * listener. */
 	if (host->draining || (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family)))
 		promote(host, f);
 	*reason = REASON_NONE;

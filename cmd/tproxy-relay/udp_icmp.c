@@ -21,7 +21,7 @@ static const int families[2] = { AF_INET, AF_INET6 };
 
 /* ---- raw sockets ---- */
 
-/* It only speaks: what it would hear is cut off before it is copied. */
+/* The socket only sends: a filter drops what it would receive before it is copied. */
 static int set_deaf(int fd, int family)
 {
 	const uint32_t all = ~0u;
@@ -166,7 +166,7 @@ static void read_error(const struct sock_extended_err *e, struct udp_icmp_error 
 	}
 	if (out->kind == UDP_ICMP_TOO_BIG)
 		out->mtu = e->ee_info;
-	/* Behind the error there is always room for an address (ip_recv_error()). */
+	/* An address always follows the error (ip_recv_error()). */
 	if (offender->sa_family == AF_INET)
 		out->reporter = endpoint_from_sockaddr(offender, sizeof(struct sockaddr_in));
 	else if (offender->sa_family == AF_INET6)
@@ -209,7 +209,7 @@ struct packet6 {
 
 static_assert(sizeof(struct packet4) == 36 && sizeof(struct packet6) == 56, "no padding");
 
-/* RFC 1071; of an even number of bytes. */
+/* RFC 1071, for an even number of bytes. */
 static uint16_t checksum(const void *data, size_t length)
 {
 	const uint8_t *bytes = data;
@@ -287,7 +287,7 @@ static void set_type6(struct icmp6hdr *icmp, const struct udp_icmp_error *error)
 		icmp->icmp6_mtu = htonl(error->mtu);
 }
 
-/* The kernel puts in the checksum. */
+/* The kernel fills in the checksum. */
 static size_t make_packet6(struct packet6 *p, const struct udp_icmp_error *error,
 			   const struct endpoint *from, const struct endpoint *to, size_t length)
 {
@@ -331,7 +331,7 @@ static void send_to(int fd, const struct endpoint *whom, const struct endpoint *
 	sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* The allowance is filled at the rate, up to a burst. */
+/* A token bucket: it fills at the rate, up to a burst. */
 static bool may_tell(struct udp_icmp_allowance *a, uint64_t now_us)
 {
 	uint64_t refilled = (now_us - a->us) * UDP_ICMP_RATE / 1000000;

@@ -18,7 +18,7 @@ static int open_one(struct udp_raw *r, unsigned speaker, unsigned i, const struc
 	r->fd[speaker][i] = fd;
 	if (fd < 0)
 		return why->err == EAFNOSUPPORT ? 0 : -1;
-	/* What cannot leave is found out by the errors that it keeps. */
+	/* Failures to send are found in its error queue. */
 	udp_icmp_listen(fd, families[i]);
 	return 0;
 }

@@ -9,10 +9,10 @@
 #define SIZE_FIRST   256
 #define SHARE_OF_ALL 8
 
-/* One client, as long as it has flows. */
+/* One client, while it has flows. */
 struct udp_source {
 	struct udp_source *next;
-	struct endpoint address; /* no port; of IPv6 the /64 */
+	struct endpoint address; /* no port; for IPv6 the /64 */
 	struct udp_list own[2];	 /* established or not */
 	uint64_t count;
 };
@@ -70,7 +70,7 @@ static void put_into(struct udp_table *t, struct udp_entry *e)
 	*bucket = e;
 }
 
-/* Twice the buckets. On lack of memory the table stays as it is: slower, still right. */
+/* Double the buckets. Without memory the table stays as it is: slower, still correct. */
 static void grow(struct udp_table *t)
 {
 	struct udp_entry **old = t->buckets, *e, *next;
@@ -92,7 +92,7 @@ static void grow(struct udp_table *t)
 
 /* ---- clients ---- */
 
-/* Of IPv6 whoever has one address has all of its /64. */
+/* Whoever has one IPv6 address has all of its /64. */
 static struct endpoint address_of(const struct endpoint *client)
 {
 	struct endpoint address = *client;

@@ -8,25 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REFUSAL_MS  30000 /* further datagrams of a refused flow are no news for so long */
-#define READS_MAX   8	  /* full reads of a listener; then others have their turn */
+#define REFUSAL_MS  30000 /* how long further datagrams of a refused flow are not recorded */
+#define READS_MAX   8	  /* full reads of a listener; then others get a turn */
 #define DRAINED_MAX 16384 /* datagrams: no listener's buffer holds as many */
-#define SILENT_MS   2000  /* a flow that is silent for so long may end with the relay */
+#define SILENT_MS   2000  /* a flow that is silent this long may end with the relay */
 
 struct udp_worker {
 	struct udp_host host; /* first */
 	struct udp_settings settings;
 	struct listeners *listeners;
-	struct loop_source *sources; /* one a listener */
+	struct loop_source *sources; /* one per listener */
 	const struct cidr_list *accept_proxy;
 	_Atomic uint64_t *ids;
 	struct recent *refused;
 	struct loop_timer
-		timer; /* while there are flows, or listeners that another process reads */
+		timer; /* set while there are flows, or listeners that another process reads */
 	struct loop_timer release; /* of the listeners, when draining */
 	bool *claimed;		   /* by listener: it is ours to read */
 	bool released;
-	bool overdue; /* flows are to end in the next turn */
+	bool overdue; /* more flows have to end in the next turn */
 };
 
 static struct udp_worker *of_host(struct udp_host *host)
@@ -53,7 +53,7 @@ static uint64_t fingerprint(const struct udp_worker *u, const struct transparent
 		endpoint_hash(&c->local, endpoint_hash(&c->client, recent_seed(u->refused))));
 }
 
-/* What the client is told; lack of resources is no word of the network's. */
+/* The ICMP error for the client; none for a lack of resources, which is not the network's. */
 static enum udp_icmp_kind kind_of(enum reason reason, const struct failure *why)
 {
 	switch (reason) {
@@ -83,7 +83,7 @@ static void tell(struct udp_worker *u, const struct datagram *d, enum udp_icmp_k
 		      &d->client, &d->local, d->length);
 }
 
-/* Recorded once, told each time. */
+/* Record the refusal once, send the error each time. */
 static void refuse(struct udp_worker *u, const struct udp_beginning *b, unsigned at,
 		   enum reason reason, const struct failure *why)
 {
@@ -108,7 +108,7 @@ static bool is_own_address(const struct udp_worker *u, const struct endpoint *e)
 	return known ? local_addrs_has(known, e) : transparent_is_local(e);
 }
 
-/* A loop is known by the datagram's own ends already, whatever its header says. */
+/* The datagram's own ends show a loop, whatever its header says. */
 static bool is_own_leg(const struct udp_worker *u, const struct udp_beginning *b)
 {
 	const struct udp_beginning plain = { .d = b->d };
@@ -124,8 +124,7 @@ static enum reason judge(struct udp_worker *u, const struct udp_beginning *b, un
 	struct datagram *d = b->d;
 	struct transparent_connection c;
 
-	/* Without its destination, because control messages were cut off, nothing can be said of
-	 * it. */
+	/* Control messages were cut off: without its destination the datagram cannot be handled. */
 	if (!endpoint_is_set(&d->local) || d->cut)
 		return REASON_NO_DESTINATION;
 	datagram_judge(d, &u->listeners->at[at].at, is_own_address(u, &d->local));
@@ -135,7 +134,7 @@ static enum reason judge(struct udp_worker *u, const struct udp_beginning *b, un
 	return policy_judge(u->host.policy, &c, why);
 }
 
-/* At the limit one goes, if there is one that may. */
+/* At the limit, end a flow that may be ended, if there is one. */
 static bool make_room(struct udp_worker *u, const struct endpoint *client)
 {
 	struct udp_table *table = &u->host.table;
@@ -184,7 +183,7 @@ static void carry(struct udp_worker *u, const struct udp_beginning *b, unsigned 
 		udp_flow_up(&u->host, f, b->d, payload);
 }
 
-/* The header that a datagram begins with. Returns 0, or -1 with *why. */
+/* Read the header at the start of a datagram. Returns 0, or -1 with *why. */
 static int read_header(const struct datagram *d, const char *payload,
 		       struct proxyproto_header *header, struct failure *why)
 {
@@ -204,8 +203,8 @@ static int read_header(const struct datagram *d, const char *payload,
 	return 0;
 }
 
-/* One that begins with a PROXY header, as each from such a peer must. A header without addresses
- * (of a health check) leaves the datagram its own. */
+/* Take a datagram that begins with a PROXY header, as each from such a peer must. With a header
+ * without addresses (of a health check) the datagram keeps its own. */
 static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, const char *payload)
 {
 	struct udp_beginning b = { .d = d };
@@ -223,7 +222,7 @@ static void take_proxied(struct udp_worker *u, unsigned at, struct datagram *d, 
 	carry(u, &b, at, payload + header.length);
 }
 
-/* Several in one have a header each. */
+/* Each of several datagrams in one has its own header. */
 static void take_all_proxied(struct udp_worker *u, unsigned at, const struct datagram *d,
 			     const char *payload)
 {
@@ -248,7 +247,7 @@ static void take(struct udp_worker *u, unsigned at, struct datagram *d, const vo
 		carry(u, &b, at, payload);
 }
 
-/* Read up to the given number of datagrams, as long as there are any. */
+/* Read up to the given number of datagrams, while there are any. */
 static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
 {
 	struct udp_host *host = &u->host;
@@ -266,7 +265,7 @@ static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
 	} while (got == (int)room && done < most);
 }
 
-/* Of a listener that was taken over the other relay reads until it lets go. */
+/* Of a listener that was taken over, the other relay reads until it lets go. */
 static bool claim(struct udp_worker *u, unsigned at)
 {
 	struct loop_source *s = &u->sources[at];
@@ -276,7 +275,7 @@ static bool claim(struct udp_worker *u, unsigned at)
 	if (datagram_claim(s->fd) < 0 && (errno == EAGAIN || errno == EACCES))
 		return false;
 	u->claimed[at] = true;
-	/* From edges, which tell of each datagram, to whatever waits. */
+	/* Switch from edge-triggered, with an event for each datagram, to level-triggered. */
 	loop_watch(u->host.loop, s, EPOLLIN);
 	return true;
 }
@@ -342,17 +341,17 @@ static void handle_tick(struct loop *loop, struct loop_timer *timer)
 		loop_arm(loop, timer, LOOP_TICK_MS);
 }
 
-/* Nothing is on its way to a listener any more that should have come to a flow. */
+/* No datagram that belongs to a flow is in flight to a listener any more. */
 static void handle_release(struct loop *loop, struct loop_timer *timer)
 {
 	struct udp_worker *u = container_of(timer, struct udp_worker, release);
 
 	for (size_t i = 0; i < u->listeners->count; i++) {
 		drain_listener(&u->host, (unsigned)i);
-		/* Before another relay carries what comes next. */
+		/* Send before another relay handles what comes next. */
 		udp_flow_flush(&u->host);
 		loop_forget(loop, &u->sources[i]);
-		loop_close(loop, &u->sources[i]); /* and so it is another's to read */
+		loop_close(loop, &u->sources[i]); /* so that the other relay reads it */
 		u->listeners->at[i].fd = -1;
 	}
 	u->released = true;
@@ -450,8 +449,8 @@ static void shorten(uint64_t *ms)
 }
 
 /*
- * What the listeners hold, and what is on its way to them, is still carried: flows that are not
- * over get sockets of their own first, and the listeners are let go a moment later.
+ * Datagrams that the listeners hold, and those in flight to them, are still relayed: first the
+ * flows that are not over get sockets of their own; the listeners are released a moment later.
  */
 void udp_worker_drain(struct udp_worker *u)
 {
@@ -467,7 +466,7 @@ void udp_worker_drain(struct udp_worker *u)
 
 void udp_worker_reset(struct udp_worker *u)
 {
-	/* First: what a listener still holds begins flows. */
+	/* First, because what a listener still holds may begin flows. */
 	if (!u->released) {
 		loop_disarm(u->host.loop, &u->release);
 		handle_release(u->host.loop, &u->release);

@@ -25,8 +25,8 @@ void window_limit_unsent(int fd)
 	set_int(fd, SOL_TCP, TCP_NOTSENT_LOWAT, WINDOW_UNSENT);
 }
 
-/* The kernel doubles it, and locks it. TCP_WINDOW_CLAMP would not do: it bounds what may be sent
- * beyond what has arrived, not beyond what was read. */
+/* The kernel doubles the size, and locks it. TCP_WINDOW_CLAMP does not work here: it bounds what
+ * may be sent beyond what has arrived, not beyond what was read. */
 void window_shrink(int fd)
 {
 	set_int(fd, SOL_SOCKET, SO_RCVBUF, WINDOW_SMALL / 2);

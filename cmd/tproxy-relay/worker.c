@@ -4,15 +4,15 @@
  *
  * Every worker has its own listeners on the same endpoints (SO_REUSEPORT: the kernel spreads
  * connections over them) or shares inherited ones (EPOLLEXCLUSIVE: one worker wakes for each).
- * Nothing else is shared on the way of a connection but two counters.
+ * Otherwise handling a connection shares only two counters.
  *
- * A connection is accepted only while a spare descriptor is held: when the last one goes to its
- * client side, the spare makes room for its upstream, and nobody is refused for want of it.
+ * A connection is accepted only while a spare descriptor is held: if its client side takes the last
+ * one, the spare makes room for its upstream, and nobody is refused for lack of it.
  *
  * At --max, or without a free descriptor, a worker takes its listeners out of the poll set: the
- * next connections wait in the kernel's queue, and nobody spins. Whoever releases a connection
- * wakes the workers that are paused. A worker first says that it is paused and then looks at the
- * limit once more, so that the last release before cannot be missed.
+ * next connections wait in the kernel's queue, and nobody spins. Releasing a connection wakes the
+ * paused workers. A worker first marks itself paused and then checks the limit once more, so that
+ * it cannot miss a release just before.
  */
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
@@ -34,7 +34,8 @@ static struct worker *worker_of(struct loop *loop)
 
 /* ---- nothing left to do ---- */
 
-/* It has nothing to do any more, but stays, for visits and signals, until that is true of all. */
+/* The worker has nothing left to do. It stays, for visits and signals, until that holds for all
+ * workers. */
 void worker_be_over(struct worker *w)
 {
 	if (w->over)
@@ -70,7 +71,7 @@ static void watch_listeners(struct worker *w, bool on)
 	}
 }
 
-/* Hold a spare descriptor (again). False when there is none.
+/* Hold a spare descriptor (again). False: there is none.
  * #syscalls control: fcntl(F_DUPFD_CLOEXEC) */
 static bool hold_spare(struct worker *w)
 {
@@ -116,7 +117,8 @@ static void pause_accepting(struct worker *w, enum counters_name cause)
 	watch_listeners(w, false);
 	if (cause == COUNTER_AT_LIMIT && w->relay->live < w->relay->max)
 		resume(w);
-	/* Somebody else may hold the descriptors or the memory, and release them unseen. */
+	/* Another process may hold the descriptors or the memory, and release them without our
+	 * notice. */
 	if (cause == COUNTER_NO_DESCRIPTOR)
 		loop_arm(w->host.loop, &w->retry, RETRY_MS);
 }
@@ -165,7 +167,7 @@ static void refuse(struct worker *w, const struct transparent_connection *c, uns
 	leave(w);
 }
 
-/* It is known where the connection is going: judge it and send it on its way. */
+/* The destination is known: judge the connection and start a flow. */
 static void admit(struct worker *w, const struct transparent_connection *c,
 		  const struct proxyproto_header *header, unsigned at)
 {
@@ -235,7 +237,7 @@ static void handle_header(struct loop *loop, struct proxyproto_wait *wait,
 	loop_discard(loop, &a->garbage, release_pending);
 }
 
-/* A loop is known by the connection's own ends already. */
+/* The connection's own ends already show a loop. */
 static void await_header(struct worker *w, const struct transparent_connection *c, unsigned at)
 {
 	struct pending *a;
@@ -272,7 +274,7 @@ static void on_accept(struct worker *w, const struct transparent_connection *acc
 		admit(w, &c, NULL, at);
 }
 
-/* What it will never do again; without any listener there is nothing to wait for. */
+/* The listener has failed for good; without any listener there is nothing to wait for. */
 static void lose_listener(struct worker *w, unsigned at, struct failure *why)
 {
 	bool last = --w->relay->served == 0;
@@ -290,7 +292,7 @@ static void lose_listener(struct worker *w, unsigned at, struct failure *why)
 	relay_end(w->relay, RELAY_DRAINING);
 }
 
-/* Polling would find the same again and again. */
+/* Polling would report the same again and again. */
 static void handle_refusal(struct worker *w, unsigned at, int error)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -309,7 +311,7 @@ static void handle_refusal(struct worker *w, unsigned at, int error)
 	loop_arm(w->host.loop, &w->retry, RETRY_MS);
 }
 
-/* No connection was taken: is it worth while to ask for the next? */
+/* No connection was accepted: is it worth trying the next? */
 static bool is_worth_another(struct worker *w, unsigned at, int error)
 {
 	switch (transparent_accept_verdict(error)) {
@@ -329,7 +331,7 @@ static bool is_worth_another(struct worker *w, unsigned at, int error)
 	return false;
 }
 
-/* Take one connection. False when there is none, or none can be taken now. */
+/* Accept one connection. False: there is none, or none can be accepted now. */
 static bool accept_one(struct worker *w, unsigned at)
 {
 	struct transparent_connection c;
@@ -360,8 +362,8 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 	struct worker *w = worker_of(loop);
 	unsigned at = (unsigned)(source - w->sources);
 
-	/* An accept that finds nobody is a call wasted: more than one is tried only where somebody
-	 * was waiting in the turn before as well. */
+	/* An accept that finds no connection is a wasted call: try more than one only if
+	 * connections were waiting in the previous turn, too. */
 	bool busy = loop_turn(loop) == w->accepted_at + 1;
 
 	w->accepted_at = loop_turn(loop);
@@ -374,7 +376,7 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 
 /* ---- what flows tell their host ---- */
 
-/* Of --inetd there may be many processes, and each packet is cloned for each of these sockets. */
+/* There may be many --inetd processes, and each packet is cloned for each of these sockets. */
 static void close_synack(struct worker *w)
 {
 	synack_free(w->relay->synack);
@@ -416,8 +418,7 @@ static void flow_released(struct flow_ops *host)
 	end_if_over(w);
 }
 
-/* May the next one be ended? Its record may have to wait for room; whoever reads them makes
- * some. */
+/* May the next connection be ended? Its record may have to wait until the reader makes room. */
 static bool may_reset(struct worker *w)
 {
 	return w->relay->written || !record_output_is_congested(&w->relay->output);
@@ -492,7 +493,7 @@ static void reset_pendings(struct worker *w)
 	}
 }
 
-/* Once begun, it goes on with each wake until nothing is left. */
+/* Once begun, it continues with each wake until nothing is left. */
 static void reset_flows(struct worker *w)
 {
 	if (w->index == 0)
@@ -514,7 +515,7 @@ static void handle_deadline(struct loop *loop, struct loop_timer *timer)
 	reset_flows(w);
 }
 
-/* Close the listeners; who has been let into their queues by then is served. */
+/* Close the listeners; connections in their queues are still served. */
 static void close_listeners(struct worker *w)
 {
 	for (unsigned i = 0; i < w->listeners.count; i++) {
@@ -546,7 +547,7 @@ static void drain(struct worker *w)
 
 /* ---- life ---- */
 
-/* The one connection that there is. */
+/* Serve the only connection. */
 static void serve_only(struct worker *w)
 {
 	w->began = true;
@@ -555,7 +556,7 @@ static void serve_only(struct worker *w)
 	end_if_over(w);
 }
 
-/* Worker 0: write what its reader takes, and see whether the end need wait for it. */
+/* Worker 0: write what the reader takes, and check whether the end has to wait for it. */
 static void write_records(struct relay *relay)
 {
 	record_output_flush(&relay->output);
@@ -702,9 +703,9 @@ void worker_serve(struct worker *w)
 	if (loop_run(w->host.loop, &w->why) == 0)
 		return;
 	w->result = -1;
-	w->relay->written = true; /* a reader is no more waited for */
+	w->relay->written = true; /* do not wait for a reader any more */
 	relay_end(w->relay, RELAY_ENDING);
-	/* Nobody else will, and a client must not take the end of this process for FIN. */
+	/* Nobody else will, and the end of this process must not look like FIN to a client. */
 	reset_flows(w);
 	worker_be_over(w);
 }

@@ -81,11 +81,11 @@ static unsigned needs_of(const struct relay *relay)
 	return needs;
 }
 
-/* Whatever is left to do before the gate opens; *started counts the threads, also on failure. */
+/* Everything left to do before the gate opens; *started counts the threads, also on failure. */
 static int prepare(struct relay *relay, unsigned *started, struct failure *why)
 {
 	*started = 1;
-	/* Threads that are there already would stay outside. */
+	/* Threads that exist already would stay outside the sandbox. */
 	if (relay->sandbox && confine_enter(-1, why) < 0)
 		return -1;
 	for (; *started < relay->count; ++*started) {
