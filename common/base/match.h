@@ -29,10 +29,12 @@ struct match_list {
 int match_list_add(struct match_list *list, const char *text, struct failure *why);
 void match_list_free(struct match_list *list);
 
-/* As match_list_add() reads it, shortened with `...` to fit: `10.0.0.0/8:80,443`. Returns buf. */
+/* The text that match_list_add() parses, shortened with `...` to fit: `10.0.0.0/8:80,443`. Returns
+ * buf. */
 const char *match_format(const struct match *one, char *buf, size_t size);
 
-/* Does this one select the endpoint; which one of the list does (NULL: none); does one of the list? An empty list selects nothing. */
+/* Does this entry select the endpoint; which entry of the list does (NULL: none); does any? An
+ * empty list selects nothing. */
 bool match_has(const struct match *one, const struct endpoint *e);
 const struct match *match_list_find(const struct match_list *list, const struct endpoint *e);
 bool match_list_has(const struct match_list *list, const struct endpoint *e);

@@ -256,7 +256,8 @@ static int print_version(const struct options_program *program)
 	return report_close_stdout(STATUS_DONE);
 }
 
-/* The file whose options are read, or were; the word that is read by getopt_long() is before optind. */
+/* The file whose options are or were being read; getopt_long() is reading the word before
+ * optind. */
 static struct {
 	const struct options_file *file;
 	bool reading;
@@ -347,8 +348,8 @@ static int index_of_letter(const struct option_spec *options, int letter)
 	return -1;
 }
 
-/* Run the option's setter; a failure is printed with the option in front. Returns OPTIONS_GO_ON or the
- * status to exit with. */
+/* Run the option's setter; a failure is printed with the option in front. Returns OPTIONS_GO_ON or
+ * the status to exit with. */
 static int apply(const struct option_spec *o, void *config)
 {
 	struct failure why = { 0 };
@@ -450,7 +451,8 @@ static int cut_wrapped(int argc, char **argv, struct options_rest *rest)
 	return argc;
 }
 
-/* An operand of the command line is kept; the others move to the front, never past what is read. */
+/* Keep an operand of the command line; the others move to the front, never past the current
+ * word. */
 static int take_operand(const struct options_program *program, struct options_rest *rest)
 {
 	if (!rest->operands) /* of a file */
@@ -459,7 +461,7 @@ static int take_operand(const struct options_program *program, struct options_re
 	return OPTIONS_GO_ON;
 }
 
-/* What getopt_long() has returned. OPTIONS_GO_ON, or the status to exit with. */
+/* Handle what getopt_long() has returned. Returns OPTIONS_GO_ON, or the status to exit with. */
 static int take(const struct options_program *program, int code, char **argv, void *config,
 		struct options_rest *rest)
 {
@@ -483,7 +485,7 @@ static int take(const struct options_program *program, int code, char **argv, vo
 	return status;
 }
 
-/* The words of argv, until one is refused. */
+/* Handle the words of argv, until one is refused. */
 static int take_words(const struct options_program *program, int argc, char **argv, void *config,
 		      struct options_rest *rest)
 {
@@ -526,7 +528,7 @@ int options_parse_file(const struct options_program *program, const struct optio
 	source.file = file;
 	source.reading = true;
 	status = take_words(program, file->count, file->words, config, &here);
-	/* getopt_long() ends at --, and says nothing. */
+	/* getopt_long() stops at -- without an error. */
 	if (status == OPTIONS_GO_ON && optind < file->count)
 		status = options_misuse(program, "`--` is not an option");
 	source.reading = false;

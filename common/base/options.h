@@ -141,19 +141,19 @@ option_setter option_quiet, option_verbose, option_help;
 int options_parse(const struct options_program *program, int argc, char **argv, void *config,
 		  struct options_rest *rest);
 
-/* Options that stand in a file, as on the command line of one command. */
+/* Options from a file, like those on the command line of one command. */
 struct options_file {
 	const char *path;
 	int command;	       /* index into commands */
-	int count;	       /* of words */
-	char **words;	       /* as argv: [0] is no option, NULL ends them */
-	const unsigned *lines; /* of each word */
+	int count;	       /* number of words */
+	char **words;	       /* like argv: [0] is not an option, NULL ends them */
+	const unsigned *lines; /* the line of each word */
 };
 
 /*
- * Read them into config, and into *rest which were given; it keeps what the command line gave. There are
- * neither operands nor --help. Returns as options_parse(); a message begins with file and line, and messages of
- * options_misuse() with the file from now on.
+ * Read them into config, and note in *rest which were given; options from the command line are
+ * kept. Neither operands nor --help are allowed. Returns like options_parse(); messages begin with
+ * file and line, and from now on messages of options_misuse() with the file.
  */
 int options_parse_file(const struct options_program *program, const struct options_file *file,
 		       void *config, struct options_rest *rest);

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* All rules as nft prints them, with handles. Read when somebody asks for it: it takes as long as all else. */
+/* All rules as printed by nft, with handles. Read only on request: it takes as long as everything
+ * else. */
 struct listing {
 	struct nft *rules;
 	char *text; /* NULL: not yet */

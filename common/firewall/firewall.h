@@ -33,7 +33,7 @@ struct firewall_chain {
 
 struct firewall;
 
-/* Read all of it; `rules` is borrowed as long as it is there. NULL with *why. */
+/* Read all rules; `rules` is borrowed for the lifetime of the result. NULL with *why. */
 struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
 

@@ -13,7 +13,7 @@ bool harm_carries(uint32_t value, const struct mark *mark)
 
 /* --- what it is ------------------------------------------------------------------------------- */
 
-/* Marked with what our rules take as a sign that they have seen it. */
+/* Marked with the value by which our rules recognise packets that they have already seen. */
 static enum harm before_ours(const struct rule_eval_step *step, const struct mark *mark,
 			     const struct mark *upstream_mark)
 {
@@ -22,7 +22,7 @@ static enum harm before_ours(const struct rule_eval_step *step, const struct mar
 		       : HARM_NONE;
 }
 
-/* What may be changed to something unknown shows as no change. */
+/* A change to an unknown value shows as no change. */
 static enum harm after_ours(const struct rule_eval_step *step, const struct mark *mark)
 {
 	return harm_carries(step->before, mark) &&
@@ -31,8 +31,8 @@ static enum harm after_ours(const struct rule_eval_step *step, const struct mark
 		       : HARM_NONE;
 }
 
-/* What the proxy sends gets the intercept mark back, as `CONNMARK --restore-mark` of the whole mark does, and is
- * routed to lo. Chains of type route alone have packets routed anew. */
+/* Packets that the proxy sends get the intercept mark back, as with `CONNMARK --restore-mark` of
+ * the whole mark, and are routed to lo. Only chains of type route reroute packets. */
 static enum harm on_the_way_out(const struct rule_eval_step *step, const struct mark *mark)
 {
 	if (!harm_carries(step->mark, mark) || strcmp(step->base->hook, "output") ||
@@ -78,7 +78,8 @@ enum harm harm_of(const struct packet_path_step *at, const struct mark *mark,
 
 /* --- another one behind it -------------------------------------------------------------------- */
 
-/* Where that rule of nft's delivers to; 0: no tproxy rule, or a port that is not written there. */
+/* The port that this nft rule delivers to; 0: no tproxy rule, or a port that the rule does not
+ * contain. */
 static json_int_t port_of(const json_t *rule)
 {
 	json_t *statement, *found;
@@ -111,7 +112,7 @@ static void fix_drop(const struct packet_path_step *at, const struct mark *mark,
 	switch (at->leg) {
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
-		/* Before our rules there is no mark to let it past by. */
+		/* Before our rules run there is no mark by which to let it past. */
 		if (at->step.rule)
 			remedy_delete(&at->step, fix, size);
 		else

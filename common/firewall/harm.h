@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * harm - what other people's rules do to an interception, and the command that keeps them from it.
+ * harm - how other people's rules harm an interception, and the command that prevents it.
  *
- * rule_eval tells what a rule does to a packet; whether that matters depends on where the packet is and on
- * the two marks. The doctor judges example packets by this, `tproxy-inspect explain` a certain one.
+ * rule_eval says what a rule does to a packet; whether that matters depends on where the packet is
+ * and on the two marks. The doctor judges example packets by this, `tproxy-inspect explain` a given
+ * one.
  */
 #ifndef TPROXY_FIREWALL_HARM_H
 #define TPROXY_FIREWALL_HARM_H
@@ -16,10 +17,10 @@
 
 enum harm {
 	HARM_NONE,
-	HARM_DROPS,	 /* the packet is lost there */
+	HARM_DROPS,	 /* the rule drops the packet */
 	HARM_PREMARKS,	 /* gives it one of our marks before our rules run: they let it pass */
 	HARM_OVERWRITES, /* takes our mark away after our rules have run: it is not delivered */
-	HARM_RESTORES, /* puts the intercept mark on what the proxy sends, which comes back to it */
+	HARM_RESTORES, /* puts the intercept mark on the proxy's packets, which then return to it */
 	HARM_TAKES,    /* another tproxy, redirect or dnat */
 	HARM_MASKS,    /* the server sees another source address; nothing breaks */
 };
@@ -30,12 +31,12 @@ enum harm harm_of(const struct packet_path_step *at, const struct mark *mark,
 /* Does a packet with that mark carry ours? */
 bool harm_carries(uint32_t value, const struct mark *mark);
 
-/* What takes the packets is nft's tproxy, and nobody listens there: then it lets them go on. (iptables' one
- * drops them.) */
+/* The packets are taken by nft's tproxy, and nobody listens there: then it lets them continue. (The
+ * tproxy of iptables drops them.) */
 bool harm_is_idle(struct sockdiag *diag, const struct rule_eval_step *step);
 
-/* The command that lets packets past that rule into fix, whole or not at all. `mark`: the intercept mark.
- * "" for HARM_PREMARKS (another mark fixes it) and HARM_MASKS. */
+/* Write the command that lets packets past that rule into fix, whole or not at all. `mark`: the
+ * intercept mark. "" for HARM_PREMARKS (another mark fixes it) and HARM_MASKS. */
 void harm_fix(const struct packet_path_step *at, enum harm harm, const struct mark *mark, char *fix,
 	      size_t size);
 

@@ -39,8 +39,8 @@ enum packet_path_leg {
 	PACKET_PATH_ANSWER_AFTER,
 	PACKET_PATH_ANSWER_INPUT,
 	PACKET_PATH_REPLY,  /* the proxy's answer to the client, in output */
-	PACKET_PATH_OPENED, /* what this host opens itself, in output, before our rules mark it */
-	PACKET_PATH_PAST,   /* what is not intercepted, on its way past the proxy */
+	PACKET_PATH_OPENED, /* this host's own connections, in output, before our rules mark them */
+	PACKET_PATH_PAST,   /* packets that are not intercepted, on their path past the proxy */
 };
 
 /* Which packets these are: `intercepted packets (192.0.2.2 -> ...)`. */
@@ -49,7 +49,7 @@ bool packet_path_is_prerouting(enum packet_path_leg leg);
 
 struct packet_path_step {
 	enum packet_path_leg leg;
-	bool later; /* of the packets that follow the first */
+	bool later; /* it concerns packets after the first one */
 	struct rule_eval_step step;
 };
 
@@ -62,17 +62,18 @@ typedef void packet_path_judge(const struct packet_path_step *at, void *context)
 void packet_path_each(const struct firewall *firewall, const struct packet_path_flow flow[],
 		      unsigned count, const char *state, packet_path_judge *judge, void *context);
 
-/* The first packet of one flow that is not intercepted (the mark as `mark` has it), from the priority after our
- * rules: past this host, or into it if `here`; what this host opens (flow->own): out of it. Returns whether it gets
- * through, for all that is certain. */
+/* Send the first packet of one flow that is not intercepted (its mark is `mark`), from the priority
+ * after our rules: past this host, or into it if `here`, or out of it if this host opens the flow
+ * (flow->own). Returns whether it gets through, as far as is certain. */
 bool packet_path_past(const struct firewall *firewall, const struct packet_path_flow *flow,
 		      uint32_t mark, bool here, packet_path_judge *judge, void *context);
 
-/* What this host opens, in OUTPUT as far as where our rules mark it; *mark is changed as rules do. */
+/* Send the first packet of a connection that this host opens through OUTPUT, up to where our rules
+ * mark it; *mark changes as the rules do. */
 bool packet_path_opened(const struct firewall *firewall, const struct packet_path_flow *flow,
 			uint32_t *mark, packet_path_judge *judge, void *context);
 
-/* The last priority at prerouting of what runs before our rules; ours is the next one. */
+/* The last priority at prerouting that runs before our rules; ours is the next one. */
 #define PACKET_PATH_LAST_BEFORE (-150)
 
 #endif

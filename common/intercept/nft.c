@@ -457,7 +457,7 @@ static int read_contents(struct nft *rules, struct reading *r, const char *table
 	return 0;
 }
 
-/* --- comparing with the checksums ------------------------------------------------------------------ */
+/* --- comparing with the checksums --------------------------------------------------------- */
 
 static struct nft_part *add_part(struct nft_state *state, const char *name,
 				 enum nft_verdict verdict)
@@ -753,7 +753,7 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 
 /* --- other tables ----------------------------------------------------------------------------- */
 
-/* Names of tables, as the kernel tells them. */
+/* Names of tables, as reported by the kernel. */
 struct tables {
 	char (*at)[NFT_NAME_MAXLEN];
 	size_t count;
@@ -782,7 +782,7 @@ static void read_table(struct nlmsghdr *message, void *context)
 	nla_strlcpy(t->at[t->count++], a[NFTA_TABLE_NAME], NFT_NAME_MAXLEN);
 }
 
-/* All tables of the family inet, and whether any table has an owner. The caller frees tables->at. */
+/* All tables of family inet, and whether any table has an owner. The caller frees tables->at. */
 static int read_tables(struct nft *rules, struct tables *t, struct failure *why)
 {
 	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC };

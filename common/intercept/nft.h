@@ -70,8 +70,8 @@ int nft_read(struct nft *rules, const char *name, bool contents, struct nft_stat
 	     struct failure *why);
 void nft_state_free(struct nft_state *state);
 
-/* `chain:divert changed, set:port missing` into buf, shortened to fit; returns how many are not as they were
- * checksummed. */
+/* Write `chain:divert changed, set:port missing` into buf, shortened to fit; returns how many parts
+ * differ from their checksums. */
 unsigned nft_drift(const struct nft_state *state, char *buf, size_t size);
 
 /* Does every part match its checksum? */

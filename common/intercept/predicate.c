@@ -143,7 +143,7 @@ static bool device_takes(const struct intercept *spec, const char *name)
 	for (unsigned i = 0; i < spec->devices; i++)
 		if (device_meets(spec->device[i], name))
 			return true;
-	/* What comes in by lo was sent by this host. */
+	/* Packets that come in on lo were sent by this host. */
 	return !spec->devices && strcmp(name, "lo");
 }
 
@@ -228,7 +228,7 @@ bool predicate_matches(const struct intercept *spec, const struct endpoint *clie
 
 #define LIST_TEXT_MAX 120
 
-/* The prefix of the list that holds the address. */
+/* The prefix of the list that contains the address. */
 static const char *holder_in(const struct cidr_list *list, const struct endpoint *e,
 			     char buf[ENDPOINT_TEXT_MAX])
 {
@@ -399,7 +399,7 @@ static bool add_port(struct port_list *list, uint16_t port)
 	return true;
 }
 
-/* Ports on both sides of it stay. */
+/* Ports on both sides of it are kept. */
 static bool drop_port(struct port_list *list, uint16_t port)
 {
 	for (size_t i = 0; i < list->count; i++) {
@@ -423,7 +423,7 @@ static bool drop_port(struct port_list *list, uint16_t port)
 	return true;
 }
 
-/* The same port of the other family's loopback address: where a relay of both families is. */
+/* The same port on the other family's loopback address: a relay of both families listens there. */
 static bool admit_family(struct intercept *spec, sa_family_t family)
 {
 	struct endpoint *to = family == AF_INET ? &spec->to4 : &spec->to6;
@@ -470,7 +470,7 @@ static bool admit_own(struct intercept *spec)
 	return true;
 }
 
-/* Another mark than the one that the packet has, and than the other one of ours. */
+/* A mark that differs from the packet's, and from our other one. */
 static bool change_mark(struct mark *mark, const struct intercept *spec,
 			const struct predicate_packet *p)
 {

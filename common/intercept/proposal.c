@@ -5,8 +5,8 @@
 #include "base/shell.h"
 #include <string.h>
 
-/* ` 3129`, which is both families' loopback address, ` 192.0.2.1:3129`, or ` -4 127.0.0.1:3129`: there a
- * relay of both families would ask for the other one, too. */
+/* ` 3129`, the loopback address of both families, ` 192.0.2.1:3129`, or ` -4 127.0.0.1:3129`: with
+ * a bare port, a relay of both families would want the other one too. */
 static void add_addresses(const struct intercept *spec, struct shell_command *c, bool four,
 			  bool six)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * proposal - the relay that an interception lacks, as a command.
+ * proposal - a command for the relay that an interception lacks.
  */
 #ifndef TPROXY_INTERCEPT_PROPOSAL_H
 #define TPROXY_INTERCEPT_PROPOSAL_H
@@ -15,7 +15,8 @@ struct proposal {
 	bool ipv4, ipv6;
 };
 
-/* `tproxy-relay 3129`, with the options that fit the specification, whole into fix or not at all. */
+/* `tproxy-relay 3129` with the options that fit the specification. Written whole into fix or not at
+ * all. */
 void proposal_relay(const struct intercept *spec, const struct proposal *lacking, char *fix,
 		    size_t size);
 

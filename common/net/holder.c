@@ -32,7 +32,7 @@ void holder_find(const struct sockowner_list *owners, uint32_t inode, uint32_t u
 	sockowner_describe(owners, inode, uid, out->owner);
 }
 
-/* The value of --upstream-mark among the words of a command line, or NULL. */
+/* The value of --upstream-mark on a command line, or NULL. */
 static const char *mark_among(const char *words, const char *end)
 {
 	for (const char *w = words; w < end; w += strlen(w) + 1) {

@@ -5,7 +5,7 @@
 #include <ifaddrs.h>
 #include <string.h>
 
-/* What getifaddrs() gives has room for any address. */
+/* getifaddrs() returns structures with room for any address. */
 static struct endpoint address_of(const struct sockaddr *sa)
 {
 	return sa ? endpoint_from_sockaddr(sa, sizeof(struct sockaddr_in6))

@@ -10,14 +10,14 @@ struct search {
 	struct route_verdict *verdict;
 };
 
-/* What a rule of type blackhole, prohibit or unreachable answers with (fib4_rule_action(),
- * fib6_rule_action()); EINVAL is the source validation's, too. */
+/* The errors of rules of type blackhole, prohibit or unreachable (fib4_rule_action(),
+ * fib6_rule_action()); EINVAL may also come from the source validation. */
 static bool is_refusal(int err)
 {
 	return err == EINVAL || err == EACCES || err == ENETUNREACH;
 }
 
-/* Further conditions may make it another packet's rule; the mark does for certain. */
+/* The mark rules a packet out for certain; further conditions may or may not match. */
 static bool can_match(const struct route_rule *rule, const struct route_question *q)
 {
 	bool marked = (q->mark & rule->mark.mask) == rule->mark.value;

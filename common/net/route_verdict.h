@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * route_verdict - where the kernel routes a packet, and which routing rule made it so.
+ * route_verdict - where the kernel routes a packet, and which routing rule decided it.
  *
- * RTM_GETROUTE names the table, not the rule. The rule is the first one that leads to that table (or that
- * refuses, where the answer is a refusal) and that a packet with this mark can match; a rule with further
- * conditions may not be the one, which rule.narrow tells.
+ * RTM_GETROUTE reports the table, not the rule. The rule is the first one that leads to that table
+ * (or that refuses, if the answer is a refusal) and that a packet with this mark can match; a rule
+ * with further conditions (see rule.narrow) may not be the right one.
  */
 #ifndef TPROXY_NET_ROUTE_VERDICT_H
 #define TPROXY_NET_ROUTE_VERDICT_H
@@ -14,21 +14,21 @@
 #include <stdbool.h>
 
 struct route_verdict {
-	bool refused; /* by a rule, a route without a way on, or source validation: failure.err */
+	bool refused; /* by a rule, a route that leads nowhere, or source validation: failure.err */
 	struct failure failure;
 	struct route_answer answer; /* else */
 	bool has_rule;		    /* the rule is known */
 	struct route_rule rule;
 };
 
-/* Ask. Never fails: what the kernel refuses is an answer. */
+/* Ask the kernel. Never fails: a refusal is an answer. */
 void route_verdict_ask(struct route *route, const struct route_question *question,
 		       struct route_verdict *verdict);
 
-/* Is it delivered to this host by that table? */
+/* Does that table deliver it to this host? */
 bool route_verdict_delivers(const struct route_verdict *verdict, uint32_t table);
 
-/* Did somebody else's rule decide, which is asked no later than one with that preference? */
+/* Did somebody else's rule decide, one that comes no later than the given preference? */
 bool route_verdict_is_foreign(const struct route_verdict *verdict, uint32_t pref);
 
 /* `main`, `local`, `default`, or its number. Returns buf. */

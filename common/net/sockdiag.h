@@ -70,7 +70,8 @@ void sockdiag_close(struct sockdiag *diag);
  * not use the same channel. */
 typedef int sockdiag_visitor(const struct sockdiag_socket *s, void *context);
 
-/* A message that describes a socket of that protocol, of a dump or of an event. False: it is none. */
+/* Parse a message that describes a socket of that protocol, from a dump or an event. False: it does
+ * not. */
 struct nlmsghdr;
 bool sockdiag_parse(struct nlmsghdr *message, int protocol, struct sockdiag_socket *s);
 

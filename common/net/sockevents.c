@@ -10,7 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What waits to be read: some thousand events. Without CAP_NET_ADMIN net.core.rmem_max is the limit. */
+/* The receive queue: room for some thousand events. Without CAP_NET_ADMIN the limit is
+ * net.core.rmem_max. */
 #define QUEUE_SIZE   (2 * 1024 * 1024)
 #define RECEIVE_SIZE 8192
 
@@ -72,7 +73,7 @@ static void take(struct sockevents *e, int length, sockevents_visitor *visit, vo
 			visit(&s, context);
 }
 
-/* Only the kernel may speak here (netlink(7): nl_pid 0). */
+/* Only accept messages from the kernel (netlink(7): nl_pid 0). */
 static ssize_t receive(struct sockevents *e)
 {
 	struct sockaddr_nl from = { 0 };

@@ -50,8 +50,7 @@ static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t que
 							       : 0;
 	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
 	int fin = acknowledged_fin(info->tcpi_state);
-	uint64_t more = info->tcpi_bytes_acked + in_flight -
-			sent; /* a negative number becomes a very large one */
+	uint64_t more = info->tcpi_bytes_acked + in_flight - sent; /* huge if negative */
 
 	if (fin < 0)
 		return OPENER_UNKNOWN;
@@ -64,8 +63,8 @@ static enum tcpinfo_opener find_opener(const struct tcp_info *info, uint32_t que
 	return more == 1 ? OPENER_HERE : OPENER_PEER;
 }
 
-/* Payload that was acknowledged: without the own SYN and FIN. Of a socket that has ended it is not known
- * whether its FIN was; it cannot have been more than what was sent. */
+/* Acknowledged payload: without our SYN and FIN. For a socket that has ended it is unknown whether
+ * its FIN was acknowledged; the payload cannot exceed what was sent. */
 static uint64_t payload_acked(const struct tcp_info *info, enum tcpinfo_opener opener)
 {
 	uint64_t flags = (opener == OPENER_HERE) + (acknowledged_fin(info->tcpi_state) == 1);
@@ -77,8 +76,8 @@ static uint64_t payload_acked(const struct tcp_info *info, enum tcpinfo_opener o
 	return flags < acked ? acked - flags : 0;
 }
 
-/* Payload that came: tcpi_bytes_received counts the peer's FIN, too (tcp_rcv_nxt_update()). Of a socket that has
- * ended it is not known whether one came: then it may be one too many. */
+/* Received payload: tcpi_bytes_received counts the peer's FIN too (tcp_rcv_nxt_update()). For a
+ * socket that has ended it is unknown whether a FIN came: then the result may be one too high. */
 static uint64_t payload_received(const struct tcp_info *info)
 {
 	int state = info->tcpi_state;
