@@ -105,7 +105,7 @@ static bool has_column(const struct record_columns *columns, int f)
 	return false;
 }
 
-/* `'fd' is no column here; there are proto, state, ...` */
+/* `'fd' is not a column here; the columns are proto, state, ...` */
 static int refuse_column(const char *name, int length, uint64_t known, struct failure *why)
 {
 	char list[sizeof(why->detail)] = "";

@@ -88,7 +88,7 @@ void report_notice(const char *format, ...) __attribute__((format(printf, 1, 2))
 void report_verbose(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Print the failure and return the status to exit with, so that `return report_failure(...)` works:
- * `status`, or STATUS_REFUSED if memory ran out, which is no usage error. */
+ * `status`, or STATUS_REFUSED if memory ran out, which is not a usage error. */
 int report_failure(const struct failure *why, int status);
 
 /* Where diagnostics go: 2 (default), or -1 for nowhere (fd 2 is the client's, as under inetd). */

@@ -234,11 +234,12 @@ static void describe_peer(struct variables *v, const struct command_peer *peer)
 	set_variable(v, "TPROXY_COOKIE=0x%llx", (unsigned long long)peer->cookie);
 }
 
-/* ---- starting a child ----
+/*
+ * ---- starting a child ----
  *
- * As posix_spawn(3) does it, but for the handlers: glibc asks for, or sets, each of the 64 signals
- * again in every child, while we wait. Which of them are not as by default is known after the first
- * time.
+ * Like posix_spawn(3), except for the signal handlers: glibc queries or sets each of the 64 signals
+ * again in every child, while we wait. After the first time we know which of them do not have their
+ * default action.
  */
 
 static void find_changed_signals(struct command *command)

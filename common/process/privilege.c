@@ -121,7 +121,7 @@ int privilege_choose_user(struct privilege_user *user, struct failure *why)
 			why, "stays root: CAP_SETUID and CAP_SETGID are missing to become %s",
 			other.name);
 	if (strcmp(other.name, "nobody") == 0)
-		other.name[0] = '\0'; /* nobody is in no groups: looking for them takes time */
+		other.name[0] = '\0'; /* nobody has no groups, and looking for them takes time */
 	*user = other;
 	return 0;
 }

@@ -459,7 +459,7 @@ static void forward_all(struct recent *sent, struct backlog *backlog)
 	}
 }
 
-/* Empty the socket of what it has caught before it was connected. False: there is no end of it; a
+/* Empty the socket of what it has caught before it was connected. False: it never becomes empty; a
  * socket that may contain somebody else's datagram is useless. */
 static bool drain(int fd, const struct datagram *first, struct backlog *backlog,
 		  datagram_stray *stray, void *context)
