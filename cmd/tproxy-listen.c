@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tproxy-listen - open transparent listeners; say where every connection was going; hand it, or the
- * listener, to another program.
+ * tproxy-listen - open transparent listeners; report the original destination of every connection;
+ * pass it, or the listener, to another program.
  */
 #include "base/defaults.h"
 #include "net/translation.h"
@@ -25,7 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A command per connection is a process: more of them at once must be asked for. */
+/* A command per connection is a process: the user must ask for more of them at once. */
 #define MAX_CHILDREN 1000
 
 /* ---- the command line ---- */
@@ -150,7 +150,7 @@ static const enum record_field columns[] = { RECORD_TIME,   RECORD_EVENT,   RECO
 
 /* ---- setting up ---- */
 
-/* Which option, if any, says what to do with connections. */
+/* The option, if any, that says what to do with connections. */
 static const struct {
 	const char *option;
 	enum action action;
@@ -173,7 +173,7 @@ static int choose_action(struct service *s, const struct options_rest *rest)
 	return OPTIONS_GO_ON;
 }
 
-/* Options that speak of a CMD, when there is none. */
+/* Refuse options for a CMD if there is none. */
 static int check_command(const struct options_rest *rest)
 {
 	static const char *const need[] = { "pass", "allow-direct" };
@@ -186,7 +186,7 @@ static int check_command(const struct options_rest *rest)
 	return OPTIONS_GO_ON;
 }
 
-/* Options that shape records, where none are written. */
+/* Refuse options for records if none are written. */
 static int check_output(const struct config *config, const struct options_rest *rest)
 {
 	if (!rest->wrapped || config->log || config->pass)
@@ -208,7 +208,7 @@ static int check_ready_fd(const struct config *config, const struct options_rest
 	return options_misuse(&program, "%s", why.detail);
 }
 
-/* What makes no sense for UDP, or for UDP alone. */
+/* Refuse options that make no sense with UDP, or with UDP alone. */
 static int check_protocols(const struct config *config, const struct options_rest *rest)
 {
 	static const char *const tcp_only[] = { "hold", "discard", "reset", "accept-proxy" };
@@ -234,7 +234,7 @@ static int add_endpoints(struct listeners *l, int protocol, const struct config 
 	l->protocol = protocol;
 	for (int i = 0; i < rest->count; i++)
 		if (listeners_add(l, rest->operands[i], bare, &config->common, &why) < 0) {
-			/* A word in place of an endpoint is most likely the command. */
+			/* A word instead of an endpoint is most likely the command. */
 			if (i && !rest->wrapped && !strpbrk(rest->operands[i], ":0123456789"))
 				report_hint(&why, "put -- before the command");
 			return report_failure(&why, STATUS_USAGE);
@@ -266,7 +266,8 @@ static int hex_digit(char c)
 				      : -1;
 }
 
-/* One escape after its backslash; returns how many characters it takes, 0 when it is none. */
+/* Convert one escape after its backslash; returns its number of characters, 0 if it is not an
+ * escape. */
 static size_t unescape(const char *p, char *out)
 {
 	static const char from[] = "nrt0\\", to[] = "\n\r\t\0\\";
@@ -317,7 +318,7 @@ static int prepare_columns(struct record_columns *out, const char *typed, struct
 	return report_about(why, "--columns %s", typed);
 }
 
-/* On a terminal; PROTO only where there are two. */
+/* On a terminal; PROTO only if there are two. */
 static struct record_columns choose_brief(const struct config *config)
 {
 	struct record_columns brief = { .count = 0 };
@@ -364,10 +365,10 @@ static int prepare_records(struct service *s, bool has_output)
 	return OPTIONS_GO_ON;
 }
 
-/* All that can be said before anything is opened. */
+/* All checks that can be made before anything is opened. */
 static int prepare(struct service *s, const struct options_rest *rest)
 {
-	/* descriptors_guard() puts something there. */
+	/* Asked now, because descriptors_guard() opens it. */
 	bool has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	struct failure why = { 0 };
 	int status = check_command(rest);
@@ -413,7 +414,8 @@ static int open_group(struct listeners *l, const struct transparent_listen_optio
 	return 0;
 }
 
-/* What keeps rights that the service gives up: who starts commands, who asks conntrack. */
+/* Start the helpers, which keep rights that the service drops: one starts commands, one asks
+ * conntrack. */
 static int start_helpers(struct service *s, struct failure *why)
 {
 	const struct config *config = s->config;
@@ -450,7 +452,7 @@ static int give_up_rights(const struct service *s, struct failure *why)
 	return privilege_seal(why);
 }
 
-/* With --pass the rights are the command's, and nothing is served here. */
+/* With --pass the command gets the rights, and nothing is served here. */
 static int settle_rights(struct service *s, struct failure *why)
 {
 	if (s->config->pass)
@@ -458,14 +460,14 @@ static int settle_rights(struct service *s, struct failure *why)
 	return start_helpers(s, why) < 0 ? -1 : give_up_rights(s, why);
 }
 
-/* Open all, and give up what is not needed any more. */
+/* Open everything, then drop the rights that are not needed any more. */
 static int open_listeners(struct service *s, const struct options_rest *rest, struct failure *why)
 {
 	const struct config *config = s->config;
 	bool marked = options_given(&program, rest, "listener-mark");
 	struct transparent_listen_options how = {
 		.backlog = (int)config->backlog,
-		.reuseport = true, /* so that a later one can take over */
+		.reuseport = true, /* so that a later process can take over */
 		.alone = !config->takeover,
 		.redirect = config->redirect,
 		.mark = marked ? &config->listener_mark : NULL,
@@ -478,13 +480,13 @@ static int open_listeners(struct service *s, const struct options_rest *rest, st
 			       "would be delivered to this host");
 	if (open_group(&s->listeners, &how, config, why) < 0)
 		return -1;
-	how.reuseport = config->takeover; /* UDP has no way to be alone with it */
+	how.reuseport = config->takeover; /* with it, UDP cannot ensure to be the only one */
 	if (!flows_need_sockets(s) && open_group(&s->udp, &how, config, why) < 0)
 		return -1;
 	if (settle_rights(s, why) < 0)
 		return -1;
-	/* The kernel lets sockets of one user only share a port, so the sockets of flows need a
-	 * listener that is opened by who opens them. */
+	/* The kernel lets only sockets of the same user share a port, so the user who opens the
+	 * sockets of flows must open the listener, too. */
 	return flows_need_sockets(s) ? open_group(&s->udp, &how, config, why) : 0;
 }
 
@@ -500,7 +502,7 @@ static void announce(const struct config *config)
 	notify_ready(config->ready_fd);
 }
 
-/* Descriptors and their names, as --pass hands them over. */
+/* Descriptors and their names, for --pass. */
 struct passed {
 	const char *names[LISTEN_FDS_MAX];
 	int fds[LISTEN_FDS_MAX];
@@ -580,8 +582,7 @@ static int set_up(struct service *s, struct failure *why)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	loop_block_signals(signals);
-	/* Held connections are descriptors of this process; commands have the limit that was there
-	 * before. */
+	/* Held connections are descriptors of this process; commands get the original limit. */
 	descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
 	s->pause.alarm = service_resume;
@@ -615,7 +616,7 @@ static void tear_down(struct service *s)
 	free(s->reply);
 }
 
-/* Did what --count or --timeout waited for come? */
+/* Did the connections that --count or --timeout waited for come? */
 static int verdict(const struct service *s)
 {
 	uint64_t wanted = s->config->count ? s->config->count : 1;
@@ -625,7 +626,7 @@ static int verdict(const struct service *s)
 	return s->timed_out && s->accepted < wanted ? STATUS_NO : STATUS_DONE;
 }
 
-/* By whoever will run it. */
+/* Check as the user who will run it. */
 static int check_runnable(struct service *s, struct failure *why)
 {
 	return s->spawner ? spawner_check(s->spawner, why) : command_check(&s->command, why);
@@ -670,7 +671,7 @@ static int run(struct service *s, const struct options_rest *rest)
 	return verdict(s);
 }
 
-/* Nothing that serves strangers should be root; --pass serves nobody. */
+/* A process that serves strangers should not be root; --pass serves nobody. */
 static void choose_user(struct config *config)
 {
 	config->user_given = config->user.text != NULL;

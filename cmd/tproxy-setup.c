@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tproxy-setup - put the kernel in the state in which it hands other hosts' connections to a local
- * listener; say what is there; take it away again.
+ * tproxy-setup - configure the kernel to deliver other hosts' connections to a local listener; show
+ * that configuration; remove it.
  */
 #include "base/options.h"
 #include "base/record_table.h"
@@ -42,18 +42,18 @@ enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM, EXEC };
 #define ON_EXEC	  (1U << EXEC)
 #define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN | ON_DOCTOR)
 
-/* How long connections may finish after a command that ran under `run`. */
+/* Time for connections to finish after a command under `run` has ended. */
 #define RUN_DRAIN_MS 30000
 
 enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON, FORMAT_SYSTEMD };
 
-/* What the command line came to. */
+/* The parsed command line. */
 struct setup {
 	struct options_common common;
 	struct record_style style;
 	struct intercept spec;
 	const char *netns;
-	const char *conf; /* the file that has the specification */
+	const char *conf; /* the file with the specification */
 	int format;	  /* enum format */
 	uint64_t drain_ms;
 	bool all;
@@ -66,7 +66,7 @@ struct setup {
 
 /* --- options ---------------------------------------------------------------------------------- */
 
-/* The options that make up a specification have their entries in intercept/field.c; ours stand around
+/* intercept/field.c has the options that make up a specification; ours come before and after
  * them. */
 static const struct option_spec what_else[] = {
 	OPTIONS_TCP_UDP_OF(ON_SPEC, struct setup, common),
@@ -98,7 +98,7 @@ static const struct option_spec the_rest[] = {
 	OPTION_END,
 };
 
-/* --help in this order. */
+/* In the order of --help. */
 static struct option_spec option_table[OPTIONS_MAX] = { OPTION_HEADING("What to intercept:") };
 
 static void add_rows(const struct option_spec *rows)
@@ -186,7 +186,7 @@ static void warn_about_devices(const struct intercept *spec)
 			report_warning("--iif %s: no such interface yet", spec->device[i]);
 }
 
-/* "It silently does nothing" is what users meet most. */
+/* "It silently does nothing" is the most common problem of users. */
 static int warn_about(int protocol, const struct endpoint *to, const struct listening_state *state,
 		      void *context)
 {
@@ -217,7 +217,7 @@ static sa_family_t demanded_family(const struct setup *setup)
 	return setup->common.ipv4 ? AF_INET : AF_INET6;
 }
 
-/* Addresses of one family leave the other one alone, which not everybody means. */
+/* Addresses of one family do not affect the other one, which not everybody expects. */
 static void tell_family(const struct setup *setup)
 {
 	const struct intercept *spec = &setup->spec;
@@ -262,7 +262,7 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 
 /* --- down ------------------------------------------------------------------------------------- */
 
-/* Whoever named it may have meant another. */
+/* The user may have meant another name. */
 static void tell_absence(struct instance *kernel, const char *name, bool named)
 {
 	struct names names;
@@ -297,7 +297,7 @@ static void tell_removal(struct instance *kernel, const char *name, bool named,
 			       report_text(&removal->drain.why, reason, sizeof(reason)));
 }
 
-/* Of `plan --format iptables`: other programs' rules, as far as `down` knows. */
+/* Rules from `plan --format iptables`: to `down` they are other programs' rules. */
 static void tell_planned(struct instance *kernel, const char *name)
 {
 	static const uint8_t families[] = { NFPROTO_IPV4, NFPROTO_IPV6 };
@@ -333,7 +333,7 @@ static int down(struct instance *kernel, struct setup *setup, struct failure *wh
 	err = names_read(kernel, &names, why);
 	for (size_t i = 0; !err && i < names.count; i++)
 		err = down_one(kernel, setup, names.at[i], why);
-	/* And what a flushed rule set left of any: the routing of no instance at all. */
+	/* Also remove what a flushed rule set left behind: routing that belongs to no instance. */
 	if (!err && !names.count)
 		err = down_one(kernel, setup, setup->spec.name, why);
 	names_free(&names);
@@ -434,8 +434,8 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 
 /* --- run -------------------------------------------------------------------------------------- */
 
-/* The supervisor opens channels of its own for each thing it does: those of a process that it
- * was forked from would be shared with it. */
+/* The supervisor opens its own channels for each action: those from before the fork would be shared
+ * with the parent. */
 static int keep(int (*act)(struct instance *kernel, struct setup *setup, struct failure *why),
 		struct setup *setup)
 {
@@ -548,11 +548,11 @@ struct diagnosis {
 	const char *name;
 	unsigned count[DOCTOR_FAIL + 1];
 	bool json;
-	char told[DIAGNOSIS_TEXT_MAX]; /* the last explanation, and its fix */
+	char told[DIAGNOSIS_TEXT_MAX]; /* the last explanation printed, and its fix */
 };
 
-/* A row has room for one piece of prose; a person wants to know the rest, too. What several findings in a
- * row have in common is told once. */
+/* A row has room for one text; a person wants to know the rest, too. What consecutive findings have
+ * in common is printed once. */
 static void explain(struct diagnosis *d, const struct doctor_finding *finding)
 {
 	char text[DIAGNOSIS_TEXT_MAX];
@@ -599,7 +599,7 @@ static void choose_spec(struct setup *setup, struct instance_view *view)
 		view->rules.spec = typed;
 		return;
 	}
-	/* What does not need to be told is examined nevertheless. */
+	/* Examine what the specification leaves out, too. */
 	setup->spec.ipv4 = route_family_usable(AF_INET);
 	setup->spec.ipv6 = route_family_usable(AF_INET6);
 }
@@ -679,7 +679,8 @@ static bool has_spec(const struct options_rest *rest)
 	return false;
 }
 
-/* What a file cannot say: it has a name, systemd has namespaces, and nobody confirms at boot. */
+/* Refuse what a file cannot contain: its name is the instance's, systemd has namespaces, and nobody
+ * confirms at boot. */
 static int check_file(const struct options_file *file, const struct options_rest *rest)
 {
 	static const char *const absent[] = { "name", "netns", "confirm-within", "conf" };
@@ -690,7 +691,7 @@ static int check_file(const struct options_file *file, const struct options_rest
 	return OPTIONS_GO_ON;
 }
 
-/* /etc/tproxy/web.conf is that of the instance `web`. */
+/* /etc/tproxy/web.conf is the file of instance `web`. */
 static int name_after(struct setup *setup, struct failure *why)
 {
 	const char *slash = strrchr(setup->conf, '/'), *base = slash ? slash + 1 : setup->conf;
@@ -706,10 +707,10 @@ static int name_after(struct setup *setup, struct failure *why)
 	return -1;
 }
 
-/* The specification, and for those who take one the command, of --conf. */
+/* Read the specification from --conf, and the command, for subcommands that take one. */
 static int read_conf(struct setup *setup, struct conf *conf, struct options_rest *rest)
 {
-	static struct options_file file; /* messages name it later on */
+	static struct options_file file; /* later messages name it */
 	struct options_rest inside = { .command = UP };
 	struct failure why = { 0 };
 	int status;
@@ -782,7 +783,7 @@ static int perform(struct setup *setup, int command)
 		return report_failure(&why, command == RUN ? STATUS_WRAPPER : STATUS_REFUSED);
 	if (command == RUN)
 		return run(setup);
-	/* A plan can be made without the right to carry it out. */
+	/* A plan can be made without the right to install it. */
 	if (!instance_open(&kernel, &why) || (command == PLAN && why.err == EPERM))
 		result = verbs[command](&kernel, setup, &why);
 	instance_close(&kernel);

@@ -6,10 +6,11 @@
 #include <errno.h>
 #include <netinet/in.h>
 
-/* More than a backlog has: whoever comes faster than he is served does not keep it from ending. */
+/* More than a backlog holds: clients that connect faster than we accept must not keep the service
+ * from ending. */
 #define LAST_MAX 65536
 
-/* Whoever sees no connection arrive should learn why; whoever is scanned should not be flooded. */
+/* A user who misses connections should learn why; a scan must not flood the log. */
 static void refuse_direct(struct service *s, const struct caller *caller, int fd)
 {
 	char client[ENDPOINT_TEXT_MAX], listener[ENDPOINT_TEXT_MAX];
@@ -22,7 +23,7 @@ static void refuse_direct(struct service *s, const struct caller *caller, int fd
 	service_refuse(s, caller, fd, "direct");
 }
 
-/* Who it is and where it was going is known now. */
+/* The client and the original destination are known now. */
 static void admit(struct service *s, struct caller *caller, int fd)
 {
 	if (s->stage != STAGE_SERVING) {
@@ -40,8 +41,7 @@ static void admit(struct service *s, struct caller *caller, int fd)
 	}
 }
 
-/* The connection goes on without what waited for its header; the descriptor is the caller's
- * again. */
+/* Stop waiting for the header, and free that state; the caller owns the descriptor again. */
 static int stop_waiting(struct connection *c)
 {
 	struct service *s = c->service;
@@ -63,8 +63,8 @@ void accept_refuse_header(struct connection *c, const char *why)
 	service_refuse(s, &c->caller, fd, "proxy-header");
 }
 
-/* A header that leads to a listener of ours is as good as a direct connection: whoever connects on
- * to there would connect to itself. */
+/* A header that leads to a listener of ours counts as a direct connection: whoever connected on to
+ * that destination would connect to itself. */
 static void apply_proxy_header(struct caller *caller, const struct service *s,
 			       const struct proxyproto_header *header)
 {
@@ -139,7 +139,7 @@ static void pause_accepting(struct service *s, const struct loop_source *source,
 	service_pause(s, &why);
 }
 
-/* No connection was taken: is it worth while to ask for the next? */
+/* No connection was accepted: is it worth trying the next? */
 static bool is_worth_another(struct service *s, struct loop_source *source, int error)
 {
 	switch (transparent_accept_verdict(error)) {
@@ -161,7 +161,7 @@ static bool is_worth_another(struct service *s, struct loop_source *source, int 
 	return false;
 }
 
-/* Take one connection. False: there is none, or none can be taken now. */
+/* Accept one connection. False: there is none, or none can be accepted now. */
 static bool accept_one(struct service *s, struct loop_source *source)
 {
 	const struct listener *listener = &s->listeners.at[source - s->sources];

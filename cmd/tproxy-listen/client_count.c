@@ -27,7 +27,7 @@ struct client_count *client_count_new(struct failure *why)
 		report_fail(why, ENOMEM, "malloc", "count of clients");
 		return NULL;
 	}
-	/* Without randomness (too early in the boot) it still counts, only more guessably. */
+	/* Without randomness (too early in the boot) it still works, but the seed is guessable. */
 	if (getrandom(&clients->seed, sizeof(clients->seed), GRND_NONBLOCK) < 0)
 		clients->seed = (uintptr_t)clients;
 	return clients;
@@ -49,13 +49,13 @@ static struct endpoint who_is(const struct endpoint *client)
 	struct endpoint who = *client;
 
 	who.port = 0;
-	/* All neighbours share fe80::/64, so there it is the address that tells them apart. */
+	/* All neighbours share fe80::/64, so there the whole address counts. */
 	if (who.family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&who.addr.v6))
 		memset(&who.addr.v6.s6_addr[8], 0, 8);
 	return who;
 }
 
-/* The place that points to the client's entry, or to the end of its slot. */
+/* The link to the client's entry, or the link at the end of its slot. */
 static struct entry **find(struct client_count *clients, const struct endpoint *who)
 {
 	struct entry **at = &clients->slots[endpoint_hash(who, clients->seed) & (SLOTS - 1)];

@@ -8,13 +8,13 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* Milliseconds: a flow ends after so many without a datagram; a refused one is remembered for so
- * many; its first datagram may take so many by way of lo (the loop's clock is a coarse one). */
+/* Milliseconds: a flow ends after this time without a datagram; a refused flow is remembered for
+ * this time; its first datagram may take this long through lo (the loop's clock is coarse). */
 #define FLOW_IDLE    30000
 #define REFUSAL_TIME 30000
 #define OPENING_TIME 250
-/* So many flows may wait for their first datagram: that is normally there at once, so that where
- * many wait it will not come. And so deep may strays, met while a flow's socket is opened, open
+/* This many flows may wait for their first datagram: normally it arrives at once, so if many wait
+ * it will not come. And the depth to which strays, met while a flow's socket is opened, may open
  * sockets for flows themselves. */
 #define OPENING_MAX    256
 #define FLOW_DEPTH_MAX 2
@@ -36,7 +36,7 @@ void flows_free(struct service *s)
 	flow_table_free(&s->flows);
 }
 
-/* It is not idle. */
+/* The flow is not idle. */
 static void touch_flow(struct connection *c)
 {
 	flow_table_touch(&c->service->flows, c);
@@ -49,7 +49,7 @@ static void flow_is_idle(struct loop *loop, struct loop_timer *timer)
 	service_flush(loop_context(loop));
 }
 
-/* Answer on the flow's own socket; what the client's host refuses (ICMP) is its affair. */
+/* Answer on the flow's own socket; errors from the client's host (ICMP) are ignored. */
 /* #syscalls udp: recv, send */
 static void answer_datagrams(struct loop *loop, struct loop_source *source, uint32_t events)
 {
@@ -80,7 +80,7 @@ bool flows_need_sockets(const struct service *s)
 
 /* ---- how a flow begins ---- */
 
-/* Each datagram of a refused flow would be a record, were it not remembered for a while. */
+/* Remember a refused flow for a while: otherwise each of its datagrams would be a record. */
 static void remember_refusal(struct service *s, const struct caller *caller)
 {
 	uint64_t now = loop_now(s->loop);
@@ -95,8 +95,8 @@ static void refuse_flow(struct service *s, const struct caller *caller, const ch
 	service_put_event(s, "refused", caller, 0, reason);
 }
 
-/* It cannot be opened. For lack of memory or descriptors the others wait, and it may try again;
- * anything else is told once, and would be so with its next datagram, too. */
+/* The flow cannot be opened. For lack of memory or descriptors the others wait, and it may try
+ * again; any other failure is reported once, as its next datagram would fail, too. */
 static void fail_flow(struct connection *c, const struct failure *why)
 {
 	struct service *s = c->service;
@@ -113,7 +113,7 @@ static void fail_flow(struct connection *c, const struct failure *why)
 	}
 	service_finish(c, "resources");
 	if (short_of)
-		service_pause(s, why); /* afterwards: the place of this one is no news */
+		service_pause(s, why); /* last: the place that this one frees must not end it */
 }
 
 static void fail_lost_flow(struct connection *c)
@@ -137,7 +137,7 @@ static bool start_answering(struct connection *c, struct failure *why)
 	return true;
 }
 
-/* All is there: have it answered. (Epoll must not watch what a child is to get.) */
+/* The flow is set up: have it answered. (Epoll must not watch a socket that a child will get.) */
 static void serve_flow(struct connection *c)
 {
 	struct service *s = c->service;
@@ -162,7 +162,7 @@ static void serve_flow(struct connection *c)
 		loop_close(s->loop, &c->source);
 }
 
-/* One flow less is opening: what waited for that can go on. */
+/* One flow less is opening: continue what waited for that. */
 static void end_turn(struct service *s)
 {
 	if (service_has_enough(s))
@@ -191,7 +191,8 @@ static void first_is_lost(struct loop *loop, struct loop_timer *timer)
 
 static void take_stray(const struct datagram *stray, const void *payload, void *context);
 
-/* A flow that can be had again at any time gives up its descriptor, if there is none left. */
+/* Without a free descriptor, end a flow that its next datagram can restore, and use its
+ * descriptor. */
 static int open_socket(struct connection *c, const struct datagram *d, const void *payload,
 		       struct failure *why)
 {
@@ -203,14 +204,14 @@ static int open_socket(struct connection *c, const struct datagram *d, const voi
 	return fd;
 }
 
-/* Flows that wait hold places that others could have; where lo is shut they are refused at once. */
+/* Waiting flows hold places that others could have; if lo is blocked they are refused at once. */
 static bool may_wait(const struct service *s)
 {
 	return s->opening <= OPENING_MAX &&
 	       (!s->config->max || s->opening <= (s->config->max + 1) / 2);
 }
 
-/* Give the flow a socket, and that, as soon as the first datagram is there, to whoever answers. */
+/* Give the flow a socket, and, when the first datagram is there, pass that to whoever answers. */
 static void open_flow(struct connection *c, const struct datagram *d, const void *payload)
 {
 	struct service *s = c->service;
@@ -227,7 +228,7 @@ static void open_flow(struct connection *c, const struct datagram *d, const void
 		serve_flow(c);
 		return;
 	}
-	/* Edges: others that come before it are not read. */
+	/* Edge-triggered: other datagrams that come before it are not read. */
 	c->source.handler = first_has_come;
 	c->timer.alarm = first_is_lost;
 	if (!may_wait(s) || loop_watch(s->loop, &c->source, EPOLLIN | EPOLLET) < 0)
@@ -236,7 +237,7 @@ static void open_flow(struct connection *c, const struct datagram *d, const void
 		loop_arm(s->loop, &c->timer, OPENING_TIME);
 }
 
-/* A flow that is only recorded; its datagrams come to the listener. */
+/* Count a datagram of a flow that is only recorded; they come to the listener. */
 static void count_datagram(struct connection *c, const struct datagram *d)
 {
 	c->packets_up++;
@@ -255,8 +256,8 @@ static void record_flow(struct connection *c, const struct datagram *d)
 	count_datagram(c, d);
 }
 
-/* Only conntrack knows where a REDIRECTed datagram was going; when it may not be asked, nobody
- * does. */
+/* Only conntrack knows the original destination of a REDIRECTed datagram; if we may not ask it, the
+ * destination is unknown. */
 static void find_origdst(struct service *s, struct caller *caller)
 {
 	struct endpoint origdst;
@@ -289,7 +290,7 @@ static const char *find_objection(struct service *s, const struct caller *caller
 {
 	if (s->action == ACTION_RUN && caller->origin == ORIGIN_NONE && !s->config->allow_direct)
 		return "direct";
-	/* Its first datagram, sent once more, would be another connection to NAT. */
+	/* Its first datagram, sent again, would be another connection to NAT. */
 	if (caller->origin == ORIGIN_CONNTRACK && flows_need_sockets(s))
 		return "redirected";
 	return service_is_crowded(s, caller) ? "per-client" : NULL;
@@ -342,10 +343,10 @@ static void put_datagram(struct service *s, const struct listener *listener,
 	s->accepted++;
 }
 
-/* One more datagram of a flow that the listener has got. */
+/* Handle one more datagram of a flow that came to the listener. */
 static void continue_flow(struct connection *c, const struct datagram *d, const void *payload)
 {
-	if (flows_need_sockets(c->service)) /* it was on its way here already */
+	if (flows_need_sockets(c->service)) /* it was in flight to the listener already */
 		datagram_forward(c->service->sent, d, payload, NULL);
 	else
 		count_datagram(c, d);
@@ -375,14 +376,15 @@ static void on_datagram(struct service *s, const struct listener *listener,
 		begin_flow(s, listener, d, payload);
 }
 
-/* What is being opened may be the last that --count asks for. */
+/* A flow that is being opened may be the last for --count. */
 static bool is_spoken_for(const struct service *s)
 {
 	return s->config->count && s->accepted + s->opening >= s->config->count;
 }
 
-/* Somebody else's datagram, caught by the socket of a flow before that was connected. Each may open
- * a flow, whose socket may catch some: beyond a depth they are lost, as datagrams may be. */
+/* Handle a datagram of another flow, which the socket of a flow received before it was connected.
+ * It may open a flow, whose socket may again receive some: beyond a certain depth they are lost, as
+ * datagrams may be. */
 static void take_stray(const struct datagram *stray, const void *payload, void *context)
 {
 	struct connection *c = context;
@@ -396,7 +398,7 @@ static void take_stray(const struct datagram *stray, const void *payload, void *
 	s->flow_depth--;
 }
 
-/* Whether the next datagram may be taken; if not, the listeners are not polled until it may. */
+/* May the next datagram be read? If not, the listeners are not polled until it may. */
 static bool may_take(struct service *s)
 {
 	if (s->stage == STAGE_SERVING && is_spoken_for(s)) {

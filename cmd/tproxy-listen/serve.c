@@ -8,12 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Bytes a turn of one connection. */
+/* Bytes in one turn of a connection. */
 #define MOVE_SIZE 16384
-/* Milliseconds that a client has to take the reply, and then to close. */
+/* Milliseconds for a client to take the reply, and then to close. */
 #define LINGER_TIME 2000
 
-/* The reason of the end that recv() or send() has met. */
+/* The reason of the end, from the result of recv() or send(). */
 static const char *reason_of(ssize_t result)
 {
 	return result == 0 ? "client" : "reset";
@@ -24,7 +24,7 @@ static bool is_try_later(ssize_t result)
 	return result < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-/* What is read is not even copied: MSG_TRUNC without a buffer (tcp(7)).
+/* Data is not even copied: MSG_TRUNC without a buffer (tcp(7)).
  * #syscalls tcp: recv */
 static void discard(struct connection *c)
 {
@@ -41,8 +41,8 @@ static void discard(struct connection *c)
 	}
 }
 
-/* Look at what has come, send what can be sent, and take only that much. Returns false when there
- * is no more to do now. */
+/* Peek at the data, send what can be sent, and consume only that much. False: nothing more to do
+ * now. */
 static bool echo_some(struct connection *c)
 {
 	char buffer[MOVE_SIZE];
@@ -110,7 +110,7 @@ static void serve(struct connection *c)
 	case ACTION_DISCARD:
 		discard(c);
 		break;
-	default: /* ACTION_HOLD: nothing is read; only the client's end wakes us up */
+	default: /* ACTION_HOLD: nothing is read; only the end of the client wakes us */
 		service_finish(c, "client");
 		break;
 	}
@@ -127,7 +127,7 @@ static void handle_connection(struct loop *loop, struct loop_source *source, uin
 	service_flush(loop_context(loop));
 }
 
-/* All is done, unless it is a client that does not take its --reply. */
+/* The connection is done, unless the client did not take its --reply. */
 static void handle_deadline(struct loop *loop, struct loop_timer *timer)
 {
 	struct connection *c = container_of(timer, struct connection, timer);
@@ -221,7 +221,7 @@ void serve_ends(struct loop *loop, struct loop_source *source, uint32_t events)
 	service_flush(s);
 }
 
-/* The descriptor goes to the child, or into the loop. */
+/* Start serving: the descriptor goes to the child, or into the loop. */
 static bool begin(struct connection *c, struct failure *why)
 {
 	struct service *s = c->service;
@@ -259,7 +259,7 @@ static bool begin_one_waiting(struct connection *c, struct failure *why)
 	return true;
 }
 
-/* False, with *why: there is still a shortage. */
+/* Start the waiting connections. False, with *why: there is still a shortage. */
 static bool begin_waiting(struct service *s, struct failure *why)
 {
 	struct connection *c;
@@ -283,16 +283,16 @@ void serve_resume(struct service *s)
 		service_pause(s, &why);
 	else if (s->stage == STAGE_SERVING && !service_is_full(s))
 		service_poll_listeners(s, true);
-	s->room = false; /* what these have left, they had themselves */
+	s->room = false; /* these only freed what they had taken themselves */
 }
 
-/* Keep the connection and do with it what is to be done, perhaps later. False: it cannot be done;
- * the descriptor is still the caller's. */
+/* Keep the connection and serve it, now or later. False: that is impossible; the caller still owns
+ * the descriptor. */
 static bool keep(struct service *s, const struct caller *caller, int fd)
 {
 	struct connection *c = service_new_connection(s, caller, fd, PHASE_WAITING);
 	struct failure why = { .err = ENOMEM, .call = "malloc" };
-	bool overtakes = s->waiting; /* PROXY headers come when they come */
+	bool overtakes = s->waiting; /* PROXY headers arrive in any order */
 
 	if (c && !overtakes && begin(c, &why)) {
 		s->open++;
@@ -311,7 +311,7 @@ static bool keep(struct service *s, const struct caller *caller, int fd)
 	return false;
 }
 
-/* It is over before it takes any memory. */
+/* The connection ends before it takes any memory. */
 static void end_at_once(struct service *s, const struct caller *caller, int fd)
 {
 	const struct connection c = {

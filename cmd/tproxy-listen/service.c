@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Milliseconds: until accepting is tried again after a shortage in which nothing of ours ends;
- * between two warnings of one kind. */
+/* Milliseconds: until we try to accept again after a shortage if nothing of ours ends; between two
+ * warnings of one kind. */
 #define SHORTAGE_PAUSE 500
 #define WARNING_PAUSE  60000
 
@@ -34,7 +34,7 @@ void service_describe(struct record *r, const char *event, const struct caller *
 	}
 }
 
-/* Everything that is put must be followed by service_flush(), once a batch. */
+/* Call service_flush() after it, once per batch. */
 void service_put_event(struct service *s, const char *event, const struct caller *c, pid_t pid,
 		       const char *reason)
 {
@@ -99,10 +99,10 @@ void service_poll_listeners(struct service *s, bool on)
 			loop_watch(s->loop, &s->udp_sources[i], on ? EPOLLIN : 0);
 }
 
-/* Whether the next one may be accepted; if not, what is to be done about it has been done. */
+/* May the next connection be accepted? If not, this does what is necessary. */
 bool service_may_accept(struct service *s)
 {
-	/* Not in the rest of a batch that has met a shortage either. */
+	/* Nor in the rest of a batch after a shortage. */
 	if (s->stage != STAGE_SERVING || s->pause.prev)
 		return false;
 	if (service_is_full(s) && !service_can_make_room(s)) {
@@ -155,7 +155,7 @@ bool service_may_tell(struct service *s, struct service_told *told)
 	return true;
 }
 
-/* The connection stays in the backlog, where level-triggered polling would find it again and
+/* The connection stays in the backlog, and level-triggered polling would report it again and
  * again. */
 void service_pause(struct service *s, const struct failure *why)
 {
@@ -211,7 +211,7 @@ void service_read_socket(struct service *s, int fd, struct caller *c)
 	getsockopt(fd, SOL_SOCKET, SO_MARK, &c->mark, &length);
 }
 
-/* Over the client's limit, or no memory to count. */
+/* Is the client over its limit, or is there no memory to count? */
 bool service_is_crowded(struct service *s, const struct caller *caller)
 {
 	uint32_t now = s->clients ? client_count_enter(s->clients, &caller->client) : 0;
@@ -256,8 +256,8 @@ static void leave(struct service *s, const struct caller *caller)
 	service_leave(s);
 }
 
-/* A connection that outlives its acceptance, or NULL. The descriptor stays the caller's until it is
- * counted as open. */
+/* The state of a connection that is not closed at once, or NULL. The caller owns the descriptor
+ * until the connection is counted as open. */
 struct connection *service_new_connection(struct service *s, const struct caller *caller, int fd,
 					  enum phase phase)
 {

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * Requests come over the helper's channel and are answered at once, but for signals. The ends of
- * commands are told through a pipe, whose writing end comes with the first request: the service
- * reads it when it pleases. As long as the pipe is full the dead are left unreaped, so nothing is
- * lost and nobody waits.
+ * Requests come over the helper's channel and are answered at once, except for signals. The ends of
+ * commands are reported through a pipe, whose write end comes with the first request: the service
+ * reads it when it likes. While the pipe is full dead children are not reaped, so nothing is lost
+ * and nobody waits.
  */
 #include "tproxy-listen/spawner.h"
 
@@ -42,20 +42,20 @@ struct spawner {
 	int channel, ends;
 };
 
-/* A command that runs. */
+/* A running command. */
 struct run {
 	struct run *next;
 	uint64_t id;
 	pid_t pid;
 };
 
-/* The helper's own. */
+/* The helper's state. */
 struct state {
 	struct command *command;
 	size_t max, count;
 	int channel, ends;
 	int deaths; /* a signalfd */
-	bool reaps; /* somebody has died, perhaps */
+	bool reaps; /* a child may have died */
 	struct run *slots[SLOTS];
 };
 
@@ -105,7 +105,7 @@ static bool is_family(const struct endpoint *e, bool or_none)
 	return e->family == AF_INET || e->family == AF_INET6 || (or_none && e->family == AF_UNSPEC);
 }
 
-/* Could it be one of the service's? */
+/* Is it a valid request of the service? */
 static bool is_job(const struct spawner_job *job)
 {
 	return (job->protocol == IPPROTO_TCP || job->protocol == IPPROTO_UDP) &&
@@ -158,7 +158,7 @@ static void handle_check(struct state *s)
 	helper_answer(s->channel, &answer, sizeof(answer));
 }
 
-/* The next request, with the descriptor that comes along, or -1. False: the end. */
+/* Receive the next request, with its descriptor, or -1. False: there are no more. */
 static bool receive(struct state *s, struct request *request, int *fd)
 {
 	struct iovec data = { request, sizeof(*request) };
@@ -185,7 +185,7 @@ static bool receive(struct state *s, struct request *request, int *fd)
 	return got == sizeof(*request);
 }
 
-/* False: the service is gone, or is not itself any more. */
+/* False: the service is gone, or sends invalid requests. */
 static bool serve(struct state *s)
 {
 	struct request request;
@@ -212,7 +212,7 @@ static bool serve(struct state *s)
 
 /* ---- the helper: who has ended ---- */
 
-/* One at a time, while there is room in the pipe. */
+/* Reap one child at a time, while there is room in the pipe. */
 static void reap(struct state *s)
 {
 	struct spawner_end end;
@@ -224,7 +224,7 @@ static void reap(struct state *s)
 		return;
 	end.id = run->id;
 	free(run);
-	if (write(s->ends, &end, sizeof(end)) != sizeof(end)) /* poll() has said that it can */
+	if (write(s->ends, &end, sizeof(end)) != sizeof(end)) /* poll() has reported room */
 		report_warning("%s: an end could not be told: %s", s->command->path,
 			       strerror(errno));
 }
@@ -234,7 +234,7 @@ static int prepare(void *context, struct failure *why)
 	struct state *s = context;
 	sigset_t deaths;
 
-	signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, it would never come */
+	signal(SIGCHLD, SIG_DFL); /* if it is ignored, as some parents leave it, it never comes */
 	sigemptyset(&deaths);
 	sigaddset(&deaths, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &deaths, NULL);
@@ -307,8 +307,8 @@ static pid_t ask(const struct spawner *s, const struct request *request, int fd,
 	return answer.pid;
 }
 
-/* Give it the pipe. How long a command takes to be started is for the command's file system to
- * say. */
+/* Give the helper the pipe. There is no time limit for a start: that depends on the command's file
+ * system. */
 static int connect_ends(struct spawner *s, struct failure *why)
 {
 	const struct request request = { .kind = KIND_PIPE };

@@ -31,8 +31,8 @@ static void finish_stopped(struct connection *c)
 		service_finish(c, "stopped");
 }
 
-/* Those that have not begun will not; flows that only the listener knows of have nothing to wait
- * for without it. */
+/* Connections that have not been started will not be; flows that have only the listener have
+ * nothing to wait for without it. */
 static bool has_nothing(const struct connection *c)
 {
 	if (c->phase == PHASE_WAITING)
@@ -40,13 +40,13 @@ static bool has_nothing(const struct connection *c)
 	return c->caller.protocol == IPPROTO_UDP && c->source.fd < 0 && c->phase != PHASE_RUN;
 }
 
-/* End those that are left to be ended. Where the reader of the records cannot keep up this goes
- * on when it has caught up, or has had its time. */
+/* End the remaining connections. If the reader of the records cannot keep up, this continues when
+ * it has caught up, or its time is over. */
 static void finish_left(struct service *s)
 {
 	struct connection *c, *next;
 
-	/* service_release() comes after the batch: the walk stays valid */
+	/* service_release() runs after the batch: the iteration stays valid */
 	for (c = slab_next(&s->connections, NULL); c; c = next) {
 		next = slab_next(&s->connections, c);
 		if (c->source.dead || !(s->finishes_all || has_nothing(c)))
@@ -59,7 +59,7 @@ static void finish_left(struct service *s)
 	}
 }
 
-/* The reader of the records is gone: without CMD there is nothing left to do here. */
+/* The reader of the records is gone: without a CMD there is nothing left to do. */
 static void handle_lost_reader(struct record_output *o)
 {
 	struct service *s = container_of(o, struct service, output);
@@ -110,7 +110,7 @@ static void enter(struct service *s, enum stage stage)
 		break;
 	case STAGE_DRAINING:
 		s->finishes_all = !run;
-		s->waiting = NULL; /* they are still among all connections */
+		s->waiting = NULL; /* they are still in the list of all connections */
 		finish_left(s);
 		if (run)
 			loop_arm(s->loop, &s->drain, s->config->drain);
@@ -130,8 +130,8 @@ static void enter(struct service *s, enum stage stage)
 	}
 }
 
-/* The last one of this service is gone, and no more will come: what is left to do is to wait for
- * the reader of the records. */
+/* The last connection is gone, and no more will come: now only wait for the reader of the
+ * records. */
 static void end_if_idle(struct service *s)
 {
 	if (s->entered == STAGE_SERVING || s->open)
@@ -141,7 +141,7 @@ static void end_if_idle(struct service *s)
 		loop_stop(s->loop);
 }
 
-/* --count has as many as it wants; others have been let in by the kernel, and know that. */
+/* --count is reached; the kernel has admitted more connections, and their clients know that. */
 static void take_last(struct service *s)
 {
 	enum stage due = s->stage;
@@ -153,7 +153,7 @@ static void take_last(struct service *s)
 	service_note_stage(s, due);
 }
 
-/* Do what the turn's handlers have noted. Writing may note more: its reader is gone. */
+/* Do what the turn's handlers have noted. Writing may note more: that the reader is gone. */
 static void end_turn(struct loop *loop)
 {
 	struct service *s = loop_context(loop);

@@ -11,22 +11,23 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* How often we look; how long sockets may take to be gone after SOCK_DESTROY. */
+/* The polling interval; the time for sockets to disappear after SOCK_DESTROY. */
 #define POLL_MS	   50
 #define DESTROY_MS 2000
 
-/* How long closed connections may take to deliver their last data, and peers to answer. The kernel
- * answers wrong segments of a connection twice a second (net.ipv4.tcp_invalid_ratelimit). */
+/* Time for closed connections to deliver their last data, and for peers to answer. The kernel
+ * answers wrong segments of a connection at most twice a second
+ * (net.ipv4.tcp_invalid_ratelimit). */
 #define FINISH_MS 500
 #define ANSWER_MS 2000
 
 /* One look at the connections. */
 struct look {
 	struct legs legs;
-	size_t finishing; /* of the living ones */
+	size_t finishing; /* included in the living ones */
 };
 
-/* The whole of a drain. */
+/* The state of a drain. */
 struct work {
 	struct instance *kernel;
 	const struct intercept *spec;
@@ -53,7 +54,7 @@ static void pause_ms(unsigned ms)
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
-/* Closed on our side, with something left to deliver, and not to be reset by SOCK_DESTROY. */
+/* Closed on our side, with data left to deliver, and SOCK_DESTROY cannot reset it. */
 static bool is_finishing(const struct leg *leg)
 {
 	const struct sockdiag_socket *s = &leg->socket;
@@ -98,7 +99,7 @@ static bool is_orphan(const struct leg *leg)
 	return is_finishing(leg) && !leg->socket.inode;
 }
 
-/* Those of that kind; how many could not be is added to the result. */
+/* Destroy the legs of that kind; the number of failures is added to the result. */
 static int destroy(struct work *w, const struct legs *legs, bool (*kind)(const struct leg *leg),
 		   struct failure *why)
 {
@@ -121,7 +122,7 @@ static int destroy(struct work *w, const struct legs *legs, bool (*kind)(const s
 	return 0;
 }
 
-/* Step 1. Returns 1 when none is left, 0 when all that is left is finishing, or -1 with *why. */
+/* Step 1. Returns 1: none is left; 0: only finishing ones are left; or -1 with *why. */
 static int reset(struct work *w, struct failure *why)
 {
 	uint64_t start = now_ms();
@@ -165,9 +166,8 @@ static int answer_with_resets(struct work *w, const struct legs *legs, struct fa
 	return err;
 }
 
-/* Step 3: both ends of each say where they stand. A peer gets a reset for that from our rules, and
- * our own socket one from a peer that has none any more. The mark routes what is for our socket to
- * this host. */
+/* Step 3: make both ends of each connection answer. Our rules answer the peer with a reset; a peer
+ * that has no socket any more resets ours. The mark routes packets for our socket to this host. */
 static int ask_both(struct work *w, const struct legs *legs, struct failure *why)
 {
 	for (size_t i = 0; i < legs->count; i++) {
@@ -181,7 +181,7 @@ static int ask_both(struct work *w, const struct legs *legs, struct failure *why
 	return 0;
 }
 
-/* Peers that cannot be asked, or do not answer. */
+/* Count connections whose peers cannot be probed, or do not answer. */
 static void keep_orphans(struct work *w, const struct legs *legs, const struct failure *reason)
 {
 	size_t count = legs_count(legs, is_orphan);
@@ -194,7 +194,8 @@ static void keep_orphans(struct work *w, const struct legs *legs, const struct f
 		report_refuse(&w->drain->why, "their peers do not answer");
 }
 
-/* Until none is left, or peers do not answer. What a process holds may go by SOCK_DESTROY then. */
+/* Repeat until none is left, or peers do not answer. Then SOCK_DESTROY may end what a process
+ * holds. */
 static int finish(struct work *w, struct failure *why)
 {
 	uint64_t start = now_ms();
@@ -254,7 +255,7 @@ int drain_is_done(struct instance *kernel, const struct intercept *spec, struct 
 	return done;
 }
 
-/* 1 when none is left, 0 when the time is over, or -1 with *why. */
+/* 1: none is left; 0: the time is over; or -1 with *why. */
 static int wait(struct work *w, uint64_t ms, const volatile sig_atomic_t *hurry,
 		struct failure *why)
 {
@@ -266,7 +267,7 @@ static int wait(struct work *w, uint64_t ms, const volatile sig_atomic_t *hurry,
 	return done;
 }
 
-/* Whatever closed connections left. */
+/* Remove what closed connections left behind. */
 static int sweep(struct work *w, struct failure *why)
 {
 	struct look now;
@@ -278,7 +279,7 @@ static int sweep(struct work *w, struct failure *why)
 	return err;
 }
 
-/* Is it still the one whose interception was ended? */
+/* Is it still the instance whose interception was ended? */
 static int is_ours(struct work *w, struct failure *why)
 {
 	struct nft_state state;
@@ -289,7 +290,7 @@ static int is_ours(struct work *w, struct failure *why)
 	return err ? -1 : same;
 }
 
-/* Under the lock, so that nobody takes the instance back while its table is changed. */
+/* Under the lock, so that nobody reinstalls the instance while its table is changed. */
 static int end_locked(struct work *w, struct failure *why)
 {
 	int ours = is_ours(w, why), done;

@@ -82,7 +82,7 @@ static void add_routing(struct drift *d, const struct instance_routing *r)
 	    r->conflict);
 }
 
-/* What carries our tag and nobody asked for. */
+/* Rules and routes with our tag that no specification needs. */
 static int add_strays(struct drift *d, struct instance *kernel, const struct intercept *asked,
 		      struct failure *why)
 {
@@ -151,7 +151,7 @@ static void add_lease(struct drift *d)
 		add(d, "lease", DRIFT_MISSING, "nobody confirmed in time: interception has ended");
 }
 
-/* --conntrack auto was decided at `up`; another program's rules may have changed since. */
+/* --conntrack auto was decided at `up`; other programs' rules may have changed since. */
 static void add_conntrack(struct drift *d, const struct intercept *spec)
 {
 	enum ct_use use;
@@ -205,7 +205,7 @@ static int add_listener(int protocol, const struct endpoint *to,
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-/* What was asked, or what was installed if that is known: changed sets do not tell. */
+/* The given specification, or the installed one if it is known: changed sets do not tell. */
 static const struct intercept *known_spec(const struct drift *d, const struct intercept *asked)
 {
 	const struct nft_state *rules = &d->view.rules;
@@ -225,7 +225,7 @@ static void find_fix(struct drift *d, struct instance *kernel, const struct inte
 	char options[DRIFT_FIX_MAX - 32] = "";
 	struct intercept elsewhere;
 
-	/* What others put into the table is theirs. */
+	/* What others put into the table is not ours. */
 	if (spec && (d->view.routing[0].conflict[0] || d->view.routing[1].conflict[0])) {
 		elsewhere = *spec;
 		elsewhere.table = route_free_table(kernel->route, spec->table);

@@ -37,7 +37,8 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 	return 0;
 }
 
-/* --conntrack auto: zones where anything tracks connections, unless they could not be chosen rightly. */
+/* --conntrack auto: zones if anything tracks connections, unless the right zones cannot be
+ * determined. */
 static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[256],
 		       struct failure *why)
 {
@@ -85,7 +86,8 @@ int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t 
 
 /* --- up --------------------------------------------------------------------------------------- */
 
-/* The installed specification's text as it was stored, whatever its sets hold by now. */
+/* Compares with the installed specification's text as it was stored, whatever its sets hold by
+ * now. */
 static bool is_same_spec(const struct instance_view *view, const struct intercept *spec)
 {
 	char texts[2][INTERCEPT_TEXT_MAX];
@@ -94,7 +96,8 @@ static bool is_same_spec(const struct instance_view *view, const struct intercep
 	       !strcmp(spec_text(&view->rules.spec, texts[0]), spec_text(spec, texts[1]));
 }
 
-/* As asked, intact, and for good: `up` has nothing to do. 1, 0, or -1 with *why. */
+/* Is it as specified, intact and permanent, so that `up` has nothing to do? 1, 0, or -1 with
+ * *why. */
 static int is_done(struct instance *kernel, const struct instance_view *view,
 		   const struct intercept *spec, struct failure *why)
 {
@@ -108,7 +111,7 @@ static int is_done(struct instance *kernel, const struct instance_view *view,
 	return strays < 0 ? -1 : !strays;
 }
 
-/* What one call has done so far: enough to undo it. */
+/* What one call has done so far, for undo. */
 struct change {
 	struct instance *kernel;
 	const char *name;
@@ -116,9 +119,9 @@ struct change {
 		struct route_plan plan;
 		struct route_state added;
 	} routing[2];	       /* per family */
-	struct strays gone[2]; /* what was astray before, what the rules before needed */
+	struct strays gone[2]; /* removed strays, and what the old rules needed */
 	bool loaded;
-	char *saved; /* the rules before, NULL: none */
+	char *saved; /* the old rules; NULL: none */
 };
 
 static void undo(struct change *c, struct failure *why)
@@ -139,7 +142,7 @@ static void undo(struct change *c, struct failure *why)
 			    second.err ? strerror(second.err) : second.detail, c->name);
 }
 
-/* A table that others use is left alone, and a free one proposed. */
+/* Refuse a table that others use, and propose a free one. */
 static int refuse_conflict(struct instance *kernel, const struct instance_routing *r,
 			   struct failure *why)
 {
@@ -150,7 +153,7 @@ static int refuse_conflict(struct instance *kernel, const struct instance_routin
 	return proposal ? report_hint(why, "--table %u is free", proposal) : -1;
 }
 
-/* Routing with our tag that nobody asks for, in doubt only in that table. */
+/* Remove routing with our tag that no instance needs; in doubt only in that table. */
 static int remove_strays(struct change *c, const struct intercept *spec, uint32_t table,
 			 struct strays *gone, struct failure *why)
 {
@@ -195,7 +198,7 @@ static bool is_same_list(const struct intercept *old, const struct intercept *sp
 	       old->ipv6 == spec->ipv6;
 }
 
-/* The sets of those lists, before the rules; none is no transaction. */
+/* Load the sets of those lists before the rules; without any there is no transaction. */
 static int load_lists(struct change *c, const struct intercept *spec,
 		      const bool which[INTERCEPT_LISTS], struct failure *why)
 {
@@ -231,9 +234,9 @@ static int load_change(struct change *c, const struct intercept *spec, const str
 		       : load_text(c, nft_text_change(&named, c->saved, why), why);
 }
 
-/* An instance in its normal state is changed where it is. One that is ending gets a new table, which
- * tells the `down` that waits for it; so does one without interception, whose `down` cannot be told
- * otherwise, and one that is not as it was put in place. */
+/* An instance in its normal state is changed in place. One that is ending gets a new table, from
+ * which the `down` that waits for it sees the change; so does one without interception, whose
+ * `down` could not see it otherwise, and one that was modified. */
 static int load_rules(struct change *c, const struct intercept *spec,
 		      const struct instance_view *view, struct failure *why)
 {
@@ -247,7 +250,7 @@ static int load_rules(struct change *c, const struct intercept *spec,
 	return load_text(c, nft_text_replacement(spec, c->saved, why), why);
 }
 
-/* Read back the routing; the rules are, when they are checksummed. */
+/* Read back the routing; the rules are read back for their checksum. */
 static int verify(struct instance *kernel, const struct intercept *spec, struct failure *why)
 {
 	int routed = instance_is_routed(kernel, spec, why);
@@ -264,11 +267,12 @@ static int apply(struct change *c, const struct intercept *spec, const struct in
 {
 	uint32_t before = view->rules.readable ? view->rules.spec.table : spec->table;
 
-	/* Before ours is added: the kernel takes a rule and the same with `not` for one (rule_exists()). */
+	/* Before ours is added: to the kernel a rule and the same rule with `not` are one
+	 * (rule_exists()). */
 	if (remove_strays(c, spec, spec->table, &c->gone[0], why) || add_routing(c, view, why) ||
 	    load_rules(c, spec, view, why) || remove_strays(c, spec, before, &c->gone[1], why))
 		return -1;
-	/* Last, because it also gives up the lock. */
+	/* Last, because it also releases the lock. */
 	return verify(c->kernel, spec, why) ? -1 : nft_checksum(c->kernel->rules, spec, why);
 }
 
@@ -284,7 +288,7 @@ static int check_neighbours(struct instance *kernel, const struct intercept *spe
 	return err;
 }
 
-/* With the lock held: look again, since it may have changed, and act. */
+/* With the lock held: check again, since the state may have changed, and act. */
 static int up_locked(struct instance *kernel, const struct intercept *spec,
 		     enum install_outcome *outcome, struct failure *why)
 {
@@ -326,7 +330,7 @@ int install_up(struct instance *kernel, const struct intercept *spec, enum insta
 	done = err ? -1 : is_done(kernel, &view, spec, why);
 	instance_view_free(&view);
 	*outcome = INSTALL_UNCHANGED;
-	/* The lock is a change of the rule set itself: without need not even that. */
+	/* The lock itself changes the rule set: do not take it without need. */
 	if (done)
 		return done < 0 ? -1 : 0;
 	if (nft_lock(kernel->rules, NFT_LOCK_MS, why))

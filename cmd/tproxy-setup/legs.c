@@ -10,19 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Those that still have something to say to a peer. TIME_WAIT and CLOSE have not; of SYN_RECV the
- * kernel does not tell whether it is transparent: such a handshake either becomes a connection,
- * which is seen in the next round, or nobody has relied on it yet. */
+/* States in which a socket may still send to its peer. Not TIME_WAIT and CLOSE; for SYN_RECV the
+ * kernel does not report whether it is transparent: such a handshake either becomes a connection,
+ * which the next round sees, or nobody has relied on it yet. */
 #define LIVING                                                                                    \
 	(1U << TCP_ESTABLISHED | 1U << TCP_SYN_SENT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | \
 	 1U << TCP_CLOSE_WAIT | 1U << TCP_LAST_ACK | 1U << TCP_CLOSING)
 
-/* While the sockets are gathered and told apart. */
+/* State while the sockets are gathered and classified. */
 struct search {
 	const struct legs_question *question;
 	struct sockdiag *diag;
 	struct legs *legs;
-	struct leg **client; /* accepted ones by their peer's end */
+	struct leg **client; /* accepted legs, sorted by their peer's end */
 	size_t clients;
 };
 
@@ -32,15 +32,15 @@ enum owner { OWNER_NONE, OWNER_OURS, OWNER_OTHER };
 
 static bool is_own_address(struct route *route, const struct endpoint *e)
 {
-	/* By the routes that unmarked packets meet. */
+	/* By the routes for unmarked packets. */
 	const struct route_question question = { .destination = *e };
 	struct route_answer answer;
 
 	return !route_ask(route, &question, &answer, NULL) && answer.type == RTN_LOCAL;
 }
 
-/* Would the specification see packets of this client: by the interface that leads to it, or because
- * it is this host itself? */
+/* Would the specification see packets of this client, by the interface that leads to it or because
+ * the client is this host itself? */
 static bool sees(const struct intercept *spec, const struct route_answer *to_client)
 {
 	char name[IF_NAMESIZE];
@@ -59,7 +59,7 @@ static bool sees(const struct intercept *spec, const struct route_answer *to_cli
 	return false;
 }
 
-/* Two predicates that share ports and addresses are told apart by the interface. */
+/* The interface distinguishes two predicates that share ports and addresses. */
 static enum owner decide_by_interface(const struct legs_question *q, const struct intercept *other,
 				      const struct endpoint *client)
 {
@@ -127,7 +127,7 @@ static bool has_divert_only(const struct legs_question *q)
 
 /* --- gathering -------------------------------------------------------------------------------- */
 
-/* TIME_WAIT and orphans in FIN_WAIT_2 are small: the kernel tells no more than their ends. */
+/* TIME_WAIT and orphans in FIN_WAIT_2 are minimal sockets: the kernel reports only their ends. */
 static bool is_remains(const struct sockdiag_socket *s)
 {
 	return s->state == TCP_TIME_WAIT ||
@@ -162,8 +162,8 @@ static int dump(struct search *search, const struct sockdiag_filter *filter,
 	return result > 0 ? report_fail(why, ENOMEM, "realloc", "sockets") : result;
 }
 
-/* A UDP socket that serves one flow is connected; the state of such sockets is ESTABLISHED. Others
- * serve none in particular. */
+/* A UDP socket that serves one flow is connected, and its state is ESTABLISHED. Others serve no
+ * particular flow. */
 static int gather_all(struct search *search, struct failure *why)
 {
 	const struct sockdiag_filter tcp = { .protocol = IPPROTO_TCP,
@@ -198,7 +198,7 @@ static int note_bound(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-/* UDP has no accept(): both legs are bound, and only a mark tells them apart. */
+/* UDP has no accept(): both legs are bound, and only a mark distinguishes them. */
 static int tell_apart(struct search *search, struct failure *why)
 {
 	const struct sockdiag_filter bound = {
@@ -244,8 +244,8 @@ static int index_clients(struct search *search, struct failure *why)
 	return 0;
 }
 
-/* The client leg of that upstream leg: from the same client address and port; of several, the one
- * whose ends are the same two. */
+/* The client leg of that upstream leg has the same client address and port; of several, the one
+ * with the same two ends. */
 static struct leg *client_leg_of(const struct search *search, const struct leg *upstream)
 {
 	const struct leg key = { .socket = { .protocol = upstream->socket.protocol,
@@ -264,8 +264,8 @@ static struct leg *client_leg_of(const struct search *search, const struct leg *
 	return *first;
 }
 
-/* Ends that are in nobody's predicate: ours if it carries our mark, as with a fixed upstream, and
- * nobody else's rules could keep it alive. */
+/* A leg with ends in nobody's predicate: ours if it carries our mark, as with a fixed upstream, and
+ * no other instance's rules could serve it. */
 static bool is_left_to_us(const struct legs_question *q, const struct leg *leg)
 {
 	return !is_served(q, &leg->socket) &&
@@ -279,7 +279,7 @@ static bool owns_upstream(const struct legs_question *q, const struct leg *leg)
 
 	if (owner == OWNER_NONE)
 		return is_left_to_us(q, leg);
-	/* Without a mark it may be a proxy's that listens by itself and is served by
+	/* Without a mark it may belong to a proxy that opens its own listener and is served by
 	 * --divert-only. */
 	return owner == OWNER_OURS &&
 	       (carries_any(q, s) ? carries(s, q->spec) : !has_divert_only(q));
@@ -292,7 +292,7 @@ static bool owns_client(const struct legs_question *q, const struct leg *leg)
 	return owner == OWNER_NONE ? is_left_to_us(q, leg) : owner == OWNER_OURS;
 }
 
-/* Of what remains the kernel does not tell which leg it was. That it goes harms nobody's
+/* The kernel does not report which leg the remains belonged to. Removing them harms no
  * connection. */
 static bool owns_remains(const struct legs_question *q, const struct leg *leg)
 {
@@ -384,8 +384,8 @@ size_t legs_count(const struct legs *legs, bool (*kind)(const struct leg *leg))
 	return count;
 }
 
-/* One that is alone here (its other leg has an address of this host, is not open yet or not any
- * more) is a connection, too, unless there are such of both sides. */
+/* A single leg (its other leg has an address of this host, is not open yet or no longer open)
+ * counts as a connection, too, unless there are single legs of both sides. */
 size_t legs_connections(const struct legs *legs, bool (*kind)(const struct leg *leg))
 {
 	size_t count[2] = { 0 };

@@ -11,7 +11,7 @@ static int add(const char *name, void *context)
 	struct names *names = context;
 	void *grown;
 
-	/* A table whose name is longer than any of ours is somebody else's. */
+	/* A table with a longer name than ours can have belongs to somebody else. */
 	if (strlen(name) > INTERCEPT_NAME_MAX)
 		return 0;
 	grown = realloc(names->at, (names->count + 1) * sizeof(*names->at));

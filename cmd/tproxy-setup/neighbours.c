@@ -105,8 +105,8 @@ static void append(struct mark marks[], size_t *count, const struct mark *mark)
 	marks[(*count)++] = *mark;
 }
 
-/* Marks for the specification that are free of all of them; those it has, where they are. False:
- * none found. */
+/* Find marks for the specification that clash with none of theirs; it keeps its own where they do
+ * not. False: none found. */
 static bool find_marks(const struct intercept *spec, const struct neighbours *n, struct mark *mark,
 		       struct mark *upstream)
 {
@@ -133,7 +133,7 @@ static bool find_marks(const struct intercept *spec, const struct neighbours *n,
 	return found;
 }
 
-/* `--mark 0x3/0xff --table 101`, of what is changed. */
+/* `--mark 0x3/0xff --table 101`, only what has changed. */
 static void format_marks(struct instance *kernel, const struct intercept *spec,
 			 const struct mark *mark, const struct mark *upstream, char *buf,
 			 size_t size)
@@ -150,7 +150,7 @@ static void format_marks(struct instance *kernel, const struct intercept *spec,
 			 quantity_format_mark(upstream, text));
 }
 
-/* Free numbers, or those of the other where they would do. Returns -1. */
+/* Propose free numbers, or those of the other instance if they are usable. Returns -1. */
 static int propose_marks(struct instance *kernel, const struct intercept *spec,
 			 const struct intercept *other, const struct neighbours *n,
 			 struct failure *why)
@@ -169,8 +169,8 @@ static int propose_marks(struct instance *kernel, const struct intercept *spec,
 			   *numbers && *same ? ", or " : "", same);
 }
 
-/* A mark may be shared where everything about it is the same; anything else would send one
- * instance's packets the other's way. */
+/* A mark may be shared only if everything about it is the same; otherwise one instance's packets
+ * would take the other's route. */
 static int check_marks(struct instance *kernel, const struct intercept *spec,
 		       const struct intercept *other, const struct neighbours *n,
 		       struct failure *why)

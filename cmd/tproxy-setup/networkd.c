@@ -10,7 +10,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-/* As the kernel cuts it (TASK_COMM_LEN). */
+/* Truncated, as the kernel does (TASK_COMM_LEN). */
 #define PROGRAM "systemd-network"
 
 /* --- the process ------------------------------------------------------------------------------ */
@@ -29,7 +29,7 @@ static bool has_name(const char *pid)
 	return !strcmp(name, PROGRAM);
 }
 
-/* In the same namespace of that kind as we are? One that may not be looked into is not. */
+/* Is it in our namespace of that kind? No, if we may not look. */
 static bool shares(const char *pid, const char *kind)
 {
 	char its_path[64], our_path[64];
@@ -40,8 +40,8 @@ static bool shares(const char *pid, const char *kind)
 	return !stat(its_path, &its) && !stat(our_path, &ours) && its.st_ino == ours.st_ino;
 }
 
-/* May it change the routing of its network namespace? A user namespace of anybody's own has every
- * capability, but not there. */
+/* May it change the routing of its network namespace? A process in its own user namespace has every
+ * capability, but not for that. */
 static bool may_route(const char *pid)
 {
 	unsigned long long capabilities = 0;
@@ -58,7 +58,7 @@ static bool may_route(const char *pid)
 	return capabilities >> CAP_NET_ADMIN & 1;
 }
 
-/* Any user's process may call itself so; only one with these rights removes rules. */
+/* Any user's process may have this name; only one with these rights can remove rules. */
 static bool is_networkd(const char *pid)
 {
 	return has_name(pid) && shares(pid, "net") && shares(pid, "user") && may_route(pid);
@@ -135,7 +135,7 @@ static void read_main(struct networkd_state *state)
 	}
 }
 
-/* A drop-in's name, and the most important directory that has one. */
+/* A drop-in's name, and the highest-priority directory that has it. */
 struct dropin {
 	char name[96];
 	size_t root;
@@ -165,8 +165,8 @@ static int compare_dropins(const void *a, const void *b)
 	return strcmp(((const struct dropin *)a)->name, ((const struct dropin *)b)->name);
 }
 
-/* systemd.conf: those of all directories in the order of their names; of one name, that of the more
- * important directory. The last setting counts. */
+/* As in systemd.conf(5): drop-ins of all directories in the order of their names; for one name, the
+ * one in the directory of higher priority. The last setting counts. */
 static void read_dropins(struct networkd_state *state)
 {
 	struct dropins list = { .count = 0 };

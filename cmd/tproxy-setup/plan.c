@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* xt_multiport takes so many ports; a range counts twice. */
+/* xt_multiport takes this many ports; a range counts twice. */
 #define MULTIPORT_MAX 15
 
 /* Chains of iptables have names of up to 28 characters; ours are tproxy_NAME_STAGE. */
 #define CHAIN_MAX 28
 #define STAGE_MAX 4
 
-/* In front of each command that undoes a plan: for sh a comment. */
+/* Prefix of each command that undoes a plan: a comment to sh. */
 #define UNDO "#undo "
 
 /* One address family's tools. */
@@ -44,7 +44,7 @@ static const char *loopback_of(const struct tools *tool)
 	return tool->family == AF_INET ? "127.0.0.0/8" : "::1";
 }
 
-/* Our tag is for what `down` knows and takes away. */
+/* Our tag marks what `down` knows and removes. */
 static void put_routing(FILE *out, const struct intercept *spec, bool tagged)
 {
 	char mark[QUANTITY_MARK_MAX], tag[2][16] = { "", "" };
@@ -173,7 +173,7 @@ static void put_mark_return(FILE *out, const struct tools *t, const struct inter
 	fprintf(out, " -m mark --mark %s -j RETURN\n", quantity_format_mark(mark, text));
 }
 
-/* The classic DIVERT chain: `-j MARK` leaves other programs' bits alone (--set-xmark VALUE/MASK). A
+/* The classic DIVERT chain: `-j MARK` preserves other programs' bits (--set-xmark VALUE/MASK). A
  * pure SYN may reopen a connection that is in TIME_WAIT here. */
 static void put_divert(FILE *out, const struct tools *t, const struct intercept *spec)
 {
@@ -231,8 +231,7 @@ static void put_cidrs(FILE *out, const struct tools *t, const struct intercept *
 		}
 }
 
-/* A chain that lets through to the next stage only what is in the list (everything if it is
- * empty). */
+/* A chain that passes on to the next stage only what is in the list (everything if it is empty). */
 static void put_stage(FILE *out, const struct tools *t, const struct intercept *spec,
 		      enum intercept_list_id id, const char *stage, const char *next)
 {
@@ -250,7 +249,7 @@ static void put_stage(FILE *out, const struct tools *t, const struct intercept *
 	}
 }
 
-/* Can a client's own port be in the list, so that answers to it fit the predicate, too? */
+/* Can a client's own port be in the list, so that answers to it match the predicate, too? */
 static bool fits_answers(const struct intercept *spec)
 {
 	for (size_t i = 0; i < spec->port.count; i++)
@@ -279,7 +278,7 @@ static void put_last_stage(FILE *out, const struct tools *t, const struct interc
 		fprintf(out, " -m mark --mark %s -j RETURN\n",
 			quantity_format_mark(&spec->not_mark[i], mark));
 	}
-	/* What put_bare_resets() of nft_text is for. */
+	/* See put_bare_resets() in nft_text. */
 	put_append(out, t, spec, "end");
 	fprintf(out,
 		" -p tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG RST -m length --length %d -j RETURN\n",
@@ -303,7 +302,7 @@ static const char *iptables_device(const char *pattern, char buf[IFNAMSIZ])
 	return buf;
 }
 
-/* The chains from the last to the first: each jumps to one that is there already. */
+/* The chains from the last to the first: each jumps to one that exists already. */
 static void put_interception(FILE *out, const struct tools *t, const struct intercept *spec)
 {
 	put_last_stage(out, t, spec);

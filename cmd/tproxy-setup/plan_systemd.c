@@ -7,12 +7,13 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Where a program of ours writes: paths below /run/tproxyANYTHING/ are the unit's own. */
+/* Directories that a program of ours writes to: those named /run/tproxyANYTHING/ belong to the
+ * unit. */
 #define RUN_PREFIX "/run/tproxy"
 
-/* --- words ------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
-/* A character between systemd's double quotes: % and $ are doubled, what would end the line is \x0a
+/* Print a character inside systemd's double quotes: % and $ are doubled, a newline becomes \x0a
  * (systemd.service(5), systemd.syntax(7)). */
 static void put_quoted(FILE *out, unsigned char c)
 {
@@ -26,7 +27,7 @@ static void put_quoted(FILE *out, unsigned char c)
 		fputc(c, out);
 }
 
-/* A word as systemd reads it, quoted if need be. */
+/* Print a word as systemd reads it, quoted if necessary. */
 static void put_word(FILE *out, const char *text)
 {
 	bool quoted = !*text;
@@ -39,7 +40,7 @@ static void put_word(FILE *out, const char *text)
 	fputs(quoted ? "\"" : "", out);
 }
 
-/* Words that are quoted for sh: systemd reads them as sh does, but for % and $. */
+/* Print words that are quoted for sh: systemd reads them as sh does, except for % and $. */
 static void put_words(FILE *out, const char *text)
 {
 	for (; *text; text++) {
@@ -67,7 +68,7 @@ static void put_down(FILE *out, const char *key, const struct plan_systemd *plan
 	put_exec(out, key, plan, "down", options);
 }
 
-/* The program by the path that it has here: systemd looks for names in directories of its own. */
+/* Print the program with its full path: systemd looks for names in its own list of directories. */
 static void put_command(FILE *out, char **command)
 {
 	struct command found = { 0 };
@@ -85,9 +86,9 @@ static void put_command(FILE *out, char **command)
 /* --- the sandbox ------------------------------------------------------------------------------ */
 
 /*
- * What none of our programs needs is taken away. The rest is for netlink, sockets and /proc; /proc/sys is
- * read, so no ProcSubset=pid. A system call that is not allowed is an error, not the end: libraries try
- * newer ones first.
+ * Remove everything that none of our programs needs. The rest is for netlink, sockets and /proc;
+ * they read /proc/sys, so no ProcSubset=pid. A forbidden system call fails instead of killing the
+ * process: libraries try newer ones first.
  */
 static const char sandbox[] = "DynamicUser=yes\n"
 			      "NoNewPrivileges=yes\n"
@@ -117,7 +118,7 @@ static const char sandbox[] = "DynamicUser=yes\n"
 			      "SystemCallFilter=@system-service\n"
 			      "SystemCallFilter=~@resources @privileged\n";
 
-/* Our programs give up what they do not need any more, by themselves. */
+/* Our programs drop what they no longer need by themselves. */
 static const char own_sandbox[] = "SystemCallFilter=capset seccomp landlock_create_ruleset "
 				  "landlock_add_rule landlock_restrict_self\n";
 
@@ -150,7 +151,7 @@ bool plan_systemd_is_ours(char **command)
 	bool relay = command && !strcmp(base_name(*command), "tproxy-relay");
 	bool listen = command && !strcmp(base_name(*command), "tproxy-listen");
 
-	/* What follows -- is a program of somebody else's. */
+	/* What follows -- is another program. */
 	for (; listen && *command; command++)
 		listen = strcmp(*command, "--") != 0;
 	return relay || listen;
@@ -171,7 +172,7 @@ static const char *value_of(char **command, const char *option)
 	return NULL;
 }
 
-/* The options of ours that name a path to be written. */
+/* Our options that name a path to write to. */
 static const char *const writing[] = { "--control", "--metrics-file" };
 
 static int check_paths(char **command, struct failure *why)
@@ -194,7 +195,7 @@ static int check_paths(char **command, struct failure *why)
 	return 0;
 }
 
-/* A directory of our own in /run comes and goes with the unit; another one is there already. */
+/* A directory of our own in /run comes and goes with the unit; any other exists already. */
 static void put_path(FILE *out, const char *path)
 {
 	size_t first = strcspn(path + strlen("/run/"), "/"), length;
@@ -221,8 +222,8 @@ static void put_paths(FILE *out, char **command)
 	}
 }
 
-/* As `run` does it: interception begins when the program is ready, and ends, with a drain, before it is told
- * to end; and it ends with it, however that was. */
+/* As with `run`: interception begins when the program is ready, and ends, with a drain, before the
+ * program is told to end; it also ends with the program, however that ended. */
 static void put_ours(FILE *out, const struct plan_systemd *plan, const char *options)
 {
 	fputs("Type=notify\nExecStart=", out);
@@ -233,7 +234,8 @@ static void put_ours(FILE *out, const struct plan_systemd *plan, const char *opt
 	put_down(out, "ExecStopPost=+", plan, "");
 	fputs("TimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\nLimitNOFILE=1048576\n", out);
 	put_paths(out, plan->command);
-	/* CAP_NET_ADMIN would be for TIME_WAIT sockets of clients without TCP timestamps alone. */
+	/* CAP_NET_ADMIN would only serve for TIME_WAIT sockets of clients without TCP
+	 * timestamps. */
 	put_capabilities(out, "CAP_NET_RAW CAP_NET_BIND_SERVICE");
 	fputs(sandbox, out);
 	fputs(own_sandbox, out);
@@ -242,8 +244,8 @@ static void put_ours(FILE *out, const struct plan_systemd *plan, const char *opt
 
 /* --- the other two ---------------------------------------------------------------------------- */
 
-/* What is in the way of others' programs is not known. The rules live as long as the command; the supervisor
- * outlives the first signal, to drain. */
+/* We do not know what a sandbox would break in another program. The rules live as long as the
+ * command; the supervisor survives the first signal, to drain. */
 static void put_run(FILE *out, const struct plan_systemd *plan, const char *options)
 {
 	fputs("Type=notify\nNotifyAccess=main\n", out);

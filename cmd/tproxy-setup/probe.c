@@ -13,7 +13,7 @@
 
 #define TTL 64
 
-/* What the checksum of a segment is made over, besides itself: both addresses, length, protocol. */
+/* The pseudo-header for the checksum of a segment: both addresses, length, protocol. */
 struct pseudo {
 	struct in6_addr from, to; /* the first four bytes of each for IPv4: zeros add nothing */
 	uint32_t length, protocol;
@@ -25,7 +25,7 @@ struct packet {
 		struct iphdr v4;
 		struct ip6_hdr v6;
 	} ip;
-	struct tcphdr tcp; /* behind IPv6; behind IPv4 it is moved up */
+	struct tcphdr tcp; /* follows IPv6; after IPv4 it is moved up */
 };
 
 void probe_init(struct probe *probe)
@@ -41,8 +41,8 @@ void probe_close(struct probe *probe)
 	probe_init(probe);
 }
 
-/* With IPPROTO_RAW it only sends, and takes the header from us (raw(7); inet6_create()
- * likewise). */
+/* With IPPROTO_RAW the socket only sends, and takes the header from us (raw(7); inet6_create() does
+ * the same). */
 static int socket_of(struct probe *probe, sa_family_t family, struct failure *why)
 {
 	int *fd = &probe->fd[family == AF_INET6];
@@ -128,7 +128,7 @@ int probe_send(struct probe *probe, const struct endpoint *from, const struct en
 
 	if (fd < 0)
 		return -1;
-	where.port = 0; /* to a raw socket of IPv6 it would be a protocol */
+	where.port = 0; /* an IPv6 raw socket would take it as a protocol */
 	length = endpoint_to_sockaddr(&where, &sa);
 	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) ||
 	    sendto(fd, &packet, size, 0, &sa.sa, length) < 0)

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All that carries our tag and that no other instance asks for: this one's routing, and what
- * somebody made of it. */
+/* Remove everything with our tag that no other instance needs: this instance's routing, and
+ * modified copies of it. */
 static int remove_routing(struct instance *kernel, const struct instance_view *view,
 			  const char *name, bool *removed, struct failure *why)
 {
@@ -51,7 +51,7 @@ static int remove_locked(struct instance *kernel, const char *name, const struct
 		goto out;
 	}
 	removal->found |= view.rules.present;
-	/* The table goes last: should anything fail before, it still says what is to be removed. */
+	/* The table goes last: if anything fails before, it still says what to remove. */
 	if (!err)
 		err = remove_routing(kernel, &view, name, &removal->found, why);
 	if (!err && view.rules.present)
@@ -61,7 +61,7 @@ out:
 	return err;
 }
 
-/* Is there anything at all to remove? Asked without the lock, which is a change in itself. */
+/* Is there anything at all to remove? Checked without the lock, which is itself a change. */
 static int is_named(const char *name, void *context)
 {
 	return !strcmp(name, context);
@@ -76,7 +76,7 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 
 	snprintf(copy, sizeof(copy), "%s", name);
 	found = nft_each(kernel->rules, is_named, copy, why);
-	/* What another process is at work on is told from what is left when it is done. */
+	/* Another process may be changing it: what is left shows when that has finished. */
 	if (!found)
 		found = nft_is_locked(kernel->rules);
 	if (!found)
@@ -85,8 +85,8 @@ static int anything_there(struct instance *kernel, const char *name, bool *anyth
 	return found < 0 ? -1 : 0;
 }
 
-/* Is nothing relayed, and can nothing begin to be, because nobody listens? Then phase 1 has no use.
- * 1 if so (and what remains of closed connections is gone), 0 if not, or -1 with *why. */
+/* Is nothing relayed, and can nothing start to be, because nobody listens? Then phase 1 is
+ * unnecessary. 1: yes (and the remains of closed connections are gone); 0: no; or -1 with *why. */
 static int is_idle(struct instance *kernel, const struct instance_view *view,
 		   struct removal *removal, struct failure *why)
 {
@@ -109,7 +109,7 @@ static void tell_drain(const char *name, const struct drain *drain, uint64_t ms,
 }
 
 /* Phases 2 and 3. The lock is held at the beginning and at the end, but not while we wait: others
- * may work meanwhile. */
+ * may work then. */
 static int drain_and_remove(struct instance *kernel, const char *name, struct instance_view *was,
 			    uint64_t drain_ms, const volatile sig_atomic_t *hurry,
 			    struct removal *removal, struct failure *why)

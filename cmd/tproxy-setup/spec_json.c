@@ -17,7 +17,7 @@ static bool is_repeatable(const char *key)
 	return false;
 }
 
-/* The canonical text's words as members; those that may be repeated as arrays. */
+/* The canonical text's keywords as members; repeatable ones as arrays. */
 static json_t *words_json(const struct intercept *spec)
 {
 	char text[INTERCEPT_TEXT_MAX], *rest = text, *token;

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A list in a line is cut there. */
+/* A list in a line is truncated to this length. */
 #define LIST_SHOWN 48
 
 #define LINE_MAX_SIZE 1024
@@ -60,7 +60,7 @@ static void put_list(struct line *l, const struct intercept *spec, enum intercep
 		    intercept_list_text(spec, id, text, sizeof(text)));
 }
 
-/* Of a field that has its name, where it says something. */
+/* Print a field with its name, if it has a value. */
 static void put_field(struct line *l, const struct intercept *spec, const char *name,
 		      const char *words)
 {
@@ -91,7 +91,7 @@ static void put_predicate(struct line *l, const struct intercept *spec)
 		put(l, " all ports");
 	put_list(l, spec, LIST_PORT, "");
 	put_list(l, spec, LIST_NOT_PORT, "not");
-	/* Addresses say it themselves. */
+	/* Addresses show the family themselves. */
 	if ((!spec->ipv4 || !spec->ipv6) && !intercept_digest_of(spec, LIST_SRC).count &&
 	    !intercept_digest_of(spec, LIST_DST).count)
 		put(l, " %s", spec->ipv4 ? "IPv4" : "IPv6");
@@ -107,7 +107,7 @@ static void put_predicate(struct line *l, const struct intercept *spec)
 		put(l, ", and answers of this host's loopback addresses");
 }
 
-/* Who listens, each process once. */
+/* The listening processes, each once. */
 struct listeners {
 	struct line *line;
 	const struct sockowner_list *owners;
@@ -132,7 +132,7 @@ static void put_owner(struct listeners *who, const struct sockdiag_socket *s)
 	who->count++;
 }
 
-/* Those that nobody serves, in words. */
+/* Describe what nobody serves. */
 static void put_gap(const struct listeners *who, const struct drift_part *part)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -158,7 +158,7 @@ static void put_listeners(struct line *l, const struct drift *d)
 			put_gap(&who, &d->part[i]);
 }
 
-/* On loopback it is the port that is typed, whatever the families. */
+/* On loopback show the port only, whatever the families. */
 static const char *listener_text(const struct intercept *spec, char buf[FIELD_VALUE_MAX])
 {
 	const struct endpoint *e = endpoint_is_set(&spec->to4) ? &spec->to4 : &spec->to6;
@@ -185,7 +185,7 @@ static void put_state(struct line *l, const struct drift *d)
 	const char *separator = ": ";
 	const struct nft_state *rules = &d->view.rules;
 
-	if (rules->ending) { /* no part is missing that ought to be there */
+	if (rules->ending) { /* no part is unexpectedly missing */
 		put(l, "ending: `down` has begun, and drains");
 		return;
 	}
@@ -211,8 +211,8 @@ static uint64_t counted(const struct drift *d, const char *name)
 	return 0;
 }
 
-/* On a terminal the second half goes to a line of its own where both do not fit, and the state is
- * in colour. */
+/* On a terminal the second half goes to a line of its own if both do not fit, and the state is
+ * coloured. */
 static void print_line(const struct drift *d, const char *name, const struct line *what,
 		       const struct line *state, const char *count)
 {
@@ -293,7 +293,7 @@ static void put_parts(struct status *s, const struct drift *d, const char *name)
 
 /* --- as JSON ---------------------------------------------------------------------------------- */
 
-/* In front of its parts: the instance, with the whole specification. */
+/* Before its parts: the instance, with the whole specification. */
 static int put_json(const struct drift *d, const char *name, struct failure *why)
 {
 	json_t *object = json_pack("{s:i,s:s,s:s,s:s,s:b,s:I}", "v", RECORD_SCHEMA, "type",
@@ -357,7 +357,7 @@ static int show_all(struct status *s, struct instance *kernel, const struct name
 		names_text(names, text, sizeof(text));
 		report_notice("%s%s%s", name ? name : "", name ? ": not installed; " : "", text);
 	}
-	/* Of what is not there the parts tell what is left of it. */
+	/* For an instance that is not installed, the parts show what is left of it. */
 	if (name || !names->count)
 		return show(s, kernel, name ? name : "default", why);
 	for (size_t i = 0; i < names->count && !err; i++)

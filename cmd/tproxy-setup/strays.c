@@ -6,19 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The kernel may take another rule than the one that was meant (route_tags_remove()): what is as it
- * should be is put back, and the stray's turn comes again. */
+/* The kernel may remove another rule than the intended one (route_tags_remove()): then the right
+ * rule is put back, and the stray is tried again. */
 #define ROUNDS 5
 
-/* Who asks for routing. */
+/* Who needs routing. */
 struct claims {
 	struct neighbours installed;
 	const struct intercept *wanted;
-	uint32_t table; /* of the one whom it is about */
-	bool doubtful;	/* there are others, of whom nothing is known */
+	uint32_t table; /* of the instance in question */
+	bool doubtful;	/* there are other instances with unknown specifications */
 };
 
-/* What of it somebody asks for. */
+/* Which of its rule and route somebody needs. */
 static struct route_state claimed(const struct claims *c, const struct route_plan *plan)
 {
 	const struct neighbours one = { (struct intercept *)c->wanted, c->wanted ? 1 : 0 };
@@ -46,7 +46,7 @@ static bool same_plan(const struct route_tagged *a, const struct route_tagged *b
 	       a->plan.mark.mask == b->plan.mark.mask;
 }
 
-/* Is the like of it, as we make it, among the first `count`? */
+/* Is there an equal one, as we make it, among the first `count`? */
 static bool is_there(const struct route_tags *tags, size_t count, const struct route_tagged *one)
 {
 	for (size_t i = 0; i < count; i++)
@@ -64,7 +64,7 @@ static bool is_stray(const struct claims *c, const struct route_tags *tags, size
 	return !c->doubtful || one->plan.table == c->table || claimed(c, &one->plan).route;
 }
 
-/* Strays to the front; the order of either kind stays. */
+/* Move strays to the front; the order within either kind stays. */
 static int sort_out(const struct claims *c, struct strays *s, struct failure *why)
 {
 	struct route_tags *tags = &s->tags;
@@ -84,7 +84,7 @@ static int sort_out(const struct claims *c, struct strays *s, struct failure *wh
 	return 0;
 }
 
-/* Of those whose specification cannot be read nothing is known. */
+/* Nothing is known about instances whose specification cannot be read. */
 static bool has_unreadable(const struct neighbours *n)
 {
 	for (size_t i = 0; i < n->count; i++)
@@ -100,7 +100,7 @@ int strays_find(struct instance *kernel, const struct strays_scope *scope, struc
 	int err;
 
 	*s = (struct strays){ 0 };
-	/* In this order: whoever added routing that we see, and no rules yet, still holds the
+	/* In this order: whoever has added routing that we see, but no rules yet, still holds the
 	 * lock. */
 	if (route_tags_read(kernel->route, &s->tags, why))
 		return -1;
@@ -150,7 +150,7 @@ static size_t count_of(const struct route_tagged *one, const struct route_tagged
 	return found;
 }
 
-/* One turn: take away strays that are still there, put back what went with them. *left: there were
+/* One round: remove strays that still exist, put back what was removed with them. *left: there were
  * some. */
 static int turn(struct instance *kernel, const struct strays *s, bool *left, struct failure *why)
 {
@@ -163,7 +163,7 @@ static int turn(struct instance *kernel, const struct strays *s, bool *left, str
 	for (size_t i = 0; i < s->count && !err; i++) {
 		const struct route_tagged *one = &s->tags.at[i];
 
-		/* As many may stay as are right. */
+		/* As many may stay as are needed. */
 		if (count_of(one, now.at, now.count) <= count_of(one, right, rights))
 			continue;
 		*left = true;

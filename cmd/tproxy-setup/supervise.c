@@ -19,18 +19,18 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How often we look whether the command is ready. */
+/* The interval of checks whether the command is ready. */
 #define READY_POLL_MS 20
 
-/* When we say what we wait for, and how often we look whether that is something else by now. */
+/* When we report what we wait for, and the interval of checks whether that has changed. */
 #define TELL_AFTER_MS 2000
 #define TELL_EVERY_MS 1000
 #define TOLD_MAX      320
 
-/* How long a command that is told to end, because the installation failed, may take. */
+/* Time for a command to end after the installation failed. */
 #define GRACE_MS 5000
 
-/* Between wrapper and supervisor, one byte each. */
+/* Messages between wrapper and supervisor, one byte each. */
 enum word {
 	WORD_INSTALL = 'i', /* wrapper: install */
 	WORD_REMOVE = 'r',  /* wrapper: end it, then remove */
@@ -39,10 +39,10 @@ enum word {
 };
 
 /*
- * The wrapper's way:
+ * The wrapper's states:
  *
- *   WAITING -> INSTALLED -> REMOVING -> (supervisor gone) GONE
- *   WAITING -> GONE: the command ended before it was ready, or the installation failed
+ *   WAITING -> INSTALLED -> REMOVING -> (supervisor gone) GONE WAITING -> GONE: the command ended
+ *   before it was ready, or the installation failed
  */
 enum phase { PHASE_WAITING, PHASE_INSTALLED, PHASE_REMOVING, PHASE_GONE };
 
@@ -54,19 +54,18 @@ struct wrapper {
 	int command_pidfd;
 	int supervisor_fd; /* wrapper's end of the socket */
 	enum phase phase;
-	int status; /* of the command; -1 while it runs */
+	int status; /* exit status of the command; -1 while it runs */
 	bool told_ready, told_stranger, failed;
-	uint64_t started, looked; /* ms; when the command was, and what it does */
-	char told[TOLD_MAX];	  /* what it was said to wait for */
+	uint64_t started, looked; /* ms; when the command was started, and last looked at */
+	char told[TOLD_MAX];	  /* what we last reported that it waits for */
 	const char *name;	  /* of the command */
-	bool killing;		  /* the command was told to end for want of rules */
+	bool killing;		  /* the command was told to end because there are no rules */
 };
 
 static const int forwarded[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
 				 SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT };
 
-/* --- the supervisor
- * ------------------------------------------------------------------------------- */
+/* --- the supervisor --------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t hurry;
 
@@ -76,8 +75,8 @@ static void on_hurry(int signo)
 	hurry = 1;
 }
 
-/* It outlives what a terminal or a service manager sends to the whole group; SIGTERM, which the
- * wrapper sends when it is asked to end a second time, only makes it quick. */
+/* The supervisor survives signals that a terminal or a service manager sends to the whole group;
+ * SIGTERM, which the wrapper sends when it is asked to end a second time, only makes it hurry. */
 static void supervisor_signals(const struct wrapper *w)
 {
 	struct sigaction action = { .sa_handler = on_hurry };
@@ -114,7 +113,7 @@ static void tell_command(const struct wrapper *w, int signo)
 	(void)!syscall(SYS_pidfd_send_signal, w->command_pidfd, signo, NULL, 0);
 }
 
-/* The wrapper is gone: the command goes, too. */
+/* The wrapper is gone: end the command, too. */
 static void end_orphan(const struct wrapper *w, int signo)
 {
 	report_verbose(1, "wrapper is gone; signal %d to the command", signo);
@@ -169,7 +168,7 @@ static int start_supervisor(struct wrapper *w, bool installed)
 	return 0;
 }
 
-/* Say a word to the supervisor and wait for its answer. */
+/* Send a message to the supervisor and wait for its answer. */
 static int ask_supervisor(struct wrapper *w, enum word word)
 {
 	supervisor_says(w->supervisor_fd, word);
@@ -178,7 +177,7 @@ static int ask_supervisor(struct wrapper *w, enum word word)
 
 /* --- the command ------------------------------------------------------------------------------ */
 
-/* LISTEN_FDS are meant for the process that is started: the command. */
+/* LISTEN_FDS are meant for the command. */
 static void pass_listeners_on(pid_t wrapper)
 {
 	const char *pid = getenv("LISTEN_PID");
@@ -270,7 +269,7 @@ static void supervisor_ended(struct wrapper *w, int status)
 		w->phase = PHASE_GONE;
 		return;
 	}
-	/* Somebody killed it; what it installed needs a supervisor. */
+	/* Somebody killed the supervisor; what it installed needs a new one. */
 	if (start_supervisor(w, w->phase != PHASE_WAITING)) {
 		report_error("fork: %s", strerror(errno));
 		w->failed = true;
@@ -280,7 +279,7 @@ static void supervisor_ended(struct wrapper *w, int status)
 	}
 }
 
-/* A command that ends well although it is to serve: most likely it has only put itself in the
+/* A command that should serve has ended with success: most likely it has only put itself in the
  * background. */
 static void tell_background(struct wrapper *w)
 {
@@ -315,8 +314,9 @@ static void reap(struct wrapper *w)
 	}
 }
 
-/* What a terminal sends goes to the command as well; only what was sent to this process is passed
- * on. Interception ends first, so that no connection meets a command that takes no more. */
+/* The command gets a terminal's signals itself; we forward only signals that were sent to this
+ * process. Interception ends first, so that no connection goes to a command that accepts no
+ * more. */
 static void forward(struct wrapper *w, const struct signalfd_siginfo *info)
 {
 	int signo = (int)info->ssi_signo;
@@ -410,7 +410,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Whoever waits with us wants to know for what. */
+/* The user who waits wants to know what for. */
 static void tell_waiting(struct wrapper *w)
 {
 	uint64_t now = now_ms();
@@ -426,7 +426,7 @@ static void tell_waiting(struct wrapper *w)
 	report_notice("waiting for %s: %s; nothing is intercepted until then", w->name, text);
 }
 
-/* It says READY=1, but where connections will go there is nothing to take them. */
+/* The command says READY=1, but nothing accepts connections where they will go. */
 static void tell_doubt(const struct wrapper *w)
 {
 	char text[TOLD_MAX];
@@ -434,7 +434,8 @@ static void tell_doubt(const struct wrapper *w)
 	if (w->work->ready(w->work->context))
 		return;
 	w->work->describe(w->work->context, getpid(), text, sizeof(text));
-	/* Meanwhile it may be true: some open their listeners one after the other, and say so first. */
+	/* It may be true by now: some programs report first and then open their listeners one after
+	 * the other. */
 	if (w->work->ready(w->work->context))
 		return;
 	report_warning("%s says that it is ready, but %s", w->name, text);
@@ -452,7 +453,7 @@ static void install_when_ready(struct wrapper *w)
 		tell_doubt(w);
 	if (ready > 0 && !ask_supervisor(w, WORD_INSTALL)) {
 		w->phase = PHASE_INSTALLED;
-		/* A service manager of our own learns that all is in place. */
+		/* Tell our own service manager that everything is installed. */
 		notify_send("READY=1", NULL);
 		return;
 	}
@@ -499,7 +500,8 @@ int supervise_run(char **argv, const struct supervise_work *work)
 			     .supervisor_fd = -1,
 			     .status = -1 };
 
-	/* What the command leaves behind stays below us, so that we know whose it is. */
+	/* Processes that the command leaves behind become our children, so that we know whose they
+	 * are. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (catch_signals(&w) || start_command(&w, argv) || start_supervisor(&w, false)) {
 		report_error("cannot start %s: %s", *argv, strerror(errno));

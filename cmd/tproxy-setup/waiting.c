@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A process tree is not deeper; one that changes meanwhile has no circle for long. */
+/* No process tree is deeper; in one that changes meanwhile a loop does not last. */
 #define DEPTH_MAX 64
 
-/* What was found, the best last. */
+/* What was found, in ascending order of quality. */
 enum found { FOUND_NOTHING, FOUND_ELSEWHERE, FOUND_NONTRANSPARENT, FOUND_RIGHT };
 
 struct search {
@@ -25,7 +25,7 @@ struct search {
 	char name[4 * SOCKOWNER_NAME_MAX];
 };
 
-/* 0 when it cannot be told. */
+/* 0: unknown. */
 static pid_t parent_of(pid_t pid)
 {
 	char path[32], line[512], *end;
@@ -36,7 +36,7 @@ static pid_t parent_of(pid_t pid)
 	in = fopen(path, "re");
 	if (!in)
 		return 0;
-	/* The name, in parentheses, may have any bytes. */
+	/* The name, in parentheses, may contain any bytes. */
 	line[fread(line, 1, sizeof(line) - 1, in)] = '\0';
 	end = strrchr(line, ')');
 	if (!end || sscanf(end + 1, " %*c %d", &parent) != 1)
@@ -93,7 +93,7 @@ static void run_search(struct search *search)
 
 #define MISSING_TEXT_MAX (ENDPOINT_TEXT_MAX + sizeof("UDP "))
 
-/* Which of the endpoints nobody serves yet. */
+/* The endpoints that nobody serves yet. */
 static const char *missing(const struct intercept *spec, char buf[MISSING_TEXT_MAX])
 {
 	const struct endpoint *to[] = { &spec->to4, &spec->to6, &spec->to4, &spec->to6 };

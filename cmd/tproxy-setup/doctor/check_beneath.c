@@ -75,7 +75,7 @@ static void report_block(struct doctor_context *x, const struct xfrm_policy *b)
 		       endpoint_format_cidr(&b->destination, destination));
 }
 
-/* A policy that allows a part of what a later one blocks decides about that part. */
+/* A policy that allows a part of what a later one blocks decides on that part. */
 static bool is_decided_by(const struct xfrm_policies *p, const struct xfrm_policy *b,
 			  const struct packet_path_flow *flow)
 {

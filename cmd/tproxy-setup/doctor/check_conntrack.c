@@ -41,7 +41,7 @@ static void note_translation(const struct packet_path_step *at, void *context)
 	*(bool *)context |= at->step.event == RULE_EVAL_MASKED && at->leg == PACKET_PATH_UPSTREAM;
 }
 
-/* Does a rule translate the upstream leg? Others' translation is none of ours. */
+/* Does a rule translate the upstream leg? Translation of other flows is no concern of ours. */
 static bool is_translated(struct doctor_context *x)
 {
 	bool translated = false;
@@ -50,7 +50,7 @@ static bool is_translated(struct doctor_context *x)
 	return translated;
 }
 
-/* Something tracks connections, and no rule that can be seen does. */
+/* Something tracks connections, but no visible rule does. */
 static void report_hidden(struct doctor_context *x)
 {
 	if (!ct_use_may_be_hidden() || !conntrack_is_used())
@@ -91,7 +91,7 @@ void check_conntrack_mode(struct doctor_context *x)
 
 /* --- ct state invalid drop -------------------------------------------------------------------- */
 
-/* Rules that drop these packets whatever conntrack says of them. */
+/* Rules that drop these packets whatever conntrack says about them. */
 struct droppers {
 	struct doctor_context *x;
 	const json_t *rule[32];
@@ -138,7 +138,7 @@ static void note_drop(const struct rule_eval_step *step, void *context)
 		*dropped = *step;
 }
 
-/* The rule by which FORWARD drops a client's packet of that state, if one does. */
+/* The rule in FORWARD that drops a client's packet of that state, if there is one. */
 static struct rule_eval_step drop_in_forward(struct doctor_context *x,
 					     const struct packet_path_flow *flow, const char *state)
 {
@@ -158,8 +158,9 @@ static struct rule_eval_step drop_in_forward(struct doctor_context *x,
 	return dropped;
 }
 
-/* A relayed connection has no packet in FORWARD: what is intercepted, and what comes back of the upstream leg,
- * is this host's; and what is forwarded past the proxy is a connection like any other. */
+/* A relayed connection has no packets in FORWARD: intercepted packets, and the answers to the
+ * upstream leg, are delivered to this host; and what is forwarded past the proxy is a connection
+ * like any other. */
 static void report_forward(struct doctor_context *x)
 {
 	char place[400];
@@ -233,7 +234,7 @@ struct older {
 	struct endpoint client, destination;
 };
 
-/* A forwarded connection of the predicate: one without a socket here, of either side. */
+/* A forwarded connection in the predicate has no socket here, of either side. */
 static int visit_flow(const struct endpoint *client, const struct endpoint *destination,
 		      void *context)
 {
@@ -257,7 +258,7 @@ static void report_older(struct doctor_context *x, const struct older *older)
 	bool pass = x->spec->midstream == MIDSTREAM_PASS;
 	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
-	/* Which of the two is right is for whoever asked to say: no command. */
+	/* Only the user knows which of the two is right: no command. */
 	context_report(
 		x, DOCTOR_WARN,
 		pass ? "with --midstream pass they go on past the proxy until they end; "

@@ -28,7 +28,7 @@ static enum harm harm_at(const struct doctor_context *x, const struct packet_pat
 
 /* --- marks ------------------------------------------------------------------------------------ */
 
-/* Marked before it came to our rules, with what they take as a sign that they have seen it. */
+/* The packet arrives at our rules with a mark that tells them that they have seen it already. */
 static void report_premark(struct doctor_context *x, const struct rule_eval_step *step)
 {
 	const struct intercept *spec = x->spec;

@@ -12,19 +12,20 @@
 /*
  * Theory of operation
  *
- * A packet of each example connection is sent through FORWARD as it would have gone without us. An
- * example has one destination, and rules name others; so there are more examples, made for each
- * rule that names addresses or ports, as far as the specification is about these.
+ * A packet of each example connection is evaluated in FORWARD, where it would have gone without us.
+ * An example has one destination, and rules name others; so more examples are made, for each rule
+ * that names addresses or ports, if the specification covers these.
  */
 
-/* Examples that are tried: rules may be thousands, and each example meets them all. */
+/* Maximum number of examples: there may be thousands of rules, and each example is checked against
+ * all. */
 #define EXAMPLES_MAX 512
 #define TOLD_MAX     32
 
 struct forward {
 	struct doctor_context *x;
 	unsigned examples;
-	/* The rule that the example on its way was made for, and what it names. */
+	/* The rule that the current example was made for, and what it names. */
 	const json_t *made_for;
 	const struct selection *named;
 	const void *told[TOLD_MAX];
@@ -55,7 +56,7 @@ static void add_destination(struct shell_command *c, const struct cidr *cidr,
 	shell_add(c, "'");
 }
 
-/* Ports of one family alone, where the chain is. */
+/* The ports, for one family only if the chain is for one. */
 static void add_any_destination(struct shell_command *c, const struct firewall_chain *chain,
 				const struct selection *s)
 {
@@ -76,8 +77,7 @@ static bool covers_port(const struct selection *s, const struct port_range *p)
 	return !s->ports;
 }
 
-/* Is nothing of what is intercepted left, wherever it goes? To deny that is to do without a
- * proxy. */
+/* Does it cover everything that is intercepted? Denying that means to do without a proxy. */
 static bool covers_all(const struct doctor_context *x, const struct selection *s)
 {
 	const struct port_list *ports = &x->spec->port;
@@ -93,8 +93,8 @@ static bool covers_all(const struct doctor_context *x, const struct selection *s
 	return ports->count || !s->ports;
 }
 
-/* What the relay is to be started with so that it forbids the same. Returns false when the rule is
- * not one that names destinations and nothing else. */
+/* The relay's options that forbid the same. Returns false unless the rule names destinations and
+ * nothing else. */
 static bool propose(struct doctor_context *x, const struct firewall_chain *chain,
 		    const struct selection *s, char options[CONTEXT_FIX_MAX])
 {
@@ -110,7 +110,7 @@ static bool propose(struct doctor_context *x, const struct firewall_chain *chain
 	return *options;
 }
 
-/* Does the rule send packets to that chain, as to one that drops whatever comes? */
+/* Does the rule send packets to that chain, which drops everything? */
 static bool leads_to(const json_t *rule, const struct firewall_chain *chain)
 {
 	json_t *statement;
@@ -175,7 +175,7 @@ static void ignore(const struct rule_eval_step *step, void *context)
 {
 }
 
-/* By which interface would it leave? False when it would not. */
+/* The interface through which it would leave. False: it would not be forwarded. */
 static bool would_be_forwarded(struct doctor_context *x, const struct packet_path_flow *flow,
 			       char oif[IF_NAMESIZE])
 {
@@ -208,7 +208,7 @@ static void forward_packet(struct forward *f, const struct packet_path_flow *flo
 	    !predicate_matches(f->x->spec, &flow->client, &flow->destination) ||
 	    !would_be_forwarded(f->x, flow, oif))
 		return;
-	/* For the marks that it gets there. */
+	/* For the marks that the packet gets there. */
 	if (!rule_eval_hook(f->x->firewall, "prerouting", LONG_MIN, LONG_MAX, &packet, ignore, f))
 		return;
 	packet.oif = oif;
@@ -217,7 +217,7 @@ static void forward_packet(struct forward *f, const struct packet_path_flow *flo
 
 /* --- examples for a rule ---------------------------------------------------------------------- */
 
-/* An address of the prefix, and not the network's own, which may be a broadcast address. */
+/* An address in the prefix, but not the network's own, which may be a broadcast address. */
 static struct endpoint address_in(const struct cidr *c, uint16_t port)
 {
 	struct endpoint e = { .family = c->family, .port = port };
@@ -229,7 +229,7 @@ static struct endpoint address_in(const struct cidr *c, uint16_t port)
 	return e;
 }
 
-/* The part of the specification's destinations that the rule is about. */
+/* The part of the specification's destinations that the rule covers. */
 static void vary_destination(struct forward *f, struct packet_path_flow *flow,
 			     const struct cidr *of_rule)
 {
@@ -260,7 +260,7 @@ static void vary_destinations(struct forward *f, const struct selection *s,
 		}
 }
 
-/* The first port that both the rule and the specification have, if any. */
+/* The first port that the rule and the specification have in common, if any. */
 static bool common_port(const struct port_range *a, const struct port_list *spec, uint16_t *port)
 {
 	for (size_t i = 0; i < spec->count; i++) {
@@ -344,7 +344,7 @@ static void try_rules(struct forward *f)
 	for (size_t i = 0; i < firewall_chains(f->x->firewall); i++) {
 		const struct firewall_chain *chain = firewall_chain(f->x->firewall, i);
 
-		/* What is not a base chain may be called from one. */
+		/* A chain that is not a base chain may be called from one. */
 		if (*chain->hook && strcmp(chain->hook, "forward"))
 			continue;
 		for (size_t j = 0; j < chain->rules && f->examples < EXAMPLES_MAX; j++)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* As many parts as a person reads in a line. */
+/* As much text as a person reads in a line. */
 #define PARTS_MAX 300
 
 static const char AGAIN[] = "what was asked for is not done; nobody else's rules are the cause";
@@ -60,7 +60,7 @@ static void report_state(struct doctor_context *x, const struct nft_state *rules
 			"--confirm-within of `%s` has expired", name);
 }
 
-/* What is in place is not what is asked for now. */
+/* The installed instance differs from the given specification. */
 static void report_difference(struct doctor_context *x, const struct nft_state *rules)
 {
 	char text[600];

@@ -9,10 +9,10 @@
 
 /* --- what this kernel was built with ---------------------------------------------------------- */
 
-/* A rule that needs it, in a table that is checked by the kernel and never put in place. */
+/* A rule that needs the feature, in a table that the kernel checks and never installs. */
 struct probe {
 	const char *rule, *module, *config;
-	bool ipv6; /* needed for IPv6 alone */
+	bool ipv6; /* needed for IPv6 only */
 	bool zone; /* needed for the upstream leg's conntrack zone */
 };
 
@@ -127,7 +127,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 	for (unsigned i = 0; i < x->devices; i++) {
 		if (sysctl_read(1, "net/ipv6/conf/%s/disable_ipv6", x->device[i].name))
 			continue;
-		/* One of both families: `up` leaves out the one that it cannot deliver. */
+		/* With both families `up` drops the one that it cannot deliver. */
 		if (endpoint_is_loopback(&proposed->to4)) {
 			proposed->ipv6 = true;
 			proposed->to6 = (struct endpoint){ .family = AF_INET6,
@@ -147,7 +147,7 @@ void check_kernel_ipv6(struct doctor_context *x)
 
 /* --- bridges ---------------------------------------------------------------------------------- */
 
-/* Packets come in by the bridge, whatever port they came in by. */
+/* Packets arrive on the bridge, whatever its port. */
 static void report_port(struct doctor_context *x, const struct link *port,
 			const struct link *bridge)
 {
@@ -160,7 +160,7 @@ static void report_port(struct doctor_context *x, const struct link *port,
 			  "", "--iif %s is a port of bridge %s", port->name, bridge->name);
 }
 
-/* br_netfilter runs the IP rules on frames. There the socket that tproxy found is lost again before
+/* br_netfilter runs the IP rules on frames. The socket that tproxy finds there is lost again before
  * the packet is routed (ip_rcv() orphans it), and prerouting is not run a second time
  * (ip_sabotage_in). */
 static void check_bridge(struct doctor_context *x, const struct link *bridge)

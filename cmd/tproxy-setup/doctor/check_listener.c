@@ -24,7 +24,7 @@ static const char *meanwhile(const struct intercept *spec)
 	return words[spec->no_listener];
 }
 
-/* Before `up`, a listener that is not there yet is nothing unusual. */
+/* Before `up` it is normal that there is no listener yet. */
 static enum doctor_severity gravity(const struct doctor_context *x)
 {
 	return x->installed ? DOCTOR_FAIL : DOCTOR_WARN;
@@ -61,7 +61,7 @@ static void report_elsewhere(struct doctor_context *x, const struct endpoint *to
 			  endpoint_format(&l->socket.local, there), endpoint_format(to, wanted));
 }
 
-/* Is nobody there for that family and protocol? */
+/* Is there no listener for that family and protocol? */
 static bool is_lacking(const struct doctor_context *x, int protocol, sa_family_t family)
 {
 	const struct endpoint *to = context_to(x, family);
@@ -70,7 +70,7 @@ static bool is_lacking(const struct doctor_context *x, int protocol, sa_family_t
 	       !find_listener(x, protocol, to, true) && !find_listener(x, protocol, to, false);
 }
 
-/* One relay for all that nobody listens for, or what is there for one protocol. */
+/* Propose one relay for everything without a listener, or for one protocol only. */
 static void propose_relay(struct doctor_context *x, int protocol, char *fix, size_t size)
 {
 	int other = protocol == IPPROTO_TCP ? IPPROTO_UDP : IPPROTO_TCP;
@@ -95,7 +95,7 @@ static void report_none(struct doctor_context *x, int protocol, const struct end
 		       endpoint_format(to, text), protocol == IPPROTO_UDP ? " (UDP)" : "");
 }
 
-/* The kernel's own lookup, for a client that comes in by a certain interface. */
+/* The kernel's own lookup, for a client on a certain interface. */
 static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	struct sockdiag_socket found;
@@ -108,7 +108,7 @@ static void ask_kernel(struct doctor_context *x, const struct packet_path_flow *
 	if (answer || !l)
 		return;
 	if_indextoname(l->socket.interface, device);
-	/* To intercept less is no remedy: what comes in elsewhere would pass by the proxy. */
+	/* Intercepting less is no fix: connections on other interfaces would bypass the proxy. */
 	context_report(x, gravity(x),
 		       "packets from other interfaces are not delivered: start it without that "
 		       "binding (tproxy-listen --bind-device), or, if nothing else is to be "
@@ -158,7 +158,7 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 	static const char shared[] =
 		"each listener of the group gets its share of the "
 		"connections, and the kernel delivers to transparent ones only";
-	/* No command: a process calls itself what it likes, and root would run it to apply the fix. */
+	/* No command: a process can choose its name, and root would run it to apply the fix. */
 	static const char alone[] =
 		"the kernel delivers to transparent sockets only: the program "
 		"must set IP_TRANSPARENT (haproxy: bind ... transparent), or be "
@@ -173,7 +173,7 @@ static void report_nontransparent(struct doctor_context *x, const struct context
 		       text);
 }
 
-/* Was that process told of, for another of its sockets? */
+/* Was that process reported already, for another of its sockets? */
 static bool is_told(const struct doctor_context *x, unsigned at)
 {
 	const struct context_listener *l = &x->listener[at];
@@ -231,8 +231,8 @@ static void judge_listener_mark(struct doctor_context *x, const struct context_l
 			l->by.owner, l->socket.mark, quantity_format_mark(mark, text));
 }
 
-/* What the relay marks its own connections with is either the intercept mark, or not what our rules let pass by:
- * the latter matters where this host's own connections are intercepted. */
+/* The relay's mark for its own connections is either the intercept mark, or not the one that our
+ * rules exempt: the latter matters if this host's own connections are intercepted. */
 static void judge_upstream_mark(struct doctor_context *x, const struct context_listener *l,
 				bool *clash)
 {
@@ -264,7 +264,7 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 	}
 }
 
-/* Another mark of ours fixes it, and nobody else has to change anything. */
+/* Another mark of ours fixes this, and nobody else has to change anything. */
 void check_listener_mark(struct doctor_context *x)
 {
 	bool clash = false;
@@ -327,7 +327,7 @@ void check_listener_queue(struct doctor_context *x)
 /* --- does it serve itself? -------------------------------------------------------------------- */
 
 #define LOOP_SOCKETS_MAX 2048
-/* One connection of a proxy to itself may be its own affair. */
+/* One connection of a proxy to itself may be intended. */
 #define LOOP_LEAST 2
 
 struct loop {
@@ -357,7 +357,7 @@ static int gather_loop(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-/* Both ends of a connection in one process: it gave its own connection to itself. */
+/* Count connections with both ends in one process: it got its own connection. */
 static unsigned count_loops(const struct loop *l)
 {
 	unsigned count = 0;
@@ -427,7 +427,7 @@ bool check_listener_all_marked(const struct doctor_context *x)
 	return listening && marked == listening;
 }
 
-/* Sockets of one family share connections, those of the other are another group. */
+/* Sockets of one family share connections; those of the other family are another group. */
 static unsigned count_processes(const struct doctor_context *x, sa_family_t family)
 {
 	unsigned count = 0;

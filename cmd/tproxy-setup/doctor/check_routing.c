@@ -26,7 +26,7 @@ static const char *ip_of(sa_family_t family)
 	return family == AF_INET ? "ip" : "ip -6";
 }
 
-/* Does a rule for one mark catch packets that carry just the other? */
+/* Does a rule for one mark match packets that carry only the other? */
 static bool catches(const struct mark *a, const struct mark *b)
 {
 	return a->mask & b->mask && marks_clash(a, b);
@@ -81,7 +81,7 @@ static void check_table(struct doctor_context *x, sa_family_t family)
 				  state.rule ? "route show table all" : "rule");
 }
 
-/* --divert-only --local: do answers of a server on a loopback address come back to the proxy's socket? */
+/* --divert-only --local: do answers of a server on a loopback address reach the proxy's socket? */
 static void check_answers_kept(struct doctor_context *x, sa_family_t family)
 {
 	const struct cidr loopback = route_entry_loopback(family);
@@ -168,7 +168,7 @@ static void describe_question(const struct route_question *q, char buf[200])
 		 endpoint_format_address(&q->destination, destination), q->mark, device);
 }
 
-/* What stands before ours can be gone round by a lower preference; 0 is the local table's. */
+/* A lower preference puts our rule before the other one; 0 is the local table's. */
 static void report_earlier_rule(struct doctor_context *x, const struct route_question *q,
 				const struct route_verdict *verdict)
 {
@@ -178,7 +178,7 @@ static void report_earlier_rule(struct doctor_context *x, const struct route_que
 	if (rule->pref <= x->proposed.pref)
 		x->proposed.pref = rule->pref > 1 ? rule->pref - 1 : 1;
 	describe_question(q, asked);
-	/* What the relay sends to servers has such a source, too. */
+	/* Packets of the relay to servers have such a source, too. */
 	if (verdict->refused && rule->by_source)
 		snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
 			 ip_of(q->destination.family), x->proposed.pref,
@@ -219,8 +219,8 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 			answer->table, x->spec->table);
 }
 
-/* Is a packet with our mark delivered, in the way that this family's rules are now? Returns false when
- * something was reported. */
+/* Is a packet with our mark delivered, with this family's current rules? Returns false if something
+ * was reported. */
 static bool check_delivery(struct doctor_context *x, const struct route_question *q)
 {
 	struct route_verdict verdict;
@@ -247,7 +247,7 @@ void check_routing_delivery(struct doctor_context *x)
 			.source = flow->client,
 			.destination = flow->destination,
 			.mark = x->spec->mark.value,
-			/* What this host opens is routed to lo on its way out. */
+			/* Connections of this host are routed to lo on output. */
 			.iif = flow->own ? 0 : flow->device->index,
 			.protocol = flow->protocol,
 		};
@@ -268,7 +268,7 @@ void check_routing_delivery(struct doctor_context *x)
 
 /* --- the servers' answers --------------------------------------------------------------------- */
 
-/* What comes back from the server to the client's address, by the interface of the upstream leg. */
+/* Check the server's answers to the client's address, on the interface of the upstream leg. */
 static bool check_answer(struct doctor_context *x, const struct packet_path_flow *flow)
 {
 	const struct route_question question = {
@@ -282,7 +282,7 @@ static bool check_answer(struct doctor_context *x, const struct packet_path_flow
 	return !flow->upstream.index || !x->installed || flow->own || check_delivery(x, &question);
 }
 
-/* Relayed connections that wait for a server's answer that does not come. */
+/* Relayed connections that wait in vain for a server's answer. */
 struct waiting {
 	struct doctor_context *x;
 	unsigned count, established;
@@ -309,7 +309,7 @@ static int visit_upstream(const struct sockdiag_socket *s, void *context)
 	return 0;
 }
 
-/* An upstream on this very host answers to the client's address, past the proxy. */
+/* An upstream on this very host sends its answers to the client's address, past the proxy. */
 static void report_local_upstream(struct doctor_context *x, const struct waiting *w)
 {
 	char client[ENDPOINT_TEXT_MAX], server[ENDPOINT_TEXT_MAX];
@@ -397,8 +397,8 @@ void check_routing_replies(struct doctor_context *x)
 
 /* --- VRF -------------------------------------------------------------------------------------- */
 
-/* A listener that is bound to none is found by packets from a VRF only with that setting (inet_sk_bound_dev_eq()),
- * and its sockets then answer by it. */
+/* Packets from a VRF find a listener that is bound to no device only with that setting
+ * (inet_sk_bound_dev_eq()), and its sockets then answer through the VRF. */
 void check_routing_vrf(struct doctor_context *x)
 {
 	for (unsigned i = 0; i < x->devices; i++) {

@@ -26,8 +26,8 @@ static bool kernel_refuses(struct doctor_context *x, const struct packet_path_fl
 	       (why.err == EINVAL || why.err == EXDEV);
 }
 
-/* How many packets had a source that was refused: of the whole machine, all network namespaces; one line for each
- * processor. The only trace that this leaves. */
+/* The number of packets whose source was refused, on the whole machine, in all network namespaces;
+ * one line for each processor. This is the only trace of it. */
 static unsigned long count_martians(void)
 {
 	char line[512], *word, *rest = line;
@@ -80,7 +80,7 @@ static void report_src_valid_mark(struct doctor_context *x, const char *device, 
 		martians_text(martians));
 }
 
-/* Was that interface judged already, as that of an earlier flow? */
+/* Was that interface checked already, for an earlier flow? */
 static bool judged(const struct doctor_context *x, unsigned flow, bool upstream)
 {
 	unsigned index = upstream ? x->flow[flow].upstream.index : x->flow[flow].device->index;
@@ -101,7 +101,7 @@ void check_sysctl_src_valid_mark(struct doctor_context *x)
 	for (unsigned i = 0; i < x->flows; i++) {
 		const struct packet_path_flow *flow = &x->flow[i];
 
-		/* IPv6 has no such check, and what goes by lo keeps its route. */
+		/* IPv6 has no such check, and packets through lo keep their route. */
 		if (flow->client.family != AF_INET || flow->own)
 			continue;
 		if (!judged(x, i, false) && sysctl_mark_breaks(flow->device->name))
@@ -129,7 +129,7 @@ const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
 	return buf;
 }
 
-/* How often the reverse path filter dropped something in this network namespace. */
+/* Packets that the reverse path filter dropped in this network namespace. */
 static unsigned long count_filtered(void)
 {
 	char names[4096], values[4096], *name, *value, *rest_names = names, *rest_values = values;
@@ -283,7 +283,7 @@ void check_sysctl_route_localnet(struct doctor_context *x)
 	context_ok(x, "route_localnet=1 where packets come in");
 }
 
-/* IPv4 goes by the interface that a packet comes in by, IPv6 by `all` alone. */
+/* IPv4 uses the setting of the input interface, IPv6 only that of `all`. */
 static bool forwards_ipv4(const struct doctor_context *x)
 {
 	for (unsigned i = 0; i < x->devices; i++)

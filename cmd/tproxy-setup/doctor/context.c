@@ -70,7 +70,7 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 	va_end(ap);
 }
 
-/* The contents of a set that was changed are not what was asked for. */
+/* The contents of a modified set are not the specification's. */
 bool context_knows(const struct doctor_context *x)
 {
 	const struct nft_state *rules = &x->view->rules;
@@ -161,7 +161,7 @@ static int add_device(const struct link *link, void *context)
 	return 0;
 }
 
-/* What getifaddrs() gives has room for any address. */
+/* Addresses from getifaddrs() have room for any family. */
 static struct endpoint address_of(const struct sockaddr *sa)
 {
 	return sa ? endpoint_from_sockaddr(sa, sizeof(struct sockaddr_in6))
@@ -179,7 +179,7 @@ static bool is_own_address(const struct ifaddrs *all, const struct endpoint *e)
 	return false;
 }
 
-/* A host of the prefix that is not this one; false when there is none. */
+/* A host in the prefix other than this one; false: there is none. */
 static bool host_in(const struct cidr *prefix, const struct ifaddrs *all, struct endpoint *out)
 {
 	uint8_t *last = (uint8_t *)&out->addr + (prefix->family == AF_INET ? 3 : 15);
@@ -199,7 +199,7 @@ static bool host_in(const struct cidr *prefix, const struct ifaddrs *all, struct
 	return false;
 }
 
-/* The network that an interface's address is in, as a prefix. */
+/* The network of an interface's address, as a prefix. */
 static bool network_of(const struct ifaddrs *a, struct cidr *out)
 {
 	struct endpoint own = address_of(a->ifa_addr), mask = address_of(a->ifa_netmask);
@@ -233,7 +233,7 @@ static bool neighbour(const struct ifaddrs *all, const struct link *device, bool
 	return false;
 }
 
-/* Is the way back to that client by this interface? */
+/* Does the route back to that client use this interface? */
 static bool is_behind(struct doctor_context *x, const struct endpoint *client,
 		      const struct link *device)
 {
@@ -253,7 +253,7 @@ static bool choose_client(struct doctor_context *x, const struct ifaddrs *all,
 		if (src->at[i].family == family && host_in(&src->at[i], all, out) &&
 		    is_behind(x, out, device))
 			return true;
-	/* One that asked for that interface alone means these clients, wherever they are routed. */
+	/* A specification for that interface only means these clients, wherever they are routed. */
 	for (size_t i = 0; x->spec->devices && i < src->count; i++)
 		if (src->at[i].family == family && host_in(&src->at[i], all, out))
 			return true;
@@ -272,7 +272,7 @@ static void choose_destination(struct doctor_context *x, const struct ifaddrs *a
 		endpoint_parse_address(family == AF_INET ? EXAMPLE_IPV4 : EXAMPLE_IPV6, out, NULL);
 }
 
-/* The interface by which the upstream leg leaves. */
+/* Find the interface through which the upstream leg leaves. */
 static void find_upstream(struct doctor_context *x, struct packet_path_flow *flow)
 {
 	const struct route_question question = {
@@ -300,7 +300,7 @@ const struct endpoint *context_to(const struct doctor_context *x, sa_family_t fa
 	return family == AF_INET ? &x->spec->to4 : &x->spec->to6;
 }
 
-/* Complete the flow that has its addresses, and add it once for each protocol. */
+/* Complete a flow that has its addresses, and add it once for each protocol. */
 static void add_flow(struct doctor_context *x, struct packet_path_flow *flow)
 {
 	const struct intercept *spec = x->spec;
@@ -328,7 +328,7 @@ static void add_flow_of(struct doctor_context *x, const struct ifaddrs *all,
 	add_flow(x, &flow);
 }
 
-/* What this host opens, from the address that it uses towards that destination. */
+/* Add a flow of this host, from the address that it uses towards that destination. */
 static void add_own_flow(struct doctor_context *x, const struct ifaddrs *all, sa_family_t family)
 {
 	struct packet_path_flow flow = { .own = true, .device = &x->lo };
@@ -398,7 +398,7 @@ static int find_listeners(struct doctor_context *x, struct failure *why)
 	return x->diag ? err : -1;
 }
 
-/* Who sends the flows' other packets, once that is known. */
+/* Set who sends the flows' other packets, once that is known. */
 static void complete_flows(struct doctor_context *x)
 {
 	for (unsigned i = 0; i < x->flows; i++) {

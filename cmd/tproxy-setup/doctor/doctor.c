@@ -4,7 +4,7 @@
 #include "tproxy-setup/doctor/checks.h"
 #include "tproxy-setup/doctor/context.h"
 
-/* Every check, in their order: our own rules, then what the packet meets first. */
+/* All checks, in order: our own rules, then in the order in which a packet meets them. */
 static const struct {
 	const char *name;
 	void (*run)(struct doctor_context *x);

@@ -38,7 +38,7 @@ void findings_add(struct findings *f, const struct doctor_finding *finding, bool
 	f->lost |= !e->evidence || !e->why || !e->fix;
 }
 
-/* Longest command: what comes before `up`, and that. */
+/* Longest command: `up` and what comes before it. */
 #define FIX_MAX 1024
 
 static void tell(const struct findings_entry *e, const char *up_command, doctor_listener *report,
@@ -49,7 +49,7 @@ static void tell(const struct findings_entry *e, const char *up_command, doctor_
 		e->check, e->severity, e->evidence, e->why, e->up ? fix : e->fix,
 	};
 
-	/* Half a command is another command. */
+	/* A truncated command is another command. */
 	if (!*up_command || snprintf(fix, sizeof(fix), "%s%s%s", e->fix, *e->fix ? " && " : "",
 				     up_command) >= FIX_MAX)
 		fix[0] = '\0';
