@@ -46,16 +46,16 @@
 #define PROT_ARGUMENT ((unsigned)PROT_EXEC)
 
 /*
- * Beside these, what the C library does of its own: threads, memory (no memory that can be
- * executed; malloc counts processors), and an end, also by abort(), which has something to say.
+ * In addition, the C library's own calls: threads, memory (none that is executable; malloc counts
+ * processors), and exit, including abort(), which prints a message.
  *
  * #syscalls base: futex, writev, brk, munmap, mremap, madvise, mmap(0), mprotect(0)
  * #syscalls base: getrandom, rt_sigreturn, sigreturn, restart_syscall, rt_sigprocmask, rt_sigaction
  * #syscalls base: getpid, gettid, set_robust_list, rseq, exit, exit_group, sched_getaffinity
  *
- * What the run-time libraries of a sanitizer build do of their own, most of it when they look for
- * leaks: with a process of their own, which traces this one. (A coverage build writes its counts at
- * the end.) No other build allows them.
+ * The run-time libraries' own calls in a sanitizer build, most of them for finding leaks, which
+ * they do in a separate process that traces this one. (A coverage build writes its counts at the
+ * end.) No other build allows these calls.
  *
  * #syscalls sanitizer: mmap, mprotect, clone, clone3, wait4, ptrace, prctl, sigaltstack, openat, open
  * #syscalls sanitizer: readlink, readlinkat, getdents64, fstatat, stat, fstat, lseek, pread64, dup

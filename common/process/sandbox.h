@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sandbox - from now on only the system calls that the rest of a service's work needs (seccomp(2)).
+ * sandbox - restricts a service to the system calls that the rest of its work needs (seccomp(2)).
  *
- * They are noted beside the functions that make them (`#syscalls`; see sandbox_notes.awk). A call
- * that is not noted kills the process (SIGSYS): a service that suddenly wants to run a program or
- * to mount a file system is not itself any more. One that is, but not with these arguments (another
- * option of a socket, another kind of socket), fails with EPERM. Only to open a file fails with
- * EACCES, because libraries do it in passing. Nor can the process, or what it would become, gain
+ * The calls are noted next to the functions that make them (`#syscalls`; see sandbox_notes.awk). A
+ * call that is not noted kills the process (SIGSYS): a service that suddenly wants to run a program
+ * or to mount a file system has been taken over. A noted call with other arguments (another socket
+ * option, another kind of socket) fails with EPERM. Opening a file fails with EACCES, because
+ * libraries do it in passing. Neither the process nor a program that it executes can gain
  * privileges again (PR_SET_NO_NEW_PRIVS).
  */
 #ifndef TPROXY_PROCESS_SANDBOX_H

@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 /*
- * The longest header that is read; the length field would allow 64 KiB. Every field of the
- * specification together takes at most
+ * The longest header that is read; the length field would allow 64 KiB. All fields of the
+ * specification together take at most
  *
  *	 232  the fixed part, and the longest addresses (two of AF_UNIX)
  *	 258  ALPN: a protocol's name (RFC 7301: 255 bytes)
@@ -28,10 +28,10 @@
  *	      of algorithms of 67 (64 bytes; existing ones have fewer than 40)
  *	 258  NETNS: a file's name (255 bytes)
  *
- * which is 1,623 bytes; 425 are left for padding and for private types, of which clouds send some
- * dozens of bytes. A client's whole certificate, which newer versions of HAProxy can be told to
- * send, is more than a relay has use for. The specification itself has the header be smaller than
- * one segment.
+ * which is 1,623 bytes. That leaves 425 bytes for padding and for private types, of which clouds
+ * send a few dozen bytes. A client's whole certificate, which newer versions of HAProxy can be
+ * configured to send, is of no use to a relay. The specification itself wants the header to be
+ * smaller than one segment.
  */
 #define PROXYPROTO_MAX 2048
 
