@@ -96,7 +96,7 @@ held_by_listen() {
 }
 held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 
-@test "from inside the relay nothing can be done but its work: TCP, UDP, every kind of source" {
+@test "a compromised relay can do nothing but its work: TCP, UDP, every kind of source" {
 	intercept 80
 	start_nginx
 	local options
@@ -117,7 +117,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 	done
 }
 
-@test "from inside tproxy-listen nothing can be done but its work" {
+@test "a compromised tproxy-listen can do nothing but its work" {
 	local options
 	for options in '' '-tu --echo'; do
 		bg attacked proxy "$ATTACK/tproxy-listen" $options "$RELAY_PORT"
@@ -134,7 +134,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 	unharmed
 }
 
-@test "nor with the rights of the packaged unit" {
+@test "a compromised relay can do nothing but its work, with the rights of the packaged unit" {
 	root_only "units are started by root"
 	local program options
 	for program in relay listen; do
@@ -163,7 +163,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 # The kernel's Landlock, at least of Linux 6.12; where it lacks there is less to hold.
 has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 
-@test "a file helper, also as root, has its directory and no other" {
+@test "a file helper, even as root, can access its directory and no other" {
 	has_landlock || skip "this kernel has no Landlock"
 	intercept 80
 	start_nginx
@@ -180,7 +180,7 @@ has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 	unharmed
 }
 
-@test "files, signals and programs are out of reach also without the filter of system calls" {
+@test "files, signals and programs are out of reach even without the system call filter" {
 	has_landlock || skip "this kernel has no Landlock"
 	local program
 	for program in relay listen; do
@@ -204,7 +204,7 @@ has_landlock() { tproxy-relay --version | grep -q 'signals.*Landlock'; }
 # Whether it makes a mount namespace then.
 hides_files() { on proxy "$TOP/tests/lib/without-landlock" tproxy-relay --version | grep -q namespace; }
 
-@test "without Landlock an empty mount namespace keeps files away, also without the filter of system calls" {
+@test "without Landlock an empty mount namespace hides files, even without the system call filter" {
 	local old=$TOP/tests/lib/without-landlock program line
 	hides_files || skip "a sanitizer build needs files"
 	for program in relay listen; do
@@ -240,7 +240,7 @@ hides_files() { on proxy "$TOP/tests/lib/without-landlock" tproxy-relay --versio
 	((EUID)) || unharmed
 }
 
-@test "a kernel without Landlock is told of by -v and --version, and the rest holds" {
+@test "-v and --version report a kernel without Landlock, and the rest of the sandbox holds" {
 	local old=$TOP/tests/lib/without-landlock
 	local poor=() files=', files \(mount namespace\)'
 	((EUID)) || poor=(setpriv --inh-caps=-all --bounding-set=-sys_admin)

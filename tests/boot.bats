@@ -94,7 +94,7 @@ past() {
 	done
 }
 
-@test "at boot the rules are there before the network; the relay serves, in its sandbox" {
+@test "at boot the rules are installed before the network is up; the relay serves, in its sandbox" {
 	wait_until 10 answers
 	wait_until 10 inside systemctl -q is-active tproxy@web
 	assert_equal "$(property network-pre.target ActiveState)" active
@@ -123,7 +123,7 @@ past() {
 	assert_equal "$(past)" 0
 }
 
-@test "reload takes the new file, and no connection is lost; a broken one leaves the old rules" {
+@test "reload reads the new file and loses no connection; a broken file leaves the old rules" {
 	open_line kept $S4:80
 	say kept one
 	wait_until 5 heard kept one
@@ -153,7 +153,7 @@ past() {
 	assert_equal "$(past)" 0
 }
 
-@test "a relay that is killed, or cannot start, or is restarted: nothing gets past meanwhile" {
+@test "a relay that is killed, cannot start, or is restarted: nothing bypasses it meanwhile" {
 	rules=$(property tproxy-rules@web InvocationID)
 	inside kill -KILL "$(property tproxy@web MainPID)"
 	wait_until 5 eval '[[ $(property tproxy@web SubState) == auto-restart ]]'
@@ -189,7 +189,7 @@ past() {
 	assert_equal "$(past)" 0
 }
 
-@test "stopped, all is gone, and what was intercepted passes; without its file it does not start" {
+@test "stop removes everything, and connections pass; without its file it does not start" {
 	inside systemctl stop tproxy@web
 	wait_until 10 eval '[[ $(property tproxy-rules@web ActiveState) == inactive ]]'
 	run on proxy nft list tables

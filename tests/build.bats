@@ -25,7 +25,7 @@ faked() { PATH=$FAKE:$PATH "$@"; }
 # The build is not to be repeated here: what is there counts as up to date.
 make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 
-@test "install puts programs, man pages and completions into place, uninstall takes exactly these away" {
+@test "install installs programs, man pages and completions, uninstall removes exactly these" {
 	local root=$BATS_TEST_TMPDIR/root
 	mkdir -p "$root/usr/sbin" "$root/usr/share/man/man8"
 	touch "$root/usr/sbin/other" "$root/usr/share/man/man8/other.8"
@@ -61,7 +61,7 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	assert_line --index 0 --regexp "^make: [a-z0-9.-]+: not found by false; 'make deps' installs what is needed\$"
 }
 
-@test "deps does nothing when all is there" {
+@test "deps does nothing if everything is installed" {
 	fake dpkg-query 'echo installed'
 	fake apt-get 'echo called >&2; exit 1'
 	run faked "$TOP/.ci/deps" build test
@@ -69,7 +69,7 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	assert_output ""
 }
 
-@test "deps without root prints the exact command; without apt what is needed" {
+@test "deps without root prints the exact command; without apt the list of packages" {
 	fake dpkg-query 'case $* in *libnl-3-dev) exit 1 ;; esac; echo installed'
 	fake apt-get 'exit 1'
 	((EUID)) || set -- unshare --user # the same files, and not root
@@ -116,7 +116,7 @@ listed() {
 		s/ \}, \{ [0-9], /, /g; s/ *\}[ },]*$//; p' "$1"
 }
 
-@test "the system calls of the sandbox are those that are noted beside the functions" {
+@test "the sandbox allows the system calls that are noted beside the functions" {
 	# What the C library or another architecture makes of the noted ones.
 	local also='recvfrom|sendto|recvmmsg_time64|epoll_pwait|ppoll|ppoll_time64|fcntl64|futex_time64'
 	also+='|clock_gettime64|clock_nanosleep_time64|mmap2|fstat64|newfstatat|fstatat64|statx|faccessat2|renameat2'
@@ -143,7 +143,7 @@ listed() {
 	done
 }
 
-@test "a file of a service that makes a call with arguments notes it, or makes it only at the beginning" {
+@test "a service's source notes each call with arguments, or makes it only at the start" {
 	# What these do of that is done before the sandbox is up, or by a program without one.
 	local early=' cmd/tproxy-listen.o:fcntl cmd/tproxy-listen/spawner.o:fcntl cmd/tproxy-listen/spawner.o:setsockopt
  cmd/tproxy-relay.o:fcntl cmd/tproxy-relay/control.o:socket cmd/tproxy-relay/inetd.o:fcntl

@@ -78,7 +78,7 @@ man_page_of() {
 	done
 }
 
-@test "output that cannot be written is an error, a reader that went away is none" {
+@test "output that cannot be written is an error, a reader that has gone is not" {
 	for p in "${binaries[@]}"; do
 		run bash -c "'$BIN/$p' --help >/dev/full"
 		assert_equal "$status" 3
@@ -142,7 +142,7 @@ value_of() {
 	esac
 }
 
-@test "a command's --help has its own options, and no others: those are refused" {
+@test "a command's --help lists its own options only, and the command refuses others" {
 	local p c o arg help hidden=0
 	for p in tproxy-setup tproxy-inspect; do
 		for c in $("$BIN/$p" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
@@ -178,7 +178,7 @@ value_of() {
 	done
 }
 
-@test "completions for zsh and fish are what --help makes of them (make completions)" {
+@test "completions for zsh and fish match --help (make completions)" {
 	for p in "${programs[@]}"; do
 		run diff <(TPROXY_BIN=$BIN "$TOP/completions/generate" zsh "$p") "$TOP/completions/zsh/_$p"
 		assert_success
@@ -187,7 +187,7 @@ value_of() {
 	done
 }
 
-@test "every field of a record is documented in tproxy-tools(7), and no other" {
+@test "tproxy-tools(7) documents every field of a record, and no other" {
 	run diff <(sed -n 's/^\t\[RECORD_[A-Z_]*\] = { "\([a-z_]*\)",.*/\1/p' "$TOP/common/base/record_fields.c" | sort) \
 		<(awk '/^\.Ss Fields/ { on = 1 } /^\.Sh EXIT/ { on = 0 } on && /^\.It Cm/' \
 			"$TOP/man/tproxy-tools.7" | sed 's/\.It//; s/Cm//g' | tr -d ' ' | tr , '\n' | sort)
@@ -206,7 +206,7 @@ value_of() {
 	assert_success
 }
 
-@test "what a first-time user types wrongly is answered with what to type" {
+@test "typical mistakes of a first-time user are answered with the right command" {
 	local command words
 	while IFS='|' read -r command words; do
 		# Without rights that is what is missing first.

@@ -34,7 +34,7 @@ with_users() {
 # said NAME: what it said but for where it listens and what it has done.
 said() { sed -E '/^tproxy-relay: (listening on|ended:) /d' "$OUT/$1.err"; }
 
-@test "root becomes nobody, or the package's user, or --user; where there is none it says so" {
+@test "root becomes nobody, or the package's user, or --user; without such a user it says so" {
 	root_only "needs other user ids"
 	local root=root:x:0:0::/:/bin/sh
 	relay
@@ -72,7 +72,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 		"tproxy-relay: stays root: CAP_SETUID and CAP_SETGID are missing to become nobody"
 }
 
-@test "in a user namespace with uid 0 alone it stays, and says nothing of it" {
+@test "in a user namespace with uid 0 only it stays root, silently" {
 	rootless_only "as root there are other users"
 	relay
 	wait_until 10 eval '[[ $(status_of "$(pid_of relay)" Seccomp) == 2 ]]'
@@ -84,7 +84,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 
 # ---------------------------------------------------------------- TIME_WAIT
 
-@test "CAP_NET_ADMIN is a helper's, which has nothing else; one that is gone is a clash" {
+@test "only a helper has CAP_NET_ADMIN, and nothing else; without the helper there is a clash" {
 	local helper host
 	for host in client proxy server; do
 		on "$host" sysctl -qw net.ipv4.tcp_timestamps=0
@@ -112,7 +112,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 
 # ---------------------------------------------------------------- files
 
-@test "--control is removed at the end, also after SIGKILL, where the relay itself could not" {
+@test "--control is removed at the end, even after SIGKILL, where the relay itself could not" {
 	local helper signal
 	for signal in TERM KILL; do
 		relay --control "$OUT/control"
@@ -136,7 +136,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	assert_file_exist "$OUT/control"
 }
 
-@test "a directory of the relay's user is written to as that user" {
+@test "files in a directory of the relay's user are written as that user" {
 	root_only "needs other user ids"
 	local helper uid
 	uid=$(id -u nobody)
@@ -158,7 +158,7 @@ tproxy:x:4242:4343::/:/bin/sh' tproxy-relay $RELAY_PORT"
 	stop relay
 }
 
-@test "a file helper that has died is missed, and the relay goes on" {
+@test "the relay reports a dead file helper and keeps running" {
 	start_nginx
 	relay --metrics-file "$OUT/relay.prom"
 	kill -KILL "$(helper_of relay tproxy-file)"
@@ -209,7 +209,7 @@ rights() {
 	assert_equal "$(status_of "$(pid_of listen)" Seccomp)" "$(awk '$1 == "Seccomp:" { print $2 }' /proc/self/status)"
 }
 
-@test "a command of tproxy-listen has the rights of who started that, and is in no sandbox" {
+@test "a command of tproxy-listen has the rights of the user who started it, and no sandbox" {
 	local as_started uid
 	uid=$(id -u nobody)
 	listen "$RELAY_PORT" -- sh -c 'read -r x; id -u; grep -E "^(CapEff|CapPrm|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status'
@@ -220,7 +220,7 @@ rights() {
 	stop listen
 }
 
-@test "--user is whom tproxy-listen becomes, and its commands, without capabilities" {
+@test "tproxy-listen and its commands become --user, without capabilities" {
 	root_only "needs other user ids"
 	listen --user daemon "$RELAY_PORT" -- sh -c 'id -un; grep -E "^(CapEff|CapPrm)" /proc/self/status'
 	run -0 on client timeout 10 socat -t 10 -u "TCP:$V4:80" -
@@ -229,7 +229,7 @@ rights() {
 	assert_equal "$(status_of "$(pid_of listen)" Uid)" "$(id -u daemon)"
 }
 
-@test "without who starts commands tproxy-listen ends, and says so" {
+@test "tproxy-listen ends, and says so, if the helper that starts commands has died" {
 	listen "$RELAY_PORT" -- cat
 	kill -KILL "$(helper_of listen tproxy-spawner)"
 	run -3 wait_exit listen

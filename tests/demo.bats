@@ -29,7 +29,7 @@ load lib/lab
 	assert_output --partial "demo: the server did not see the client's own address and port"
 }
 
-@test "interrupted, the demo leaves nothing" {
+@test "an interrupted demo leaves nothing behind" {
 	export TMPDIR=$BATS_TEST_TMPDIR/tmp
 	mkdir "$TMPDIR"
 	"$TOP/tests/demo" >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &

@@ -62,7 +62,7 @@ proposed() {
 	for to in "${ADDRESSES[@]}"; do fails "$to"; done
 }
 
-@test "FORWARD rules by destination (nft), there before up: each family's relay" {
+@test "FORWARD rules by destination (nft), installed before up: options for each family's relay" {
 	rules <<-'END'
 		table inet filter {
 			set inner { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 198.51.100.192/26 } }
@@ -100,7 +100,7 @@ proposed() {
 	works $FAR4
 }
 
-@test "FORWARD rules of iptables-nft, and chains of them, that came after up" {
+@test "FORWARD rules and chains of iptables-nft, added after up" {
 	healthy_proxy
 	for ip in iptables-nft ip6tables-nft; do
 		on proxy $ip -N blocked
@@ -132,7 +132,7 @@ proposed() {
 	works
 }
 
-@test "a policy, and rules for the ports that are intercepted, may be meant to keep clients from going past the proxy" {
+@test "a policy, and rules for intercepted ports, may be meant to stop clients from bypassing the proxy" {
 	rules <<-'END'
 		table inet filter {
 			chain forward {
@@ -159,7 +159,7 @@ proposed() {
 	proposed "--deny-dst '*:80,443'"
 }
 
-@test "rules for some clients, and by a rate, are told of without a command" {
+@test "rules for some clients, and rate limits, are reported without a command" {
 	rules <<-'END'
 		table inet filter {
 			chain forward {
@@ -176,7 +176,7 @@ proposed() {
 	finds warn forward '`ip6 daddr 2001:db8:2::/64 limit rate over 1/second .*drop` \(handle [0-9]+\) might drop'
 }
 
-@test "no false alarm: rules for others, and rules that accept what is intercepted, as Docker's and firewalld's do" {
+@test "no false alarm: rules for others, and rules that accept intercepted packets, like Docker's and firewalld's" {
 	rules <<-'END'
 		table ip filter {
 			chain DOCKER-USER { ip daddr 10.0.0.0/8 oifname "docker0" drop; return; }
@@ -240,7 +240,7 @@ proposed() {
 	finds warn forward 'inet more, chain f'
 }
 
-@test "of a set of a thousand the first elements are tried, and of a thousand rules not all" {
+@test "only the first elements of a set of a thousand are tried, and not all of a thousand rules" {
 	# In pieces: without root there is a limit to what is said to the kernel at once.
 	{
 		echo 'table inet filter {'

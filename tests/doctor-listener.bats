@@ -33,7 +33,7 @@ has_listeners() {
 	(($(on proxy ss -4Hnlt 'sport = 3129' | wc -l) == $1))
 }
 
-@test "nobody listens: connections are met with a reset, in each family" {
+@test "nobody listens: connections are reset, in each family" {
 	start_nginx
 	on proxy tproxy-setup up -q --to 3129 -p 80
 	run fetch
@@ -44,7 +44,7 @@ has_listeners() {
 	cured
 }
 
-@test "nobody listens for one family, one protocol: what is printed starts there, and nothing else" {
+@test "nobody listens for one family, one protocol: the printed command listens there, and nowhere else" {
 	start_nginx
 	bg relay4 proxy tproxy-relay -4 127.0.0.1:3129
 	wait_listen proxy 127.0.0.1:3129
@@ -61,7 +61,7 @@ has_listeners() {
 	assert_equal "$(fix_of listener)" "tproxy-relay --upstream-mark 0x8/0xff 192.0.2.1:3131 '[2001:db8:1::1]:3131'"
 }
 
-@test "nobody listens and --no-listener pass: clients pass by the proxy" {
+@test "nobody listens and --no-listener pass: clients bypass the proxy" {
 	start_nginx
 	relay
 	stop relay
@@ -78,7 +78,7 @@ has_listeners() {
 	assert_line --regexp '^warn +listener +nobody listens at 127.0.0.1:3129'
 }
 
-@test "a listener on another address is not found by the kernel; it is by the doctor" {
+@test "the kernel does not find a listener on another address; the doctor does" {
 	start_nginx
 	bg relay proxy tproxy-relay --log events 192.0.2.1:3129 '[2001:db8:1::1]:3129'
 	wait_listen proxy 192.0.2.1:3129
@@ -89,7 +89,7 @@ has_listeners() {
 	cured
 }
 
-@test "a listener of one family alone" {
+@test "a listener of one family only" {
 	start_nginx
 	bg relay proxy tproxy-relay -4 --log events 127.0.0.1:3129
 	wait_listen proxy 127.0.0.1:3129
@@ -114,7 +114,7 @@ has_listeners() {
 }
 
 # With nft alone its share would pass by the proxy; our rule rejects it.
-@test "one member of a SO_REUSEPORT group that is not transparent costs its share of connections" {
+@test "a member of a SO_REUSEPORT group that is not transparent loses its share of connections" {
 	start_nginx
 	bg relay proxy tproxy-relay --log events --threads 2 3129
 	wait_listen proxy 127.0.0.1:3129
@@ -134,7 +134,7 @@ has_listeners() {
 	healthy
 }
 
-@test "a listener with the intercept mark: what its connections send comes back to lo" {
+@test "a listener with the intercept mark: packets of its connections are routed to lo" {
 	start_nginx
 	on proxy tproxy-setup up -q --to 3129 -p 80
 	bg listener proxy tproxy-listen --listener-mark 0x1 --reply hello 3129
@@ -148,7 +148,7 @@ has_listeners() {
 	healthy
 }
 
-@test "a listener that is bound to another interface is not found" {
+@test "the kernel does not find a listener that is bound to another interface" {
 	start_nginx
 	on proxy tproxy-setup up -q --to 3129 -p 80
 	bg relay proxy tproxy-listen --bind-device tobystander --pass 3129 -- tproxy-relay --log events

@@ -18,7 +18,7 @@ teardown() {
 	lab_down
 }
 
-@test "a rule of others that is asked before ours takes intercepted packets on" {
+@test "a foreign rule before ours routes intercepted packets elsewhere" {
 	healthy_proxy
 	on proxy ip route add default via 198.51.100.2 table 50
 	on proxy ip rule add pref 50 iif toclient lookup 50
@@ -30,7 +30,7 @@ teardown() {
 	healthy
 }
 
-@test "the same before up, for one family alone" {
+@test "the same before up, for one family only" {
 	start_nginx
 	relay
 	on proxy ip -6 route add default via 2001:db8:2::2 table 50
@@ -48,7 +48,7 @@ teardown() {
 }
 
 # A program on the proxy that marks what it wants routed by its own table, to the bystander's host.
-@test "a rule of others for our mark: their packets are delivered here, and lost" {
+@test "a foreign rule for our mark: its packets are delivered here, and lost" {
 	start_nginx
 	relay
 	on bystander ip address add 198.18.0.1/32 dev lo
@@ -76,7 +76,7 @@ teardown() {
 	refute_line --regexp '^fail'
 }
 
-@test "rules of others with a mark of their own (wg-quick's, Tailscale's) are no complaint" {
+@test "foreign rules with their own mark (wg-quick's, Tailscale's) are fine" {
 	healthy_proxy
 	on proxy ip rule add not fwmark 0xca6c lookup 51820
 	on proxy ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup main
@@ -84,7 +84,7 @@ teardown() {
 	healthy
 }
 
-@test "a table that holds routes of others is refused by up, and a free one is printed" {
+@test "up refuses a table with foreign routes, and prints a free one" {
 	start_nginx
 	relay
 	on proxy ip route add 10.1.0.0/16 via 198.51.100.2 table 100
@@ -117,7 +117,7 @@ doctor_with_networkd_conf() {
 		exec tproxy-setup doctor -v -H -o severity,check,evidence 2>/dev/null' sh "$1"
 }
 
-@test "systemd-networkd: it is told of, unless it leaves foreign rules alone, or runs elsewhere" {
+@test "systemd-networkd is reported, unless it leaves foreign rules alone, or runs elsewhere" {
 	healthy_proxy
 	start_networkd client
 	healthy
@@ -128,7 +128,7 @@ doctor_with_networkd_conf() {
 	assert_line --regexp '^ok +networkd .*leaves foreign rules alone \(/etc/systemd/networkd.conf.d/a.conf\)'
 }
 
-@test "one that calls itself systemd-networkd and may not change rules is none" {
+@test "a process named systemd-networkd that may not change rules is ignored" {
 	healthy_proxy
 	start_networkd proxy setpriv --bounding-set=-net_admin
 	healthy
@@ -166,7 +166,7 @@ new_interface() {
 	wait_line networkd.err "^$1: State changed: configuring -> configured"
 }
 
-@test "systemd-networkd itself removes our rules when it configures an interface, until it is told not to" {
+@test "systemd-networkd removes our rules when it configures an interface, until it is configured not to" {
 	root_only "it changes to a user of its own"
 	[[ -x /lib/systemd/systemd-networkd ]] || skip "no systemd-networkd"
 	healthy_proxy
@@ -200,7 +200,7 @@ new_interface() {
 # The server has a way of its own to the client's network, as with two gateways on one segment:
 #   client <------------------------- server
 #   client ==relay on proxy=========> server
-@test "servers' answers that bypass the proxy: found by the attempts that wait" {
+@test "servers' answers that bypass the proxy: found by the connects that hang" {
 	healthy_proxy
 	works
 	on server ip link add direct type veth peer name direct netns "$LAB_client"
@@ -229,7 +229,7 @@ waits() {
 	grep -q '"check":"answers","severity":"warn"' "$OUT/findings"
 }
 
-@test "no interface by which packets could come in: nothing would be intercepted" {
+@test "no interface on which packets could arrive: nothing would be intercepted" {
 	SPEC=(--to 3129 -p 80 --iif wlan9)
 	finds warn delivery 'no interface on which intercepted packets could come in'
 }
@@ -250,7 +250,7 @@ relayed() {
 	grep -c ' open .* 198.51.100.1:[0-9]* 198.51.100.2:80' "$OUT/relay.out" || :
 }
 
-@test "--local: a rule of others that is asked before ours takes this host's connections on" {
+@test "--local: a foreign rule before ours routes this host's connections elsewhere" {
 	own_proxy
 	run own
 	assert_success
@@ -268,7 +268,7 @@ relayed() {
 	healthy
 }
 
-@test "--local and an INPUT rule that drops what comes in by lo with a foreign destination" {
+@test "--local and an INPUT rule that drops packets on lo with a foreign destination" {
 	on proxy nft -f - <<-'END'
 		table inet filter {
 			chain input { type filter hook input priority filter; ct state established accept; iifname lo fib daddr type != local drop; }

@@ -23,7 +23,7 @@ rules() {
 	on proxy nft -f -
 }
 
-@test "INPUT with policy drop (nft) drops what is delivered" {
+@test "INPUT with policy drop (nft) drops intercepted packets" {
 	rules <<-'END'
 		table inet filter {
 			chain input {
@@ -46,7 +46,7 @@ rules() {
 	healthy
 }
 
-@test "a drop in a chain of a chain is named by its rule; sets are looked into" {
+@test "a drop in a nested chain is named by its rule; sets are evaluated" {
 	rules <<-'END'
 		table inet filter {
 			set inside { type ipv4_addr; flags interval; elements = { 192.0.2.0-192.0.2.99 } }
@@ -69,7 +69,7 @@ rules() {
 	healthy
 }
 
-@test "what depends on a rate is a warning, not a claim" {
+@test "a rate limit is a warning, not a failure" {
 	rules <<-'END'
 		table inet filter {
 			chain input {
@@ -85,7 +85,7 @@ rules() {
 	healthy
 }
 
-@test "ufw: ufw-not-local drops what is not addressed to this host (iptables-nft)" {
+@test "ufw: ufw-not-local drops packets that are not addressed to this host (iptables-nft)" {
 	for ip in iptables-nft ip6tables-nft; do
 		on proxy $ip -N ufw-not-local
 		on proxy $ip -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -156,7 +156,7 @@ rules() {
 	healthy
 }
 
-@test "the same without the mark is no complaint" {
+@test "the same without the mark is fine" {
 	rules <<-'END'
 		table inet f {
 			chain pre {
@@ -171,7 +171,7 @@ rules() {
 	healthy
 }
 
-@test "iptables' rpfilter in table raw comes before any mark, and is no complaint" {
+@test "iptables' rpfilter in table raw runs before any mark, and is fine" {
 	on proxy ip6tables-nft -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP
 	on proxy iptables-legacy -t raw -A PREROUTING -m rpfilter --validmark --invert -j DROP
 	healthy_proxy
@@ -180,7 +180,7 @@ rules() {
 	healthy
 }
 
-@test "the whole mark overwritten after our rules (nft): packets go on to where they were going" {
+@test "the whole mark overwritten after our rules (nft): packets go to the original destination" {
 	rules <<-'END'
 		table inet qos {
 			chain pre {
@@ -197,7 +197,7 @@ rules() {
 	healthy
 }
 
-@test "a mark that is set under its mask is no complaint, and kept" {
+@test "a mark that is set with its mask is fine, and kept" {
 	rules <<-'END'
 		table inet qos {
 			chain pre {
@@ -222,7 +222,7 @@ rules() {
 	works
 }
 
-@test "packets that carry our mark already pass by" {
+@test "packets that carry our mark already bypass the proxy" {
 	rules <<-'END'
 		table inet other {
 			chain pre {
@@ -242,7 +242,7 @@ rules() {
 	healthy
 }
 
-@test "another tproxy rule (nft) takes the same packets; one for others is no complaint" {
+@test "another tproxy rule (nft) takes the same packets; one for other packets is fine" {
 	rules <<-'END'
 		table inet other {
 			chain pre {
@@ -308,7 +308,7 @@ rules() {
 	works
 }
 
-@test "OUTPUT drops what has a source that is not this host's" {
+@test "OUTPUT drops packets with a foreign source" {
 	rules <<-'END'
 		table inet filter {
 			chain output {
@@ -326,7 +326,7 @@ rules() {
 	healthy
 }
 
-@test "--conntrack off where INVALID is dropped: found, and the printed command sets a zone" {
+@test "--conntrack off with a rule that drops INVALID: found, and the printed command sets a zone" {
 	rules <<-'END'
 		table inet filter {
 			counter invalid { }
@@ -342,7 +342,7 @@ rules() {
 	healthy
 }
 
-@test "--conntrack off where only FORWARD drops INVALID: no packet of a relayed connection meets it" {
+@test "--conntrack off with a rule in FORWARD that drops INVALID: no relayed packet meets it" {
 	rules <<-'END'
 		table inet filter {
 			counter forwarded { }
@@ -396,7 +396,7 @@ rules() {
 	refute_line --regexp '^fail'
 }
 
-@test "rules that came after up: --conntrack auto is followed by the same up again" {
+@test "rules added after up: the same up again updates --conntrack auto" {
 	healthy_proxy
 	rules <<-'END'
 		table ip nat {
@@ -410,7 +410,7 @@ rules() {
 }
 
 # A client that keeps its connection open, request after request.
-@test "flows older than up are told of, and --midstream pass leaves them alone" {
+@test "flows older than up are reported, and --midstream pass leaves them alone" {
 	start_nginx
 	relay
 	rules <<-'END'
@@ -434,7 +434,7 @@ rules() {
 	assert_equal "$(grep -c '^192' "$OUT/old.out")" 2
 }
 
-@test "without connection tracking flows older than up are unknown, and it says so" {
+@test "without connection tracking flows older than up are unknown, and the doctor says so" {
 	healthy_proxy
 	run doctor
 	assert_line --regexp '^ok +older-flows +unknown'

@@ -22,7 +22,7 @@ set_on_proxy() {
 	on proxy sysctl -qw "$@"
 }
 
-@test "src_valid_mark=1 silently eats intercepted packets, whatever rp_filter says" {
+@test "src_valid_mark=1 silently drops intercepted packets, whatever rp_filter is" {
 	healthy_proxy
 	works
 	set_on_proxy net.ipv4.conf.all.src_valid_mark=1
@@ -34,7 +34,7 @@ set_on_proxy() {
 	healthy
 }
 
-@test "src_valid_mark=1 of one interface alone is found where it is, before up as well" {
+@test "src_valid_mark=1 of one interface only is found, before up, too" {
 	healthy_proxy
 	set_on_proxy net.ipv4.conf.toclient.src_valid_mark=1
 	fails
@@ -46,7 +46,7 @@ set_on_proxy() {
 	works
 }
 
-@test "src_valid_mark=1 on the way of the servers' answers breaks, too" {
+@test "src_valid_mark=1 on the interface of the servers' answers breaks them, too" {
 	healthy_proxy
 	set_on_proxy net.ipv4.conf.toserver.src_valid_mark=1
 	fails
@@ -57,7 +57,7 @@ set_on_proxy() {
 	healthy
 }
 
-@test "src_valid_mark=1 with accept_local=1 works, and is no complaint, unless rp_filter is 1" {
+@test "src_valid_mark=1 with accept_local=1 works, and is fine, unless rp_filter is 1" {
 	healthy_proxy
 	set_on_proxy net.ipv4.conf.all.{src_valid_mark,accept_local}=1
 	for rp_filter in 0 2; do
@@ -106,7 +106,7 @@ set_on_proxy() {
 	healthy
 }
 
-@test "tcp_fwmark_accept=1 with a listener that has its own mark is no complaint, and works" {
+@test "tcp_fwmark_accept=1 with a listener that has its own mark works, and is fine" {
 	healthy_proxy
 	set_on_proxy net.ipv4.tcp_fwmark_accept=1
 	stop relay
@@ -171,7 +171,7 @@ old_connection() {
 
 # A handover from one relay to the next, without its queue: a relay that duplicates the other's sockets
 # has it, one that may not do that joins with sockets of its own.
-@test "tcp_migrate_req=0 is told of when two processes listen there" {
+@test "tcp_migrate_req=0 is reported when two processes share a listener" {
 	healthy_proxy
 	healthy
 	bg heir proxy tproxy-relay --takeover -v 3129
@@ -207,7 +207,7 @@ has_two_owners() {
 	refute_line --regexp 'fail +route-localnet'
 }
 
-@test "lo down: what is routed to it is lost, and the IPv6 route does not come back with it" {
+@test "lo down: packets routed to it are lost, and the IPv6 route does not come back with it" {
 	healthy_proxy
 	on proxy ip link set lo down
 	fails "$WEB6"
@@ -219,7 +219,7 @@ has_two_owners() {
 	healthy
 }
 
-@test "IPv6 disabled on lo: IPv6 passes by the proxy unseen" {
+@test "IPv6 disabled on lo: IPv6 bypasses the proxy unnoticed" {
 	set_on_proxy net.ipv6.conf.lo.disable_ipv6=1
 	start_nginx
 	bg relay proxy tproxy-relay --log events 3129
@@ -264,7 +264,7 @@ bridge_clients() {
 	healthy
 }
 
-@test "--iif with a port of a bridge matches nothing: packets come in by the bridge" {
+@test "--iif with a port of a bridge matches nothing: packets arrive on the bridge" {
 	bridge_clients
 	healthy_proxy --iif toclient
 	bypasses

@@ -38,7 +38,7 @@ teardown() {
 	lab_down
 }
 
-@test "a healthy machine: every check is ok, with what was looked at, and the exit status is 0" {
+@test "a healthy machine: every check is ok and says what it looked at, and the exit status is 0" {
 	healthy_proxy
 	works
 	works "$WEB6"
@@ -59,7 +59,7 @@ teardown() {
 	assert_equal "${#lines[@]}" 38
 }
 
-@test "the man page lists every check, in the order in which they are made, and no other" {
+@test "the man page lists exactly the checks, in the order in which they run" {
 	healthy_proxy
 	on proxy tproxy-setup doctor -q --json | jq -r .check | uniq >"$OUT/made"
 	# The table that begins after these words.
@@ -78,7 +78,7 @@ teardown() {
 	assert_equal "$stderr" ""
 }
 
-@test "what several findings in a row have in common is explained once" {
+@test "the common explanation of consecutive findings is printed once" {
 	healthy_proxy
 	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
 	run --separate-stderr on proxy tproxy-setup doctor
@@ -87,7 +87,7 @@ teardown() {
 	assert_equal "$(grep -c 'fix: sysctl -w .*src_valid_mark=0' <<<"$stderr")" 2
 }
 
-@test "--json: a record for each check, with why and fix where something is wrong" {
+@test "--json: a record for each check, with why and fix if something is wrong" {
 	healthy_proxy
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1
 	run --separate-stderr on proxy tproxy-setup doctor --json
@@ -100,7 +100,7 @@ teardown() {
 	assert_success
 }
 
-@test "columns: the commands alone, for sh" {
+@test "columns: only the commands, for sh" {
 	healthy_proxy
 	on proxy sysctl -qw net.ipv4.tcp_fwmark_accept=1 net.ipv4.conf.all.src_valid_mark=1
 	fails
@@ -120,7 +120,7 @@ state() {
 	on proxy cat /proc/net/ip_tables_names /proc/net/ip6_tables_names 2>/dev/null || :
 }
 
-@test "it changes nothing: with an instance, without, on a sick machine" {
+@test "the doctor changes nothing: with an instance, without, on a broken machine" {
 	healthy_proxy
 	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
 	on proxy iptables-legacy -A INPUT -p udp -j ACCEPT
@@ -154,7 +154,7 @@ state() {
 	assert_success
 }
 
-@test "what is no specification is a usage error" {
+@test "an invalid specification is a usage error" {
 	run on proxy tproxy-setup doctor --port 80
 	assert_failure 2
 	assert_output --partial "--to"
@@ -162,13 +162,13 @@ state() {
 	assert_failure 2
 }
 
-@test "--divert-only: what a foreign proxy needs, without a listener of ours" {
+@test "--divert-only: checks for a foreign proxy, without a listener of ours" {
 	start_nginx
 	on proxy tproxy-setup up -q --divert-only
 	healthy
 }
 
-@test "somebody's flush ruleset: rules gone, routing left, and doctor needs to be told what was asked" {
+@test "after a foreign flush ruleset the routing is left, and doctor needs the specification" {
 	healthy_proxy
 	on proxy nft flush ruleset
 	bypasses
@@ -178,7 +178,7 @@ state() {
 	cured
 }
 
-@test "tables that somebody owns, which libnftables 1.0.6 cannot print as JSON, are read nevertheless" {
+@test "tables with an owner, which libnftables 1.0.6 cannot print as JSON, are read anyway" {
 	healthy_proxy
 	mkfifo "$OUT/commands"
 	bg owner proxy bash -c 'exec nft -i <"$1"' sh "$OUT/commands"
@@ -253,7 +253,7 @@ spoilt() {
 	assert_success
 }
 
-@test "nothing installed: said, and put in place by what is printed" {
+@test "nothing installed: reported, and the printed command installs it" {
 	start_nginx
 	relay
 	SPEC=(--to 3129 -p 80)
@@ -335,14 +335,14 @@ expired() {
 	spoilt 'the interception of `default` was ended by `down`'
 }
 
-@test "what is installed is not what is asked for" {
+@test "the installed instance differs from the specification" {
 	healthy_proxy
 	SPEC=(--to 3129 -p '80,8080')
 	finds fail installed 'installed with other options: port 80,8080 \(was 80\)'
 	cured
 }
 
-@test "a changed set: what was asked for is not known, and no command is made of it" {
+@test "a changed set: the specification is unknown, and no command is made from it" {
 	healthy_proxy --dst 198.51.100.0/24 --dst 2001:db8:2::/64
 	on proxy nft add element inet tproxy_default dst4 '{ 203.0.113.0/24 }'
 	finds fail installed 'set:dst4 changed'

@@ -13,11 +13,11 @@ dry 'make lint fuzz bench' 'takes half an hour, and says so'
 elsewhere 'make recipes' package.bats 'recipes for RPM, Arch and OpenWrt have the version, and are well-formed'
 dry 'make deb deb-check' 'compiles all of it twice, and downloads a Debian'
 elsewhere 'make help' build.bats 'help names every target that a user calls'
-elsewhere 'make install PREFIX=/usr' build.bats 'install puts programs, man pages and completions into place, uninstall takes exactly these away'
+elsewhere 'make install PREFIX=/usr' build.bats 'install installs programs, man pages and completions, uninstall removes exactly these'
 
 # ---------------------------------------------------------------- at boot
 
-AT_BOOT='at boot the rules are there before the network; the relay serves, in its sandbox'
+AT_BOOT='at boot the rules are installed before the network is up; the relay serves, in its sandbox'
 drawing 'SETUP = --to 3129 --port 80'
 drawing 'SETUP = --to 3129 --port 80,443 --iif lan0'
 elsewhere 'tproxy-setup plan --conf /etc/tproxy/web.conf' boot.bats "$AT_BOOT"
@@ -506,12 +506,12 @@ drawing 'client ------------> proxy host -------------------------> server'
 # ---------------------------------------------------------------- other proxies
 
 block_elsewhere 'cat >haproxy.cfg <<END' proxies.bats 'HAProxy'
-block_elsewhere "cat >nginx.conf <<'END'" proxies.bats 'nginx, which is no upstream of itself'
+block_elsewhere "cat >nginx.conf <<'END'" proxies.bats 'nginx, which is not its own upstream'
 block_elsewhere 'cat >squid.conf <<END' proxies.bats 'Squid'
 block_elsewhere "ports='3129:tr-full:ip-in=127.0.0.1 3129:tr-full:ip-in=[::1]'" proxies.bats 'Traffic Server'
 block_elsewhere 'cat >v2ray.json <<END' proxies.bats 'V2Ray'
 block_elsewhere "tproxy-setup run --to '*:3129' --port 80 --" proxies.bats 'ss-redir'
 block_elsewhere 'sslh -n --transparent -u sslh -p 0.0.0.0:443' proxies.bats 'sslh'
 block_elsewhere 'cat >stunnel.conf <<END' proxies.bats 'stunnel'
-block_elsewhere 'cat >redsocks.conf <<END' proxies.bats 'redsocks, which knows no IPv6'
+block_elsewhere 'cat >redsocks.conf <<END' proxies.bats 'redsocks, which does not support IPv6'
 block_elsewhere "nft 'table inet mitmproxy {" proxies.bats 'mitmproxy'

@@ -54,7 +54,7 @@ helps() {
 @test "--help, built" { helps; }
 @test "--help, installed" { installed && helps; }
 
-@test "what is declared is displayed, and every document is looked at" {
+@test "declared examples are displayed, and every document is checked" {
 	local page command
 	for page in "$TOP"/man/*.[1-8]; do
 		grep -qF "/${page##*/}\"" "$BATS_TEST_FILENAME" || fail "$page is not looked at"

@@ -26,7 +26,7 @@ sweep() {
 nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 100
 	ip route show table 100; ip -6 route show table 100) ]] 2>/dev/null'
 
-@test "the seam fails what it is told to" {
+@test "fault injection fails the calls that it is told to" {
 	run on proxy env TPROXY_FAULT=listen:1+:EMFILE "$FAULT/tproxy-listen" --timeout 1 3129
 	assert_failure 3
 	assert_output --partial "Too many open files"
@@ -38,30 +38,30 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 	assert_line_in count '^nl_connect 1$'
 }
 
-@test "setup up: memory; it is installed whole or not at all" {
+@test "setup up: allocations fail; it installs everything or nothing" {
 	sweep memory "if ((status)); then $nothing; else $INTACT && tproxy-setup down; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3129 --port 80,443 --src 192.0.2.0/24
 }
 
-@test "setup up: calls; it is installed whole or not at all" {
+@test "setup up: calls fail; it installs everything or nothing" {
 	sweep call "if ((status)); then $nothing; else $INTACT && tproxy-setup down; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3129 --port 80,443 --src 192.0.2.0/24
 }
 
-@test "setup up over an instance: the new one or the old one" {
+@test "setup up over an instance leaves the new one or the old one" {
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	sweep call "if ((status)); then $INTACT --to 3129 --port 80
 		else $INTACT --to 3130 --port 81 && tproxy-setup up -q --to 3129 --port 80; fi" \
 		"$FAULT/tproxy-setup" up -q --to 3130 --port 81
 }
 
-@test "setup down: what fails can be repeated" {
+@test "setup down: after a failure it can be repeated" {
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	sweep call "((status)) || { $nothing; } && tproxy-setup down && $nothing && tproxy-setup up -q --to 3129 --port 80" \
 		"$FAULT/tproxy-setup" down
 }
 
-@test "setup status and plan say why they cannot tell" {
+@test "setup status and plan report why they cannot answer" {
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	for group in memory call; do
 		sweep $group : "$FAULT/tproxy-setup" status
@@ -71,7 +71,7 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 	done
 }
 
-@test "inspect says why it cannot tell" {
+@test "inspect reports why it cannot answer" {
 	bg listener proxy tproxy-listen 3129
 	wait_listen proxy 3129
 	for group in memory call; do
@@ -81,7 +81,7 @@ nothing='[[ ! $(nft list ruleset; ip rule show table 100; ip -6 rule show table 
 	done
 }
 
-@test "listen starts whole or not at all" {
+@test "listen starts completely or not at all" {
 	for group in memory call; do
 		sweep $group '((status == 3 || status <= 1))' \
 			"$FAULT/tproxy-listen" --timeout 50ms 3129
@@ -133,11 +133,11 @@ relay_sweep() {
 	((n > 1 && n < 500))
 }
 
-@test "relay: any one call fails: it says so or lives, and never shows its own address" {
+@test "relay: any one call fails: it reports that or continues, and never uses its own address" {
 	relay_sweep call "${TPROXY_FAULT_STEP:-5}"
 }
 
-@test "relay: any one allocation fails: it says so or lives, and what arrives whole is what was sent" {
+@test "relay: any one allocation fails: it reports that or continues, and complete transfers are correct" {
 	relay_sweep memory 1 # most are at the start: each of a connection's life is among the others
 }
 
@@ -153,7 +153,7 @@ fault_relay() {
 	wait_until 10 test -e "$OUT/there"
 }
 
-@test "relay: no memory from some moment on: who needs some is reset, who needs none goes on" {
+@test "relay: no memory from some moment on: connections that need some are reset, others continue" {
 	local calls
 	intercept 80,8000-8100
 	peer echo server serve 8000 echo
@@ -175,7 +175,7 @@ fault_relay() {
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
 }
 
-@test "relay: pipes that cannot be had, or not of that size: bulk is copied, and arrives" {
+@test "relay: no pipes, or not of that size: bulk data is copied, and arrives" {
 	local fault
 	start_nginx
 	BODY=$(random_file 1M)
@@ -201,7 +201,7 @@ count_memory() {
 	sed -n 's/^memory //p' "$OUT/count"
 }
 
-@test "relay: any one allocation of a connection with PROXY headers fails: it is reset, the next one is carried" {
+@test "relay: any one allocation of a connection with PROXY headers fails: it is reset, the next one is relayed" {
 	local first last n
 	local proxied=(--accept-proxy 192.0.2.2 --send-proxy 2 --source own "*:$RELAY_PORT")
 	local id='\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40\x05\0\x02id'
@@ -223,7 +223,7 @@ count_memory() {
 	assert_equal "$(grep -c . "$OUT/fired")" $((last - first))
 }
 
-@test "relay: a change of addresses that could not be read is read a moment later" {
+@test "relay: a change of addresses that could not be read is retried" {
 	on proxy tproxy-setup up -q --port 9000 --to "$RELAY_PORT" --include-own
 	# The first two questions are those at the start, one for each family.
 	bg relay proxy env TPROXY_FAULT=nl_send_auto:3:ENOBUFS TPROXY_FAULT_LOG="$OUT/fired" \
@@ -239,7 +239,7 @@ count_memory() {
 	stop relay
 }
 
-@test "relay: what is in the way of a client's port cannot be found out: a clash, and others go on" {
+@test "relay: the cause of a port clash cannot be determined: that connection fails, others continue" {
 	local host
 	for host in client proxy server; do
 		on "$host" sysctl -qw net.ipv4.tcp_timestamps=0
@@ -278,7 +278,7 @@ for i in range(int(sys.argv[1])):
         assert s.recv(1) == b"a", i' "$1"
 }
 
-@test "listen: out of descriptors, the next client is served when one has gone, not after a pause" {
+@test "listen: out of descriptors, the next client is served as soon as one has gone, not after a pause" {
 	still_listen env TPROXY_FAULT_CLOCK=still prlimit --nofile=16:16 "$FAULT/tproxy-listen" --echo 3129
 	run -0 on client "$TOP/tests/lib/hold" count 198.51.100.2 80 300
 	each_echoes 3
@@ -307,14 +307,14 @@ tells_once() {
 	assert_line_in listen.out '^open 192.0.2.2:40002 '
 }
 
-@test "listen: no process for a command, and none of its own to wait for: it tries again; --count waits, too" {
+@test "listen: no process for a command, and no command running: it tries again; --count waits, too" {
 	still_listen env TPROXY_FAULT=clone:1:EAGAIN,clone:2:EAGAIN "$FAULT/tproxy-listen" --count 1 --log 3129 -- cat
 	each_echoes 1
 	run -0 wait_exit listen
 	tells_once
 }
 
-@test "listen: those that wait for a process are reset at the end" {
+@test "listen: connections that wait for a process are reset at the end" {
 	still_listen env TPROXY_FAULT=clone:1+:EAGAIN "$FAULT/tproxy-listen" --log -o event,client,reason 3129 -- cat
 	peer first client -b 192.0.2.2:40001 connect "$V4" 80 send:a reset
 	wait_line listen.err 'clients wait'
@@ -323,7 +323,7 @@ tells_once() {
 	assert_line_in listen.out '^refused 192.0.2.2:40001 stopped'
 }
 
-@test "listen: a command that cannot be run is told once, not for each client" {
+@test "listen: a command that cannot be run is reported once, not for each client" {
 	cp /bin/cat "$OUT/cat"
 	still_listen "$FAULT/tproxy-listen" --log -o event,reason 3129 -- "$OUT/cat"
 	rm "$OUT/cat"

@@ -17,14 +17,14 @@ without_groups() {
 	grep -L -e --cgroup "$GOLDEN"/*.nft
 }
 
-@test "a rule that is not what the code makes is found, with its line" {
+@test "a rule that differs from the generated one is found, with its line" {
 	sed 's/counter name intercepted accept/accept/' "$GOLDEN/default.nft" >"$OUT/wrong.nft"
 	run "$TPROXY_BIN/unit/nft_text" "$OUT/wrong.nft"
 	assert_failure
 	assert_output --regexp 'wrong.nft:[0-9]+: expected .* accept'
 }
 
-@test "plan prints it, and nft takes it" {
+@test "plan prints it, and nft accepts it" {
 	local file options
 	for file in $(without_groups); do
 		options=$(sed -n '1s/^# tproxy-setup plan //p' "$file")
@@ -37,7 +37,7 @@ without_groups() {
 	done
 }
 
-@test "nft takes how it ends what it has installed" {
+@test "nft accepts the commands that remove it" {
 	local file name
 	for file in "$GOLDEN"/ending*.nft; do
 		name=$(sed -n '1s/^# tproxy-setup plan \(.*\) --ending.*/\1/p' "$file")

@@ -37,7 +37,7 @@ is_stuck() {
 	pairs --stuck -qH -o client,stuck | grep -qE ":$1 +$2\$"
 }
 
-@test "pairs: the halves of tproxy-relay's connections, with what the kernel knows of both" {
+@test "pairs: the halves of tproxy-relay's connections, with the kernel's data on both" {
 	two_connections
 	run pairs -H -o client,origdst,state,upstream_local,upstream,upstream_state,bytes_up,bytes_down
 	assert_success
@@ -56,7 +56,7 @@ is_stuck() {
 	assert_equal "${lines[*]:0:2}" "${lines[*]:2:2}"
 }
 
-@test "pairs: the filters apply to either half; nothing is status 1" {
+@test "pairs: the filters apply to either half; no match is status 1" {
 	two_connections
 	run pairs -H -o client --local "$V4:80"
 	assert_output 192.0.2.2:40001
@@ -75,7 +75,7 @@ is_stuck() {
 	assert_regex "$stderr" 'takes no operand'
 }
 
-@test "pairs: tproxy-relay tells its own, where nothing could be guessed; not if it is of another version" {
+@test "pairs: tproxy-relay reports its pairs, even if none could be guessed; not if its version differs" {
 	intercept 80
 	relay --source client-addr
 	peer server server serve 80 recv:hello send:world gone
@@ -108,7 +108,7 @@ while True: s.accept()[0].send(b"{\"v\":2,\"type\":\"relay\"}\n")'
 	assert_equal "${#lines[@]}" 4
 }
 
-@test "pairs: a stranger at a relay's name joins no sockets of others" {
+@test "pairs: a stranger with a relay's name cannot join others' sockets" {
 	root_only
 	two_connections
 	on proxy tproxy-inspect --json --state ESTAB >"$OUT/sockets"
@@ -129,7 +129,7 @@ while True:
 	assert_line --regexp '^192\.0\.2\.2:40001 +guessed$'
 }
 
-@test "pairs: HAProxy's, by the reversed ends, and by the client's with another upstream" {
+@test "pairs: HAProxy's, by the reversed ends, or by the client's end with another upstream" {
 	on proxy tproxy-setup up -q --port 80 --to '*:3129'
 	on proxy tproxy-setup up -q --name other --port 81 --to '*:3130'
 	peer server server serve 80 recv:hello send:world gone
@@ -154,7 +154,7 @@ while True:
 	assert_equal "${#lines[@]}" 2
 }
 
-@test "pairs: by the client's address and the destination, where that leaves no choice" {
+@test "pairs: by the client's address and the destination, if that is unambiguous" {
 	on proxy tproxy-setup up -q --port 80 --to '*:3129'
 	peer server server serve 80 recv:hello send:world gone
 	start_haproxy proxy <<-END
@@ -182,7 +182,7 @@ while True:
 	assert_output --regexp "^192\.0\.2\.10:40001 +$V4:80 +guessed\$"
 }
 
-@test "pairs: the two ends of a connection within this host are no pair" {
+@test "pairs: the two ends of a connection within this host are not a pair" {
 	bg direct proxy tproxy-listen --hold 0 '*:3131'
 	wait_listen proxy 3131
 	bg inside proxy socat -u TCP:127.0.0.1:3131,sourceport=40005 -
@@ -241,7 +241,7 @@ time.sleep(1000)'
 	wait_until 30 is_stuck 40001 end
 }
 
-@test "kill: without a filter it is refused, --dry-run ends nothing, both halves are ended" {
+@test "kill: refuses to run without a filter, --dry-run ends nothing, both halves are ended" {
 	two_connections --log events
 	run --separate-stderr -2 on proxy tproxy-inspect kill
 	assert_output ""
@@ -274,7 +274,7 @@ time.sleep(1000)'
 	assert_success
 }
 
-@test "kill: listeners are spared unless asked for, what matches nothing is status 1" {
+@test "kill: listeners are spared unless requested, no match is status 1" {
 	bg listen proxy tproxy-listen --hold 0 3131
 	wait_listen proxy '[::1]:3131'
 	run --separate-stderr -1 on proxy tproxy-inspect kill --local '*:3131'
@@ -286,7 +286,7 @@ time.sleep(1000)'
 	run -1 on proxy tproxy-inspect --state LISTEN -4
 }
 
-@test "kill: what could not be ended is reported, with the capability that is missing" {
+@test "kill: failures are reported, with the missing capability" {
 	two_connections
 	run --separate-stderr -3 on proxy setpriv --bounding-set=-all --inh-caps=-all \
 		tproxy-inspect kill -H -o event,peer,reason --peer 192.0.2.0/24 --peer "$V4"
@@ -297,7 +297,7 @@ time.sleep(1000)'
 	assert_equal "${#lines[@]}" 2
 }
 
-@test "kill: UDP, and what is not transparent" {
+@test "kill: UDP, and sockets that are not transparent" {
 	bg udp proxy socat -u UDP-RECVFROM:5353,bind=192.0.2.1 -
 	bg direct proxy tproxy-listen --hold 0 --redirect 3131
 	wait_listen proxy 5353 udp

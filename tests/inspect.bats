@@ -40,7 +40,7 @@ hold_redirected() {
 	wait_line redirected.out :40004
 }
 
-@test "sockets: both ends, flag, mark, owner of transparent sockets, and of no others" {
+@test "sockets: both ends, flag, mark, owner of transparent sockets only" {
 	hold
 	hold_redirected
 	local pid
@@ -98,7 +98,7 @@ hold_redirected() {
 	assert_equal "${#lines[@]}" 4
 }
 
-@test "sockets --json: one object a line; what is not known is absent" {
+@test "sockets --json: one object per line; unknown fields are absent" {
 	hold
 	run bash -c "$(declare -f on)"'; on proxy tproxy-inspect --json | jq -ce "
 		select(.state == \"ESTAB\" and .local.port == 80 and .local.addr == \"198.51.100.2\") |
@@ -108,7 +108,7 @@ hold_redirected() {
 	assert_output false
 }
 
-@test "a TIME-WAIT socket: the kernel does not tell whether it is transparent" {
+@test "a TIME-WAIT socket: the kernel does not report whether it is transparent" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
@@ -132,7 +132,7 @@ hold_redirected() {
 	assert_output --partial 'no-such-namespace'
 }
 
-@test "fd: an inherited socket, as a command of tproxy-listen has it" {
+@test "fd: an inherited socket, as in a command of tproxy-listen" {
 	tproxy_to 80 3129
 	redirect_to 81 3130
 	bg listen proxy tproxy-listen 3129 -- sh -c 'tproxy-inspect fd -H -o local,peer,origdst,origdst_by,transparent,fd 0 >&2'
@@ -161,7 +161,7 @@ hold_redirected() {
 	assert_output --regexp '^LISTEN +127\.0\.0\.1:3129 +- +- +-$'
 }
 
-@test "fd: what is no socket, not open, or not ours is said" {
+@test "fd: a descriptor that is not a socket, not open, or not ours is reported" {
 	run --separate-stderr -3 on proxy tproxy-inspect fd 0 </dev/null
 	assert_regex "$stderr" '^tproxy-inspect: fd 0: '
 	run --separate-stderr -3 on proxy tproxy-inspect fd 77
@@ -206,7 +206,7 @@ hold_redirected() {
 	assert_output --regexp '^- +none$'
 }
 
-@test "origdst: the upstream leg of a relay was opened here, and has none" {
+@test "origdst: the upstream leg of a relay has none, as it was opened here" {
 	bg server server tproxy-listen --hold 0 --redirect -4 80
 	wait_listen server 80
 	tproxy_to 80 3129
@@ -220,7 +220,7 @@ hold_redirected() {
 	assert_output --regexp '^- +none$'
 }
 
-@test "origdst: a connection that is not here is status 1; - answers pair by pair" {
+@test "origdst: an unknown connection is status 1; - answers pair by pair" {
 	hold
 	run -1 on proxy tproxy-inspect origdst 198.51.100.2:80 192.0.2.2:50000
 	assert_line --partial 'no such connection here'
@@ -236,7 +236,7 @@ hold_redirected() {
 	assert_equal "$stderr" "tproxy-inspect: 192.0.2.2:50000 -> 198.51.100.2:80: no such connection here"
 }
 
-@test "origdst -: a line that is no question is named by its number, the others are answered, status 1" {
+@test "origdst -: an invalid line is reported by number, the others are answered, status 1" {
 	hold
 	run --separate-stderr -1 on proxy tproxy-inspect origdst -H -o peer,origdst,origdst_by - <<-'END'
 		198.51.100.2:80
@@ -258,7 +258,7 @@ hold_redirected() {
 	assert_regex "${said[3]}" '^tproxy-inspect: line 5: .*address families'
 }
 
-@test "without capabilities: no wrong answer, but the one that is missing is named" {
+@test "without capabilities: no wrong answer, and the missing capability is named" {
 	hold
 	hold_redirected
 	local none=(setpriv --bounding-set=-all --inh-caps=-all)
@@ -274,7 +274,7 @@ hold_redirected() {
 	assert_regex "$stderr" 'IPCTNL_MSG_CT_GET.*CAP_NET_ADMIN'
 }
 
-@test "what rights hide is said once, whatever hides it" {
+@test "missing rights are reported once, whatever they hide" {
 	root_only "the listener is another user then"
 	hold
 	local none=(setpriv --bounding-set=-all --inh-caps=-all)
@@ -295,7 +295,7 @@ hold_redirected() {
 	assert_output 198.51.100.2:80
 }
 
-@test "what matches nothing is status 1, and said" {
+@test "no match is status 1, and reported" {
 	run --separate-stderr -1 on proxy tproxy-inspect
 	assert_output ""
 	assert_equal "$stderr" "tproxy-inspect: no transparent socket matches; -a shows others"
@@ -309,7 +309,7 @@ hold_redirected() {
 	assert_regex "$stderr" '^tproxy-inspect: process 4194304: '
 }
 
-@test "a column that a command cannot fill is refused, and those that it can are named" {
+@test "a column that a command cannot fill is refused, and the valid ones are named" {
 	run --separate-stderr -2 on proxy tproxy-inspect -o +bytes_up
 	assert_output ""
 	assert_regex "$stderr" "'bytes_up' is not a column here; there are .*origdst"
@@ -323,7 +323,7 @@ hold_redirected() {
 	assert_regex "$stderr" "'client' is not a column here"
 }
 
-@test "sockets -o +origdst: of every connection, by whatever way it came" {
+@test "sockets -o +origdst: of every connection, however it was redirected" {
 	hold
 	hold_redirected
 	bg direct proxy tproxy-listen --hold 0 '*:3131'
@@ -394,7 +394,7 @@ hold_redirected() {
 	run -1 on proxy tproxy-inspect origdst -H 198.51.100.2:53 192.0.2.2:40011 # no such TCP connection
 }
 
-@test "UDP: of the two halves of a relayed flow neither passes for the other" {
+@test "UDP: neither half of a relayed flow is taken for the other" {
 	# What a relay of UDP opens: both transparent, both with a foreign address, ends reversed.
 	bg relay proxy python3 -c '
 import socket, time
@@ -465,7 +465,7 @@ time.sleep(1000)'
 	assert_output 192.0.2.1:8001
 }
 
-@test "--state UNCONN: whatever is listed so" {
+@test "--state UNCONN: everything that is listed as such" {
 	bg bound proxy python3 -c '
 import socket, time
 t = socket.socket(); t.bind(("192.0.2.1", 8004))
@@ -515,7 +515,7 @@ on_terminal() {
 	assert_equal "${#lines[@]}" 3 # nothing is folded where there is room
 }
 
-@test "hostile names of programs and interfaces are not obeyed by the terminal" {
+@test "hostile names of programs and interfaces do not control the terminal" {
 	local name=$'\e[2J\u9b' # ESC, and CSI in UTF-8
 	cp "$(type -P socat)" "$BATS_TEST_TMPDIR/$name"
 	bg hostile proxy "$BATS_TEST_TMPDIR/$name" -u TCP-LISTEN:8006 -
@@ -541,7 +541,7 @@ print("ready", flush=True); time.sleep(1000)' $'a"\eb'
 	assert_equal "$(jq -r .local.addr <<<"$output")" $'fe80::77%a"\eb'
 }
 
-@test "the kernel's filter selects what ours would" {
+@test "the kernel's filter selects the same as ours" {
 	hold
 	hold_redirected
 	bg dual proxy socat -u TCP6-LISTEN:8001,ipv6only=0,fork,reuseaddr -

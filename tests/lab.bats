@@ -114,7 +114,7 @@ cut 2001:db8:3::2"
 	assert_line --regexp '^2001:db8:2::2 from 2001:db8:1::17 via '
 }
 
-@test "in there one is root: rules, routes, low ports and spoofed sources can be had" {
+@test "the user is root in the lab: rules, routes, low ports and spoofed sources work" {
 	in_lab '
 		id -u
 		nft add table inet t
@@ -125,7 +125,7 @@ cut 2001:db8:3::2"
 	assert_output 0
 }
 
-@test "as root there is no user namespace: other users can be had" {
+@test "as root there is no user namespace: other users work" {
 	root_only "rootless, there is one user"
 	run tproxy-lab run -- setpriv --reuid 65534 --regid 65534 --clear-groups id -u
 	assert_success
@@ -162,7 +162,7 @@ cut 2001:db8:3::2"
 	nothing_left
 }
 
-@test "SIGTERM, SIGINT and SIGHUP: the command gets them, and nothing is left" {
+@test "SIGTERM, SIGINT and SIGHUP go to the command, and nothing is left" {
 	local signal number
 	for signal in TERM:143 INT:130 HUP:129; do
 		start
@@ -175,7 +175,7 @@ cut 2001:db8:3::2"
 	done
 }
 
-@test "a command that tidies up after SIGTERM has the time to, and its status counts" {
+@test "a command has time to clean up after SIGTERM, and its status counts" {
 	tproxy-lab run -- bash -c 'trap "echo tidy; exit 9" TERM; echo ready; while :; do sleep 0.05; done' \
 		</dev/null >"$OUT/run.out" 3>&- &
 	wait_line "$OUT/run.out" ready
@@ -282,7 +282,7 @@ cut 2001:db8:3::2"
 	refute_output --partial tproxy-lab
 }
 
-@test "the guard of a lab that is up may be killed: a new one can be made" {
+@test "the guard of a lab that is up is killed: up makes a new lab" {
 	tproxy-lab up -q
 	read -r guard _ <"$XDG_RUNTIME_DIR/tproxy-lab-$UID"
 	kill -KILL "$guard"
@@ -295,7 +295,7 @@ cut 2001:db8:3::2"
 	assert_success
 }
 
-@test "up --foreground stays, tells the pids, and ends with a signal" {
+@test "up --foreground stays, prints the pids, and ends with a signal" {
 	tproxy-lab up --foreground </dev/null >"$OUT/up.out" 2>"$OUT/up.err" 3>&- &
 	wait_line "$OUT/up.out" '^up client=[0-9]+ proxy=[0-9]+ server=[0-9]+ bystander=[0-9]+$'
 	run tproxy-lab exec bystander ip -brief -4 address show toproxy
@@ -318,7 +318,7 @@ cut 2001:db8:3::2"
 	wait_until 5 nothing_left
 }
 
-@test "a state file of somebody else is not trusted" {
+@test "another user's state file is not trusted" {
 	ln -s /etc/passwd "$XDG_RUNTIME_DIR/tproxy-lab-$UID"
 	run tproxy-lab up
 	assert_failure 3
@@ -362,7 +362,7 @@ at_shell() {
 	[[ $1 == */dash ]] || assert_equal "$status" 3
 }
 
-@test "its shell says where one is, has a prompt of its own after that of the user, and finds the programs" {
+@test "its shell names the lab in its prompt, after the user's own, and finds the programs" {
 	local shell
 	for shell in bash zsh; do
 		at_shell /usr/bin/$shell
@@ -379,7 +379,7 @@ at_shell() {
 	[[ -z $(find /tmp -maxdepth 1 -name 'tmp.*' -user "$(id -u)" -newer "$OUT/typed" -exec test -e {}/.zshrc \; -print) ]]
 }
 
-@test "without ip(8) it says what is missing" {
+@test "without ip(8) it reports what is missing" {
 	mkdir "$OUT/bin"
 	for tool in bash unshare nsenter setpriv mount; do
 		ln -s "$(type -P "$tool")" "$OUT/bin"

@@ -54,7 +54,7 @@ send() {
 	assert_output 'hello 203.0.113.7 198.51.100.9 proxy-protocol'
 }
 
-@test "only listed peers may say who they are: from others it is payload" {
+@test "headers are read from listed peers only: from others they are payload" {
 	listen --log 3129 --allow-direct -- sh -c 'read -r x y; echo "$x $TCPREMOTEIP $TPROXY_ORIGDST_BY"'
 	run send 'PROXY TCP4 203.0.113.7 198.51.100.9 1234 80\r\n' 203.0.113.1 bystander
 	assert_output 'PROXY 203.0.113.2 none'
@@ -69,7 +69,7 @@ send() {
 	wait_line listen.out '^refused direct$'
 }
 
-@test "a header that comes byte by byte is waited for" {
+@test "a header may come byte by byte" {
 	listen 3129
 	on client timeout --foreground 10 python3 -c '
 import socket, time
@@ -82,7 +82,7 @@ s.recv(1)'
 	wait_line listen.out '^open 203\.0\.113\.7:1234 198\.51\.100\.9:80 proxy-protocol -$'
 }
 
-@test "no header, a bad one, half of one, or none within 3 s: refused, nothing is run" {
+@test "no header, an invalid or partial one, or none within 3 s: refused, nothing is run" {
 	listen --log 3129 -- sh -c 'echo served'
 	local bytes
 	for bytes in 'GET / HTTP/1.0\r\n\r\n' 'PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n' 'PROXY TCP4 1.2.3' \
@@ -98,7 +98,7 @@ s.recv(1)'
 	refute_line_in listen.out '^open'
 }
 
-@test "waiting for headers costs no time: thousands of half ones do not spin" {
+@test "waiting for headers costs no time: thousands of partial ones do not spin" {
 	listen 3129
 	bg half client python3 -c '
 import socket, sys

@@ -61,7 +61,7 @@ listen() {
 	assert_output '2001:db8:2::2 81 redirect'
 }
 
-@test "the child has the socket on 0 and 1, nothing else but 2, blocking, signals as by default" {
+@test "the child has the blocking socket on 0 and 1, no other descriptor but 2, default signals" {
 	exec 8</dev/null 9</dev/null # descriptors that somebody forgot to close
 	listen python3 -c '
 import os, signal, sys
@@ -87,7 +87,7 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_line 'ignored 0'
 }
 
-@test "a direct connection is refused and said so; --allow-direct serves it" {
+@test "a direct connection is refused and reported; --allow-direct serves it" {
 	bg listen proxy tproxy-listen --log '*:3129' -- echo served
 	wait_listen proxy '[::]:3129'
 	run read_from client 192.0.2.1 3129
@@ -103,7 +103,7 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_output '192.0.2.2 192.0.2.1 3129 unset none'
 }
 
-@test "a command that is not there (127) or not executable (126) is known before anything is opened" {
+@test "a missing (127) or not executable (126) command is reported before anything is opened" {
 	touch "$OUT/plain"
 	run --separate-stderr -127 on proxy tproxy-listen 3129 -- no-such-command
 	assert_equal "$stderr" "tproxy-listen: no-such-command: command not found"
@@ -145,7 +145,7 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_equal "$(cat "$OUT/listen.out")" ""
 }
 
-@test "a command that only this user, or nobody, can execute is known before the first connection" {
+@test "a command that only this user, or nobody, can execute is reported before the first connection" {
 	mkdir "$OUT/bin"
 	printf '#!/nonexistent/sh\n' >"$OUT/bin/script"
 	printf 'echo hello\n' >"$OUT/bin/text"
@@ -164,7 +164,7 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_output --partial '/bin/own: Permission denied'
 }
 
-@test "started with SIGCHLD ignored, it hears of its children's end nevertheless" {
+@test "started with SIGCHLD ignored, it still notices the end of its children" {
 	listen python3 -c 'import os, signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "hello"])'
@@ -176,7 +176,7 @@ os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "h
 	assert_success
 }
 
-@test "what a command has started ends with it when it is ended" {
+@test "processes that a command has started are ended with it" {
 	listen tproxy-listen --drain-timeout 0 3129 -- sh -c 'sleep 1234 & echo started; wait'
 	bg client client socat -u TCP:198.51.100.2:80 -
 	wait_line client.out started
@@ -185,7 +185,7 @@ os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "h
 	assert_failure
 }
 
-@test "-c N: so many commands at a time, the others wait; no zombie stays" {
+@test "-c N: at most N commands at a time, the others wait; no zombie stays" {
 	listen tproxy-listen -c 2 3129 -- sh -c 'echo started >&2; read -r x; echo "got $x"'
 	local n
 	for n in 1 2 3 4; do
@@ -204,7 +204,7 @@ os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "h
 	wait_until 5 on proxy sh -c '! pgrep -P "$(pgrep -P '"$(pid_of listen)"' -x tproxy-spawner)" >/dev/null'
 }
 
-@test "--count ends when the commands of so many connections have ended" {
+@test "--count N ends when the commands of N connections have ended" {
 	listen tproxy-listen --count 1 3129 -- sh -c 'read -r x; echo "got $x"'
 	mkfifo "$OUT/say"
 	bg one client bash -c 'socat - TCP:198.51.100.2:80 <"$0"' "$OUT/say"
@@ -338,7 +338,7 @@ for fd in (3, 4):
 	assert_line --index 4 "('2001:db8:1::2', 40002) ('2001:db8:2::2', 80)"
 }
 
-@test "--pass: tcp4 before tcp6, in whatever order they were typed" {
+@test "--pass: tcp4 before tcp6, in any order on the command line" {
 	run -0 on proxy tproxy-listen -t -u --pass '[::1]:3129' 127.0.0.1:3129 -- sh -c 'echo "$LISTEN_FDNAMES"'
 	assert_output tcp4:tcp6:udp4:udp6
 	# shellcheck disable=SC2046 # words
@@ -398,7 +398,7 @@ for fd in (3, 4):
 	assert_output '2001:db8:1::2 40002'
 }
 
-@test "one connection that is still served at the end is told of as one" {
+@test "one connection that is still served at the end is reported in the singular" {
 	bg listen proxy tproxy-listen --redirect --allow-direct --drain-timeout 100ms '*:3129' -- sh -c 'echo hello; exec cat'
 	wait_listen proxy 3129
 	bg client client bash -c 'exec nc 192.0.2.1 3129 < <(sleep 60)'

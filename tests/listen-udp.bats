@@ -76,7 +76,7 @@ for w in words: s.sendto(w.encode(), (to, 5300))' "$@"
 	assert_line --index 1 'datagram 192.0.2.2:40001 198.51.100.2:5300 5'
 }
 
-@test "--count ends after so many flows, or datagrams" {
+@test "--count N ends after N flows, or datagrams" {
 	listen --count 2 --log -o event,client,packets_up,reason 3129
 	tell 198.51.100.2 40001 one two
 	tell 198.51.100.2 40002 one
@@ -136,7 +136,7 @@ for n in range(3):
 	assert_equal "$(grep -c '^open 192.0.2.2:40001' "$OUT/listen.out")" 2
 }
 
-@test "many clients of one destination at once: each command hears its own client only" {
+@test "many clients of one destination at once: each command gets its own client's data only" {
 	listen 3129 -- python3 -c '
 import os, socket
 s = socket.socket(fileno=0)
@@ -162,7 +162,7 @@ print("wrong", wrong, "heard", heard)'
 	assert_output 'wrong 0 heard 120'
 }
 
-@test "a direct datagram is refused when there is a command, once a flow" {
+@test "a direct datagram is refused if there is a command, once per flow" {
 	bg listen proxy tproxy-listen -u --log -o event,client,reason '*:3129' -- sleep 1000
 	wait_listen proxy 3129 udp
 	on client python3 -c '
@@ -195,7 +195,7 @@ s.bind(("", int(sys.argv[3])))
 s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
 }
 
-@test "REDIRECTed flows: the original destination is what conntrack says, both families" {
+@test "REDIRECTed flows: the original destination comes from conntrack, both families" {
 	listen_redirected 5302 tproxy-listen -u --redirect -o event,client,origdst,origdst_by 3130
 	tell_port 5302 198.51.100.2 40001
 	tell_port 5302 2001:db8:2::2 40002
@@ -207,7 +207,7 @@ s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
 	assert_line --index 2 'open 192.0.2.2:40003 - none'
 }
 
-@test "a REDIRECTed flow cannot be answered, and is refused; nothing goes round in circles" {
+@test "a REDIRECTed flow cannot be answered, and is refused; no datagram loops" {
 	listen_redirected 5302 tproxy-listen -u --redirect --echo -o event,client,reason 3130
 	tell_port 5302 198.51.100.2 40001
 	wait_line redirected.out '^refused 192.0.2.2:40001 redirected$'
@@ -273,7 +273,7 @@ print(os.environ["LISTEN_FDNAMES"], *[socket.socket(fileno=fd).type.name for fd 
 		'tcp4:tcp6:udp4:udp6 SOCK_STREAM SOCK_STREAM SOCK_DGRAM SOCK_DGRAM'
 }
 
-@test "mistakes: what is for TCP alone, and --datagrams without --udp" {
+@test "mistakes: options for TCP only, and --datagrams without --udp" {
 	run -2 on proxy tproxy-listen -u --hold 5 3129
 	assert_output --partial '--hold and --udp'
 	run -2 on proxy tproxy-listen -u --accept-proxy 192.0.2.2 3129
@@ -328,7 +328,7 @@ records() {
 	assert_equal "$(records listen.out '^refused .* per-client$')" 11
 }
 
-@test "at the limit the flow that was idle the longest makes room, for TCP, too" {
+@test "at the limit the longest idle flow makes room, even for TCP" {
 	tproxy_to 80 3129
 	listen -t -c 3 --echo --log -o event,proto,client,reason 3129
 	wait_listen proxy '[::1]:3129'
@@ -344,7 +344,7 @@ records() {
 	assert_equal "$(records listen.err 'idle longest')" 1
 }
 
-@test "without descriptors left flows make room, and all are answered" {
+@test "out of descriptors flows make room, and all are answered" {
 	tproxy_to 80 3129
 	bg listen proxy prlimit --nofile=24:24 tproxy-listen -t -u --echo --log -o event,reason 3129
 	wait_listen proxy 127.0.0.1:3129 udp
@@ -372,7 +372,7 @@ find_on_lo() {
 	on proxy nft delete table inet lose
 }
 
-@test "first datagrams that are lost on lo delay nobody, are told once, and each flow recorded" {
+@test "first datagrams lost on lo delay nobody, are reported once, and each flow is recorded" {
 	tproxy_to 80 3129
 	lose_on_lo
 	listen -t --echo -o event,proto,reason 3129
@@ -392,7 +392,7 @@ print("at once" if time.monotonic() - began < 2 else "late")' # 250 times 20 ms 
 	assert_line_in listen.err '250 flows were refused because they could not be opened'
 }
 
-@test "--count counts what is served: a lost flow is not, and of two at once one is" {
+@test "--count counts served flows: not a lost one, and only one of two at once" {
 	listen --count 1 --echo --log -o event,client,reason 3129
 	lose_on_lo
 	tell 198.51.100.2 40001 one
@@ -422,7 +422,7 @@ for family, to in (socket.AF_INET, "198.51.100.2"), (socket.AF_INET6, "2001:db8:
 	assert_output $'probe\nprobe\nprobe\nprobe'
 }
 
-@test "datagrams without contents, and the longest, come back whole" {
+@test "empty datagrams, and the longest, come back intact" {
 	listen --echo --log -o event,bytes_up,packets_up 3129
 	run on client timeout --foreground 20 python3 -c '
 import socket
@@ -439,7 +439,7 @@ for size in 0, 65507:
 	assert_equal "$(records listen.out '^close 0 2$') $(records listen.out '^close 131014 2$')" '2 2'
 }
 
-@test "--takeover: the next one shares the endpoint, and gets all when the first has ended" {
+@test "--takeover: the next one shares the endpoint, and gets everything when the first has ended" {
 	listen --echo 3129
 	bg next proxy tproxy-listen -u --takeover --echo -o event,client 3129
 	wait_until 10 eval '(($(on proxy ss -Hnlu "src 127.0.0.1:3129" | wc -l) == 2))'
@@ -454,7 +454,7 @@ memory_of() {
 	awk '/VmRSS/ { print $2 }' "/proc/$(pid_of "$1")/status"
 }
 
-@test "thousands of flows: little memory, each has its end, and SIGTERM is obeyed at once" {
+@test "thousands of flows: little memory, each has its end record, and SIGTERM works at once" {
 	local before after n
 	listen --log -o event,client,reason 3129
 	meet_neighbours

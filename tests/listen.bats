@@ -20,7 +20,7 @@ teardown() {
 	lab_down
 }
 
-@test "a record says client and original destination of each intercepted connection, both families" {
+@test "a record has client and original destination of each intercepted connection, both families" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen 3129
 	wait_listen proxy 127.0.0.1:3129
@@ -38,7 +38,7 @@ teardown() {
 	assert_equal "$(cat "$OUT/listen.err")" ""
 }
 
-@test "only what was redirected to the listener is seen there" {
+@test "the listener gets only connections that were redirected to it" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen 3129
 	bg server server socat TCP6-LISTEN:8080,ipv6only=0,reuseaddr,fork EXEC:'echo server'
@@ -52,7 +52,7 @@ teardown() {
 	assert_equal "$(cat "$OUT/listen.out")" ""
 }
 
-@test "--json: one object a line, typed, with listener, interface, mark and cookie" {
+@test "--json: one object per line, typed, with listener, interface, mark and cookie" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen --json --listener-mark 0x30 3129
 	wait_listen proxy '[::1]:3129'
@@ -69,7 +69,7 @@ teardown() {
 	assert_success
 }
 
-@test "REDIRECT and DNAT: the original destination is conntrack's, both families" {
+@test "REDIRECT and DNAT: the original destination comes from conntrack, both families" {
 	redirect_to 81 3130
 	on proxy nft 'table ip see_dnat {
 		chain prerouting { type nat hook prerouting priority dstnat; tcp dport 82 dnat to 192.0.2.1:3130; }
@@ -104,7 +104,7 @@ teardown() {
 	assert_line --index 3 '[2001:db8:1::2]:40004 [2001:db8:2::2]:81 redirect'
 }
 
-@test "a port that equals the listener's is no direct connection" {
+@test "a port that equals the listener's is not a direct connection" {
 	tproxy_to 3129 3129
 	bg listen proxy tproxy-listen -o client,origdst,origdst_by '*:3129'
 	wait_listen proxy '[::]:3129'
@@ -116,7 +116,7 @@ teardown() {
 	assert_line --index 1 '[2001:db8:1::2]:40002 [2001:db8:2::2]:3129 tproxy'
 }
 
-@test "a direct connection has no original destination: none" {
+@test "a direct connection has no original destination" {
 	bg listen proxy tproxy-listen -o client,origdst,origdst_by '*:3129'
 	wait_listen proxy '[::]:3129'
 	run connect_from client 192.0.2.1:3129 sourceport=40001
@@ -139,14 +139,14 @@ teardown() {
 	assert_output --partial 'tproxy-listen: 127.0.0.1:3129: '
 }
 
-@test "a family that this machine lacks is left out with a notice" {
+@test "a family that this machine lacks is skipped with a notice" {
 	on proxy sysctl -qw net.ipv6.conf.lo.disable_ipv6=1
 	bg listen proxy tproxy-listen 3129
 	wait_line listen.err '^tproxy-listen: \[::1\]:3129: left out: '
 	wait_listen proxy 127.0.0.1:3129
 }
 
-@test "a port in use names the port and who listens there" {
+@test "a port in use: the message names the port and who listens there" {
 	bg first proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
 	run --separate-stderr -3 on proxy tproxy-listen 3129
@@ -161,14 +161,14 @@ teardown() {
 	assert_regex "$stderr" "127\.0\.0\.1:3129: .*socat \(pid $(pid_of other)\)"
 }
 
-@test "--backlog: so many wait, which ss shows as Send-Q" {
+@test "--backlog N: N connections wait; ss shows it as Send-Q" {
 	bg listen proxy tproxy-listen --backlog 7 3129
 	wait_listen proxy 127.0.0.1:3129
 	run on proxy ss -Hltn 'sport = :3129'
 	assert_equal "$(awk '{ print $3 }' <<<"$output" | sort -u)" 7
 }
 
-@test "--bind-device: only what comes in there, the others are not heard" {
+@test "--bind-device: only connections on that interface, no others" {
 	bg listen proxy tproxy-listen --redirect --bind-device toclient -o client '*:3129'
 	wait_listen proxy 3129
 	run on server timeout --foreground 5 bash -c 'exec 3<>/dev/tcp/198.51.100.1/3129'
@@ -181,7 +181,7 @@ teardown() {
 	assert_output --partial "nonsense"
 }
 
-@test "--listener-mark: answers carry it, so that rules can tell them" {
+@test "--listener-mark: answers carry it, so that rules can match them" {
 	tproxy_to 80 3129
 	on proxy nft -f - <<-END
 		table inet marks {
@@ -202,7 +202,7 @@ teardown() {
 	assert_line --regexp '!= 0x0*30000 counter packets 0 '
 }
 
-@test "--takeover shares the endpoint; when the first one ends, the second has it all" {
+@test "--takeover shares the endpoint; when the first process ends, the second gets everything" {
 	tproxy_to 80 3129
 	bg first proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
@@ -266,7 +266,7 @@ teardown() {
 	done
 }
 
-@test "--count ends after so many; --timeout after so long, status 1 when too few came" {
+@test "--count ends after N connections; --timeout after that time, status 1 if too few came" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen --count 2 --timeout 30s 3129
 	wait_listen proxy '[::1]:3129'
@@ -290,7 +290,7 @@ teardown() {
 	wait_line listen.out ' close tcp .* client$'
 }
 
-@test "--hold keeps it open for that long, or until the client closes" {
+@test "--hold keeps the connection open for that time, or until the client closes" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen --log --hold 300ms -o event,client,reason,duration_ms 3129
 	wait_listen proxy '[::1]:3129'
@@ -323,7 +323,7 @@ teardown() {
 	assert_output --partial 'Connection reset by peer'
 }
 
-@test "a client that resets at once is recorded with what accept said" {
+@test "a client that resets at once is recorded with the data from accept" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
@@ -337,7 +337,7 @@ s.close()'
 	wait_line listen.out 'open tcp 192.0.2.2:40001 198.51.100.2:80 tproxy'
 }
 
-@test "a record is there at once, also in a pipe; a reader that goes away ends it quietly" {
+@test "records are written at once, even to a pipe; a reader that goes away ends it quietly" {
 	tproxy_to 80 3129
 	bg pipe proxy bash -c 'tproxy-listen 3129 | head -n 1; echo "${PIPESTATUS[@]}"'
 	wait_listen proxy '[::1]:3129'
@@ -371,7 +371,7 @@ s.close()'
 	assert_line_in listen.err "^tproxy-listen: .*$lost records were lost"
 }
 
-@test "at --max connections no more are accepted, and none is refused" {
+@test "at --max no more connections are accepted, and none is refused" {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen -c 2 --hold 0 3129
 	wait_listen proxy '[::1]:3129'
@@ -405,7 +405,7 @@ s.close()'
 	wait_line listen.out '^open 192.0.2.2:40003 -'
 }
 
-@test "out of descriptors: it waits without spinning, and goes on" {
+@test "out of descriptors: it waits without spinning, and continues" {
 	tproxy_to 80 3129
 	bg listen proxy prlimit --nofile=24:24 tproxy-listen -v --hold 0 3129
 	wait_listen proxy '[::1]:3129'
@@ -438,7 +438,7 @@ time.sleep(60)'
 	assert_equal "$(sort -u <<<"$output")" none
 }
 
-@test "a full disk: said at once, counted, and the service goes on" {
+@test "a full disk is reported at once, losses are counted, and the service continues" {
 	tproxy_to 80 3129
 	bg listen proxy sh -c 'exec tproxy-listen --reply hello 3129 >/dev/full'
 	wait_listen proxy '[::1]:3129'
@@ -452,7 +452,7 @@ time.sleep(60)'
 	assert_line_in listen.err '3 records were lost: they could not be written'
 }
 
-@test "records that a stopped reader has not taken at the end are counted" {
+@test "records that a stopped reader did not read until the end are counted" {
 	tproxy_to 80 3129
 	bg listen proxy bash -c 'exec tproxy-listen --drain-timeout 1s 3129 > >(exec sleep 1000)'
 	wait_listen proxy '[::1]:3129'
@@ -465,7 +465,7 @@ for n in range(1100):
 	assert_line_in listen.err '[0-9]+ records were lost'
 }
 
-@test "a link-local address without its interface: said what it needs" {
+@test "a link-local address without its interface: the message says what it needs" {
 	run -3 on proxy tproxy-listen -6 '[fe80::1]:3129'
 	assert_output --partial 'a link-local address needs its interface'
 }
@@ -486,7 +486,7 @@ s.connect(("198.51.100.2", 80)); time.sleep(60)'
 	wait_line listen.out '^close failed$'
 }
 
-@test "SIGHUP is no end; SIGTERM is, with status 0" {
+@test "SIGHUP does not end it; SIGTERM does, with status 0" {
 	bg listen proxy tproxy-listen 3129
 	wait_listen proxy '[::1]:3129'
 	signal listen HUP

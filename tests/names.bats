@@ -68,7 +68,7 @@ fixes() {
 	done < <(jq -r '.fix // empty' "$OUT/findings")
 }
 
-@test "doctor: no name of a process is part of a command, and none is a command to the terminal" {
+@test "doctor: no process name gets into a command, and none controls the terminal" {
 	local name
 	for name in "$HOSTILE" '$(touch H)' "';touch H;'" "$TERMINAL" reboot; do
 		named "$name" 127.0.0.1 ::1
@@ -88,7 +88,7 @@ fixes() {
 	assert_line_in text 'reboot \(pid [0-9]+\), one of 1 listeners at'
 }
 
-@test "every table, message and JSON record shows a hostile name and sends none to the terminal" {
+@test "every table, message and JSON record shows hostile names without sending them to the terminal" {
 	local program name=$TERMINAL
 	named "$name" 127.0.0.1 ::1
 	interface $'b\e[7m'
@@ -110,7 +110,7 @@ fixes() {
 	assert_output --partial '"prog":"a\u001b[31m\u009bm\ufffd\u000a"'
 }
 
-@test "what is wrong with an argument is said with the argument made harmless" {
+@test "errors about an argument show it sanitised" {
 	local program
 	for program in tproxy-setup tproxy-listen tproxy-relay tproxy-inspect tproxy-lab; do
 		for argument in "$TERMINAL" "--$TERMINAL" "--port=$TERMINAL" "--user=$TERMINAL" "-o$TERMINAL" \
@@ -127,7 +127,7 @@ fixes() {
 	assert_output --partial './no\033[2J:'
 }
 
-@test "plan: the name of an interface stays a word for sh and nft" {
+@test "plan: the name of an interface stays one word for sh and nft" {
 	local name="x';id;'\$H"
 	interface "$name"
 	plan() { on proxy tproxy-setup plan -q --to 3129 --port 80 --iif "$name" --iif 'eth*' --format "$1"; }
@@ -170,7 +170,7 @@ parsed() {
 		sed -n 's/^[[:blank:]]*Command Line: //p'
 }
 
-@test "plan --format systemd: what systemd reads are the words that were given" {
+@test "plan --format systemd: systemd reads the words that were given" {
 	local name="x';\$H;'"
 	setup_unit() { tproxy-setup plan -q --to 3129 --port 80 --iif "$name" --format systemd "$@" >"$OUT/unit"; }
 	setup_unit -- /usr/bin/printf '%s|' 'a b' $'n\nExecStartPre=/bin/false' '$HOME' "q'\"\\" ';' bücher ''
@@ -203,7 +203,7 @@ parsed() {
 	refute_output --partial TPROXY # in its place is a rule that does nothing
 }
 
-@test "interfaces are called what the kernel allows, but for what nft cannot quote" {
+@test "interfaces may have any name that the kernel allows, except those that nft cannot quote" {
 	on proxy ip link add name old type veth peer name peer
 	# The kernel's answer for each byte between an a and a z: 1 or 0.
 	on proxy /usr/bin/python3 -c '

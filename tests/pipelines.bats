@@ -46,7 +46,7 @@ three_connections() {
 	run connect_from client 198.51.100.2:80 sourceport=40003
 }
 
-@test "every pipeline of the page has its test here" {
+@test "every pipeline of the man page has its test here" {
 	local tests
 	tests=$(grep -c '^	pipeline ' "$BATS_TEST_FILENAME")
 	assert_equal "$(awk '/^\.Sh/ { on = /PIPELINES/ } on && /^\.Bd/' "$TOP/man/tproxy-tools.7" | wc -l)" "$tests"

@@ -96,7 +96,7 @@ redirected_to() {
 	assert_output '192.0.2.2 40001'
 }
 
-@test "nginx, which is no upstream of itself" {
+@test "nginx, which is not its own upstream" {
 	start_printed 'cat >nginx.conf' /var/log/nginx
 	served
 	server_sees "$CLIENT"
@@ -160,7 +160,7 @@ redirected_to() {
 	SCHEME=https server_sees "$CLIENT" 443 192.0.2.1 '[2001:db8:1::1]'
 }
 
-@test "redsocks, which knows no IPv6" {
+@test "redsocks, which does not support IPv6" {
 	needs redsocks ss-local
 	bg ss server ss-server -s 127.0.0.1 -p 8388 -m aes-256-gcm -k secret
 	bg socks server ss-local -s 127.0.0.1 -p 8388 -m aes-256-gcm -k secret -b 0.0.0.0 -l 1080

@@ -39,7 +39,7 @@ hold() {
 
 # ---------------------------------------------------------------- the answers
 
-@test "every relay is asked by its name; an answer says who, what and how many" {
+@test "every relay has a name to ask it by; an answer has head, records and count" {
 	relay
 	run -0 ask_name counters
 	assert_equal "$(of 'select(.type == "relay") | {v, pid, prog, state}' <<<"$output")" \
@@ -56,7 +56,7 @@ hold() {
 	run ! ask_name counters
 }
 
-@test "connections: both cookies as the kernel has them, age and idle time" {
+@test "connections: both cookies match the kernel's, age and idle time" {
 	serve_many
 	relay --threads 2
 	hold 1
@@ -85,7 +85,7 @@ hold() {
 	run -0 stop relay
 }
 
-@test "5,000 connections of three threads, to a client that reads slowly: all of them, in little memory" {
+@test "5,000 connections of three threads, to a client that reads slowly: complete, in little memory" {
 	serve_many
 	relay --threads 3 --log off
 	hold 5000
@@ -112,7 +112,7 @@ while piece := sock.recv(65536):
 	run -0 stop relay
 }
 
-@test "drain: the same answer each time, and whole though the relay ends at once" {
+@test "drain: the same answer each time, and complete even if the relay ends at once" {
 	serve_many
 	relay --drain-timeout 1h
 	hold 3
@@ -135,7 +135,7 @@ while piece := sock.recv(65536):
 
 # ---------------------------------------------------------------- who may ask
 
-@test "root and the relay's own user are answered, others are told why not" {
+@test "root and the relay's own user get answers, others a reason" {
 	root_only "needs other users"
 	relay --user daemon --control "$OUT/control"
 	run -0 ask_name counters
@@ -159,7 +159,7 @@ while piece := sock.recv(65536):
 	run -0 stop relay
 }
 
-@test "a name that somebody has already: the relay takes the next one" {
+@test "a name that is taken already: the relay takes the next one" {
 	bg relay proxy bash -c 'python3 -c "
 import socket, sys, time
 s = socket.socket(socket.AF_UNIX)
@@ -190,7 +190,7 @@ askers() {
 	done
 }
 
-@test "200 clients that do not wait, never read, say nothing or nonsense cost next to nothing, and keep nobody out" {
+@test "200 clients that do not wait, never read, send nothing or nonsense cost almost nothing, and lock nobody out" {
 	local kind before after
 	relay --control "$OUT/control"
 	for kind in gone shut silent garbage deaf half; do
@@ -212,7 +212,7 @@ askers() {
 	run -0 stop relay
 }
 
-@test "a client that says nothing, or takes nothing, is gone after ten seconds" {
+@test "a client that sends nothing, or reads nothing, is closed after ten seconds" {
 	relay
 	bg silent proxy python3 -c '
 import socket, sys, time
@@ -232,7 +232,7 @@ print(time.monotonic() - start)' "$(pid_of relay)"
 	run -0 stop relay
 }
 
-@test "out of descriptors the relay cannot be asked, and spins no more than else" {
+@test "out of descriptors the relay cannot be asked, and does not spin" {
 	serve_many
 	bg relay proxy prlimit --nofile=40 tproxy-relay --control "$OUT/control" "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
@@ -254,7 +254,7 @@ print(time.monotonic() - start)' "$(pid_of relay)"
 
 # ---------------------------------------------------------------- tproxy-relay --ask
 
-@test "--ask: the only relay, the one of a pid, @NAME or path; a table, or NDJSON" {
+@test "--ask: the only relay, or by pid, @NAME or path; a table, or NDJSON" {
 	serve_many
 	run -1 on proxy tproxy-relay --ask counters
 	assert_output 'tproxy-relay: no relay can be asked in this network namespace'
@@ -285,7 +285,7 @@ print(time.monotonic() - start)' "$(pid_of relay)"
 	run -1 on proxy tproxy-relay --ask drain "$OUT/control"
 }
 
-@test "--ask: which of several must be said; what makes no sense with it; a relay that does not let one ask" {
+@test "--ask: several relays need an operand; invalid options; a relay that refuses" {
 	relay
 	bg second proxy tproxy-relay 3130
 	wait_listen proxy 3130
@@ -322,7 +322,7 @@ while True:
 	wait_line impostor.out bound
 }
 
-@test "--ask: an impostor's answer is not taken on trust, a later version's is understood or refused" {
+@test "--ask: an impostor's answer is rejected, a later version's is understood or refused" {
 	local head='{"v":1,"type":"relay","pid":1,"new":[1,{"a":"b"}]}' end='{"v":1,"type":"end","count":1}'
 	answers tproxy-relay/1 "$head" '{"v":1,"type":"counter","check":"new\u001b[2J","count":7,"more":"x"}' "$end"
 	run -0 on proxy tproxy-relay --ask counters -H

@@ -60,7 +60,7 @@ except OSError as e:
 END
 }
 
-@test "refused, unreachable and unanswered are seen as a connection that is made, and then reset" {
+@test "the client sees refused, unreachable and unanswered as a connection that is made, and then reset" {
 	relay --connect-timeout 1s
 	on proxy ip route add unreachable 198.51.100.99
 	on proxy ip route add unreachable 2001:db8:2::99
@@ -100,7 +100,7 @@ END
 	assert_line_in relay.out ' denied$'
 }
 
-@test "TTL and hop limit begin anew here" {
+@test "TTL and hop limit start afresh" {
 	counted 'ip ttl 64 tcp dport 8000-8001' 'ip6 hoplimit 64 tcp dport 8000-8001'
 	relay
 	on client nft -f - <<-'END'
@@ -147,7 +147,7 @@ END
 	stop relay
 }
 
-@test "IP options, extension headers and flow labels stay here" {
+@test "IP options, extension headers and flow labels are not passed on" {
 	counted 'tcp dport 8000-8001 ip hdrlength > 5' 'tcp dport 8000-8001 exthdr dst exists' \
 		'tcp dport 8000-8001 ip6 flowlabel 0x12345'
 	relay
@@ -306,7 +306,7 @@ print(s.recv(1))"
 	stop relay
 }
 
-@test "clients with a link-local IPv6 address, for whom no router forwards: refused, but for --source own" {
+@test "clients with a link-local IPv6 address, which no router forwards: refused, except with --source own" {
 	on client ip addr add fe80::77/64 dev toproxy nodad
 	on client ip -6 route add $V6 via fe80::1 dev toproxy src fe80::77
 	on proxy ip addr add fe80::1/64 dev toclient nodad

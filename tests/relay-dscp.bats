@@ -69,7 +69,7 @@ assert_kept() {
 	on server nft reset counters table inet dscp
 }
 
-@test "DSCP travels both ways with --keep-dscp, in both families, and not without" {
+@test "--keep-dscp keeps DSCP in both directions and families; without it DSCP is not kept" {
 	mark_and_count
 	intercept 8000
 	relay
@@ -92,7 +92,7 @@ assert_kept() {
 	done
 }
 
-@test "DSCP travels with a source, an upstream or a process of its own" {
+@test "--keep-dscp works with --source, --upstream and --inetd" {
 	mark_and_count
 	intercept 8000
 	for more in '--source client-addr' '--source own --on-clash new-port' "--upstream [$V6]:8000 --upstream $V4:8000"; do
@@ -113,7 +113,7 @@ assert_kept() {
 	stop listen
 }
 
-@test "ECN stays each leg's own" {
+@test "each leg has its own ECN" {
 	mark_and_count
 	# A client that sets the bits in its SYN by hand: they are not a part of DSCP.
 	on client nft insert rule inet dscp out tcp dport 8000 ip ecn set ce
@@ -133,7 +133,7 @@ assert_kept() {
 	stop relay
 }
 
-@test "DSCP of IPv4 servers takes CAP_NET_RAW, and what else the host is answered does not disturb it" {
+@test "DSCP of IPv4 servers needs CAP_NET_RAW, and other answers to the host do not disturb it" {
 	mark_and_count
 	intercept 8000
 	bg relay proxy setpriv --bounding-set=-net_raw --inh-caps=-net_raw \
@@ -159,7 +159,7 @@ assert_kept() {
 	stop relay
 }
 
-@test "what the kernel tells of DSCP: nothing of an IPv4 connection that was made here" {
+@test "the kernel does not report the DSCP of an outgoing IPv4 connection" {
 	run -0 on client python3 - <<'END'
 import socket
 def received(s, level, option):

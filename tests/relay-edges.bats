@@ -48,7 +48,7 @@ again() {
 	done
 }
 
-@test "a client uses its port again at once: with timestamps and without, whoever ended first" {
+@test "a client reuses its port at once: with timestamps and without, whoever ended first" {
 	local on
 	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
 	peer one server serve 8001 recv:x send:y eof close
@@ -68,7 +68,7 @@ again() {
 	done
 }
 
-@test "a port in TIME_WAIT here, without the right to clear it: a clash that says what would help" {
+@test "a port in TIME_WAIT here, without the right to clear it: a clash whose message says what helps" {
 	timestamps 0
 	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
 	peer one server serve 8001 recv:x send:y eof close
@@ -84,7 +84,7 @@ again() {
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
 }
 
-@test "a client uses its port again while the server has not confirmed the last end: it waits" {
+@test "a client reuses its port before the server has acknowledged the last end: it waits" {
 	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
 	peer one server serve 8001 recv:x send:y fin eof
 	relay --connect-timeout 5s
@@ -108,7 +108,7 @@ again() {
 	refute_line_in relay.out ' refused '
 }
 
-@test "a client's port whose last end is never confirmed is a clash at the connect timeout" {
+@test "a client's port whose last end is never acknowledged is a clash at the connect timeout" {
 	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0
 	peer one server serve 8001 recv:x send:y fin eof
 	relay --connect-timeout 1s
@@ -122,7 +122,7 @@ again() {
 	assert_line_in relay.err 'connect: the server has not confirmed the end of the last connection from there: .*\(clash'
 }
 
-@test "a client resets and uses its port again at once, whichever thread gets it" {
+@test "a client resets and reuses its port at once, whichever thread gets it" {
 	peer echo server serve 8001 echo
 	bg relay proxy tproxy-listen --pass "$RELAY_PORT" -- tproxy-relay --threads 2
 	wait_listen proxy "$RELAY_PORT"
@@ -145,7 +145,7 @@ for i in range(30):
 	assert_equal "$(grep -c ' client-reset$' "$OUT/relay.out")" 30
 }
 
-@test "a client that forgot its connection, as in a crash, uses its port again: the old one is reset" {
+@test "a client that has crashed and lost its connection reuses its port: the old one is reset" {
 	local there=$OUT/there
 	peer echo server serve 8001 echo
 	relay
@@ -194,7 +194,7 @@ for i in range(30):
 	refute_line_in service.out '^192\.0\.2\.2 '
 }
 
-@test "addresses that the proxy gains and loses while the relay runs are known to it" {
+@test "the relay notices addresses that the proxy gains and loses" {
 	local address
 	on server ip addr add 203.0.113.130/32 dev lo
 	on server ip addr add 2001:db8:9::5/128 dev lo nodad
@@ -222,7 +222,7 @@ for i in range(30):
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 5
 }
 
-@test "a router's other routes, however many come and go, do not wake the relay" {
+@test "changes of a router's other routes, however many, do not wake the relay" {
 	local before
 	woken() { awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$(pid_of relay)/status"; }
 	relay
@@ -303,7 +303,7 @@ os.execvp("tproxy-relay", ["tproxy-relay", *sys.argv[2:]])'
 
 passing() { on proxy timeout --foreground $((10 * TIME_SCALE)) python3 -c "$PASSING" "$@"; }
 
-@test "LISTEN_FDS that are no listeners, or not ones that can be served, are refused by what they are" {
+@test "LISTEN_FDS that are not listeners, or cannot be served, are refused with the reason" {
 	run -2 passing None
 	assert_output --regexp '^tproxy-relay: LISTEN_FDS=1: fd 3: fcntl: Bad file descriptor'
 	run -3 passing 'open("/dev/null")'
@@ -322,7 +322,7 @@ passing() { on proxy timeout --foreground $((10 * TIME_SCALE)) python3 -c "$PASS
 	assert_line 'tproxy-relay: inherited descriptor 3: listens at 127.0.0.1:3129, and only IPv6 is served'
 }
 
-@test "a passed listener that is not transparent becomes so, or it is said what lacks" {
+@test "a passed listener that is not transparent is made so, or the message says what is missing" {
 	bg relay proxy python3 -c "$PASSING" 'listen(AF_INET, ("127.0.0.1", 3129))'
 	wait_listen proxy 127.0.0.1:3129
 	peer server server serve 8000 who send:x close
@@ -334,7 +334,7 @@ passing() { on proxy timeout --foreground $((10 * TIME_SCALE)) python3 -c "$PASS
 	assert_output --regexp '^tproxy-relay: 127\.0\.0\.1:3129: setsockopt\(IP_TRANSPARENT\): Operation not permitted; .*CAP_NET'
 }
 
-@test "a passed listener of both families carries both, each with the client's own address" {
+@test "a passed listener of both families serves both, each with the client's own address" {
 	bg relay proxy python3 -c "$PASSING" 'create_server(("::", 3129), family=AF_INET6, dualstack_ipv6=True)'
 	wait_listen proxy 3129
 	peer server server serve 8000 who send:x close
@@ -416,7 +416,7 @@ meeting() {
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 1
 }
 
-@test "a reset that comes while the client waits to be accepted, or while the upstream is silent" {
+@test "a reset while the client waits to be accepted, or while the upstream is silent" {
 	peer server server serve 8000 who echo
 	relay --max 1 --control "$OUT/control" --connect-timeout 60s
 	neighbour
@@ -449,7 +449,7 @@ lost_reset() {
 	rm "$OUT/open"
 }
 
-@test "a reset that the server did not get is made up for by the answer to its next segment" {
+@test "if the reset to the server is lost, its next segment is answered with one" {
 	local options port=8000
 	relay
 	neighbour
@@ -466,7 +466,7 @@ lost_reset() {
 }
 
 # The client's reset must then carry the address and port that the server knows the relay by.
-@test "and so it is where NAT gives the upstream leg another source" {
+@test "the same with NAT on the upstream leg" {
 	local port=8000
 	relay
 	on proxy nft 'table inet lossy {
@@ -504,7 +504,7 @@ print(*words)'
 
 # check_tcp_syn_cookie() of net/ipv4/syncookies.c tells a cookie by a difference in which what the client
 # and the server have sent cancel out: a segment that follows an equal exchange passes for a handshake.
-@test "SYN cookies take a segment behind a lost reset for a connection, with the relay and without" {
+@test "SYN cookies accept a segment after a lost reset as a connection, with the relay and without" {
 	local host spec
 	for host in proxy server; do
 		on "$host" sysctl -qw net.ipv4.tcp_syncookies=2
@@ -548,7 +548,7 @@ quick_reset() {
 	wait_line relay.out " close [0-9]+ .*:$port .* upstream-reset\$"
 }
 
-@test "a server that resets before the relay has seen that it answered: open, then closed, with its words" {
+@test "a server that answers and resets at once: open, then closed, with its data" {
 	relay
 	neighbour
 	quick_reset 8001 "rst" gone
@@ -576,7 +576,7 @@ quick_reset() {
 
 # ---------------------------------------------------------------- upstreams that cannot be reached
 
-@test "routes that lead nowhere: refused at once, each in words" {
+@test "unreachable, prohibit and blackhole routes: refused at once, each with a message" {
 	local host
 	relay -v --connect-timeout 60s
 	neighbour
@@ -603,7 +603,7 @@ quick_reset() {
 
 # ---------------------------------------------------------------- writes, ports, stalls
 
-@test "hundreds of writes of one byte, each way" {
+@test "hundreds of one-byte writes, in each direction" {
 	local text
 	printf -v text '%0300d' 0
 	relay
@@ -614,7 +614,7 @@ quick_reset() {
 	assert_line_in relay.out ' 300 600 [0-9.]+ done$'
 }
 
-@test "a client port that is the listener's: no matter on loopback, a clash that says so on any address" {
+@test "a client port that is the listener's: works on loopback, a clash with a message on a wildcard" {
 	peer server server serve 8000 who recv:x send:y close
 	relay
 	run -0 on client "$PEER" -b "192.0.2.2:$RELAY_PORT" connect "$V4" 8000 send:x recv:y eof
@@ -642,7 +642,7 @@ socket_memory() {
 			END { print r + w }'
 }
 
-@test "connections that stall, in either direction: memory is bounded and stays where it was" {
+@test "connections that stall, in either direction: memory is bounded and does not grow" {
 	local before after held
 	# To what the buffers of sockets may grow (bytes: least, first, most).
 	on proxy sysctl -qw net.ipv4.tcp_rmem='4096 131072 262144' net.ipv4.tcp_wmem='4096 16384 262144'
@@ -701,7 +701,7 @@ while quiet < 20:
 print("stalled", flush=True)
 time.sleep(600)'
 
-@test "who reads nothing has little sent in advance, however large buffers may grow" {
+@test "little is read in advance for a receiver that reads nothing, however large buffers may grow" {
 	local held
 	on proxy sysctl -qw net.ipv4.tcp_rmem='4096 131072 33554432' net.ipv4.tcp_wmem='4096 16384 4194304'
 	relay
@@ -763,7 +763,7 @@ except PermissionError:
     print("refused", flush=True)
 time.sleep(600)'
 
-@test "pipes that the kernel refuses to one who has enough of them: bulk is copied, and arrives" {
+@test "the kernel refuses more pipes: bulk data is copied, and arrives" {
 	local before
 	relay_as tproxy-relay "$RELAY_PORT"
 	before=$(pipes_of relay)
@@ -846,7 +846,7 @@ all_done() {
 	assert_equal "$(grep -cE ' close .* done$' "$OUT/relay.out")" "$1"
 }
 
-@test "splice() that is refused, at whichever end, is no reason to end a connection: bulk is copied" {
+@test "splice() refused, at either end, does not end a connection: bulk data is copied" {
 	# The first splice of a transfer fills the pipe, the second empties it.
 	for fault in splice:1+:EINVAL splice:2:EINVAL splice:4+:EINVAL splice:1:ENOSYS splice:2:EOPNOTSUPP \
 		splice:3:ENOMEM; do
@@ -856,7 +856,7 @@ all_done() {
 	done
 }
 
-@test "a call that is interrupted says nothing about the connection: it is made again" {
+@test "an interrupted call is repeated" {
 	for fault in splice:1:EINTR splice:2:EINTR; do
 		relay_with "$fault"
 		bulk_arrives
@@ -879,7 +879,7 @@ idle() {
 	((after - before < 20)) || fail "$((after - before)) ticks in a second"
 }
 
-@test "a listener that is destroyed is told of by name, and nothing spins; without any the program ends" {
+@test "a destroyed listener is reported by name, and nothing spins; without any the program ends" {
 	peer server server serve 8000 echo close
 	for program in tproxy-relay "tproxy-listen --echo" "tproxy-relay --threads 2"; do
 		# shellcheck disable=SC2086 # words
@@ -902,7 +902,7 @@ idle() {
 	done
 }
 
-@test "an accept that is refused, as by a security module, is tried again each second; nothing spins" {
+@test "an accept that fails, as with a security module, is retried each second; nothing spins" {
 	bg relay proxy env TPROXY_FAULT=accept4:1:EACCES,accept4:2:EACCES "$TPROXY_BIN/fault/tproxy-relay" "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	peer server server serve 8000 echo close
@@ -918,7 +918,7 @@ idle() {
 	run -0 wait_exit relay
 }
 
-@test "as many connections as 20,000 descriptors allow: the next ones wait, none is lost" {
+@test "as many connections as 20,000 descriptors allow: further ones wait, none is lost" {
 	local most used
 	bg server server python3 -c "$TELL"
 	wait_listen server 8000
@@ -945,7 +945,7 @@ idle() {
 
 # ---------------------------------------------------------------- clients on the proxy itself
 
-@test "clients on the proxy itself: their port is their own, their address can be kept, in both families" {
+@test "clients on the proxy itself: they hold their port, their address can be kept, in both families" {
 	local host
 	peer server server serve 9000 who recv:x send:y close
 	on proxy tproxy-setup up -q --name own --local --port 9000 --to "$RELAY_PORT"

@@ -80,7 +80,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	run ! test -s "$OUT/listen.err"
 }
 
-@test "ends as the connection ends: half-close, reset, refusal; the status says how" {
+@test "it ends as the connection ends: half-close, reset, refusal; the status says how" {
 	intercept 8000
 	listen --log -v "$RELAY_PORT" -- tproxy-relay --inetd -v
 	peer server server listen 8000 recv:request eof zeros:300000 close
@@ -102,7 +102,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	stop listen
 }
 
-@test "REDIRECT is known by conntrack; a direct connection is refused, or goes to --upstream" {
+@test "REDIRECT is found in conntrack; a direct connection is refused, or goes to --upstream" {
 	redirect_to 8000 "$RELAY_PORT"
 	listen --redirect --allow-direct "$RELAY_PORT" -- tproxy-relay --inetd --source own
 	peer server server listen 8000 recv:x send:y close
@@ -157,7 +157,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	stop listen
 }
 
-@test "tcpserver and systemd's socket activation hand over a connection just as well" {
+@test "tcpserver and systemd's socket activation can pass a connection, too" {
 	start_nginx
 	on proxy tproxy-setup up -q --divert-only
 	bg other proxy tcpserver -HRl0 0 8080 tproxy-relay --inetd --upstream "$V4:80"
@@ -194,7 +194,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 
 # ---------------------------------------------------------------- records and messages
 
-@test "a client on fd 1 and 2 gets no record and no message, also of a mistake" {
+@test "a client on fd 1 and 2 gets no record and no message, not even about wrong options" {
 	on proxy tproxy-setup up -q --divert-only
 	accept all tproxy-relay --inetd -vv --upstream "$V4:8000"
 	run -0 on client "$PEER" connect 192.0.2.1 3129 gone
@@ -221,7 +221,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 
 # ---------------------------------------------------------------- refused
 
-@test "an fd 0 that is no connection is named, and what it is instead" {
+@test "an fd 0 that is not a connection: the message says what it is" {
 	run -2 on proxy tproxy-relay --inetd </dev/null
 	assert_output 'tproxy-relay: --inetd: fd 0: is not a socket'
 	run -2 on proxy sh -c 'exec tproxy-relay --inetd <&-'
@@ -236,7 +236,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	assert_output 'tproxy-relay: --inetd: fd 0: getpeername: Transport endpoint is not connected'
 }
 
-@test "what needs listeners contradicts --inetd, and both are named" {
+@test "options that need listeners contradict --inetd, and both are named" {
 	local option
 	for option in '--threads 2' '--max 5' --takeover "--control $OUT/control" "--metrics-file $OUT/metrics" -4 -6; do
 		run -2 tproxy-relay --inetd $option
@@ -248,7 +248,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	assert_output --regexp '^tproxy-relay: --: runs no command'
 }
 
-@test "an environment about another connection is refused, and so is anything else" {
+@test "an environment about another connection is refused, and so is an invalid one" {
 	on proxy tproxy-setup up -q --divert-only
 	TPROXY_ORIGDST_BY=proxy-protocol TPROXY_COOKIE=0x1 TPROXY_CLIENT=192.0.2.20:1 TPROXY_ORIGDST="$V4:8000" \
 		accept both tproxy-relay --inetd --upstream "$V4:8000"
@@ -265,7 +265,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	[[ ! -e $OUT/server.status ]]
 }
 
-@test "no loops: to the listener that we came from, by an own leg, and rules apply" {
+@test "no loops: to the listener that we came from, through our own leg; rules apply" {
 	on proxy tproxy-setup up -q --divert-only
 	listen --redirect --allow-direct "$RELAY_PORT" -- tproxy-relay --inetd --accept-proxy 192.0.2.2 --source own --deny-dst '*:22'
 	run -0 on client "$PEER" connect 192.0.2.1 "$RELAY_PORT" "send:PROXY TCP4 192.0.2.20 198.51.100.1 1 $RELAY_PORT\\r\\n" gone

@@ -30,7 +30,7 @@ legs_with_timer() {
 	(($(on proxy ss -Htno '( dport = :8000 or dport = :8003 )' | grep -c 'keepalive') == $1))
 }
 
-@test "after SIGKILL of the relay every connection ends with a reset, at both ends: none looks complete" {
+@test "after SIGKILL of the relay every connection is reset, at both ends: none looks complete" {
 	for options in "" "--threads 2"; do
 		# shellcheck disable=SC2086 # words
 		relay $options
@@ -58,7 +58,7 @@ legs_with_timer() {
 	done
 }
 
-@test "an end that was orderly is, however old the connection: what waits here for the client arrives" {
+@test "an orderly end stays orderly after SIGKILL: data that waits here for the client arrives" {
 	relay
 	peer server server serve 8000 recv:a eof "await:$OUT/old" zeros:300000 close
 	clients clients 20 8000 send:a fin "await:$OUT/go" skip:300000 eof close
@@ -102,7 +102,7 @@ vanish() {
 	stop relay
 }
 
-@test "--keepalive 0 asks nobody; without it five minutes are the rule, on both legs" {
+@test "--keepalive 0 sends no probes; the default is five minutes, on both legs" {
 	for given in "5min --log events" "none --keepalive 0"; do
 		# shellcheck disable=SC2086 # words
 		relay ${given#* }

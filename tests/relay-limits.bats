@@ -62,7 +62,7 @@ ended_after() {
 	((ms >= $1 - 250 && ms <= $1 + 250 + 500 * TIME_SCALE)) || fail "$2 after ${ms:-?} ms instead of $1"
 }
 
-@test "each timeout is kept whatever the others are" {
+@test "each timeout works whatever the others are" {
 	peer server server serve 8000 gone
 	for t in 1 2 4; do
 		relay --idle-timeout "${t}s"
@@ -108,7 +108,7 @@ ended_after() {
 
 # ---------------------------------------------------------------- limits
 
-@test "at --max it stops accepting, and goes on when one has ended" {
+@test "at --max it stops accepting, and continues when one has ended" {
 	relay --max 3 --threads 2 --control "$OUT/control"
 	peer server server serve 8000 echo
 	hold 3 8000
@@ -124,7 +124,7 @@ ended_after() {
 	refute_line_in relay.out ' refused '
 }
 
-@test "without descriptors connections wait: nothing fails, nothing spins" {
+@test "out of descriptors connections wait: nothing fails, nothing spins" {
 	local before after more as_relay=()
 	((EUID)) || as_relay=(setpriv --reuid "$(id -u nobody)" --regid "$(id -g nobody)" --clear-groups)
 	peer server server serve 8000 echo
@@ -151,7 +151,7 @@ ended_after() {
 	done
 }
 
-@test "it starts within any descriptor limit and says what that allows" {
+@test "it starts with any descriptor limit and reports what that allows" {
 	bg relay proxy prlimit --nofile=64 tproxy-relay "$RELAY_PORT" --max 1000
 	wait_listen proxy "$RELAY_PORT"
 	assert_line_in relay.err '--max 1000: the limit on open files .* allows [0-9]+ connections'
@@ -202,7 +202,7 @@ time.sleep(600)"
 
 # ---------------------------------------------------------------- how it is operated
 
-@test "an endpoint that is served is an error naming its owner; --takeover joins it" {
+@test "an endpoint in use is an error that names its owner; --takeover joins it" {
 	start_nginx
 	relay
 	run -3 on proxy tproxy-relay "$RELAY_PORT"
@@ -230,7 +230,7 @@ time.sleep(600)"
 	assert_line_in relay.out ' done$'
 }
 
-@test "what is left at --drain-timeout, or at a second SIGTERM, is reset" {
+@test "connections left at --drain-timeout, or at a second SIGTERM, are reset" {
 	for how in timeout second; do
 		relay --drain-timeout "$([[ $how == second ]] && echo 1h || echo 500ms)"
 		peer server server listen 8000 recv:x send:y gone
@@ -287,7 +287,7 @@ time.sleep(600)"
 	run ! test -e "$OUT/control"
 }
 
-@test "records that nobody reads are lost, never the service" {
+@test "if nobody reads the records they are lost, and the service continues" {
 	start_nginx
 	mkfifo "$OUT/fifo"
 	bg reader proxy bash -c "exec sleep 1000 <'$OUT/fifo'"
@@ -310,7 +310,7 @@ time.sleep(600)"
 	done
 }
 
-@test "--log errors leaves out what went well, --log off everything" {
+@test "--log errors omits successes, --log off everything" {
 	start_nginx
 	relay --log errors -j
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"

@@ -27,7 +27,7 @@ records() { cat "$OUT/relay.out" "$OUT/there.out" | grep -c "$1" || true; }
 
 connections() { on "$1" ss -Htn state connected exclude time-wait '( sport = :3129 or dport = :3129 )' | wc -l; }
 
-@test "two relays that lead to each other: a connection goes round until its hops are spent" {
+@test "two relays that connect to each other: a connection loops until no hop is left" {
 	local address
 	circle
 	wait_listen proxy 3129
@@ -46,7 +46,7 @@ connections() { on "$1" ss -Htn state connected exclude time-wait '( sport = :31
 	stop there
 }
 
-@test "with PROXY headers, too, and with whatever address the legs have" {
+@test "the same with PROXY headers, and with any source address" {
 	local how
 	for how in '--send-proxy 2 --accept-proxy 198.51.100.0/24' '--source client-addr'; do
 		# shellcheck disable=SC2086 # words
@@ -61,7 +61,7 @@ connections() { on "$1" ss -Htn state connected exclude time-wait '( sport = :31
 	done
 }
 
-@test "hops are counted as a router counts them, and only where they could run round" {
+@test "hops are counted as a router counts them, and only if loops are possible" {
 	local hops
 	intercept 8000
 	on server nft -f - <<-'END'
@@ -105,7 +105,7 @@ connections() { on "$1" ss -Htn state connected exclude time-wait '( sport = :31
 	stop relay
 }
 
-@test "UDP: what two relays send each other ends as well" {
+@test "UDP: loops between two relays end, too" {
 	circle -u
 	wait_listen proxy 3129 udp
 	wait_listen server 3129 udp

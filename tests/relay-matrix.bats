@@ -141,7 +141,7 @@ forty() {
 }
 
 # But for bare resets, which end connections that a server may still hold open: see tests/setup-traffic.bats.
-@test "after SIGKILL of the relay not one byte of its clients passes by" {
+@test "after SIGKILL of the relay not one byte of its clients bypasses it" {
 	local host n=0
 	intercept 80
 	relay

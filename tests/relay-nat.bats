@@ -86,7 +86,7 @@ has_closed() {
 	assert_output 'addr+port null'
 }
 
-@test "iptables-legacy's masquerade, which came before the relay or after it" {
+@test "iptables-legacy's masquerade, added before the relay or after it" {
 	local order
 	root_only "the kernel names the tables of iptables-legacy to the machine's root alone"
 	start_nginx
@@ -105,7 +105,7 @@ has_closed() {
 	done
 }
 
-@test "UDP: known when the server has answered, unknown before" {
+@test "UDP: the translated source is known when the server has answered, unknown before" {
 	dgram server server serve 5300
 	intercept_udp 5300 --conntrack zone
 	nat_rule meta nfproto ipv4 oifname toserver masquerade
@@ -120,7 +120,7 @@ has_closed() {
 		"$(awk '$1 == "close" && $3 != "-" { print $3 }' "$OUT/relay.out")"
 }
 
-@test "who may not ask conntrack says so, unless nothing is tracked; --inetd and --source own" {
+@test "without the right to ask conntrack it says so, unless nothing is tracked; --inetd and --source own" {
 	start_nginx
 	intercept 80 --conntrack off
 	# (Without CAP_NET_ADMIN, for it or for its helper.)
@@ -149,7 +149,7 @@ asked() {
 	awk '/^voluntary/ { print $2 }' "/proc/$(helper_of relay tproxy-nat)/status"
 }
 
-@test "where connections are tracked and no rule translates, conntrack is not asked" {
+@test "if connections are tracked and no rule translates, conntrack is not asked" {
 	local before
 	start_nginx
 	intercept 80 --conntrack zone
@@ -160,7 +160,7 @@ asked() {
 	(($(asked) - before < 60)) || fail "asked $(($(asked) - before)) times for 300 connections"
 }
 
-@test "a terminal shows as whom the server sees a client" {
+@test "a terminal shows the client's source as the server sees it" {
 	start_nginx
 	intercept 80 --conntrack zone
 	nat_rule oifname toserver masquerade

@@ -52,7 +52,7 @@ status_of() {
 	refute_line_in relay.err .
 }
 
-@test "where only one of CAP_NET_ADMIN and CAP_NET_RAW is there, that one is kept" {
+@test "with only one of CAP_NET_ADMIN and CAP_NET_RAW, it keeps that one" {
 	start_nginx
 	for one in net_admin=0000000000001000 net_raw=0000000000002000; do
 		bg relay proxy setpriv --bounding-set=-all,+"${one%=*}" tproxy-relay "$RELAY_PORT"
@@ -102,14 +102,14 @@ status_of() {
 	assert_output --partial '--user root:nosuch: no such group: nosuch'
 }
 
-@test "--user without the right to change users is refused with what is missing" {
+@test "--user without the right to change users is refused, with the missing capability" {
 	run -3 on proxy setpriv --bounding-set=-all,+net_raw tproxy-relay --user root "$RELAY_PORT"
 	assert_output --regexp 'tproxy-relay: --user root: setgroups: Operation not permitted; .*CAP_SETGID'
 }
 
 # ---------------------------------------------------------------- seccomp
 
-@test "every thread is in a sandbox, and --no-sandbox is without" {
+@test "every thread is in a sandbox, and none with --no-sandbox" {
 	start_nginx
 	relay --threads 3 --metrics-file "$OUT/relay.prom" --control "$OUT/control"
 	wait_until 10 eval '[[ $(cat "/proc/$(pid_of relay)/task/"*/status | grep -c "^Seccomp:.*2$") == 3 ]]'
@@ -163,7 +163,7 @@ accepted_by_parsers() {
 	END
 }
 
-@test "--metrics-file: what parsers of both formats accept, and what SIGUSR1 and the control socket say" {
+@test "--metrics-file: parsers of both formats accept it, and it agrees with SIGUSR1 and the control socket" {
 	start_nginx
 	relay --threads 2 --metrics-file "$OUT/relay.prom" --control "$OUT/control" --deny-dst "$V4:8000"
 	run -0 accepted_by_parsers
@@ -247,7 +247,7 @@ time.sleep(600)"
 	assert_equal "$(metric 'finished_total{reason="done"}')" 1
 }
 
-@test "the metrics file is replaced while connections last, and never a part of it is seen" {
+@test "the metrics file is replaced while connections last, and readers never see a part" {
 	relay --metrics-file "$OUT/relay.prom"
 	peer server server serve 8000 echo
 	bg client client "$PEER" connect "$V4" 8000 send:12345 recv:12345 "await:$OUT/go" fin eof
@@ -273,7 +273,7 @@ time.sleep(600)"
 	assert_equal "$(metric 'bytes_total{direction="up"}')" 5
 }
 
-@test "a metrics file that cannot be written is told of once, and again when it can be" {
+@test "a metrics file that cannot be written is reported once, and again when it can be" {
 	start_nginx
 	relay --metrics-file "$OUT/missing/relay.prom" -v
 	assert_line_in relay.err "^tproxy-relay: warning: --metrics-file $OUT/missing/relay\.prom: open: No such file or directory; "
@@ -292,7 +292,7 @@ time.sleep(600)"
 	done
 }
 
-@test "in a takeover the metrics file is the new relay's at once" {
+@test "in a takeover the new relay writes the metrics file at once" {
 	relay --metrics-file "$OUT/relay.prom"
 	peer server server serve 8000 echo
 	bg client client "$PEER" connect "$V4" 8000 send:1 recv:1 "await:$OUT/go" fin eof
@@ -331,7 +331,7 @@ time.sleep(600)"
 
 # ---------------------------------------------------------------- a service manager
 
-@test "NOTIFY_SOCKET: ready, stopping; after a takeover the new one's pid, and no word of the old one's end" {
+@test "NOTIFY_SOCKET: ready, stopping; after a takeover the new pid, and nothing about the old relay's end" {
 	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
 	wait_until 10 test -S "$OUT/notify"
 	bg old proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -v "$RELAY_PORT"
@@ -360,7 +360,7 @@ time.sleep(600)"
 
 # ---------------------------------------------------------------- start
 
-@test "a descriptor limit that cannot be read is what is complained of; one that cannot be raised is kept" {
+@test "a descriptor limit that cannot be read is an error; one that cannot be raised is kept" {
 	FAULT=$TPROXY_BIN/fault
 	[[ -x $FAULT/tproxy-relay ]] || fail "no $FAULT: run make fault"
 	run -3 on proxy env TPROXY_FAULT=getrlimit:1:EFAULT "$FAULT/tproxy-relay" "$RELAY_PORT"
@@ -374,7 +374,7 @@ time.sleep(600)"
 	stop relay
 }
 
-@test "it says where it listens and how to end it, how long it waits for connections, and what it has done" {
+@test "it reports where it listens and how to end it, how long it drains, and what it has done" {
 	start_nginx
 	intercept 80,8000
 	relay
@@ -393,7 +393,7 @@ time.sleep(600)"
 	assert_equal "$(cat "$OUT/relay.err")" ''
 }
 
-@test "--ready-fd: a newline and the end when connections are accepted; a descriptor that cannot be it is named" {
+@test "--ready-fd: a newline and EOF when connections are accepted; an unusable descriptor is named" {
 	mkfifo "$OUT/ready"
 	bg reader proxy cat "$OUT/ready"
 	bg relay proxy bash -c "exec tproxy-relay --ready-fd 7 $RELAY_PORT 7>'$OUT/ready'"

@@ -97,7 +97,7 @@ acks() {
 	python3 -c 'import socket; socket.socket().setsockopt(socket.IPPROTO_TCP, 46, 8000)' 2>/dev/null || echo "ack $1 "
 }
 
-@test "a request, an answer that ends: three packets a leg" {
+@test "a request, an answer with its end: three packets per leg" {
 	peer server server serve 8000 "recv:$TEXT" "last:$TEXT" eof
 	budget "syn 1 ack $((1 + $(acks 1 | grep -c .))) last 1" "syn 1 data 1 fin 1" \
 		-q connect "$V4" 8000 "send:$TEXT" "recv:$TEXT" eof close
@@ -109,7 +109,7 @@ acks() {
 		-q connect "$V4" 8000 "last:$TEXT" "recv:$TEXT" eof
 }
 
-@test "each further round trip: one packet a leg" {
+@test "each further round trip: one packet per leg" {
 	local script=()
 	peer server server serve 8000 echo
 	for _ in {1..4}; do script+=("send:$TEXT" "recv:$TEXT"); done
@@ -117,7 +117,7 @@ acks() {
 		-q connect "$V4" 8000 "${script[@]}" close
 }
 
-@test "a server that speaks first hears of the connection at once" {
+@test "a server that speaks first gets the connection at once" {
 	peer server server serve 8000 "send:$TEXT" "recv:$TEXT" eof close
 	budget "syn 1 data 1 fin 1" "syn 1 ack 3 last 1" \
 		connect "$V4" 8000 "recv:$TEXT" "last:$TEXT" eof

@@ -86,7 +86,7 @@ refusals() {
 	assert_line_in relay.out " $(stat -c %s "$OUT/expected") 3 [0-9.]+ done$"
 }
 
-@test "a header that comes byte by byte is waited for, and a server that speaks first is heard" {
+@test "a header may come byte by byte, and a server may speak first" {
 	local i steps=()
 	header_relay
 	peer server server listen 8000 send:220 who recv:x close
@@ -99,7 +99,7 @@ refusals() {
 	stop relay
 }
 
-@test "HAProxy's headers are understood, and curl's" {
+@test "headers of HAProxy and curl are understood" {
 	start_nginx
 	header_relay --upstream "$V4:80" --upstream "[$V6]:80" -o +unique_id
 	start_header_sender "$P4:$RELAY_PORT" 'some-%[src]'
@@ -132,14 +132,14 @@ refusals() {
 	assert_equal "$(grep -c ' close [0-9] tcp 192\.0\.2\.2:40001 - none .* 5 0 [0-9.]* done$' "$OUT/relay.out")" 6
 }
 
-@test "without an upstream such a connection is a direct one, and refused" {
+@test "without an upstream such a connection is direct, and refused" {
 	header_relay
 	run -0 say "$SIGNATURE\\x20\\0\\0\\0" gone
 	wait_line relay.out ' refused - tcp 192\.0\.2\.2:[0-9]+ - none .* direct$'
 	stop relay
 }
 
-@test "headers are read from listed peers only: what others send is data" {
+@test "headers are read from listed peers only: from others they are data" {
 	header_relay --upstream "$V4:8000" -4
 	peer server server listen 8000 who "recv:$V1_4" eof close
 	run -0 on bystander "$PEER" -b 203.0.113.2:40001 connect 203.0.113.1 "$RELAY_PORT" "send:$V1_4" fin eof
@@ -149,7 +149,7 @@ refusals() {
 	assert_line_in relay.out ' close 1 tcp 203\.0\.113\.2:40001 - none .* done$'
 }
 
-@test "an intercepted connection begins with a header just as well" {
+@test "an intercepted connection may begin with a header, too" {
 	intercept 80
 	bg relay proxy tproxy-relay --accept-proxy "$LB" "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
@@ -162,7 +162,7 @@ refusals() {
 
 # ---------------------------------------------------------------- refused
 
-@test "no header, a bad one, an oversized one, half of one: reset, recorded, counted, and nobody else is harmed" {
+@test "no header, a bad, oversized or partial one: reset, recorded, counted, and no effect on others" {
 	local header count=0 checksum='\x03\0\x04'
 	header_relay --source own
 	peer other server listen 8001 echo
@@ -245,7 +245,7 @@ for s in held:
 	awk '/ refused / { n++ } END { exit n != 300 }' "$OUT/relay.out"
 }
 
-@test "what a header names is judged as if the kernel had named it: ACL, own listeners, families" {
+@test "a destination from a header is judged like one from the kernel: ACL, own listeners, families" {
 	header_relay --deny-dst 127.0.0.0/8 --deny-dst '*:22'
 	run -0 say 'PROXY TCP4 192.0.2.20 127.0.0.1 1 80\r\n' gone
 	run -0 say 'PROXY TCP4 192.0.2.20 198.51.100.2 1 22\r\n' gone
@@ -271,7 +271,7 @@ own_services() {
 	peer own proxy serve 8001 send:own close
 }
 
-@test "a header cannot name this host, its loopback or its link, by whatever spelling" {
+@test "a header cannot name this host, its loopback or its link, in any notation" {
 	local to own_anycast=2001:db8:1::
 	own_services
 	on proxy sysctl -qw net.ipv6.conf.all.forwarding=1
@@ -298,7 +298,7 @@ own_services() {
 	refute_line_in relay.out ' open '
 }
 
-@test "an address that this host gets while the relay runs is its own at once" {
+@test "an address added while the relay runs counts as its own at once" {
 	own_services
 	header_relay
 	peer server server serve 8001 send:there close
@@ -335,7 +335,7 @@ own_services() {
 	stop relay
 }
 
-@test "a header's loopback source is nobody's where the upstream would see it" {
+@test "a loopback source from a header is refused if the upstream would see it" {
 	own_services
 	header_relay --allow-dst 127.0.0.0/8 --allow-dst ::1 --allow-dst 198.51.100.0/24 -v
 	run -0 say 'PROXY TCP4 127.0.0.1 127.0.0.1 1234 8001\r\n' gone
@@ -360,7 +360,7 @@ own_services() {
 	stop relay
 }
 
-@test "--inetd: what the environment says a header has named is judged in the same way" {
+@test "--inetd: a header's destination from the environment is judged in the same way" {
 	own_services
 	bg listen proxy tproxy-listen --accept-proxy 192.0.2.2 --log -o event,client "*:$RELAY_PORT" -- \
 		tproxy-relay --inetd --source own -o event,client,reason
@@ -372,7 +372,7 @@ own_services() {
 	stop listen
 }
 
-@test "a leg that comes back as a header's destination is a loop, however often it is sent round" {
+@test "a leg that comes back as a header's destination is a loop, however many times" {
 	header_relay --source own --upstream-mark 0
 	# The relay's own connections to the server's port 8000 come back to its listener.
 	redirect_own 8000 "$RELAY_PORT"
@@ -384,7 +384,7 @@ own_services() {
 	(($(grep -c . "$OUT/relay.out") <= 4)) || fail "$(<"$OUT/relay.out")"
 }
 
-@test "a header that is still awaited when the relay ends: the drain waits for it, no longer" {
+@test "a header still awaited when the relay ends: the drain waits for it, but not longer" {
 	header_relay
 	bg half client "$PEER" connect "$P4" "$RELAY_PORT" 'send:PROXY TCP4 ' "touch:$OUT/sent" gone
 	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
@@ -408,7 +408,7 @@ own_services() {
 	assert_line_in relay.out ' close 1 .* done$'
 }
 
-@test "--accept-proxy and --send-proxy say what they cannot take" {
+@test "--accept-proxy and --send-proxy name invalid values" {
 	run -2 tproxy-relay --accept-proxy 192.0.2.1/24 3129
 	assert_output --partial '--accept-proxy 192.0.2.1/24: '
 	run -2 tproxy-relay --accept-proxy '' 3129
@@ -418,7 +418,7 @@ own_services() {
 
 # ---------------------------------------------------------------- said
 
-@test "nginx is told the client and its destination, in both versions and families" {
+@test "nginx gets the client and its destination, in both versions and families" {
 	local version
 	cat >"$OUT/nginx.conf" <<-END
 		user root root; daemon off; master_process off; pid $OUT/nginx.pid; error_log $OUT/nginx.log;
@@ -450,7 +450,7 @@ own_services() {
 	done
 }
 
-@test "HAProxy takes the header of version 2 with its UNIQUE_ID, which is the record's" {
+@test "HAProxy accepts the header of version 2, with the UNIQUE_ID of the record" {
 	local id
 	cat >"$OUT/haproxy.cfg" <<-'END'
 		defaults
@@ -483,7 +483,7 @@ own_services() {
 	assert_line_in relay.out "^1 close -$"
 }
 
-@test "a connection that nobody redirected was going where it had connected to" {
+@test "the destination of a direct connection is the address that it connected to" {
 	bg relay proxy tproxy-relay --upstream "$V4:8000" --upstream "[$V6]:8000" --source own --send-proxy 1 "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	peer server server listen 8000 "recv:PROXY TCP4 192.0.2.2 192.0.2.1 40001 $RELAY_PORT\\r\\n" eof close
@@ -492,7 +492,7 @@ own_services() {
 	stop relay
 }
 
-@test "the header leaves in one write with what the client has said, and at once when it is silent" {
+@test "the header leaves in one write with the client's data, and at once if there is none" {
 	local listening
 	intercept 8000
 	bg relay proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
@@ -543,7 +543,7 @@ own_services() {
 	assert_line_in second.out "^close \[2001:db8:1::2\]:40002 \[2001:db8:3::2\]:8000 proxy-protocol \[2001:db8:3::2\]:8000 ${id%-1}-2 done$"
 }
 
-@test "a UNIQUE_ID that came is passed on, and told in hexadecimal if it is no word" {
+@test "a received UNIQUE_ID is passed on, and shown in hexadecimal if it is not a word" {
 	header_relay --source own --send-proxy 2 -o event,unique_id
 	peer server server listen 8000 skip:28 'recv:\x05\0\x04a b\x01' skip:7 recv:hello eof close
 	run -0 say "$SIGNATURE\\x21\\x11\\0\\x13${ENDS_4}\\x05\\0\\x04a b\\x01hello" fin eof

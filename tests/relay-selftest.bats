@@ -105,7 +105,7 @@ udp 10.0.1.99 10.0.2.99:8080
 udp [dead:1::99] [dead:2::99]:8080"
 }
 
-@test "selftest: the kernel's rules, also what the router itself opens" {
+@test "selftest: the kernel's rules, with connections of the router itself" {
 	bg listen proxy tproxy-listen -q -t -u --echo -o proto,client,origdst '*:12345'
 	wait_listen proxy 12345
 	wait_listen proxy 12345 udp
@@ -134,7 +134,7 @@ udp [dead:1::99] [dead:2::99]:8080"
 	stop listen
 }
 
-@test "selftest: tproxy-relay: each host is reached by who asked, and what is taken is recorded" {
+@test "selftest: tproxy-relay: each host sees the real client, and intercepted connections are recorded" {
 	bg relay proxy tproxy-relay -q -t -u 12345 -o event,proto,client,origdst
 	wait_listen proxy 12345 udp
 	on proxy tproxy-setup up -q -t -u --to 12345 --port 8080 --dst 10.0.2.99,dead:2::99

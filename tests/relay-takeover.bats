@@ -86,7 +86,7 @@ reign() {
 	run -0 stop relay3
 }
 
-@test "where listeners may only be joined it says so; the kernel keeps the promise if tcp_migrate_req=1" {
+@test "if listeners can only be joined it says so; no connection is lost if tcp_migrate_req=1" {
 	# One that may change other things than its predecessor may not look into it.
 	bg first proxy tproxy-relay --log off "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
@@ -112,7 +112,7 @@ reign() {
 	run -0 stop second
 }
 
-@test "what waits in the queue outlives its relay, however that ends" {
+@test "connections in the queue survive the end of the relay, however it ends" {
 	for end in TERM KILL; do
 		bg old proxy tproxy-relay "$RELAY_PORT"
 		wait_listen proxy "$RELAY_PORT"
@@ -135,7 +135,7 @@ reign() {
 	done
 }
 
-@test "listeners that a service manager made, without SO_REUSEPORT, are taken over too" {
+@test "listeners from a service manager, without SO_REUSEPORT, are taken over, too" {
 	bg old proxy tproxy-listen --pass 127.0.0.1:3129 '[::1]:3129' -- tproxy-relay
 	wait_until 10 eval '[[ $(cat /proc/$(pid_of old)/comm) == tproxy-relay ]]'
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
@@ -146,7 +146,7 @@ reign() {
 	run -0 stop new
 }
 
-@test "without a predecessor --takeover opens listeners; of another program it takes nothing" {
+@test "without a predecessor --takeover opens listeners; it takes nothing from another program" {
 	successor first
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop first
@@ -198,7 +198,7 @@ nobody_is_let_in() {
 	assert_output $'no\nno'
 }
 
-@test "a socket of another uid, whatever that one calls itself, is neither taken nor joined nor recommended" {
+@test "a socket of another uid, whatever its program's name, is neither taken nor joined nor recommended" {
 	local program
 	root_only "another uid is needed"
 	impostor setpriv --reuid 65534 --regid 65534 --clear-groups
@@ -221,7 +221,7 @@ s.bind(("127.0.0.1", 3129))'
 	assert_output --partial 'Address already in use'
 }
 
-@test "a socket that is not transparent would let its share bypass the proxy: neither taken nor joined" {
+@test "a socket that is not transparent is neither taken nor joined: its share would bypass the proxy" {
 	local program
 	impostor
 	for program in tproxy-relay tproxy-listen; do
@@ -233,7 +233,7 @@ s.bind(("127.0.0.1", 3129))'
 	nobody_is_let_in
 }
 
-@test "a relay that has become another user is taken over: its sockets belong to whom opened them" {
+@test "a relay that has become another user is taken over: its sockets belong to the user who opened them" {
 	root_only "--user needs another uid"
 	bg old proxy tproxy-relay --log off --user nobody "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"

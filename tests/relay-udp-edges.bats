@@ -21,7 +21,7 @@ promoted() {
 	ask connections | grep "\"port\":$1}" | grep -q '"cookie"'
 }
 
-@test "UDP edges: datagrams of no length, and of the longest, short and promoted" {
+@test "UDP edges: empty datagrams, and the longest, short and promoted" {
 	local length
 	dgram server server serve 5300
 	udp_relay --log off --control "$OUT/control"
@@ -40,7 +40,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: DSCP and ECN bits, and the hop limit, travel both ways, short and promoted" {
+@test "UDP edges: DSCP and ECN bits, and the hop limit, are kept both ways, short and promoted" {
 	dgram server server serve 5300
 	udp_relay --log off
 	for to in $V4 $V6; do
@@ -54,7 +54,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: a closed port is told to the client, each time, and recorded" {
+@test "UDP edges: a closed port is reported to the client, each time, and recorded" {
 	udp_relay -o event,client,origdst,reason
 	for to in $V4 $V6; do
 		for _ in 1 2 3; do
@@ -67,7 +67,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: a server that goes away in the middle of a promoted flow is told, too" {
+@test "UDP edges: a server that goes away during a promoted flow is reported, too" {
 	dgram server server serve 5300
 	udp_relay --log off --control "$OUT/control"
 	for to in $V4 $V6; do
@@ -81,7 +81,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: a client that is gone is told to the server, short and promoted" {
+@test "UDP edges: a client that is gone is reported to the server, short and promoted" {
 	dgram server server serve-slowly 5300 500
 	sniff errors server toproxy
 	udp_relay --log off
@@ -96,7 +96,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: what is denied, and what has no way, is told as such" {
+@test "UDP edges: denied and unreachable destinations are reported as such" {
 	on proxy ip route add unreachable 198.51.100.64/26
 	on proxy ip -6 route add unreachable 2001:db8:2:64::/64
 	udp_relay --deny-dst 198.51.100.128/25 --deny-dst 2001:db8:2:128::/64 -o event,origdst,reason
@@ -113,7 +113,7 @@ promoted() {
 	stop relay
 }
 
-@test "UDP edges: a datagram on its last hop is not carried, and the client is told by whom" {
+@test "UDP edges: a datagram on its last hop is not relayed, and the client learns by whom" {
 	dgram server server serve 5300
 	sniff errors client toproxy
 	udp_relay --log off
@@ -130,7 +130,7 @@ for address, level, option in (("198.51.100.2", 0, 2), ("2001:db8:2::2", 41, 16)
 	stop relay
 }
 
-@test "UDP edges: a smaller MTU behind the proxy: told to who sends no fragments; others get through" {
+@test "UDP edges: a smaller MTU behind the proxy is reported to senders with DF; others get through" {
 	dgram server server serve 5300
 	udp_relay --log off
 	on proxy ip link set toserver mtu 1300
@@ -161,7 +161,7 @@ for i in range(30):
 sys.exit("no answer of 1400 bytes")' "$@"
 }
 
-@test "UDP edges: a smaller MTU in front of the client is told to the server, short and promoted" {
+@test "UDP edges: a smaller MTU before the client is reported to the server, short and promoted" {
 	dgram server server swell 5300 1400
 	udp_relay --log off
 	on proxy ip link set toclient mtu 1300

@@ -20,7 +20,7 @@ teardown() { lab_down; }
 # memory NAME: of a process, in KB.
 memory() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
 
-@test "UDP hostile: floods from invented addresses: the cap holds, what goes both ways lives, TCP is served" {
+@test "UDP hostile: floods from forged addresses: the cap holds, established flows survive, TCP is served" {
 	start_nginx 8080
 	intercept 5300,8080 -t -u
 	bg relay proxy tproxy-relay -t -u "$RELAY_PORT" --max-flows 500 -o event,proto,client,reason \
@@ -64,7 +64,7 @@ memory() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
 	stop relay
 }
 
-@test "UDP hostile: a datagram from a third address to a flow's port is no answer" {
+@test "UDP hostile: a datagram from a third address to a flow's port is not an answer" {
 	intercept_udp 5300
 	udp_relay -o event,client,packets_down,reason --control "$OUT/control"
 	on server ip addr add 198.51.100.77/24 dev toproxy
@@ -101,7 +101,7 @@ for own in (("198.51.100.77", 5398), ("198.51.100.2", 5399)):
 	stop relay
 }
 
-@test "UDP hostile: a datagram of which the kernel's word is cut off is refused" {
+@test "UDP hostile: a datagram with truncated control messages is refused" {
 	intercept_udp 5300
 	# A listener whose owner has asked for the destination options of each datagram: they come before the
 	# original destination, and this one's leave it no room.

@@ -99,7 +99,7 @@ is_promoted() {
 	stop relay
 }
 
-@test "UDP matrix: local, with any port of the client's address: answers come by the relay" {
+@test "UDP matrix: local, with any port of the client's address: answers come through the relay" {
 	intercept_udp 5300 --local
 	udp_relay --source client-addr -o event,client,source_kept,upstream_local,packets_up,packets_down,reason
 	for count in 2 30; do

@@ -46,7 +46,7 @@ ask_both() {
 	run -0 ask_from client 41001 $V6 5300 30
 }
 
-@test "UDP one-way: to the original destination, nothing is to be set up on the server" {
+@test "UDP one-way: to the original destination, without any setup on the server" {
 	intercept_udp 5300
 	udp_relay --one-way -o event,client,origdst,upstream_local,packets_up,packets_down,reason
 	answered_directly ask_both
@@ -67,7 +67,7 @@ ask_virtual() {
 	run -0 ask_from client 41001 2001:db8:1::1 5300 2
 }
 
-@test "UDP one-way: as a reverse proxy: the server answers as the address that was asked" {
+@test "UDP one-way: as a reverse proxy: the server answers from the original address" {
 	bg relay proxy tproxy-relay -u --one-way --upstream $V4:5300 --upstream "[$V6]:5300" \
 		-o event,client,origdst_by,upstream,source_kept,packets_up,packets_down '*:5300'
 	wait_listen proxy 5300 udp

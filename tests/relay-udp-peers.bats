@@ -38,7 +38,7 @@ load lib/udp-peers
 	relayed 5201
 }
 
-@test "UDP peers: TFTP: curl and tftp get a file from a server that answers from ports of its own" {
+@test "UDP peers: TFTP: curl and tftp get a file from a server that answers from other ports" {
 	root_only 'in.tftpd becomes another user'
 	need in.tftpd tftpd-hpa
 	need tftp tftp-hpa

@@ -34,7 +34,7 @@ teardown() { lab_down; }
 	assert_equal "$(jq 'select(.event == "close" and .client.port == 41001) | .bytes_up' "$OUT/relay.out")" 42000
 }
 
-@test "UDP PROXY: what does not fit with its header is told to the client, who then sends less" {
+@test "UDP PROXY: a datagram that does not fit with its header is reported to the client, which then sends less" {
 	bg server server "$PROXY" serve 5300
 	wait_listen server 5300 udp
 	udp_relay --send-proxy 2 --log off
@@ -46,7 +46,7 @@ teardown() { lab_down; }
 	stop relay
 }
 
-@test "UDP PROXY: --accept-proxy: many clients by one socket, each a flow of its own, answered to the proxy" {
+@test "UDP PROXY: --accept-proxy: many clients through one socket, each a flow of its own, answered to the proxy" {
 	dgram server server serve 5300
 	bg relay proxy tproxy-relay -u --accept-proxy 192.0.2.0/24,2001:db8:1::/64 '*:3129' \
 		-o event,client,origdst,origdst_by,upstream_local,packets_up,packets_down,unique_id,reason
@@ -80,7 +80,7 @@ teardown() { lab_down; }
 	assert_equal "$(cut -d' ' -f1-3 "$OUT/server.out" | sort -u)" '192.0.2.10:1001 198.51.100.2:5300 my-id'
 }
 
-@test "UDP PROXY: what is no header is refused, counted, and reaches nobody" {
+@test "UDP PROXY: an invalid header is refused, counted, and reaches nobody" {
 	dgram server server serve 5300
 	intercept 5300,5301 -u
 	udp_relay --accept-proxy 192.0.2.0/24 -o event,client,reason --control "$OUT/control"
@@ -155,7 +155,7 @@ seen() { tail -n "$1" "$OUT/server.out" | cut -d' ' -f1 | sort -u; }
 	done
 }
 
-@test "UDP source: a port that a program of this host has is a clash: refused, or another port" {
+@test "UDP source: a port in use by a program of this host is a clash: refused, or another port" {
 	dgram server server serve 5300
 	# Whoever has the client's own address and port here.
 	bg holder proxy python3 -c '
@@ -173,7 +173,7 @@ s.bind(("192.0.2.2", 41000)); time.sleep(600)'
 	assert_line_in relay.out '^close 192.0.2.2:41000 addr 20$'
 }
 
-@test "UDP source: a fixed upstream, also of the other family, and direct clients" {
+@test "UDP source: a fixed upstream, even of the other family, and direct clients" {
 	dgram server server serve 5300
 	bg relay proxy tproxy-relay -u --upstream "[$V6]:5300" --source own '*:5310' -o event,client,origdst_by,upstream,packets_down
 	wait_listen proxy 5310 udp

@@ -46,7 +46,7 @@ ten_takeovers() {
 	assert_line_in stream4.out '^[0-9]+ answers$'
 }
 
-@test "UDP takeover: ten, with streams of datagrams that stay with the relay that has them" {
+@test "UDP takeover: ten, with streams of datagrams that stay with their relay" {
 	ten_takeovers --log off --drain-timeout 5m
 	# Each is still there as long as its flows are.
 	for n in 0 1 2 3 4 5 6 7 8 9; do
@@ -65,7 +65,7 @@ ten_takeovers() {
 	stop relay10
 }
 
-@test "UDP takeover: new flows wait for the new relay until the old one lets go, and none for long" {
+@test "UDP takeover: new flows wait until the old relay lets go, and none for long" {
 	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" --log events -o event,client
 	wait_listen proxy "$RELAY_PORT" udp
 	bg relay1 proxy tproxy-relay -u "$RELAY_PORT" --takeover -v --log events -o event,client
@@ -84,7 +84,7 @@ ten_takeovers() {
 	stop relay1
 }
 
-@test "UDP takeover: SIGTERM without a successor: answers that are due still come, and silent flows end it" {
+@test "UDP takeover: SIGTERM without a successor: due answers still come, and it ends when flows are silent" {
 	stop server || :
 	dgram server server serve-slowly 5300 1500
 	udp_relay -o event,client,packets_up,packets_down,reason
@@ -96,7 +96,7 @@ ten_takeovers() {
 	assert_line_in relay.out '^close 192.0.2.2:41000 1 1 done$'
 }
 
-@test "UDP takeover: SIGTERM: thousands of exchanges that were answered do not hold it, and each has its record" {
+@test "UDP takeover: SIGTERM: thousands of answered exchanges do not delay it, and each has its record" {
 	udp_relay -o event,reason
 	run -0 on client timeout --foreground 60 "$DGRAM" flows $V4 5300 5000 1
 	signal relay TERM

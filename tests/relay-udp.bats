@@ -15,7 +15,7 @@ setup() {
 
 teardown() { lab_down; }
 
-@test "UDP: answers, records with both legs, counts, and done after a short while" {
+@test "UDP: answers, records with both legs, counts, and done after a short time" {
 	dgram server server serve 5300
 	intercept_udp 5300
 	udp_relay -o event,proto,client,origdst,origdst_by,upstream_local,upstream,source_kept,packets_up,packets_down,bytes_up,bytes_down,reason
@@ -29,7 +29,7 @@ teardown() { lab_down; }
 	stop relay
 }
 
-@test "UDP: --udp-timeout ends what is not answered, and later what goes both ways" {
+@test "UDP: --udp-timeout ends unanswered flows, and later established ones" {
 	dgram sink server sink 5301
 	dgram server server serve 5300
 	intercept_udp 5300,5301
@@ -111,7 +111,7 @@ teardown() { lab_down; }
 	done
 }
 
-@test "UDP: at --max-flows a client gives up its own flows, and others keep theirs" {
+@test "UDP: at --max-flows a client loses its own flows, and others keep theirs" {
 	dgram server server serve 5300
 	intercept_udp 5300
 	udp_relay --max-flows 64 -o event,client,reason --control "$OUT/control"

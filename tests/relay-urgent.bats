@@ -45,7 +45,7 @@ done_with() {
 	done_with 150 4002002 0
 }
 
-@test "an urgent byte where a full buffer ends: it is not taken out" {
+@test "an urgent byte at the end of a full buffer is not removed" {
 	relay
 	serve 131072
 	all_exact down "$V4" 8000 131072 300
@@ -123,21 +123,21 @@ headers_cost_little() {
 	((before < 400)) || fail "$before system calls for 55 bytes of a header"
 }
 
-@test "half a PROXY header with an urgent byte costs its bytes, and no core for three seconds" {
+@test "a partial PROXY header with an urgent byte costs its bytes, not a core for three seconds" {
 	header_listener tproxy-relay
 	headers_cost_little
 	wait_until 10 eval '[[ $(grep -c " refused - .* proxy-header$" "$OUT/listener.out") == 8 ]]'
 	stop listener
 }
 
-@test "tproxy-listen: half a PROXY header with an urgent byte costs its bytes" {
+@test "tproxy-listen: a partial PROXY header with an urgent byte costs its bytes" {
 	header_listener tproxy-listen
 	headers_cost_little
 	wait_until 10 eval '[[ $(grep -c " refused .* proxy-header$" "$OUT/listener.out") == 8 ]]'
 	stop listener
 }
 
-@test "urgent bytes in a PROXY header and right behind it are taken in their place" {
+@test "urgent bytes in a PROXY header and right after it are read in their place" {
 	local steps ends='\xc0\0\x02\x14\xc6\x33\x64\x02\x04\xd2\x1f\x40'
 	bg relay proxy tproxy-relay --accept-proxy 192.0.2.0/24 '*:3129'
 	wait_listen proxy 3129

@@ -75,7 +75,7 @@ teardown() { lab_down; }
 	stop relay
 }
 
-@test "what goes to other ports, or to the proxy itself, is not relayed" {
+@test "connections to other ports, or to the proxy itself, are not relayed" {
 	start_nginx 80 81
 	relay
 	run -0 on client curl -sS --max-time 10 "http://$V4:81/who"
@@ -110,7 +110,7 @@ teardown() { lab_down; }
 # ends_wait N: so many of the relay's sockets hold an end of data that it has not read.
 ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1)); }
 
-@test "urgent data that arrives in one piece with the end of data takes nothing with it" {
+@test "urgent data that arrives together with FIN loses nothing" {
 	relay
 	peer server server listen 8000 recv:aXb eof await:"$OUT/go" send:c urgent:Y last:d
 	signal relay STOP # the kernel accepts: all of it is there before the relay looks
@@ -161,7 +161,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 	stop relay
 }
 
-@test "a reset by the client resets the server, also within half-close" {
+@test "a reset by the client resets the server, even after half-close" {
 	relay
 	peer server server listen 8000 recv:x "touch:$OUT/got" gone
 	run -0 on client "$PEER" connect "$V4" 8000 send:x "await:$OUT/got" rst
@@ -174,7 +174,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 	assert_equal "$(grep -c ' client-reset$' "$OUT/relay.out")" 2
 }
 
-@test "a reset by the server resets the client, also within half-close" {
+@test "a reset by the server resets the client, even after half-close" {
 	relay
 	peer server server listen 8000 recv:x rst
 	run -0 on client "$PEER" connect "$V4" 8000 send:x gone
@@ -186,7 +186,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 	assert_equal "$(grep -c ' upstream-reset$' "$OUT/relay.out")" 2
 }
 
-@test "what a server said before its reset still reaches the client" {
+@test "what a server sent before its reset still reaches the client" {
 	relay
 	# The server closes with data unread, which makes its kernel send a reset after the answer.
 	peer server server listen 8000 recv:POST "await:$OUT/more" send:413 close
@@ -216,7 +216,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 	assert_line_in relay.out ' refused .* upstream-unreachable$'
 }
 
-@test "an ICMP error for the spoofed leg is heard" {
+@test "an ICMP error for the spoofed leg is noticed" {
 	relay
 	on server nft -f - <<-'END'
 		table inet refuse {
@@ -277,7 +277,7 @@ ends_wait() { (($(on proxy ss -Htn state close-wait | grep -c '^[1-9]') == $1));
 
 # ---------------------------------------------------------------- whose address
 
-@test "--source client-addr keeps the address, own and ADDR say what they are" {
+@test "--source client-addr keeps the address, own and ADDR use theirs" {
 	local port=40000 source
 	start_nginx
 	for source in client-addr own 198.51.100.1; do
@@ -351,7 +351,7 @@ time.sleep(600)'
 	assert_line_in relay.out ' close 1 tcp 192\.0\.2\.2:40001 - none 192\.0\.2\.2:40001 198\.51\.100\.2:80 addr\+port '
 }
 
-@test "no privilege is needed where nothing is intercepted and nothing spoofed" {
+@test "no privilege is needed if nothing is intercepted and nothing spoofed" {
 	start_nginx
 	bg relay proxy setpriv --bounding-set -all --inh-caps -all --ambient-caps -all \
 		unshare -U tproxy-relay -4 8080 --source own --upstream "$V4:80" --upstream-mark 0
@@ -385,7 +385,7 @@ time.sleep(600)'
 	assert_line_in relay.out ' refused .* loop$'
 }
 
-@test "an own upstream leg that comes back is a loop, and only that connection suffers" {
+@test "our own upstream leg that comes back is a loop, and only that connection is refused" {
 	start_nginx
 	# The server sends everything for port 8000 back to where it came from, as a hairpin route would.
 	on server ip addr del 198.51.100.2/24 dev toproxy
@@ -424,7 +424,7 @@ time.sleep(600)'
 	assert_equal "$(grep -c . "$OUT/access.log")" 3
 }
 
-@test "a client on the proxy itself keeps its address, and is told why not its port" {
+@test "a client on the proxy itself keeps its address, and the message says why not its port" {
 	start_nginx
 	on proxy nft -f - <<-END
 		table inet local_clients {
