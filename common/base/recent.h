@@ -3,8 +3,8 @@
  * recent - what happened lately, in a fixed amount of memory.
  *
  * Stores fingerprints (64-bit hashes, seeded so that nobody can choose them), how often each was
- * noted, and when it expires. When a set is full, the oldest fingerprint in it is dropped. The
- * caller supplies the time.
+ * noted, and when it expires. Four fingerprints share a place; when it is full, the one that
+ * expires first is dropped. The caller supplies the time.
  */
 #ifndef TPROXY_BASE_RECENT_H
 #define TPROXY_BASE_RECENT_H

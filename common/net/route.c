@@ -620,7 +620,7 @@ bool route_family_usable(sa_family_t family)
 	char disabled = '0';
 	FILE *in;
 
-	if (fd < 0) /* not finding out is no reason to refuse: a later step will fail */
+	if (fd < 0) /* if unknown, do not refuse: a later step will fail */
 		return errno != EAFNOSUPPORT;
 	close(fd);
 	if (family == AF_INET)

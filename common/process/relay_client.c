@@ -128,7 +128,7 @@ static int ask(struct talk *t, struct failure *why)
 	return 0;
 }
 
-/* It answers, but not to the question. */
+/* The relay answers with an error. */
 static int handle_error(const struct talk *t, const struct record *r, struct failure *why)
 {
 	const char *text = record_get_text(r, RECORD_EVIDENCE);

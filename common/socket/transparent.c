@@ -206,7 +206,7 @@ static int prepare_listener(int fd, int family, const struct transparent_listen_
 
 /*
  * SO_REUSEPORT silently lets listeners of the same user share an endpoint. A bind() without it
- * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly if somebody listens there.
+ * fails with EADDRINUSE, in spite of SO_REUSEADDR, exactly when somebody listens there.
  */
 static int check_alone(const struct endpoint *at, const struct transparent_listen_options *options,
 		       struct failure *why)
