@@ -134,7 +134,7 @@ held_by_helper() { { never && no_files && no_sockets; } | held "$1"; }
 	unharmed
 }
 
-@test "a compromised relay can do nothing but its work, with the rights of the packaged unit" {
+@test "with the rights of the packaged unit, too, a compromised program can do nothing but its work" {
 	root_only "units are started by root"
 	local program options
 	for program in relay listen; do

@@ -47,7 +47,7 @@ sees() {
 	assert_output "$3 $2"
 }
 
-@test "the server on a loopback address sees clients, both families; down leaves nothing" {
+@test "a server on a loopback address sees the clients, both families; down leaves nothing" {
 	local before
 	before=$(snapshot)
 	start_local
@@ -91,7 +91,7 @@ sees() {
 	wait_line front.out ' upstream-refused$'
 }
 
-@test "without it the relay refuses such an upstream, and names it" {
+@test "without --divert-only --local the relay refuses such an upstream, and names it" {
 	on proxy tproxy-setup up -q --divert-only
 	run -3 on proxy tproxy-relay --upstream 127.0.0.1:80 -4 '*:8080'
 	assert_output --partial 'tproxy-setup up --divert-only --local'
@@ -100,7 +100,7 @@ sees() {
 	assert_output --partial 'or 127.0.0.1 and ::1 with'
 }
 
-@test "drift is seen and fixed; one instance of two keeps its rules; plan says it all" {
+@test "drift is reported and fixed; one instance of two keeps its rules; plan prints everything" {
 	local plan rule
 	on proxy tproxy-setup up -q --divert-only --local
 	on proxy ip rule del from 127.0.0.0/8 iif lo

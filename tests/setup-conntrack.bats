@@ -66,7 +66,7 @@ decided() {
 	on proxy nft list chain inet tproxy_default spec | grep -oE '[ "]zone=[a-z-]+' | tr -d ' "'
 }
 
-@test "auto is off where nothing tracks connections: conntrack stays off" {
+@test "auto is off if nothing tracks connections: conntrack stays off" {
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run decided
 	assert_output zone=off
@@ -90,7 +90,7 @@ auto_is() {
 	on proxy tproxy-setup down
 }
 
-@test "auto asks what rules there are: words, names and tables without rules are none" {
+@test "auto looks at rules: words, names and tables without rules do not count" {
 	local rule
 	for rule in 'type nat hook postrouting priority srcnat' 'iifname "ct" accept' 'ip dscp cs1 accept' \
 		'counter comment "ct state masquerade"' 'notrack'; do
@@ -147,16 +147,16 @@ legacy_rules() {
 	done
 }
 
-@test "the same for what iptables-nft made" {
+@test "the same with rules of iptables-nft" {
 	legacy_rules nft
 }
 
-@test "the same for iptables-legacy, whose tables nft does not see" {
+@test "the same with iptables-legacy, whose tables nft does not see" {
 	root_only "the list of iptables-legacy's tables is for the initial user namespace's root"
 	legacy_rules legacy
 }
 
-@test "auto is zone beside a firewall that drops invalid packets: none is, all arrives" {
+@test "auto is zone beside a firewall that drops invalid packets: none is invalid, everything arrives" {
 	add_firewall
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run decided
@@ -168,7 +168,7 @@ legacy_rules() {
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 }
 
-@test "the same with all ports, where ports do not tell the legs" {
+@test "the same with all ports, where ports do not distinguish the legs" {
 	add_firewall
 	on proxy tproxy-setup up -q --to 3129
 	transfer 198.51.100.2
@@ -177,7 +177,7 @@ legacy_rules() {
 	assert [ "$(invalid)" -le 20 ]
 }
 
-@test "what the zone is for: without it the upstream leg is no connection of its own" {
+@test "without the zone the upstream leg is not a connection of its own" {
 	on proxy nft -f - <<-'END'
 		table inet watch {
 			counter fresh { }
@@ -198,7 +198,7 @@ legacy_rules() {
 	assert_equal "$(fresh)" 1
 }
 
-@test "the upstream leg is masqueraded as any connection, and everything arrives" {
+@test "the upstream leg is masqueraded like any connection, and everything arrives" {
 	add_firewall
 	add_masquerade
 	on proxy tproxy-setup up -q --to 3129 --port 80
@@ -210,7 +210,7 @@ legacy_rules() {
 	assert_output --regexp '^198\.51\.100\.1 '
 }
 
-@test "source translation for some sources alone is not taken for the upstream leg's" {
+@test "source translation for some sources only is not taken for the upstream leg's" {
 	on proxy nft 'add table ip docker; add chain ip docker p { type nat hook postrouting priority srcnat; }; add rule ip docker p ip saddr 172.17.0.0/16 oifname != "docker0" masquerade'
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run decided
@@ -220,7 +220,7 @@ legacy_rules() {
 	assert_output "192.0.2.2 40000"
 }
 
-@test "tracking that appears later is drift that status shows and up fixes; words in comments are none" {
+@test "tracking that appears later is drift that status shows and up fixes; words in comments do not count" {
 	on proxy nft 'add table ip other; add chain ip other c; add rule ip other c accept comment "ct state masquerade"'
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	run on proxy "$TOP/tests/lib/intact"
@@ -246,7 +246,7 @@ legacy_rules() {
 }
 
 # Whether --not-mark excludes a packet, and whether somebody listens, is known after connection tracking.
-@test "where a zone could be wrong auto is off, and says so at up, in status and in doctor" {
+@test "auto is off if a zone could be wrong; up, status and doctor say so" {
 	add_firewall
 	run on proxy tproxy-setup up --to 3129 --port 80 --not-mark 0x100/0x100
 	assert_success
@@ -265,7 +265,7 @@ legacy_rules() {
 	assert_output --partial '--conntrack zone and --no-listener pass'
 }
 
-@test "a masqueraded connection that --not-mark leaves alone is not disturbed by zones" {
+@test "zones do not disturb a masqueraded connection that --not-mark leaves alone" {
 	add_firewall
 	add_masquerade
 	on proxy nft 'add chain inet translate first { type filter hook prerouting priority raw - 1; }; add rule inet translate first ip saddr 192.0.2.2 meta mark set 0x100'
@@ -277,7 +277,7 @@ legacy_rules() {
 	assert_line_in relay.out 'open .*192\.0\.2\.10:'
 }
 
-@test "down: connections that begin while others drain are tracked as ever" {
+@test "down: connections that begin while others drain are tracked as before" {
 	add_firewall
 	add_masquerade
 	on proxy tproxy-setup up -q --to 3129 --port 80
@@ -331,7 +331,7 @@ lose() {
 # ends the connection. The firewall must see an answer in it, not an invalid packet. (Both legs' sequence
 # numbers begin with the same number and a clock here: what the server acknowledges is always a little more
 # than the client has sent.)
-@test "servers that missed the relay's reset, or data before it, are told in spite of the firewall" {
+@test "servers that missed the relay's reset, or data before it, are reset despite the firewall" {
 	SERVERS=8
 	add_firewall
 	on server sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'

@@ -92,7 +92,7 @@ down_says() {
 	dies web6
 }
 
-@test "two instances that are each other's mirror: each ends its own" {
+@test "two mirrored instances: each ends its own connections" {
 	echo_on server 80
 	echo_on client 80
 	relay_on 3129
@@ -112,7 +112,7 @@ down_says() {
 	dies out2
 }
 
-@test "a fixed upstream on a port that is another instance's: the client leg says whose it is" {
+@test "a fixed upstream on another instance's port: the client leg shows the owner" {
 	echo_on server 80
 	echo_on server 8080
 	relay_on 3129
@@ -132,7 +132,7 @@ down_says() {
 	lives plain
 }
 
-@test "--source client-addr: one connection is one, and the right one" {
+@test "--source client-addr: a connection is counted once, for the right instance" {
 	on client sysctl -qw net.ipv4.ip_local_port_range='40000 50000'
 	on proxy sysctl -qw net.ipv4.ip_local_port_range='40000 50000'
 	echo_on server 80
@@ -147,7 +147,7 @@ down_says() {
 	dies two
 }
 
-@test "the same ports at two interfaces: the client's way tells whose it is" {
+@test "the same ports on two interfaces: the client's interface shows the owner" {
 	echo_on server 80
 	relay_on 3129
 	relay_on 3130
@@ -160,7 +160,7 @@ down_says() {
 	lives left
 }
 
-@test "a proxy that marks nothing: the kernel tells its two legs apart" {
+@test "a proxy without marks: the kernel distinguishes its two legs" {
 	echo_on server 80
 	start_haproxy proxy <<-END
 		listen all
@@ -179,7 +179,7 @@ down_says() {
 	dies two
 }
 
-@test "--divert-only beside others: each ends its own, and what the other serves lives on" {
+@test "--divert-only beside others: each ends its own connections, the others' survive" {
 	echo_on server 80
 	relay_on 3129
 	start_haproxy proxy <<-END
@@ -211,7 +211,7 @@ down_says() {
 	assert_line_in direct.err 'FIN after'
 }
 
-@test "what an earlier specification took is ended with the instance" {
+@test "connections of an earlier specification are ended with the instance" {
 	echo_on server 80
 	echo_on server 443
 	relay_on 3129
@@ -275,7 +275,7 @@ all_told() {
 	done
 }
 
-@test "down leaves no side hanging, whatever state its connection is in" {
+@test "down leaves no side hanging, whatever the state of its connection" {
 	both_sides $S4
 	for state in ESTAB CLOSE-WAIT FIN-WAIT-1 FIN-WAIT-2 LAST-ACK CLOSING; do
 		assert_line_in states "^$state "
@@ -287,7 +287,7 @@ all_told() {
 	assert_equal "$(on proxy ss -Htn)" ""
 }
 
-@test "the same with IPv6, and a firewall that drops what connection tracking calls invalid" {
+@test "the same with IPv6, and a firewall that drops ct state invalid" {
 	on proxy nft 'add table inet fw; add chain inet fw i { type filter hook input priority 0; }; add rule inet fw i ct state invalid drop; add chain inet fw f { type filter hook forward priority 0; }; add rule inet fw f ct state invalid drop'
 	both_sides $S6
 	run on proxy tproxy-setup down
@@ -297,7 +297,7 @@ all_told() {
 	assert_equal "$(on proxy ss -Htn)" ""
 }
 
-@test "closed connections that can deliver their last data do, although nobody waits for them" {
+@test "closed connections deliver their last data, if they can, although nobody waits for them" {
 	on client sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
 	relay_on 3129
 	up -4 --to 3129 --port 80
@@ -312,7 +312,7 @@ all_told() {
 	assert_equal "$(on proxy ss -Htn)" ""
 }
 
-@test "peers that do not answer are waited for some seconds, and that they were not told is said" {
+@test "down waits some seconds for peers that do not answer, and reports that they were not reset" {
 	on client sysctl -qw net.ipv4.tcp_rmem='4096 16384 16384'
 	relay_on 3129
 	up -4 --to 3129 --port 80

@@ -46,7 +46,7 @@ begin() {
 	snapshot >"$OUT/up"
 }
 
-@test "our rule with a condition of somebody's: missing and changed, fixed, taken away" {
+@test "our rule with a foreign condition: missing and changed, fixed, removed" {
 	local condition
 	begin
 	for condition in 'iif lo' 'from 203.0.113.0/24' 'to 203.0.113.0/24' 'tos 0x10' 'ipproto tcp' \
@@ -59,7 +59,7 @@ begin() {
 		'ip -6 rule del pref 100; ip -6 rule add from 2001:db8::/32 iif lo fwmark 0x1/0xff lookup 100 pref 100 proto 116'
 }
 
-@test "one more rule with our tag, wherever it leads and whatever it does" {
+@test "another rule with our tag, in any table and with any action" {
 	begin
 	seen rule:ipv4 'changed +- +ip rule: 50: from all lookup 200' 'ip rule add pref 50 lookup 200 proto 116'
 	seen rule:ipv4 'changed +- +ip rule: 100: from all fwmark 0x1/0xff iif lo lookup 100' \
@@ -70,7 +70,7 @@ begin() {
 		'ip rule add pref 7 from 203.0.113.0/24 blackhole proto 116'
 }
 
-@test "one more route with our tag in our table or another, and ours changed" {
+@test "another route with our tag in our table or another, and ours changed" {
 	begin
 	seen route:ipv4 'changed +- +ip route: unicast 203.0.113.0/24 dev lo table 100' \
 		'ip route add 203.0.113.0/24 dev lo table 100 proto 116'
@@ -88,7 +88,7 @@ begin() {
 	seen table 'changed +- +inet tproxy_default, flags dormant' 'nft "add table inet tproxy_default { flags dormant; }"'
 }
 
-@test "a route of others in our table: up refuses it and touches nothing, status names what fixes, down leaves it" {
+@test "a foreign route in our table: up refuses and touches nothing, status names the fix, down leaves it" {
 	local fix
 	snapshot >"$OUT/before"
 	setup_on up -q --to 3129 --port 80
@@ -112,7 +112,7 @@ begin() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "strays leave another instance's routing alone, also where the kernel cannot tell them apart" {
+@test "removing strays keeps another instance's routing, even if the kernel cannot distinguish them" {
 	snapshot >"$OUT/before"
 	setup_on up -q --name one --to 3129 --port 80
 	setup_on up -q --name two --to 3130 --port 81 --mark 0x3/0xff --table 103
@@ -134,7 +134,7 @@ begin() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "up that fails puts strays back" {
+@test "a failed up puts strays back" {
 	setup_on up -q --to 3129 --port 80
 	on proxy ip rule add pref 100 fwmark 0x1/0xff iif lo lookup 100 proto 116
 	on proxy ip route add 203.0.113.0/24 dev lo table 100 proto 116

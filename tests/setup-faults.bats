@@ -45,7 +45,7 @@ is_before_or_done() {
 	fi
 }
 
-@test "up that replaces: each call fails in turn, and the old instance is as it was" {
+@test "up over an instance: each call fails in turn, and the old instance is as before" {
 	prepare() {
 		on proxy tproxy-setup down -q
 		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
@@ -55,7 +55,7 @@ is_before_or_done() {
 	each_fault call 1 :EIO is_before_or_done up -q --to 3129 --port 80 --table 111
 }
 
-@test "up that replaces: every seventh allocation fails in turn" {
+@test "up over an instance: every seventh allocation fails in turn" {
 	prepare() {
 		on proxy tproxy-setup down -q
 		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
@@ -72,7 +72,7 @@ is_removable() {
 	snapshot | diff "$OUT/before" - || fail "$1: not all is gone after the second time"
 }
 
-@test "down: killed in front of each call; the second down removes what is left" {
+@test "down: killed before each call; the second down removes what is left" {
 	prepare() {
 		on proxy tproxy-setup up -q --to 3129 --port 80
 	}
@@ -87,7 +87,7 @@ is_removable() {
 	((n < 200)) || fail "no end"
 }
 
-@test "up: killed in front of each call; up again makes it whole, or down leaves nothing" {
+@test "up: killed before each call; up again completes it, or down leaves nothing" {
 	snapshot >"$OUT/before"
 	for ((n = 1; n < 200; n += 4)); do
 		rm -f "$OUT/happened"

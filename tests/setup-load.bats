@@ -62,7 +62,7 @@ assert_none_lost() {
 	assert_equal "$(leaked)" 0
 }
 
-@test "forwarded connections: replaced under load, none is lost, none leaks" {
+@test "forwarded connections: replacing under load loses none, and none leaks" {
 	replace_under_load client 198.51.100.2 --port 80,% --src 192.0.2.0/24,2001:db8:1::/48 --not-dst 10.0.0.0/8
 	assert_none_lost
 }
@@ -72,14 +72,14 @@ assert_none_lost() {
 	assert_none_lost
 }
 
-@test "what this host itself opens: replaced under load, none is lost, none leaks" {
+@test "this host's own connections: replacing under load loses none, and none leaks" {
 	replace_under_load proxy 198.51.100.2 --port 80,% --local
 	assert_none_lost
 }
 
 # Only what the server itself opens is taken. Its answers to others fit that, too: such flows are known by
 # their SYN-ACK, and what is known must outlive the replacement.
-@test "flows that are left alone: replaced under load, none is lost, none is taken" {
+@test "flows that are left alone: replacing under load loses none, and takes none" {
 	bg web server tproxy-listen --log --redirect --reply direct '*:80'
 	wait_listen server 80
 	replace_under_load client 198.51.100.2 --src 198.51.100.0/24 --not-port %

@@ -86,7 +86,7 @@ goes() {
 }
 COUNT=0
 
-@test "forwarded: TCP alone, UDP alone, both; in both families; the bystander is never taken" {
+@test "forwarded: TCP only, UDP only, both; in both families; the bystander is never taken" {
 	start_listener
 	start_servers
 	for protocols in -t -u "-t -u"; do
@@ -104,7 +104,7 @@ COUNT=0
 	done
 }
 
-@test "--local: what the proxy itself opens, to targets and not to bystanders" {
+@test "--local: the proxy's own connections, to targets and not to bystanders" {
 	start_listener
 	start_servers
 	for protocols in -t -u "-t -u"; do
@@ -161,7 +161,7 @@ for n in range(3):
 	assert_output "$expected" || fail "$*"
 }
 
-@test "conversations, forwarded: each has a connected socket, the bystander's go by" {
+@test "conversations, forwarded: each has a connected socket, the bystander's are not taken" {
 	start_conversations
 	on proxy tproxy-setup up -q --to 3129 --port 80 -t -u --src 192.0.2.0/24,2001:db8:1::/48
 	for to in $S4 $S6; do
@@ -172,7 +172,7 @@ for n in range(3):
 	done
 }
 
-@test "conversations, local: each has a connected socket, those with the bystander go by" {
+@test "conversations, local: each has a connected socket, those with the bystander are not taken" {
 	start_conversations
 	on proxy tproxy-setup up -q --to 3129 --local --port 80 -t -u --dst 198.51.100.0/24,2001:db8:2::/48
 	for protocol in TCP UDP; do
@@ -285,7 +285,7 @@ grouped() {
 	poll 5 heard_by "$4" $word || fail "$1 -> $2 $3: not $4 ($(grep -lx $word "$OUT"/*.heard))"
 }
 
-@test "--cgroup and --not-cgroup: a control group's connections, and those of what is below it" {
+@test "--cgroup and --not-cgroup: a control group's connections, and those of its descendants" {
 	groups_up
 	start_listener
 	start_servers
@@ -310,7 +310,7 @@ grouped() {
 	done
 }
 
-@test "--cgroup: one that is not there is refused; one that was made anew is drift that up fixes" {
+@test "--cgroup: a missing one is refused; one that was recreated is drift that up fixes" {
 	groups_up
 	for layout in pure hybrid; do
 		while IFS='|' read -r path expected; do
@@ -335,7 +335,7 @@ grouped() {
 	assert_output --partial "no control groups of version 2 are mounted at /sys/fs/cgroup"
 }
 
-@test "local connections that were established before stay as they are; new ones survive a replacement" {
+@test "local connections established before up are left alone; new ones survive a replacement" {
 	start_servers
 	bg relay proxy tproxy-relay --source own --log events 3129
 	wait_listen proxy 127.0.0.1:3129
@@ -370,7 +370,7 @@ grouped() {
 	done
 }
 
-@test "what UDP and --local cannot be is said: owners without --local, iptables, divert-only" {
+@test "invalid combinations with UDP and --local: owners without --local, iptables, divert-only" {
 	while IFS='|' read -r arguments expected; do
 		run on proxy tproxy-setup $arguments
 		[ "$status" -eq 2 ] || fail "$arguments: status $status: $output"

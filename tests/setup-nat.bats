@@ -157,15 +157,15 @@ matrix() {
 	matrix nft none
 }
 
-@test "nftables' masquerade and snat, of all, some sources, one family" {
+@test "nftables' masquerade and snat, of all sources, some sources, one family" {
 	matrix nft masquerade snat some ipv4 ipv6
 }
 
-@test "the same by iptables-nft" {
+@test "the same with iptables-nft" {
 	matrix iptables-nft masquerade snat some ipv4 ipv6
 }
 
-@test "the same by iptables-legacy" {
+@test "the same with iptables-legacy" {
 	root_only "the kernel names the tables of iptables-legacy to the machine's root alone"
 	matrix legacy masquerade snat some ipv4 ipv6
 }

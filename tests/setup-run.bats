@@ -77,7 +77,7 @@ run_relay() {
 	refute_installed_meanwhile
 }
 
-@test "interception begins when the listener is there, not before" {
+@test "interception begins when the listener is open, not before" {
 	start_nginx
 	bg run proxy tproxy-setup run -q -4 --to 3129 --port 80 -- \
 		sh -c 'until [ -e "$0" ]; do sleep 0.05; done; exec tproxy-relay -4 3129' "$OUT/go"
@@ -104,7 +104,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "READY=1 from somebody else's process does not count; from the command as another user it is" {
+@test "READY=1 from a foreign process does not count; from the command as another user it does" {
 	root_only "other users are needed"
 	say='printf READY=1 | socat - "ABSTRACT-SENDTO:${NOTIFY_SOCKET#@}"'
 	bg run proxy tproxy-setup run --to 3129 -- bash -c 'echo "$NOTIFY_SOCKET"; exec sleep 60'
@@ -123,7 +123,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "signals are passed on; after SIGTERM and SIGINT interception ends first" {
+@test "signals are forwarded; on SIGTERM and SIGINT interception ends first" {
 	for sig in TERM INT HUP; do
 		bg run proxy tproxy-setup run -q -4 --to 3129 -- \
 			bash -c 'trap "echo got '$sig'; exit 3" '$sig'; tproxy-relay -4 -q --log off 3129 & while :; do sleep 0.05; done'
@@ -137,7 +137,7 @@ run_relay() {
 	done
 }
 
-@test "SIGTERM drains: what is relayed finishes, what is new passes" {
+@test "SIGTERM drains: relayed connections finish, new ones pass" {
 	bg echo server socat TCP4-LISTEN:80,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
 	wait_listen server 0.0.0.0:80
 	run_relay
@@ -157,7 +157,7 @@ run_relay() {
 	assert_equal "$(grep -c open "$OUT/run.out")" 1
 }
 
-@test "--drain bounds it: what is left is reset, the command's status still counts" {
+@test "--drain bounds it: the rest are reset, the command's status still counts" {
 	bg echo server socat TCP4-LISTEN:80,reuseaddr,fork SYSTEM:'while read x; do echo $x; done'
 	wait_listen server 0.0.0.0:80
 	run_relay --drain 200ms
@@ -211,7 +211,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "what cannot be installed is found before the command is started, or ends it: 125" {
+@test "a failure to install is found before the command is started, or ends it: 125" {
 	on proxy ip route add 203.0.113.77/32 dev lo table 100
 	snapshot >"$OUT/before"
 	bg run proxy tproxy-setup run -4 --to 3129 -- tproxy-relay -4 3129
@@ -227,7 +227,7 @@ run_relay() {
 	assert_not_exists "$OUT/started"
 }
 
-@test "a service manager's NOTIFY_SOCKET hears READY=1 when all is in place; the command has its own" {
+@test "a service manager's NOTIFY_SOCKET gets READY=1 when everything is installed; the command has its own" {
 	bg manager proxy socat -u "UNIX-RECVFROM:$OUT/notify,fork" STDOUT
 	wait_until 10 test -S "$OUT/notify"
 	bg run proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-setup run -q -4 --to 3129 -- tproxy-relay -4 3129
@@ -237,7 +237,7 @@ run_relay() {
 }
 
 # What is said after two seconds of waiting.
-@test "run never waits in silence: what it waits for, and what it found instead" {
+@test "run never waits silently: it reports what it waits for, and what it found instead" {
 	bg run proxy tproxy-setup run -4 --to 3129 --port 80 -- sleep 60
 	wait_line run.err 'waiting for sleep: nobody listens at 127.0.0.1:3129 yet; nothing is intercepted until then'
 	run stop run
@@ -260,7 +260,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "a command that puts itself in the background is told, and that is a failure" {
+@test "a command that puts itself in the background is reported, and a failure" {
 	run -125 on proxy tproxy-setup run --to 3129 --port 80 -- true
 	assert_output "tproxy-setup: true ended before anybody listened: keep it in the foreground"
 	run -125 on proxy tproxy-setup run -4 --to 3129 --port 80 -- \
@@ -270,7 +270,7 @@ run_relay() {
 	assert_nothing_left
 }
 
-@test "a drain says how many connections it waits for, how long, and how not to" {
+@test "a drain reports how many connections it waits for, how long, and how to end it" {
 	start_echo
 	bg run proxy tproxy-setup run --to 3129 --port 80 --drain 50s -- tproxy-relay -q --log off --drain-timeout 50s 3129
 	wait_until 10 installed

@@ -44,7 +44,7 @@ main_process() {
 	on proxy ss -Htlnp 'src 127.0.0.1:3129' | sed 's/.*pid=\([0-9]*\).*/\1/'
 }
 
-@test "units of our programs: systemd-analyze takes them, and scores them 1.5 at most" {
+@test "units of our programs: systemd-analyze accepts them, with a score of 1.5 at most" {
 	unit up --to 3129 --port 80,443 --iif 'eth*'
 	unit relay --to 3129 --port 80 -- tproxy-relay --log '100% errors' --control /run/tproxy-web/control \
 		--metrics-file=/var/lib/node_exporter/tproxy.prom 3129
@@ -69,7 +69,7 @@ main_process() {
 	assert_line ReadWritePaths=/var/lib/node_exporter
 }
 
-@test "other programs are in no sandbox: they would die in it" {
+@test "other programs run without a sandbox: it would break them" {
 	for command in 'nginx -g "daemon off;"' 'squid -N' 'node proxy.js' 'tproxy-listen 3129 -- cat'; do
 		eval "unit other --to 3129 --port 80 -- $command"
 		run systemd-analyze verify --man=no "$OUT/other.service"
@@ -80,7 +80,7 @@ main_process() {
 	done
 }
 
-@test "what a unit cannot express is refused by name; a namespace is one" {
+@test "an option that a unit cannot express is refused by name; a namespace works" {
 	refuses() {
 		run -2 on proxy tproxy-setup plan --to 3129 --format systemd "${@:2}"
 		assert_output --partial "$1"

@@ -82,7 +82,7 @@ counter() {
 	on proxy tproxy-setup status "${@:2}" -j | jq -r --arg c "$1" 'select(.check == $c and .type == "counter").count'
 }
 
-@test "without --port everything that is forwarded is taken, from whomever, to wherever" {
+@test "without --port everything forwarded is intercepted, from any source, to any destination" {
 	start_listener
 	start_servers
 	on proxy tproxy-setup up -q --to 3129
@@ -140,7 +140,7 @@ counter() {
 	asks client $B6 80 server
 }
 
-@test "--iif: only what came in there, by name and by the beginning of a name" {
+@test "--iif: only packets from that interface, by name and by prefix of a name" {
 	start_listener
 	start_servers
 	for device in toclient 'toc*'; do
@@ -152,7 +152,7 @@ counter() {
 	done
 }
 
-@test "an all-ports instance leaves the answers alone of flows that it does not take" {
+@test "an all-ports instance leaves the answers of flows alone that it does not intercept" {
 	start_listener
 	start_servers
 	answering lan client server TCP4-LISTEN:80 TCP6-LISTEN:80,ipv6-v6only
@@ -172,7 +172,7 @@ counter() {
 	done
 }
 
-@test "flows that are left alone go on when the instance is replaced" {
+@test "flows that are left alone continue when the instance is replaced" {
 	start_listener
 	start_echo
 	on proxy tproxy-setup up -q --to 3129 --not-src 192.0.2.2,2001:db8:1::2
@@ -191,7 +191,7 @@ counter() {
 }
 
 # Each rule that a packet meets costs everybody who is forwarded here (make bench-setup).
-@test "a packet of somebody else's connection meets one chain of ours and leaves it at the ports" {
+@test "a packet of another connection meets one chain of ours and leaves it at the ports" {
 	start_servers
 	on proxy tproxy-setup up -q --to 3129 --port 80,443
 	on proxy nft 'add table ip t; add chain ip t c { type filter hook prerouting priority -400; }; add rule ip t c tcp dport 8080 meta nftrace set 1'
@@ -205,7 +205,7 @@ counter() {
 }
 
 # A chain at the same priority that is older runs later: what it does to marks would undo ours.
-@test "somebody else's rule that restores connections' marks may be there before or after ours" {
+@test "a foreign rule that restores connections' marks may come before or after ours" {
 	start_nginx
 	start_relay
 	restore='add table ip wan; add chain ip wan pre { type filter hook prerouting priority mangle; }; add rule ip wan pre meta mark set ct mark'
@@ -220,7 +220,7 @@ counter() {
 	assert_equal "$(grep -c ' close ' "$OUT/relay.out")" 2
 }
 
-@test "--not-mark: packets that somebody else marked so are left alone" {
+@test "--not-mark: packets with that mark are left alone" {
 	start_listener
 	start_servers
 	on proxy nft 'add table inet other; add chain inet other c { type filter hook prerouting priority -200; }; add rule inet other c tcp dport 443 meta mark set 0x4000'
@@ -294,7 +294,7 @@ counter() {
 	asks proxy 127.0.0.1 22 own
 }
 
-@test "the proxy's own connections are not taken, nor is what comes back for them" {
+@test "the proxy's own connections are not taken, nor are the answers to them" {
 	start_listener
 	start_servers
 	on proxy tproxy-setup up -q --to 3129
@@ -303,7 +303,7 @@ counter() {
 	done
 }
 
-@test "without a listener: rejected at once, dropped, or passed, as asked" {
+@test "without a listener: rejected at once, dropped, or passed, as configured" {
 	start_servers
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	asks client $S4 80 refused
@@ -320,7 +320,7 @@ counter() {
 	asks client $S4 8080 server
 }
 
-@test "a listener that is not transparent is none: fail closed, and up says so" {
+@test "a listener that is not transparent does not count: fail closed, and up says so" {
 	start_servers
 	answering plain proxy own TCP4-LISTEN:3129,bind=127.0.0.1
 	wait_listen proxy 127.0.0.1:3129
@@ -424,7 +424,7 @@ segment() {
 }
 
 # A client's answer to a segment of its server that found no socket here; see rulebook.c.
-@test "of what has no socket only bare resets pass: nothing that acknowledges, and not one byte" {
+@test "without a socket only bare resets pass: no acknowledgement, and not one byte" {
 	local plan to
 	local fin=0x01 rst=0x04 psh=0x08 ack=0x10
 	start_listener
@@ -456,7 +456,7 @@ segment() {
 	done
 }
 
-@test "down --drain: relayed connections go on, new ones pass, and all is gone when they end" {
+@test "down --drain: relayed connections continue, new ones pass, and everything is removed when they end" {
 	start_echo
 	start_relay
 	on proxy nft list ruleset >"$OUT/before"
@@ -499,7 +499,7 @@ segment() {
 	wait_until 10 heard new6 still
 }
 
-@test "down without --drain, and when the drain is over: both ends of what is left are reset" {
+@test "down without --drain, and at the end of a drain: both ends of the rest are reset" {
 	start_echo
 	start_relay
 	on client nft -f - <<-'END'
@@ -557,7 +557,7 @@ start_clients() {
 	wait_until 10 eval '[ -z "$(on client ss -Htn state established)" ]'
 }
 
-@test "down leaves no TIME-WAIT in the way of a client that uses its port again" {
+@test "down leaves no TIME-WAIT that blocks a client that reuses its port" {
 	on client sysctl -qw net.ipv4.tcp_max_tw_buckets=0 # none of its own
 	start_nginx
 	start_relay
@@ -576,7 +576,7 @@ start_clients() {
 	done
 }
 
-@test "up during a drain takes the instance back, and down leaves it" {
+@test "up during a drain keeps the instance, and down leaves it" {
 	start_echo
 	start_relay
 	on proxy tproxy-setup up -q --to 3129 --port 80
@@ -641,7 +641,7 @@ start_clients() {
 	assert_success
 }
 
-@test "--divert-only serves a proxy that listens by itself and spoofs its clients' addresses" {
+@test "--divert-only serves a proxy that has its own listener and spoofs its clients' addresses" {
 	start_nginx
 	start_haproxy proxy <<-END
 		listen web
@@ -662,7 +662,7 @@ start_clients() {
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 }
 
-@test "plan --format iptables intercepts as up does" {
+@test "plan --format iptables intercepts like up" {
 	start_listener
 	start_servers
 	on proxy tproxy-setup plan -q --to 3129 --port 80,443 --not-port 443 --src 192.0.2.0/24,2001:db8:1::/48 \
@@ -676,7 +676,7 @@ start_clients() {
 	asks client $S4 80 silence
 }
 
-@test "when a lease runs out new connections pass, and relayed ones go on" {
+@test "when a lease expires new connections pass, and relayed ones continue" {
 	start_echo
 	start_relay
 	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 3s

@@ -37,7 +37,7 @@ add_foreign() {
 	done
 }
 
-@test "up puts table, rules and routes in place, down leaves everything byte-identical to before" {
+@test "up installs table, rules and routes, down leaves everything byte-identical to before" {
 	add_foreign
 	snapshot >"$OUT/before"
 	run setup_on up -q --to 3129 --port 80,443
@@ -111,7 +111,7 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "what only the preference tells apart is replaced without losing the route" {
+@test "instances that differ only in preference: replaced without losing the route" {
 	setup_on up -q -4 --to 3129 --pref 90
 	setup_on up -q -4 --to 3129 --pref 91
 	run on proxy ip -4 route show table 100
@@ -139,7 +139,7 @@ add_foreign() {
 	foreign | diff "$OUT/foreign" -
 }
 
-@test "a routing table with foreign entries is refused, a free one proposed, nothing touched" {
+@test "a routing table with foreign entries is refused, a free one is proposed, nothing is touched" {
 	on proxy ip route add 203.0.113.77/32 dev lo table 100
 	on proxy ip rule add pref 20 lookup 101
 	snapshot >"$OUT/before"
@@ -153,7 +153,7 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "the classic script's own rule and route on our table are not taken for ours" {
+@test "the rule and route of the classic script in our table are not taken for ours" {
 	on proxy ip rule add fwmark 1 lookup 100
 	on proxy ip route add local 0.0.0.0/0 dev lo table 100
 	snapshot >"$OUT/before"
@@ -164,7 +164,7 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "a failure of the rules takes the routes back" {
+@test "a failure to install the rules removes the routes" {
 	# A table of that name that belongs to somebody else's socket: the kernel refuses the transaction.
 	mkfifo "$OUT/fifo"
 	bg owner proxy bash -c 'exec nft -i <>"$0"' "$OUT/fifo"
@@ -178,7 +178,7 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "a failure of the routes leaves nothing: lo is down" {
+@test "a failure to install the routes leaves nothing: lo is down" {
 	on proxy ip link set lo down
 	snapshot >"$OUT/before"
 	run setup_on up --to 3129
@@ -210,7 +210,7 @@ add_foreign() {
 	done
 }
 
-@test "a plan needs no privilege: without it auto is off, and that is said" {
+@test "a plan needs no privilege: without it auto is off, and plan says so" {
 	run on proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin \
 		tproxy-setup plan --to 3129 --port 80 --format ip
 	assert_success
@@ -280,7 +280,7 @@ add_foreign() {
 	snapshot | diff "$OUT/before" -
 }
 
-@test "one-family addresses match nothing in the other family, which is said" {
+@test "one-family addresses match nothing in the other family, and up says so" {
 	run -0 setup_on up --to 3129 --dst 198.51.100.0/24
 	assert_line "tproxy-setup: IPv6 is not intercepted: --src or --dst has no address of that family"
 	run -0 setup_on up -4 --to 3129 --dst 198.51.100.0/24
@@ -296,7 +296,7 @@ add_foreign() {
 	assert_success
 }
 
-@test "a family that lo lacks is left out with a notice; if it is demanded that is an error" {
+@test "a family that lo lacks is skipped with a notice; if it was requested that is an error" {
 	on proxy sysctl -qw net.ipv6.conf.lo.disable_ipv6=1
 	run setup_on up --to 3129
 	assert_success
@@ -315,7 +315,7 @@ add_foreign() {
 	assert_output --partial "proto 116"
 }
 
-@test "an interface that is not there yet is a warning, a listener that is not there yet a notice" {
+@test "a missing interface is a warning, a missing listener a notice" {
 	run setup_on up --to 3129 --iif later0 --iif eth*
 	assert_success
 	assert_line "tproxy-setup: warning: --iif later0: no such interface yet"
@@ -336,7 +336,7 @@ drift() {
 	assert_success
 }
 
-@test "status sees each part that somebody removed or changed, and up fixes it" {
+@test "status shows each part that somebody removed or changed, and up fixes it" {
 	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24,198.51.100.7,2001:db8::/32
 	drift rule:ipv4 missing ip -4 rule del pref 100
 	drift rule:ipv6 missing ip -6 rule del pref 100
@@ -356,7 +356,7 @@ drift() {
 	drift checksum missing nft flush chain inet tproxy_default checksum
 }
 
-@test "a fixed part leaves the others: another program's flush costs only what it flushed" {
+@test "fixing a part leaves the others alone: a foreign flush costs only what it flushed" {
 	setup_on up -q --to 3129
 	on proxy ip -4 rule del pref 100
 	bg ip proxy ip monitor rule route
@@ -368,7 +368,7 @@ drift() {
 	assert_output 1
 }
 
-@test "status with a specification says in what the installed one differs" {
+@test "status with a specification shows how the installed one differs" {
 	setup_on up -q --to 3129 --port 80
 	run intact --to 3129 --port 80
 	assert_success
@@ -379,7 +379,7 @@ drift() {
 	assert_line --regexp '^spec +changed +family IPv4 \(was IPv4 and IPv6\), to 127.0.0.1:3129 \(was 3129\), iif lan0 \(was all\), port 443,8443 \(was 80\), src 192.0.2.0/24 \(was all\)'
 }
 
-@test "status: a line for each instance, 80 columns wide on a terminal, in colour there alone" {
+@test "status: a line for each instance, 80 columns wide on a terminal, and coloured only there" {
 	local line
 	run -1 setup_on status
 	assert_output "tproxy-setup: nothing is installed"
@@ -411,7 +411,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	refute_output --partial $'\e'
 }
 
-@test "an instance that is not there: which there are, of status and down" {
+@test "an unknown instance: status and down list those that are installed" {
 	setup_on up -q --name web --to 3129 --port 80
 	setup_on up -q --name mail --to 3130 --port 25
 	run -1 setup_on status --name wbe
@@ -422,7 +422,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	assert_output --regexp '^table +missing$'
 }
 
-@test "status --json: the whole specification, as plan has it" {
+@test "status --json: the whole specification, as in plan" {
 	local spec=(--to 3129 --port '80,8000-8100' --src '192.0.2.0/24,2001:db8::/32' --iif toclient --not-mark 0x8 --no-listener pass)
 	setup_on up -q "${spec[@]}"
 	setup_on status -j | jq -S 'select(.type == "instance").spec' >"$OUT/status.json"
@@ -431,7 +431,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	assert_line --index 0 --regexp '"state": ?"intact".*"served": ?false'
 }
 
-@test "evidence is words, wherever its column stands" {
+@test "evidence is text, whatever the position of its column" {
 	setup_on up -q --to 3129 --port 80
 	on proxy ip -4 rule del pref 100
 	run setup_on status -q -H -o evidence,fix,state
@@ -439,13 +439,13 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	refute_output --partial '\040'
 }
 
-@test "status of what is not installed: missing, exit 1" {
+@test "status of an instance that is not installed: missing, exit 1" {
 	run setup_on status -q -H -o check,state
 	assert_equal "$status" 1
 	assert_output --regexp '^table +missing$'
 }
 
-@test "status --json: one object a line, with the counters" {
+@test "status --json: one object per line, with the counters" {
 	setup_on up -q --to 3129
 	run bash -c "$(declare -f on setup_on); setup_on status -j | jq -se 'map(select(.type == \"counter\").check) | sort == [\"diverted\",\"excluded\",\"intercepted\",\"local\",\"no-listener\",\"own-mark\"]'"
 	assert_success
@@ -453,7 +453,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	assert_output 0
 }
 
-@test "down removes what is left when somebody removed a part already" {
+@test "down removes what is left after somebody removed a part" {
 	snapshot >"$OUT/before"
 	for harm in "ip -4 rule del pref 100" "ip -6 route flush table 100" "nft flush ruleset" \
 		"nft flush chain inet tproxy_default spec" \
@@ -465,7 +465,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	done
 }
 
-@test "down of what is absent is success and touches nothing" {
+@test "down of an absent instance is success and touches nothing" {
 	add_foreign
 	snapshot >"$OUT/before"
 	run setup_on down -v
@@ -475,7 +475,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	snapshot | diff "$OUT/before" -
 }
 
-@test "instances side by side share what is the same, and each goes on its own" {
+@test "instances side by side share equal parts, and each is removed on its own" {
 	snapshot >"$OUT/before"
 	setup_on up -q --name one --to 3129 --port 80
 	snapshot >"$OUT/one"
@@ -497,7 +497,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	snapshot | diff "$OUT/before" -
 }
 
-@test "an instance that would take another one's packets is refused, and which is named" {
+@test "an instance that would take another one's packets is refused, and the other one is named" {
 	setup_on up -q --name web --to 3129 --port 80,443 --dst 198.51.100.0/24
 	snapshot >"$OUT/before"
 	for spec in "" "--port 443-500" "--dst 198.51.100.7" "--src 192.0.2.0/24" "-4"; do
@@ -513,7 +513,7 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	done
 }
 
-@test "marks that would send packets another instance's way are refused, free ones proposed" {
+@test "marks that would misroute another instance's packets are refused, free ones are proposed" {
 	setup_on up -q --name one --to 3129 --port 80
 	for marks in "--mark 0x2/0xff --upstream-mark 0x3/0xff" "--mark 0x1/0xf" "--upstream-mark 0x1/0xff --mark 0x3/0xff" "--table 101"; do
 		run setup_on up --name two --to 3130 --port 81 $marks
@@ -535,7 +535,7 @@ takes_proposal() {
 	setup_on down --name "$1"
 }
 
-@test "the marks that are proposed are free of every instance, wherever the mask has its bits" {
+@test "proposed marks clash with no instance, whatever the bits of the mask" {
 	setup_on up -q --name one --to 3129 --port 80 --mark 0x10000/0xff0000 --upstream-mark 0x20000/0xff0000
 	takes_proposal two --to 3130 --port 81 --mark 0x10000/0xff0000 --upstream-mark 0x30000/0xff0000 --table 200
 	takes_proposal two --to 3130 --port 81 --mark 0x40000/0xff0000 --upstream-mark 0x10000/0xff0000 --table 200
@@ -544,7 +544,7 @@ takes_proposal() {
 	takes_proposal two --to 3130 --port 81 --mark 0x10000/0xff0000 --upstream-mark 0x30000/0xff0000 --table 200
 }
 
-@test "two up at the same moment end in one of the two states" {
+@test "two concurrent up end in one of the two states" {
 	for _ in 1 2 3 4 5; do
 		bg one proxy tproxy-setup up -q --to 3129 --port 80 --table 101 --mark 0x3/0xff
 		bg two proxy tproxy-setup up -q --to 3130 --port 81 --table 102 --mark 0x4/0xff
@@ -560,7 +560,7 @@ takes_proposal() {
 	done
 }
 
-@test "a lock that is held is waited for and its holder named; a stale one is taken away" {
+@test "up waits for a lock and names its holder; a stale one is removed" {
 	mkfifo "$OUT/fifo"
 	bg holder proxy bash -c 'exec nft -i <>"$0"' "$OUT/fifo"
 	printf '%s\n' 'add table inet tproxy-lock { flags owner; }' \
@@ -595,7 +595,7 @@ takes_proposal() {
 	assert_output --partial "nonesuch"
 }
 
-@test "--netns by name, as ip netns has it" {
+@test "--netns by name, as in ip netns" {
 	in_named() {
 		on client unshare --mount sh -ec 'mount -t tmpfs none /run; mkdir /run/netns; touch /run/netns/web
 			mount --bind "/proc/$1/ns/net" /run/netns/web; shift; exec "$@"' sh "$LAB_server" "$@"
@@ -618,7 +618,7 @@ takes_proposal() {
 	assert_line "tproxy-setup: default: already in place"
 }
 
-@test "a table that nft has saved and loaded again is as it was installed" {
+@test "a table that nft saved and loaded again counts as installed" {
 	while read -r spec; do
 		setup_on up -q --to 3129 $spec
 		{
@@ -656,12 +656,12 @@ takes_proposal() {
 	snapshot | diff "$OUT/planned" -
 }
 
-@test "plan --format json is one object that holds it all" {
+@test "plan --format json is one object with everything" {
 	run bash -c "$(declare -f on setup_on); setup_on plan -q --to 3129 --port 80 --src 192.0.2.0/24 -4 --format json | jq -e '.type == \"plan\" and .spec.port == [\"80\"] and .spec.src == [\"192.0.2.0/24\"] and .spec.to4 == \"127.0.0.1:3129\" and (.routing | length) == 1 and (.nft | startswith(\"table inet tproxy_default\"))'"
 	assert_success
 }
 
-@test "plan --format iptables --divert-only is the classic rule set: sh takes it, nothing is flushed" {
+@test "plan --format iptables --divert-only is the classic rule set: sh accepts it, nothing is flushed" {
 	run setup_on plan --divert-only --format iptables
 	assert_success
 	refute_line --regexp '^[^#].*(-F|--flush|flush)'
@@ -673,7 +673,7 @@ takes_proposal() {
 	assert_output --partial "fwmark 0x1/0xff lookup 100"
 }
 
-@test "plan --format iptables of a whole specification is taken by sh" {
+@test "sh accepts plan --format iptables of a full specification" {
 	setup_on plan -q --to 3129 --port 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33-40 \
 		--src 192.0.2.0/24,2001:db8:1::/48 --not-port 22 --iif toclient --format iptables |
 		on proxy sh
@@ -683,7 +683,7 @@ takes_proposal() {
 	assert_output --partial "-j TPROXY --on-port 3129 --on-ip ::1 --tproxy-mark 0x1/0xff"
 }
 
-@test "plan --format iptables, ip: what it prints to undo it leaves nothing; down says that it leaves the rules" {
+@test "plan --format iptables, ip: the printed undo commands leave nothing; down says that it leaves the rules" {
 	local spec
 	for spec in "--divert-only --format iptables" "--to 3129 --port 80 --iif toclient --format iptables" \
 		"--to 3129 -4 --name a.b --table 101 --format iptables" "--to 3129 --format ip"; do
@@ -703,7 +703,7 @@ takes_proposal() {
 	done
 }
 
-@test "after plan | nft -f - status knows no checksums, and does not call everything changed" {
+@test "after plan | nft -f - status has no checksums, and does not report everything as changed" {
 	setup_on plan --to 3129 --port 80 | on proxy nft -f -
 	setup_on plan --to 3129 --port 80 --format ip | on proxy sh
 	run -1 setup_on status -q
@@ -729,7 +729,7 @@ takes_proposal() {
 	refute_output --partial "tproxy"
 }
 
-@test "status names the command that fixes, which is what was asked for" {
+@test "status names the command that fixes it, which is the specification" {
 	setup_on up -q --to 3129 --port 80,443 --src 192.0.2.0/24 --not-dst 198.51.100.7 --iif 'wg*' \
 		--mark 0x3/0xff --local --uid 0 -t -u
 	on proxy nft flush chain inet tproxy_default divert
@@ -770,7 +770,7 @@ takes_proposal() {
 	assert_success
 }
 
-@test "confirm in time keeps it; with nothing pending it says so" {
+@test "confirm in time keeps the instance; with nothing pending it says so" {
 	run setup_on confirm
 	assert_equal "$status" 1
 	assert_output "tproxy-setup: default: nothing waits for confirmation"
