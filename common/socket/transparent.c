@@ -328,7 +328,9 @@ static bool original_of(int fd, const struct endpoint *local, struct endpoint *o
 	return endpoint_is_set(original);
 }
 
-/* #syscalls tcp udp upstream: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind */
+/*
+ * #syscalls tcp udp upstream: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), bind
+ */
 bool transparent_is_local(const struct endpoint *e)
 {
 	union endpoint_sockaddr address;
