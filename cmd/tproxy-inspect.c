@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tproxy-inspect - show the endpoints of sockets: peer, original destination, flags, mark, owner; explain what the
- * kernel does with a packet.
+ * tproxy-inspect - show the endpoints of sockets: peer, original destination, flags, mark, owner;
+ * explain what the kernel does with a packet.
  *
- * Reads the kernel's own lists and changes nothing. Where an answer needs a privilege that is missing
- * it says so, rather than give a wrong one.
+ * Reads the kernel's own lists and changes nothing. If an answer needs a missing privilege it says
+ * so instead of giving a wrong answer.
  */
 #include "net/netns.h"
 #include "net/sockdiag.h"
@@ -113,7 +113,7 @@ static const struct options_program program = {
 		    "tproxy-inspect(1).",
 };
 
-/* What a command is called with, beside options. */
+/* The operands of a command. */
 static const struct {
 	int (*run)(const struct config *config, char **operands);
 	int least, most;
@@ -164,7 +164,7 @@ int main(int argc, char **argv)
 		return status;
 	config.style.json = config.common.json;
 	filter_settle(&config.filter, &config.common);
-	/* (A descriptor is fetched before that: what may be done to its process may be lost there.) */
+	/* (A descriptor is fetched first: entering may lose the rights over its process.) */
 	if (config.netns && rest.command != COMMAND_FD && netns_enter(config.netns, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	status = runs[rest.command].run(&config, rest.operands);

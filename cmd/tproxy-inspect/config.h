@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * config - what the command line of tproxy-inspect says, and what its commands have in common.
+ * config - the parsed command line of tproxy-inspect, shared by its commands.
  *
- * Each command is a file with one entry, COMMAND_run(config, operands): operands end with NULL and are as
- * many as the command takes. It returns the status to exit with.
+ * Each command is a file with one entry, COMMAND_run(config, operands): operands end with NULL and
+ * are as many as the command takes. It returns the status to exit with.
  */
 #ifndef TPROXY_INSPECT_CONFIG_H
 #define TPROXY_INSPECT_CONFIG_H

@@ -14,7 +14,7 @@ static const enum record_field explain_columns[] = { RECORD_STEP, RECORD_SEVERIT
 
 /* --- the question ----------------------------------------------------------------------------- */
 
-/* An address alone is any port of the client's. */
+/* An address alone means any port of the client. */
 static int parse_client(const char *text, struct endpoint *out, struct failure *why)
 {
 	if (!endpoint_parse_address(text, out, NULL) || !endpoint_parse(text, out, why))
@@ -88,7 +88,7 @@ static void put_verdict(struct record_table *table, const struct view *v)
 	record_table_put(table, &r);
 }
 
-/* The command in a row of its own, where a person reads it, and copies it. */
+/* The command in a row of its own, for a person to read and copy. */
 static void put_fix(struct record_table *table, const struct view *v)
 {
 	struct record r;

@@ -110,7 +110,7 @@ static int check_kind(const struct target *t, struct failure *why)
 	return report_about(why, "fd %d", t->number);
 }
 
-/* What the calls on a socket tell of it. */
+/* What the system calls on a socket report. */
 static struct sockdiag_socket view(int fd)
 {
 	struct sockdiag_socket s = {
@@ -139,9 +139,9 @@ static struct sockdiag_socket view(int fd)
 }
 
 /*
- * SO_ORIGINAL_DST knows what was redirected in conntrack's zone 0, and needs no rights: it is asked
- * first. A connection that was intercepted it knows, too, in its way, so it is asked of others
- * only.
+ * SO_ORIGINAL_DST knows what was redirected in conntrack's zone 0, and needs no rights: ask it
+ * first. It also answers for intercepted connections, as if they had been redirected, so ask it
+ * only for others.
  */
 static int ask_socket(struct origin *o, int fd, const struct sockdiag_socket *s,
 		      struct origin_answer *answer, struct failure *why)
@@ -157,7 +157,7 @@ static int ask_socket(struct origin *o, int fd, const struct sockdiag_socket *s,
 	return answer->origin != ORIGIN_NONE;
 }
 
-/* Returns 1 with the answer, 0 when it is not known, -1 with *why. */
+/* Returns 1 with the answer; 0: unknown; -1 with *why. */
 static int find_origin(int fd, const struct sockdiag_socket *s, struct origin_answer *answer,
 		       struct failure *why)
 {
@@ -210,8 +210,7 @@ static int enter_namespace(const struct config *config, const struct target *t, 
 	return netns_enter_socket(t->fd, why) ? -1 : 1;
 }
 
-/* What can be said without asking its network namespace is said even where that cannot be
- * entered. */
+/* Print what is known without its network namespace, even if that cannot be entered. */
 static int show(const struct config *config, const struct target *t, struct record_table *table,
 		struct failure *why)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fd - all about one socket: an inherited descriptor, or one of another process.
+ * fd - everything about one socket: an inherited descriptor, or one of another process.
  */
 #ifndef TPROXY_INSPECT_FD_H
 #define TPROXY_INSPECT_FD_H

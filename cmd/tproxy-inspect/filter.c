@@ -65,7 +65,8 @@ bool filter_is_narrow(const struct filter *f)
 
 /* ---- selecting ---- */
 
-/* Some address of the families asked for is at that end of it: a dual-stack listener has both. */
+/* Does that end of the socket have an address of the requested families? A dual-stack listener has
+ * both. */
 static bool has_family(const struct filter *f, const struct sockdiag_socket *s)
 {
 	if (s->dual_stack && endpoint_is_any(&s->local))
@@ -97,8 +98,7 @@ struct visit {
 	void *context;
 };
 
-/* The socket has an owner that could be told (TIME-WAIT and SYN-RECV have none), and we do not see
- * him. */
+/* Note that the socket has an owner (TIME-WAIT and SYN-RECV have none), which we may not see. */
 static void note_hidden(struct filter_walk *walk, const struct filter *f,
 			const struct sockdiag_socket *s, const struct sockowner_list *owners,
 			const struct sockowner *owner)
@@ -133,8 +133,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	return v->visit(s, v->owners ? sockowner_find(v->owners, s->inode) : NULL, v->context);
 }
 
-/* An AF_INET6 socket may have IPv4 endpoints, so that one family alone is asked for where no IPv4
- * is wanted. */
+/* An AF_INET6 socket may have IPv4 endpoints: ask for one family only if no IPv4 is wanted. */
 static int dump(struct visit *v, struct sockdiag *diag, int protocol, const struct sockfilter *only,
 		struct failure *why)
 {
@@ -176,7 +175,7 @@ int filter_owners(const struct filter *filter, const struct filter_walk *filter_
 	return *owners ? 0 : -1;
 }
 
-/* Without CAP_NET_ADMIN the kernel filters by no mark, and tells none. */
+/* Without CAP_NET_ADMIN the kernel neither filters by mark nor reports marks. */
 static int make_code(const struct filter *f, bool with_mark, struct sockfilter *out,
 		     struct failure *why)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * filter - which sockets are meant: FILTER of the command line.
+ * filter - which sockets to select: FILTER of the command line.
  *
- * What the kernel can select it selects (states, addresses, ports, mark); the rest is done here:
- * the transparent flag, the families of endpoints (an AF_INET6 socket may have IPv4 ones), owners.
+ * The kernel selects what it can (states, addresses, ports, mark); the rest is done here: the
+ * transparent flag, the families of endpoints (an AF_INET6 socket may have IPv4 ones), owners.
  */
 #ifndef TPROXY_INSPECT_FILTER_H
 #define TPROXY_INSPECT_FILTER_H
@@ -37,36 +37,37 @@ void filter_free(struct filter *filter);
 /* Was any of --local, --peer, --state, --mark, --pid and --prog given? */
 bool filter_is_narrow(const struct filter *filter);
 
-/* What is wanted of each socket beside what was asked for, and what rights did not let us see. */
+/* Additional data wanted about each socket, and what we had no right to see. */
 struct filter_walk {
 	bool owners, info, mark;	  /* in: see struct sockdiag_socket for info */
 	bool owners_hidden, marks_hidden; /* out */
 	unsigned long count;		  /* out: sockets that were selected */
 };
 
-/* owner: the first holder among those asked for; NULL: not known, or not wanted. A return other
- * than 0 ends the visits. */
+/* owner: the first selected holder; NULL: unknown, or not wanted. A return other than 0 ends the
+ * visits. */
 typedef int filter_visitor(const struct sockdiag_socket *s, const struct sockowner *owner,
 			   void *context);
 
-/* Visit each socket that is selected. 0, the visitor's non-zero return, or -1 with *why. */
+/* Visit each selected socket. 0, the visitor's non-zero return, or -1 with *why. */
 int filter_each(const struct filter *filter, struct filter_walk *walk, filter_visitor *visit,
 		void *context, struct failure *why);
 
 /*
- * The same in parts, for sockets that come another way. filter_owners() reads who holds what, if
- * that is asked for (else *owners is NULL; the caller frees it); 0, or -1 with *why. filter_has()
- * tells whether that socket is one of them.
+ * The same in parts, for sockets from another source. filter_owners() reads which process holds
+ * which socket, if that is needed (else *owners is NULL; the caller frees it); 0, or -1 with *why.
+ * filter_has(): is that socket selected?
  */
 int filter_owners(const struct filter *filter, const struct filter_walk *walk,
 		  struct sockowner_list **owners, struct failure *why);
 bool filter_has(const struct filter *filter, struct filter_walk *walk,
 		const struct sockdiag_socket *s, const struct sockowner_list *owners);
 
-/* Is its state among those asked for? (filter_has() does not ask: of what it is given the kernel has chosen.) */
+/* Is its state selected? (filter_has() does not check: the kernel has selected by state
+ * already.) */
 bool filter_has_state(const struct filter *filter, const struct sockdiag_socket *s);
 
-/* Say once, as a notice, what rights did not let us see. */
+/* Report once, as a notice, what we had no right to see. */
 void filter_tell_hidden(const struct filter_walk *walk);
 
 #endif

@@ -22,7 +22,7 @@ struct victim {
 	struct sockowner owner; /* pid 0: not known */
 };
 
-/* What is to be ended, and how it went. */
+/* The connections to end, and the results. */
 struct killing {
 	const struct config *config;
 	struct filter filter;
@@ -56,7 +56,7 @@ static int collect(const struct sockdiag_socket *s, const struct sockowner *owne
 	return add(context, s, owner);
 }
 
-/* The other halves of what was collected. */
+/* Collect the other halves of the selected connections. */
 static int collect_others(struct killing *k, struct failure *why)
 {
 	const struct pairing_options options = { .ask_relays = true };
@@ -84,7 +84,7 @@ static int compare_cookies(const void *one, const void *other)
 	return (a->socket.cookie > b->socket.cookie) - (a->socket.cookie < b->socket.cookie);
 }
 
-/* Each of them once: the other half may have been asked for, too. */
+/* Keep each once: the other half may have been selected, too. */
 static void make_unique(struct killing *k)
 {
 	size_t kept = 0;
@@ -98,7 +98,7 @@ static void make_unique(struct killing *k)
 	k->count = kept;
 }
 
-/* Say why something could not be ended, once for each reason. */
+/* Report why something could not be ended, once for each reason. */
 static void explain(struct killing *k, const struct failure *why)
 {
 	for (size_t i = 0; i < sizeof(k->told) / sizeof(*k->told); i++) {
@@ -122,7 +122,7 @@ static const char *end(struct killing *k, struct sockdiag *diag, const struct so
 	if (!sockdiag_destroy(diag, s, &why))
 		return "ended";
 	if (why.err == ENOENT)
-		return "gone"; /* it has ended by itself meanwhile, as a relay's other half does */
+		return "gone"; /* it has ended by itself by now, like a relay's other half */
 	if (why.err == EOPNOTSUPP)
 		report_hint(&why, "this kernel was built without CONFIG_INET_DIAG_DESTROY");
 	k->failed = true;
@@ -173,7 +173,7 @@ static int kill_all(struct killing *k, struct failure *why)
 	return 0;
 }
 
-/* Listeners and unconnected sockets are ended only when they are asked for by their state. */
+/* Listeners and unconnected sockets are ended only if they are selected by state. */
 static void spare_listeners(struct filter *f)
 {
 	if (!f->states)

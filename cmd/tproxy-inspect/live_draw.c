@@ -9,8 +9,8 @@
  *	(the selected one in full)
  *	q quit  s sort ...
  *
- * All of it is drawn anew each time; ncurses sends what has changed. Texts of others (names of programs and
- * interfaces) are made plain before they come here or on the way.
+ * Everything is redrawn each time; ncurses sends what has changed. Foreign texts (names of programs
+ * and interfaces) are sanitised before they get here, or on the way.
  */
 #include "tproxy-inspect/live_draw.h"
 

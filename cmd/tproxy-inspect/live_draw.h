@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * live_draw - how the live screen looks; ncurses.
+ * live_draw - draws the live screen, with ncurses.
  */
 #ifndef TPROXY_INSPECT_LIVE_DRAW_H
 #define TPROXY_INSPECT_LIVE_DRAW_H
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The smallest screen that it fits. */
+/* The smallest screen that it fits on. */
 #define LIVE_DRAW_COLUMNS 60
 #define LIVE_DRAW_LINES	  10
 
@@ -27,11 +27,11 @@ struct live_picture {
 	bool lost;		   /* events were lost of late */
 };
 
-/* Begin and end the use of the terminal. False: it has no such abilities. */
+/* Begin and end the use of the terminal. False: the terminal lacks the capabilities. */
 bool live_draw_begin(void);
 void live_draw_end(void);
 
-/* How many rows of the list there is room for; 0: the terminal is too small. */
+/* The number of list rows that fit; 0: the terminal is too small. */
 size_t live_draw_room(void);
 
 void live_draw(const struct live_picture *p);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * live_rows - what the live screen lists: connections, or clients or destinations with what they have in all.
+ * live_rows - the rows of the live screen: connections, or clients or destinations with their
+ * totals.
  */
 #ifndef TPROXY_INSPECT_LIVE_ROWS_H
 #define TPROXY_INSPECT_LIVE_ROWS_H
@@ -23,11 +24,11 @@ enum live_order {
 
 /* One line of the list. A copy: what it shows stays while the screen is frozen. */
 struct live_row {
-	struct endpoint client, origdst; /* what the view does not tell apart is unset */
+	struct endpoint client, origdst; /* unset if the view does not distinguish it */
 	struct endpoint upstream_local, upstream;
 	unsigned connections;
 	unsigned stuck_count;
-	const char *state, *stuck; /* of a connection; stuck NULL: it is not */
+	const char *state, *stuck; /* of a connection; stuck NULL: not stuck */
 	double rate_up, rate_down;
 	uint64_t bytes_up, bytes_down;
 	uint64_t opened_us; /* of the oldest; 0: not known */
@@ -56,14 +57,14 @@ int live_rows_read(struct live_rows *rows, const struct tracking *tracking,
 		   const struct live_choice *choice, struct failure *why);
 void live_rows_free(struct live_rows *rows);
 
-/* The fields that the condition of a choice may ask for, as RECORD_BITs. */
+/* The fields that the condition of a choice may use, as RECORD_BITs. */
 uint64_t live_rows_fields(void);
 
-/* Is the connection one of the row's? */
+/* Does the row include the connection? */
 bool live_rows_has(const struct live_row *row, const struct tracked *c,
 		   const struct live_choice *choice);
 
-/* Are these the same line of that view, as another reading has it? */
+/* Are these the same line of that view, from different readings? */
 bool live_rows_same(const struct live_row *a, const struct live_row *b);
 
 #endif

@@ -36,7 +36,7 @@ static int parse_pair(const char *local, const char *peer, struct question *q, s
 	return report_about(why, "%s %s", local, peer);
 }
 
-/* Ask of each protocol that is meant, until one has it. Returns as origin_find(). */
+/* Ask for each selected protocol, until one is found. Returns as origin_find(). */
 static int ask(struct answering *a, struct question *q, struct origin_answer *answer, bool *there,
 	       struct failure *why)
 {
@@ -58,7 +58,7 @@ static int ask(struct answering *a, struct question *q, struct origin_answer *an
 	return found;
 }
 
-/* Ask and print. One record comes for every question, so that pipelines keep their lines. */
+/* Ask and print. Every question yields one record, so that pipelines keep their lines. */
 static int answer_one(struct answering *a, struct question *q)
 {
 	struct origin_answer answer;
@@ -76,7 +76,7 @@ static int answer_one(struct answering *a, struct question *q)
 		socket_record_origin(&r, &answer);
 	record_table_put(&a->table, &r);
 	record_table_flush(
-		&a->table); /* somebody may be waiting for this answer before asking the next */
+		&a->table); /* the reader may wait for this answer before asking the next */
 	if (found < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	if (!found)
@@ -98,7 +98,7 @@ static int answer_pair(struct answering *a, char **pair)
 	return answer_one(a, &q);
 }
 
-/* Returns STATUS_NO for a line that is no question, after having said so. */
+/* Returns STATUS_NO for an invalid line, after reporting it. */
 static int answer_line(struct answering *a, char *line, unsigned number)
 {
 	static const char blanks[] = " \t\r\n";
@@ -118,7 +118,7 @@ static int answer_line(struct answering *a, char *line, unsigned number)
 	return STATUS_NO;
 }
 
-/* The status of many answers is the gravest. */
+/* The status of many answers is the worst one. */
 static int answer_stdin(struct answering *a)
 {
 	char *line = NULL;

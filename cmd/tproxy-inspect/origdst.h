@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * origdst - original destinations of connections that are named by the ends of their sockets here.
+ * origdst - original destinations of connections, which are given by the ends of their sockets
+ * here.
  */
 #ifndef TPROXY_INSPECT_ORIGDST_H
 #define TPROXY_INSPECT_ORIGDST_H

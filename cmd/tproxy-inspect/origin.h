@@ -2,10 +2,10 @@
 /*
  * origin - where the connection of somebody's socket was going, as sock_diag and conntrack know it.
  *
- * A local end that is foreign to this host, or at which no listener of the same kind is, came by
- * TPROXY. Only what is addressed to this host can have been redirected; conntrack knows. Of UDP the
- * kernel does not say which side began: where both halves of a relayed flow are here, neither can
- * be told from the other, and the answer is that it is not known.
+ * A connection with a local end that is foreign to this host, or without a listener of the same
+ * kind, came by TPROXY. Only connections addressed to this host can have been redirected; conntrack
+ * knows. For UDP the kernel does not report which side began: if both halves of a relayed flow are
+ * here, they cannot be distinguished, and the answer is unknown.
  */
 #ifndef TPROXY_INSPECT_ORIGIN_H
 #define TPROXY_INSPECT_ORIGIN_H
@@ -21,11 +21,11 @@ struct origin;
 struct origin *origin_open(struct failure *why);
 void origin_close(struct origin *o);
 
-/* Forget listeners and addresses that were read: the next question is asked anew. */
+/* Forget the listeners and addresses read so far: the next question reads them again. */
 void origin_forget(struct origin *o);
 
-/* Many questions follow: read what conntrack redirected once, rather than ask for each. It is as of
- * now. */
+/* Many questions follow: read all redirections from conntrack once instead of asking for each. The
+ * answers are as of now. */
 void origin_expect_many(struct origin *o);
 
 /*
@@ -43,13 +43,13 @@ struct origin_answer {
 	enum transparent_origin origin;
 };
 
-/* Of a connected socket (with `tcp` filled in). Returns 1 with the answer, 0: it is not known; -1
- * with *why, if conntrack had to be asked and could not be. */
+/* For a connected socket (with `tcp` filled in). Returns 1 with the answer; 0: unknown; -1 with
+ * *why, if conntrack was needed and could not be asked. */
 int origin_of(struct origin *o, const struct sockdiag_socket *s, struct origin_answer *answer,
 	      struct failure *why);
 
-/* Of a connection of which the ends of its socket are known. Returns 1 with the answer, 0: not
- * known, or there is no such connection here (*there false); -1 with *why. */
+/* For a connection with known ends. Returns 1 with the answer; 0: unknown, or there is no such
+ * connection here (*there false); -1 with *why. */
 int origin_find(struct origin *o, int protocol, const struct endpoint *local,
 		const struct endpoint *peer, struct origin_answer *answer, bool *there,
 		struct failure *why);

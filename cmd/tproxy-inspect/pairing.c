@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  *
- * The halves are in one array. What relays tell is joined first. Each way of guessing has a key
- * that both halves of a connection share, made of the client's endpoint and the destination; a
- * table of the keys counts the client halves and the upstream halves of each, and those that are
- * alone on both sides belong together. Three passes over what is left, the most certain key first;
- * each is linear.
+ * All halves are in one array. Pairs that relays report are joined first. Each method of guessing
+ * has a key that both halves of a connection share, made of the client's endpoint and the
+ * destination; a table of the keys counts the client halves and the upstream halves of each, and
+ * two halves that are the only ones of their side belong together. Three passes over the rest, the
+ * most certain key first; each is linear.
  */
 #include "tproxy-inspect/pairing.h"
 
@@ -16,17 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* No payload for so long, and something waits: stuck. */
+/* Stuck: no payload for this time, and something waits. */
 #define STUCK_MS 5000
 
 enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_UPSTREAM };
 
 struct half {
 	struct sockdiag_socket socket;
-	uid_t uid; /* whose; 0 where that does not count */
+	uid_t uid; /* the owner; 0 if that does not count */
 	enum role role;
 	enum pairing_by by;
-	bool lone; /* not transparent: of no relayed connection */
+	bool lone; /* not transparent: not part of a relayed connection */
 	uint64_t age_us;
 	struct half *other;
 };
@@ -48,7 +48,7 @@ static enum role role_of(const struct sockdiag_socket *s)
 	return s->tcp.opener == OPENER_PEER ? ROLE_CLIENT : ROLE_UNKNOWN;
 }
 
-/* Where the numbers do not tell: the destination's port is the lower one. */
+/* If the counters do not show it: the destination's port is the lower one. */
 static enum role role_by_port(const struct sockdiag_socket *s)
 {
 	return s->local.port < s->peer.port ? ROLE_CLIENT : ROLE_UPSTREAM;
@@ -90,7 +90,7 @@ static int read_halves(struct pairing *p, struct failure *why)
 {
 	const struct sockdiag_filter filter = {
 		.protocol = IPPROTO_TCP,
-		/* (A socket that was bound by hand still lists its peer when it was destroyed.) */
+		/* (A destroyed socket that was bound explicitly still lists its peer.) */
 		.states = ~(1u << TCP_LISTEN | 1u << TCP_CLOSE | 1u << TCP_TIME_WAIT |
 			    SOCKDIAG_BOUND_INACTIVE),
 		.mixed = true,
@@ -143,7 +143,7 @@ static void join(struct half *a, struct half *b, enum pairing_by by)
 	a->by = b->by = by;
 }
 
-/* Nobody can say so but root and who has these sockets. */
+/* Only root and the owner of these sockets may report a pair. */
 static bool may_tell(const struct relays_pair *told, const struct half *h)
 {
 	return !told->uid || told->uid == h->socket.uid;
@@ -166,7 +166,7 @@ static void join_told(const struct relays_pair *told, void *context)
 
 /* ---- guessing ---- */
 
-/* What both halves of a connection have in common, if they are of one. */
+/* What the two halves of a connection have in common. */
 struct key {
 	struct endpoint client, destination;
 	uid_t uid;
@@ -196,7 +196,7 @@ static bool same_key(const struct key *a, const struct key *b)
 	       endpoint_equal(&a->destination, &b->destination);
 }
 
-/* Of one key: the last half of each role, and how many there are. */
+/* For one key: the last half of each role, and their number. */
 struct slot {
 	struct half *half[2];
 	unsigned count[2];
@@ -225,7 +225,7 @@ static bool is_of(const struct slot *slot, const struct key *key, enum pass pass
 	return same_key(&there, key);
 }
 
-/* The slot of that key, or the empty one where it belongs. */
+/* The slot of that key, or the empty slot for it. */
 static struct slot *find_slot(const struct table *t, const struct key *key, enum pass pass)
 {
 	uint64_t hash = endpoint_hash(&key->client, 0) ^ endpoint_hash(&key->destination, key->uid);
@@ -247,8 +247,8 @@ static void enter(const struct table *t, struct half *h, enum pass pass)
 }
 
 /*
- * The numbers of a busy connection's socket do not always tell which side it is on. The other half
- * may know; if neither does, the destination's port is the lower one.
+ * The counters of a busy connection's socket do not always show which side it is on. The other half
+ * may show it; if neither does, the destination's port is the lower one.
  */
 static enum role settle_role(const struct table *t, const struct half *h)
 {
@@ -362,7 +362,7 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 			.age_us = h->age_us,
 		};
 
-		/* A pair is told of once, by its client half. */
+		/* A pair is reported once, by its client half. */
 		if (!upstream || !h->other)
 			result = visit(&pair, context);
 	}
@@ -383,7 +383,7 @@ static bool is_quiet(const struct sockdiag_socket *s)
 }
 
 /* The peer does not acknowledge (`silent`), or does not read (`full`); NULL: neither. A
- * retransmission is payload that was sent, so that a silent peer's connection is never idle for
+ * retransmission counts as sent payload, so a connection with a silent peer is never idle for
  * long. */
 static const char *held_by_peer(const struct sockdiag_socket *s, const char *silent,
 				const char *full)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pairing - the two halves of relayed connections, joined.
+ * pairing - joins the two halves of relayed connections.
  *
- * A relay of ours tells which socket belongs to which (relays.h); of other proxies it is guessed,
- * by the client's endpoint that their upstream leg carries: with both endpoints reversed (HAProxy's
- * `usesrc client` and tproxy-relay without --upstream), the client's address and port alone (with
- * an upstream of its own), or its address and the destination, where that leaves no choice (`usesrc
- * clientip`, nginx's `proxy_bind $remote_addr transparent`). Guesses are made among transparent TCP
- * sockets of one user: the two ends of a connection within this host look reversed, too, but that
- * of the program that opened it is not transparent.
+ * Our relays report which sockets belong together (relays.h); for other proxies it is guessed, from
+ * the client's endpoint in their upstream leg: with both endpoints reversed (HAProxy's `usesrc
+ * client` and tproxy-relay without --upstream), the client's address and port alone (with an
+ * upstream of its own), or its address and the destination, if that is unambiguous (`usesrc
+ * clientip`, nginx's `proxy_bind $remote_addr transparent`). Guesses consider only transparent TCP
+ * sockets of one user: the two ends of a connection within this host look reversed, too, but the
+ * opening program's socket is not transparent.
  */
 #ifndef TPROXY_INSPECT_PAIRING_H
 #define TPROXY_INSPECT_PAIRING_H
@@ -24,18 +24,18 @@ enum pairing_by { PAIRING_ALONE, PAIRING_GUESSED, PAIRING_RELAY };
 struct pairing_pair {
 	const struct sockdiag_socket *client, *upstream;
 	enum pairing_by by;
-	uint64_t age_us; /* as the relay tells it; 0: not known */
+	uint64_t age_us; /* as reported by the relay; 0: unknown */
 };
 
-/* What else is to be read than live transparent sockets. */
+/* What to read besides live transparent sockets. */
 struct pairing_options {
-	bool all;	 /* others as well, each of them alone */
-	bool ask_relays; /* else all is guessed */
-	/* Ask them only if this returns other than 0 for some socket; NULL: anyway. */
+	bool all;	 /* others, too, each alone */
+	bool ask_relays; /* else everything is guessed */
+	/* Ask them only if this returns non-zero for some socket; NULL: always. */
 	sockdiag_visitor *is_new;
 	void *context;
-	/* Sockets that are gone already, and could be halves. Of those nobody knows the user any
-	 * more, which then is not asked for. */
+	/* Sockets that have closed already, and could be halves. Their user is unknown, and not
+	 * checked. */
 	const struct sockdiag_socket *ended;
 	size_t ended_count;
 };
@@ -45,7 +45,7 @@ struct pairing;
 struct pairing *pairing_read(const struct pairing_options *options, struct failure *why);
 void pairing_free(struct pairing *p);
 
-/* Why some relay could not be asked, so that its connections are guessed; NULL: all were. */
+/* Why some relay could not be asked, so that its connections are guessed; NULL: all were asked. */
 const struct failure *pairing_unasked(const struct pairing *p);
 
 /* Called for each pair and each half without one; a return other than 0 ends the visits and is
@@ -58,10 +58,10 @@ const struct sockdiag_socket *pairing_other(const struct pairing *p,
 					    const struct sockdiag_socket *s);
 
 /*
- * What holds the connection up: data that waits though nothing moved for some seconds, and whom
- * for; or an end that was not passed on. NULL: nothing does. A closed list: `client-silent`,
- * `server-silent` (do not acknowledge), `client-full`, `server-full` (do not read), `proxy` (does
- * not read), `end` (one side has ended and the proxy does not end the other).
+ * What holds the connection up: data that waits, with no progress for some seconds, and for whom;
+ * or an end that was not passed on. NULL: nothing. A closed list: `client-silent`, `server-silent`
+ * (do not acknowledge), `client-full`, `server-full` (do not read), `proxy` (does not read), `end`
+ * (one side has ended and the proxy does not end the other).
  */
 const char *pairing_stuck(const struct pairing_pair *pair);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pairs - the two halves of each relayed connection, joined, as records.
+ * pairs - prints the joined halves of each relayed connection as records.
  */
 #ifndef TPROXY_INSPECT_PAIRS_H
 #define TPROXY_INSPECT_PAIRS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * relays - which sockets belong together, as the tproxy-relays of this network namespace tell it.
+ * relays - asks the tproxy-relays of this network namespace which sockets belong together.
  */
 #ifndef TPROXY_INSPECT_RELAYS_H
 #define TPROXY_INSPECT_RELAYS_H
@@ -13,13 +13,13 @@
 struct relays_pair {
 	uint64_t cookie, upstream_cookie;
 	uint64_t age_us;
-	uid_t uid; /* who says so: anybody may have taken a relay's name */
+	uid_t uid; /* who reports it: anybody may have taken a relay's name */
 };
 
 /*
- * Ask each relay, for a second at most, and call visit for each TCP connection that has both
- * sockets. Returns 0, or -1 with *why of the last relay that could not be asked (it stands still,
- * is another user's, or of another version): what it has is not told.
+ * Ask each relay, for a second at most, and call visit for each TCP connection with both sockets.
+ * Returns 0, or -1 with *why for the last relay that could not be asked (it hangs, belongs to
+ * another user, or has another version): its connections are missing.
  */
 typedef void relays_visitor(const struct relays_pair *pair, void *context);
 int relays_each(relays_visitor *visit, void *context, struct failure *why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * socket_record - how the properties of a socket are put into a record, whoever told them.
+ * socket_record - puts the properties of a socket into a record, whatever their source.
  */
 #ifndef TPROXY_INSPECT_SOCKET_RECORD_H
 #define TPROXY_INSPECT_SOCKET_RECORD_H
@@ -15,12 +15,12 @@
 /* `tcp` or `udp`. */
 const char *socket_record_proto(int protocol);
 
-/* A record of type `socket` with all that sock_diag says of it. `device` holds a name that the
- * record borrows. */
+/* Fill a record of type `socket` with everything that sock_diag reports. `device` holds a name that
+ * the record borrows. */
 void socket_record_fill(struct record *r, const struct sockdiag_socket *s,
 			char device[IF_NAMESIZE]);
 
-/* Its holder; NULL is not known. */
+/* Add its holder; NULL: unknown. */
 void socket_record_owner(struct record *r, const struct sockowner *owner);
 
 void socket_record_origin(struct record *r, const struct origin_answer *answer);

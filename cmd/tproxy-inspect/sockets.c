@@ -13,10 +13,10 @@ static const enum record_field socket_columns[] = {
 	(RECORD_BIT(RECORD_COOKIE) | RECORD_BIT(RECORD_IIF) | RECORD_BIT(RECORD_ORIGDST) | \
 	 RECORD_BIT(RECORD_ORIGDST_BY))
 
-/* One walk through the kernel's list. */
+/* One pass over the kernel's list. */
 struct listing {
 	struct record_table table;
-	struct origin *origin;	   /* NULL when nobody asks for original destinations */
+	struct origin *origin;	   /* NULL if original destinations are not wanted */
 	struct failure origin_why; /* why one could not be found */
 };
 
@@ -55,8 +55,7 @@ static bool shows(const struct listing *l, enum record_field f)
 	return l->table.json || record_table_has(&l->table, f);
 }
 
-/* Original destinations are looked for only when a column of the table has them: each takes a
- * while. */
+/* Look for original destinations only if the table has that column: each takes a while. */
 static int open_origin(struct listing *l, struct failure *why)
 {
 	if (!record_table_has(&l->table, RECORD_ORIGDST) &&
@@ -99,7 +98,7 @@ static int list(const struct config *config, struct listing *l, struct failure *
 	if (err)
 		return report_failure(why, why->err == ESRCH ? STATUS_NO : STATUS_REFUSED);
 	tell_missing(config, l, &walk);
-	/* What was asked for by its mark may be there, and we have not seen it. */
+	/* A socket with the selected mark may exist without our seeing it. */
 	if (walk.marks_hidden && config->filter.by_mark)
 		return STATUS_REFUSED;
 	return walk.count ? STATUS_DONE : STATUS_NO;

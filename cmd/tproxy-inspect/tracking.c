@@ -2,13 +2,13 @@
 /*
  * Theory of operation
  *
- * Connections are found by the cookie of either half. A list (a `round`) brings new halves and pairs; a half is
- * dead when the kernel has told so, or when two rounds did not have it (a dump is no snapshot, so once means
- * nothing). A connection is over when all of its halves are dead. One that has one half only is told of a round
- * later, as the other one may be on its way.
+ * Connections are found by the cookie of either half. A list (a `round`) brings new halves and
+ * pairs; a half is dead when the kernel has reported it, or when it was missing from two rounds (a
+ * dump is not a snapshot, so once means nothing). A connection is over when all of its halves are
+ * dead. A connection with one half is reported a round later, as the other half may still come.
  *
- * Ends of sockets that nobody knew wait for the next round, and take part in it as if they were still there: so
- * the two halves of a short connection find each other.
+ * Ends of unknown sockets wait for the next round, and take part in it as if the sockets still
+ * existed: so the two halves of a short connection find each other.
  */
 #include "tproxy-inspect/tracking.h"
 
@@ -21,12 +21,13 @@
 #include <string.h>
 #include <time.h>
 
-/* Between two lists: at least, at most, and as a multiple of the processor time that one takes. */
+/* Interval between two lists: minimum, maximum, and as a multiple of the processor time that one
+ * takes. */
 #define INTERVAL_MIN_US 250000
 #define INTERVAL_MAX_US 10000000
 #define COST_FACTOR	50
 
-/* A relay that does not answer is left alone for so long. */
+/* A relay that does not answer is left alone for this time. */
 #define RELAY_RETRY_US 30000000
 
 /* Rounds after which a connection's owner is no longer looked for. */
@@ -124,7 +125,7 @@ static void link_halves(struct tracking *t, struct tracked *c)
 			link_half(t, c, side);
 }
 
-/* Twice as many buckets. Without memory they stay as they are, and their chains grow. */
+/* Double the buckets. Without memory they stay as they are, and their chains grow. */
 static bool grow(struct tracking *t, size_t size)
 {
 	struct tracked **client = calloc(size, sizeof(struct tracked *));
@@ -219,7 +220,7 @@ static void tell_open(struct tracking *t, struct tracked *c)
 		t->listen(TRACKING_OPEN, c, t->context);
 }
 
-/* It has ended: the last that is told of it. */
+/* Report the end of a connection, its last event. */
 static void finish(struct tracking *t, struct tracked *c)
 {
 	if (c->selected && !c->told)
@@ -302,7 +303,8 @@ static int is_new(const struct sockdiag_socket *s, void *context)
 	return !find(context, s->cookie, &side);
 }
 
-/* A foreign address is had with IP_TRANSPARENT only, which the kernel does not tell of what has ended. */
+/* Only IP_TRANSPARENT permits a foreign address; the kernel does not report the flag for closed
+ * sockets. */
 static void see_transparent(struct tracking *t)
 {
 	struct route *route = t->ended_count ? route_open(NULL) : NULL;
@@ -334,7 +336,7 @@ static void set_half(struct tracking *t, struct tracked *c, enum tracking_side s
 		link_half(t, c, side);
 }
 
-/* What was taken for two connections is one. */
+/* Merge what was taken for two connections. */
 static void merge(struct tracking *t, struct tracked *c, struct tracked *other)
 {
 	struct tracking_half moved = other->half[TRACKING_UPSTREAM];
@@ -386,7 +388,7 @@ static bool is_owner_due(const struct tracking *t, const struct tracked *c)
 	return wanted && !c->owner.pid && t->round - c->first_round < OWNER_ROUNDS;
 }
 
-/* What rights hide is noted when it has been looked for in vain for the last time. */
+/* Missing rights are noted when the last attempt to find the owner has failed. */
 static void select_half(struct tracking *t, struct tracked *c, const struct sockdiag_socket *s,
 			const struct sockowner_list *owners)
 {
@@ -402,7 +404,7 @@ static void select_half(struct tracking *t, struct tracked *c, const struct sock
 		c->owner = *owner;
 }
 
-/* Both halves count. Of a filter by owner nothing is known in a round without owners. */
+/* Both halves count. A round without owners cannot decide on a filter by owner. */
 static void select_connection(struct tracking *t, struct tracked *c,
 			      const struct sockowner_list *owners)
 {
@@ -427,7 +429,8 @@ static int read_owners(struct tracking *t, struct sockowner_list **owners, struc
 	return 0;
 }
 
-/* What two lists did not have is gone: its end was lost, or it is no connection any more. */
+/* A half missing from two lists is gone: its end event was lost, or it is no longer a
+ * connection. */
 static void find_missing(struct tracking *t, struct tracked *c)
 {
 	for (enum tracking_side side = TRACKING_CLIENT; side <= TRACKING_UPSTREAM; side++)

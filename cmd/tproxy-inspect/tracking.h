@@ -2,10 +2,10 @@
 /*
  * tracking - the connections of this host as they come and go.
  *
- * That one has ended the kernel tells at once (sockevents); that one has begun nobody tells, so that the list of
- * sockets is read again and again (pairing), as often as it takes no more than some percent of a processor. One
- * that was shorter than that is known by its end, and opens and closes in one. Knows sockets and pairs; what
- * becomes of it is its owner's business.
+ * The kernel reports the end of a connection at once (sockevents), but not its start, so the list
+ * of sockets is read repeatedly (pairing), as often as a few percent of a processor allow. A
+ * connection shorter than this interval is known from its end only, and opens and closes at the
+ * same time. Knows sockets and pairs; its owner decides what to do with them.
  */
 #ifndef TPROXY_INSPECT_TRACKING_H
 #define TPROXY_INSPECT_TRACKING_H
@@ -21,9 +21,9 @@ enum tracking_side { TRACKING_CLIENT, TRACKING_UPSTREAM };
 
 /* One end of a connection on this host; cookie 0: there is none. */
 struct tracking_half {
-	struct sockdiag_socket socket; /* as it was when it was last seen */
-	struct tracked *next;	       /* of the same bucket */
-	uint32_t round;		       /* of the last list that had it */
+	struct sockdiag_socket socket; /* as last seen */
+	struct tracked *next;	       /* in the same bucket */
+	uint32_t round;		       /* the last list that had it */
 	bool ended;
 };
 
@@ -36,25 +36,27 @@ struct tracked {
 	uint64_t bytes_up, bytes_down;
 	double rate_up, rate_down; /* bytes a second */
 	uint32_t first_round;
-	bool old;      /* it was there when we came */
+	bool old;      /* it existed when we started */
 	bool selected; /* by the filter */
-	bool told;     /* of its opening */
+	bool told;     /* its opening was reported */
 	struct tracked *before, *after;
 };
 
 enum tracking_event { TRACKING_OPEN, TRACKING_CLOSE, TRACKING_RESYNC };
 
-/* Of a resynchronisation there is no connection: events were lost, and the lists will tell what has ended. */
+/* A resynchronisation has no connection: events were lost, and the lists will show what has
+ * ended. */
 typedef void tracking_listener(enum tracking_event event, const struct tracked *c, void *context);
 
-/* filter is borrowed; with_owners: tell who holds them, too. The connections that are there are read. NULL with
+/* filter is borrowed; with_owners: also find the holders. Reads the existing connections. NULL with
  * *why. */
 struct tracking;
 struct tracking *tracking_new(const struct filter *filter, bool with_owners,
 			      tracking_listener *listen, void *context, struct failure *why);
 void tracking_free(struct tracking *t);
 
-/* A descriptor to poll for reading, and in how many milliseconds tracking_turn() is due anyway. */
+/* A descriptor to poll for reading, and the milliseconds after which tracking_turn() is due
+ * anyway. */
 int tracking_fd(const struct tracking *t);
 int tracking_wait_ms(const struct tracking *t);
 

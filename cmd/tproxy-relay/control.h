@@ -12,9 +12,9 @@
  * The protocol. A client sends a command of at most 127 bytes and a newline, and may send the next
  * one without waiting. Each answer is NDJSON, with records as tproxy-tools(7) describes them:
  *
- * 	{"v":1,"type":"relay","pid":N,"prog":"tproxy-relay","state":S,"version":"0.1.0"}
- * 	...
- * 	{"v":1,"type":"end","count":N}
+ *	{"v":1,"type":"relay","pid":N,"prog":"tproxy-relay","state":S,"version":"0.1.0"}
+ *	...
+ *	{"v":1,"type":"end","count":N}
  *
  * `v` is the schema version of the records and of this protocol: a client that does not know it
  * stops reading. `state` is `serving`, `draining` or `ending`. `count` is the number of records

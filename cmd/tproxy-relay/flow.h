@@ -32,8 +32,8 @@ enum { FLOW_UP = FLOW_CLIENT, FLOW_DOWN = FLOW_UPSTREAM };
 /*
  * State of a flow:
  *
- * 	FREE -> CONNECTING -> OPEN -> CLOSED -> FREE
- * 		     \________________^
+ *	FREE -> CONNECTING -> OPEN -> CLOSED -> FREE
+ *		     \________________^
  *
  * CONNECTING: the upstream connect is in progress, or (there is no upstream socket) waits until the
  * remains of the client's last connection from that port are gone; data that the client has sent

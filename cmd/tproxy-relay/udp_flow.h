@@ -47,7 +47,7 @@ struct udp_extra {
 /*
  * State of a flow: its class in the table (UNANSWERED -> ANSWERED -> ESTABLISHED), and in addition
  *
- * 	short -> promoted -> joined		any of them -> closed
+ *	short -> promoted -> joined		any of them -> closed
  *
  * short: the client's datagrams come from the listener. promoted: it has a socket of its own for
  * them. joined: everything that the listener had received before is relayed, so the socket may be

@@ -17,7 +17,7 @@
 /*
  * Progress of a flow:
  *
- * 	UNANSWERED -> ANSWERED -> ESTABLISHED
+ *	UNANSWERED -> ANSWERED -> ESTABLISHED
  *
  * ANSWERED: an answer has come. ESTABLISHED: the client has sent more after that, or answers
  * continue for longer than one exchange lasts. Few flows of a name server ever get there, and none
@@ -79,10 +79,10 @@ struct udp_entry *udp_table_expired(const struct udp_table *t, enum udp_class cl
  * Which flow must make room for another one of this client, when the table is full? The rule, as
  * tproxy-relay(8) states it:
  *
- * 	1. A client that has more than an eighth of all flows loses one of its own.
- * 	2. Else an answered exchange goes, else an unanswered flow, of any client.
- * 	3. Else an established flow that was idle for `silent` ticks.
- * 	4. Else none: the new flow is refused.
+ *	1. A client that has more than an eighth of all flows loses one of its own.
+ *	2. Else an answered exchange goes, else an unanswered flow, of any client.
+ *	3. Else an established flow that was idle for `silent` ticks.
+ *	4. Else none: the new flow is refused.
  *
  * Always the least recently used one; in case 1 an established flow only if there is no other. A
  * client is an IPv4 address or an IPv6 /64. NULL in case 4.

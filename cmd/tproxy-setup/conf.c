@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Where the parser is, and where the value ends that it is in. */
+/* The parser's position, and the end of the current value. */
 struct reader {
 	const char *path;
 	const char *at, *end;
@@ -17,7 +17,7 @@ struct reader {
 	struct failure *why;
 };
 
-/* The word, as it stands there, and what is wrong with it. */
+/* Report the word, as written in the file, and what is wrong with it. */
 static int refuse(const struct reader *r, unsigned line, const char *word, size_t length,
 		  const char *reason)
 {
@@ -38,7 +38,8 @@ static void skip_blanks(struct reader *r)
 		r->at++;
 }
 
-/* The newline that ends a value, or the end of the text: one after a backslash does not. */
+/* The newline that ends a value, or the end of the text. A newline after a backslash does not end
+ * it. */
 static const char *end_of_value(const char *p)
 {
 	while (*p && *p != '\n')
@@ -46,7 +47,8 @@ static const char *end_of_value(const char *p)
 	return p;
 }
 
-/* Leave out blanks at the end, and quotes around all of it: there are no others of that kind in it. */
+/* Strip blanks at the end, and quotes around the whole value, if it contains no others of that
+ * kind. */
 static void trim_value(struct reader *r)
 {
 	while (r->end > r->at && is_blank(r->end[-1]))
@@ -60,7 +62,7 @@ static void trim_value(struct reader *r)
 
 /* --- words ------------------------------------------------------------------------------------ */
 
-/* Is it the backslash of a line that goes on? */
+/* Is it the backslash of a continued line? */
 static bool goes_on(const struct reader *r)
 {
 	return r->at[0] == '\\' && r->end - r->at > 1 && r->at[1] == '\n';
@@ -80,7 +82,7 @@ static void skip_to_word(struct reader *r)
 		}
 }
 
-/* What a backslash makes of the character after it; inside of double quotes only of some (sh(1)). */
+/* Copy the character after a backslash; inside double quotes only some are escaped (sh(1)). */
 static char *copy_escaped(struct reader *r, char *to, bool quoted)
 {
 	char c = r->at[1];

@@ -401,7 +401,8 @@ bool delivery_answer_route(struct view *v)
 
 /* --- IPsec ------------------------------------------------------------------------------------ */
 
-/* The policy that decides about what is delivered here, or about what is sent; NULL: none blocks it. */
+/* The policy that decides about what is delivered here, or about what is sent; NULL: none blocks
+ * it. */
 static const struct xfrm_policy *find_block(const struct view *v, const struct xfrm_policies *p)
 {
 	const struct endpoint *c = &v->client, *d = &v->destination;

@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * delivery - from our rules to the process: socket look-ups, mark, routing, who it is and whether it serves.
+ * delivery - from our rules to the process: socket lookups, mark, routing, which process it is and
+ * whether it serves.
  *
- * Each shows its steps and concludes where the packet is lost; each returns whether it goes on.
+ * Each function shows its steps and concludes if the packet is lost; each returns whether it
+ * continues.
  */
 #ifndef TPROXY_INSPECT_EXPLAIN_DELIVERY_H
 #define TPROXY_INSPECT_EXPLAIN_DELIVERY_H
 
 #include "tproxy-inspect/explain/view.h"
 
-/* The kernel's tproxy: the connected socket, else the listener; v->listener and v->holder are set. */
+/* The kernel's tproxy: the connected socket, else the listener; v->listener and v->holder are
+ * set. */
 bool delivery_find_socket(struct view *v);
 
 /* RTM_GETROUTE with the mark, and source validation. */
 bool delivery_route(struct view *v);
 
-/* The same for the answer of the server, by the interface of the upstream leg. */
+/* The same for the server's answer, on the interface of the upstream leg. */
 bool delivery_answer_route(struct view *v);
 
-/* IPsec policies that block what is delivered. */
+/* IPsec policies that block delivery. */
 bool delivery_policies(struct view *v);
 
-/* The process: does it run and take what waits? */
+/* The process: does it run and accept connections? */
 bool delivery_process(struct view *v);
 
 #endif

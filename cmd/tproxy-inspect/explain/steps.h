@@ -2,8 +2,8 @@
 /*
  * steps - what happens to the packet, step by step, and the verdict.
  *
- * Plain data, in the order in which the kernel does it. The first thing that ends the packet's way is the
- * verdict; what comes after it is not walked.
+ * Plain data, in the order in which the kernel does it. The first thing that ends the packet's path
+ * is the verdict; nothing after it is evaluated.
  */
 #ifndef TPROXY_INSPECT_EXPLAIN_STEPS_H
 #define TPROXY_INSPECT_EXPLAIN_STEPS_H
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* ok: it goes on; warn: it may end here, or cannot be known; fail: it ends here. */
+/* ok: it continues; warn: it may end here, or that is unknown; fail: it ends here. */
 enum step_severity { STEP_OK, STEP_WARN, STEP_FAIL };
 
 struct step {
@@ -44,7 +44,8 @@ const char *step_severity_name(enum step_severity severity);
 void steps_add(struct steps *s, const char *name, enum step_severity severity, const char *where,
 	       const char *evidence, ...) __attribute__((format(printf, 5, 6)));
 
-/* The packet's way is known: why, in words, and the command that would change it. A second verdict is ignored. */
+/* Set the verdict: the reason, an explanation, and the command that would change it. A second
+ * verdict is ignored. */
 void steps_conclude(struct steps *s, const char *reason, const char *fix, const char *words, ...)
 	__attribute__((format(printf, 4, 5)));
 

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * taken - which instance takes the packet, or which term of each leaves it out.
+ * taken - which instance intercepts the packet, or which term of each instance excludes it.
  */
 #ifndef TPROXY_INSPECT_EXPLAIN_TAKEN_H
 #define TPROXY_INSPECT_EXPLAIN_TAKEN_H
 
 #include "tproxy-inspect/explain/view.h"
 
-/* Why no instance does, and the command after which one would. */
+/* Why no instance intercepts it, and the command after which one would. */
 struct taken_not {
 	const char *reason;
 	char words[400], fix[STEPS_FIX_MAX];
 };
 
-/* Decide for a packet that carries that mark: a step for each instance. True, and v->by and the flow's marks are
- * set; false with *not. */
+/* Decide for a packet with that mark: a step for each instance. True: v->by and the flow's marks
+ * are set; false with *not. */
 bool taken_decide(struct view *v, uint32_t mark, struct taken_not * not );
 
-/* `tproxy-setup up ...` for the instance that takes it, changed so that its mark, its preference, ... is another:
- * the specification to be changed, owned by the caller (intercept_free()). 0, or -1: no memory. */
+/* `tproxy-setup up ...` for the instance that takes it, changed so that its mark, its preference,
+ * ... is another: the specification to be changed, owned by the caller (intercept_free()). 0, or
+ * -1: no memory. */
 int taken_copy(const struct view *v, struct intercept *copy);
 
 #endif

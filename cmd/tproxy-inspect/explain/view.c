@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The port of a client that has none yet: the first of these that is not in use towards the destination. */
+/* The port of a client that has none yet: the first of these that is not in use towards the
+ * destination. */
 #define EXAMPLE_PORT  40000
 #define EXAMPLE_TRIES 64
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * view - the packet that is asked about, and all that is looked at to say what becomes of it.
+ * view - the packet in question, and everything that is read to decide what happens to it.
  *
- * Everything is read once, when it is opened. What may not be read (rules need CAP_NET_ADMIN) is missing, and
- * `blind` says so.
+ * Everything is read once, when the view is opened. What we have no right to read (rules need
+ * CAP_NET_ADMIN) is missing, and `blind` says so.
  */
 #ifndef TPROXY_INSPECT_EXPLAIN_VIEW_H
 #define TPROXY_INSPECT_EXPLAIN_VIEW_H
@@ -20,11 +20,11 @@
 #include "tproxy-inspect/explain/steps.h"
 #include <stdbool.h>
 
-/* What is asked. */
+/* The question. */
 struct view_question {
 	int protocol;			     /* IPPROTO_TCP or IPPROTO_UDP */
 	struct endpoint client, destination; /* the client's port 0: any */
-	const char *iif;		     /* NULL: where the way back to the client leads */
+	const char *iif;		     /* NULL: that of the route back to the client */
 };
 
 /* An instance of tproxy-setup. */
@@ -47,13 +47,13 @@ struct view {
 	struct endpoint client, destination;
 	bool own;	  /* the client is this host */
 	bool here;	  /* the destination is this host's, or a group's */
-	bool example;	  /* the client's port was chosen, not asked for */
+	bool example;	  /* the client's port was chosen by us */
 	struct link iif;  /* where it comes in; of what this host opens: lo; no name: unknown */
-	bool iif_asked;	  /* that was said, not chosen */
+	bool iif_asked;	  /* given, not chosen by us */
 	bool established; /* a connected socket here has these ends, */
 	struct sockdiag_socket connection; /* this one */
 
-	/* What takes it, once that is known; NULL: nothing. */
+	/* The instance that intercepts it, once that is known; NULL: none. */
 	const struct view_instance *by;
 	struct packet_path_flow flow; /* its packets, for the firewall */
 	struct sockdiag_socket listener;
@@ -61,12 +61,12 @@ struct view {
 	struct steps steps;
 };
 
-/* 0, or -1 with *why, then *usage tells that it is the question which cannot be right. Close it in any case. */
+/* 0, or -1 with *why; *usage: the question itself is invalid. Close it in any case. */
 int view_open(struct view *v, const struct view_question *question, bool *usage,
 	      struct failure *why);
 void view_close(struct view *v);
 
-/* How the kernel routes what goes out to that address with that mark: the interface; no name: it does not. */
+/* How the kernel routes output to that address with that mark: the interface; no name: no route. */
 struct link view_out(struct view *v, const struct endpoint *destination, uint32_t mark);
 
 #endif

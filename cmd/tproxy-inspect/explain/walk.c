@@ -2,10 +2,11 @@
 /*
  * Theory of operation
  *
- * The order is the kernel's: traffic control and netdev hooks, prerouting up to our chain's priority, our
- * instances, the rest of prerouting, routing, INPUT, the socket's process; then what the proxy sends, and both
- * answers. What netfilter does to all these packets is found out once, as soon as it is known which instance takes
- * the packet, because that decides the marks; each leg is shown in its turn.
+ * The order is the kernel's: traffic control and netdev hooks, prerouting up to our chain's
+ * priority, our instances, the rest of prerouting, routing, INPUT, the socket's process; then what
+ * the proxy sends, and both answers. Netfilter's rules are evaluated once for all these packets, as
+ * soon as it is known which instance intercepts the packet, because that decides the marks; each
+ * leg is shown in its turn.
  */
 #include "tproxy-inspect/explain/walk.h"
 
@@ -65,7 +66,7 @@ static bool arrive(struct view *v)
 
 /* --- past the proxy --------------------------------------------------------------------------- */
 
-/* Where it goes without us, in words. */
+/* Describe where it goes without us. */
 static void describe_fate(const struct view *v, bool goes_on, char *buf, size_t size)
 {
 	if (!goes_on)
@@ -79,7 +80,7 @@ static void describe_fate(const struct view *v, bool goes_on, char *buf, size_t 
 			 v->own ? "it leaves without the proxy" : "forwarded, past the proxy");
 }
 
-/* What happens to it then is told, but why it is not taken is the verdict. */
+/* Show what happens to it then; the verdict is why it is not intercepted. */
 static void pass_by(struct view *v, uint32_t mark, const struct taken_not * not )
 {
 	char fate[600];
@@ -125,7 +126,7 @@ static const char *const out_hooks[] = { "output", "postrouting", "egress", NULL
 static const char *const pre_hooks[] = { "ingress", "prerouting", NULL };
 static const char *const input_hooks[] = { "input", NULL };
 
-/* The server's answers, which come for the client's address. */
+/* The server's answers, which are addressed to the client. */
 static bool go_upstream(struct view *v, const struct onward *onward, const struct foreign *f)
 {
 	if (!onward->foreign) {
@@ -165,7 +166,7 @@ static struct foreign *walk_rules(struct view *v, struct failure *why)
 	return f;
 }
 
-/* The process is known, and with it where it connects to and as whom. */
+/* The process is known, and with it its upstream and source address. */
 static void complete_flow(struct view *v)
 {
 	struct mark mark;
