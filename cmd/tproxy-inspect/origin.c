@@ -184,8 +184,8 @@ static int look_among_many(struct origin *o, int protocol, const struct endpoint
 	return found != NULL;
 }
 
-/* conntrack's word: 1 with *origdst when the connection was redirected to local, 0 when it was not,
- * -1 with *why when conntrack cannot be asked. */
+/* Ask conntrack: 1 with *origdst if the connection was redirected to local; 0: it was not; -1 with
+ * *why: conntrack cannot be asked. */
 static int ask_conntrack(struct origin *o, int protocol, const struct endpoint *local,
 			 const struct endpoint *peer, struct endpoint *origdst, struct failure *why)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * origin - where the connection of somebody's socket was going, as sock_diag and conntrack know it.
+ * origin - the original destination of a socket's connection, from sock_diag and conntrack.
  *
  * A connection with a local end that is foreign to this host, or without a listener of the same
  * kind, came by TPROXY. Only connections addressed to this host can have been redirected; conntrack

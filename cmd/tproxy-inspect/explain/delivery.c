@@ -26,7 +26,7 @@ static const struct endpoint *target_of(const struct view *v)
 	return v->client.family == AF_INET ? &spec_of(v)->to4 : &spec_of(v)->to6;
 }
 
-/* Conclude with another `up`, of a specification that was changed for it. */
+/* Conclude with another `up`, of a modified specification. */
 static void conclude_up(struct view *v, const struct intercept *changed, const char *first,
 			const char *reason, const char *words)
 {
@@ -109,7 +109,7 @@ static void conclude_none(struct view *v, const struct endpoint *to)
 				    .ipv6 = to->family == AF_INET6 };
 	char text[ENDPOINT_TEXT_MAX], fix[STEPS_FIX_MAX];
 
-	/* One relay for both families, where neither has one. */
+	/* One relay for both families, if neither has one. */
 	if (endpoint_is_set(other_family) &&
 	    !listening_look(v->protocol, other_family, &other, NULL) && !other.count)
 		lacking.ipv4 = lacking.ipv6 = true;
@@ -130,7 +130,7 @@ static void conclude_bound(struct view *v, const struct group *g)
 		       owner_of(v, &g->here, owner), device, v->iif.name, meanwhile(spec_of(v)));
 }
 
-/* The look-up found nobody. */
+/* The lookup found no listener. */
 static bool lack_listener(struct view *v, const struct group *g)
 {
 	char text[ENDPOINT_TEXT_MAX];
@@ -170,7 +170,7 @@ static bool check_transparent(struct view *v, const struct group *g)
 	return false;
 }
 
-/* Its accepted sockets would send with our mark, and what they send would come back to lo. */
+/* Accepted sockets would send with our mark, and their packets would be routed to lo. */
 static bool check_marks(struct view *v)
 {
 	const struct mark *mark = &spec_of(v)->mark;
@@ -279,7 +279,7 @@ static void conclude_earlier(struct view *v, const struct route_verdict *verdict
 		 spec_of(v)->pref, verdict->refused ? "drops" : "routes on");
 	if (taken_copy(v, &changed) == 0) {
 		changed.pref = verdict->rule.pref > 1 ? verdict->rule.pref - 1 : 1;
-		/* What the relay sends to servers has such a source, too. */
+		/* Packets of the relay to servers have such a source, too. */
 		if (verdict->refused && verdict->rule.by_source)
 			snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
 				 ip_of(v), changed.pref,
@@ -289,7 +289,7 @@ static void conclude_earlier(struct view *v, const struct route_verdict *verdict
 	intercept_free(&changed);
 }
 
-/* Is the source refused for the mark's sake, or whatever the mark? */
+/* Is the source refused because of the mark, or with any mark? */
 static void conclude_refused(struct view *v, const struct route_verdict *verdict,
 			     const char *device)
 {
@@ -360,7 +360,8 @@ static void describe_answer(const struct view *v, const struct route_verdict *ve
 			 rule);
 }
 
-/* With the mark, as a packet that came in there; what this host opens is routed on its way out. */
+/* Look up the route with the mark, for a packet from that interface; this host's own are routed on
+ * output. */
 static bool ask_route(struct view *v, const struct endpoint *source,
 		      const struct endpoint *destination, const struct link *iif, const char *name)
 {
@@ -376,7 +377,7 @@ static bool ask_route(struct view *v, const struct endpoint *source,
 	bool delivers;
 
 	route_verdict_ask(v->kernel.route, &question, &verdict);
-	/* What is this host's own is delivered without us. */
+	/* Packets to this host's own addresses are delivered without us. */
 	delivers = route_verdict_delivers(&verdict, spec_of(v)->table) ||
 		   (v->here && !verdict.refused && verdict.answer.type == RTN_LOCAL);
 	describe_answer(v, &verdict, text);
@@ -401,8 +402,7 @@ bool delivery_answer_route(struct view *v)
 
 /* --- IPsec ------------------------------------------------------------------------------------ */
 
-/* The policy that decides about what is delivered here, or about what is sent; NULL: none blocks
- * it. */
+/* The policy that blocks delivery here, or output; NULL: none does. */
 static const struct xfrm_policy *find_block(const struct view *v, const struct xfrm_policies *p)
 {
 	const struct endpoint *c = &v->client, *d = &v->destination;

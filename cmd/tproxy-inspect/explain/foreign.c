@@ -70,7 +70,7 @@ static const char *verb_of(const struct packet_path_step *at)
 	return at->step.certain ? does[at->step.event] : may[at->step.event];
 }
 
-/* `drops it`, `drops the packets that follow it`, with the mark where it is one. */
+/* `drops it`, `drops the packets that follow it`, with the mark if it sets one. */
 static void describe_event(const struct packet_path_step *at, char *buf, size_t size)
 {
 	const char *what = at->later ? "the packets that follow it" : "it";
@@ -82,7 +82,7 @@ static void describe_event(const struct packet_path_step *at, char *buf, size_t 
 		snprintf(buf, size, "%s %s", verb_of(at), what);
 }
 
-/* What a rule that does that is called in a verdict; NULL: nothing ends there. */
+/* The reason in the verdict for a rule that does that; NULL: the packet continues. */
 static const char *reason_of(enum harm harm)
 {
 	switch (harm) {
@@ -116,7 +116,7 @@ static void describe_chain(const struct firewall_chain *c, char *buf, size_t siz
 		 c->family, c->table, c->name);
 }
 
-/* The very packet that was asked about. */
+/* Is it the packet in question? */
 static bool is_client_packet(enum packet_path_leg leg)
 {
 	return leg <= PACKET_PATH_INPUT || leg > PACKET_PATH_REPLY;
@@ -159,7 +159,7 @@ static unsigned count_rules(const struct view *v, const struct firewall_chain *b
 	return count;
 }
 
-/* Is its place among those of the same priority not told by the kernel? */
+/* Does the kernel not report its place among chains of the same priority? */
 static bool is_tied(const struct view *v, const struct firewall_chain *chain)
 {
 	const struct firewall_chain *c;
@@ -196,7 +196,7 @@ static bool show_chain(struct view *v, const struct foreign *f, enum packet_path
 	return true;
 }
 
-/* Which part of prerouting a leg is. */
+/* Which part of prerouting a leg sees. */
 static bool is_on_leg(const struct firewall_chain *c, enum packet_path_leg leg)
 {
 	if (strcmp(c->hook, "prerouting") && strcmp(c->hook, "output"))

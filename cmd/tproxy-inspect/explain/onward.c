@@ -156,8 +156,8 @@ bool onward_route(struct view *v, const struct onward *onward)
 	return fine;
 }
 
-/* Another rule leads there than that of the main table: past it, to where the client is a
- * neighbour. */
+/* A rule other than that of the main table decides: route past it, to the interface where the
+ * client is a neighbour. */
 static void put_way_back(const struct view *v, const struct route_verdict *verdict, char *fix,
 			 size_t size)
 {
@@ -173,8 +173,8 @@ static void put_way_back(const struct view *v, const struct route_verdict *verdi
 			  endpoint_format_address(&v->client, client));
 }
 
-/* What the proxy answers is routed as any packet of this host is: no way, or not to where the
- * client is. */
+/* The proxy's answers are routed like any packet of this host: there may be no route, or not to the
+ * client's interface. */
 bool onward_reply_route(struct view *v)
 {
 	const struct route_question question = { .destination = v->client };

@@ -58,7 +58,7 @@ void steps_conclude(struct steps *s, const char *reason, const char *fix, const 
 	va_start(ap, words);
 	vsnprintf(s->words, sizeof(s->words), words, ap);
 	va_end(ap);
-	/* Half a command is another command. */
+	/* A truncated command is another command. */
 	if (strlen(fix) < sizeof(s->fix))
 		strcpy(s->fix, fix);
 }

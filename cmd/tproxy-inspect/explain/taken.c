@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Terms that are changed, at most, until an instance takes the packet. */
+/* Maximum number of terms to change until an instance intercepts the packet. */
 #define TERMS_MAX 16
 
-/* The port of a relay that does not run yet, as in the manuals. */
+/* The port for a relay that does not run yet, as in the man pages. */
 #define USUAL_PORT 3129
 
 int taken_copy(const struct view *v, struct intercept *copy)
@@ -44,7 +44,7 @@ static void put_place(const struct view_instance *i, bool own, char buf[NFT_TEXT
 
 /* --- is it as `up` left it? ------------------------------------------------------------------- */
 
-/* What keeps the whole instance from taking anything, in words; "": nothing does. */
+/* Describe why the instance intercepts nothing at all; "": it works. */
 static const char *broken(const struct nft_state *rules, char buf[300])
 {
 	char drift[200];
@@ -71,7 +71,7 @@ static void put_up(const struct intercept *spec, char fix[STEPS_FIX_MAX])
 	snprintf(fix, STEPS_FIX_MAX, "%s", spec_text_up_command(spec, up));
 }
 
-/* The sets' contents are known, unless it is they that were changed. */
+/* The sets' contents are known, unless the sets were changed. */
 static bool is_known(const struct nft_state *rules)
 {
 	for (unsigned i = 0; i < rules->parts; i++)
@@ -99,7 +99,7 @@ static bool judge_state(struct view *v, const struct view_instance *i, struct ta
 
 /* --- does it take the packet? ----------------------------------------------------------------- */
 
-/* `up` with every term changed that leaves the packet out; "" where none would do. */
+/* `up` with every term changed that excludes the packet; "" if that is impossible. */
 static void put_admission(const struct intercept *spec, const struct predicate_packet *p,
 			  char fix[STEPS_FIX_MAX])
 {
@@ -126,7 +126,7 @@ static void leave_out(struct view *v, const struct view_instance *i,
 
 	put_place(i, v->own, place);
 	steps_add(&v->steps, "instance", STEP_FAIL, place, "%s", text);
-	/* Of several instances the first one that could take it is the one to change. */
+	/* Of several instances, change the first one that could intercept it. */
 	if (not ->reason && *not ->fix)
 		return;
 	not ->reason = "excluded";
@@ -134,7 +134,7 @@ static void leave_out(struct view *v, const struct view_instance *i,
 	put_admission(&i->is.rules.spec, p, not ->fix);
 }
 
-/* What the rules ask of a process that is not known here. */
+/* Do the rules depend on a process that is unknown here? */
 static bool asks_for_owner(const struct intercept *s)
 {
 	return s->uid.count || s->gid.count || s->cgroup.count || s->not_uid.count ||
@@ -231,7 +231,7 @@ static int find_listener(const struct sockdiag_socket *s, void *context)
 	return 1;
 }
 
-/* With a listener that is there already, or with a relay of its own. */
+/* With an existing listener, or with a new relay. */
 static void propose_up(struct view *v, char *fix, size_t size)
 {
 	struct shell_command c = shell_command(fix, size);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The port of a client that has none yet: the first of these that is not in use towards the
+/* The port of a client without one: the first of these that is not in use towards the
  * destination. */
 #define EXAMPLE_PORT  40000
 #define EXAMPLE_TRIES 64
@@ -50,7 +50,7 @@ static int find_interface(struct view *v, const char *name, bool *usage, struct 
 	return report_about(why, "--iif %s", name);
 }
 
-/* A neighbour comes in where it is one, wherever answers to it are routed. */
+/* A neighbour's packets arrive on its own link, wherever answers to it are routed. */
 static int choose_onlink(const struct link *link, void *context)
 {
 	struct view *v = context;
@@ -61,7 +61,7 @@ static int choose_onlink(const struct link *link, void *context)
 	return 1;
 }
 
-/* By the way that leads back to the client, where nothing else was said. */
+/* By the route back to the client, unless an interface was given. */
 static int choose_interface(struct view *v, const char *iif, bool *usage, struct failure *why)
 {
 	if (v->own) {
@@ -160,7 +160,7 @@ static int read_rules(struct view *v, struct failure *why)
 	return 0;
 }
 
-/* Without the right to read rules the rest can still be told. */
+/* Without the right to read rules the rest can still be reported. */
 static int read_what_may(struct view *v, struct failure *why)
 {
 	v->kernel.rules = nft_open(&v->hidden);
