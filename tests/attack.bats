@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What somebody could do who has taken over a service or one of its helpers: tests/attack/attack.c tries it
-# from inside, once the sandbox is up.
+# What an attacker could do who has taken over a service or one of its helpers:
+# tests/attack/attack.c tries it from inside, once the sandbox is up.
 #
 #   client 192.0.2.2 --- proxy: 80 to 3129 --- server 198.51.100.2
 

@@ -6,7 +6,8 @@
 #
 #   client 192.0.2.2 --- proxy: systemd, tproxy@web --- server 198.51.100.2: port 80 says again what it hears
 #
-# A rule of forwarding counts what gets past: nothing may, until the last test, which stops the unit.
+# A FORWARD rule counts what bypasses the proxy: nothing may, until the last test, which stops the
+# unit.
 
 bats_require_minimum_version 1.5.0
 load lib/lab

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What make promises besides building: install and uninstall, dependencies, help. The network is not
-# needed; nothing outside the test's directory is written.
+# The other targets of make: install and uninstall, dependencies, help. No network is needed;
+# nothing is written outside the test's directory.
 
 bats_require_minimum_version 1.5.0
 

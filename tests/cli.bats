@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What every program does with its command line, and that --help, the man page and the completions
-# say the same. Needs no network namespace.
+# How every program handles its command line, and that --help, the man page and the completions
+# agree. Needs no network namespace.
 
 bats_require_minimum_version 1.5.0
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval and sh expand them
 #
-# Which rights the services give up, and which they keep in a helper process: users, capabilities, files.
+# The rights that the services drop, and those that they keep in a helper process: users,
+# capabilities, files.
 #
 #   client 192.0.2.2 --- proxy: 80,8000-8100 to 3129 --- server 198.51.100.2
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
-# tproxy-setup doctor: FORWARD rules, which do not apply to what is intercepted. Each test shows first that the
-# rule stops what is forwarded, then that the proxy goes round it, then that the doctor names it, and that a
-# relay with the options that it names stops it as well.
+# tproxy-setup doctor: FORWARD rules, which do not apply to intercepted connections. Each test shows
+# first that the rule stops forwarded connections, then that the proxy bypasses it, then that the
+# doctor names it, and that a relay with the printed options stops them, too.
 #
 #   client ==relay on proxy, somebody's rules==> nginx on server 198.51.100.2, .200, 2001:db8:2::2
 

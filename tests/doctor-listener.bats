@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-setup doctor: who would get the connections.
+# tproxy-setup doctor: which process would get the connections.
 #
 #   client ==?==listener on proxy==> nginx on server 198.51.100.2, 2001:db8:2::2
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-setup doctor over many set-ups (tests/doctor-matrix), of which this is a sample: none is broken and
-# silent, none blamed that works, and what the doctor prints fixes what it names. All of them: make
-# doctor-matrix.
+# tproxy-setup doctor over a sample of many set-ups (tests/doctor-matrix): it reports every broken
+# one and no working one, and what it prints fixes what it names. All of them: make doctor-matrix.
 
 bats_require_minimum_version 1.5.0
 load lib/lab

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
-# tproxy-setup doctor: routing rules and routes of others, and the servers' way back.
+# tproxy-setup doctor: foreign routing rules and routes, and the path of the servers' answers.
 #
 #   client ==relay on proxy, somebody's routing==> nginx on server 198.51.100.2, 2001:db8:2::2
 

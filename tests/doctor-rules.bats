@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2034 # SPEC is for lib/doctor.bash
 #
-# tproxy-setup doctor: other programs' rules. Each test shows first that a firewall as users have it
-# breaks the interception, then that the doctor names the rule, then that the command it prints fixes it.
+# tproxy-setup doctor: other programs' rules. Each test shows first that a typical firewall breaks
+# the interception, then that the doctor names the rule, then that the printed command fixes it.
 #
 #   client ==relay on proxy, somebody's rules==> nginx on server 198.51.100.2, 2001:db8:2::2
 

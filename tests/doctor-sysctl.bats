@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-setup doctor: settings of the kernel. Each test shows first that the setting breaks the
-# interception, then that the doctor names it, then that the command it prints fixes it.
+# tproxy-setup doctor: kernel settings. Each test shows first that the setting breaks the
+# interception, then that the doctor names it, then that the printed command fixes it.
 #
 #   client ==relay on proxy, a wrong setting==> nginx on server 198.51.100.2, 2001:db8:2::2
 

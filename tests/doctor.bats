@@ -12,7 +12,7 @@
 #   systemd-networkd deletes our rules			doctor-routing: systemd-networkd removes foreign rules
 #   duplicate rules after a re-run			setup.bats
 #   rules left behind					setup-run.bats
-#   a firewall reload flushes us			below: somebody's flush ruleset
+#   a firewall reload flushes us			below: a foreign flush ruleset
 #   the whole mark overwritten				doctor-rules: the whole mark overwritten (nft, iptables)
 #   INPUT drops what TPROXY delivers			doctor-rules: INPUT with policy drop, ufw, iptables-legacy
 #   missing kernel modules				below: a kernel without ...

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Every command that README, the man pages and --help display works as printed: with the programs of the
-# built tree, and with those that `make install` has put elsewhere. See tests/lib/examples.bash.
+# Every command in README, the man pages and --help works as printed: with the programs of the built
+# tree, and with those installed elsewhere by `make install`. See tests/lib/examples.bash.
 #
 #   client --- proxy, where the examples run --- server with nginx
 

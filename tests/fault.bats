@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Every system call and every allocation of ours fails once, in turn: nothing crashes, nothing is
-# silent, and what could not be done is not half-done. The programs are those of `make fault`. Here every
-# fifth call is tried (and each allocation of the relay), by `make soak-fault` every one.
+# Every system call and every allocation of ours fails once, in turn: nothing crashes, every failure
+# is reported, and nothing is left half-done. The programs are those of `make fault`. This file
+# tries every fifth call (and each allocation of the relay), `make soak-fault` every one.
 
 bats_require_minimum_version 1.5.0
 load lib/relay

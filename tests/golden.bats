@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The rules in tests/golden, one specification a file: they are what the code makes of it, what
-# `tproxy-setup plan` prints, and what nft takes. `make golden` writes them anew.
+# The rules in tests/golden, one specification per file: the code generates them, `tproxy-setup
+# plan` prints them, and nft accepts them. `make golden` rewrites them.
 
 bats_require_minimum_version 1.5.0
 load lib/lab

@@ -45,7 +45,7 @@ other_relay() {
 	lost not-transparent '^socat \(pid [0-9]+\) listens at 127.0.0.1:3129 without IP_TRANSPARENT'
 }
 
-@test "one that is stopped, and one that is bound to another interface" {
+@test "a stopped listener, and one that is bound to another interface" {
 	signal relay STOP
 	lost not-served 'is stopped: connections are set up and wait'
 	fixed
@@ -55,7 +55,7 @@ other_relay() {
 	lost no-listener 'only for what comes in by tobystander .SO_BINDTODEVICE., and this came in by toclient'
 }
 
-@test "a relay's policy is asked for: --deny-dst and --allow-dst by the entry that counts" {
+@test "it asks for a relay's policy: --deny-dst and --allow-dst, with the entry that decides" {
 	other_relay --deny-dst 198.51.100.0/24:80,443 3129
 	lost denied 'does not carry connections to 198.51.100.2:80: denied by --deny-dst 198.51.100.0/24:80,443$'
 	arrives "$Q6"
@@ -64,7 +64,7 @@ other_relay() {
 	arrives "$Q6"
 }
 
-@test "with the port that its listener has, a client clashes" {
+@test "a client with the listener's port is a clash" {
 	other_relay '*:3129'
 	arrives
 	ask '192.0.2.2:3129 198.51.100.2:80'
@@ -72,7 +72,7 @@ other_relay() {
 	[[ $said == *"the client's port is the listener's"* ]]
 }
 
-@test "packets of a connection under way go to its socket, whatever the specification says now" {
+@test "packets of an established connection go to its socket, whatever the specification is now" {
 	local port
 	bg held client bash -c 'exec 5<>/dev/tcp/198.51.100.2/80; exec sleep 1000'
 	wait_line relay.out ' open '
@@ -87,7 +87,7 @@ other_relay() {
 	stop held KILL || :
 }
 
-@test "what is asked wrongly is said; without CAP_NET_ADMIN nothing is claimed" {
+@test "invalid questions are reported; without CAP_NET_ADMIN nothing is claimed" {
 	run -2 on proxy tproxy-inspect explain 192.0.2.2
 	assert_output --partial 'explain: needs CLIENT and DESTINATION'
 	run -2 on proxy tproxy-inspect explain 192.0.2.2 198.51.100.2

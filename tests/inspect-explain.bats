@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-inspect explain: its verdict on a packet, against what a real one meets. More set-ups, each in a lab of its
-# own: make explain-matrix.
+# tproxy-inspect explain: its verdict on a packet, compared with the fate of a real one. More
+# set-ups, each in a lab of its own: make explain-matrix.
 #
 #   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
 #          .11              | port 80 goes to the relay, 3129
@@ -23,7 +23,7 @@ teardown() {
 	again
 }
 
-@test "what arrives: both families, to which process, by which rule" {
+@test "packets that arrive: both families, to which process, by which rule" {
 	arrives
 	run -0 jq -r 'select(.type == "step") | [.step, .severity, .evidence] | join(" ")' "$OUT/steps"
 	assert_line --regexp '^instance ok default takes it: port 80 is among 80; mark 0x1/0xff$'
@@ -36,7 +36,7 @@ teardown() {
 	assert_output "$(pid_of relay) ::1 default toclient"
 }
 
-@test "the term of the specification that leaves it out, and the command that lets it in" {
+@test "the term of the specification that excludes the packet, and the command that includes it" {
 	local other_port='192.0.2.2 198.51.100.2:8080'
 	lost excluded '^port 8080 is not among 80 .*forwarded, past the proxy' "$other_port"
 	fixed "$other_port"
@@ -67,7 +67,7 @@ teardown() {
 	fixed
 }
 
-@test "nothing installed, nobody's table as up left it, own addresses, the other protocol" {
+@test "nothing installed, no table as up left it, own addresses, the other protocol" {
 	on proxy tproxy-setup down -q
 	lost not-installed '^nothing is installed by tproxy-setup: forwarded, past the proxy$'
 	assert_equal "$fix" 'tproxy-setup up --to 3129 --port 80'
@@ -126,7 +126,7 @@ teardown() {
 	fixed
 }
 
-@test "one that may drop is a warning; rules that do not concern it are passed by" {
+@test "a rule that may drop the packet is a warning; rules for other packets are skipped" {
 	other input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
 	arrives
 	run -0 jq -r 'select(.severity == "warn").evidence' "$OUT/steps"
@@ -138,14 +138,14 @@ teardown() {
 	arrives "$Q6"
 }
 
-@test "what is not intercepted is followed on its way past the proxy" {
+@test "a packet that is not intercepted is followed past the proxy" {
 	local other_port='192.0.2.2 198.51.100.2:8080'
 	other forward 0 'tcp dport 8080 drop'
 	lost excluded 'lost on its way: inet other, chain c: .*drops it' "$other_port"
 	fixed "$other_port"
 }
 
-@test "routing: rules before ours, our own gone, sources refused, no way back" {
+@test "routing: rules before ours, our own gone, sources refused, no route back" {
 	on proxy ip rule add pref 50 iif toclient lookup 50
 	on proxy ip route add default via 198.51.100.2 table 50
 	lost misrouted '`ip rule 50: .and more. lookup 50` is asked before our rule 100'

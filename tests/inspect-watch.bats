@@ -60,7 +60,7 @@ serve() {
 	run -143 stop watch
 }
 
-@test "watch: through HAProxy, by the reversed ends; what was there before is told by its end alone" {
+@test "watch: through HAProxy, by the reversed ends; of older connections only the end is reported" {
 	on proxy tproxy-setup up -q --port 80 --to '*:3129'
 	serve
 	start_haproxy proxy <<-END
@@ -84,7 +84,7 @@ serve() {
 	assert_equal "${#lines[@]}" 3
 }
 
-@test "watch: a connection that is shorter than its polling opens and closes in one; filters" {
+@test "watch: a connection shorter than the polling interval opens and closes at once; filters" {
 	intercept 80
 	relay
 	peer server server serve 80 recv:hello send:world eof
@@ -106,7 +106,7 @@ not_there() {
 	! on proxy tproxy-inspect -qaH --peer "$1" --state ESTAB,CLOSE-WAIT,LAST-ACK,FIN-WAIT-1,FIN-WAIT-2
 }
 
-@test "watch --until, --timeout: statuses, and words that are no condition" {
+@test "watch --until, --timeout: statuses, and invalid conditions" {
 	intercept 80
 	relay
 	serve
@@ -135,7 +135,7 @@ events_are_lost() {
 	on proxy awk '$2 == 4 && $9 > 0 { found = 1 } END { exit !found }' /proc/self/net/netlink
 }
 
-@test "watch: events that were lost are said, and what has ended meanwhile is found all the same" {
+@test "watch: lost events are reported, and connections that ended meanwhile are still found" {
 	intercept 80
 	relay
 	serve
@@ -165,7 +165,7 @@ for i in range(6000):
 	assert_line '["close",5]'
 }
 
-@test "watch: a reader that goes away ends it; nothing of other users is shown, and that is said" {
+@test "watch: a reader that goes away ends it; it hides other users' connections, and says so" {
 	intercept 80
 	relay
 	serve

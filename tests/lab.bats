@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-lab itself: what it promises about addresses and paths, and that it leaves nothing.
+# tproxy-lab itself: the documented addresses and paths, and that it leaves nothing behind.
 #
 #	client --- toclient proxy toserver --- server
 #	                tobystander --- bystander

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-listen: where every connection was going, as records.
+# tproxy-listen: the original destination of every connection, as records.
 #
 #   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
 #                           | port 80: TPROXY to the listener at 3129

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # commands that must not run
 #
-# Names that other people chose: of processes, interfaces, chains, arguments. In a printed command each
-# stays one word, and on a terminal each is only shown.
+# Hostile names of processes, interfaces, chains and arguments. In a printed command each stays one
+# word, and a terminal only shows it.
 #
 #   client 192.0.2.2 --- proxy, with hostile names --- server 198.51.100.2
 

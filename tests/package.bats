@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What is packed: the source archive, which is the same wherever and whenever; the Debian package, here of programs
-# that are built already (`make deb-check` does the whole of it); recipes for others.
+# Packages: the reproducible source archive; the Debian package, here from programs that are built
+# already (`make deb-check` does all of it); recipes for others.
 
 bats_require_minimum_version 1.5.0
 

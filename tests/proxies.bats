@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-proxies(7): other transparent proxies, set up exactly as it prints them, carry connections of both
-# families, with the source that its table says.
+# tproxy-proxies(7): other transparent proxies, configured exactly as printed there, relay
+# connections of both families, with the source that its table says.
 #
 #   client 192.0.2.2 --- proxy: theirs --- server 198.51.100.2 with nginx
 #   2001:db8:1::2                          2001:db8:2::2

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval and bash -c expand them
 #
-# The records of services: none is lost while its reader is ready, and what is lost is told and counted.
+# The records of services: none is lost while the reader is ready, and losses are reported and
+# counted.
 #
 #   client 192.0.2.2 --- proxy: 80,8000-8100 to tproxy-relay or -listen 3129 --- server 198.51.100.2
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval and bash -c expand them
 #
-# A running relay is asked: by its name in the network namespace, and at --control PATH.
+# Asking a running relay: by its name in the network namespace, and on --control PATH.
 #
 #   client 192.0.2.2 --- proxy: 80,8000-8100 to tproxy-relay 3129 --- server 198.51.100.2
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval expands them
 #
-# What differs from plain forwarding when tproxy-relay carries a connection: what tproxy-relay(8), LIMITATIONS
-# says is so, each tried without the relay first. (Urgent data: relay-urgent.bats. Half-closed and idle timeouts:
-# relay-limits.bats. A relay that is killed: relay-killed.bats. DSCP: relay-dscp.bats.)
+# How a connection through tproxy-relay differs from plain forwarding: every statement of
+# tproxy-relay(8), LIMITATIONS, each tried without the relay first. (Urgent data: relay-urgent.bats.
+# Half-closed and idle timeouts: relay-limits.bats. A relay that is killed: relay-killed.bats. DSCP:
+# relay-dscp.bats.)
 #
 #   client 192.0.2.2 --- proxy: 8000 to tproxy-relay 3129, anything else is forwarded --- server 198.51.100.2
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval expands them
 #
-# The edges of tproxy-relay: connections that begin or end at a bad moment, hosts that answer wrongly or
-# not at all, resources that run out. Beside each stands one that must not suffer.
+# Edge cases of tproxy-relay: connections that begin or end at a bad moment, hosts that answer
+# wrongly or not at all, resources that run out. Another connection runs beside each, and must not
+# be affected.
 #
 #   client 192.0.2.2 --- proxy: 80,8000-8100 to tproxy-relay 3129 --- server 198.51.100.2
 

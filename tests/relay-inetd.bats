@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval and the programs that are started expand them
 #
-# tproxy-relay --inetd: one connection, which somebody else has accepted, on fd 0.
+# tproxy-relay --inetd: one connection, accepted by another program, on fd 0.
 #
 #   client 192.0.2.2 --- proxy ---------------------------------- server 198.51.100.2
 #   2001:db8:1::2        tproxy-listen, tcpserver, systemd,       2001:db8:2::2

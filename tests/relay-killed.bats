@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What clients and servers see when one of the three hosts goes away without a word: the relay is killed,
-# the server's or the client's machine falls silent.
+# What clients and servers see when one of the three hosts disappears: the relay is killed, the
+# server's or the client's machine falls silent.
 #
 #	client ---- proxy: TPROXY, tproxy-relay ---- server
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval expands them
 #
-# Relays that lead to each other: what comes round has a hop less each time, as packets have that routers
-# send round, and ends; a host that comes from far away is served like before.
+# Relays that connect to each other: each round costs a connection one hop, like a packet in a
+# routing loop, until it ends; a distant host is served as before.
 #
 #   client 192.0.2.2 --- proxy: tproxy-relay *:3129 --- server 198.51.100.2: another one
 

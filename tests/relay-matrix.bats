@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval expands them
 #
-# Forty connections in a row, each with a body up and a body down, IPv4 and IPv6 in turn, in the
-# circumstances that are known to break transparent proxies. Each must be byte-exact and come from the
+# Forty connections in a row, each with a body up and a body down, IPv4 and IPv6 in turn, in
+# situations that are known to break transparent proxies. Each must be byte-exact and come from the
 # client's own address and port.
 #
 #   client 192.0.2.2 --- proxy: port 80 to tproxy-relay 3129 --- server 198.51.100.2 (nginx)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What this host's NAT makes of the upstream leg is what the relay's records say: as whom the server sees a
-# client (`upstream_source`), and whether that is the client (`source_kept`).
+# NAT of the upstream leg on this host, as the relay's records show it: the client's source as the
+# server sees it (`upstream_source`), and whether that is the client (`source_kept`).
 #
 #   client 192.0.2.2 port P  ==  relay on proxy  ==  NAT on proxy  ==  server: sees whom?
 

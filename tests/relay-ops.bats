@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck disable=SC2016 # eval expands them
 #
-# tproxy-relay as a service: the rights it keeps, the system calls it may make, what it tells of itself.
+# tproxy-relay as a service: the rights it keeps, the system calls it may make, what it reports.
 #
 #   client 192.0.2.2 --- proxy: 80,8000-8100 to tproxy-relay 3129 --- server 198.51.100.2
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What a connection costs tproxy-relay in packets, on each leg: none that says only what another could
-# have carried.
+# The packets of a connection through tproxy-relay, on each leg: none carries only what another
+# could have carried.
 #
 #   client 192.0.2.2 ---- toclient [ proxy: 8000 to tproxy-relay 3129 ] toserver ---- server 198.51.100.2
 #

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# tproxy-setup up --divert-only --local: a proxy that connects to a server on this very host by a client's
-# address. The server's answers stay here, as what the loopback addresses send is routed to lo.
+# tproxy-setup up --divert-only --local: a proxy that connects to a server on this very host from a
+# client's address. The server's answers stay here, because packets from the loopback addresses are
+# routed to lo.
 #
 #   client 192.0.2.2 --- proxy *:8080: tproxy-relay ==as the client==> 127.0.0.1:80, [::1]:80 nginx, on proxy
 
