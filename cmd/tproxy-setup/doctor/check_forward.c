@@ -20,11 +20,13 @@
 /* Maximum number of examples: there may be thousands of rules, and each example is checked against
  * all. */
 #define EXAMPLES_MAX 512
+#define EXAMPLES_MIN 8
+#define TRIALS_MAX   200000 /* of a rule on an example: a fraction of a second */
 #define TOLD_MAX     32
 
 struct forward {
 	struct doctor_context *x;
-	unsigned examples;
+	unsigned examples, most;
 	/* The rule that the current example was made for, and what it names. */
 	const json_t *made_for;
 	const struct selection *named;
@@ -204,7 +206,7 @@ static void forward_packet(struct forward *f, const struct packet_path_flow *flo
 		.source_routed = true,
 	};
 
-	if (f->examples++ >= EXAMPLES_MAX ||
+	if (f->examples++ >= f->most ||
 	    !predicate_matches(f->x->spec, &flow->client, &flow->destination) ||
 	    !would_be_forwarded(f->x, flow, oif))
 		return;
@@ -320,7 +322,7 @@ static void try_rule(struct forward *f, const struct firewall_chain *chain, cons
 		return;
 	f->made_for = rule;
 	f->named = &s;
-	for (unsigned i = 0; i < f->x->flows && f->examples < EXAMPLES_MAX; i++)
+	for (unsigned i = 0; i < f->x->flows && f->examples < f->most; i++)
 		if (!f->x->flow[i].own)
 			vary_sources(f, &s, &f->x->flow[i]);
 	f->made_for = NULL;
@@ -347,15 +349,28 @@ static void try_rules(struct forward *f)
 		/* A chain that is not a base chain may be called from one. */
 		if (*chain->hook && strcmp(chain->hook, "forward"))
 			continue;
-		for (size_t j = 0; j < chain->rules && f->examples < EXAMPLES_MAX; j++)
+		for (size_t j = 0; j < chain->rules && f->examples < f->most; j++)
 			if (may_drop(chain->rule[j]))
 				try_rule(f, chain, chain->rule[j]);
 	}
 }
 
+/* Where there are very many rules, each example costs more. */
+static unsigned examples_for(const struct firewall *firewall)
+{
+	size_t rules = 1, most;
+
+	for (size_t i = 0; i < firewall_chains(firewall); i++)
+		rules += firewall_chain(firewall, i)->rules;
+	most = TRIALS_MAX / rules;
+	return (unsigned)(most > EXAMPLES_MAX	? EXAMPLES_MAX
+			  : most < EXAMPLES_MIN ? EXAMPLES_MIN
+						: most);
+}
+
 void check_forward_rules(struct doctor_context *x)
 {
-	struct forward f = { .x = x };
+	struct forward f = { .x = x, .most = examples_for(x->firewall) };
 	unsigned tried = 0;
 
 	if (!x->spec->divert_only)
@@ -366,5 +381,5 @@ void check_forward_rules(struct doctor_context *x)
 		if (!x->flow[i].own)
 			forward_packet(&f, &x->flow[i]);
 	context_ok(x, "no FORWARD rule would drop what is intercepted%s",
-		   tried < EXAMPLES_MAX ? "" : ", as far as there was time to try");
+		   tried < f.most ? "" : ", as far as there was time to try");
 }
