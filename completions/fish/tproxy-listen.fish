@@ -20,11 +20,11 @@ complete -c tproxy-listen -l takeover -d 'share the endpoint with a process that
 complete -c tproxy-listen -l accept-proxy -x -d 'connections from these begin with a PROXY header'
 complete -c tproxy-listen -l backlog -x -d 'connections that may wait (the system\'s maximum)'
 complete -c tproxy-listen -l listener-mark -x -d 'SO_MARK of listener and connections'
-complete -c tproxy-listen -l bind-device -x -a '(__fish_print_interfaces)' -d 'only connections that come in on IF'
+complete -c tproxy-listen -l bind-device -x -a '(ip -o link 2>/dev/null | string replace -rf "^[0-9]+: ([^:@]+).*" "\$1")' -d 'only connections that come in on IF'
 complete -c tproxy-listen -l user -x -a '(__fish_complete_users)' -d 'become NAME once the listeners are open, also for CMD (as root: tproxy, else nobody, and not for CMD)'
 complete -c tproxy-listen -l no-sandbox -d 'run without seccomp and Landlock'
 complete -c tproxy-listen -l ready-fd -x -d 'write a newline to FD when ready, and close it'
-complete -c tproxy-listen -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
+complete -c tproxy-listen -s o -l columns -x -a '(__fish_append , bytes_down bytes_up client cookie duration_ms event id iif listener mark origdst origdst_by packets_down packets_up pid proto reason time)' -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-listen -l datagrams -d 'UDP: a record for each datagram, not for each flow'
 complete -c tproxy-listen -s t -l tcp -d 'TCP (the default)'
 complete -c tproxy-listen -s u -l udp -d 'UDP; with -t both'
@@ -35,4 +35,10 @@ complete -c tproxy-listen -s q -l quiet -d 'no notices on stderr'
 complete -c tproxy-listen -s v -l verbose -d 'more on stderr; may be repeated'
 complete -c tproxy-listen -l help -d 'print this help and exit'
 complete -c tproxy-listen -l version -d 'print the version and exit'
-complete -c tproxy-listen -n 'contains -- -- (commandline -opc)' -x -a '(__fish_complete_subcommand)'
+
+function __tproxy_listen_after_dashdash
+	set -l words (commandline -opc)
+	set -l at (contains -i -- -- $words); or return
+	complete -C (string join ' ' -- (string escape -- $words[(math $at + 1)..-1]) (commandline -ct))
+end
+complete -c tproxy-listen -n 'contains -- -- (commandline -opc)' -x -a '(__tproxy_listen_after_dashdash)'

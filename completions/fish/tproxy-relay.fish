@@ -31,7 +31,7 @@ complete -c tproxy-relay -l user -x -a '(__fish_complete_users)' -d 'become NAME
 complete -c tproxy-relay -l no-sandbox -d 'run without seccomp and Landlock'
 complete -c tproxy-relay -l log -x -a 'events errors off' -d 'records on stdout (events)'
 complete -c tproxy-relay -s H -l no-header -d 'no header line'
-complete -c tproxy-relay -s o -l columns -x -d 'these columns; +COL,... adds to the usual ones'
+complete -c tproxy-relay -s o -l columns -x -a '(__fish_append , )' -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-relay -s t -l tcp -d 'TCP (the default)'
 complete -c tproxy-relay -s u -l udp -d 'UDP; with -t both'
 complete -c tproxy-relay -s 4 -l ipv4 -d 'IPv4 only (both)'
