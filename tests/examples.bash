@@ -372,7 +372,7 @@ example 'tproxy-setup run -u --port 53 --to 3129 -- tproxy-relay -u 3129' '
 	run on client bash -c "echo x | socat -t5 - UDP:$V4:53"
 	assert_output 192.0.2.2'
 
-example 'tproxy-setup run -t -u --port 443 --to 3129 -- tproxy-relay -t -u 3129' '
+example 'tproxy-setup run -tu --port 443 --to 3129 -- tproxy-relay -tu 3129' '
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=server.test -days 2 \
 		-keyout key.pem -out cert.pem 2>/dev/null
 	mkdir root got
@@ -452,6 +452,49 @@ example 'tproxy-inspect --json --state ESTAB | jq -r .prog | sort | uniq -c' '
 	relayed
 	it
 	assert_output --regexp "^ +2 tproxy-relay$"'
+# The session of tproxy-inspect(1): each command that is proposed is run.
+example 'tproxy-inspect explain 192.0.2.2 198.51.100.2:443' '
+	intercepted
+	bg relay proxy tproxy-relay 3129
+	wait_listen proxy 3129
+	on proxy nft "add table inet firewall; add chain inet firewall input { type filter hook input priority 0; policy drop; }"
+	on proxy nft "add rule inet firewall input iif lo accept; add rule inet firewall input tcp dport 22 accept"
+	it
+	assert_failure 1
+	assert_line --regexp "^verdict +fail +excluded"
+	assert_line --regexp "tproxy-setup up --to 3129 --port 80,443$"
+	run -0 on proxy tproxy-setup up -q --to 3129 --port 80,443
+	it
+	assert_failure 1
+	assert_line --regexp "^verdict +fail +dropped"
+	assert_line --regexp "nft insert rule inet firewall input .meta mark & 0xff == 0x1 accept."
+	run -0 on proxy nft "insert rule inet firewall input meta mark & 0xff == 0x1 accept"
+	it
+	assert_success'
+example 'tproxy-inspect explain -o step,evidence 192.0.2.2 198.51.100.2:443' '
+	on proxy tproxy-setup up -q --to 3129 --port 80,443
+	bg relay proxy tproxy-relay 3129
+	wait_listen proxy 3129
+	it
+	assert_success
+	assert_line --regexp "^policy +carries it to 198\.51\.100\.2:443"
+	assert_line --regexp "^verdict +instance default delivers it to tproxy-relay"'
+# watched: IT runs, and sees a connection that opens and closes.
+watched() {
+	start_nginx
+	intercepted
+	bg relay proxy tproxy-relay 3129
+	wait_listen proxy 3129
+	it_stays
+	until has_line "$OUT/it.out" " open .*198\.51\.100\.2:80" && has_line "$OUT/it.out" " close "; do
+		on client curl -sS --max-time 10 -o /dev/null "http://$V4/who"
+		sleep 0.2
+	done
+}
+example 'tproxy-inspect watch' 'watched'
+example 'tproxy-inspect watch --timeout 1m --until '"'event=close client=192.0.2.2'" '
+	watched
+	wait_exit it'
 example 'tproxy-inspect pairs --stuck' '
 	relayed
 	it
