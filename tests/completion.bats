@@ -51,7 +51,7 @@ zsh_completes() {
 		cat
 		printf '%s\n' '> exit' .
 	} >"$OUT/typed"
-	run -0 on proxy env TERMINAL_PATIENCE=$((10 * PATIENCE)) "$TOP/tests/lib/terminal" zsh -f -i <"$OUT/typed"
+	run -0 on proxy env TERMINAL_TIMEOUT=$((10 * TIME_SCALE)) "$TOP/tests/lib/terminal" zsh -f -i <"$OUT/typed"
 }
 
 @test "fish: commands, their own options, and values" {
