@@ -190,6 +190,7 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 {
 	const struct transparent_connection *c = relay->only;
 
+	leg->fd = -1;
 	leg->local = c->client;
 	leg->peer = c->origin == ORIGIN_NONE ? c->local : c->origdst;
 	policy_add_leg(&relay->policy, leg);

@@ -946,6 +946,38 @@ idle() {
 
 # ---------------------------------------------------------------- clients on the proxy itself
 
+# The server's reset frees the port of the upstream leg before the relay hears of it.
+@test "a client on the proxy that gets the port of an upstream leg which was just reset is no loop" {
+	local host own port
+	on proxy tproxy-setup up -q --name own --local --port 9000 --to "$RELAY_PORT"
+	relay --source client-addr --log events
+	for host in "$V4" "$V6"; do
+		own=198.51.100.1
+		[[ $host == "$V4" ]] || own='[2001:db8:2::1]'
+		peer server server listen 9000 recv:x "await:$OUT/stopped" rst
+		bg client proxy "$PEER" -b "$own:41001" connect "$host" 9000 send:x gone
+		wait_line relay.out " open .*:41001 "
+		port=$(sed -nE "s/.* open .*:41001 .*:9000 tproxy .*:([0-9]+) [^ ]+:9000 addr .*/\1/p" "$OUT/relay.out" | tail -n 1)
+		signal relay STOP
+		# It hears of a connection first, then of the reset, and accepts both that wait by then.
+		bg first client "$PEER" connect "$host" 8000 gone
+		wait_until 10 eval '[[ $(on proxy ss -Htn state established "sport = :8000") ]]'
+		touch "$OUT/stopped"
+		run -0 wait_exit server
+		peer server server listen 9000 recv:z send:w close
+		bg second proxy "$PEER" -b "$own:$port" connect "$host" 9000 send:z recv:w eof
+		wait_until 10 eval '[[ $(on proxy ss -Htn state established "sport = :9000 and dport = :$port") ]]'
+		signal relay CONT
+		run -0 wait_exit second
+		run -0 wait_exit server
+		run wait_exit first
+		run -0 wait_exit client
+		rm "$OUT/stopped"
+	done
+	run grep -c ' loop$' "$OUT/relay.out"
+	assert_output 0
+}
+
 @test "clients on the proxy itself: they hold their port, their address can be kept, in both families" {
 	local host
 	peer server server serve 9000 who recv:x send:y close

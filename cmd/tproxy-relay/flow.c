@@ -203,12 +203,12 @@ void flow_finish(struct flow_ops *host, struct flow *f, enum reason reason)
 	f->reason = (uint8_t)reason & 31;
 	loop_disarm(host->loop, &f->timer);
 	host->finished(host, f);
+	if (f->extra)
+		policy_remove_leg(host->policy, &f->extra->leg);
 	for (int side = 0; side < 2; side++) {
 		close_side(host, f, side, reason == REASON_DONE);
 		pump_drop(&f->pump[side], &host->tools);
 	}
-	if (f->extra)
-		policy_remove_leg(host->policy, &f->extra->leg);
 	free(f->extra);
 	f->extra = NULL;
 	loop_discard(host->loop, &f->garbage, release);
@@ -691,8 +691,9 @@ static int note_leg(struct flow_ops *host, struct flow *f, const struct endpoint
 	leg = &f->extra->leg;
 	leg->peer = *to;
 	leg->local = f->client;
+	leg->fd = f->side[FLOW_UPSTREAM].fd;
 	if (f->kept != KEPT_ADDR_PORT)
-		leg->local = endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
+		leg->local = endpoint_local_of(leg->fd);
 	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }
 

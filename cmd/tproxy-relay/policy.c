@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-relay/policy.h"
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -86,6 +87,21 @@ void policy_remove_leg(struct policy *p, struct policy_leg *leg)
 	leg->noted = false;
 }
 
+/*
+ * The kernel frees the port of a connection that was reset before we hear of it (tcp_set_state() in
+ * net/ipv4/tcp.c), and another program of this host may have it at once: that is no leg of ours.
+ *
+ * #syscalls upstream: getsockopt
+ */
+static bool is_alive(const struct policy_leg *leg)
+{
+	uint8_t state = 0; /* the first byte of struct tcp_info */
+	socklen_t size = sizeof(state);
+
+	return leg->fd < 0 || getsockopt(leg->fd, IPPROTO_TCP, TCP_INFO, &state, &size) < 0 ||
+	       state != TCP_CLOSE;
+}
+
 static bool has_leg(struct policy *p, const struct endpoint *local, const struct endpoint *peer)
 {
 	const struct policy_leg *leg;
@@ -94,7 +110,8 @@ static bool has_leg(struct policy *p, const struct endpoint *local, const struct
 		return false;
 	pthread_mutex_lock(&p->lock);
 	for (leg = *bucket_of(p, local, peer); leg; leg = leg->next)
-		if (endpoint_equal(&leg->local, local) && endpoint_equal(&leg->peer, peer))
+		if (endpoint_equal(&leg->local, local) && endpoint_equal(&leg->peer, peer) &&
+		    is_alive(leg))
 			break;
 	pthread_mutex_unlock(&p->lock);
 	return leg != NULL;

@@ -25,6 +25,7 @@
 /* An upstream leg whose ends differ from those of the accepted connection; embed it. */
 struct policy_leg {
 	struct endpoint local, peer;
+	int fd; /* of a TCP connection, its socket, open until policy_remove_leg(); else -1 */
 	struct policy_leg *next;
 	bool noted;
 };

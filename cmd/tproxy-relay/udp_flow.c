@@ -197,9 +197,9 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 	learn_source(host, f);
 	host->ops->finished(host, f);
 	udp_table_remove(&host->table, &f->entry);
+	drop_extra(host, f); /* before its port is another's */
 	for (int end = 0; end < 2; end++)
 		loop_close(host->loop, &f->side[end]);
-	drop_extra(host, f);
 	f->closed = true;
 	loop_discard(host->loop, &f->garbage, release);
 }
@@ -813,6 +813,7 @@ static int note_leg(struct udp_host *host, struct udp_flow *f, const struct endp
 		return -1;
 	leg = &f->extra->leg;
 	leg->peer = *to;
+	leg->fd = -1;
 	leg->local = f->one_way ? f->entry.client : endpoint_local_of(f->side[FLOW_UPSTREAM].fd);
 	return endpoint_is_set(&leg->local) ? policy_add_leg(host->policy, leg) : -1;
 }

@@ -39,6 +39,6 @@ const struct xfrm_policy *xfrm_find(const struct xfrm_policies *p, bool out, uin
 				    const struct endpoint *destination);
 
 /* The command that removes the policy, whole into fix or not at all. */
-void xfrm_remove(const struct xfrm_policy *policy, char *fix, size_t size);
+void xfrm_remove(const struct xfrm_policy *p, char *fix, size_t size);
 
 #endif
