@@ -95,7 +95,10 @@ is_stuck() {
 	# Somebody of another version answers at such a name; and ours stands still.
 	bg other proxy python3 -c 'import socket
 s = socket.socket(socket.AF_UNIX); s.bind("\0tproxy-relay/1"); s.listen(); print("ready", flush=True)
-while True: s.accept()[0].send(b"{\"v\":2,\"type\":\"relay\"}\n")'
+while True:
+	c = s.accept()[0]
+	c.recv(100)
+	c.send(b"{\"v\":2,\"type\":\"relay\"}\n")'
 	wait_line other.out ready
 	run --separate-stderr pairs -H -o client,paired_by
 	assert_regex "$stderr" '@tproxy-relay/1: .*version 2.*guessed'

@@ -183,7 +183,7 @@ for i in range(6000):
 	run --separate-stderr -2 on proxy tproxy-inspect pairs -tu
 	assert_regex "$stderr" 'TCP only'
 	run --separate-stderr -2 on proxy tproxy-inspect watch -o fd
-	assert_regex "$stderr" "'fd' is no column here"
+	assert_regex "$stderr" "'fd' is not a column here"
 }
 
 # (ncurses sends what has changed only: words that come upon blanks are whole.)

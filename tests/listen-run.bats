@@ -94,7 +94,7 @@ print("ignored", int(status["SigIgn"], 16) & ~own)'
 	assert_output --partial 'reset by peer'
 	refute_output --partial served
 	wait_line listen.out ' refused tcp 192.0.2.2:[0-9]+ - none direct$'
-	assert_line_in listen.err '^tproxy-listen: 192.0.2.2:[0-9]+: connected to \*:3129 itself .*--allow-direct'
+	assert_line_in listen.err '^tproxy-listen: 192.0.2.2:[0-9]+: connected to \*:3129 directly .*--allow-direct'
 	stop listen
 	bg listen2 proxy tproxy-listen --allow-direct '*:3129' -- \
 		sh -c 'echo $TCPREMOTEIP $TCPLOCALIP $TCPLOCALPORT ${TPROXY_ORIGDST-unset} $TPROXY_ORIGDST_BY'

@@ -49,20 +49,20 @@ static void add(struct xfrm_policies *p, const struct xfrm_policy *policy)
 	p->at[p->count++] = *policy;
 }
 
-void xfrm_remove(const struct xfrm_policy *b, char *fix, size_t size)
+void xfrm_remove(const struct xfrm_policy *p, char *fix, size_t size)
 {
 	struct shell_command c = shell_command(fix, size);
 	char source[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
-	shell_add(&c, "ip xfrm policy delete dir %s src %s dst %s", b->out ? "out" : "in",
-		  endpoint_format_cidr(&b->source, source),
-		  endpoint_format_cidr(&b->destination, destination));
-	if (b->protocol)
-		shell_add(&c, " proto %u", b->protocol);
-	if (b->source_port)
-		shell_add(&c, " sport %u", b->source_port);
-	if (b->destination_port)
-		shell_add(&c, " dport %u", b->destination_port);
+	shell_add(&c, "ip xfrm policy delete dir %s src %s dst %s", p->out ? "out" : "in",
+		  endpoint_format_cidr(&p->source, source),
+		  endpoint_format_cidr(&p->destination, destination));
+	if (p->protocol)
+		shell_add(&c, " proto %u", p->protocol);
+	if (p->source_port)
+		shell_add(&c, " sport %u", p->source_port);
+	if (p->destination_port)
+		shell_add(&c, " dport %u", p->destination_port);
 }
 
 static struct cidr prefix_of(sa_family_t family, const xfrm_address_t *address, uint8_t length)
