@@ -49,17 +49,19 @@ fetch() {
 	wait_until 10 eval '(($(grep -c " close(" "$OUT/calls") == closed + 2 * served))'
 }
 
-# calls: how many so far, but for waits, and looks whether somebody else is waiting.
+# calls: how many of the relay's own so far, but for waits, and looks whether somebody else is waiting.
 calls() {
-	grep -Ev 'epoll_wait|accept4.*EAGAIN' "$OUT/calls" | grep -c '^[0-9]* *[a-z0-9_]*('
+	grep -Ev 'epoll_wait|accept4.*EAGAIN' "$OUT/calls" | grep -c "^$(pid_of relay) *[a-z0-9_]*("
 }
 
 @test "at most 21 system calls for a connection with one round trip" {
-	local before after
+	local before after start=$SECONDS
 	before=$(calls)
 	fetch 20
 	after=$(calls)
-	((after - before <= 21 * 20)) || {
+	# Once a second it asks a helper whether there are rules now that translate sources: two calls.
+	((after - before >= 15 * 20)) # they are seen
+	((after - before <= 21 * 20 + 2 * (SECONDS - start + 1))) || {
 		sed -E 's/^[0-9]+ +//; s/\(.*//' "$OUT/calls" | sort | uniq -c | sort -rn >&2
 		fail "$((after - before)) calls for 20 connections"
 	}

@@ -186,7 +186,7 @@ for i in range(30):
 	((SECONDS < 30))
 	stop relay
 	assert_equal "$(grep -c ' refused .* source$' "$OUT/relay.out")" 3
-	assert_line_in relay.err '192\.0\.2\.1:9000: is on this host, .*: use --source own \(source'
+	assert_line_in relay.err '192\.0\.2\.1:9000: is on this host, .*: use --source own, .* \(source'
 	relay --source own
 	for host in 192.0.2.1 2001:db8:1::1; do
 		run -0 on client "$PEER" connect "$host" 9000 send:x recv:y eof
@@ -242,7 +242,7 @@ for i in range(30):
 @test "--upstream on this host: refused at the start, unless policy routing keeps its answers here" {
 	peer service proxy serve 9000 who recv:x send:y eof close
 	run -3 on proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
-	assert_output --regexp '^tproxy-relay: --upstream 127\.0\.0\.1:9000: is on this host, .*: use --source own$'
+	assert_output --regexp '^tproxy-relay: --upstream 127\.0\.0\.1:9000: is on this host, .*: use --source own, or 127.0.0.1 and ::1 with .tproxy-setup up --divert-only --local.$'
 	on proxy ip rule add from 127.0.0.1 iif lo lookup 123
 	on proxy ip route add local default dev lo table 123
 	bg relay proxy tproxy-relay -4 "*:8200" --upstream 127.0.0.1:9000
@@ -894,7 +894,7 @@ idle() {
 		idle relay
 		run -0 on client "$PEER" connect "$V6" 8000 send:a recv:a fin eof
 		while on proxy ss -HltnK src "[::1]:$RELAY_PORT" | grep -q .; do :; done
-		wait_line relay.err 'any more: ending|no listener is left'
+		wait_line relay.err 'no longer a listening socket: ending|no listener is left'
 		touch "$OUT/go"
 		run -3 wait_exit relay
 		assert_line_in relay.err ' no listener is left'

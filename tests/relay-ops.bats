@@ -196,7 +196,7 @@ accepted_by_parsers() {
 	(($(metric 'bytes_total{direction="up"}') > 100 && $(metric 'bytes_total{direction="down"}') > 300))
 	# Every reason of the manual is there, and no other.
 	diff <(sed -n 's/.*reason="\(.*\)"} .*/\1/p' "$OUT/relay.prom" | sort) \
-		<(sed -n '/^.Sh RECORDS/,/^.Sh CONTROL/s/^\.It Sy //p' "$TOP/man/tproxy-relay.8" | tr -s ', ' '\n' | sort -u)
+		<(sed -n '/^.Sh RECORDS/,/^.Sh ONE/s/^\.It Sy //p' "$TOP/man/tproxy-relay.8" | tr -s ', ' '\n' | sort -u)
 	run ! compgen -G "$OUT/relay.prom.*"
 }
 

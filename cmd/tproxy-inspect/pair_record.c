@@ -33,6 +33,8 @@ struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
 	const struct tcpinfo *client = pair->client ? &pair->client->tcp : NULL;
 	const struct tcpinfo *upstream = pair->upstream ? &pair->upstream->tcp : NULL;
 
+	if (!client && !upstream)
+		return (struct pair_record_bytes){ 0 };
 	if (!client)
 		return (struct pair_record_bytes){ upstream->bytes_out, upstream->bytes_in };
 	/* What is one more than went on to the server is a FIN (tcpinfo.h). */

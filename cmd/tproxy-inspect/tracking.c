@@ -542,8 +542,10 @@ void tracking_free(struct tracking *t)
 {
 	if (!t)
 		return;
-	while (t->first)
-		drop(t, t->first);
+	for (struct tracked *c = t->first, *next; c; c = next) {
+		next = c->after;
+		drop(t, c);
+	}
 	sockevents_close(t->events);
 	free(t->bucket[TRACKING_CLIENT]);
 	free(t->bucket[TRACKING_UPSTREAM]);
