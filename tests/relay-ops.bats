@@ -166,6 +166,7 @@ accepted_by_parsers() {
 @test "--metrics-file: parsers of both formats accept it, and it agrees with SIGUSR1 and the control socket" {
 	start_nginx
 	relay --threads 2 --metrics-file "$OUT/relay.prom" --control "$OUT/control" --deny-dst "$V4:8000"
+	wait_until 10 test -s "$OUT/relay.prom"
 	run -0 accepted_by_parsers
 	assert_output ""
 	assert_equal "$(metric accepted_total)" 0
