@@ -444,7 +444,7 @@ time.sleep(600)'
 	run ! on proxy curl -sS --max-time 10 "http://$V4/who"
 	stop relay
 	assert_line_in relay.out ' refused .* clash$'
-	assert_line_in relay.err 'the client is on this very host.*--source client-addr'
+	assert_line_in relay.err 'the client is on this host.*--source client-addr'
 	relay -4 --source client-addr
 	run -0 on proxy curl -sS --max-time 10 "http://$V4/who"
 	assert_output --regexp '^198\.51\.100\.1 '

@@ -323,7 +323,7 @@ all_told() {
 	on client nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp sport 80 drop'
 	run on proxy tproxy-setup down
 	assert_success
-	assert_output --regexp '1 socket could not be ended \(.*their peers do not answer\)'
+	assert_output --regexp '1 socket could not be reset \(.*their peers do not answer\)'
 	run on proxy nft list ruleset
 	assert_output ""
 }

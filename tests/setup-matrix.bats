@@ -382,7 +382,6 @@ grouped() {
 		up --to 3129 --local --gid nobody-of-that-name|no such group
 		up --to 3129 --local --cgroup no/such/group|--cgroup no/such/group: no 
 		up --divert-only -u|--divert-only and --udp
-		up --divert-only --local|--divert-only and --local
 		plan --format iptables --to 3129 -u|--udp
 		plan --format iptables --to 3129 --local|--local
 	END
