@@ -291,6 +291,12 @@ static void put_parts(struct status *s, const struct drift *d, const char *name)
 		put_counter(s, name, &d->view.rules.counter[i]);
 }
 
+/* Nothing is to be repaired of an instance that `down` is about to remove. */
+static bool needs_fix(const struct drift *d)
+{
+	return !d->intact && !d->view.rules.ending;
+}
+
 /* --- as JSON ---------------------------------------------------------------------------------- */
 
 /* Before its parts: the instance, with the whole specification. */
@@ -301,7 +307,7 @@ static int put_json(const struct drift *d, const char *name, struct failure *why
 				   d->served, "count", (json_int_t)counted(d, "intercepted"));
 	char *text = NULL;
 
-	if (object && !d->intact)
+	if (object && needs_fix(d))
 		json_object_set_new(object, "fix", json_string(d->fix));
 	if (object && d->view.rules.readable)
 		json_object_set_new(object, "spec", spec_json(&d->view.rules.spec));
@@ -330,7 +336,7 @@ static int show(struct status *s, struct instance *kernel, const char *name, str
 	else if (!err && d.view.rules.present)
 		print_instance(&d, name);
 	fflush(stdout);
-	if (!err && !d.intact && (q->asked || d.view.rules.present))
+	if (!err && needs_fix(&d) && (q->asked || d.view.rules.present))
 		report_notice("%s: to fix it: %s", name, d.fix);
 	s->well &= d.intact && d.served;
 	drift_free(&d);
