@@ -97,7 +97,7 @@ example 'tproxy-setup up --to 3129 --port 443 --iif eth1 --src 192.0.2.0/24 --no
 example 'tproxy-setup plan --format nft --to 3129 --port 80' '
 	it
 	assert_success
-	on proxy nft -f - <<<"$output"
+	on proxy nft -f - <<<"$(grep -v "^tproxy-setup: " <<<"$output")" # rootless it has a notice
 	run -0 on proxy nft list table inet tproxy_default'
 for command in 'tproxy-setup run --to 3129 --port 80 -- tproxy-relay 3129' \
 	'tproxy-setup run --port 80 --to 3129 -- tproxy-relay 3129'; do
