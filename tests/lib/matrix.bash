@@ -16,7 +16,7 @@ fail() {
 	echo "# $*" >&2
 	return 1
 }
-# shellcheck source=tests/lib/lab.bash
+# shellcheck disable=SC1091
 . "$TOP/tests/lib/lab.bash"
 root=$(mktemp -d)
 trap 'lab_down; rm -rf "$root"' EXIT
