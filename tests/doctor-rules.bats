@@ -363,7 +363,7 @@ rules() {
 	start_nginx
 	relay
 	on proxy iptables-legacy -A FORWARD -m conntrack --ctstate INVALID -j ACCEPT
-	run on proxy tproxy-setup up --to 3129 --port 80
+	run on proxy tproxy-setup up -v --to 3129 --port 80
 	assert_success
 	assert_output --partial 'iptables-legacy track connections cannot be seen here'
 	run on proxy tproxy-setup status -v

@@ -54,12 +54,10 @@ static int decide_zone(struct instance *kernel, struct intercept *spec, char not
 			 "tproxy-setup(8))",
 			 unfit);
 	if (use == CT_USE_NONE && ct_use_may_be_hidden())
-		snprintf(notice, 256,
-			 "whether rules of iptables-legacy track connections cannot be seen here "
-			 "(it is "
-			 "for the machine's root alone): --conntrack auto is taken for off; if "
-			 "they do, "
-			 "use --conntrack zone");
+		report_verbose(1,
+			       "whether rules of iptables-legacy track connections cannot be "
+			       "seen here (it is for the machine's root alone): --conntrack auto "
+			       "is taken for off; if they do, use --conntrack zone");
 	spec->zone = use == CT_USE_NONE || unfit ? CONNTRACK_OFF : CONNTRACK_ZONE;
 	return 0;
 }
