@@ -16,18 +16,15 @@
 #include <linux/capability.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* Both sides have sent FIN; the last ACK is in flight. */
 #define ENDING (1U << TCP_LAST_ACK | 1U << TCP_CLOSING | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2)
 
 struct timewait {
-	pthread_mutex_t lock; /* only one thread at a time may use the channel */
-	int channel;	      /* -1: the helper is gone */
+	struct helper_link helper;
 };
 
 struct request {
@@ -128,9 +125,7 @@ struct timewait *timewait_new(const struct privilege_user *user, bool sandbox, s
 		report_fail(why, errno, "malloc", "%s", role.name);
 		return NULL;
 	}
-	pthread_mutex_init(&r->lock, NULL);
-	r->channel = helper_start(&role, &diag, why);
-	if (r->channel >= 0)
+	if (!helper_link_start(&r->helper, &role, &diag, why))
 		return r;
 	timewait_free(r);
 	return NULL;
@@ -140,22 +135,8 @@ void timewait_free(struct timewait *r)
 {
 	if (!r)
 		return;
-	helper_end(r->channel);
-	pthread_mutex_destroy(&r->lock);
+	helper_link_end(&r->helper);
 	free(r);
-}
-
-/* A helper that has ended, or does not answer, is not asked again. */
-static bool ask(struct timewait *r, const struct request *request, struct answer *answer)
-{
-	if (r->channel < 0)
-		return false;
-	if (helper_ask(r->channel, request, sizeof(*request), answer, sizeof(*answer)) ==
-	    (ssize_t)sizeof(*answer))
-		return true;
-	close(r->channel);
-	r->channel = -1;
-	return false;
 }
 
 enum timewait_verdict timewait_clear(struct timewait *r, const struct endpoint *local,
@@ -163,12 +144,8 @@ enum timewait_verdict timewait_clear(struct timewait *r, const struct endpoint *
 {
 	const struct request request = { *local, *peer };
 	struct answer answer;
-	bool answered;
 
-	pthread_mutex_lock(&r->lock);
-	answered = ask(r, &request, &answer);
-	pthread_mutex_unlock(&r->lock);
-	if (!answered)
+	if (!helper_link_ask(&r->helper, &request, sizeof(request), &answer, sizeof(answer)))
 		return TIMEWAIT_BARRED;
 	if (answer.why.detail[0])
 		report_detail(why, "%s", answer.why.detail);

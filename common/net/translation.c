@@ -23,7 +23,6 @@
 #include <linux/capability.h>
 #include <linux/netfilter.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,8 +246,7 @@ static void run(int channel, void *context)
 /* ---- this side ---- */
 
 struct translation {
-	pthread_mutex_t lock;	 /* a channel is not for two threads at once */
-	int channel;		 /* -1: the helper is gone */
+	struct helper_link helper;
 	_Atomic uint64_t looked; /* at the rules: when, in INTERVAL_MS; 0: never */
 	_Atomic unsigned families;
 };
@@ -273,9 +271,7 @@ struct translation *translation_new(const char *name, const struct privilege_use
 		report_fail(why, errno, "malloc", "%s", role.name);
 		return NULL;
 	}
-	pthread_mutex_init(&t->lock, NULL);
-	t->channel = helper_start(&role, &helper, why);
-	if (t->channel >= 0)
+	if (!helper_link_start(&t->helper, &role, &helper, why))
 		return t;
 	translation_free(t);
 	return NULL;
@@ -285,32 +281,13 @@ void translation_free(struct translation *t)
 {
 	if (!t)
 		return;
-	helper_end(t->channel);
-	pthread_mutex_destroy(&t->lock);
+	helper_link_end(&t->helper);
 	free(t);
-}
-
-/* A helper that has ended, or does not answer, is not asked again. */
-static bool ask_locked(struct translation *t, const struct request *request, struct answer *answer)
-{
-	if (t->channel < 0)
-		return false;
-	if (helper_ask(t->channel, request, sizeof(*request), answer, sizeof(*answer)) ==
-	    (ssize_t)sizeof(*answer))
-		return true;
-	close(t->channel);
-	t->channel = -1;
-	return false;
 }
 
 static bool ask(struct translation *t, const struct request *request, struct answer *answer)
 {
-	bool answered;
-
-	pthread_mutex_lock(&t->lock);
-	answered = ask_locked(t, request, answer);
-	pthread_mutex_unlock(&t->lock);
-	return answered;
+	return helper_link_ask(&t->helper, request, sizeof(*request), answer, sizeof(*answer));
 }
 
 bool translation_origdst(struct translation *t, const struct endpoint *local,

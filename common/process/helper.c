@@ -209,3 +209,42 @@ int helper_start(const struct helper_role *role, void *context, struct failure *
 		waitpid(pid, NULL, 0);
 	return -1;
 }
+
+/* ---- a helper for several threads ---- */
+
+int helper_link_start(struct helper_link *link, const struct helper_role *role, void *context,
+		      struct failure *why)
+{
+	pthread_mutex_init(&link->lock, NULL);
+	link->channel = helper_start(role, context, why);
+	return link->channel < 0 ? -1 : 0;
+}
+
+static bool ask_locked(struct helper_link *link, const void *request, size_t size, void *answer,
+		       size_t room)
+{
+	if (link->channel < 0)
+		return false;
+	if (helper_ask(link->channel, request, size, answer, room) == (ssize_t)room)
+		return true;
+	close(link->channel);
+	link->channel = -1;
+	return false;
+}
+
+bool helper_link_ask(struct helper_link *link, const void *request, size_t size, void *answer,
+		     size_t room)
+{
+	bool answered;
+
+	pthread_mutex_lock(&link->lock);
+	answered = ask_locked(link, request, size, answer, room);
+	pthread_mutex_unlock(&link->lock);
+	return answered;
+}
+
+void helper_link_end(struct helper_link *link)
+{
+	helper_end(link->channel);
+	pthread_mutex_destroy(&link->lock);
+}

@@ -14,6 +14,7 @@
 
 #include "base/report.h"
 #include "process/privilege.h"
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -59,6 +60,26 @@ ssize_t helper_wait(int channel, void *answer, size_t room);
 /* Let it finish what was sent, wait for its end (HELPER_TIMEOUT_MS at most) and close. -1 is
  * fine. */
 void helper_end(int channel);
+
+/*
+ * A helper that any thread may ask, one at a time. One that has ended, or does not answer in time,
+ * is not asked again.
+ */
+struct helper_link {
+	pthread_mutex_t lock;
+	int channel; /* -1: the helper is gone */
+};
+
+/* Start it, as helper_start() does. 0, or -1 with *why; end the link in any case. */
+int helper_link_start(struct helper_link *link, const struct helper_role *role, void *context,
+		      struct failure *why);
+
+/* Ask it a question with an answer of exactly `room` bytes. False: there is no answer. */
+bool helper_link_ask(struct helper_link *link, const void *request, size_t size, void *answer,
+		     size_t room);
+
+/* helper_end(), when no thread asks any more. */
+void helper_link_end(struct helper_link *link);
 
 /* ---- for the helper itself ---- */
 
