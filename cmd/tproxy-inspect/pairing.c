@@ -335,6 +335,16 @@ const struct failure *pairing_unasked(const struct pairing *p)
 	return *p->unasked.call || *p->unasked.detail ? &p->unasked : NULL;
 }
 
+void pairing_tell_unasked(const struct pairing *p)
+{
+	const struct failure *why = pairing_unasked(p);
+	char text[512];
+
+	if (why)
+		report_notice("%s: what this relay has is guessed",
+			      report_text(why, text, sizeof(text)));
+}
+
 void pairing_free(struct pairing *p)
 {
 	if (!p)

@@ -48,6 +48,9 @@ void pairing_free(struct pairing *p);
 /* Why some relay could not be asked, so that its connections are guessed; NULL: all were asked. */
 const struct failure *pairing_unasked(const struct pairing *p);
 
+/* Say so, if that is so. */
+void pairing_tell_unasked(const struct pairing *p);
+
 /* Called for each pair and each half without one; a return other than 0 ends the visits and is
  * returned. */
 typedef int pairing_visitor(const struct pairing_pair *pair, void *context);

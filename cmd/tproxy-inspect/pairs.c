@@ -57,16 +57,6 @@ static int show(const struct pairing_pair *pair, void *context)
 	return 0;
 }
 
-static void tell_unasked(const struct pairing *pairs)
-{
-	const struct failure *why = pairing_unasked(pairs);
-	char text[512];
-
-	if (why)
-		report_notice("%s: what this relay has is guessed",
-			      report_text(why, text, sizeof(text)));
-}
-
 static int show_all(struct showing *w, struct failure *why)
 {
 	static const struct pairing_options options = { .ask_relays = true };
@@ -80,7 +70,7 @@ static int show_all(struct showing *w, struct failure *why)
 	if (!pairs)
 		return -1;
 	pairing_each(pairs, show, w);
-	tell_unasked(pairs);
+	pairing_tell_unasked(pairs);
 	pairing_free(pairs);
 	return 0;
 }

@@ -52,20 +52,22 @@ struct tracking {
 	bool lost; /* memory was short for some event */
 };
 
-uint64_t tracking_now_us(void)
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t tracking_now_us(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
 }
 
 static uint64_t spent_us(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* ---- the table ---- */
@@ -464,17 +466,14 @@ static int settle(struct tracking *t, struct failure *why)
 	return 0;
 }
 
-static void tell_unasked(struct tracking *t, const struct pairing *pairs)
+/* Leave the relays alone for a while if one does not answer; it is reported once. */
+static void spare_relays(struct tracking *t, const struct pairing *pairs)
 {
-	const struct failure *why = pairing_unasked(pairs);
-	char text[512];
-
-	if (!why)
+	if (!pairing_unasked(pairs))
 		return;
 	t->relays_due_us = tracking_now_us() + RELAY_RETRY_US;
 	if (!t->told_unasked)
-		report_notice("%s: what this relay has is guessed",
-			      report_text(why, text, sizeof(text)));
+		pairing_tell_unasked(pairs);
 	t->told_unasked = true;
 }
 
@@ -494,7 +493,7 @@ static int read_round(struct tracking *t, struct failure *why)
 	if (!pairs)
 		return -1;
 	err = pairing_each(pairs, take_pair, t);
-	tell_unasked(t, pairs);
+	spare_relays(t, pairs);
 	pairing_free(pairs);
 	t->ended_count = 0;
 	return err ? report_fail(why, err, "malloc", "list of connections") : settle(t, why);
