@@ -5,6 +5,7 @@
 #include "intercept/nft_text.h"
 #include "intercept/spec_text.h"
 #include "net/netlink.h"
+#include "net/rule_use.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -47,13 +48,9 @@ static struct nft_ctx *open_context(struct failure *why)
  * When libnftables is refused, it prints a line of its own to stderr. */
 static int probe(struct netlink *channel, struct failure *why)
 {
-	const struct nfgenmsg header = { .nfgen_family = AF_UNSPEC };
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
-	int err;
+	uint32_t generation;
+	int err = rule_use_generation(channel, &generation);
 
-	if (message)
-		nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO);
-	err = netlink_ask(channel, message, NULL, NULL);
 	if (!err)
 		return 0;
 	report_fail(why, -err, "nft", "rules of this network namespace");
@@ -90,8 +87,7 @@ void nft_close(struct nft *rules)
 	free(rules);
 }
 
-/* --- one command and libnftables' answer to it
- * -------------------------------------------------- */
+/* --- one command and libnftables' answer to it ------------------------------------------------ */
 
 /* Errors from the kernel that this program distinguishes. libnftables reports them only as text. */
 static int errno_in(const char *message)

@@ -2,6 +2,7 @@
 #include "intercept/nft_scan.h"
 
 #include "net/netlink.h"
+#include "net/rule_use.h"
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
@@ -29,7 +30,6 @@ struct scan {
 	nft_scan_visitor *visit;
 	void *context;
 	struct nft_scan_found found;
-	uint32_t generation;
 	struct {
 		char name[NFT_SET_MAXNAMELEN];
 		uint64_t digest; /* of its elements, in any order */
@@ -88,16 +88,6 @@ static bool parse(struct nlmsghdr *message, struct nlattr **at, int max, struct 
 }
 
 /* --- what is in the table --------------------------------------------------------------------- */
-
-static void read_generation(struct nlmsghdr *message, void *context)
-{
-	struct scan *s = context;
-	struct nlattr *at[NFTA_GEN_MAX + 1];
-	struct nla_policy policy[NFTA_GEN_MAX + 1] = { [NFTA_GEN_ID] = { .type = NLA_U32 } };
-
-	if (parse(message, at, NFTA_GEN_MAX, policy) && at[NFTA_GEN_ID])
-		s->generation = nla_get_u32(at[NFTA_GEN_ID]);
-}
 
 static void read_table(struct nlmsghdr *message, void *context)
 {
@@ -275,14 +265,13 @@ static void read_rule(struct nlmsghdr *message, void *context)
 /* 0, -EAGAIN if it changed meanwhile, -ENOENT if there is no such table, or another -errno. */
 static int scan(struct scan *s)
 {
-	uint32_t before;
+	uint32_t before = 0, after = 0;
 	int err;
 
 	s->found = (struct nft_scan_found){ 0 };
 	s->anonymous_count = 0;
 	memset(s->anonymous, 0, sizeof(s->anonymous));
-	err = netlink_ask(s->netlink, request(NFT_MSG_GETGEN, 0, 0, NULL), read_generation, s);
-	before = s->generation;
+	err = rule_use_generation(s->netlink, &before);
 	if (!err)
 		err = ask(s, NFT_MSG_GETTABLE, 0, NFTA_TABLE_NAME, read_table);
 	if (!err)
@@ -296,9 +285,8 @@ static int scan(struct scan *s)
 	if (!err)
 		err = ask(s, NFT_MSG_GETRULE, NLM_F_DUMP, NFTA_RULE_TABLE, read_rule);
 	if (!err)
-		err = netlink_ask(s->netlink, request(NFT_MSG_GETGEN, 0, 0, NULL), read_generation,
-				  s);
-	if (!err && s->generation != before)
+		err = rule_use_generation(s->netlink, &after);
+	if (!err && after != before)
 		return -EAGAIN;
 	return err;
 }

@@ -174,9 +174,11 @@ int rule_use_each(struct netlink *channel, rule_use_visitor *visit, void *contex
 static void read_generation(struct nlmsghdr *message, void *context)
 {
 	struct nlattr *at[NFTA_GEN_MAX + 1];
+	struct nla_policy policy[NFTA_GEN_MAX + 1] = { [NFTA_GEN_ID] = { .type = NLA_U32 } };
 
-	if (message->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN) &&
-	    !nlmsg_parse(message, sizeof(struct nfgenmsg), at, NFTA_GEN_MAX, NULL))
+	if (nlmsg_valid_hdr(message, sizeof(struct nfgenmsg)) &&
+	    !nlmsg_parse(message, sizeof(struct nfgenmsg), at, NFTA_GEN_MAX, policy) &&
+	    at[NFTA_GEN_ID])
 		*(uint32_t *)context = number_of(at[NFTA_GEN_ID]);
 }
 

@@ -159,10 +159,11 @@ static void look_at_rules(struct helper *h)
 static bool may_translate(const struct helper *h, unsigned family)
 {
 	char text[512];
-	ssize_t length = read_file(h, FILE_NAMES + family, text, sizeof(text));
+	ssize_t length;
 
 	if (h->known && h->translates[family])
 		return true;
+	length = read_file(h, FILE_NAMES + family, text, sizeof(text));
 	if (length > 0 && (!strncmp(text, "nat\n", 4) || strstr(text, "\nnat\n")))
 		return true;
 	return (!h->known || length < 0) && is_tracking(h);
