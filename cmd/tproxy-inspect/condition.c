@@ -79,15 +79,10 @@ static int parse_value(struct term *t, struct failure *why)
 /* `'pear' is no field here; there are time, event, ...` */
 static int refuse_field(const char *name, int length, uint64_t known, struct failure *why)
 {
-	char list[sizeof(why->detail)] = "";
-	size_t used = 0;
+	char list[sizeof(why->detail)];
 
-	for (int f = RECORD_TIME; f < RECORD_FIELDS; f++)
-		if (known >> f & 1 && used < sizeof(list))
-			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used ? "," : "",
-						 record_field_name((enum record_field)f));
-	return report_refuse(why, "'%.*s' is no field here; there are %s", length, name, list);
+	return report_refuse(why, "'%.*s' is no field here; there are %s", length, name,
+			     record_fields_list(known, list, sizeof(list)));
 }
 
 static int parse_term(const char *text, uint64_t known, struct term *t, struct failure *why)

@@ -108,17 +108,13 @@ static bool has_column(const struct record_columns *columns, int f)
 /* `'fd' is not a column here; the columns are proto, state, ...` */
 static int refuse_column(const char *name, int length, uint64_t known, struct failure *why)
 {
-	char list[sizeof(why->detail)] = "";
-	size_t used = 0;
+	char list[sizeof(why->detail)];
 
 	if (!known)
 		return report_refuse(why, "'%.*s' is not a column; tproxy-tools(7) lists them",
 				     length, name);
-	for (int f = RECORD_TIME; f < RECORD_FIELDS; f++)
-		if (known >> f & 1 && used < sizeof(list))
-			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used ? "," : "", record_fields[f].name);
-	return report_refuse(why, "'%.*s' is not a column here; there are %s", length, name, list);
+	return report_refuse(why, "'%.*s' is not a column here; there are %s", length, name,
+			     record_fields_list(known, list, sizeof(list)));
 }
 
 int record_parse_columns(const char *text, struct record_columns *columns, struct failure *why)

@@ -2,6 +2,7 @@
 #include "base/record_fields.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 const struct record_field_row record_fields[RECORD_FIELDS] = {
@@ -71,4 +72,16 @@ int record_field_find(const char *name, size_t length)
 		    !memcmp(record_fields[f].name, name, length))
 			return f;
 	return -1;
+}
+
+const char *record_fields_list(uint64_t fields, char *buf, size_t size)
+{
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (int f = RECORD_TIME; f < RECORD_FIELDS; f++)
+		if (fields >> f & 1 && used < size)
+			used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? "," : "",
+						 record_fields[f].name);
+	return buf;
 }

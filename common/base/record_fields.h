@@ -94,4 +94,8 @@ extern const struct record_field_row record_fields[RECORD_FIELDS];
 /* The field with that name, or -1. */
 int record_field_find(const char *name, size_t length);
 
+/* `proto,client,...`: the names of these fields (1 << enum record_field), cut to size. Returns
+ * buf. */
+const char *record_fields_list(uint64_t fields, char *buf, size_t size);
+
 #endif
