@@ -599,14 +599,22 @@ bool endpoint_cidrs_have(const struct cidr_list *list, sa_family_t family)
 	return false;
 }
 
+struct cidr endpoint_host_cidr(const struct endpoint *e)
+{
+	struct cidr host = { .family = e->family, .length = (uint8_t)bits_of(e->family) };
+
+	memcpy(&host.addr, bytes_of(e), host.length / 8);
+	return host;
+}
+
 bool endpoint_in_merged(const struct endpoint *e, const struct cidr_list *list)
 {
 	size_t first = 0, end = list->count;
-	struct cidr host = { .family = e->family, .length = (uint8_t)bits_of(e->family) };
+	struct cidr host;
 
 	if (!endpoint_is_set(e))
 		return false;
-	memcpy(&host.addr, bytes_of(e), host.length / 8);
+	host = endpoint_host_cidr(e);
 	/* The prefixes are disjoint: only the last one that begins at or before the address can
 	 * contain it. */
 	while (first < end) {

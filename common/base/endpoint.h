@@ -95,6 +95,9 @@ int endpoint_parse_cidr(const char *text, struct cidr *out, struct failure *why)
 /* `80,443,8000-8100`: appends, then sorts and merges the list. Ports 1..65535. */
 int endpoint_parse_ports(const char *text, struct port_list *list, struct failure *why);
 
+/* Its address alone as a prefix, of full length. */
+struct cidr endpoint_host_cidr(const struct endpoint *e);
+
 /* Append a copy. 0, or -1 with *why when out of memory. */
 int endpoint_list_add(struct endpoint_list *list, const struct endpoint *e, struct failure *why);
 int endpoint_cidr_add(struct cidr_list *list, const struct cidr *c, struct failure *why);

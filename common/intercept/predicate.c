@@ -360,17 +360,9 @@ enum predicate_term predicate_excludes(const struct intercept *spec,
 
 /* --- what would take it ----------------------------------------------------------------------- */
 
-static struct cidr host(const struct endpoint *e)
-{
-	struct cidr c = { .family = e->family, .length = e->family == AF_INET ? 32 : 128 };
-
-	memcpy(&c.addr, &e->addr, e->family == AF_INET ? 4 : 16);
-	return c;
-}
-
 static bool add_host(struct cidr_list *list, const struct endpoint *e)
 {
-	const struct cidr c = host(e);
+	const struct cidr c = endpoint_host_cidr(e);
 
 	if (endpoint_cidr_add(list, &c, NULL) < 0)
 		return false;

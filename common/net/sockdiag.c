@@ -280,13 +280,8 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 
 static struct match exactly(const struct endpoint *e, struct port_range *port)
 {
-	struct match m = { .ports = { port, 1 } };
-
 	*port = (struct port_range){ e->port, e->port };
-	m.cidr.family = e->family;
-	m.cidr.length = e->family == AF_INET ? 32 : 128;
-	memcpy(&m.cidr.addr, &e->addr, sizeof(m.cidr.addr));
-	return m;
+	return (struct match){ .cidr = endpoint_host_cidr(e), .ports = { port, 1 } };
 }
 
 /* The ends to search for, and the socket found. */
