@@ -7,17 +7,6 @@ bats_require_minimum_version 1.5.0
 load lib/lab
 load lib/explain
 
-# The tests share a lab, one after another.
-export BATS_NO_PARALLELIZE_WITHIN_FILE=true
-
-setup_file() {
-	explain_lab
-}
-
-teardown_file() {
-	lab_down
-}
-
 teardown() {
 	no_relay
 	explain_relay

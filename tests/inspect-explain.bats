@@ -11,17 +11,6 @@ bats_require_minimum_version 1.5.0
 load lib/lab
 load lib/explain
 
-# The tests share a lab, one after another.
-export BATS_NO_PARALLELIZE_WITHIN_FILE=true
-
-setup_file() {
-	explain_lab
-}
-
-teardown_file() {
-	lab_down
-}
-
 teardown() {
 	again
 }
@@ -60,7 +49,7 @@ teardown() {
 	on proxy tproxy-setup up -q -4 --to 127.0.0.1:3129 --port 80
 	lost excluded '^IPv6: it takes IPv4 alone' "$Q6"
 	fixed "$Q6"
-	other prerouting -200 'tcp dport 80 meta mark set 0x500'
+	in_chain prerouting -200 'tcp dport 80 meta mark set 0x500'
 	on proxy tproxy-setup up -q --to 3129 --port 80 --not-mark 0x500
 	lost excluded 'carries mark 0x500, which --not-mark 0x500 excludes'
 	fixed
@@ -91,36 +80,36 @@ teardown() {
 }
 
 @test "other programs' rules, by hook, in the order in which they run" {
-	other prerouting raw 'ip saddr 192.0.2.11 drop' 'tcp dport 80 ip saddr 192.0.2.2 drop'
+	in_chain prerouting raw 'ip saddr 192.0.2.11 drop' 'tcp dport 80 ip saddr 192.0.2.2 drop'
 	lost dropped '^inet other, chain c: `tcp dport 80 ip saddr 192.0.2.2 drop` .*drops it$'
 	fixed
 	again
-	other prerouting 10 'tcp dport 80 drop'
+	in_chain prerouting 10 'tcp dport 80 drop'
 	lost dropped 'chain c: .tcp dport 80 drop. .* drops it$'
 	fixed
 	again
-	POLICY=drop other input 0 'meta l4proto ipv6-icmp accept' 'ct state established accept'
+	POLICY=drop in_chain input 0 'meta l4proto ipv6-icmp accept' 'ct state established accept'
 	lost dropped 'policy drop drops it$' "$Q6"
 	fixed "$Q6"
 	arrives
 	again
-	other input 0 'iifname toclient ct state established drop'
+	in_chain input 0 'iifname toclient ct state established drop'
 	lost dropped 'ct state established'
 	fixed
 	again
-	other output 0 'oifname toserver tcp dport 80 drop'
+	in_chain output 0 'oifname toserver tcp dport 80 drop'
 	lost dropped 'drops what the proxy sends to servers'
 	fixed
 	again
-	other output 0 'oifname toclient tcp sport 80 drop'
+	in_chain output 0 'oifname toclient tcp sport 80 drop'
 	lost dropped 'drops what the proxy sends to clients'
 	fixed
 	again
-	other prerouting -140 'tcp dport 80 meta mark set 0x500'
+	in_chain prerouting -140 'tcp dport 80 meta mark set 0x500'
 	lost mark-overwritten 'meta mark set'
 	fixed
 	again
-	TYPE=nat other prerouting dstnat 'tcp dport 80 redirect to :9'
+	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 redirect to :9'
 	lost taken-elsewhere 'redirect to :9'
 	fixed
 	again
@@ -130,12 +119,12 @@ teardown() {
 }
 
 @test "a rule that may drop the packet is a warning; rules for other packets are skipped" {
-	other input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
+	in_chain input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
 	arrives
 	run -0 jq -r 'select(.severity == "warn").evidence' "$OUT/steps"
 	assert_output --partial 'may drop it'
 	again
-	other forward 0 'drop'
+	in_chain forward 0 'drop'
 	TYPE=nat POLICY=accept on proxy nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "tobystander" masquerade; }; }'
 	arrives
 	arrives "$Q6"
@@ -143,7 +132,7 @@ teardown() {
 
 @test "a packet that is not intercepted is followed past the proxy" {
 	local other_port='192.0.2.2 198.51.100.2:8080'
-	other forward 0 'tcp dport 8080 drop'
+	in_chain forward 0 'tcp dport 8080 drop'
 	lost excluded 'lost on its way: inet other, chain c: .*drops it' "$other_port"
 	fixed "$other_port"
 }

@@ -116,8 +116,8 @@ nginx_module() {
 	echo "load_module ${build%% *}/ngx_stream_module.so;"
 }
 
-start_nginx() {
-	local port
+# launch_nginx <SERVERS: nginx at the proxy's own address, with these blocks in stream {}.
+launch_nginx() {
 	{
 		nginx_module
 		cat <<-END
@@ -125,15 +125,22 @@ start_nginx() {
 			error_log stderr error; worker_rlimit_nofile $(ulimit -Hn);
 			events { worker_connections 20000; }
 			stream {
-				proxy_timeout 1h;
 		END
-		for port in 80 "$IPERF"; do
-			echo "server { listen $PROXY:$port backlog=4096; proxy_pass $SERVER:$port; }"
-		done
+		cat
 		echo "}"
 	} >"$tmp/stream.conf"
 	target=$PROXY
 	launch nginx -p "$tmp" -c "$tmp/stream.conf" -e stderr
+}
+
+start_nginx() {
+	local port
+	launch_nginx < <(
+		echo "proxy_timeout 1h;"
+		for port in 80 "$IPERF"; do
+			echo "server { listen $PROXY:$port backlog=4096; proxy_pass $SERVER:$port; }"
+		done
+	)
 }
 
 start_socat() {

@@ -90,24 +90,13 @@ start_ours_dsr() {
 }
 
 start_nginx() {
-	local port
-	{
-		nginx_module
-		cat <<-END
-			user root root; daemon off; worker_processes $threads; pid $tmp/stream.pid;
-			error_log stderr error; worker_rlimit_nofile $(ulimit -Hn);
-			events { worker_connections 20000; }
-			stream {
-				server {
-					listen $PROXY:5300 udp; proxy_pass $SERVER:5300; proxy_responses 1; proxy_timeout 3s;
-				}
-				server { listen $PROXY:5301 udp; proxy_pass $SERVER:5301; proxy_timeout 2m; }
-				server { listen $PROXY:5302 udp; proxy_pass $SERVER:5302; proxy_timeout 2m; }
-			}
-		END
-	} >"$tmp/stream.conf"
-	target=$PROXY
-	launch nginx -p "$tmp" -c "$tmp/stream.conf" -e stderr
+	launch_nginx <<-END
+		server {
+			listen $PROXY:5300 udp; proxy_pass $SERVER:5300; proxy_responses 1; proxy_timeout 3s;
+		}
+		server { listen $PROXY:5301 udp; proxy_pass $SERVER:5301; proxy_timeout 2m; }
+		server { listen $PROXY:5302 udp; proxy_pass $SERVER:5302; proxy_timeout 2m; }
+	END
 }
 
 start_socat() {

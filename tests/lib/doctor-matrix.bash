@@ -3,16 +3,6 @@
 #
 # doctor-matrix - the set-ups of tests/doctor-matrix: what is done to the proxy, and what the doctor is to say.
 
-# in_chain HOOK PRIORITY RULE...: a chain of nft's with these rules (POLICY: accept).
-in_chain() {
-	local hook=$1 priority=$2 rule
-	shift 2
-	{
-		echo "table inet other { chain c { type ${TYPE:-filter} hook $hook priority $priority; policy ${POLICY:-accept};"
-		for rule; do echo "$rule"; done
-		echo '}; }'
-	} | on proxy nft -f -
-}
 # both ARG...: iptables-nft and ip6tables-nft.
 both() { on proxy iptables-nft "$@" && on proxy ip6tables-nft "$@"; }
 legacy() { on proxy iptables-legacy "$@" && on proxy ip6tables-legacy "$@"; }

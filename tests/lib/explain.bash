@@ -11,7 +11,6 @@
 #	fixed [QUESTION]	run the command that it printed last, as printed; then it arrives
 #	no_relay		end the relay
 #	again			the interception as in the beginning; other tables of nft, and rules and routes, are gone
-#	other HOOK PRIORITY RULE...	a chain of nft's with these rules, in table other (TYPE=filter, POLICY=accept)
 #
 # QUESTION is $Q4 unless given; $Q6 is the same in IPv6.
 
@@ -19,12 +18,18 @@ Q4='192.0.2.2 198.51.100.2:80'
 Q6='2001:db8:1::2 [2001:db8:2::2]:80'
 export Q4 Q6
 
+# The tests of a file share a lab, one after another.
+export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+
 explain_lab() {
 	lab_up
 	start_nginx 80 8080
 	explain_relay
 	on proxy tproxy-setup up -q --to 3129 --port 80
 }
+
+setup_file() { explain_lab; }
+teardown_file() { lab_down; }
 
 explain_relay() {
 	bg relay proxy tproxy-relay --log events "${@:-3129}"
@@ -102,14 +107,4 @@ again() {
 		done
 	done
 	on proxy tproxy-setup up -q --to 3129 --port 80
-}
-
-other() {
-	local hook=$1 priority=$2 rule
-	shift 2
-	{
-		echo "table inet other { chain c { type ${TYPE:-filter} hook $hook priority $priority; policy ${POLICY:-accept};"
-		for rule; do echo "$rule"; done
-		echo '}; }'
-	} | on proxy nft -f -
 }

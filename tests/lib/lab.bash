@@ -313,6 +313,18 @@ redirect() {
 	END
 }
 
+# in_chain HOOK PRIORITY RULE...: a chain of nft's with these rules in table other on the proxy (TYPE: filter,
+# POLICY: accept).
+in_chain() {
+	local hook=$1 priority=$2 rule
+	shift 2
+	{
+		echo "table inet other { chain c { type ${TYPE:-filter} hook $hook priority $priority; policy ${POLICY:-accept};"
+		for rule; do echo "$rule"; done
+		echo '}; }'
+	} | on proxy nft -f -
+}
+
 # packets_of HOST TABLE COUNTER: what a named counter in an inet table of nftables has counted there.
 packets_of() {
 	on "$1" nft -j list counter inet "$2" "$3" | jq '.nftables[1].counter.packets'
