@@ -81,7 +81,7 @@ static bool is_known(const struct nft_state *rules)
 	return rules->readable;
 }
 
-static bool judge_state(struct view *v, const struct view_instance *i, struct taken_not * not )
+static bool judge_state(struct view *v, const struct view_instance *i, struct taken_not *why_not)
 {
 	char words[300], place[NFT_TEXT_TABLE_MAX + 64];
 
@@ -89,11 +89,11 @@ static bool judge_state(struct view *v, const struct view_instance *i, struct ta
 		return true;
 	put_place(i, v->own, place);
 	steps_add(&v->steps, "instance", STEP_FAIL, place, "%s", words);
-	not ->reason = "not-intact";
-	snprintf(not ->words, sizeof(not ->words), "instance %s: %s", i->name, words);
-	not ->fix[0] = '\0';
+	why_not->reason = "not-intact";
+	snprintf(why_not->words, sizeof(why_not->words), "instance %s: %s", i->name, words);
+	why_not->fix[0] = '\0';
 	if (is_known(&i->is.rules))
-		put_up(&i->is.rules.spec, not ->fix);
+		put_up(&i->is.rules.spec, why_not->fix);
 	return false;
 }
 
@@ -120,18 +120,18 @@ static void put_admission(const struct intercept *spec, const struct predicate_p
 }
 
 static void leave_out(struct view *v, const struct view_instance *i,
-		      const struct predicate_packet *p, const char *text, struct taken_not * not )
+		      const struct predicate_packet *p, const char *text, struct taken_not *why_not)
 {
 	char place[NFT_TEXT_TABLE_MAX + 64];
 
 	put_place(i, v->own, place);
 	steps_add(&v->steps, "instance", STEP_FAIL, place, "%s", text);
 	/* Of several instances, change the first one that could intercept it. */
-	if (not ->reason && *not ->fix)
+	if (why_not->reason && *why_not->fix)
 		return;
-	not ->reason = "excluded";
-	snprintf(not ->words, sizeof(not ->words), "%s (%s)", text, i->name);
-	put_admission(&i->is.rules.spec, p, not ->fix);
+	why_not->reason = "excluded";
+	snprintf(why_not->words, sizeof(why_not->words), "%s (%s)", text, i->name);
+	put_admission(&i->is.rules.spec, p, why_not->fix);
 }
 
 /* Do the rules depend on a process that is unknown here? */
@@ -170,15 +170,15 @@ static void put_terms(const struct view *v, const struct intercept *spec, char *
 }
 
 static bool judge(struct view *v, const struct view_instance *i, uint32_t mark,
-		  struct taken_not * not )
+		  struct taken_not *why_not)
 {
 	const struct predicate_packet packet = packet_of(v, mark);
 	char text[PREDICATE_TEXT_MAX];
 
-	if (!judge_state(v, i, not ))
+	if (!judge_state(v, i, why_not))
 		return false;
 	if (predicate_excludes(&i->is.rules.spec, &packet, text) != PREDICATE_TAKES) {
-		leave_out(v, i, &packet, text, not );
+		leave_out(v, i, &packet, text, why_not);
 		return false;
 	}
 	put_terms(v, &i->is.rules.spec, text, sizeof(text));
@@ -255,20 +255,20 @@ static void propose_up(struct view *v, char *fix, size_t size)
 			  v->own ? " --source client-addr" : "", USUAL_PORT);
 }
 
-bool taken_decide(struct view *v, uint32_t mark, struct taken_not * not )
+bool taken_decide(struct view *v, uint32_t mark, struct taken_not *why_not)
 {
-	*not = (struct taken_not){ .reason = NULL };
+	*why_not = (struct taken_not){ .reason = NULL };
 	if (divert(v))
 		return true;
 	for (unsigned i = 0; i < v->instances; i++)
-		if (judge(v, &v->instance[i], mark, not ))
+		if (judge(v, &v->instance[i], mark, why_not))
 			return true;
 	if (v->instances)
 		return false;
 	steps_add(&v->steps, "instance", STEP_FAIL, "",
 		  "nothing is installed: tproxy-setup has put no rules here");
-	not ->reason = "not-installed";
-	snprintf(not ->words, sizeof(not ->words), "nothing is installed by tproxy-setup");
-	propose_up(v, not ->fix, sizeof(not ->fix));
+	why_not->reason = "not-installed";
+	snprintf(why_not->words, sizeof(why_not->words), "nothing is installed by tproxy-setup");
+	propose_up(v, why_not->fix, sizeof(why_not->fix));
 	return false;
 }

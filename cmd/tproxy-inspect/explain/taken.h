@@ -14,8 +14,8 @@ struct taken_not {
 };
 
 /* Decide for a packet with that mark: a step for each instance. True: v->by and the flow's marks
- * are set; false with *not. */
-bool taken_decide(struct view *v, uint32_t mark, struct taken_not * not );
+ * are set; false with *why_not. */
+bool taken_decide(struct view *v, uint32_t mark, struct taken_not *why_not);
 
 /* `tproxy-setup up ...` for the instance that takes it, changed so that its mark, its preference,
  * ... is another: the specification to be changed, owned by the caller (intercept_free()). 0, or

@@ -81,7 +81,7 @@ static void describe_fate(const struct view *v, bool goes_on, char *buf, size_t 
 }
 
 /* Show what happens to it then; the verdict is why it is not intercepted. */
-static void pass_by(struct view *v, uint32_t mark, const struct taken_not * not )
+static void pass_by(struct view *v, uint32_t mark, const struct taken_not *why_not)
 {
 	char fate[600];
 	bool goes_on;
@@ -94,7 +94,7 @@ static void pass_by(struct view *v, uint32_t mark, const struct taken_not * not 
 			  *v->flow.upstream.name ? ", by " : "", v->flow.upstream.name);
 	v->steps.reason = NULL;
 	v->steps.fix[0] = '\0';
-	steps_conclude(&v->steps, not ->reason, not ->fix, "%s: %s", not ->words, fate);
+	steps_conclude(&v->steps, why_not->reason, why_not->fix, "%s: %s", why_not->words, fate);
 }
 
 /* --- to the proxy ----------------------------------------------------------------------------- */
@@ -217,7 +217,7 @@ static void walk_blind(struct view *v)
 
 static int walk_seen(struct view *v, struct failure *why)
 {
-	struct taken_not not ;
+	struct taken_not why_not;
 	struct foreign *f = walk_rules(v, why);
 	uint32_t mark = 0;
 	bool goes_on;
@@ -230,9 +230,9 @@ static int walk_seen(struct view *v, struct failure *why)
 	foreign_free(f);
 	if (!goes_on)
 		return 0;
-	if (taken_decide(v, mark, &not ))
+	if (taken_decide(v, mark, &why_not))
 		return walk_taken(v, why);
-	pass_by(v, mark, &not );
+	pass_by(v, mark, &why_not);
 	return 0;
 }
 
