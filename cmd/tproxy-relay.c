@@ -53,6 +53,16 @@ static struct record_columns choose_brief(const struct config *config)
 	return brief;
 }
 
+/* Each signal shortens the end. When another relay goes on, nobody has to be told to go there. */
+static enum relay_phase next_phase(const struct relay *relay)
+{
+	if (relay->phase >= RELAY_DRAINING)
+		return RELAY_ENDING;
+	if (relay->phase == RELAY_SERVING && relay->lame_duck && !tell_has_successor(relay))
+		return RELAY_LAME_DUCK;
+	return RELAY_DRAINING;
+}
+
 static void handle_signal(struct loop *loop, int signo, void *context)
 {
 	static struct stats stats;
@@ -63,7 +73,7 @@ static void handle_signal(struct loop *loop, int signo, void *context)
 	else if (relay->phase == RELAY_ENDING)
 		record_output_hurry(&relay->output);
 	else
-		relay_end(relay, relay->phase == RELAY_SERVING ? RELAY_DRAINING : RELAY_ENDING);
+		relay_end(relay, next_phase(relay));
 }
 
 static int open_records(struct relay *relay, const struct config *config, struct failure *why)
@@ -163,6 +173,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->udp = config->udp;
 	relay->icmp = (struct udp_icmp_sockets){ { -1, -1 } };
 	relay->drain_timeout = config->drain_timeout;
+	relay->lame_duck = config->lame_duck;
 	relay->log = (enum conn_log_level)config->log;
 	relay->trouble = tell_trouble;
 	relay->unheard = tell_unheard;
@@ -170,6 +181,7 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->output_ops.waiting = tell_waiting;
 	relay->ready = config->inetd ? NULL : tell_ready;
 	relay->ready_fd = config->ready_fd;
+	relay->lame = tell_lame;
 	relay->stopping = config->inetd ? NULL : tell_stopping;
 	relay->sandbox = !config->no_sandbox;
 	relay->settings.send_proxy = config->send_proxy + 1;

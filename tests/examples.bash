@@ -342,6 +342,15 @@ for command in "tproxy-relay --json --log events 3129 | jq 'select(.event == \"c
 		wait_exit it
 		assert_line_in it.out "198\.51\.100\.2"'
 done
+example 'tproxy-relay --lame-duck 5s 3129' '
+	start_nginx
+	intercepted
+	it_stays
+	wait_listen proxy 3129
+	signal it TERM
+	wait_line it.err "lame duck: connections are accepted for 5 s"
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	run -0 stop it'
 example 'tproxy-relay --ask connections' '
 	start_nginx
 	intercepted

@@ -50,7 +50,7 @@ hold() {
 	# Several commands on one connection; what is no command.
 	run -0 ask_name $'nonsense\nconnections\r\n\ncounters'
 	assert_equal "$(of 'select(.type == "error") | .evidence' <<<"$output" | sort | uniq -c | tr -s ' ')" \
-		' 2 "unknown command: there are connections, counters, drain, policy"'
+		' 2 "unknown command: there are connections, counters, drain, lame-duck, policy"'
 	assert_equal "$(of 'select(.type == "end") | .count' <<<"$output" | head -n 3 | tr '\n' ' ')" '0 0 0 '
 	run -0 stop relay
 	run ! ask_name counters

@@ -50,17 +50,12 @@ void answer_clear(struct answer *a)
 /* The first record: which relay answers. */
 static void put_head(struct answer *a)
 {
-	static const char *const states[] = {
-		[RELAY_SERVING] = "serving",
-		[RELAY_DRAINING] = "draining",
-		[RELAY_ENDING] = "ending",
-	};
 	struct record r;
 
 	record_begin(&r, "relay");
 	record_number(&r, RECORD_PID, (uint64_t)getpid());
 	record_text(&r, RECORD_PROG, "tproxy-relay");
-	record_text(&r, RECORD_STATE, states[a->relay->phase]);
+	record_text(&r, RECORD_STATE, relay_phase_name(a->relay->phase));
 	record_text(&r, RECORD_VERSION, TPROXY_VERSION);
 	put(a, &r);
 	a->records = 0;
@@ -78,15 +73,20 @@ static void put_end(struct answer *a)
 	a->more = false;
 }
 
-void answer_refuse(struct answer *a, const char *why)
+static void put_refusal(struct answer *a, const char *why)
 {
 	struct record r;
 
-	put_head(a);
 	record_begin(&r, "error");
 	record_text(&r, RECORD_EVIDENCE, why);
 	put(a, &r);
 	a->records = 0;
+}
+
+void answer_refuse(struct answer *a, const char *why)
+{
+	put_head(a);
+	put_refusal(a, why);
 	put_end(a);
 }
 
@@ -256,6 +256,23 @@ static void begin_drain(struct answer *a)
 	relay_end(a->relay, RELAY_DRAINING);
 }
 
+static void begin_lame_duck(struct answer *a)
+{
+	if (a->relay->lame_duck)
+		relay_end(a->relay, RELAY_LAME_DUCK);
+}
+
+/* Nothing has begun if there is no time for it: a caller who expects that connections are still
+ * accepted must not find them refused. */
+static void tell_lame_duck(struct answer *a)
+{
+	if (a->relay->lame_duck)
+		put_counter(a, "connections", relay_connections(a->relay));
+	else
+		put_refusal(a, "it was started without --lame-duck; drain ends it");
+	put_end(a);
+}
+
 /* ---- policy ---- */
 
 /* The option that forbids this destination, as it is typed; "": neither of the two. */
@@ -309,7 +326,6 @@ static void judge(struct answer *a)
 {
 	struct transparent_connection c = { .fd = -1, .origin = ORIGIN_TPROXY };
 	char words[ANSWER_ARGUMENTS_MAX], *rest = NULL, *client, *destination;
-	struct record r;
 
 	snprintf(words, sizeof(words), "%s", a->arguments);
 	client = strtok_r(words, " ", &rest);
@@ -320,11 +336,7 @@ static void judge(struct answer *a)
 		c.local = c.origdst;
 		put_judgement(a, &c);
 	} else {
-		record_begin(&r, "error");
-		record_text(&r, RECORD_EVIDENCE,
-			    "policy: CLIENT and DESTINATION, ADDRESS:PORT each");
-		put(a, &r);
-		a->records = 0;
+		put_refusal(a, "policy: CLIENT and DESTINATION, ADDRESS:PORT each");
 	}
 	put_end(a);
 }
@@ -339,6 +351,7 @@ static const struct command {
 	{ "connections", NULL, list_connections },
 	{ "counters", NULL, list_counters },
 	{ "drain", begin_drain, tell_left },
+	{ "lame-duck", begin_lame_duck, tell_lame_duck },
 	{ "policy", NULL, judge },
 };
 
@@ -358,5 +371,6 @@ void answer_begin(struct answer *a, const char *command)
 		commands[i].tell(a);
 		return;
 	}
-	answer_refuse(a, "unknown command: there are connections, counters, drain, policy");
+	answer_refuse(a,
+		      "unknown command: there are connections, counters, drain, lame-duck, policy");
 }

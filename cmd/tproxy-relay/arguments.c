@@ -161,6 +161,9 @@ static const struct option_spec options[] = {
 	       set_udp_timeout, struct config, udp),
 	OPTION("drain-timeout", 0, "T", "for connections to finish after SIGTERM (30s)",
 	       option_duration, struct config, drain_timeout),
+	OPTION("lame-duck", 0, "T",
+	       "after SIGTERM accept for T still, while health fails;\nthen drain (0)",
+	       option_duration, struct config, lame_duck),
 	OPTION_HEADING("Operation:"),
 	OPTION("inetd", 0, NULL, "fd 0 is an accepted client: relay it, and end", option_flag,
 	       struct config, inetd),
@@ -168,7 +171,7 @@ static const struct option_spec options[] = {
 	       struct config, takeover),
 	OPTION("control", 0, "PATH", "also answer queries at this path", option_text, struct config,
 	       control),
-	OPTION("ask", 0, "connections|counters|drain",
+	OPTION("ask", 0, "connections|counters|drain|lame-duck",
 	       "query the relay that runs here, or the one with the\nPID given, print its answer, "
 	       "and end",
 	       option_choice, struct config, ask),
@@ -193,11 +196,10 @@ static const struct option_spec options[] = {
 };
 
 static const struct option_conflict conflicts[] = {
-	{ "inetd", "threads" },	     { "inetd", "max" },
-	{ "inetd", "takeover" },     { "inetd", "control" },
-	{ "inetd", "ipv4" },	     { "inetd", "ipv6" },
-	{ "inetd", "metrics-file" }, { "inetd", "max-flows" },
-	{ "inetd", "ready-fd" },     { NULL, NULL },
+	{ "inetd", "threads" },	     { "inetd", "max" },       { "inetd", "takeover" },
+	{ "inetd", "control" },	     { "inetd", "ipv4" },      { "inetd", "ipv6" },
+	{ "inetd", "metrics-file" }, { "inetd", "max-flows" }, { "inetd", "ready-fd" },
+	{ "inetd", "lame-duck" },    { NULL, NULL },
 };
 
 const struct options_program arguments_program = {
@@ -208,7 +210,7 @@ const struct options_program arguments_program = {
 	.usage = "tproxy-relay [OPTION]... ENDPOINT...\n"
 		 "tproxy-relay [OPTION]...                 with listeners passed as LISTEN_FDS\n"
 		 "tproxy-relay --inetd [OPTION]...         with a client on fd 0\n"
-		 "tproxy-relay --ask connections|counters|drain [PID]",
+		 "tproxy-relay --ask connections|counters|drain|lame-duck [PID]",
 	.default_command = -1,
 	.options = options,
 	.conflicts = conflicts,

@@ -35,6 +35,7 @@ static const struct question {
 	  sizeof(connection_columns) / sizeof(*connection_columns), CONNECTION_MORE },
 	{ "counters", counter_columns, 2, 0 },
 	{ "drain", counter_columns, 2, 0 },
+	{ "lame-duck", counter_columns, 2, 0 },
 };
 
 /* ---- whom ---- */

@@ -32,14 +32,14 @@ struct config {
 	int on_clash;
 	struct match_list allow, deny;
 	uint64_t keepalive; /* milliseconds; 0: none */
-	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout;
+	uint64_t connect_timeout, idle_timeout, half_closed_timeout, drain_timeout, lame_duck;
 	uint64_t max, threads;
 	struct udp_settings udp;
 	struct cidr_list accept_proxy;
 	int send_proxy; /* index among 1|2, or -1 */
 	bool takeover, inetd;
 	bool no_sandbox, no_header;
-	int ask; /* index among connections|counters|drain, or -1 */
+	int ask; /* index among connections|counters|drain|lame-duck, or -1 */
 	const char *control, *columns, *metrics;
 	struct privilege_user user;
 	uint32_t ready_fd;	   /* 0: none */

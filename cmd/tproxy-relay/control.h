@@ -17,7 +17,7 @@
  *	{"v":1,"type":"end","count":N}
  *
  * `v` is the schema version of the records and of this protocol: a client that does not know it
- * stops reading. `state` is `serving`, `draining` or `ending`. `count` is the number of records
+ * stops reading. `state` is `serving`, `lame-duck`, `draining` or `ending`. `count` is the number of records
  * between the two:
  *
  * connections:
@@ -33,6 +33,8 @@
  * drain:
  *   begins to drain, as SIGTERM does; does nothing if it drains already. One counter: connections
  *   (still open).
+ * lame-duck:
+ *   begins the time of --lame-duck, and answers as drain does; an error without that option.
  *
  * policy CLIENT DESTINATION:
  *   a record of type `policy`: would a connection with these two ends, taken by tproxy, be carried?

@@ -24,6 +24,18 @@ void relay_end(struct relay *relay, enum relay_phase phase)
 	relay_wake(relay);
 }
 
+const char *relay_phase_name(enum relay_phase phase)
+{
+	static const char *const names[] = {
+		[RELAY_SERVING] = "serving",
+		[RELAY_LAME_DUCK] = "lame-duck",
+		[RELAY_DRAINING] = "draining",
+		[RELAY_ENDING] = "ending",
+	};
+
+	return names[phase];
+}
+
 /* ---- visits ---- */
 
 static void pass_visit(struct worker *w, struct relay_visit *visit)

@@ -27,12 +27,13 @@ struct worker;
 struct udp_worker;
 
 /*
- * How a relay ends: SERVING -> DRAINING (no new connections, old ones may finish within
- * drain_timeout) -> ENDING (the rest are reset). Connections are reset no faster than the reader
- * takes their records. At last the records that are left wait for the reader, for drain_timeout
- * again; once ENDING only as long as it keeps reading.
+ * How a relay ends: SERVING -> LAME_DUCK (it says that it is about to end, and serves on for the
+ * time of lame_duck; skipped if that is 0) -> DRAINING (no new connections, old ones may finish
+ * within drain_timeout) -> ENDING (the rest are reset). Connections are reset no faster than the
+ * reader takes their records. At last the records that are left wait for the reader, for
+ * drain_timeout again; once ENDING only as long as it keeps reading.
  */
-enum relay_phase { RELAY_SERVING, RELAY_DRAINING, RELAY_ENDING };
+enum relay_phase { RELAY_SERVING, RELAY_LAME_DUCK, RELAY_DRAINING, RELAY_ENDING };
 
 /* Shared by the workers of one process. Set up before they start, except for the atomic fields. */
 struct relay {
@@ -48,6 +49,7 @@ struct relay {
 	uint64_t max;			     /* connections at once */
 	unsigned pipes;		/* for bulk data, at once; shared out among the workers */
 	uint64_t drain_timeout; /* milliseconds */
+	uint64_t lame_duck;	/* milliseconds; 0: none */
 	const struct cidr_list *accept_proxy; /* peers that begin with a PROXY header; borrowed */
 	/* Serve only this connection and end with it, without listeners. NULL: serve listeners. */
 	const struct transparent_connection *only;
@@ -57,7 +59,9 @@ struct relay {
 	/* Everything is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
 	uint32_t ready_fd; /* for that; 0: none */
-	/* Draining begins; the listeners are still open. In worker 0's thread. May be NULL. */
+	/* It is a lame duck from now on; draining begins, and the listeners are still open. In
+	 * worker 0's thread. May be NULL. */
+	void (*lame)(const struct relay *relay);
 	void (*stopping)(const struct relay *relay);
 	/* Report trouble with a connection to the person at the terminal; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
@@ -96,6 +100,7 @@ struct worker {
 	struct udp_worker *udp;	     /* NULL: no UDP listeners */
 	struct udp_raw raw;	     /* for UDP */
 	struct loop_timer retry;     /* after an accept that failed for an external reason */
+	struct loop_timer lame;	     /* worker 0's: the end of the lame duck's time */
 	struct loop_timer deadline;  /* of draining */
 	struct slab pendings;	     /* whose PROXY header is awaited */
 	struct counters counters;
@@ -104,7 +109,7 @@ struct worker {
 	uint32_t accepted_at; /* loop_turn() of the last accept */
 	unsigned burst;	      /* number of accepts in that turn */
 	_Atomic bool paused;
-	bool draining, resetting, over, began, told_refusal;
+	bool is_lame, draining, resetting, over, began, told_refusal;
 	pthread_mutex_t lock; /* guards visits */
 	struct relay_visit *visits;
 	struct failure why; /* why its loop failed, if it did */
@@ -116,6 +121,9 @@ void relay_wake(struct relay *relay);
 
 /* Enter a later phase; an earlier one is ignored. */
 void relay_end(struct relay *relay, enum relay_phase phase);
+
+/* The phase's name: `serving`, `lame-duck`, `draining`, `ending`. */
+const char *relay_phase_name(enum relay_phase phase);
 
 /* The sum of one counter over all workers. */
 uint64_t relay_count(const struct relay *relay, unsigned which);

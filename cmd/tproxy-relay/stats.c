@@ -30,6 +30,8 @@ static const struct row rows[STATS_COUNTER + COUNTER_REASONS] = {
 	GAUGE(STATS_THREADS, "threads", "threads", "Threads."),
 	GAUGE(STATS_ACCEPTING, "accepting", "threads_accepting",
 	      "Threads that accept connections now."),
+	GAUGE(STATS_HEALTHY, "healthy", "healthy",
+	      "1, or 0 as soon as its end has begun (--lame-duck, draining)."),
 	COUNTER(STATS_RECORDS_LOST, "records-lost", "records_lost",
 		"Records that could not be written, or that their reader was too slow for."),
 	COUNTER(STATS_COUNTER + COUNTER_ACCEPTED, "accepted", "accepted", "Connections accepted."),
@@ -111,13 +113,14 @@ static bool add_worker(struct worker *w, void *context)
 static void finish(struct stats *f)
 {
 	const struct relay *relay = f->relay;
-	bool accepts = relay->phase == RELAY_SERVING;
+	bool accepts = relay->phase < RELAY_DRAINING;
 
 	f->at[STATS_CONNECTIONS] = relay_connections(relay);
 	f->at[STATS_MAX] = relay->max;
 	f->at[STATS_MAX_FLOWS] = relay->udp.max;
 	f->at[STATS_THREADS] = relay->count;
 	f->at[STATS_ACCEPTING] = accepts ? relay->count - relay->paused : 0;
+	f->at[STATS_HEALTHY] = relay->phase == RELAY_SERVING;
 	if (relay->records) {
 		struct record_losses lost = record_stream_losses(relay->records);
 

@@ -23,6 +23,7 @@ enum stats_number {
 	STATS_MAX_FLOWS,    /* at once */
 	STATS_THREADS,	    /* of the relay */
 	STATS_ACCEPTING,    /* threads that are accepting */
+	STATS_HEALTHY,	    /* 1, or 0 from the lame duck on */
 	STATS_RECORDS_LOST, /* not written, or the reader was too slow */
 	STATS_COUNTER,	    /* from here on, one for each counter */
 	STATS_COUNT = STATS_COUNTER + COUNTER_COUNT

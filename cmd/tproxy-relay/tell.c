@@ -142,15 +142,35 @@ static void tell_drain(const struct relay *relay)
 			(unsigned long long)live, plural(live), (unsigned long long)seconds);
 }
 
-/* If another relay continues, the service does not stop. */
-void tell_stopping(const struct relay *relay)
+static pid_t successor_of(const struct relay *relay)
 {
 	int fd = any_listener(relay);
 	pid_t successor = fd >= 0 ? takeover_successor(fd) : 0;
 
-	if (successor && successor != getpid())
+	return successor == getpid() ? 0 : successor;
+}
+
+bool tell_has_successor(const struct relay *relay)
+{
+	return successor_of(relay);
+}
+
+void tell_lame(const struct relay *relay)
+{
+	notify("STOPPING=1");
+	report_notice("lame duck: connections are accepted for %llu s still; a second signal ends "
+		      "that",
+		      (unsigned long long)(relay->lame_duck + 999) / 1000);
+}
+
+/* If another relay continues, the service does not stop. */
+void tell_stopping(const struct relay *relay)
+{
+	pid_t successor = successor_of(relay);
+
+	if (successor)
 		report_verbose(1, "taken over by pid %d", (int)successor);
-	else
+	else if (!relay->workers[0].is_lame)
 		notify("STOPPING=1");
 	tell_drain(relay);
 }

@@ -10,12 +10,14 @@
 #include "tproxy-relay/reason.h"
 #include "tproxy-relay/relay.h"
 #include "tproxy-relay/stats.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Hooks of struct relay and stats_collect(). */
 void tell_trouble(enum reason reason, const struct failure *why);
 void tell_unheard(const struct failure *why);
 void tell_ready(const struct relay *relay);
+void tell_lame(const struct relay *relay);
 void tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
 
@@ -24,6 +26,10 @@ void tell_stats(struct stats *f, void *context);
 void tell_lost(const struct record_losses *lost);
 void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);
+
+/* Has another relay, which is alive, taken over its listeners? In worker 0's thread, while they are
+ * open. */
+bool tell_has_successor(const struct relay *relay);
 
 /* Report what the relay has done in total. */
 void tell_work(const struct relay *relay);

@@ -529,6 +529,20 @@ static void close_listeners(struct worker *w)
 	}
 }
 
+static void handle_lame_end(struct loop *loop, struct loop_timer *timer)
+{
+	relay_end(worker_of(loop)->relay, RELAY_DRAINING);
+}
+
+/* Worker 0: only the time is kept, and it is told. Everything is served as before. */
+static void be_lame(struct worker *w)
+{
+	w->is_lame = true;
+	if (w->relay->lame)
+		w->relay->lame(w->relay);
+	loop_arm(w->host.loop, &w->lame, w->relay->lame_duck);
+}
+
 static void drain(struct worker *w)
 {
 	if (w->index == 0 && w->relay->stopping)
@@ -538,6 +552,7 @@ static void drain(struct worker *w)
 		w->relay->paused--;
 	w->paused = false;
 	loop_disarm(w->host.loop, &w->retry);
+	loop_disarm(w->host.loop, &w->lame);
 	close_listeners(w);
 	if (w->udp)
 		udp_worker_drain(w->udp);
@@ -588,6 +603,8 @@ static void handle_wake(struct loop *loop, void *context)
 	relay_take_visits(w);
 	if (w->relay->only && !w->began)
 		serve_only(w);
+	if (w->relay->phase == RELAY_LAME_DUCK && w->index == 0 && !w->is_lame)
+		be_lame(w);
 	if (w->relay->phase >= RELAY_DRAINING && !w->draining)
 		drain(w);
 	if (w->relay->phase == RELAY_ENDING || w->resetting)
@@ -618,6 +635,7 @@ int worker_init(struct worker *w, struct relay *relay, struct failure *why)
 	w->host.released = flow_released;
 	w->host.spare = give_spare;
 	w->retry.alarm = handle_retry;
+	w->lame.alarm = handle_lame_end;
 	w->deadline.alarm = handle_deadline;
 	w->log = (struct conn_log){
 		.level = relay->log,
