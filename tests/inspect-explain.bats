@@ -118,6 +118,24 @@ teardown() {
 	fixed
 }
 
+@test "a mark that conntrack keeps, and restores before our rules run" {
+	# The relay's own mark comes back with the server's answers, as with several upstreams.
+	on proxy nft -f - <<<'table ip other { chain s { type filter hook postrouting priority 0; ct mark set meta mark; }; chain r { type filter hook prerouting priority -150; meta mark set ct mark; }; }'
+	lost mark-clash "puts mark 0x2 on servers' answers before our rules run: it is our --upstream-mark"
+	fixed
+	again
+	# With a zone for the upstream leg, the client's own later packets.
+	on proxy nft -f - <<<'table ip other { chain s { type filter hook postrouting priority 0; oifname "toclient" ct mark set 2; }; chain r { type filter hook prerouting priority -150; iifname "toclient" meta mark set ct mark; }; }'
+	on proxy tproxy-setup up -q --to 3129 --port 80 --conntrack zone
+	lost mark-clash 'puts mark 0x2 on the packets that follow it before our rules run'
+	fixed
+	again
+	# The intercept mark delivers what has a socket here.
+	on proxy nft -f - <<<'table ip other { chain s { type filter hook input priority 0; ct mark set meta mark; }; chain r { type filter hook prerouting priority -150; meta mark set ct mark; }; }'
+	arrives
+	run -0 on proxy tproxy-setup doctor -q
+}
+
 @test "a rule that may drop the packet is a warning; rules for other packets are skipped" {
 	in_chain input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
 	arrives

@@ -13,13 +13,19 @@ bool harm_carries(uint32_t value, const struct mark *mark)
 
 /* --- what it is ------------------------------------------------------------------------------- */
 
-/* Marked with the value by which our rules recognise packets that they have already seen. */
-static enum harm before_ours(const struct rule_eval_step *step, const struct mark *mark,
+/* Marked with the value by which our rules recognise packets that they have already seen. With the
+ * intercept mark, a TCP packet that has a socket here is routed to it nevertheless: only the first
+ * one, which needs the tproxy rule, is lost. */
+static enum harm before_ours(const struct packet_path_step *at, const struct mark *mark,
 			     const struct mark *upstream_mark)
 {
-	return harm_carries(step->mark, upstream_mark) || harm_carries(step->mark, mark)
-		       ? HARM_PREMARKS
-		       : HARM_NONE;
+	bool first = at->leg == PACKET_PATH_BEFORE && !at->later;
+
+	if (harm_carries(at->step.mark, upstream_mark))
+		return HARM_PREMARKS;
+	if (harm_carries(at->step.mark, mark) && (first || at->protocol != IPPROTO_TCP))
+		return HARM_PREMARKS;
+	return HARM_NONE;
 }
 
 /* A change to an unknown value shows as no change. */
@@ -47,7 +53,7 @@ static enum harm of_marking(const struct packet_path_step *at, const struct mark
 	switch (at->leg) {
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
-		return before_ours(&at->step, mark, upstream_mark);
+		return before_ours(at, mark, upstream_mark);
 	case PACKET_PATH_AFTER:
 	case PACKET_PATH_ANSWER_AFTER:
 		return after_ours(&at->step, mark);

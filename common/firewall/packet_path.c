@@ -58,7 +58,7 @@ static enum packet_path_leg place(enum packet_path_leg leg)
 static void tell(const struct rule_eval_step *step, void *context)
 {
 	struct path *p = context;
-	const struct packet_path_step at = { p->leg, p->later, *step };
+	const struct packet_path_step at = { p->leg, p->flow->protocol, p->later, *step };
 	const void *rule = step->rule ? (const void *)step->rule : step->base;
 
 	for (unsigned i = 0; i < p->count; i++)

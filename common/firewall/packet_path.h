@@ -49,7 +49,8 @@ bool packet_path_is_prerouting(enum packet_path_leg leg);
 
 struct packet_path_step {
 	enum packet_path_leg leg;
-	bool later; /* it concerns packets after the first one */
+	uint8_t protocol; /* the flow's */
+	bool later;	  /* it concerns packets after the first one */
 	struct rule_eval_step step;
 };
 

@@ -60,6 +60,7 @@ case_ mark-nat mark ab 'both -t nat -A PREROUTING -p tcp --dport 80 -j MARK --se
 case_ mark-ours mark ab 'in_chain prerouting "mangle - 10" "tcp dport 80 meta mark set 0x1"'
 case_ mark-upstream mark ab 'in_chain prerouting "mangle - 10" "tcp dport 80 meta mark set 0x2"'
 case_ connmark-multiwan mark ab 'both -t mangle -A PREROUTING -j CONNMARK --restore-mark; both -t mangle -A PREROUTING -i toserver -m mark --mark 0 -j MARK --set-mark 0x100; both -t mangle -A POSTROUTING -j CONNMARK --save-mark'
+SPEC='--conntrack zone' case_ connmark-zone mark ab 'n -f - <<<"table inet other { chain s { type filter hook postrouting priority 0; oifname toclient ct mark set 2; }; chain r { type filter hook prerouting priority -150; iifname toclient meta mark set ct mark; }; }"'
 case_ connmark-whole mark ab 'both -t mangle -A INPUT -j CONNMARK --save-mark; both -t mangle -A OUTPUT -j CONNMARK --restore-mark'
 case_ connmark-nft mark ab 'n -f - <<<"table inet other { chain i { type filter hook input priority 0; ct mark set meta mark; }; chain o { type route hook output priority -150; meta mark set ct mark; }; }"'
 # --- others that take the packets
@@ -132,6 +133,7 @@ case_ works-xfrm-allowed - ab 'p ip xfrm policy add dir in src 192.0.2.0/24 dst 
 case_ works-xfrm - ab 'p ip xfrm policy add dir in src 10.0.0.0/8 dst 198.51.100.0/24 action block'
 case_ works-masquerade - ab 'both -t nat -A POSTROUTING -o tobystander -j MASQUERADE'
 case_ works-connmark-masked - ab 'both -t mangle -A INPUT -j CONNMARK --save-mark --mask 0xff00; both -t mangle -A OUTPUT -j CONNMARK --restore-mark --mask 0xff00'
+case_ works-connmark-own - ab 'both -t mangle -A INPUT -j CONNMARK --save-mark; both -t mangle -A PREROUTING -j CONNMARK --restore-mark'
 case_ works-invalid invalid-drop ab 'in_chain input 0 "ct state invalid drop"'
 case_ works-loose - ab 'p sysctl -qw net.ipv4.conf.all.rp_filter=2'
 case_ works-strict - ab 'p sysctl -qw net.ipv4.conf.all.rp_filter=1'

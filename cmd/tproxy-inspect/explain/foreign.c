@@ -2,6 +2,8 @@
 #include "tproxy-inspect/explain/foreign.h"
 
 #include "firewall/harm.h"
+#include "intercept/predicate.h"
+#include "tproxy-inspect/explain/taken.h"
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,17 +96,23 @@ static const char *reason_of(enum harm harm)
 		return "mark-restored";
 	case HARM_TAKES:
 		return "taken-elsewhere";
+	case HARM_PREMARKS:
+		return "mark-clash";
 	default:
 		return NULL;
 	}
 }
 
+/* Before it is known which instance takes the packet, no mark is one of ours: that a mark excludes
+ * it is the instance's step. */
 static enum harm harm_at(struct view *v, const struct packet_path_step *at)
 {
-	const struct mark upstream = { v->flow.upstream_mark, v->flow.mark.mask };
-	enum harm harm = harm_of(at, &v->flow.mark, &upstream);
+	const struct mark none = { 0, 0 };
+	const struct mark *upstream = v->by ? &v->by->is.rules.spec.upstream_mark : &none;
+	enum harm harm = harm_of(at, &v->flow.mark, upstream);
 
-	if (harm == HARM_TAKES && harm_is_idle(v->diag, &at->step))
+	if ((harm == HARM_TAKES && harm_is_idle(v->diag, &at->step)) ||
+	    (harm == HARM_PREMARKS && !v->by))
 		return HARM_NONE;
 	return harm;
 }
@@ -122,11 +130,56 @@ static bool is_client_packet(enum packet_path_leg leg)
 	return leg <= PACKET_PATH_INPUT || leg > PACKET_PATH_REPLY;
 }
 
+/* `up` with another mark in place of the one that the rule sets. */
+static void put_other_mark(const struct view *v, uint32_t set, char fix[STEPS_FIX_MAX])
+{
+	const struct predicate_packet marked = { .mark = set };
+	struct intercept changed;
+
+	if (taken_copy(v, &changed) == 0 &&
+	    predicate_admit(&changed,
+			    harm_carries(set, &changed.upstream_mark) ? PREDICATE_UPSTREAM
+								      : PREDICATE_MARK,
+			    &marked))
+		taken_put_up(&changed, fix);
+	intercept_free(&changed);
+}
+
+static void conclude_premark(struct view *v, const struct packet_path_step *at, const char *place)
+{
+	bool as_upstream = harm_carries(at->step.mark, &v->by->is.rules.spec.upstream_mark);
+	char fix[STEPS_FIX_MAX] = "";
+
+	put_other_mark(v, at->step.mark, fix);
+	steps_conclude(&v->steps, reason_of(HARM_PREMARKS), fix,
+		       "%s puts mark 0x%x on %s before our rules run: it is our %s, and they let "
+		       "these packets bypass the proxy",
+		       place, at->step.mark,
+		       is_client_packet(at->leg) ? "the packets that follow it"
+						 : packet_path_leg_name(at->leg),
+		       as_upstream ? "--upstream-mark" : "--mark");
+}
+
+static void conclude(struct view *v, const struct packet_path_step *at, enum harm harm,
+		     const char *place, const char *does)
+{
+	char whose[160], fix[STEPS_FIX_MAX];
+
+	if (harm == HARM_PREMARKS) {
+		conclude_premark(v, at, place);
+		return;
+	}
+	snprintf(whose, sizeof(whose), "%s %s", verb_of(at), packet_path_leg_name(at->leg));
+	harm_fix(at, harm, &v->flow.mark, fix, sizeof(fix));
+	steps_conclude(&v->steps, reason_of(harm), fix, "%s %s", place,
+		       is_client_packet(at->leg) ? does : whose);
+}
+
 static void show_event(struct view *v, const struct packet_path_step *at, const char *name)
 {
 	enum harm harm = harm_at(v, at);
 	const char *reason = reason_of(harm);
-	char place[PLACE_MAX], where[200], does[96], whose[160], fix[STEPS_FIX_MAX] = "";
+	char place[PLACE_MAX], where[200], does[96];
 
 	describe_chain(at->step.base, where, sizeof(where));
 	describe_event(at, does, sizeof(does));
@@ -135,12 +188,8 @@ static void show_event(struct view *v, const struct packet_path_step *at, const 
 		  !reason || !at->step.certain ? harm == HARM_NONE ? STEP_OK : STEP_WARN
 					       : STEP_FAIL,
 		  where, "%s %s", place, does);
-	if (!reason || !at->step.certain)
-		return;
-	snprintf(whose, sizeof(whose), "%s %s", verb_of(at), packet_path_leg_name(at->leg));
-	harm_fix(at, harm, &v->flow.mark, fix, sizeof(fix));
-	steps_conclude(&v->steps, reason, fix, "%s %s", place,
-		       is_client_packet(at->leg) ? does : whose);
+	if (reason && at->step.certain)
+		conclude(v, at, harm, place, does);
 }
 
 /* --- a hook ----------------------------------------------------------------------------------- */
@@ -243,6 +292,15 @@ bool foreign_show(struct view *v, const struct foreign *f, enum packet_path_leg 
 	if (!all && !shown && chains)
 		steps_add(&v->steps, name, STEP_OK, "", "%u chain%s, nothing stops %s", chains,
 			  chains == 1 ? "" : "s", packet_path_leg_name(leg));
+	return !steps_over(&v->steps);
+}
+
+bool foreign_show_later_marks(struct view *v, const struct foreign *f)
+{
+	for (unsigned i = 0; i < f->count && !steps_over(&v->steps); i++)
+		if (f->at[i].leg == PACKET_PATH_BEFORE && f->at[i].later &&
+		    harm_at(v, &f->at[i]) == HARM_PREMARKS)
+			show_event(v, &f->at[i], "prerouting");
 	return !steps_over(&v->steps);
 }
 

@@ -26,8 +26,12 @@ uint32_t foreign_mark_before(const struct foreign *foreign);
 bool foreign_show(struct view *v, const struct foreign *foreign, enum packet_path_leg leg,
 		  const char *name, const char *const hooks[], bool all);
 
-/* The same for a packet that is not intercepted, from the point where our rules would have taken
- * it. */
+/* Show which rules put one of our marks on the client's later packets before our rules see them:
+ * conntrack may have taken the mark from what the proxy sent. */
+bool foreign_show_later_marks(struct view *v, const struct foreign *foreign);
+
+/* The same as foreign_show() for a packet that is not intercepted, from the point where our rules
+ * would have taken it. */
 bool foreign_show_past(struct view *v, uint32_t mark);
 
 /* The same for a connection of this host, up to our rules; *mark: its mark there. */

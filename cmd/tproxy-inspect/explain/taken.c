@@ -64,7 +64,7 @@ static const char *broken(const struct nft_state *rules, char buf[300])
 	return buf;
 }
 
-static void put_up(const struct intercept *spec, char fix[STEPS_FIX_MAX])
+void taken_put_up(const struct intercept *spec, char fix[STEPS_FIX_MAX])
 {
 	char up[SPEC_TEXT_COMMAND_MAX];
 
@@ -93,7 +93,7 @@ static bool judge_state(struct view *v, const struct view_instance *i, struct ta
 	snprintf(why_not->words, sizeof(why_not->words), "instance %s: %s", i->name, words);
 	why_not->fix[0] = '\0';
 	if (is_known(&i->is.rules))
-		put_up(&i->is.rules.spec, why_not->fix);
+		taken_put_up(&i->is.rules.spec, why_not->fix);
 	return false;
 }
 
@@ -115,7 +115,7 @@ static void put_admission(const struct intercept *spec, const struct predicate_p
 	}
 	fix[0] = '\0';
 	if (possible && term == PREDICATE_TAKES)
-		put_up(&changed, fix);
+		taken_put_up(&changed, fix);
 	intercept_free(&changed);
 }
 

@@ -22,4 +22,7 @@ bool taken_decide(struct view *v, uint32_t mark, struct taken_not *why_not);
  * -1: no memory. */
 int taken_copy(const struct view *v, struct intercept *copy);
 
+/* The command that installs it; "" if it does not fit. */
+void taken_put_up(const struct intercept *spec, char fix[STEPS_FIX_MAX]);
+
 #endif

@@ -150,7 +150,7 @@ static bool reply(struct view *v, const struct foreign *f)
 
 static void carry_on(struct view *v, const struct onward *onward, const struct foreign *f)
 {
-	if (reply(v, f) && go_upstream(v, onward, f))
+	if (reply(v, f) && go_upstream(v, onward, f) && foreign_show_later_marks(v, f))
 		steps_conclude(&v->steps, "delivered", "", "instance %s delivers it to %s",
 			       v->by->name, v->holder.owner);
 }
@@ -195,6 +195,7 @@ static int walk_taken(struct view *v, struct failure *why)
 	complete_flow(v);
 	if (!onward_policy(v, &onward) || !onward_route(v, &onward))
 		return 0;
+	v->flow.zones |= !onward.foreign || !endpoint_equal(&onward.destination, &v->destination);
 	f = walk_rules(v, why);
 	if (f)
 		carry_on(v, &onward, f);
