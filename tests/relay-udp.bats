@@ -111,6 +111,29 @@ teardown() { lab_down; }
 	done
 }
 
+@test "UDP: a new flow gets the socket of one that is over, and only its own answers" {
+	reuses_ports proxy || skip "this kernel cannot release a port (IP_LOCAL_PORT_RANGE, Linux 6.3)"
+	dgram server server serve 5300
+	intercept_udp 5300
+	for to in $V4 $V6; do
+		udp_relay -o event,client,upstream_cookie,packets_down,duration_ms,reason
+		run -0 on client timeout --foreground 30 "$DGRAM" flows $to 5300 50 1
+		assert_output '50 flows, 50 answers'
+		# Meanwhile they become silent for long enough, and this flow stays.
+		run -0 ask_from client 41000 $to 5300 3 20 400
+		# These end the first ones, and those after them get their sockets.
+		for _ in 1 2; do
+			run -0 on client timeout --foreground 30 "$DGRAM" flows $to 5300 50 1
+			assert_output '50 flows, 50 answers'
+		done
+		stop relay
+		run -0 awk '$1 == "close" { sockets[$3]++; flows++ } END { for (s in sockets) n++; print flows, n }' "$OUT/relay.out"
+		# All but those whose port came up a second time.
+		assert_output --regexp '^1(4[5-9]|5[01]) (9[5-9]|10[0-9])$'
+		(($(grep -cE '^close .* 1 [0-9]{3,4}\.[0-9]+ done$' "$OUT/relay.out") >= 40))
+	done
+}
+
 @test "UDP: at --max-flows a client loses its own flows, and others keep theirs" {
 	dgram server server serve 5300
 	intercept_udp 5300

@@ -24,6 +24,7 @@
 #include "base/container.h"
 #include "net/translation.h"
 #include "socket/datagram_batch.h"
+#include "tproxy-relay/udp_reuse.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -118,7 +119,7 @@ static void release(struct loop *loop, struct loop_garbage *garbage)
 {
 	struct udp_host *host = host_of(loop);
 
-	slab_put(&host->flows, container_of(garbage, struct udp_flow, garbage));
+	udp_reuse_put(host, container_of(garbage, struct udp_flow, garbage));
 	host->ops->released(host);
 }
 
@@ -197,9 +198,11 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 	learn_source(host, f);
 	host->ops->finished(host, f);
 	udp_table_remove(&host->table, &f->entry);
+	udp_reuse_count(host, f, -1);
 	drop_extra(host, f); /* before its port is another's */
-	for (int end = 0; end < 2; end++)
-		loop_close(host->loop, &f->side[end]);
+	loop_close(host->loop, &f->side[FLOW_CLIENT]);
+	if (!udp_reuse_let_go(host, f))
+		loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
 	f->closed = true;
 	loop_discard(host->loop, &f->garbage, release);
 }
@@ -362,8 +365,7 @@ static void set_message(struct datagram_out *out, const struct datagram *d)
 
 /* ---- promotion ---- */
 
-#define LEG_DETAILS	 (DATAGRAM_HOPS | DATAGRAM_CLASS | DATAGRAM_FRAGMENTED)
-#define PROMOTED_DETAILS (LEG_DETAILS | DATAGRAM_SEGMENTS)
+#define PROMOTED_DETAILS (UDP_LEG_DETAILS | DATAGRAM_SEGMENTS)
 
 /*
  * Give the flow a socket of its own on the client's side. A direct flow gets none if other
@@ -498,6 +500,7 @@ static void pass_errors(struct udp_host *host, struct udp_flow *f, enum flow_end
 {
 	struct udp_icmp_error error;
 
+	f->reusable = f->reusable && end != FLOW_UPSTREAM;
 	while (!f->closed && udp_icmp_take(f->side[end].fd, &error)) {
 		if (end == FLOW_CLIENT) {
 			tell_upstream(host, f, &error, 0);
@@ -616,16 +619,22 @@ static void take_up(struct udp_host *host, struct udp_flow *f, unsigned slot)
 	host->stray(host, f->listener, d, payload);
 }
 
-/* What the upstream socket received from others before it was connected is no answer. */
+/* What the upstream socket received from others before it was connected is no answer; nor what was
+ * for the flow that had the socket before. */
+static bool is_answer(const struct udp_host *host, const struct udp_flow *f,
+		      const struct datagram *d)
+{
+	struct endpoint upstream = udp_flow_upstream(host, f);
+
+	return endpoint_equal(&d->client, &upstream) &&
+	       (!endpoint_is_set(&d->local) || endpoint_equal(&d->local, &f->entry.client));
+}
+
 static void take_down(struct udp_host *host, struct udp_flow *f, unsigned slot)
 {
-	struct datagram *d = datagram_batch_at(host->batch, slot);
-	struct endpoint upstream;
+	const struct datagram *d = datagram_batch_at(host->batch, slot);
 
-	if (f->closed)
-		return;
-	upstream = udp_flow_upstream(host, f);
-	if (endpoint_equal(&d->client, &upstream))
+	if (!f->closed && is_answer(host, f, d))
 		carry_down(host, f, d, datagram_batch_payload(host->batch, slot));
 }
 
@@ -785,6 +794,10 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 		f->kept = KEPT_ADDR_PORT;
 		return 0;
 	}
+	if (udp_reuse_connect(host, f, to)) {
+		f->kept = KEPT_ADDR_PORT;
+		return 0;
+	}
 	result = connect_upstream(host, f, to, &how, why);
 
 	if (result < 0 && reason_of_failure(why) == REASON_DESCRIPTORS && host->spare(host))
@@ -795,7 +808,7 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 		result = connect_upstream(host, f, to, &how, why);
 	}
 	if (result == 0) {
-		datagram_want(f->side[FLOW_UPSTREAM].fd, to->family, LEG_DETAILS);
+		datagram_want(f->side[FLOW_UPSTREAM].fd, to->family, UDP_LEG_DETAILS);
 		udp_icmp_listen(f->side[FLOW_UPSTREAM].fd, to->family);
 	}
 	return result;
@@ -888,21 +901,23 @@ void udp_flow_describe(const struct udp_beginning *b, struct transparent_connect
 	};
 }
 
-static struct udp_flow *make(struct udp_host *host, const struct udp_beginning *b)
+static struct udp_flow *make(struct udp_host *host, const struct udp_beginning *b,
+			     const struct endpoint *to)
 {
-	struct udp_flow *f = slab_get(&host->flows);
 	struct transparent_connection c;
+	struct udp_flow *f;
 
+	udp_flow_describe(b, &c);
+	f = udp_reuse_slot(host, &c.client, to);
 	if (!f)
 		return NULL;
-	udp_flow_describe(b, &c);
 	f->entry.client = c.client;
 	f->entry.origdst = b->header ? c.origdst : c.local;
 	f->entry.via = via_of(host, b);
 	f->origin = (uint8_t)c.origin & 7;
 	f->direct = b->d->origin == ORIGIN_NONE;
 	f->side[FLOW_CLIENT] = (struct loop_source){ .handler = handle_client, .fd = -1 };
-	f->side[FLOW_UPSTREAM] = (struct loop_source){ .handler = handle_upstream, .fd = -1 };
+	f->side[FLOW_UPSTREAM].handler = handle_upstream;
 	f->opened_us = loop_now_us(host->loop);
 	f->burst_tick = loop_tick(host->loop);
 	return f;
@@ -925,14 +940,17 @@ static int enter(struct udp_host *host, struct udp_flow *f, const struct udp_beg
 		return -1;
 	if (!f->one_way && loop_watch(host->loop, &f->side[FLOW_UPSTREAM], EPOLLIN) < 0)
 		return -1;
-	return udp_table_add(&host->table, &f->entry, loop_tick(host->loop));
+	if (udp_table_add(&host->table, &f->entry, loop_tick(host->loop)) < 0)
+		return -1;
+	udp_reuse_count(host, f, 1);
+	return 0;
 }
 
 struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginning *b,
 				const struct endpoint *to, uint64_t id, unsigned listener,
 				enum reason *reason, struct failure *why)
 {
-	struct udp_flow *f = make(host, b);
+	struct udp_flow *f = make(host, b, to);
 
 	*reason = REASON_MEMORY;
 	if (!f)

@@ -4,14 +4,16 @@
 #include "base/container.h"
 #include "base/recent.h"
 #include "socket/datagram_batch.h"
+#include "tproxy-relay/udp_reuse.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REFUSAL_MS  30000 /* how long further datagrams of a refused flow are not recorded */
-#define READS_MAX   8	  /* full reads of a listener; then others get a turn */
-#define DRAINED_MAX 16384 /* datagrams: no listener's buffer holds as many */
-#define SILENT_MS   2000  /* a flow that is silent this long may end with the relay */
+#define REFUSAL_MS    30000 /* how long further datagrams of a refused flow are not recorded */
+#define READS_MAX     8	    /* full reads of a listener; then others get a turn */
+#define DRAINED_MAX   16384 /* datagrams: no listener's buffer holds as many */
+#define SETTLED_TICKS 3	    /* 500 to 750 ms */
+#define SILENT_MS     2000  /* a flow that is silent this long may end with the relay */
 
 struct udp_worker {
 	struct udp_host host; /* first */
@@ -41,7 +43,7 @@ struct udp_host *udp_worker_host(struct udp_worker *u)
 
 bool udp_worker_is_busy(const struct udp_worker *u)
 {
-	return u->host.flows.used != 0 || !u->released;
+	return u->host.flows.used > udp_reuse_spares(&u->host) || !u->released;
 }
 
 /* ---- refused ---- */
@@ -134,6 +136,19 @@ static enum reason judge(struct udp_worker *u, const struct udp_beginning *b, un
 	return policy_judge(u->host.policy, &c, why);
 }
 
+/* An answered exchange that is silent may end early, for a new one that can use its socket. */
+static void free_socket(struct udp_worker *u, int family)
+{
+	struct udp_host *host = &u->host;
+	struct udp_entry *over;
+
+	if (!udp_reuse_is_short(host, family) || !host->ops->may_end(host))
+		return;
+	over = udp_table_expired(&host->table, UDP_ANSWERED, loop_tick(host->loop), SETTLED_TICKS);
+	if (over)
+		udp_flow_finish(host, (struct udp_flow *)over, REASON_DONE);
+}
+
 /* At the limit, end a flow that may be ended, if there is one. */
 static bool make_room(struct udp_worker *u, const struct endpoint *client)
 {
@@ -141,8 +156,10 @@ static bool make_room(struct udp_worker *u, const struct endpoint *client)
 	uint32_t silent = (uint32_t)(u->settings.unanswered_timeout / LOOP_TICK_MS);
 	struct udp_entry *victim = NULL;
 
-	if (table->count < table->max)
+	if (table->count < table->max) {
+		free_socket(u, client->family);
 		return true;
+	}
 	victim = udp_table_victim(table, client, loop_tick(u->host.loop), silent);
 	if (victim)
 		udp_flow_finish(&u->host, (struct udp_flow *)victim, REASON_EVICTED);
@@ -294,12 +311,17 @@ static void handle_listener(struct loop *loop, struct loop_source *source, uint3
 static bool give_descriptor(struct udp_host *host)
 {
 	struct endpoint nobody = { 0 };
-	struct udp_entry *victim;
+	struct udp_flow *victim;
 
-	victim = udp_table_victim(&host->table, &nobody, loop_tick(host->loop), 0);
-	if (victim)
-		udp_flow_finish(host, (struct udp_flow *)victim, REASON_EVICTED);
-	return victim;
+	if (udp_reuse_drop_one(host))
+		return true;
+	victim = (struct udp_flow *)udp_table_victim(&host->table, &nobody, loop_tick(host->loop),
+						     0);
+	if (!victim)
+		return false;
+	udp_flow_finish(host, victim, REASON_EVICTED);
+	loop_close(host->loop, &victim->side[FLOW_UPSTREAM]);
+	return true;
 }
 
 static void drain_listener(struct udp_host *host, unsigned at)
@@ -337,6 +359,8 @@ static void handle_tick(struct loop *loop, struct loop_timer *timer)
 	for (unsigned i = 0; i < u->listeners->count; i++)
 		all = claim(u, i) && all;
 	expire(u);
+	if (!u->host.table.count)
+		udp_reuse_drop(&u->host);
 	if (u->host.table.count || (!all && !u->host.draining))
 		loop_arm(loop, timer, LOOP_TICK_MS);
 }
@@ -386,7 +410,7 @@ static int init(struct udp_worker *u, struct failure *why)
 {
 	struct udp_host *host = &u->host;
 
-	if (udp_table_init(&host->table, u->settings.max) < 0)
+	if (udp_table_init(&host->table, u->settings.max) < 0 || udp_reuse_init(&host->reuse) < 0)
 		return report_fail(why, errno, "malloc", "UDP flows");
 	host->batch = datagram_batch_new(why);
 	if (!host->batch || !(u->refused = recent_new(why)))
@@ -415,6 +439,7 @@ void udp_worker_free(struct udp_worker *u)
 	if (!u)
 		return;
 	udp_table_free(&u->host.table);
+	udp_reuse_free(&u->host.reuse);
 	slab_free(&u->host.flows);
 	datagram_batch_free(u->host.batch);
 	datagram_queue_free(u->host.queue);
@@ -455,6 +480,7 @@ static void shorten(uint64_t *ms)
 void udp_worker_drain(struct udp_worker *u)
 {
 	u->host.draining = true;
+	udp_reuse_drop(&u->host);
 	shorten(&u->settings.unanswered_timeout);
 	shorten(&u->settings.established_timeout);
 	udp_flow_detach_all(&u->host);

@@ -69,6 +69,9 @@ static inline const char *strerrorname_np(int error)
 #ifndef IPV6_RECVFRAGSIZE
 #define IPV6_RECVFRAGSIZE 77
 #endif
+#ifndef IP_LOCAL_PORT_RANGE /* Linux 6.3 */
+#define IP_LOCAL_PORT_RANGE 51
+#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif

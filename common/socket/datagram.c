@@ -362,13 +362,37 @@ fail:
 	return -1;
 }
 
-/* #syscalls udp: connect */
-static int connect_to(int fd, const struct endpoint *to)
+/* #syscalls udp upstream_udp: connect */
+int datagram_connect(int fd, const struct endpoint *to)
 {
 	union endpoint_sockaddr address;
 	socklen_t length = endpoint_to_sockaddr(to, &address);
 
 	return connect(fd, &address.sa, length);
+}
+
+/*
+ * An explicit port stays bound until the socket is closed; one that the kernel chose is released by
+ * datagram_disconnect() (__udp_disconnect() in net/ipv4/udp.c). So let the kernel choose, from a range
+ * of one port. It takes the range of the network namespace instead if the port is outside of it.
+ * #syscalls upstream_udp: setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE), bind, getsockname
+ */
+int datagram_bind_loosely(int fd, const struct endpoint *own)
+{
+	struct endpoint any_port = *own;
+	union endpoint_sockaddr address;
+	socklen_t length;
+
+	if (set(fd, SOL_IP, IP_LOCAL_PORT_RANGE, (int)((uint32_t)own->port << 16 | own->port)) < 0)
+		return -1;
+	any_port.port = 0;
+	length = endpoint_to_sockaddr(&any_port, &address);
+	if (bind(fd, &address.sa, length) < 0)
+		return -1;
+	if (endpoint_local_of(fd).port == own->port)
+		return 0;
+	errno = ERANGE;
+	return -1;
 }
 
 /*
@@ -517,7 +541,7 @@ int datagram_open_pair(const struct endpoint *own, const struct endpoint *other,
 
 	if (fd < 0)
 		return transparent_fail(why, call, own);
-	if (connect_to(fd, other) < 0)
+	if (datagram_connect(fd, other) < 0)
 		return fail_at(why, fd, "connect", other);
 	return fd;
 }
@@ -541,7 +565,7 @@ int datagram_open_flow(struct recent *sent, const struct datagram *d, const void
 
 	if (fd < 0)
 		return fail_at(why, fd, call, &d->local);
-	if (connect_to(fd, &d->client) < 0)
+	if (datagram_connect(fd, &d->client) < 0)
 		return fail_at(why, fd, "connect", &d->client);
 	whole = drain(fd, d, &backlog, stray, context);
 	if (!whole)

@@ -65,6 +65,18 @@ int datagram_open_pair(const struct endpoint *own, const struct endpoint *other,
 		       struct failure *why);
 
 /*
+ * Bind a socket to an address and port that datagram_disconnect() releases again, so that it can be
+ * bound to others. Returns 0, or -1 with errno; ERANGE: the port is not in
+ * net.ipv4.ip_local_port_range (the socket is bound to another one: close it); ENOPROTOOPT: the
+ * kernel cannot do this (Linux 6.3 can). If it fails for a port, do not try that port again: the
+ * kernel looked at every port there is.
+ */
+int datagram_bind_loosely(int fd, const struct endpoint *own);
+
+/* Connect it to its other end. Returns 0, or -1 with errno. */
+int datagram_connect(int fd, const struct endpoint *to);
+
+/*
  * Become the only process that reads from this socket, among those that have a duplicate of it.
  * Returns 0, or -1 with errno; EAGAIN: another process reads. It lasts until the process ends or
  * closes any of its own duplicates. (A POSIX record lock on the socket's inode: fcntl(2) supports
@@ -72,8 +84,8 @@ int datagram_open_pair(const struct endpoint *own, const struct endpoint *other,
  */
 int datagram_claim(int fd);
 
-/* Let go of the socket: it keeps its local end and what it has received, but TPROXY, which looks
- * for connected sockets, gives it no more. Returns 0, or -1 with errno. */
+/* Let go of the socket: it keeps what it has received, and its local end unless it was bound loosely,
+ * but TPROXY, which looks for connected sockets, gives it no more. Returns 0, or -1 with errno. */
 int datagram_disconnect(int fd);
 
 /* Make room for this many bytes in both queues, or for as many as the system allows:

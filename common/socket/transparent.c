@@ -721,6 +721,22 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 	return connect_for(SOCK_DGRAM, client, to, options, false, kept, why);
 }
 
+/* #syscalls upstream_udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0) */
+int transparent_open_udp(const struct endpoint *source,
+			 const struct transparent_connect_options *options, struct failure *why)
+{
+	const char *call = "socket";
+	int fd = socket(source->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 &&
+	    prepare_upstream(fd, SOCK_DGRAM, source->family, source, options, &call) == 0)
+		return fd;
+	transparent_fail(why, call, source);
+	if (fd >= 0)
+		close_quietly(fd);
+	return -1;
+}
+
 /* #syscalls tcp upstream: setsockopt(SOL_SOCKET, SO_LINGER) */
 void transparent_guard(int fd, bool on)
 {

@@ -186,6 +186,11 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 			    const struct transparent_connect_options *options,
 			    enum transparent_kept *kept, struct failure *why);
 
+/* The same up to the bind: a UDP socket with the options for that source (address and port), neither
+ * bound nor connected. Returns the descriptor, or -1 with *why. */
+int transparent_open_udp(const struct endpoint *source,
+			 const struct transparent_connect_options *options, struct failure *why);
+
 /*
  * Would sockets for such connections be allowed at all? Lets a program fail at start instead of at
  * each client; only the family of the client counts. Returns 0, or -1 with *why.

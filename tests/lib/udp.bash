@@ -24,6 +24,13 @@ dgram() {
 	wait_listen "$2" "$4" udp
 }
 
+# reuses_ports HOST: can its kernel release a port that it was told to choose (IP_LOCAL_PORT_RANGE)?
+reuses_ports() {
+	on "$1" python3 -c '
+import socket, struct
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).setsockopt(socket.IPPROTO_IP, 51, struct.pack("I", 40000 << 16 | 40000))' 2>/dev/null
+}
+
 # ask_from HOST ARG...: see `ask' of tests/lib/dgram.
 ask_from() {
 	on "$1" timeout --foreground $((60 * TIME_SCALE)) "$DGRAM" ask "${@:2}"

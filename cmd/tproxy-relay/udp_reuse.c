@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-relay/udp_reuse.h"
+
+#include "base/container.h"
+#include "socket/datagram.h"
+#include "socket/transparent.h"
+#include "tproxy-relay/udp_icmp.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PORTS	   65536
+#define SPARES_MAX 128 /* of a family: twice as many flows as one read of a listener may begin */
+/* To choose a port the kernel walks all sockets that have it; to take a given one it walks those of
+ * one address. */
+#define SHARED_MAX 32
+
+int udp_reuse_init(struct udp_reuse *r)
+{
+	/* Only the pages of ports that are used take memory. */
+	r->flows = calloc(PORTS, sizeof(*r->flows));
+	r->unfit = calloc(PORTS / 8, 1);
+	return r->flows && r->unfit ? 0 : -1;
+}
+
+void udp_reuse_free(struct udp_reuse *r)
+{
+	free(r->flows);
+	free(r->unfit);
+	r->flows = NULL;
+	r->unfit = NULL;
+}
+
+/* ---- which flows ---- */
+
+static bool suits(const struct udp_host *host, const struct endpoint *client,
+		  const struct endpoint *to)
+{
+	const struct udp_reuse *r = &host->reuse;
+	uint16_t port = client->port;
+
+	if (r->impossible || host->draining || host->udp->one_way || port < 1024 ||
+	    host->settings->connect.source != SOURCE_CLIENT)
+		return false;
+	if (client->family != to->family || client->scope || to->scope)
+		return false;
+	return r->flows[port] < SHARED_MAX && !(r->unfit[port / 8] & 1 << port % 8);
+}
+
+void udp_reuse_count(struct udp_host *host, const struct udp_flow *f, int change)
+{
+	host->reuse.flows[f->entry.client.port] += (uint32_t)change;
+}
+
+/* ---- spare slots ---- */
+
+/* Something came for the flow before: too late for it, and in the way of the next one. */
+static void handle_spare(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	loop_close(loop, source);
+}
+
+static struct udp_flow *take_oldest(struct udp_reuse *r, unsigned family)
+{
+	struct udp_flow *f = r->oldest[family];
+
+	if (!f)
+		return NULL;
+	r->oldest[family] = f->next_spare;
+	r->count[family]--;
+	return f;
+}
+
+/* A spare slot that has its socket still. */
+static struct udp_flow *take(struct udp_host *host, unsigned family)
+{
+	struct udp_flow *f;
+
+	while ((f = take_oldest(&host->reuse, family)) && f->side[FLOW_UPSTREAM].fd < 0)
+		slab_put(&host->flows, f);
+	return f;
+}
+
+/* Was the socket let go before the last turn? Then all that the flow before had left in it has been
+ * reported. */
+static bool is_ripe(const struct udp_host *host, unsigned family)
+{
+	const struct udp_flow *f = host->reuse.oldest[family];
+
+	return f && loop_turn(host->loop) - f->burst_tick >= 2;
+}
+
+struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *client,
+				const struct endpoint *to)
+{
+	unsigned family = client->family == AF_INET6;
+	struct udp_flow *f = NULL;
+	struct loop_source socket;
+
+	if (suits(host, client, to) && is_ripe(host, family))
+		f = take(host, family);
+	if (f) {
+		socket = f->side[FLOW_UPSTREAM];
+		memset(f, 0, sizeof(*f));
+		f->side[FLOW_UPSTREAM] = socket;
+	} else if ((f = slab_get(&host->flows))) {
+		f->side[FLOW_UPSTREAM].fd = -1;
+	}
+	return f;
+}
+
+unsigned udp_reuse_spares(const struct udp_host *host)
+{
+	return host->reuse.count[0] + host->reuse.count[1];
+}
+
+bool udp_reuse_is_short(const struct udp_host *host, int family)
+{
+	return host->reuse.count[family == AF_INET6] < SPARES_MAX;
+}
+
+/* ---- their sockets ---- */
+
+/* A new socket, for any flow of this family. */
+static int open_socket(struct udp_host *host, const struct udp_flow *f)
+{
+	struct failure why;
+	int fd = transparent_open_udp(&f->entry.client, &host->settings->connect, &why);
+
+	if (fd < 0)
+		return -1;
+	datagram_want(fd, f->entry.client.family, UDP_LEG_DETAILS | DATAGRAM_DESTINATION);
+	udp_icmp_listen(fd, f->entry.client.family);
+	return fd;
+}
+
+/* The port cannot be had in this way: never try it again, see datagram_bind_loosely(). */
+static int bind_socket(struct udp_host *host, const struct udp_flow *f, int fd)
+{
+	uint16_t port = f->entry.client.port;
+
+	if (datagram_bind_loosely(fd, &f->entry.client) == 0)
+		return 0;
+	if (errno == ENOPROTOOPT)
+		host->reuse.impossible = true;
+	host->reuse.unfit[port / 8] |= (uint8_t)(1 << port % 8);
+	return -1;
+}
+
+bool udp_reuse_connect(struct udp_host *host, struct udp_flow *f, const struct endpoint *to)
+{
+	struct loop_source *s = &f->side[FLOW_UPSTREAM];
+
+	if (!suits(host, &f->entry.client, to))
+		return false;
+	if (s->fd < 0)
+		s->fd = open_socket(host, f);
+	if (s->fd >= 0 && bind_socket(host, f, s->fd) == 0 && datagram_connect(s->fd, to) == 0) {
+		f->reusable = true;
+		return true;
+	}
+	loop_close(host->loop, s);
+	return false;
+}
+
+/* Is the socket as it was when it was new? An upstream that has not answered may yet send errors. */
+static bool is_as_new(const struct udp_flow *f)
+{
+	return f->reusable && f->entry.class != UDP_UNANSWERED && !f->promoted &&
+	       !f->class[FLOW_UP] && !f->hops[FLOW_UP] && !(f->whole & 1 << FLOW_UP);
+}
+
+bool udp_reuse_let_go(struct udp_host *host, struct udp_flow *f)
+{
+	struct loop_source *s = &f->side[FLOW_UPSTREAM];
+
+	if (host->draining || s->fd < 0 || !is_as_new(f) ||
+	    !udp_reuse_is_short(host, f->entry.client.family) || datagram_disconnect(s->fd) < 0)
+		return false;
+	host->reuse.count[f->entry.client.family == AF_INET6]++;
+	f->spare = true;
+	f->burst_tick = loop_turn(host->loop);
+	s->handler = handle_spare;
+	return true;
+}
+
+void udp_reuse_put(struct udp_host *host, struct udp_flow *f)
+{
+	struct udp_reuse *r = &host->reuse;
+	unsigned family = f->entry.client.family == AF_INET6;
+
+	if (!f->spare) {
+		slab_put(&host->flows, f);
+		return;
+	}
+	f->next_spare = NULL;
+	*(r->oldest[family] ? &r->newest[family]->next_spare : &r->oldest[family]) = f;
+	r->newest[family] = f;
+	if (host->draining)
+		udp_reuse_drop_one(host);
+}
+
+bool udp_reuse_drop_one(struct udp_host *host)
+{
+	struct udp_flow *f = NULL;
+
+	for (unsigned family = 0; family < 2 && !f; family++)
+		f = take(host, family);
+	if (!f)
+		return false;
+	loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
+	slab_put(&host->flows, f);
+	return true;
+}
+
+void udp_reuse_drop(struct udp_host *host)
+{
+	while (udp_reuse_drop_one(host))
+		;
+}
