@@ -360,7 +360,7 @@ expired() {
 	assert_line --index 0 --regexp '^fail +input '
 	assert_line --index 1 --regexp '^warn +forwarding '
 	assert_line --index 2 --regexp '^ok +installed '
-	terminal() { on proxy env TERM=xterm "$@" /usr/bin/python3 -c 'import pty; pty.spawn(["tproxy-setup", "doctor"])' </dev/null; }
+	terminal() { on proxy env TERM=xterm "$@" "$TOP/tests/lib/on-terminal" 80 tproxy-setup doctor; }
 	run terminal
 	assert_output --partial $'\e[31mfail\e[0m'
 	run terminal NO_COLOR=1

@@ -480,21 +480,12 @@ print("ready", flush=True); time.sleep(1000)'
 	assert_regex "$unconn" 'tcp +UNCONN +192\.0\.2\.1:8004' # since Linux 6.8
 }
 
-# on_terminal COLUMNS CMD...: what it prints on a terminal of that width; without the \r of its lines.
-on_terminal() {
-	local columns=$1
-	shift
-	printf -v cmd '%q ' "$@"
-	script -qec "stty cols $columns; $cmd" /dev/null </dev/null | tr -d '\r'
-}
-
 @test "a terminal of 80 columns: everything is shown, no line is longer, colours unless NO_COLOR" {
 	hold
 	hold_redirected
 	export TERM=xterm
 	local plain
-	run on_terminal 80 env NO_COLOR=1 "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
-		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -a
+	run on proxy env NO_COLOR=1 "$TOP/tests/lib/on-terminal" 80 tproxy-inspect -a
 	assert_success
 	refute_output --partial $'\e'
 	local line
@@ -506,11 +497,9 @@ on_terminal() {
 	# The same words as in a pipe.
 	run on proxy tproxy-inspect -a
 	assert_equal "$plain" "$(tr -s ' \n' ' ' <<<"$output")"
-	run on_terminal 80 "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
-		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -a
+	run on proxy "$TOP/tests/lib/on-terminal" 80 tproxy-inspect -a
 	assert_output --partial $'\e[32mESTAB\e[0m'
-	run on_terminal 200 env TERM=dumb "$(type -P nsenter)" ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} \
-		--net="/proc/$LAB_proxy/ns/net" -- tproxy-inspect -4
+	run on proxy env TERM=dumb "$TOP/tests/lib/on-terminal" 200 tproxy-inspect -4
 	refute_output --partial $'\e'
 	assert_equal "${#lines[@]}" 3 # nothing is folded where there is room
 }

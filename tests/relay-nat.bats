@@ -166,7 +166,7 @@ asked() {
 	start_nginx
 	intercept 80 --conntrack zone
 	nat_rule oifname toserver masquerade
-	bg relay proxy script -qfec "stty cols 80; exec tproxy-relay $RELAY_PORT" /dev/null
+	bg relay proxy "$TOP/tests/lib/on-terminal" 80 tproxy-relay "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT"
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	wait_line relay.out "^    .*upstream_source=${output/ /:}"

@@ -400,14 +400,14 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	on proxy ip -4 rule del pref 100 fwmark 0x1/0xff
 	run -1 --separate-stderr setup_on status --name web
 	assert_output --regexp '  changed: rule:ipv4 missing  0 intercepted$'
-	run on proxy env -u NO_COLOR TERM=xterm script -qec 'stty cols 80; tproxy-setup status' /dev/null </dev/null
+	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-setup status
 	echo "$output" >"$OUT/screen"
-	run sed $'s/\r$//; s/\e\\[[0-9]*m//g' "$OUT/screen"
+	run sed $'s/\e\\[[0-9]*m//g' "$OUT/screen"
 	assert_line --regexp '^web  tcp 80,443 from 192.0.2.0/24 via toclient -> 3129 tproxy-relay\([0-9]+\)$'
 	assert_line "     changed: rule:ipv4 missing  0 intercepted"
 	for line in "${lines[@]}"; do [[ $line == tproxy-setup:* ]] || ((${#line} <= 80)); done
 	grep -q $'\e\\[31mchanged: rule:ipv4 missing\e\\[0m' "$OUT/screen"
-	run on proxy env NO_COLOR=1 TERM=xterm script -qec 'stty cols 80; tproxy-setup status' /dev/null </dev/null
+	run on proxy env NO_COLOR=1 TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-setup status
 	refute_output --partial $'\e'
 }
 
