@@ -34,8 +34,10 @@ helps() {
 	run_displayed "$BATS_TEST_TMPDIR"/*.help
 }
 
-@test "README, built" { run_displayed "$TOP/README"; }
-@test "README, installed" { installed && run_displayed "$README"; }
+@test "README, built, even blocks" { HALF=0 run_displayed "$TOP/README"; }
+@test "README, built, odd blocks" { HALF=1 run_displayed "$TOP/README"; }
+@test "README, installed, even blocks" { installed && HALF=0 run_displayed "$README"; }
+@test "README, installed, odd blocks" { installed && HALF=1 run_displayed "$README"; }
 @test "tproxy-setup(8), built" { run_displayed "$TOP/man/tproxy-setup.8"; }
 @test "tproxy-setup(8), installed" { installed && run_displayed "$MAN/man8/tproxy-setup.8"; }
 @test "tproxy-listen(1), built" { run_displayed "$TOP/man/tproxy-listen.1"; }
