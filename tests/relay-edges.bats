@@ -937,7 +937,7 @@ idle() {
 	run -0 wait_exit many 30
 	assert_line_in many.out '^after that 20$'
 	((1 <= $(counter paused-max)))
-	wait_until 10 eval '[[ $(counter connections) == 1 ]]'
+	wait_until 30 eval '[[ $(counter connections) == 1 ]]'
 	run -0 on client "$PEER" connect "$V4" 8000 send:x recv:y rst
 	assert_equal "$(counter refused)" 0
 	neighbour_is_well
@@ -956,7 +956,7 @@ idle() {
 		[[ $host == "$V4" ]] || own='[2001:db8:2::1]'
 		peer server server listen 9000 recv:x "await:$OUT/stopped" rst
 		bg client proxy "$PEER" -b "$own:41001" connect "$host" 9000 send:x gone
-		wait_line relay.out " open .*:41001 "
+		wait_line relay.out " open .* ${own//[][]/.}:41001 "
 		port=$(sed -nE "s/.* open .*:41001 .*:9000 tproxy .*:([0-9]+) [^ ]+:9000 addr .*/\1/p" "$OUT/relay.out" | tail -n 1)
 		signal relay STOP
 		# It hears of a connection first, then of the reset, and accepts both that wait by then.

@@ -138,6 +138,7 @@ bg() {
 	local name=$1 host=LAB_$2 pid
 	shift 2
 	rm -f "$OUT/$name.status"
+	: >"$OUT/$name.out" 2>"$OUT/$name.err" # now: what one of that name wrote before is not waited for
 	# A shell of its own waits for it, so that its status can be had in a subshell (run stop NAME) and
 	# by the tests of a file whose setup_file started it.
 	read -r pid < <(
