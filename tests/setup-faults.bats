@@ -19,11 +19,12 @@ teardown() {
 }
 
 # each_fault KIND STEP ERROR CHECK COMMAND...: COMMAND with one call of that kind failing, a STEP further
-# each time until none is left; CHECK is called after each failure. prepare() makes the state before each.
+# each time until none is left, from the FIRST on; CHECK is called after each failure. prepare() makes the
+# state before each.
 each_fault() {
 	local kind=$1 step=$2 error=$3 check=$4 n
 	shift 4
-	for ((n = 1; n < 400; n += step)); do
+	for ((n = ${FIRST-1}; n < 400; n += step)); do
 		prepare
 		rm -f "$OUT/happened"
 		run on proxy env TPROXY_FAULT="$kind:$n$error" TPROXY_FAULT_LOG="$OUT/happened" "$FAULTY" "$@"
@@ -45,24 +46,26 @@ is_before_or_done() {
 	fi
 }
 
-@test "up over an instance: each call fails in turn, and the old instance is as before" {
+over_instance() {
 	prepare() {
 		on proxy tproxy-setup down -q
 		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
 	}
 	prepare
 	snapshot >"$OUT/before"
-	each_fault call 1 :EIO is_before_or_done up -q --to 3129 --port 80 --table 111
+	each_fault "$@" is_before_or_done up -q --to 3129 --port 80 --table 111
+}
+
+@test "up over an instance: calls 1, 3, 5 ... fail in turn, and the old instance is as before" {
+	FIRST=1 over_instance call 2 :EIO
+}
+
+@test "up over an instance: calls 2, 4, 6 ... fail in turn, and the old instance is as before" {
+	FIRST=2 over_instance call 2 :EIO
 }
 
 @test "up over an instance: every seventh allocation fails in turn" {
-	prepare() {
-		on proxy tproxy-setup down -q
-		on proxy tproxy-setup up -q --to 3128 --port 81 --table 110 --mark 0x3/0xff
-	}
-	prepare
-	snapshot >"$OUT/before"
-	each_fault memory 7 "" is_before_or_done up -q --to 3129 --port 80 --table 111
+	over_instance memory 7 ""
 }
 
 # What was cut short can be repeated, and then nothing is left.
