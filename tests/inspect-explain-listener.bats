@@ -56,6 +56,22 @@ other_relay() {
 	arrives "$Q6"
 }
 
+@test "what this host opens; a relay's mark that our rules do not let pass" {
+	on proxy tproxy-setup up -q --to 3129 --port 80 --local
+	other_relay --source client-addr 3129
+	ask '192.0.2.1 198.51.100.2:80'
+	assert_equal "$verdict $reason" '0 delivered'
+	run -0 on proxy curl -s --max-time 5 http://198.51.100.2/who
+	other_relay --source client-addr --upstream-mark 0x8/0xff 3129
+	lost upstream-mark 'has --upstream-mark 0x8/0xff, and our rules let another one pass'
+	fixed
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	other_relay --upstream-mark 0x1/0xff 3129
+	lost upstream-mark 'has --upstream-mark 0x1/0xff, which is the intercept mark'
+	fixed
+	on proxy tproxy-setup up -q --to 3129 --port 80
+}
+
 @test "a client with the listener's port is a clash" {
 	other_relay '*:3129'
 	arrives

@@ -136,6 +136,69 @@ teardown() {
 	run -0 on proxy tproxy-setup doctor -q
 }
 
+# dropper TABLE CHAIN: a chain that drops the packet at INPUT, priority 0; it counts as `CHAIN`.
+dropper() {
+	on proxy nft "table $1 { counter $2 { }; chain $2 { type filter hook input priority 0; tcp dport 80 counter name $2 drop; }; }"
+}
+# first_is TABLE CHAIN OTHER_TABLE OTHER: explain says that CHAIN drops it, and so do the counters.
+first_is() {
+	lost dropped "chain $2: "
+	[[ $(on proxy nft -j list counters table "$1" | jq "[.nftables[].counter? | select(.name == \"$2\").packets] | add") != 0 ]]
+	assert_equal "$(on proxy nft -j list counters table "$3" | jq "[.nftables[].counter? | select(.name == \"$4\").packets] | add")" 0
+	again
+}
+other_order() { jq -r 'select(.step == "order").evidence' "$OUT/steps"; }
+
+@test "chains of one priority: the newest runs first, in a table and among tables" {
+	dropper 'inet other' one
+	dropper 'inet other' two
+	first_is 'inet other' two 'inet other' one
+	dropper 'inet other' two
+	dropper 'inet other' one
+	first_is 'inet other' one 'inet other' two
+	dropper 'inet other' one
+	dropper 'ip another' two
+	first_is 'ip another' two 'inet other' one
+	dropper 'ip another' two
+	dropper 'inet other' one
+	first_is 'inet other' one 'ip another' two
+}
+
+@test "chains of one priority: what cannot be known is said when it decides" {
+	local marks='{ chain m { type filter hook prerouting priority -200; tcp dport 80 meta mark set 0x500; }; }'
+	local drops='{ chain d { type filter hook prerouting priority -200; meta mark 0x500 drop; }; }'
+	on proxy nft "table ip one $marks"
+	on proxy nft "table ip two $drops"
+	arrives
+	[[ $(other_order) == *'the other way round, which the kernel does not tell: dropped: ip two, chain d: '* ]]
+	again
+	on proxy nft "table ip one $drops"
+	on proxy nft "table ip two $marks"
+	lost dropped 'ip one, chain d: '
+	[[ $(other_order) == *': delivered: '* ]]
+	again
+	# A chain that is newer than its table is the case that it cannot know.
+	on proxy nft 'table ip one { }'
+	on proxy nft "table ip two $marks"
+	on proxy nft "table ip one $drops"
+	LIMIT=5 comes_through
+	ask
+	[[ $(other_order) == *': delivered: '* ]]
+	again
+	# Where the order makes no difference, nothing is said.
+	on proxy nft "table ip one $marks"
+	on proxy nft "table ip two $marks"
+	arrives
+	refute [ "$(other_order)" ]
+}
+
+@test "chains of type nat run at the place of the kernel's NAT, whatever their priority" {
+	on proxy nft 'table ip other { chain n { type nat hook prerouting priority 10; tcp dport 80 counter accept; }; chain f { type filter hook prerouting priority -50; tcp dport 80 counter accept; }; }'
+	ask
+	run -0 jq -r 'select(.step == "prerouting").where' "$OUT/steps"
+	assert_output $'prerouting:10:ip:other:n\nprerouting:-50:ip:other:f'
+}
+
 @test "a rule that may drop the packet is a warning; rules for other packets are skipped" {
 	in_chain input 0 'tcp dport 80 limit rate over 1000/second drop' 'tcp dport 443 drop' 'ip saddr 10.0.0.0/8 drop'
 	arrives

@@ -5,6 +5,7 @@
 #include "firewall/xtables_nft.h"
 #include "intercept/nft_text.h"
 #include <errno.h>
+#include <linux/netfilter_ipv4.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,40 @@ static bool looks_like_iptables(const json_t *chain)
 	return false;
 }
 
+static uint64_t handle_of(const json_t *object)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, "handle"));
+}
+
+/* When the chain's table was made; 0: iptables-legacy's. */
+static uint64_t table_handle(const struct firewall *f, const json_t *chain)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach(f->objects, i, object) {
+		const json_t *table = json_object_get(object, "table");
+
+		if (table && !is_legacy(chain) &&
+		    !strcmp(text_of(table, "name"), text_of(chain, "table")) &&
+		    !strcmp(text_of(table, "family"), text_of(chain, "family")))
+			return handle_of(table);
+	}
+	return 0;
+}
+
+/* Chains of type nat are run by the kernel's NAT, which has a place of its own at each hook
+ * (nf_nat_register_fn() of net/netfilter/nf_nat_core.c); their priorities order them there. */
+static long runs_at(const json_t *chain)
+{
+	const char *hook = text_of(chain, "hook");
+
+	if (strcmp(text_of(chain, "type"), "nat"))
+		return (long)json_integer_value(json_object_get(chain, "prio"));
+	return !strcmp(hook, "prerouting") || !strcmp(hook, "output") ? NF_IP_PRI_NAT_DST
+								      : NF_IP_PRI_NAT_SRC;
+}
+
 static int index_chain(struct firewall *f, const json_t *chain)
 {
 	struct firewall_chain *grown = realloc(f->chain, (f->chains + 1) * sizeof(*grown));
@@ -109,6 +144,8 @@ static int index_chain(struct firewall *f, const json_t *chain)
 		.type = text_of(chain, "type"),
 		.policy = text_of(chain, "policy"),
 		.priority = (long)json_integer_value(json_object_get(chain, "prio")),
+		.runs_at = runs_at(chain),
+		.made = { table_handle(f, chain), handle_of(chain) },
 		.iptables = looks_like_iptables(chain),
 		.legacy = is_legacy(chain),
 	};
@@ -146,11 +183,53 @@ static int index_rule(struct firewall *f, const json_t *rule)
 	return 0;
 }
 
-static int compare_priority(const void *a, const void *b)
+static bool is_nat(const struct firewall_chain *c)
+{
+	return !strcmp(c->type, "nat");
+}
+
+static bool same_table(const struct firewall_chain *a, const struct firewall_chain *b)
+{
+	return a->legacy == b->legacy && !strcmp(a->table, b->table) &&
+	       !strcmp(a->family, b->family);
+}
+
+static int compare_place(const struct firewall_chain *a, const struct firewall_chain *b)
+{
+	if (a->runs_at != b->runs_at || !is_nat(a) || !is_nat(b))
+		return (a->runs_at > b->runs_at) - (a->runs_at < b->runs_at);
+	return (a->priority > b->priority) - (a->priority < b->priority);
+}
+
+bool firewall_is_tied(const struct firewall_chain *a, const struct firewall_chain *b)
+{
+	return !strcmp(a->hook, b->hook) && !compare_place(a, b) &&
+	       (!same_table(a, b) || is_nat(a) != is_nat(b));
+}
+
+/* The newest first. NAT registers itself once, with the first chain of its type. */
+static int compare_order(const void *a, const void *b)
 {
 	const struct firewall_chain *x = a, *y = b;
+	int order = compare_place(x, y);
 
-	return (x->priority > y->priority) - (x->priority < y->priority);
+	if (order || is_nat(x) != is_nat(y))
+		return order ? order : is_nat(x) - is_nat(y);
+	for (int i = 0; i < 2; i++)
+		if (x->made[i] != y->made[i])
+			return x->made[i] > y->made[i] ? -1 : 1;
+	return 0;
+}
+
+static int compare_reversed(const void *a, const void *b)
+{
+	return firewall_is_tied(a, b) ? -compare_order(a, b) : compare_order(a, b);
+}
+
+void firewall_reverse_ties(struct firewall *f)
+{
+	if (f->chains)
+		qsort(f->chain, f->chains, sizeof(*f->chain), compare_reversed);
 }
 
 static int index_all(struct firewall *f)
@@ -170,7 +249,7 @@ static int index_all(struct firewall *f)
 			f->chain[c].devices = line_with(find_chain(text_in(f), &f->chain[c]),
 							text_in(f) + strlen(text_in(f)), "type ");
 	if (f->chains)
-		qsort(f->chain, f->chains, sizeof(*f->chain), compare_priority);
+		qsort(f->chain, f->chains, sizeof(*f->chain), compare_order);
 	json_array_foreach(f->objects, i, object) {
 		found = json_object_get(object, "rule");
 		if (found && !is_ours(found))

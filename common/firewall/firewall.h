@@ -14,6 +14,7 @@
 #include "intercept/nft.h"
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 /* A chain and its rules, in order. Texts are borrowed from the firewall. */
@@ -24,6 +25,8 @@ struct firewall_chain {
 	const char *type;   /* base chain: `filter`, `nat`, `route` */
 	const char *policy; /* base chain: `accept`, `drop` */
 	long priority;
+	long runs_at; /* the priority at which the kernel runs it: its own, but that of NAT for nat */
+	uint64_t made[2];    /* numbers of its table and of itself: the newer, the larger */
 	const char *devices; /* ingress or egress: the line of nft's listing that names them */
 	bool iptables;	     /* iptables manages it, */
 	bool legacy;	     /* and it is iptables-legacy */
@@ -37,10 +40,23 @@ struct firewall;
 struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
 
-/* The base chains of a hook that a packet of that family meets, in the order in which the kernel
- * runs them; NULL after the last one. `at` counts from 0. */
+/*
+ * The base chains of a hook that a packet of that family meets, in the order in which the kernel
+ * runs them; NULL after the last one. `at` counts from 0.
+ *
+ * Of the same priority, the chain that was registered last runs first (nf_hook_entries_grow() of
+ * net/netfilter/core.c). In a table their numbers tell; among tables the kernel does not, and the
+ * newest table is taken for the last one. A chain that was added to a table later runs earlier than
+ * that, and where iptables-legacy comes in is not known at all.
+ */
 const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
 					      sa_family_t family, unsigned at);
+
+/* Do both run at the same place, and does the kernel not tell which runs first? */
+bool firewall_is_tied(const struct firewall_chain *a, const struct firewall_chain *b);
+
+/* Assume the opposite order of all tied chains from now on. Pointers to chains become invalid. */
+void firewall_reverse_ties(struct firewall *firewall);
 
 /* Does a packet that comes in and goes out by these interfaces (NULL: by none) meet that base
  * chain? */

@@ -771,7 +771,7 @@ bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from
 
 	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
 		/* Only connections that begin go through nat chains. */
-		if (w.base->priority < from || w.base->priority > to ||
+		if (w.base->runs_at < from || w.base->runs_at > to ||
 		    !firewall_chain_is_at(w.base, packet->iif, packet->oif) ||
 		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))
 			continue;

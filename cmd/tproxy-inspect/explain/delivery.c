@@ -2,6 +2,7 @@
 #include "tproxy-inspect/explain/delivery.h"
 
 #include "base/marks.h"
+#include "firewall/harm.h"
 #include "intercept/proposal.h"
 #include "intercept/spec_text.h"
 #include "net/backlog.h"
@@ -206,6 +207,43 @@ static bool check_fwmark_accept(struct view *v)
 	steps_conclude(&v->steps, "listener-mark", "sysctl -w net.ipv4.tcp_fwmark_accept=0",
 		       "net.ipv4.tcp_fwmark_accept=1: what the proxy answers carries the intercept "
 		       "mark and is routed back to lo");
+	return false;
+}
+
+/* It is the intercept mark, or one with which our rules do not let this host's own connections
+ * pass. */
+bool delivery_relay_mark(struct view *v)
+{
+	const struct intercept *spec = spec_of(v);
+	struct intercept changed;
+	struct mark mark;
+	char text[QUANTITY_MARK_MAX], words[300];
+	bool clashes;
+
+	if (!holder_relay_mark(&v->holder, &mark))
+		return true;
+	clashes = mark.mask & spec->mark.mask && harm_carries(mark.value, &spec->mark);
+	if (!clashes &&
+	    (!intercept_takes_own(spec) || harm_carries(mark.value, &spec->upstream_mark)))
+		return true;
+	snprintf(
+		words, sizeof(words), "%s has --upstream-mark %s, %s", v->holder.owner,
+		quantity_format_mark(&mark, text),
+		clashes ? "which is the intercept mark: what it sends to servers is routed back to "
+			  "this host"
+			: "and our rules let another one pass: what it sends to servers is "
+			  "intercepted again");
+	steps_add(&v->steps, "process", STEP_FAIL, "--upstream-mark", "%s", words);
+	if (taken_copy(v, &changed) == 0) {
+		const struct mark taken[] = { spec->mark, spec->upstream_mark, mark };
+
+		if (clashes)
+			marks_find_free(&spec->mark, taken, 3, &changed.mark);
+		else
+			changed.upstream_mark = mark;
+		conclude_up(v, &changed, "", "upstream-mark", words);
+	}
+	intercept_free(&changed);
 	return false;
 }
 

@@ -24,6 +24,9 @@ bool delivery_answer_route(struct view *v);
 /* IPsec policies that block delivery. */
 bool delivery_policies(struct view *v);
 
+/* The mark that a tproxy-relay puts on its own connections: do they get out, past our rules? */
+bool delivery_relay_mark(struct view *v);
+
 /* The process: does it run and accept connections? */
 bool delivery_process(struct view *v);
 

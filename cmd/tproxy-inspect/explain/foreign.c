@@ -175,6 +175,22 @@ static void conclude(struct view *v, const struct packet_path_step *at, enum har
 		       is_client_packet(at->leg) ? does : whose);
 }
 
+/* Does the kernel not report its place among chains of the same priority? */
+static bool is_tied(const struct view *v, const struct firewall_chain *chain)
+{
+	const struct firewall_chain *c;
+
+	for (unsigned i = 0;
+	     (c = firewall_at_hook(v->firewall, chain->hook, v->destination.family, i)); i++)
+		if (firewall_is_tied(c, chain) && (c->rules || !strcmp(c->policy, "drop")))
+			return true;
+	return false;
+}
+
+static const char TIED[] = "; chains of other tables have the same priority: the last one "
+			   "registered runs first, which the kernel does not tell (here: that of "
+			   "the newest table)";
+
 static void show_event(struct view *v, const struct packet_path_step *at, const char *name)
 {
 	enum harm harm = harm_at(v, at);
@@ -187,7 +203,7 @@ static void show_event(struct view *v, const struct packet_path_step *at, const 
 	steps_add(&v->steps, name,
 		  !reason || !at->step.certain ? harm == HARM_NONE ? STEP_OK : STEP_WARN
 					       : STEP_FAIL,
-		  where, "%s %s", place, does);
+		  where, "%s %s%s", place, does, is_tied(v, at->step.base) ? TIED : "");
 	if (reason && at->step.certain)
 		conclude(v, at, harm, place, does);
 }
@@ -207,23 +223,6 @@ static unsigned count_rules(const struct view *v, const struct firewall_chain *b
 	}
 	return count;
 }
-
-/* Does the kernel not report its place among chains of the same priority? */
-static bool is_tied(const struct view *v, const struct firewall_chain *chain)
-{
-	const struct firewall_chain *c;
-
-	for (unsigned i = 0;
-	     (c = firewall_at_hook(v->firewall, chain->hook, v->destination.family, i)); i++)
-		if (c->priority == chain->priority &&
-		    (strcmp(c->table, chain->table) || strcmp(c->family, chain->family) ||
-		     c->legacy != chain->legacy))
-			return true;
-	return false;
-}
-
-static const char TIED[] = "; others have the same priority, of which the last one registered runs "
-			   "first, and the kernel does not tell which that was";
 
 static bool show_chain(struct view *v, const struct foreign *f, enum packet_path_leg leg,
 		       const struct firewall_chain *base, const char *name, bool all)
@@ -254,11 +253,11 @@ static bool is_on_leg(const struct firewall_chain *c, enum packet_path_leg leg)
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
 	case PACKET_PATH_OPENED:
-		return c->priority <= PACKET_PATH_LAST_BEFORE;
+		return c->runs_at <= PACKET_PATH_LAST_BEFORE;
 	case PACKET_PATH_AFTER:
 	case PACKET_PATH_ANSWER_AFTER:
 	case PACKET_PATH_PAST:
-		return c->priority > PACKET_PATH_LAST_BEFORE;
+		return c->runs_at > PACKET_PATH_LAST_BEFORE;
 	default:
 		return true;
 	}
@@ -293,6 +292,17 @@ bool foreign_show(struct view *v, const struct foreign *f, enum packet_path_leg 
 		steps_add(&v->steps, name, STEP_OK, "", "%u chain%s, nothing stops %s", chains,
 			  chains == 1 ? "" : "s", packet_path_leg_name(leg));
 	return !steps_over(&v->steps);
+}
+
+bool foreign_has_ties(const struct view *v)
+{
+	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(v->firewall, i);
+
+		if (*c->hook && c->rules && is_tied(v, c))
+			return true;
+	}
+	return false;
 }
 
 bool foreign_show_later_marks(struct view *v, const struct foreign *f)

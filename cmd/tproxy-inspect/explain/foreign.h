@@ -20,6 +20,9 @@ void foreign_free(struct foreign *foreign);
 /* The mark that the packet has when our rules see it. */
 uint32_t foreign_mark_before(const struct foreign *foreign);
 
+/* Do chains with rules run at the same place, in an order that the kernel does not tell? */
+bool foreign_has_ties(const struct view *v);
+
 /* Show what happens on that leg at these hooks (ended by NULL): a step for each chain (all), or
  * only for those in which something happens and one for the rest. Concludes if the packet is lost;
  * returns whether it continues. */

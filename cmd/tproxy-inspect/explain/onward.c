@@ -39,7 +39,7 @@ static int take_answer(const struct record *r, const struct relay_client_peer *p
 	a->onward->known = true;
 	if (r->present & RECORD_BIT(RECORD_UPSTREAM))
 		a->onward->destination = *to;
-	a->onward->foreign = r->present & RECORD_BIT(RECORD_UPSTREAM_LOCAL) &&
+	a->onward->foreign = !a->v->own && r->present & RECORD_BIT(RECORD_UPSTREAM_LOCAL) &&
 			     endpoint_same_address(&r->value[RECORD_UPSTREAM_LOCAL].endpoint,
 						   &a->v->client);
 	return 0;

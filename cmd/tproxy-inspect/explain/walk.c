@@ -193,7 +193,7 @@ static int walk_taken(struct view *v, struct failure *why)
 	if (!goes_on)
 		return 0;
 	complete_flow(v);
-	if (!onward_policy(v, &onward) || !onward_route(v, &onward))
+	if (!delivery_relay_mark(v) || !onward_policy(v, &onward) || !onward_route(v, &onward))
 		return 0;
 	v->flow.zones |= !onward.foreign || !endpoint_equal(&onward.destination, &v->destination);
 	f = walk_rules(v, why);
@@ -237,7 +237,7 @@ static int walk_seen(struct view *v, struct failure *why)
 	return 0;
 }
 
-int walk_packet(struct view *v, struct failure *why)
+static int follow(struct view *v, struct failure *why)
 {
 	int err = 0;
 
@@ -250,4 +250,31 @@ int walk_packet(struct view *v, struct failure *why)
 	if (!err && v->steps.lost)
 		err = report_fail(why, ENOMEM, "malloc", "steps");
 	return err;
+}
+
+/* The order of some chains is not known: tell if the opposite order leads somewhere else. `fresh`
+ * is the view before it was walked. */
+static int follow_otherwise(struct view *v, struct view *fresh, struct failure *why)
+{
+	int err;
+
+	firewall_reverse_ties(v->firewall);
+	err = follow(fresh, why);
+	if (!err && strcmp(fresh->steps.reason, v->steps.reason))
+		steps_add(&v->steps, "order", STEP_WARN, "",
+			  "if chains of the same priority in several tables run the other way "
+			  "round, which the kernel does not tell: %s: %s",
+			  fresh->steps.reason, fresh->steps.words);
+	steps_free(&fresh->steps);
+	return err;
+}
+
+int walk_packet(struct view *v, struct failure *why)
+{
+	struct view fresh = *v;
+	int err = follow(v, why);
+
+	if (err || v->blind || !foreign_has_ties(v))
+		return err;
+	return follow_otherwise(v, &fresh, why);
 }
