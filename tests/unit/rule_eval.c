@@ -324,7 +324,7 @@ static void test_hooks(void)
 	const char *const drops[] = { DROP, NULL };
 
 	chain("in", "input", "accept", drops);
-	firewall.chain[0].priority = 2000;
+	firewall.chain[0].runs_at = 2000;
 	CHECK_TEXT(outcome(), "+");
 	chain("in", "output", "accept", drops);
 	CHECK_TEXT(outcome(), "+");
