@@ -46,6 +46,8 @@ unit_test() {
 
 @test "loop: events, deadlines, and what is released after the batch" { unit_test loop; }
 @test "tcpinfo: who opened it, and how much is payload" { unit_test tcpinfo; }
+@test "sockevents: datagrams that are whole, cut short, or somebody else's" { unit_test sockevents; }
+@test "condition: what --until understands, refuses, and when it holds" { unit_test condition; }
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "confine: no path leads anywhere" { unit_test confine; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }

@@ -92,14 +92,23 @@ static bool get_late_port(struct nlattr *sockopt)
 	       ((const uint8_t *)nla_data(sockopt))[1] & SOCKOPT_LATE_PORT;
 }
 
+/* A number of so many bytes; an attribute that is too short for it counts as absent. */
+static struct nlattr *whole(struct nlattr *attribute, int size)
+{
+	return attribute && nla_len(attribute) >= size ? attribute : NULL;
+}
+
 /* Convert the kernel's message to our own structure. False: not an inet_diag message. */
 bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socket *s)
 {
 	const struct inet_diag_msg *m = nlmsg_data(header);
-	struct nlattr *at[INET_DIAG_MAX + 1];
+	struct nlattr *at[INET_DIAG_MAX + 1], *mark, *only6;
 
-	if (nlmsg_parse(header, sizeof(*m), at, INET_DIAG_MAX, NULL) < 0)
+	if (nlmsg_parse(header, sizeof(*m), at, INET_DIAG_MAX, NULL) < 0 ||
+	    (m->idiag_family != AF_INET && m->idiag_family != AF_INET6))
 		return false;
+	mark = whole(at[INET_DIAG_MARK], 4);
+	only6 = whole(at[INET_DIAG_SKV6ONLY], 1);
 	*s = (struct sockdiag_socket){
 		.family = m->idiag_family,
 		.protocol = protocol,
@@ -115,15 +124,15 @@ bool sockdiag_parse(struct nlmsghdr *header, int protocol, struct sockdiag_socke
 		.retransmits = m->idiag_retrans,
 		.rqueue = m->idiag_rqueue,
 		.wqueue = m->idiag_wqueue,
-		.has_mark = at[INET_DIAG_MARK] != NULL,
+		.has_mark = mark != NULL,
 		/* reported for unconnected sockets only */
-		.dual_stack = at[INET_DIAG_SKV6ONLY] && !nla_get_u8(at[INET_DIAG_SKV6ONLY]),
+		.dual_stack = only6 && !nla_get_u8(only6),
 	};
 	if (at[INET_DIAG_INFO])
 		tcpinfo_parse(nla_data(at[INET_DIAG_INFO]), (size_t)nla_len(at[INET_DIAG_INFO]),
 			      s->wqueue, &s->tcp);
-	if (s->has_mark)
-		s->mark = nla_get_u32(at[INET_DIAG_MARK]);
+	if (mark)
+		s->mark = nla_get_u32(mark);
 	return true;
 }
 

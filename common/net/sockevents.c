@@ -62,10 +62,11 @@ int sockevents_fd(const struct sockevents *e)
 	return e->fd;
 }
 
-static void take(struct sockevents *e, int length, sockevents_visitor *visit, void *context)
+void sockevents_parse(const void *datagram, size_t size, sockevents_visitor *visit, void *context)
 {
-	struct nlmsghdr *message = (struct nlmsghdr *)e->buffer;
+	struct nlmsghdr *message = (struct nlmsghdr *)datagram;
 	struct sockdiag_socket s;
+	int length = (int)size;
 
 	for (; nlmsg_ok(message, length); message = nlmsg_next(message, &length))
 		if (message->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
@@ -93,7 +94,7 @@ int sockevents_read(struct sockevents *e, sockevents_visitor *visit, void *conte
 		ssize_t got = receive(e);
 
 		if (got >= 0)
-			take(e, (int)got, visit, context);
+			sockevents_parse(e->buffer, (size_t)got, visit, context);
 		else if (errno == ENOBUFS)
 			lost = 1;
 		else if (errno == EAGAIN)

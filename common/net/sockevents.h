@@ -32,4 +32,8 @@ typedef void sockevents_visitor(const struct sockdiag_socket *s, void *context);
 int sockevents_read(struct sockevents *e, sockevents_visitor *visit, void *context,
 		    struct failure *why);
 
+/* Visit the sockets of one datagram, of any bytes: what is cut short or not about a socket is left
+ * out. */
+void sockevents_parse(const void *datagram, size_t size, sockevents_visitor *visit, void *context);
+
 #endif
