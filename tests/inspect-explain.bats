@@ -164,6 +164,37 @@ other_order() { jq -r 'select(.step == "order").evidence' "$OUT/steps"; }
 	first_is 'inet other' one 'ip another' two
 }
 
+# Then only the chains that the packet meets are read, one by one.
+@test "beside many rules: other chains, sets, maps, extensions and comments of a rule all the same" {
+	on proxy nft -f - < <(
+		echo 'table inet many { chain big {'
+		for i in {1..600}; do echo "ip saddr 10.0.$((i >> 8)).$((i & 255)) drop"; done
+		echo '}; chain f { type filter hook forward priority 0; jump big; }; }'
+	)
+	on proxy nft -f - <<-END
+		table inet other {
+			set ports { type inet_service; elements = { 80, 443 }; }
+			map where { type inet_service : verdict; elements = { 80 : jump second }; }
+			chain second { ip saddr 192.0.2.11 drop; tcp dport @ports ip saddr 192.0.2.2 drop; }
+			chain c { type filter hook input priority 0; tcp dport vmap @where; }
+		}
+	END
+	lost dropped '^inet other, chain second: `tcp dport @ports ip saddr 192.0.2.2 drop` .* drops it$'
+	on proxy nft delete rule inet other second handle "$(grep -oE 'handle [0-9]+' <<<"$said" | head -1 | awk '{ print $2 }')"
+	arrives
+	on proxy nft delete table inet other
+	# A chain whose name is a word of nft's can be listed with all others alone.
+	on proxy iptables-nft -N log
+	on proxy iptables-nft -A log -m conntrack --ctstate NEW -p tcp --dport 80 -j DROP
+	on proxy iptables-nft -A INPUT -m comment --comment here -j log
+	lost dropped '^ip filter, chain log: .* drops it$'
+	fixed
+	again
+	on proxy nft -f - <<<'table netdev other { chain c { type filter hook ingress device toclient priority 0; tcp dport 80 drop; }; }'
+	lost dropped 'netdev other, chain c'
+	fixed
+}
+
 @test "chains of one priority: what cannot be known is said when it decides" {
 	local marks='{ chain m { type filter hook prerouting priority -200; tcp dport 80 meta mark set 0x500; }; }'
 	local drops='{ chain d { type filter hook prerouting priority -200; meta mark 0x500 drop; }; }'

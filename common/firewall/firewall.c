@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/firewall.h"
 
+#include "firewall/census.h"
 #include "firewall/xtables_legacy.h"
 #include "firewall/xtables_nft.h"
 #include "intercept/nft_text.h"
@@ -10,16 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* All rules as printed by nft, with handles. Read only on request: it takes as long as everything
- * else. */
-struct listing {
+/* Where rules are read from, on request. All as printed by nft, with handles, take as long as
+ * everything else. */
+struct source {
 	struct nft *rules;
-	char *text; /* NULL: not yet */
+	char *text;	    /* of all rules; NULL: not yet */
+	bool some;	    /* chains are read when they are needed */
+	struct failure why; /* why one could not be */
+	bool failed;
+	struct census census;
 };
+
+/* Up to so many rules are read at once: asking for each chain takes a millisecond. */
+#define FEW_RULES 200
 
 struct firewall {
 	json_t *objects; /* array: table, chain, rule, set, map, flowtable */
-	struct listing *listing;
+	struct source *source;
 	struct firewall_chain *chain;
 	size_t chains;
 };
@@ -34,13 +42,31 @@ static const char *text_of(const json_t *object, const char *key)
 /* --- nft's listing
  * ----------------------------------------------------------------------------- */
 
-static const char *text_in(const struct firewall *f)
+/* `list chain inet filter input`; false: a name that nft's grammar may take for something else. */
+static bool put_command(const char *list, const char *family, const char *table, const char *name,
+			char buf[256])
 {
-	struct listing *l = f->listing;
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "/_-.";
+	int length = snprintf(buf, 256, "list %s %s %s %s", list, family, table, name);
 
-	if (!l->text)
-		l->text = nft_dump_text(l->rules, NULL);
-	return l->text ? l->text : "";
+	return length < 256 && !table[strspn(table, plain)] && !name[strspn(name, plain)];
+}
+
+/* nft's listing that has the chain. */
+static const char *text_of_chain(const struct firewall *f, const struct firewall_chain *chain)
+{
+	struct source *s = f->source;
+	struct firewall_chain *c = (struct firewall_chain *)chain;
+	char command[256];
+
+	if (s->some && !c->text && put_command("chain", c->family, c->table, c->name, command))
+		c->text = nft_list_text(s->rules, command, NULL);
+	if (c->text)
+		return c->text;
+	if (!s->text)
+		s->text = nft_dump_text(s->rules, NULL);
+	return s->text ? s->text : "";
 }
 
 /* The line after `from` that begins, after its blanks, with `start`; NULL: none before `end`. */
@@ -95,28 +121,6 @@ static bool looks_like_iptables(const json_t *chain)
 	return false;
 }
 
-static uint64_t handle_of(const json_t *object)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, "handle"));
-}
-
-/* When the chain's table was made; 0: iptables-legacy's. */
-static uint64_t table_handle(const struct firewall *f, const json_t *chain)
-{
-	json_t *object;
-	size_t i;
-
-	json_array_foreach(f->objects, i, object) {
-		const json_t *table = json_object_get(object, "table");
-
-		if (table && !is_legacy(chain) &&
-		    !strcmp(text_of(table, "name"), text_of(chain, "table")) &&
-		    !strcmp(text_of(table, "family"), text_of(chain, "family")))
-			return handle_of(table);
-	}
-	return 0;
-}
-
 /* Chains of type nat are run by the kernel's NAT, which has a place of its own at each hook
  * (nf_nat_register_fn() of net/netfilter/nf_nat_core.c); their priorities order them there. */
 static long runs_at(const json_t *chain)
@@ -145,7 +149,12 @@ static int index_chain(struct firewall *f, const json_t *chain)
 		.policy = text_of(chain, "policy"),
 		.priority = (long)json_integer_value(json_object_get(chain, "prio")),
 		.runs_at = runs_at(chain),
-		.made = { table_handle(f, chain), handle_of(chain) },
+		.made = { is_legacy(chain) ? 0
+					   : census_table_handle(&f->source->census,
+								 text_of(chain, "family"),
+								 text_of(chain, "table")),
+			  (uint64_t)json_integer_value(json_object_get(chain, "handle")) },
+		.read = !f->source->some || is_legacy(chain),
 		.iptables = looks_like_iptables(chain),
 		.legacy = is_legacy(chain),
 	};
@@ -232,6 +241,13 @@ void firewall_reverse_ties(struct firewall *f)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_reversed);
 }
 
+static const char *find_devices(const struct firewall *f, const struct firewall_chain *c)
+{
+	const char *text = text_of_chain(f, c);
+
+	return line_with(find_chain(text, c), text + strlen(text), "type ");
+}
+
 static int index_all(struct firewall *f)
 {
 	json_t *object, *found;
@@ -246,8 +262,7 @@ static int index_all(struct firewall *f)
 	/* libnftables 1.0.6 omits the devices from its JSON. */
 	for (size_t c = 0; c < f->chains; c++)
 		if (!strcmp(f->chain[c].hook, "ingress") || !strcmp(f->chain[c].hook, "egress"))
-			f->chain[c].devices = line_with(find_chain(text_in(f), &f->chain[c]),
-							text_in(f) + strlen(text_in(f)), "type ");
+			f->chain[c].devices = find_devices(f, &f->chain[c]);
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_order);
 	json_array_foreach(f->objects, i, object) {
@@ -260,48 +275,122 @@ static int index_all(struct firewall *f)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static int read_all(struct firewall *f, struct nft *rules, struct failure *why)
+static bool is_read(const struct firewall *f, const json_t *rule)
 {
-	f->listing = calloc(1, sizeof(*f->listing));
-	if (!f->listing)
-		return report_fail(why, ENOMEM, "calloc", "firewall");
-	f->listing->rules = rules;
-	f->objects = nft_dump_json(rules, why);
-	return f->objects ? 0 : -1;
+	const struct firewall_chain *c = find(f, text_of(rule, "family"), text_of(rule, "table"),
+					      text_of(rule, "chain"), false);
+
+	return !c || c->read;
+}
+
+/* Take over the rules of these objects, which then live as long as the firewall, into the chains
+ * that have none yet. */
+static int add_rules(struct firewall *f, json_t *objects)
+{
+	json_t *object, *rule;
+	int err = 0;
+	size_t i;
+
+	xtables_nft_decode(objects);
+	json_array_foreach(objects, i, object) {
+		rule = json_object_get(object, "rule");
+		if (rule && !is_ours(rule) && !is_read(f, rule))
+			err |= index_rule(f, rule);
+	}
+	return err | json_array_extend(f->objects, objects);
+}
+
+static int read_rest(struct firewall *f, struct failure *why)
+{
+	json_t *all = nft_dump_json(f->source->rules, why);
+	int err = all ? add_rules(f, all) : -1;
+
+	for (size_t i = 0; i < f->chains; i++)
+		f->chain[i].read = true;
+	json_decref(all);
+	return err;
+}
+
+void firewall_need(const struct firewall *firewall, const struct firewall_chain *chain)
+{
+	struct firewall *f = (struct firewall *)firewall;
+	struct firewall_chain *c = (struct firewall_chain *)chain;
+	char command[256];
+	json_t *some = NULL;
+
+	if (c->read)
+		return;
+	if (put_command("chain", c->family, c->table, c->name, command))
+		some = nft_list_json(f->source->rules, command, NULL);
+	if (some ? add_rules(f, some) : read_rest(f, &f->source->why))
+		f->source->failed = true;
+	c->read = true;
+	json_decref(some);
+}
+
+const struct failure *firewall_unread(const struct firewall *f)
+{
+	return f->source->failed ? &f->source->why : NULL;
+}
+
+static int read_objects(struct firewall *f, struct failure *why)
+{
+	struct source *s = f->source;
+
+	if (census_take(&s->census, why))
+		return -1;
+	s->some = s->some && s->census.rules > FEW_RULES;
+	f->objects = s->some ? nft_list_json(s->rules, "list chains", why)
+			     : nft_dump_json(s->rules, why);
+	if (!f->objects)
+		return -1;
+	if (!s->some)
+		xtables_nft_decode(f->objects);
+	xtables_legacy_add(f->objects);
+	return index_all(f) ? report_fail(why, ENOMEM, "malloc", "firewall") : 0;
+}
+
+static struct firewall *read_from(struct nft *rules, bool some, struct failure *why)
+{
+	struct firewall *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->source = calloc(1, sizeof(*f->source));
+	if (!f || !f->source) {
+		free(f);
+		report_fail(why, ENOMEM, "calloc", "firewall");
+		return NULL;
+	}
+	f->source->rules = rules;
+	f->source->some = some;
+	if (!read_objects(f, why))
+		return f;
+	firewall_free(f);
+	return NULL;
 }
 
 struct firewall *firewall_read(struct nft *rules, struct failure *why)
 {
-	struct firewall *f = calloc(1, sizeof(*f));
-	int err;
+	return read_from(rules, false, why);
+}
 
-	if (!f) {
-		report_fail(why, ENOMEM, "calloc", "firewall");
-		return NULL;
-	}
-	err = read_all(f, rules, why);
-	if (!err) {
-		xtables_nft_decode(f->objects);
-		xtables_legacy_add(f->objects);
-	}
-	if (!err && index_all(f))
-		err = report_fail(why, ENOMEM, "malloc", "firewall");
-	if (!err)
-		return f;
-	firewall_free(f);
-	return NULL;
+struct firewall *firewall_read_some(struct nft *rules, struct failure *why)
+{
+	return read_from(rules, true, why);
 }
 
 void firewall_free(struct firewall *f)
 {
 	if (!f)
 		return;
-	for (size_t i = 0; i < f->chains; i++)
+	for (size_t i = 0; i < f->chains; i++) {
 		free(f->chain[i].rule);
+		free(f->chain[i].text);
+	}
 	free(f->chain);
-	if (f->listing)
-		free(f->listing->text);
-	free(f->listing);
+	census_free(&f->source->census);
+	free(f->source->text);
+	free(f->source);
 	json_decref(f->objects);
 	free(f);
 }
@@ -312,6 +401,12 @@ static bool meets(const struct firewall_chain *c, sa_family_t family)
 {
 	return !strcmp(c->family, "inet") || !strcmp(c->family, "netdev") ||
 	       !strcmp(c->family, family == AF_INET ? "ip" : "ip6");
+}
+
+bool firewall_meet(const struct firewall_chain *a, const struct firewall_chain *b,
+		   sa_family_t family)
+{
+	return meets(a, family) && meets(b, family);
 }
 
 bool firewall_chain_is_at(const struct firewall_chain *c, const char *iif, const char *oif)
@@ -353,19 +448,25 @@ const struct firewall_chain *firewall_at_hook(const struct firewall *f, const ch
 					      sa_family_t family, unsigned at)
 {
 	for (size_t i = 0; i < f->chains; i++)
-		if (!strcmp(f->chain[i].hook, hook) && meets(&f->chain[i], family) && !at--)
+		if (!strcmp(f->chain[i].hook, hook) && meets(&f->chain[i], family) && !at--) {
+			firewall_need(f, &f->chain[i]);
 			return &f->chain[i];
+		}
 	return NULL;
 }
 
 const struct firewall_chain *firewall_target(const struct firewall *f,
 					     const struct firewall_chain *from, const char *name)
 {
-	return find(f, from->family, from->table, name, from->legacy);
+	const struct firewall_chain *chain = find(f, from->family, from->table, name, from->legacy);
+
+	if (chain)
+		firewall_need(f, chain);
+	return chain;
 }
 
-const json_t *firewall_elements(const struct firewall *f, const struct firewall_chain *chain,
-				const char *name)
+static const json_t *find_elements(const struct firewall *f, const struct firewall_chain *chain,
+				   const char *name)
 {
 	json_t *object;
 	size_t i;
@@ -381,6 +482,26 @@ const json_t *firewall_elements(const struct firewall *f, const struct firewall_
 			return json_object_get(set, "elem");
 	}
 	return NULL;
+}
+
+const json_t *firewall_elements(const struct firewall *f, const struct firewall_chain *chain,
+				const char *name)
+{
+	static const char *const kinds[] = { "set", "map" };
+	const json_t *found = find_elements(f, chain, name);
+	char command[256];
+
+	for (size_t i = 0; f->source->some && !found && i < 2; i++) {
+		json_t *some = NULL;
+
+		if (put_command(kinds[i], chain->family, chain->table, name, command))
+			some = nft_list_json(f->source->rules, command, NULL);
+		if (some)
+			json_array_extend(f->objects, some);
+		json_decref(some);
+		found = find_elements(f, chain, name);
+	}
+	return found;
 }
 
 const json_t *firewall_object(const struct firewall *f, const char *kind, size_t *at)
@@ -447,7 +568,7 @@ const char *firewall_describe(const struct firewall *f, const struct firewall_ch
 	}
 	snprintf(handle, sizeof(handle), " # handle %lld\n",
 		 (long long)json_integer_value(json_object_get(rule, "handle")));
-	line = find_line(text_in(f), c, handle, &length);
+	line = find_line(text_of_chain(f, c), c, handle, &length);
 	snprintf(buf, size, "%s: `%.*s` (%.*s)", place, length, line ? line : "",
 		 (int)strlen(handle) - 4, handle + 3);
 	return buf;

@@ -32,6 +32,8 @@ struct firewall_chain {
 	bool legacy;	     /* and it is iptables-legacy */
 	const json_t **rule;
 	size_t rules;
+	bool read;  /* its rules are there; else firewall_need() reads them */
+	char *text; /* nft's listing of it, once that was needed; NULL: of all chains */
 };
 
 struct firewall;
@@ -39,6 +41,17 @@ struct firewall;
 /* Read all rules; `rules` is borrowed for the lifetime of the result. NULL with *why. */
 struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
+
+/* The same for who asks for few chains: of many rules only those in chains that firewall_at_hook()
+ * or firewall_target() returned, or firewall_need() named, are there. libnftables takes longer for
+ * a list of rules than everything else together. */
+struct firewall *firewall_read_some(struct nft *rules, struct failure *why);
+
+/* Read the rules of that chain, if they are not there. */
+void firewall_need(const struct firewall *firewall, const struct firewall_chain *chain);
+
+/* Why some rules could not be read since; NULL: all could. */
+const struct failure *firewall_unread(const struct firewall *firewall);
 
 /*
  * The base chains of a hook that a packet of that family meets, in the order in which the kernel
@@ -54,6 +67,10 @@ const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, c
 
 /* Do both run at the same place, and does the kernel not tell which runs first? */
 bool firewall_is_tied(const struct firewall_chain *a, const struct firewall_chain *b);
+
+/* Does a packet of that family meet both? */
+bool firewall_meet(const struct firewall_chain *a, const struct firewall_chain *b,
+		   sa_family_t family);
 
 /* Assume the opposite order of all tied chains from now on. Pointers to chains become invalid. */
 void firewall_reverse_ties(struct firewall *firewall);

@@ -812,16 +812,26 @@ int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failur
 	return result;
 }
 
-char *nft_dump_text(struct nft *rules, struct failure *why)
+json_t *nft_list_json(struct nft *rules, const char *command, struct failure *why)
+{
+	return listing_objects(rules, command, 0, why);
+}
+
+char *nft_list_text(struct nft *rules, const char *command, struct failure *why)
 {
 	const char *out = listing(
-		rules, "list ruleset",
+		rules, command,
 		NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_TERSE | NFT_CTX_OUTPUT_STATELESS, why);
 	char *copy = out ? strdup(out) : NULL;
 
 	if (out && !copy)
 		report_fail(why, ENOMEM, "strdup", "list of rules");
 	return copy;
+}
+
+char *nft_dump_text(struct nft *rules, struct failure *why)
+{
+	return nft_list_text(rules, "list ruleset", why);
 }
 
 /* Append the objects of a listing; one that fails (a chain deleted meanwhile) has none. */

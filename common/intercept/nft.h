@@ -110,6 +110,10 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 char *nft_dump_text(struct nft *rules, struct failure *why);
 struct json_t *nft_dump_json(struct nft *rules, struct failure *why);
 
+/* The same for what one command of nft lists: `list chain ip filter INPUT`. */
+char *nft_list_text(struct nft *rules, const char *command, struct failure *why);
+struct json_t *nft_list_json(struct nft *rules, const char *command, struct failure *why);
+
 /* Does such a chain exist, whoever made it? family: NFPROTO_IPV4, ... */
 bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain);
 

@@ -175,15 +175,22 @@ static void conclude(struct view *v, const struct packet_path_step *at, enum har
 		       is_client_packet(at->leg) ? does : whose);
 }
 
+static bool is_in_use(const struct view *v, const struct firewall_chain *c)
+{
+	firewall_need(v->firewall, c);
+	return c->rules || !strcmp(c->policy, "drop");
+}
+
 /* Does the kernel not report its place among chains of the same priority? */
 static bool is_tied(const struct view *v, const struct firewall_chain *chain)
 {
-	const struct firewall_chain *c;
+	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(v->firewall, i);
 
-	for (unsigned i = 0;
-	     (c = firewall_at_hook(v->firewall, chain->hook, v->destination.family, i)); i++)
-		if (firewall_is_tied(c, chain) && (c->rules || !strcmp(c->policy, "drop")))
+		if (firewall_is_tied(c, chain) && firewall_meet(c, chain, v->destination.family) &&
+		    is_in_use(v, c) && is_in_use(v, chain))
 			return true;
+	}
 	return false;
 }
 
@@ -296,12 +303,10 @@ bool foreign_show(struct view *v, const struct foreign *f, enum packet_path_leg 
 
 bool foreign_has_ties(const struct view *v)
 {
-	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
-		const struct firewall_chain *c = firewall_chain(v->firewall, i);
-
-		if (*c->hook && c->rules && is_tied(v, c))
+	for (size_t i = 0; i < firewall_chains(v->firewall); i++)
+		if (*firewall_chain(v->firewall, i)->hook &&
+		    is_tied(v, firewall_chain(v->firewall, i)))
 			return true;
-	}
 	return false;
 }
 

@@ -150,7 +150,7 @@ static int add_name(const char *name, void *context)
 
 static int read_rules(struct view *v, struct failure *why)
 {
-	v->firewall = firewall_read(v->kernel.rules, why);
+	v->firewall = firewall_read_some(v->kernel.rules, why);
 	if (!v->firewall || nft_each(v->kernel.rules, add_name, v, why))
 		return -1;
 	for (unsigned i = 0; i < v->instances; i++)

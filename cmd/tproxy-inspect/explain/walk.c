@@ -249,6 +249,10 @@ static int follow(struct view *v, struct failure *why)
 		err = walk_seen(v, why);
 	if (!err && v->steps.lost)
 		err = report_fail(why, ENOMEM, "malloc", "steps");
+	if (!err && !v->blind && firewall_unread(v->firewall)) {
+		*why = *firewall_unread(v->firewall);
+		err = -1;
+	}
 	return err;
 }
 

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "firewall/census.h"
+
+#include "net/netlink.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A transaction meanwhile interrupts a dump. */
+#define ATTEMPTS 5
+
+static uint64_t get_handle(const struct nlattr *attribute)
+{
+	uint32_t half[2];
+
+	if (!attribute || nla_len(attribute) < (int)sizeof(half))
+		return 0;
+	memcpy(half, nla_data(attribute), sizeof(half));
+	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
+}
+
+static void take_table(struct nlmsghdr *message, void *context)
+{
+	const struct nfgenmsg *header = nlmsg_data(message);
+	struct nlattr *a[NFTA_TABLE_MAX + 1];
+	struct census *c = context;
+	struct census_table *grown;
+
+	if (nlmsg_parse(message, sizeof(*header), a, NFTA_TABLE_MAX, NULL) || !a[NFTA_TABLE_NAME])
+		return;
+	grown = realloc(c->table, (c->tables + 1) * sizeof(*grown));
+	if (!grown)
+		return;
+	c->table = grown;
+	grown += c->tables++;
+	snprintf(grown->name, sizeof(grown->name), "%s", nla_get_string(a[NFTA_TABLE_NAME]));
+	grown->family = header->nfgen_family;
+	grown->handle = get_handle(a[NFTA_TABLE_HANDLE]);
+}
+
+/* NFTA_CHAIN_USE: rules in it, and rules that jump to it (nf_tables_fill_chain_info()). */
+static void take_chain(struct nlmsghdr *message, void *context)
+{
+	struct nlattr *a[NFTA_CHAIN_MAX + 1];
+	struct census *c = context;
+
+	if (!nlmsg_parse(message, sizeof(struct nfgenmsg), a, NFTA_CHAIN_MAX, NULL) &&
+	    a[NFTA_CHAIN_USE] && nla_len(a[NFTA_CHAIN_USE]) >= 4)
+		c->rules += ntohl(nla_get_u32(a[NFTA_CHAIN_USE]));
+}
+
+static int dump(struct netlink *channel, int type,
+		void (*take)(struct nlmsghdr *message, void *context), struct census *c)
+{
+	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC };
+	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | type, NLM_F_DUMP);
+
+	if (!message || nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO)) {
+		nlmsg_free(message);
+		return -ENOMEM;
+	}
+	return netlink_ask(channel, message, take, c);
+}
+
+int census_take(struct census *c, struct failure *why)
+{
+	struct netlink *channel = netlink_open(NETLINK_NETFILTER, why);
+	int err = -EAGAIN;
+
+	*c = (struct census){ 0 };
+	if (!channel)
+		return -1;
+	for (int i = 0; err == -EAGAIN && i < ATTEMPTS; i++) {
+		census_free(c);
+		err = dump(channel, NFT_MSG_GETTABLE, take_table, c);
+		if (!err)
+			err = dump(channel, NFT_MSG_GETCHAIN, take_chain, c);
+	}
+	netlink_close(channel);
+	return err ? report_fail(why, -err, "nft", "list of tables") : 0;
+}
+
+void census_free(struct census *c)
+{
+	free(c->table);
+	*c = (struct census){ 0 };
+}
+
+static uint8_t family_of(const char *name)
+{
+	static const struct {
+		const char *name;
+		uint8_t family;
+	} families[] = { { "inet", NFPROTO_INET },
+			 { "ip", NFPROTO_IPV4 },
+			 { "ip6", NFPROTO_IPV6 },
+			 { "netdev", NFPROTO_NETDEV } };
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
+		if (!strcmp(families[i].name, name))
+			return families[i].family;
+	return NFPROTO_UNSPEC;
+}
+
+uint64_t census_table_handle(const struct census *c, const char *family, const char *name)
+{
+	for (size_t i = 0; i < c->tables; i++)
+		if (c->table[i].family == family_of(family) && !strcmp(c->table[i].name, name))
+			return c->table[i].handle;
+	return 0;
+}
