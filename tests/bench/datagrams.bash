@@ -4,7 +4,8 @@
 # The contenders and workloads of `make bench-udp`: what run does with --udp instead of with TCP.
 #
 #	exchange	one datagram each way, each from a port that is new, as a name server's clients make
-#			them; 64 at a time
+#			them; 64 at a time, for three seconds: the relay opens and ends flows all the time
+#	double	the same from two processes, for what two threads can do
 #	half		the same at half of the rate that was the highest: nothing may be lost
 #	bulk		one flow of datagrams of 1,200 bytes, 50,000 a second, each handed to the kernel alone
 #	train		the same, 40 handed to the kernel as one (UDP_SEGMENT), as QUIC's servers do
@@ -12,12 +13,14 @@
 #			has more than one; of the many also the memory of each. (A process may have 20,000
 #			descriptors in many places, and a flow two.)
 #
+# ours-threads has two threads, nginx-threads two processes with a listener each. Forwarding shows the most
+# that the machine can do: there client, server and kernel have all of its processors.
 # ours-dsr is tproxy-relay --one-way: answers go to the client without it. nginx and socat are given a
 # fixed server and spare themselves the client's address. nginx is told that an exchange has one answer,
 # where that is so.
 
-CONTENDERS=(ours ours-threads ours-dsr forward nginx socat)
-WORKLOADS=(exchange half bulk train flows10 flows9000)
+CONTENDERS=(ours ours-threads ours-dsr forward nginx nginx-threads socat)
+WORKLOADS=(exchange double half bulk train flows10 flows9000)
 PORTS=5300-5302 # exchanges; flows; streams
 STREAM_RATE=50000
 
@@ -35,8 +38,10 @@ built() {
 suits() {
 	case $2:$1 in
 	forward:half | ours-dsr:half | nginx:half | socat:half) false ;;
-	ours-threads:exchange | ours-threads:bulk) true ;;
-	ours-threads:*) false ;;
+	*-threads:double | ours-threads:bulk) true ;;
+	*-threads:*) false ;;
+	ours:double | forward:double | nginx:double) true ;;
+	*:double) false ;;
 	ours-dsr:exchange) true ;;
 	ours-dsr:*) false ;;
 	socat:flows9000) false ;; # a process each
@@ -89,10 +94,12 @@ start_ours_dsr() {
 	start_ours --one-way
 }
 
+start_nginx_threads() { threads=2 start_nginx reuseport; }
+
 start_nginx() {
 	launch_nginx <<-END
 		server {
-			listen $PROXY:5300 udp; proxy_pass $SERVER:5300; proxy_responses 1; proxy_timeout 3s;
+			listen $PROXY:5300 udp ${1-}; proxy_pass $SERVER:5300; proxy_responses 1; proxy_timeout 3s;
 		}
 		server { listen $PROXY:5301 udp; proxy_pass $SERVER:5301; proxy_timeout 2m; }
 		server { listen $PROXY:5302 udp; proxy_pass $SERVER:5302; proxy_timeout 2m; }
@@ -133,13 +140,30 @@ told() {
 
 declare -A highest=() # rate of exchanges, by contender
 
-# exchanges WORKLOAD CONTENDER WINDOW RATE
+# asked PROCESSES WINDOW RATE: "EXCHANGES SECONDS LOST P50 P99" of so many that ask at once.
+asked() {
+	local own=() asking=() i
+	read -r -a own < <(own_addresses)
+	for ((i = 0; i < $1; i++)); do
+		on client timeout $((4 * duration + 10)) "$datagrams" ask "$target:5300" $((3 * duration)) "$2" "$3" \
+			"${own[@]:i * (${#own[@]} / $1):${#own[@]} / $1}" >"$tmp/asked.$i" 2>"$tmp/err" &
+		asking+=($!)
+	done
+	wait "${asking[@]}"
+	awk '{
+		count += $1; lost += $3; p50 += $4
+		if ($2 > seconds) seconds = $2
+		if ($5 > p99) p99 = $5
+	}
+	END { print count, seconds, lost, p50 / NR, p99 }' "$tmp"/asked.[0-9]
+	rm -f "$tmp"/asked.[0-9]
+}
+
+# exchanges WORKLOAD CONTENDER WINDOW RATE PROCESSES
 exchanges() {
 	local before after result
 	before=$(sample)
-	# shellcheck disable=SC2046 # a list
-	result=$(on client timeout $((duration + 10)) "$datagrams" ask "$target:5300" "$duration" "$3" "$4" \
-		$(own_addresses) 2>"$tmp/err")
+	result=$(asked "$5" "$3" "$4")
 	after=$(sample)
 	consumed "$before" "$after"
 	if spoilt; then
@@ -152,8 +176,8 @@ exchanges() {
 
 # half CONTENDER: of the highest rate, which is found out first if need be.
 half() {
-	[[ ${highest[$1]-} ]] || exchanges exchange "$1" 64 0
-	exchanges half "$1" 4096 $((highest[$1] / 2))
+	[[ ${highest[$1]-} ]] || exchanges exchange "$1" 64 0 1
+	exchanges half "$1" 4096 $((highest[$1] / 2)) 1
 }
 
 # many CONTENDER COUNT
@@ -214,7 +238,8 @@ stream() {
 workload_run() {
 	attempts=0
 	case $1 in
-	exchange) exchanges exchange "$2" 64 0 ;;
+	exchange) exchanges exchange "$2" 64 0 1 ;;
+	double) exchanges double "$2" 64 0 2 ;;
 	half) half "$2" ;;
 	bulk) stream bulk "$2" 1 ;;
 	train) stream train "$2" 40 ;;

@@ -12,9 +12,9 @@ BEGIN {
 	ours = "ours"
 	workloads = "bulk1 bulk8 wire8 trip1 trip50 trip1000 new open10 open100 open1000 open9000"
 	metrics = "rate relay machine p50 p99 memory lost"
-	names = "ours ours-threads ours-dsr other forward haproxy haproxy-tuned nginx socat"
+	names = "ours ours-threads ours-dsr other forward haproxy haproxy-tuned nginx nginx-threads socat"
 	if (udp) {
-		workloads = "exchange half bulk train flows10 flows9000"
+		workloads = "exchange double half bulk train flows10 flows9000"
 		goal("exchange",   "relay", "nginx", "<=", 0.50)
 		goal("bulk",       "relay", "nginx", "<=", 0.25)
 		goal("train",      "relay", "nginx", "<=", 0.25)
@@ -154,6 +154,7 @@ function columns(    i, j, n, list) {
 
 function title_udp(w) {
 	if (w == "exchange") return "exchanges"
+	if (w == "double") return "exchanges of two"
 	if (w == "half") return "half of that rate"
 	if (w == "bulk") return "bulk, 1,200 bytes"
 	if (w == "train") return "bulk, 40 together"
@@ -236,6 +237,11 @@ function goal_line(text, sense, bound) {
 	printf "%-52s %s %.2f   %.3f (%.3f-%.3f)  %s\n", text, sense, bound, median, low, high, met(sense, bound)
 }
 
+# What a goal's figure is to be read beside.
+function compared(text) {
+	printf "%-52s         %.3f (%.3f-%.3f)\n", text, median, low, high
+}
+
 function table_goals_udp() {
 	if (ratios("flows9000", "relay", ours, "flows10", ours))
 		goal_line("9,000 flows, relay: of that with 10", "<=", 1.2)
@@ -243,8 +249,14 @@ function table_goals_udp() {
 		goal_line("9,000 flows, memory of each: bytes", "<=", 256)
 	if (figures("half", "lost", ours))
 		goal_line("half of the highest rate, lost: %", "<=", 0)
-	if (ratios("exchange", "rate", "ours-threads", "exchange", ours))
+	if (ratios("double", "rate", "ours-threads", "double", ours))
 		goal_line("exchanges, rate: two threads to one", ">=", 1.6)
+	if (ratios("double", "rate", "nginx-threads", "double", "nginx"))
+		compared("the same of nginx: two processes to one")
+	if (ratios("double", "rate", "forward", "double", ours))
+		compared("the most there is: forwarding to one thread")
+	if (ratios("double", "relay", "ours-threads", "double", ours))
+		compared("relay CPU each: two threads to one")
 }
 
 function table_lost(    i, c, n, told) {
