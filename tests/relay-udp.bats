@@ -120,7 +120,7 @@ teardown() { lab_down; }
 		run -0 on client timeout --foreground 30 "$DGRAM" flows $to 5300 50 1
 		assert_output '50 flows, 50 answers'
 		# Meanwhile they become silent for long enough, and this flow stays.
-		run -0 ask_from client 41000 $to 5300 3 20 400
+		run -0 ask_from client 41000 $to 5300 3 20 450
 		# These end the first ones, and those after them get their sockets.
 		for _ in 1 2; do
 			run -0 on client timeout --foreground 30 "$DGRAM" flows $to 5300 50 1

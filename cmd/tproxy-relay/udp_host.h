@@ -102,9 +102,8 @@ struct udp_ops {
 struct udp_reuse {
 	struct udp_flow *oldest[2], *newest[2]; /* by family: IPv4, IPv6 */
 	unsigned count[2];			/* and those of flows closed in this turn */
-	uint32_t *flows;			/* by client port */
-	uint8_t *unfit;	 /* a bit for each port that the kernel cannot release */
-	bool impossible; /* the kernel is too old */
+	uint8_t *flows;				/* by client port; UINT8_MAX: unfit, for good */
+	bool impossible;			/* the kernel is too old */
 };
 
 /* The host of a flow. */

@@ -14,21 +14,20 @@
 /* To choose a port the kernel walks all sockets that have it; to take a given one it walks those of
  * one address. */
 #define SHARED_MAX 32
+/* A port that the kernel cannot release, or that once had so many flows. It stays so: a port is tried
+ * once. */
+#define UNFIT UINT8_MAX
 
 int udp_reuse_init(struct udp_reuse *r)
 {
-	/* Only the pages of ports that are used take memory. */
 	r->flows = calloc(PORTS, sizeof(*r->flows));
-	r->unfit = calloc(PORTS / 8, 1);
-	return r->flows && r->unfit ? 0 : -1;
+	return r->flows ? 0 : -1;
 }
 
 void udp_reuse_free(struct udp_reuse *r)
 {
 	free(r->flows);
-	free(r->unfit);
 	r->flows = NULL;
-	r->unfit = NULL;
 }
 
 /* ---- which flows ---- */
@@ -44,12 +43,15 @@ static bool suits(const struct udp_host *host, const struct endpoint *client,
 		return false;
 	if (client->family != to->family || client->scope || to->scope)
 		return false;
-	return r->flows[port] < SHARED_MAX && !(r->unfit[port / 8] & 1 << port % 8);
+	return r->flows[port] < SHARED_MAX;
 }
 
 void udp_reuse_count(struct udp_host *host, const struct udp_flow *f, int change)
 {
-	host->reuse.flows[f->entry.client.port] += (uint32_t)change;
+	uint8_t *flows = &host->reuse.flows[f->entry.client.port];
+
+	if (*flows != UNFIT)
+		*flows = (uint8_t)(*flows + change);
 }
 
 /* ---- spare slots ---- */
@@ -137,13 +139,11 @@ static int open_socket(struct udp_host *host, const struct udp_flow *f)
 /* The port cannot be had in this way: never try it again, see datagram_bind_loosely(). */
 static int bind_socket(struct udp_host *host, const struct udp_flow *f, int fd)
 {
-	uint16_t port = f->entry.client.port;
-
 	if (datagram_bind_loosely(fd, &f->entry.client) == 0)
 		return 0;
 	if (errno == ENOPROTOOPT)
 		host->reuse.impossible = true;
-	host->reuse.unfit[port / 8] |= (uint8_t)(1 << port % 8);
+	host->reuse.flows[f->entry.client.port] = UNFIT;
 	return -1;
 }
 
