@@ -90,7 +90,6 @@ static bool give_spare(struct flow_ops *host)
 		return false;
 	close(w->spare);
 	w->spare = -1;
-	w->raw = (struct udp_raw)UDP_RAW_NONE;
 	return true;
 }
 
@@ -622,6 +621,7 @@ int worker_init(struct worker *w, struct relay *relay, struct failure *why)
 	w->index = (unsigned)(w - relay->workers);
 	pthread_mutex_init(&w->lock, NULL);
 	w->spare = -1;
+	w->raw = (struct udp_raw)UDP_RAW_NONE;
 	w->burst = 1;
 	slab_init(&w->host.flows, sizeof(struct flow));
 	slab_init(&w->pendings, sizeof(struct pending));
