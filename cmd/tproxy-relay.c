@@ -6,6 +6,7 @@
 #include "base/defaults.h"
 #include "base/options.h"
 #include "net/conntrack.h"
+#include "net/netns.h"
 #include "net/translation.h"
 #include "process/descriptors.h"
 #include "process/listen_fds.h"
@@ -22,6 +23,7 @@
 #include "tproxy-relay/stats.h"
 #include "tproxy-relay/tell.h"
 #include "tproxy-relay/workers.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -94,16 +96,16 @@ static int open_records(struct relay *relay, const struct config *config, struct
 }
 
 /* Its sockets are netlink sockets, through which nobody must be able to change routes. */
-static int open_local_addrs(void *context, struct failure *why)
+static int open_addrs(void *context, struct failure *why)
 {
-	struct policy *policy = context;
+	struct local_addrs **addrs = context;
 
-	policy->local_addrs = local_addrs_new(why);
-	return policy->local_addrs ? 0 : -1;
+	*addrs = local_addrs_new(why);
+	return *addrs ? 0 : -1;
 }
 
-/* We need to know our own addresses if a leg has a foreign one, or a header names the
- * destination. */
+/* We need to know the addresses of the host of the upstream legs if one has a foreign address, or a
+ * header names the destination. */
 static bool needs_local_addrs(const struct relay *relay, const struct config *config)
 {
 	return config->connect.source != SOURCE_OWN || config->accept_proxy.count ||
@@ -122,8 +124,56 @@ static void open_synack(struct relay *relay)
 			       report_text(&why, text, sizeof(text)));
 }
 
+/* What asks the kernel about upstream legs, in their network namespace. */
+static int open_upstream_side(struct relay *relay, const struct config *config, struct failure *why)
+{
+	if (config->connect.source == SOURCE_CLIENT &&
+	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
+		return -1;
+	/* (A process for each connection does without where there is nothing to learn.) */
+	if ((!relay->only || conntrack_is_used()) &&
+	    !(relay->settings.translation = translation_new("tproxy-nat", &config->user,
+							    !config->no_sandbox, why)))
+		return -1;
+	if (config->connect.keep_dscp && (config->inetd || options_wants_tcp(&config->common)))
+		open_synack(relay);
+	return needs_local_addrs(relay, config)
+		       ? privilege_without(open_addrs, &relay->policy.local_addrs, why)
+		       : 0;
+}
+
+static bool has_address(void *context, const struct endpoint *e)
+{
+	return local_addrs_has(context, e);
+}
+
+/* What asks the kernel about clients. */
+static int open_client_side(struct relay *relay, struct transparent_host *front,
+			    struct failure *why)
+{
+	struct policy *policy = &relay->policy;
+
+	if (!policy->netns) {
+		policy->listener_addrs = policy->local_addrs;
+		return 0;
+	}
+	if (privilege_without(open_addrs, &policy->listener_addrs, why) < 0)
+		return -1;
+	if (endpoint_pin_interfaces() < 0)
+		return report_fail(why, errno, "socket", "names of interfaces");
+	*front = (struct transparent_host){ has_address, policy->listener_addrs };
+	relay->front = front;
+	return 0;
+}
+
+static int watch_addrs(struct relay *relay, struct local_addrs *addrs, struct failure *why)
+{
+	return addrs ? local_addrs_watch(addrs, relay->workers[0].host.loop, why) : 0;
+}
+
 static int set_up(struct relay *relay, const struct config *config,
-		  const struct relay_listeners *listeners, int inherited, struct failure *why)
+		  const struct relay_listeners *listeners, int inherited,
+		  struct transparent_host *front, struct failure *why)
 {
 	size_t count = inherited ? (size_t)inherited : listeners->tcp.count + listeners->udp.count;
 	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, 0 };
@@ -136,29 +186,49 @@ static int set_up(struct relay *relay, const struct config *config,
 	loop_block_signals(signals);
 	if (sockets_settle_max(relay, config, count, why) < 0)
 		return -1;
-	if (config->connect.source == SOURCE_CLIENT &&
-	    !(relay->timewait = timewait_new(&config->user, !config->no_sandbox, why)))
+	if (!relay->policy.netns && open_upstream_side(relay, config, why) < 0)
 		return -1;
-	/* (A process for each connection does without where there is nothing to learn.) */
-	if ((!relay->only || conntrack_is_used()) &&
-	    !(relay->settings.translation = translation_new("tproxy-nat", &config->user,
-							    !config->no_sandbox, why)))
-		return -1;
-	if (config->connect.keep_dscp && (config->inetd || options_wants_tcp(&config->common)))
-		open_synack(relay);
-	if (needs_local_addrs(relay, config) &&
-	    privilege_without(open_local_addrs, &relay->policy, why) < 0)
-		return -1;
-	if (workers_init(relay, (unsigned)config->threads, why) < 0)
+	if (open_client_side(relay, front, why) < 0 ||
+	    workers_init(relay, (unsigned)config->threads, why) < 0)
 		return -1;
 	result = relay->only ? sockets_give_client(relay, why)
 			     : sockets_give_listeners(relay, listeners, config, inherited, why);
-	if (result < 0)
-		return -1;
-	if (relay->policy.local_addrs &&
-	    local_addrs_watch(relay->policy.local_addrs, relay->workers[0].host.loop, why) < 0)
+	if (result < 0 || watch_addrs(relay, relay->policy.listener_addrs, why) < 0)
 		return -1;
 	return loop_signals(relay->workers[0].host.loop, signals, handle_signal, relay, why);
+}
+
+/* Is there another network namespace for upstream legs? *netns is its descriptor then. */
+static int find_upstream(struct relay *relay, const struct config *config, int *netns,
+			 struct failure *why)
+{
+	if (!config->upstream_netns)
+		return 0;
+	*netns = netns_open(config->upstream_netns, why);
+	if (*netns < 0)
+		return -1;
+	if (netns_is_current(*netns))
+		report_notice("--upstream-netns %s: is the network namespace of this process",
+			      config->upstream_netns);
+	else
+		relay->policy.netns = config->upstream_netns;
+	return 0;
+}
+
+/*
+ * From here on this process is in the network namespace of the upstream legs: what it opens now,
+ * and its threads and helpers later, belongs to that one, and the kernel leaves no right to return.
+ */
+static int enter_upstream(struct relay *relay, const struct config *config, int netns,
+			  struct failure *why)
+{
+	if (relay->policy.netns) {
+		if (netns_enter_fd(netns, relay->policy.netns, why) < 0 ||
+		    open_upstream_side(relay, config, why) < 0 ||
+		    watch_addrs(relay, relay->policy.local_addrs, why) < 0)
+			return -1;
+	}
+	return sockets_check_upstream(relay, config, why);
 }
 
 static void configure(struct relay *relay, const struct config *config)
@@ -171,7 +241,8 @@ static void configure(struct relay *relay, const struct config *config)
 	relay->settings.half_closed_timeout = config->half_closed_timeout;
 	relay->settings.keepalive = (unsigned)(config->keepalive / 1000);
 	relay->udp = config->udp;
-	relay->icmp = (struct udp_icmp_sockets){ { -1, -1 } };
+	relay->icmp[FLOW_CLIENT] = relay->icmp[FLOW_UPSTREAM] = (struct udp_icmp_sockets){ { -1,
+											     -1 } };
 	relay->drain_timeout = config->drain_timeout;
 	relay->lame_duck = config->lame_duck;
 	relay->log = (enum conn_log_level)config->log;
@@ -208,15 +279,12 @@ static void note_loop(struct relay *relay, struct policy_leg *leg)
 	policy_add_leg(&relay->policy, leg);
 }
 
-/* NOTIFY_SOCKET may be unreachable afterwards. */
 static int give_up_rights(const struct config *config, struct control *control, struct failure *why)
 {
 	char text[512];
 
 	if (config->stays_root.detail[0])
 		report_notice("%s", report_text(&config->stays_root, text, sizeof(text)));
-	if (!config->inetd && notify_open(why) < 0)
-		report_failure(why, STATUS_DONE);
 	if (sockets_drop_privileges(config, why) < 0)
 		return -1;
 	control_set_user(control);
@@ -242,31 +310,75 @@ static struct control *open_control(struct relay *relay, const struct config *co
 	return NULL;
 }
 
+/* What the relay has beside its workers. */
+struct attachments {
+	struct transparent_host front;
+	struct control *control;
+	struct metrics *metrics;
+	int netns; /* of the upstream legs; -1: this one */
+};
+
+/* NOTIFY_SOCKET and the control socket may have abstract names, which belong to this network
+ * namespace. */
+static int open_doors(struct relay *relay, const struct config *config, struct attachments *a,
+		      struct failure *why)
+{
+	if (!config->inetd && notify_open(why) < 0)
+		report_failure(why, STATUS_DONE);
+	a->control = open_control(relay, config, why);
+	return a->control ? 0 : -1;
+}
+
+/* Everything before the first connection, with the rights that it takes. */
+static int prepare(struct relay *relay, const struct config *config,
+		   const struct relay_listeners *listeners, int inherited, struct attachments *a,
+		   struct failure *why)
+{
+	if (find_upstream(relay, config, &a->netns, why) < 0 ||
+	    set_up(relay, config, listeners, inherited, &a->front, why) < 0 ||
+	    open_doors(relay, config, a, why) < 0 ||
+	    enter_upstream(relay, config, a->netns, why) < 0)
+		return -1;
+	if (config->metrics &&
+	    !(a->metrics = metrics_new(relay, config->metrics, &config->user, why)))
+		return -1;
+	return give_up_rights(config, a->control, why);
+}
+
+static void free_relay(struct relay *relay, struct attachments *a)
+{
+	struct policy *policy = &relay->policy;
+	struct record_losses lost;
+
+	metrics_free(a->metrics);
+	workers_free(relay);
+	control_free(a->control);
+	lost = record_stream_free(relay->records);
+	tell_lost(&lost);
+	local_addrs_free(policy->local_addrs);
+	if (policy->netns)
+		local_addrs_free(policy->listener_addrs);
+	policy_free(policy);
+	timewait_free(relay->timewait);
+	translation_free(relay->settings.translation);
+	synack_free(relay->synack);
+}
+
 static int serve(const struct config *config, const struct relay_listeners *listeners,
 		 int inherited, const struct inetd_client *client)
 {
 	struct relay relay = { .only = client ? &client->connection : NULL };
+	struct attachments attachments = { .netns = -1 };
 	struct policy_leg loop = { 0 };
-	struct control *control = NULL;
-	struct metrics *metrics = NULL;
-	struct record_losses lost;
 	struct failure why;
 	int result, status;
 
 	configure(&relay, config);
 	if (client && client->loops)
 		note_loop(&relay, &loop);
-	result = set_up(&relay, config, listeners, inherited, &why);
-	if (result == 0) {
-		control = open_control(&relay, config, &why);
-		result = control ? 0 : -1;
-	}
-	if (result == 0 && config->metrics) {
-		metrics = metrics_new(&relay, config->metrics, &config->user, &why);
-		result = metrics ? 0 : -1;
-	}
-	if (result == 0)
-		result = give_up_rights(config, control, &why);
+	result = prepare(&relay, config, listeners, inherited, &attachments, &why);
+	if (attachments.netns >= 0)
+		close(attachments.netns);
 	if (result < 0 && client)
 		transparent_reset(client->connection.fd);
 	if (result == 0)
@@ -274,16 +386,7 @@ static int serve(const struct config *config, const struct relay_listeners *list
 	status = client && result == 0 ? tell_end(&relay) : STATUS_DONE;
 	if (!client && result == 0)
 		tell_work(&relay);
-	metrics_free(metrics);
-	workers_free(&relay);
-	control_free(control);
-	lost = record_stream_free(relay.records);
-	tell_lost(&lost);
-	local_addrs_free(relay.policy.local_addrs);
-	policy_free(&relay.policy);
-	timewait_free(relay.timewait);
-	translation_free(relay.settings.translation);
-	synack_free(relay.synack);
+	free_relay(&relay, &attachments);
 	return result < 0 ? report_failure(&why, STATUS_REFUSED) : status;
 }
 

@@ -19,24 +19,6 @@ teardown() {
 	lab_down
 }
 
-# A server on the proxy's loopback addresses that says whom it sees.
-start_local() {
-	bg local proxy python3 -c '
-import socket, threading
-def serve(family, address):
-    s = socket.create_server((address, 80), family=family, backlog=64)
-    while True:
-        c, peer = s.accept()
-        body = "%s %d\n" % peer[:2]
-        c.recv(4096)
-        c.sendall(("HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)).encode())
-        c.close()
-threading.Thread(target=serve, args=(socket.AF_INET6, "::1")).start()
-serve(socket.AF_INET, "127.0.0.1")'
-	wait_listen proxy 127.0.0.1:80
-	wait_listen proxy '[::1]:80'
-}
-
 front() {
 	bg front proxy tproxy-relay --upstream 127.0.0.1:80 --upstream '[::1]:80' '*:8080'
 	wait_listen proxy 8080
@@ -51,7 +33,7 @@ sees() {
 @test "a server on a loopback address sees the clients, both families; down leaves nothing" {
 	local before
 	before=$(snapshot)
-	start_local
+	start_who proxy
 	on proxy tproxy-setup up -q --divert-only --local
 	front
 	sees 192.0.2.1 20001 192.0.2.2
@@ -129,7 +111,7 @@ sees() {
 	on proxy sh <<<"$plan"
 	run -0 on proxy ip rule
 	assert_line --regexp 'from 127\.0\.0\.0/8 iif lo lookup 100'
-	start_local
+	start_who proxy
 	front
 	sees 192.0.2.1 20001 192.0.2.2
 	run on proxy tproxy-setup plan --divert-only --local --uid 0
@@ -139,7 +121,7 @@ sees() {
 
 @test "sslh before a server on this host: it sees the clients" {
 	root_only "sslh becomes another user"
-	start_local
+	start_who proxy
 	on proxy tproxy-setup up -q --divert-only --local
 	bg sslh4 proxy sslh -f -n --transparent -u root -p 192.0.2.1:8080 --http 127.0.0.1:80
 	bg sslh6 proxy sslh -f -n --transparent -u root -p '[2001:db8:1::1]:8080' --http '[::1]:80'

@@ -169,7 +169,7 @@ static bool accept_one(struct service *s, struct loop_source *source)
 
 	if (source->fd < 0 || !service_may_accept(s))
 		return false;
-	if (transparent_accept(source->fd, &listener->at, &new) < 0)
+	if (transparent_accept(source->fd, &listener->at, NULL, &new) < 0)
 		return is_worth_another(s, source, errno);
 	if (service_is_full(s))
 		service_make_room(s);

@@ -111,6 +111,9 @@ static const struct option_spec options[] = {
 	OPTION("upstream", 0, "ENDPOINT",
 	       "this upstream (the original destination);\none for each family may be given",
 	       set_upstream, struct config, upstream),
+	OPTION("upstream-netns", 0, "NAME|PID",
+	       "connect in that network namespace; listen in this\none", option_text, struct config,
+	       upstream_netns),
 	OPTION("allow-dst", 0, "CIDR[:PORTS]", "connect to these only (all); repeatable",
 	       match_option, struct config, allow),
 	OPTION("deny-dst", 0, "CIDR[:PORTS]", "never connect to these; repeatable", match_option,
@@ -266,11 +269,22 @@ static int check_upstream(const struct config *config)
 {
 	char text[ENDPOINT_TEXT_MAX];
 
+	if (config->upstream_netns && config->connect.address.scope)
+		return options_misuse(&arguments_program,
+				      "--source %s: is of a link of this network namespace, not of "
+				      "--upstream-netns",
+				      endpoint_format_address(&config->connect.address, text));
+
 	for (int i = 0; i < 2; i++) {
 		const struct endpoint *e = &config->upstream[i];
 
 		if (!endpoint_is_set(e))
 			continue;
+		if (config->upstream_netns && e->scope)
+			return options_misuse(&arguments_program,
+					      "--upstream %s: is of a link of this network "
+					      "namespace, not of --upstream-netns",
+					      endpoint_format(e, text));
 		if (config->connect.source == SOURCE_ADDR &&
 		    config->connect.address.family != e->family)
 			return options_misuse(&arguments_program,

@@ -36,7 +36,8 @@ struct config {
 	uint64_t max, threads;
 	struct udp_settings udp;
 	struct cidr_list accept_proxy;
-	int send_proxy; /* index among 1|2, or -1 */
+	int send_proxy;		    /* index among 1|2, or -1 */
+	const char *upstream_netns; /* NAME or PID; NULL: this one */
 	bool takeover, inetd;
 	bool no_sandbox, no_header;
 	int ask; /* index among connections|counters|drain|lame-duck, or -1 */

@@ -121,6 +121,9 @@ static bool has_leg(struct policy *p, const struct endpoint *local, const struct
 
 bool policy_is_own_leg(struct policy *p, const struct transparent_connection *c)
 {
+	/* Each network namespace has a loopback of its own. */
+	if (p->netns && endpoint_is_loopback(&c->client))
+		return false;
 	return has_leg(p, &c->client, c->origin == ORIGIN_NONE ? &c->local : &c->origdst);
 }
 
@@ -184,10 +187,29 @@ int policy_check_answers(struct policy *p, const struct endpoint *client,
 	if (source.family != upstream->family || local_addrs_has(p->local_addrs, &source) ||
 	    local_addrs_keep(p->local_addrs, upstream, &source))
 		return 0;
-	report_refuse(why, "is on this host, and its answers to the client's address would not "
-			   "come back to the relay: use --source own, or 127.0.0.1 and ::1 with "
-			   "`tproxy-setup up --divert-only --local`");
+	report_refuse(why,
+		      "is on %s, and its answers to the client's address would not come back to "
+		      "the relay: use --source own, or 127.0.0.1 and ::1 with `tproxy-setup up "
+		      "%s%s%s--divert-only --local`",
+		      p->netns ? "that host" : "this host", p->netns ? "--netns " : "",
+		      p->netns ? p->netns : "", p->netns ? " " : "");
 	return report_about(why, "%s", endpoint_format(upstream, text));
+}
+
+/* Each network namespace has links of its own: the scope of an address means another one there, or
+ * none. */
+static int check_scopes(const struct policy *p, const struct endpoint *client,
+			const struct endpoint *to, struct failure *why)
+{
+	struct endpoint source = transparent_source_of(client, p->connect);
+	const struct endpoint *scoped = to->scope ? to : &source;
+	char text[ENDPOINT_TEXT_MAX];
+
+	if (!p->netns || !scoped->scope)
+		return 0;
+	report_refuse(why, "is of a link that network namespace %s does not have%s", p->netns,
+		      scoped == to ? "" : ": use --source own");
+	return report_about(why, "%s", endpoint_format(scoped, text));
 }
 
 /* ---- what a PROXY header names ---- */
@@ -303,6 +325,8 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 	}
 	if (match_list_has(p->deny, to) || (p->allow->count && !match_list_has(p->allow, to)))
 		return REASON_DENIED;
+	if (check_scopes(p, &c->client, to, why) < 0)
+		return REASON_SOURCE;
 	header = c->origin == ORIGIN_PROXY ? check_header(p, c, to, why) : REASON_NONE;
 	if (header != REASON_NONE)
 		return header;

@@ -34,11 +34,15 @@ struct policy {
 	const struct match_list *allow, *deny; /* borrowed; an empty allow list allows all */
 	struct endpoint
 		upstream[2]; /* --upstream: IPv4, IPv6; none set: the original destination */
-	struct endpoint_list listeners;			   /* the endpoints we listen on */
+	const char *netns;   /* the network namespace of the upstream legs; NULL: the listeners' */
+	struct endpoint_list listeners; /* the endpoints we listen on, if that is NULL */
 	const struct transparent_connect_options *connect; /* how upstream legs are made */
 	struct local_addrs
 		*local_addrs; /* this host's addresses; NULL: no upstream leg uses a foreign
 				 * address, and no PROXY header is accepted */
+
+	/* The addresses where the listeners are: the same, unless netns is set. NULL: unknown */
+	struct local_addrs *listener_addrs;
 
 	/* Count the hops of connections, as routers count those of packets. Not if a leg has its
 	 * client's address and port: a host has no two connections with the same ends. */
@@ -75,7 +79,8 @@ enum reason policy_judge(struct policy *p, const struct transparent_connection *
 int policy_check_answers(struct policy *p, const struct endpoint *client,
 			 const struct endpoint *upstream, struct failure *why);
 
-/* Do we listen on this endpoint, perhaps through a wildcard address? */
+/* Do we listen on this endpoint, perhaps through a wildcard address, where upstream legs are
+ * made? */
 bool policy_is_own_listener(const struct policy *p, const struct endpoint *e);
 
 /* Is this connection, by its ends, an upstream leg of ours that has come back? */

@@ -39,10 +39,11 @@ enum relay_phase { RELAY_SERVING, RELAY_LAME_DUCK, RELAY_DRAINING, RELAY_ENDING 
 struct relay {
 	struct flow_settings settings;
 	struct udp_settings udp;
-	struct udp_icmp_sockets icmp; /* -1 where errors cannot be sent */
+	struct udp_icmp_sockets icmp[2]; /* by enum flow_end; -1 where errors cannot be sent */
 	struct policy policy;
-	struct timewait *timewait; /* NULL: no client's port is kept */
-	struct synack *synack;	   /* NULL: without --keep-dscp */
+	const struct transparent_host *front; /* of the listeners, if netns is set; else NULL */
+	struct timewait *timewait;	      /* NULL: no client's port is kept */
+	struct synack *synack;		      /* NULL: without --keep-dscp */
 	enum conn_log_level log;
 	struct record_stream *records;	     /* NULL: none */
 	struct record_output_ops output_ops; /* `trouble' and `waiting' are the program's */

@@ -71,7 +71,8 @@ static bool may_intercept(void)
 	return transparent_probe(&any, &how, NULL) == 0;
 }
 
-/* If nothing has to be intercepted and nothing is spoofed, no privilege is needed. */
+/* If nothing has to be intercepted and nothing is spoofed in this network namespace, no privilege is
+ * needed. */
 static struct transparent_listen_options listen_options(const struct config *config, bool alone)
 {
 	return (struct transparent_listen_options){
@@ -80,7 +81,8 @@ static struct transparent_listen_options listen_options(const struct config *con
 		.details = UDP_LISTENER_DETAILS,
 		.keepalive = (unsigned)(config->keepalive / 1000),
 		.ack_delay = ACK_DELAY,
-		.redirect = config_has_upstream(config) && config->connect.source == SOURCE_OWN &&
+		.redirect = config_has_upstream(config) &&
+			    (config->connect.source == SOURCE_OWN || config->upstream_netns) &&
 			    !may_intercept(),
 	};
 }
@@ -233,7 +235,8 @@ static int adopt_for_all(struct relay *relay, const struct config *config, int i
 	return 0;
 }
 
-/* The policy knows every endpoint of ours. */
+/* The policy knows every endpoint of ours that upstream legs could reach without leaving their
+ * network namespace. */
 static int note_listeners(struct relay *relay, const struct listeners *own, struct failure *why)
 {
 	for (size_t i = 0; i < own->count; i++)
@@ -244,6 +247,8 @@ static int note_listeners(struct relay *relay, const struct listeners *own, stru
 
 static int note_all_listeners(struct relay *relay, struct failure *why)
 {
+	if (relay->policy.netns)
+		return 0;
 	if (note_listeners(relay, &relay->workers[0].listeners, why) < 0)
 		return -1;
 	for (unsigned i = 0; i < (relay->inherited_udp ? relay->count : 1); i++)
@@ -281,31 +286,61 @@ static int check_fit(struct relay *relay, const struct config *config, struct fa
 	return check_source(relay, &relay->workers[0].udp_listeners, why);
 }
 
-static int open_raw_sockets(struct relay *relay, struct failure *why)
+/* In the network namespace of that side; the two share sockets for ICMP if it is the same. */
+static int open_raw_sockets(struct relay *relay, enum flow_end end, struct failure *why)
 {
-	if (udp_icmp_open(&relay->icmp, why) < 0)
+	bool upstream = end == FLOW_UPSTREAM;
+	enum udp_speaker speaker = upstream ? UDP_AS_CLIENT : UDP_AS_SERVER;
+
+	if (upstream && !relay->policy.netns)
+		relay->icmp[end] = relay->icmp[FLOW_CLIENT];
+	else if (udp_icmp_open(&relay->icmp[end], why) < 0)
 		return -1;
 	for (unsigned i = 0; i < relay->count; i++)
-		if (udp_raw_open(&relay->workers[i].raw, relay->settings.connect.mark, why) < 0)
+		if (udp_raw_open(&relay->workers[i].raw, speaker,
+				 upstream ? relay->settings.connect.mark : NULL, why) < 0)
 			return -1;
 	return 0;
 }
 
-/* The relay can do without: flows then have two descriptors each, and clients wait for a timeout
- * instead of getting an error. */
-static void open_raw(struct relay *relay)
+static void close_raw(struct relay *relay)
+{
+	udp_icmp_close(&relay->icmp[FLOW_CLIENT]);
+	relay->icmp[FLOW_UPSTREAM] = relay->icmp[FLOW_CLIENT];
+	for (unsigned i = 0; i < relay->count; i++)
+		udp_raw_close(&relay->workers[i].raw);
+}
+
+/*
+ * The relay can do without: flows then have two descriptors each, and clients wait for a timeout
+ * instead of getting an error. With upstream legs elsewhere a flow gets no second descriptor here:
+ * what was intercepted could then not be answered. 0, or -1 with *why.
+ */
+static int open_raw(struct relay *relay, struct failure *why)
+{
+	char text[1024];
+
+	if (open_raw_sockets(relay, FLOW_CLIENT, why) == 0 &&
+	    (relay->policy.netns || open_raw_sockets(relay, FLOW_UPSTREAM, why) == 0))
+		return 0;
+	close_raw(relay);
+	if (relay->policy.netns && may_intercept())
+		return -1;
+	report_warning("%s: %sclients get no ICMP errors about their datagrams",
+		       report_text(why, text, sizeof(text)),
+		       relay->policy.netns ? "" : "each UDP flow takes two sockets, and ");
+	return 0;
+}
+
+/* Without them servers there get no ICMP errors, and clients there cannot be relayed. */
+static void open_raw_elsewhere(struct relay *relay)
 {
 	struct failure why;
 	char text[1024];
 
-	if (open_raw_sockets(relay, &why) == 0)
-		return;
-	report_warning("%s: each UDP flow takes two sockets, and clients get no ICMP errors about "
-		       "their datagrams",
-		       report_text(&why, text, sizeof(text)));
-	udp_icmp_close(&relay->icmp);
-	for (unsigned i = 0; i < relay->count; i++)
-		udp_raw_close(&relay->workers[i].raw);
+	if (open_raw_sockets(relay, FLOW_UPSTREAM, &why) < 0)
+		report_verbose(1, "network namespace %s: %s", relay->policy.netns,
+			       report_text(&why, text, sizeof(text)));
 }
 
 /* They hold bursts; without privileges we are bound to the system's limit. */
@@ -325,12 +360,10 @@ int sockets_give_client(struct relay *relay, struct failure *why)
 {
 	struct endpoint listener = relay->only->local;
 
-	if (transparent_is_local(&listener)) {
-		memset(&listener.addr, 0, sizeof(listener.addr));
-		if (endpoint_list_add(&relay->policy.listeners, &listener, why) < 0)
-			return -1;
-	}
-	return transparent_probe(&relay->only->client, &relay->settings.connect, why);
+	if (relay->policy.netns || !transparent_is_local(&listener))
+		return 0;
+	memset(&listener.addr, 0, sizeof(listener.addr));
+	return endpoint_list_add(&relay->policy.listeners, &listener, why);
 }
 
 int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wanted,
@@ -342,8 +375,15 @@ int sockets_give_listeners(struct relay *relay, const struct relay_listeners *wa
 	if (result < 0 || note_all_listeners(relay, why) < 0)
 		return -1;
 	set_buffers(relay);
-	if (options_wants_udp(&config->common))
-		open_raw(relay);
+	return options_wants_udp(&config->common) ? open_raw(relay, why) : 0;
+}
+
+int sockets_check_upstream(struct relay *relay, const struct config *config, struct failure *why)
+{
+	if (relay->only)
+		return transparent_probe(&relay->only->client, &relay->settings.connect, why);
+	if (relay->policy.netns && options_wants_udp(&config->common))
+		open_raw_elsewhere(relay);
 	return check_fit(relay, config, why);
 }
 

@@ -119,6 +119,8 @@ void tell_ready(const struct relay *relay)
 	int fd = any_listener(relay);
 
 	tell_listeners(&relay->workers[0]);
+	if (relay->policy.netns)
+		report_notice("connecting in network namespace %s", relay->policy.netns);
 	report_verbose(1, "sandbox: %s", relay->sandbox ? confine_text() : "none");
 	if (fd >= 0 && takeover_successor(fd) == getpid())
 		notify("MAINPID=%d\nREADY=1", (int)getpid());

@@ -284,7 +284,7 @@ static enum udp_fit fit_of(const struct udp_host *host, const struct udp_flow *f
 {
 	size_t length = (d->segment ? d->segment : d->length) + header_length(f);
 
-	if (length <= SMALL || host->icmp->fd[d->client.family == AF_INET6] < 0)
+	if (length <= SMALL || host->icmp[FLOW_CLIENT].fd[d->client.family == AF_INET6] < 0)
 		return UDP_FIT_ANY;
 	return d->fragmented ? UDP_FIT_FRAGMENTS : UDP_FIT_WHOLE;
 }
@@ -377,7 +377,7 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	struct loop_source *s = &f->side[FLOW_CLIENT];
 
 	f->unfit = true;
-	if (f->entry.via || (f->direct && !host->alone))
+	if (host->elsewhere || f->entry.via || (f->direct && !host->alone))
 		return;
 	s->fd = datagram_open_pair(&f->entry.origdst, &f->entry.client, PROMOTED_DETAILS, NULL);
 	if (s->fd < 0)
@@ -453,8 +453,8 @@ static void tell_client(struct udp_host *host, const struct udp_flow *f,
 	name_reporter(error, &upstream, near_of(f));
 	if (error->mtu > header_length(f))
 		error->mtu -= (uint32_t)header_length(f);
-	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error, peer_of(f),
-		      near_of(f), length);
+	udp_icmp_tell(&host->icmp[FLOW_CLIENT], &host->icmp_allowance, loop_now_us(host->loop),
+		      error, peer_of(f), near_of(f), length);
 }
 
 static void tell_upstream(struct udp_host *host, const struct udp_flow *f,
@@ -463,8 +463,8 @@ static void tell_upstream(struct udp_host *host, const struct udp_flow *f,
 	struct endpoint upstream = udp_flow_upstream(host, f), own = udp_flow_upstream_local(f);
 
 	name_reporter(error, peer_of(f), &own);
-	udp_icmp_tell(host->icmp, &host->icmp_allowance, loop_now_us(host->loop), error, &upstream,
-		      &own, length);
+	udp_icmp_tell(&host->icmp[FLOW_UPSTREAM], &host->icmp_allowance, loop_now_us(host->loop),
+		      error, &upstream, &own, length);
 }
 
 /* A datagram has no hop left. */
@@ -576,7 +576,7 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
 		/* For a direct flow the listener has the port, and needs no privilege. */
-		out.raw = udp_raw_has(host->raw, peer_of(f)->family);
+		out.raw = udp_raw_has(host->raw, UDP_AS_SERVER, peer_of(f)->family);
 		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, peer_of(f)->family,
 						  UDP_AS_SERVER, fit_of(host, f, d))
 				 : host->listener(host, f->listener);
@@ -786,7 +786,7 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 	int result;
 
 	f->one_way = is_one_way(host, f);
-	if (f->one_way && !udp_raw_has(host->raw, f->entry.client.family)) {
+	if (f->one_way && !udp_raw_has(host->raw, UDP_AS_CLIENT, f->entry.client.family)) {
 		report_fail(why, EPERM, "socket(SOCK_RAW)", "a client's port without its socket");
 		return -1;
 	}
@@ -965,7 +965,8 @@ struct udp_flow *udp_flow_start(struct udp_host *host, const struct udp_beginnin
 		return unmake(host, f);
 	/* Without raw sockets only a socket of its own can send answers, and soon there will be no
 	 * listener. */
-	if (host->draining || (!f->direct && !udp_raw_has(host->raw, peer_of(f)->family)))
+	if (host->draining ||
+	    (!f->direct && !udp_raw_has(host->raw, UDP_AS_SERVER, peer_of(f)->family)))
 		promote(host, f);
 	*reason = REASON_NONE;
 	expect_translation(host, f);

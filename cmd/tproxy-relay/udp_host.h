@@ -120,10 +120,13 @@ struct udp_host {
 	struct udp_raw *raw;
 	struct datagram_batch *batch;
 	struct datagram_queue *queue;
-	const struct udp_icmp_sockets *icmp;
+	const struct udp_icmp_sockets *icmp; /* two: of the side, by enum flow_end */
 	struct udp_icmp_allowance icmp_allowance;
 	bool draining; /* flows end in an orderly way: another relay, or none, continues them */
 	bool alone;    /* no other process or thread reads from the same endpoint */
+	/* Upstream legs are in another network namespace, and so is what a thread opens: no flow is
+	 * promoted. */
+	bool elsewhere;
 	/* Free a descriptor. False if none can be freed. */
 	bool (*spare)(struct udp_host *host);
 	/* Relay everything that the listener has received so far. */

@@ -10,28 +10,18 @@
 
 static const int families[2] = { AF_INET, AF_INET6 };
 
-static int open_one(struct udp_raw *r, unsigned speaker, unsigned i, const struct mark *mark,
-		    struct failure *why)
+int udp_raw_open(struct udp_raw *r, enum udp_speaker speaker, const struct mark *mark,
+		 struct failure *why)
 {
-	int fd = datagram_raw_open(families[i], speaker == UDP_AS_CLIENT ? mark : NULL, why);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = datagram_raw_open(families[i], mark, why);
 
-	r->fd[speaker][i] = fd;
-	if (fd < 0)
-		return why->err == EAFNOSUPPORT ? 0 : -1;
-	/* Failures to send are found in its error queue. */
-	udp_icmp_listen(fd, families[i]);
-	return 0;
-}
-
-int udp_raw_open(struct udp_raw *r, const struct mark *upstream_mark, struct failure *why)
-{
-	for (unsigned speaker = 0; speaker < 2; speaker++) {
-		for (unsigned i = 0; i < 2; i++) {
-			if (open_one(r, speaker, i, upstream_mark, why) == 0)
-				continue;
-			udp_raw_close(r);
+		r->fd[speaker][i] = fd;
+		if (fd < 0 && why->err != EAFNOSUPPORT)
 			return -1;
-		}
+		/* Failures to send are found in its error queue. */
+		if (fd >= 0)
+			udp_icmp_listen(fd, families[i]);
 	}
 	return 0;
 }
@@ -47,9 +37,9 @@ void udp_raw_close(struct udp_raw *r)
 	}
 }
 
-bool udp_raw_has(const struct udp_raw *r, int family)
+bool udp_raw_has(const struct udp_raw *r, enum udp_speaker speaker, int family)
 {
-	return r->fd[UDP_AS_SERVER][family == AF_INET6] >= 0;
+	return r->fd[speaker][family == AF_INET6] >= 0;
 }
 
 /*

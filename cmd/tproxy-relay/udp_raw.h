@@ -35,12 +35,13 @@ struct udp_raw {
 		.fd = { { -1, -1 }, { -1, -1 } } \
 	}
 
-/* Open them; a family that this machine lacks gets none. Returns 0, or -1 with *why; none is open
- * then. */
-int udp_raw_open(struct udp_raw *r, const struct mark *upstream_mark, struct failure *why);
+/* Open those of that speaker, in this thread's network namespace; a family that this machine lacks
+ * gets none. mark: of what they send, or NULL. Returns 0, or -1 with *why; close all then. */
+int udp_raw_open(struct udp_raw *r, enum udp_speaker speaker, const struct mark *mark,
+		 struct failure *why);
 void udp_raw_close(struct udp_raw *r);
 
-bool udp_raw_has(const struct udp_raw *r, int family);
+bool udp_raw_has(const struct udp_raw *r, enum udp_speaker speaker, int family);
 
 /*
  * The socket for that speaker and family, switched to `fit` (ANY: as before). What is queued for it

@@ -81,8 +81,8 @@ static void tell(struct udp_worker *u, const struct datagram *d, enum udp_icmp_k
 
 	if (kind == UDP_ICMP_PORT)
 		error.reporter = d->local;
-	udp_icmp_tell(u->host.icmp, &u->host.icmp_allowance, loop_now_us(u->host.loop), &error,
-		      &d->client, &d->local, d->length);
+	udp_icmp_tell(&u->host.icmp[FLOW_CLIENT], &u->host.icmp_allowance,
+		      loop_now_us(u->host.loop), &error, &d->client, &d->local, d->length);
 }
 
 /* Record the refusal once, send the error each time. */
@@ -105,7 +105,7 @@ static void refuse(struct udp_worker *u, const struct udp_beginning *b, unsigned
 
 static bool is_own_address(const struct udp_worker *u, const struct endpoint *e)
 {
-	struct local_addrs *known = u->host.policy->local_addrs;
+	struct local_addrs *known = u->host.policy->listener_addrs;
 
 	return known ? local_addrs_has(known, e) : transparent_is_local(e);
 }
@@ -398,6 +398,7 @@ static void set_host(struct udp_worker *u, const struct udp_worker_options *opti
 	u->host.policy = options->policy;
 	u->host.alone = options->alone;
 	u->host.icmp = options->icmp;
+	u->host.elsewhere = options->elsewhere;
 	u->host.raw = options->raw;
 	u->host.spare = give_descriptor;
 	u->host.drain_listener = drain_listener;

@@ -34,9 +34,10 @@ struct udp_worker_options {
 	struct listeners *listeners;	      /* open ones */
 	const struct cidr_list *accept_proxy; /* peers whose datagrams begin with a PROXY header */
 	_Atomic uint64_t *ids;		      /* the last id given to a connection or flow */
-	const struct udp_icmp_sockets *icmp;
+	const struct udp_icmp_sockets *icmp;  /* two, by enum flow_end */
 	struct udp_raw *raw;
-	bool alone; /* no other thread reads from the same endpoints */
+	bool elsewhere; /* see struct udp_host */
+	bool alone;	/* no other thread reads from the same endpoints */
 };
 
 struct udp_worker;

@@ -345,7 +345,8 @@ static bool accept_one(struct worker *w, unsigned at)
 		return false;
 	}
 	w->relay->trying++;
-	accepted = transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, &c);
+	accepted = transparent_accept(w->sources[at].fd, &w->listeners.at[at].at, w->relay->front,
+				      &c);
 	error = errno;
 	w->relay->trying--;
 	if (accepted >= 0) {
@@ -627,8 +628,6 @@ int worker_init(struct worker *w, struct relay *relay, struct failure *why)
 	slab_init(&w->pendings, sizeof(struct pending));
 	w->host.settings = &relay->settings;
 	w->host.policy = &relay->policy;
-	w->host.timewait = relay->timewait;
-	w->host.synack = relay->synack;
 	w->host.opened = flow_opened;
 	w->host.finished = flow_finished;
 	w->host.failed = flow_failed;
@@ -689,7 +688,8 @@ static int start_udp(struct worker *w, struct failure *why)
 		.policy = &relay->policy,
 		.listeners = &w->udp_listeners,
 		.ids = &relay->next_id,
-		.icmp = &relay->icmp,
+		.icmp = relay->icmp,
+		.elsewhere = relay->policy.netns,
 		.raw = &w->raw,
 		.accept_proxy = relay->accept_proxy,
 		.alone = relay->count == 1,
@@ -711,6 +711,8 @@ int worker_start(struct worker *w, struct failure *why)
 	for (size_t i = 0; i < w->listeners.count; i++)
 		w->sources[i] = (struct loop_source){ .handler = handle_listener,
 						      .fd = w->listeners.at[i].fd };
+	w->host.timewait = w->relay->timewait;
+	w->host.synack = w->relay->synack;
 	w->relay->served += w->listeners.count;
 	watch_listeners(w, true);
 	return w->udp_listeners.count ? start_udp(w, why) : 0;

@@ -39,7 +39,9 @@ void workers_free(struct relay *relay)
 		worker_free(&relay->workers[i]);
 	if (relay->workers)
 		pthread_mutex_destroy(&relay->gate);
-	udp_icmp_close(&relay->icmp);
+	udp_icmp_close(&relay->icmp[FLOW_CLIENT]);
+	if (relay->policy.netns)
+		udp_icmp_close(&relay->icmp[FLOW_UPSTREAM]);
 	free(relay->workers);
 	relay->workers = NULL;
 	relay->count = 0;
@@ -76,7 +78,7 @@ static unsigned needs_of(const struct relay *relay)
 		needs |= SANDBOX_TCP | SANDBOX_UPSTREAM;
 	if (w->udp_listeners.count)
 		needs |= SANDBOX_UDP | SANDBOX_UPSTREAM_UDP;
-	if (relay->policy.local_addrs)
+	if (relay->policy.local_addrs || relay->policy.listener_addrs)
 		needs |= SANDBOX_NETLINK;
 	return needs;
 }

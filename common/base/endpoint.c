@@ -392,6 +392,21 @@ static char *put_v4(char *at, const struct in_addr *address)
 	return at;
 }
 
+/* A socket of the network namespace that the indexes belong to; -1: that of this thread. */
+static int interfaces = -1;
+
+int endpoint_pin_interfaces(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	interfaces = fd;
+	return 0;
+}
+
 /*
  * if_indextoname(3) does the same with a local socket, which the sandbox does not allow.
  * #syscalls tcp udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)
@@ -400,12 +415,14 @@ static char *put_v4(char *at, const struct in_addr *address)
 char *endpoint_interface_name(unsigned index, char name[IF_NAMESIZE])
 {
 	struct ifreq request = { .ifr_ifindex = (int)index };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), found;
+	int fd = interfaces, found;
 
+	if (fd < 0)
+		fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	found = fd < 0 ? -1 : ioctl(fd, SIOCGIFNAME, &request);
-	if (fd >= 0)
+	if (fd >= 0 && fd != interfaces)
 		close(fd);
 	return found < 0 ? NULL : memcpy(name, request.ifr_name, IF_NAMESIZE);
 }

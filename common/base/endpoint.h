@@ -126,6 +126,11 @@ const char *endpoint_format_address(const struct endpoint *e, char buf[ENDPOINT_
 /* The name of the interface with that index, like if_indextoname(3); works in the sandbox too.
  * NULL: no such interface. */
 char *endpoint_interface_name(unsigned index, char name[IF_NAMESIZE]);
+
+/* From now on the indexes are those of this thread's present network namespace, whatever namespace
+ * the thread that formats an endpoint is in. Call it once, while there is one thread. Returns 0, or
+ * -1 with errno. */
+int endpoint_pin_interfaces(void);
 const char *endpoint_format_cidr(const struct cidr *c, char buf[ENDPOINT_TEXT_MAX]);
 
 /* Convert from and to socket addresses. An unknown family or a short length gives an unset

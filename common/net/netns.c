@@ -21,22 +21,52 @@
 /* Where ip-netns(8) keeps its names. */
 #define NAMED "/run/netns"
 
-static int open_namespace(const char *name, struct failure *why)
+/* That of this thread: /proc/self/ns is the first thread's. */
+#define SELF "/proc/thread-self/ns/net"
+
+/* "", or a name that leads elsewhere. */
+static bool is_bad_name(const char *name)
 {
+	return !*name || strchr(name, '/') || strlen(name) > 255 || !strcmp(name, ".") ||
+	       !strcmp(name, "..");
+}
+
+static int fail_to_open(const char *path, bool is_pid, struct failure *why)
+{
+	int err = is_pid && errno == ENOENT ? ESRCH : errno;
+
+	report_fail(why, err, "open", "%s", path);
+	if (err == ENOENT)
+		report_hint(why, "`ip netns list` shows the names");
+	else if (err == EACCES && is_pid)
+		report_hint(why, "a process of another user: needs CAP_SYS_PTRACE");
+	return -1;
+}
+
+/* A name that ip-netns(8) has lost its mount of is an ordinary, empty file. */
+static int check_kind(int fd, const char *path, struct failure *why)
+{
+	if (ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET)
+		return fd;
+	close(fd);
+	report_refuse(why, "is not a network namespace");
+	return report_about(why, "%s", path);
+}
+
+int netns_open(const char *name_or_pid, struct failure *why)
+{
+	const char *name = name_or_pid;
 	bool is_pid = *name && !name[strspn(name, "0123456789")];
 	char path[300];
 	int fd;
 
-	if (!*name || strchr(name, '/') || strlen(name) > 255)
-		return report_refuse(why, "neither a process id nor a name under " NAMED);
+	if (is_bad_name(name)) {
+		report_refuse(why, "neither a process id nor a name under " NAMED);
+		return report_about(why, "network namespace %s", name);
+	}
 	snprintf(path, sizeof(path), is_pid ? "/proc/%s/ns/net" : NAMED "/%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		return fd;
-	report_fail(why, errno, "open", "%s", path);
-	if (errno == ENOENT)
-		report_hint(why, is_pid ? "no such process" : "`ip netns list` shows the names");
-	return -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? fail_to_open(path, is_pid, why) : check_kind(fd, path, why);
 }
 
 static bool is_same(int fd, const char *path)
@@ -60,26 +90,35 @@ static int enter_owner(int fd, struct failure *why)
 	return err;
 }
 
-/* `name` is for messages. */
-static int enter(int fd, const char *name, struct failure *why)
+int netns_enter_fd(int fd, const char *name, struct failure *why)
 {
 	int err = 0;
 
-	if (!is_same(fd, "/proc/self/ns/net") && setns(fd, CLONE_NEWNET)) {
+	if (!is_same(fd, SELF) && setns(fd, CLONE_NEWNET)) {
 		err = errno;
 		if (err == EPERM && !enter_owner(fd, why) && !setns(fd, CLONE_NEWNET))
 			err = 0;
 	}
-	return err ? report_fail(why, err, "setns", "network namespace %s", name) : 0;
+	if (!err)
+		return 0;
+	report_fail(why, err, "setns", "network namespace %s", name);
+	if (err == EPERM)
+		report_hint(why, "needs CAP_SYS_ADMIN here and over it");
+	return -1;
+}
+
+bool netns_is_current(int fd)
+{
+	return is_same(fd, SELF);
 }
 
 int netns_enter(const char *name_or_pid, struct failure *why)
 {
-	int fd = open_namespace(name_or_pid, why), err;
+	int fd = netns_open(name_or_pid, why), err;
 
 	if (fd < 0)
 		return -1;
-	err = enter(fd, name_or_pid, why);
+	err = netns_enter_fd(fd, name_or_pid, why);
 	close(fd);
 	return err;
 }
@@ -116,7 +155,7 @@ int netns_enter_socket(int fd, struct failure *why)
 			report_hint(why, "needs CAP_NET_ADMIN in it");
 		return -1;
 	}
-	err = enter(space, "of the socket", why);
+	err = netns_enter_fd(space, "of the socket", why);
 	close(space);
 	return err;
 }

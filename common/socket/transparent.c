@@ -368,8 +368,15 @@ static bool is_at_listener(const struct endpoint *local, const struct endpoint *
 	       (endpoint_is_any(listener) || endpoint_same_address(local, listener));
 }
 
+static bool is_of_host(const struct transparent_host *host, const struct endpoint *e)
+{
+	return host ? host->has(host->context, e) : transparent_is_local(e);
+}
+
 static enum transparent_origin origin_of(int fd, const struct endpoint *local,
-					 const struct endpoint *listener, struct endpoint *origdst)
+					 const struct endpoint *listener,
+					 const struct transparent_host *host,
+					 struct endpoint *origdst)
 {
 	*origdst = *local;
 	if (!is_at_listener(local, listener))
@@ -377,7 +384,7 @@ static enum transparent_origin origin_of(int fd, const struct endpoint *local,
 	if (original_of(fd, local, origdst) && !endpoint_equal(origdst, local))
 		return ORIGIN_REDIRECT;
 	*origdst = *local;
-	if (transparent_is_set(fd, get_int(fd, SO_DOMAIN)) && !transparent_is_local(local))
+	if (transparent_is_set(fd, get_int(fd, SO_DOMAIN)) && !is_of_host(host, local))
 		return ORIGIN_TPROXY;
 	*origdst = (struct endpoint){ 0 };
 	return ORIGIN_NONE;
@@ -389,12 +396,13 @@ enum transparent_origin transparent_origdst(int fd, const struct endpoint *liste
 	struct endpoint local = endpoint_local_of(fd);
 
 	*origdst = (struct endpoint){ 0 };
-	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, origdst) : ORIGIN_NONE;
+	return endpoint_is_set(&local) ? origin_of(fd, &local, listener, NULL, origdst)
+				       : ORIGIN_NONE;
 }
 
 /* #syscalls tcp: accept4 */
 int transparent_accept(int listener_fd, const struct endpoint *listener,
-		       struct transparent_connection *out)
+		       const struct transparent_host *host, struct transparent_connection *out)
 {
 	union endpoint_sockaddr address;
 	socklen_t length = sizeof(address);
@@ -407,7 +415,7 @@ int transparent_accept(int listener_fd, const struct endpoint *listener,
 	 * client. */
 	out->client = endpoint_from_sockaddr(&address, length);
 	out->local = endpoint_local_of(out->fd);
-	out->origin = origin_of(out->fd, &out->local, listener, &out->origdst);
+	out->origin = origin_of(out->fd, &out->local, listener, host, &out->origdst);
 	out->hops = 0;
 	return out->fd;
 }
@@ -454,7 +462,7 @@ int transparent_take(int fd, const struct transparent_listen_options *options,
 		return report_fail(why, errno, "getpeername", "fd %d", fd);
 	out->client = endpoint_from_sockaddr(&address, length);
 	out->local = endpoint_local_of(fd);
-	out->origin = origin_of(fd, &out->local, NULL, &out->origdst);
+	out->origin = origin_of(fd, &out->local, NULL, NULL, &out->origdst);
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
 	    set_inherited(fd, out->local.family, options, &call) < 0)
 		return transparent_fail(why, call, &out->client);

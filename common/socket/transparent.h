@@ -86,12 +86,19 @@ struct transparent_connection {
 	int hops; /* transparent_hops(), if requested; 0: unknown */
 };
 
+/* Whoever knows the addresses of the host on which a listener listens. */
+struct transparent_host {
+	bool (*has)(void *context, const struct endpoint *e); /* as transparent_is_local() */
+	void *context;
+};
+
 /*
- * Accept one connection (non-blocking, close-on-exec) from a listener bound to `listener`. Returns
- * the descriptor, or -1 with errno, which transparent_accept_verdict() interprets.
+ * Accept one connection (non-blocking, close-on-exec) from a listener bound to `listener`. host is
+ * NULL if the listener belongs to this thread's network namespace. Returns the descriptor, or -1
+ * with errno, which transparent_accept_verdict() interprets.
  */
 int transparent_accept(int listener_fd, const struct endpoint *listener,
-		       struct transparent_connection *out);
+		       const struct transparent_host *host, struct transparent_connection *out);
 
 /* What to do about an error of transparent_accept(). Poll keeps reporting the listener as readable
  * unless nobody waits any more: a caller that does not stop polling spins. */

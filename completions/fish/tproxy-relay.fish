@@ -3,6 +3,7 @@
 
 complete -c tproxy-relay -f
 complete -c tproxy-relay -l upstream -x -d 'this upstream (the original destination); one for each family may be given'
+complete -c tproxy-relay -l upstream-netns -x -a '(command ls /run/netns 2>/dev/null)' -d 'connect in that network namespace; listen in this one'
 complete -c tproxy-relay -l allow-dst -x -d 'connect to these only (all); repeatable'
 complete -c tproxy-relay -l deny-dst -x -d 'never connect to these; repeatable'
 complete -c tproxy-relay -l source -x -d 'the client\'s address and port; its address with any port; this host\'s; ADDR (client)'

@@ -57,3 +57,21 @@ descriptors() {
 	local fds=("/proc/$(pid_of "$1")/fd/"*)
 	echo ${#fds[@]}
 }
+
+# start_who HOST [NAME]: a server on the loopback addresses there that says whom it sees, `ADDRESS PORT`.
+start_who() {
+	bg "${2-who}" "$1" python3 -c '
+import socket, threading
+def serve(family, address):
+    s = socket.create_server((address, 80), family=family, backlog=64)
+    while True:
+        c, peer = s.accept()
+        body = "%s %d\n" % peer[:2]
+        c.recv(4096)
+        c.sendall(("HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)).encode())
+        c.close()
+threading.Thread(target=serve, args=(socket.AF_INET6, "::1")).start()
+serve(socket.AF_INET, "127.0.0.1")'
+	wait_listen "$1" 127.0.0.1:80
+	wait_listen "$1" '[::1]:80'
+}
