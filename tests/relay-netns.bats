@@ -109,6 +109,29 @@ sees() {
 	refute_line_in access.log .
 }
 
+@test "netns: pairs and explain know where the upstream half is; doctor and status blame nobody" {
+	answers_stay
+	intercept 8083
+	front relay "$RELAY_PORT" --upstream 127.0.0.1:80 --upstream '[::1]:80'
+	bg line client socat -u PTY "TCP:$V4:8083,bind=192.0.2.2:20010"
+	wait_line relay.out 'open .*192.0.2.2:20010'
+	run -0 on proxy tproxy-inspect pairs -H -o client,upstream_local,upstream,upstream_netns,paired_by
+	assert_line --regexp "^192.0.2.2:20010 +192.0.2.2:20010 +127.0.0.1:80 +$LAB_web +relay$"
+	assert_line --partial "of 1 connections the upstream half is in another network namespace: \`tproxy-inspect --netns $LAB_web\` shows it"
+	run -0 on proxy tproxy-inspect --netns "$LAB_web" -H -o local,peer
+	assert_line --regexp '^192.0.2.2:20010 +127.0.0.1:80$'
+	run -0 on proxy tproxy-inspect explain 192.0.2.2 "$V4:8083"
+	assert_line --regexp "^upstream +ok +control-socket +in network namespace $LAB_web, which is not looked at here"
+	assert_line --regexp '^verdict +ok +delivered +instance default delivers it to tproxy-relay '
+	run -0 on proxy tproxy-setup doctor
+	refute_line --regexp '^(fail|warn) +(listener|routing|forward)'
+	run -0 on proxy tproxy-setup status
+	run -0 on web tproxy-setup doctor
+	refute_line --regexp '^fail'
+	run -0 on web tproxy-setup status --divert-only --local
+	stop line || :
+}
+
 @test "netns: another relay takes over; a connection lives on" {
 	answers_stay
 	front relay 127.0.0.1:8081 -4 --upstream 127.0.0.1:80 --control "$OUT/control"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/pair_record.h"
 
+#include "tproxy-inspect/relays.h"
 #include "tproxy-inspect/socket_record.h"
 #include <netinet/tcp.h>
 
@@ -26,6 +27,14 @@ static void put_upstream(struct record *r, const struct sockdiag_socket *s)
 	record_microseconds(r, RECORD_UPSTREAM_RTT_MS, s->tcp.rtt_us);
 	record_number(r, RECORD_UPSTREAM_RETRANS, s->tcp.retransmits);
 	record_number(r, RECORD_UPSTREAM_COOKIE, s->cookie);
+}
+
+static void put_elsewhere(struct record *r, const struct relays_pair *told)
+{
+	record_endpoint(r, RECORD_UPSTREAM_LOCAL, &told->upstream_local);
+	record_endpoint(r, RECORD_UPSTREAM, &told->upstream);
+	record_number(r, RECORD_UPSTREAM_COOKIE, told->upstream_cookie);
+	record_text(r, RECORD_UPSTREAM_NETNS, told->netns);
 }
 
 struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
@@ -64,6 +73,8 @@ void pair_record_fill(struct record *r, const char *type, const struct pairing_p
 		put_client(r, pair->client);
 	if (pair->upstream)
 		put_upstream(r, pair->upstream);
+	else if (pair->elsewhere)
+		put_elsewhere(r, pair->elsewhere);
 	record_number(r, RECORD_BYTES_UP, bytes.up);
 	record_number(r, RECORD_BYTES_DOWN, bytes.down);
 	record_microseconds(r, RECORD_IDLE_MS, (uint64_t)pair_record_idle(pair) * 1000);

@@ -29,6 +29,7 @@ struct half {
 	bool lone; /* not transparent: not part of a relayed connection */
 	uint64_t age_us;
 	struct half *other;
+	struct relays_pair *elsewhere; /* see struct pairing_pair */
 };
 
 struct pairing {
@@ -149,12 +150,25 @@ static bool may_tell(const struct relays_pair *told, const struct half *h)
 	return !told->uid || told->uid == h->socket.uid;
 }
 
+/* (Without memory it is shown alone.) */
+static void note_elsewhere(struct half *client, const struct relays_pair *told)
+{
+	if (client->elsewhere || !(client->elsewhere = malloc(sizeof(*told))))
+		return;
+	*client->elsewhere = *told;
+	client->role = ROLE_CLIENT;
+	client->by = PAIRING_RELAY;
+	client->age_us = told->age_us;
+}
+
 static void join_told(const struct relays_pair *told, void *context)
 {
 	struct pairing *p = context;
 	struct half *client = find_half(p, told->cookie);
 	struct half *upstream = find_half(p, told->upstream_cookie);
 
+	if (client && !upstream && *told->netns && !client->other && may_tell(told, client))
+		note_elsewhere(client, told);
 	if (!client || !upstream || client == upstream || client->other || upstream->other ||
 	    !may_tell(told, client) || !may_tell(told, upstream))
 		return;
@@ -268,7 +282,7 @@ static enum role settle_role(const struct table *t, const struct half *h)
 
 static bool is_loose(const struct half *h)
 {
-	return !h->other && !h->lone;
+	return !h->other && !h->lone && !h->elsewhere;
 }
 
 static void enter_all(struct pairing *p, const struct table *t, enum pass pass)
@@ -349,6 +363,8 @@ void pairing_free(struct pairing *p)
 {
 	if (!p)
 		return;
+	for (size_t i = 0; i < p->count; i++)
+		free(p->half[i].elsewhere);
 	free(p->by_cookie);
 	free(p->half);
 	free(p);
@@ -368,6 +384,7 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 			.upstream = upstream   ? &h->socket
 				    : h->other ? &h->other->socket
 					       : NULL,
+			.elsewhere = h->elsewhere,
 			.by = h->by,
 			.age_us = h->age_us,
 		};

@@ -20,9 +20,14 @@
 
 enum pairing_by { PAIRING_ALONE, PAIRING_GUESSED, PAIRING_RELAY };
 
+struct relays_pair;
+
 /* One relayed connection. One half may be missing. */
 struct pairing_pair {
 	const struct sockdiag_socket *client, *upstream;
+	/* What the relay tells of an upstream half in another network namespace; NULL: it has
+	 * none. */
+	const struct relays_pair *elsewhere;
 	enum pairing_by by;
 	uint64_t age_us; /* as reported by the relay; 0: unknown */
 };

@@ -3,7 +3,9 @@
 
 #include "net/sockowner.h"
 #include "tproxy-inspect/pair_record.h"
+#include "tproxy-inspect/relays.h"
 #include "tproxy-inspect/socket_record.h"
+#include <string.h>
 
 static const enum record_field pair_columns[] = {
 	RECORD_CLIENT,	 RECORD_ORIGDST,	RECORD_STATE,		RECORD_RECV_Q,
@@ -17,7 +19,7 @@ static const enum record_field pair_columns[] = {
 	 RECORD_BIT(RECORD_UPSTREAM_RTT_MS) | RECORD_BIT(RECORD_RETRANS) |                       \
 	 RECORD_BIT(RECORD_UPSTREAM_RETRANS) | RECORD_BIT(RECORD_COOKIE) |                       \
 	 RECORD_BIT(RECORD_UPSTREAM_COOKIE) | RECORD_BIT(RECORD_PID) | RECORD_BIT(RECORD_PROG) | \
-	 RECORD_BIT(RECORD_MARK))
+	 RECORD_BIT(RECORD_MARK) | RECORD_BIT(RECORD_UPSTREAM_NETNS))
 
 /* One showing. */
 struct showing {
@@ -26,6 +28,8 @@ struct showing {
 	struct record_table table;
 	struct filter_walk walk;
 	struct sockowner_list *owners;
+	size_t elsewhere; /* shown pairs whose upstream half is in another network namespace */
+	char netns[RELAYS_NETNS_MAX];
 };
 
 static void put_pair(struct showing *w, const struct pairing_pair *pair, const char *stuck)
@@ -38,6 +42,10 @@ static void put_pair(struct showing *w, const struct pairing_pair *pair, const c
 	record_text(&r, RECORD_STUCK, stuck);
 	record_table_put(&w->table, &r);
 	w->walk.count++;
+	if (!pair->elsewhere)
+		return;
+	w->elsewhere++;
+	memcpy(w->netns, pair->elsewhere->netns, sizeof(w->netns));
 }
 
 static bool is_selected(struct showing *w, const struct sockdiag_socket *s)
@@ -92,6 +100,10 @@ int pairs_run(const struct config *config, char **operands)
 	if (err)
 		return report_failure(&why, STATUS_REFUSED);
 	filter_tell_hidden(&w.walk);
+	if (w.elsewhere)
+		report_notice("of %zu connections the upstream half is in another network "
+			      "namespace: `tproxy-inspect --netns %s` shows it",
+			      w.elsewhere, w.netns);
 	if (!w.walk.count)
 		report_notice(config->stuck ? "no connection is stuck"
 					    : "no relayed connection matches");

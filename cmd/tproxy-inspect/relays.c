@@ -2,6 +2,7 @@
 #include "tproxy-inspect/relays.h"
 
 #include "process/relay_client.h"
+#include <stdio.h>
 #include <string.h>
 
 #define TIMEOUT_S 1
@@ -9,6 +10,7 @@
 struct asking {
 	relays_visitor *visit;
 	void *context;
+	char netns[RELAYS_NETNS_MAX]; /* of the relay that answers */
 	struct failure why;
 	int result;
 };
@@ -20,17 +22,28 @@ static bool is_text(const struct record *r, enum record_field f, const char *wan
 	return text && strcmp(text, wanted) == 0;
 }
 
+static struct endpoint endpoint_of(const struct record *r, enum record_field f)
+{
+	return r->present & RECORD_BIT(f) ? r->value[f].endpoint : (struct endpoint){ 0 };
+}
+
 static int take(const struct record *r, const struct relay_client_peer *peer, void *context,
 		struct failure *why)
 {
 	struct asking *a = context;
-	const struct relays_pair pair = {
+	const char *netns = record_get_text(r, RECORD_UPSTREAM_NETNS);
+	struct relays_pair pair = {
 		.cookie = record_get_number(r, RECORD_COOKIE),
 		.upstream_cookie = record_get_number(r, RECORD_UPSTREAM_COOKIE),
 		.age_us = record_get_number(r, RECORD_DURATION_MS),
 		.uid = peer->uid,
+		.upstream_local = endpoint_of(r, RECORD_UPSTREAM_LOCAL),
+		.upstream = endpoint_of(r, RECORD_UPSTREAM),
 	};
 
+	if (is_text(r, RECORD_TYPE, "relay"))
+		snprintf(a->netns, sizeof(a->netns), "%s", netns ? netns : "");
+	memcpy(pair.netns, a->netns, sizeof(pair.netns));
 	if (is_text(r, RECORD_PROTO, "tcp") && pair.cookie && pair.upstream_cookie)
 		a->visit(&pair, a->context);
 	return 0;

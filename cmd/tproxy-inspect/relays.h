@@ -5,15 +5,23 @@
 #ifndef TPROXY_INSPECT_RELAYS_H
 #define TPROXY_INSPECT_RELAYS_H
 
+#include "base/endpoint.h"
 #include "base/report.h"
 #include <stdint.h>
 #include <sys/types.h>
+
+/* Room for the name of a network namespace, cut to size. */
+#define RELAYS_NETNS_MAX 64
 
 /* The two sockets of a connection, by SO_COOKIE. */
 struct relays_pair {
 	uint64_t cookie, upstream_cookie;
 	uint64_t age_us;
 	uid_t uid; /* who reports it: anybody may have taken a relay's name */
+	/* Where the upstream socket is, if that is another network namespace, and its ends, which
+	 * nobody sees here. "": here */
+	char netns[RELAYS_NETNS_MAX];
+	struct endpoint upstream_local, upstream;
 };
 
 /*

@@ -57,6 +57,7 @@ static void put_head(struct answer *a)
 	record_text(&r, RECORD_PROG, "tproxy-relay");
 	record_text(&r, RECORD_STATE, relay_phase_name(a->relay->phase));
 	record_text(&r, RECORD_VERSION, TPROXY_VERSION);
+	record_text(&r, RECORD_UPSTREAM_NETNS, a->relay->policy.netns);
 	put(a, &r);
 	a->records = 0;
 }

@@ -60,6 +60,7 @@ const struct record_field_row record_fields[RECORD_FIELDS] = {
 	[RECORD_PAIRED_BY] = { "paired_by", KIND_TEXT, 9 },
 	[RECORD_STUCK] = { "stuck", KIND_TEXT, 5 },
 	[RECORD_VERSION] = { "version", KIND_TEXT, 8 },
+	[RECORD_UPSTREAM_NETNS] = { "upstream_netns", KIND_TEXT, 14 },
 	[RECORD_WHERE] = { "where", KIND_TEXT, 30 },
 };
 

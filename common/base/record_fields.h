@@ -63,11 +63,12 @@ enum record_field {
 	RECORD_UPSTREAM_RTT_MS,
 	RECORD_RETRANS, /* number: segments that were sent again */
 	RECORD_UPSTREAM_RETRANS,
-	RECORD_IDLE_MS,	  /* milliseconds with three decimals */
-	RECORD_PAIRED_BY, /* text: `relay`, `guessed` */
-	RECORD_STUCK,	  /* text: which side holds a connection up; a closed list */
-	RECORD_VERSION,	  /* text: of the program that answers */
-	RECORD_WHERE,	  /* text: `HOOK:PRIORITY:FAMILY:TABLE:CHAIN`, or what was asked */
+	RECORD_IDLE_MS,	       /* milliseconds with three decimals */
+	RECORD_PAIRED_BY,      /* text: `relay`, `guessed` */
+	RECORD_STUCK,	       /* text: which side holds a connection up; a closed list */
+	RECORD_VERSION,	       /* text: of the program that answers */
+	RECORD_WHERE,	       /* text: `HOOK:PRIORITY:FAMILY:TABLE:CHAIN`, or what was asked */
+	RECORD_UPSTREAM_NETNS, /* text: the network namespace of the upstream legs, if it is another */
 	RECORD_FIELDS
 };
 

@@ -16,7 +16,7 @@ struct asking {
 	struct onward *onward;
 	char command[128];
 	bool answered;
-	char reason[32], evidence[400];
+	char reason[32], evidence[400], netns[64];
 };
 
 static void keep(char *to, size_t size, const char *text)
@@ -30,8 +30,11 @@ static int take_answer(const struct record *r, const struct relay_client_peer *p
 	struct asking *a = context;
 	const struct endpoint *to = &r->value[RECORD_UPSTREAM].endpoint;
 
-	if (strcmp(record_get_text(r, RECORD_TYPE), "policy") != 0 ||
-	    (a->v->holder.pid && peer->pid != a->v->holder.pid))
+	if (a->v->holder.pid && peer->pid != a->v->holder.pid)
+		return 0;
+	if (!strcmp(record_get_text(r, RECORD_TYPE), "relay"))
+		keep(a->netns, sizeof(a->netns), record_get_text(r, RECORD_UPSTREAM_NETNS));
+	if (strcmp(record_get_text(r, RECORD_TYPE), "policy") != 0)
 		return 0;
 	a->answered = true;
 	keep(a->reason, sizeof(a->reason), record_get_text(r, RECORD_REASON));
@@ -77,6 +80,15 @@ static void conclude_denied(struct view *v, const struct asking *a)
 		       *a->evidence ? a->evidence : a->reason);
 }
 
+/* Nothing here, no route and no rule, is asked about its upstream leg. */
+static void add_elsewhere(struct view *v, struct onward *onward, const char *netns)
+{
+	onward->elsewhere = true;
+	onward->foreign = false;
+	steps_add(&v->steps, "upstream", STEP_OK, "control-socket",
+		  "in network namespace %s, which is not looked at here", netns);
+}
+
 bool onward_policy(struct view *v, struct onward *onward)
 {
 	struct asking a = { .v = v, .onward = onward };
@@ -99,10 +111,11 @@ bool onward_policy(struct view *v, struct onward *onward)
 	steps_add(&v->steps, "policy", *a.reason ? STEP_FAIL : STEP_OK, "control-socket", "%s%s%s",
 		  *a.reason ? a.reason : "carries it to ", *a.reason ? *a.evidence ? ": " : "" : "",
 		  *a.reason ? a.evidence : endpoint_format(&onward->destination, destination));
-	if (!*a.reason)
-		return true;
-	conclude_denied(v, &a);
-	return false;
+	if (*a.reason)
+		conclude_denied(v, &a);
+	else if (*a.netns)
+		add_elsewhere(v, onward, a.netns);
+	return !*a.reason;
 }
 
 /* --- routes ----------------------------------------------------------------------------------- */

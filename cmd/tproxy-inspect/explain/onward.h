@@ -16,6 +16,7 @@ struct onward {
 	bool known;		     /* a relay of ours said so */
 	struct endpoint destination; /* the upstream */
 	bool foreign;		     /* the server sees an address that is not this host's */
+	bool elsewhere;		     /* it connects in another network namespace */
 };
 
 /* The policy of a running tproxy-relay, from its control socket; sets flow.upstream and the

@@ -129,6 +129,8 @@ static const char *const input_hooks[] = { "input", NULL };
 /* The server's answers, which are addressed to the client. */
 static bool go_upstream(struct view *v, const struct onward *onward, const struct foreign *f)
 {
+	if (onward->elsewhere)
+		return true;
 	if (!onward->foreign) {
 		steps_add(&v->steps, "upstream", STEP_OK, "",
 			  "the server sees another address than the client's: the way back is this "
@@ -193,7 +195,8 @@ static int walk_taken(struct view *v, struct failure *why)
 	if (!goes_on)
 		return 0;
 	complete_flow(v);
-	if (!delivery_relay_mark(v) || !onward_policy(v, &onward) || !onward_route(v, &onward))
+	if (!delivery_relay_mark(v) || !onward_policy(v, &onward) ||
+	    (!onward.elsewhere && !onward_route(v, &onward)))
 		return 0;
 	v->flow.zones |= !onward.foreign || !endpoint_equal(&onward.destination, &v->destination);
 	f = walk_rules(v, why);
