@@ -80,6 +80,10 @@ static const struct option_spec options[] = {
 	OPTION_OF(EXPLAIN, "iif", 0, "IF",
 		  "the packet arrives there (the interface towards the client)", option_text,
 		  struct config, iif),
+	OPTION_OF(EXPLAIN, "live", 0, "T",
+		  "watch real packets of it for that time, and say where they\n"
+		  "depart; CLIENT and DESTINATION may be any, their ports, too",
+		  option_duration, struct config, live),
 	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be reset, and reset nothing",
 		  option_flag, struct config, dry_run),
 	OPTION_HEADING("Output:"),

@@ -22,6 +22,7 @@ struct config {
 	const char *until; /* watch */
 	uint64_t timeout;  /* watch: milliseconds; 0: none */
 	const char *iif;   /* explain */
+	uint64_t live;	   /* explain: milliseconds; 0: nothing is watched */
 };
 
 #endif

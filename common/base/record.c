@@ -70,14 +70,18 @@ void record_mark(struct record *r, enum record_field f, const struct mark *mark)
 	set_present(r, f, mark != NULL);
 }
 
+void record_time(struct record *r, uint64_t microseconds)
+{
+	r->value[RECORD_TIME].number = microseconds;
+	set_present(r, RECORD_TIME, true);
+}
+
 void record_time_now(struct record *r)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	r->value[RECORD_TIME].number = (uint64_t)now.tv_sec * 1000000 +
-				       (uint64_t)now.tv_nsec / 1000;
-	set_present(r, RECORD_TIME, true);
+	record_time(r, (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
 }
 
 void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds)

@@ -99,7 +99,10 @@ static const char *find_chain(const char *text, const struct firewall_chain *c)
 
 static bool is_ours(const json_t *object)
 {
-	return !strncmp(text_of(object, "table"), NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX));
+	const char *table = text_of(object, "table");
+
+	return !strncmp(table, NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX)) ||
+	       !strncmp(table, NFT_TEXT_TRACE_PREFIX, strlen(NFT_TEXT_TRACE_PREFIX));
 }
 
 static bool is_legacy(const json_t *object)

@@ -44,6 +44,9 @@
 #define NFT_TEXT_PREFIX	   "tproxy_"
 #define NFT_TEXT_TABLE_MAX (sizeof(NFT_TEXT_PREFIX) + INTERCEPT_NAME_MAX)
 
+/* Prefix of the tables by which `tproxy-inspect explain --live` traces packets. */
+#define NFT_TEXT_TRACE_PREFIX "tproxy-trace-"
+
 /* Chains of the table that hold notes, not rules. */
 #define NFT_TEXT_SPEC	  "spec"
 #define NFT_TEXT_CHECKSUM "checksum"

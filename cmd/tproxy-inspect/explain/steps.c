@@ -44,8 +44,14 @@ void steps_add(struct steps *s, const char *name, enum step_severity severity, c
 		return;
 	}
 	step = &s->at[s->count++];
-	*step = (struct step){ name, severity, strdup(where), strdup(text) };
+	*step = (struct step){ name, severity, strdup(where), strdup(text), 0 };
 	s->lost |= !step->where || !step->evidence;
+}
+
+void steps_time(struct steps *s, uint64_t microseconds)
+{
+	if (s->count)
+		s->at[s->count - 1].time = microseconds;
 }
 
 void steps_conclude(struct steps *s, const char *reason, const char *fix, const char *words, ...)

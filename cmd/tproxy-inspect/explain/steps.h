@@ -11,6 +11,7 @@
 #include "base/shell.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* ok: it continues; warn: it may end here, or that is unknown; fail: it ends here. */
 enum step_severity { STEP_OK, STEP_WARN, STEP_FAIL };
@@ -20,6 +21,7 @@ struct step {
 	enum step_severity severity;
 	char *where;	/* `-150, ip mangle PREROUTING`; "" */
 	char *evidence; /* what was seen */
+	uint64_t time;	/* when: wall clock, in microseconds; 0: of no time */
 };
 
 /* Longest command that fixes something, and its end. */
@@ -43,6 +45,9 @@ const char *step_severity_name(enum step_severity severity);
 /* A step; texts are copied. */
 void steps_add(struct steps *s, const char *name, enum step_severity severity, const char *where,
 	       const char *evidence, ...) __attribute__((format(printf, 5, 6)));
+
+/* Give the last step its time. */
+void steps_time(struct steps *s, uint64_t microseconds);
 
 /* Set the verdict: the reason, an explanation, and the command that would change it. A second
  * verdict is ignored. */

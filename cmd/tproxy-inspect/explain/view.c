@@ -91,7 +91,7 @@ static int find_connection(struct view *v, struct failure *why)
 	int found = sockdiag_lookup(v->diag, v->protocol, &v->client, &v->destination, v->iif.index,
 				    &v->connection, why);
 
-	v->established = found == 1 && is_connected(&v->connection);
+	v->established = found == 1 && is_connected(&v->connection) && !v->opens;
 	return found < 0 ? -1 : 0;
 }
 
@@ -121,6 +121,7 @@ static int read_packet(struct view *v, const struct view_question *q, bool *usag
 	v->client = q->client;
 	v->destination = q->destination;
 	v->iif_asked = q->iif != NULL;
+	v->opens = q->opens;
 	if (q->client.family != q->destination.family) {
 		*usage = true;
 		return report_refuse(why, "CLIENT and DESTINATION are of different families");

@@ -25,6 +25,7 @@ struct view_question {
 	int protocol;			     /* IPPROTO_TCP or IPPROTO_UDP */
 	struct endpoint client, destination; /* the client's port 0: any */
 	const char *iif;		     /* NULL: that of the route back to the client */
+	bool opens; /* it opened its connection, of which there may be a socket by now */
 };
 
 /* An instance of tproxy-setup. */
@@ -48,6 +49,7 @@ struct view {
 	bool own;	  /* the client is this host */
 	bool here;	  /* the destination is this host's, or a group's */
 	bool example;	  /* the client's port was chosen by us */
+	bool opens;	  /* as in the question */
 	struct link iif;  /* where it comes in; of what this host opens: lo; no name: unknown */
 	bool iif_asked;	  /* given, not chosen by us */
 	bool established; /* a connected socket here has these ends, */

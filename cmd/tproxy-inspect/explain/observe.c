@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-inspect/explain/observe.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A packet is handled within microseconds; one of which nothing was heard for so long has been
+ * lost, or waits in a queue. */
+#define SILENCE_US 500000
+#define TURN_MS	   100
+/* At the end, what is left is read, but not for ever. */
+#define LAST_TURNS 1000
+
+struct observing {
+	struct observation *o;
+	struct packet_trace *trace;
+	observe_meet *meet;
+	void *context;
+	int signals;
+	uint64_t end_ms; /* monotonic */
+	bool failed;	 /* meeting the first packet has, for this reason: */
+	struct failure reason;
+};
+
+static uint64_t now(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static uint64_t monotonic_ms(void)
+{
+	return now(CLOCK_MONOTONIC) / 1000;
+}
+
+/* --- in words --------------------------------------------------------------------------------- */
+
+static const char *format_end(const struct endpoint *e, char buf[ENDPOINT_TEXT_MAX])
+{
+	char address[ENDPOINT_TEXT_MAX];
+
+	if (e->family && e->port)
+		return endpoint_format(e, buf);
+	if (!e->family && !e->port)
+		return "any";
+	if (!e->family)
+		snprintf(buf, ENDPOINT_TEXT_MAX, "any:%u", e->port);
+	else
+		snprintf(buf, ENDPOINT_TEXT_MAX, e->family == AF_INET ? "%.50s:any" : "[%.50s]:any",
+			 endpoint_format_address(e, address));
+	return buf;
+}
+
+const char *observe_format(const struct packet_trace_tuple *t, char buf[OBSERVE_TUPLE_MAX])
+{
+	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
+
+	snprintf(buf, OBSERVE_TUPLE_MAX, "%s %s -> %s", t->protocol == IPPROTO_UDP ? "UDP" : "TCP",
+		 format_end(&t->client, client), format_end(&t->destination, destination));
+	return buf;
+}
+
+static void say_waiting(const struct observing *w, uint64_t ms)
+{
+	char tuple[OBSERVE_TUPLE_MAX];
+
+	report_notice("explain: waiting for packets of %s, for %llu.%llu s; SIGINT (^C) ends it",
+		      observe_format(&w->o->fates.tuple, tuple), (unsigned long long)ms / 1000,
+		      (unsigned long long)ms % 1000 / 100);
+}
+
+static void say_came(const struct observing *w)
+{
+	char tuple[OBSERVE_TUPLE_MAX];
+	uint64_t at = monotonic_ms(), left = at < w->end_ms ? w->end_ms - at : 0;
+
+	report_notice("explain: a packet came: %s; following this connection for %llu.%llu s",
+		      observe_format(&w->o->fates.tuple, tuple), (unsigned long long)left / 1000,
+		      (unsigned long long)left % 1000 / 100);
+}
+
+/* --- packets ---------------------------------------------------------------------------------- */
+
+static bool is_opening(const struct trace_packet *p)
+{
+	return p->protocol != IPPROTO_TCP || (p->flags & (TH_SYN | TH_ACK)) == TH_SYN;
+}
+
+/* TCP between any two ends: answers look the same, so it begins with a SYN. */
+static bool may_be_first(const struct packet_trace_tuple *t, const struct packet_trace_event *e)
+{
+	const struct trace_packet *p = &e->message.packet;
+	bool anything = !t->client.family && !t->client.port && !t->destination.family &&
+			!t->destination.port;
+
+	if (!packet_trace_is_request(t, p) || (t->iif && t->iif != e->message.iif))
+		return false;
+	return !anything || is_opening(p);
+}
+
+/* From now on only this connection. */
+static int meet_first(struct observing *w, const struct packet_trace_event *e)
+{
+	struct observation *o = w->o;
+	struct packet_trace_tuple *tuple = &o->fates.tuple;
+
+	o->came = true;
+	o->opens = is_opening(&e->message.packet);
+	o->iif = e->hook == TRACE_PREROUTING ? e->message.iif : 0;
+	tuple->family = e->message.packet.source.family;
+	tuple->client = e->message.packet.source;
+	tuple->destination = e->message.packet.destination;
+	say_came(w);
+	if (o->exact)
+		return 0;
+	if (packet_trace_narrow(w->trace, tuple, &w->reason))
+		return -1;
+	return w->meet(o, w->context, &w->reason);
+}
+
+static void note(const struct packet_trace_event *e, void *context)
+{
+	struct observing *w = context;
+
+	if (w->failed)
+		return;
+	if (!w->o->came && e->ours && e->begins && may_be_first(&w->o->fates.tuple, e))
+		w->failed = meet_first(w, e) < 0;
+	/* (If the question is exact, answers may come before.) */
+	if (!w->failed && (w->o->came || w->o->exact))
+		packet_fates_note(&w->o->fates, e, now(CLOCK_REALTIME));
+}
+
+static int read_reports(struct observing *w, struct failure *why)
+{
+	int result = packet_trace_read(w->trace, note, w, why);
+
+	if (w->failed) {
+		*why = w->reason;
+		return -1;
+	}
+	w->o->missed |= result > 0;
+	return result < 0 ? -1 : 0;
+}
+
+static int read_rest(struct observing *w, struct failure *why)
+{
+	struct pollfd p = { .fd = packet_trace_fd(w->trace), .events = POLLIN };
+
+	for (int i = 0; i < LAST_TURNS && poll(&p, 1, 0) > 0; i++)
+		if (read_reports(w, why))
+			return -1;
+	return 0;
+}
+
+/* 1: go on; 0: it ends here; -1 with *why. */
+static int turn(struct observing *w, struct failure *why)
+{
+	struct pollfd p[] = { { .fd = packet_trace_fd(w->trace), .events = POLLIN },
+			      { .fd = w->signals, .events = POLLIN } };
+	uint64_t at = monotonic_ms();
+	int wait = at >= w->end_ms ? 0 : w->end_ms - at < TURN_MS ? (int)(w->end_ms - at) : TURN_MS;
+
+	if (poll(p, 2, wait) < 0 && errno != EINTR)
+		return report_fail(why, errno, "poll", "nftrace");
+	if (read_reports(w, why))
+		return -1;
+	packet_fates_settle(&w->o->fates, now(CLOCK_REALTIME), SILENCE_US);
+	w->o->interrupted = p[1].revents & POLLIN;
+	return !w->o->interrupted && monotonic_ms() < w->end_ms;
+}
+
+static int watch(struct observing *w, uint64_t ms, struct failure *why)
+{
+	struct observation *o = w->o;
+	uint64_t begin = monotonic_ms();
+	int result = 1;
+
+	w->end_ms = begin + ms;
+	say_waiting(w, ms);
+	while (result == 1)
+		result = turn(w, why);
+	o->ms = monotonic_ms() - begin;
+	if (result < 0)
+		return -1;
+	o->counted = !packet_trace_count(w->trace, &o->counts, NULL);
+	return read_rest(w, why);
+}
+
+/* --- signals ---------------------------------------------------------------------------------- */
+
+static int take_signals(sigset_t *old, struct failure *why)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, old);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		report_fail(why, errno, "signalfd", "SIGINT, SIGTERM");
+	return fd;
+}
+
+/* The signal that ended it is done with. */
+static void give_back_signals(int fd, const sigset_t *old)
+{
+	struct signalfd_siginfo info;
+
+	while (fd >= 0 && read(fd, &info, sizeof(info)) > 0)
+		;
+	if (fd >= 0)
+		close(fd);
+	sigprocmask(SIG_SETMASK, old, NULL);
+}
+
+int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void *context,
+		    struct failure *why)
+{
+	struct observing w = { .o = o, .meet = meet, .context = context };
+	sigset_t old;
+	int err = -1;
+
+	w.signals = take_signals(&old, why);
+	kernel_counters_read(&o->before);
+	if (w.signals >= 0)
+		w.trace = packet_trace_open(&o->fates.tuple, why);
+	if (w.trace)
+		err = watch(&w, ms, why);
+	packet_trace_close(w.trace);
+	packet_fates_settle(&o->fates, now(CLOCK_REALTIME), 0);
+	kernel_counters_read(&o->after);
+	give_back_signals(w.signals, &old);
+	return err;
+}

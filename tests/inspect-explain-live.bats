@@ -1,0 +1,188 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-inspect explain --live: real packets, followed by nftrace, and where they depart from the walk.
+#
+#   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
+#          .11              | port 80 goes to the relay, 3129
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/explain
+
+teardown() {
+	again
+}
+
+# live NAME QUESTION...: explain it while packets come; it waits for them when this returns.
+live() {
+	rm -f "$OUT/$1".{err,out}
+	bg "$1" proxy tproxy-inspect explain --json --live 20s "${@:2}"
+	wait_line "$1.err" ' waiting for packets of '
+}
+
+# ended NAME STATUS REASON [SIGNAL]: end it; what it said.
+ended() {
+	local status=0
+	signal "$1" "${4-INT}"
+	wait_exit "$1" || status=$?
+	reason=$(jq -r 'select(.type == "verdict").reason' "$OUT/$1.out")
+	said=$(jq -r 'select(.type == "verdict").evidence' "$OUT/$1.out")
+	fix=$(jq -r 'select(.type == "verdict").fix // empty' "$OUT/$1.out")
+	echo "$1: $status $reason: $said [$fix]" >&2
+	assert_equal "$status $reason" "$2 $3"
+	refute_traced "$1"
+}
+
+# saw NAME STEP REGEXP: a step of it.
+saw() {
+	jq -r 'select(.type == "step") | "\(.step) \(.severity) \(.where) \(.evidence)"' "$OUT/$1.out" >"$OUT/saw"
+	has_line "$OUT/saw" "^$2 $3" || { cat "$OUT/saw" >&2 && fail "no $2 like '$3'"; }
+}
+
+refute_traced() { ! on proxy nft list tables | grep "tproxy-trace-$(pid_of "$1")\$" || fail "the rules are left"; }
+
+# get PORT [CURL ARG...]: from the client, with that source port (0: any).
+get() {
+	on client curl -s --max-time "${LIMIT-5}" --local-port "$1" "${@:2}" "${URL-http://198.51.100.2/who}"
+}
+
+@test "packets that arrive: of the first connection that matches, in both families, and the way back" {
+	live four 192.0.2.2 198.51.100.2:80
+	live six --iif toclient any any:80
+	live late any '[2001:db8:2::2]:any'
+	get 0
+	URL='http://[2001:db8:2::2]/who' get 0
+	ended four 0 delivered
+	[[ $said == *'to tproxy-relay (pid '*'; seen: packets of the client reach a socket here, and are answered' ]]
+	saw four listener 'ok tproxy-look-up tproxy-relay'
+	saw four seen-request 'ok input [0-9]+ packets \(1 SYN\) by toclient, taken by instance default \(mark 0x1\): pass input'
+	saw four seen-upstream 'ok postrouting [0-9]+ packets \(1 SYN\): leave by toserver$'
+	saw four seen-answer 'ok input [0-9]+ packets by toserver, taken by instance default'
+	saw four seen-reply 'ok postrouting [0-9]+ packets: leave by toclient$'
+	run -0 jq -es '[.[] | .time // empty] | length == 4 and . == sort' "$OUT/four.out"
+	ended six 0 delivered
+	saw six packet 'ok toclient TCP 192.0.2.2:[0-9]+ -> 198.51.100.2:80$'
+	ended late 0 delivered TERM
+	saw late watch 'ok nftrace TCP .2001:db8:1::2.:[0-9]+ -> .2001:db8:2::2.:80, both ways'
+	assert_line_in late.err 'a packet came: TCP .2001:db8:1::2.:[0-9]+ -> '
+}
+
+@test "rules that came after the walk, and before it: where the packets end, and the fix" {
+	live after 192.0.2.2:40001 198.51.100.2:80
+	in_chain input 0 'ip saddr 192.0.2.11 drop' 'tcp dport 80 drop'
+	! LIMIT=1.2 get 40001 || fail "it came through"
+	ended after 1 dropped
+	[[ $said == 'packets of the client end at inet other, chain c: `tcp dport 80 drop`'*', although the walk says: instance default delivers it to tproxy-relay'* ]]
+	saw after seen-request 'fail input:0:inet:other:c 2 packets \(2 SYN, 1 sent again\) by toclient'
+	saw after departure 'warn delivered the walk says: .*; but packets of the client end at inet other'
+	on proxy sh -c "$fix"
+	get 40002
+	live before 192.0.2.2 198.51.100.2:80
+	on proxy nft flush chain inet other c
+	on proxy nft add rule inet other c tcp dport 80 reject with tcp reset
+	! get 0 || fail "it came through"
+	ended before 1 dropped
+	[[ $said == *'tcp dport 80 reject with tcp reset'*'; seen: packets of the client end at inet other'* ]]
+	saw before seen-reply 'warn postrouting 1 packet \(1 RST\): leave by toclient$'
+	again
+	# The walk says that it may be dropped, and the way back is.
+	in_chain output 10 'tcp sport 80 numgen inc mod 1 == 0 drop'
+	live back 192.0.2.2 198.51.100.2:80
+	! LIMIT=0.5 get 0 || fail "it came through"
+	ended back 1 dropped
+	[[ $said == 'answers to the client end at inet other, chain c: '*', although the walk says'* ]]
+}
+
+@test "not intercepted, opened here, UDP; and what nf_tables does not say" {
+	live other 192.0.2.2 198.51.100.2:8080
+	URL=http://198.51.100.2:8080/who get 0
+	ended other 1 excluded
+	[[ $said == 'port 8080 is not among 80 '*'; seen: packets of the client leave by toserver, past the proxy' ]]
+	saw other seen-answer 'ok postrouting [0-9]+ packets by toserver: leave by toclient$'
+	live own any 198.51.100.2:8080
+	on proxy curl -s http://198.51.100.2:8080/who
+	ended own 1 excluded
+	saw own seen-output 'ok postrouting [0-9]+ packets \(1 SYN\): leave by toserver$'
+	on proxy tproxy-setup up -q --to 3129 --port 80 --local -t -u
+	live looped any 198.51.100.2:80
+	live datagrams -u 192.0.2.2 198.51.100.2:80
+	on proxy curl -s --max-time 2 http://198.51.100.2/who || :
+	on client bash -c 'echo >/dev/udp/198.51.100.2/80'
+	wait_line looped.err 'a packet came'
+	wait_line datagrams.err 'a packet came'
+	ended datagrams 1 no-listener
+	saw datagrams seen-request 'fail prerouting:inet:tproxy_default:.* 1 packet by toclient: end at a rule of instance default'
+	signal looped INT
+	wait_exit looped || :
+	saw looped seen-output 'ok postrouting [0-9]+ packets \(1 SYN\): leave by lo$'
+	saw looped seen-request '[a-z]+ input [0-9]+ packets \(1 SYN\) by lo, taken by instance default'
+	again
+	live lost 192.0.2.2:40003 198.51.100.2:80
+	on proxy ip rule add pref 50 from 192.0.2.2 blackhole
+	! LIMIT=0.3 get 40003 || fail "it came through"
+	ended lost 1 lost
+	[[ $said == 'packets of the client pass prerouting and come to no other hook: '*'although the walk says: instance default'* ]]
+}
+
+@test "no packet; it is killed: the kernel removes the rules" {
+	live none 192.0.2.11 198.51.100.2:80
+	live gone any any
+	get 0
+	on proxy nft list tables | grep -c tproxy-trace
+	run -0 on proxy tproxy-inspect explain 192.0.2.2 198.51.100.2:80
+	refute_output --partial tproxy-trace
+	signal gone KILL
+	wait_exit gone || :
+	wait_until 2 eval '! on proxy nft list tables | grep -q "tproxy-trace-$(pid_of gone)\$"'
+	ended none 1 no-packet
+	[[ $said == 'no packet of TCP 192.0.2.11:any -> 198.51.100.2:80 came within '*': look before this machine, on 192.0.2.11 and'* ]]
+	run -1 on proxy tproxy-inspect explain --live 100ms any any:81
+	assert_line --regexp '^verdict +fail +no-packet +no packet of TCP any -> any:81 came within 0.1'
+	# Before prerouting nothing is seen.
+	on proxy nft -f - <<<'table netdev other { chain c { type filter hook ingress device toclient priority 0; tcp dport 80 drop; }; }'
+	live early 192.0.2.2:40004 198.51.100.2:80
+	! LIMIT=0.2 get 40004
+	ended early 1 dropped
+	[[ $said == *'netdev other'*'(no packet came as far as prerouting, either)' ]]
+}
+
+@test "somebody else's nftrace goes on, and is not ours; other packets are not traced" {
+	on proxy nft -f - <<<'table inet other { chain c { type filter hook prerouting priority -310; tcp dport 8080 meta nftrace set 1; }; }'
+	bg monitor proxy nft monitor trace
+	wait_until 10 eval 'URL=http://198.51.100.2:8080/who get 0; has_line "$OUT/monitor.out" "inet other c .*8080"'
+	live four 192.0.2.2:40005 198.51.100.2:80
+	URL=http://198.51.100.2:8080/who get 40006
+	get 40007
+	get 40005
+	wait_line monitor.out 'tproxy-trace-.* tcp sport 40005'
+	ended four 0 delivered
+	URL=http://198.51.100.2:8080/who get 40008
+	wait_line monitor.out 'inet other c .*tcp sport 40008'
+	stop monitor || :
+	assert_line_in monitor.out 'inet other c .*tcp sport 40006'
+	refute_line_in monitor.out 'tcp [sd]port 40007'
+	run -0 jq -r 'select(.step == "seen-request").evidence' "$OUT/four.out"
+	assert_output --regexp '^[0-9]+ packets \(1 SYN\) by toclient.*: pass input, to a socket of this host$'
+}
+
+@test "a flood is counted; what is missing for want of rights; what is no question" {
+	live flood -u 192.0.2.2 198.51.100.2:9
+	on client bash -c 'exec 3>/dev/udp/198.51.100.2/9; for ((i = 0; i < 10000; i++)); do echo >&3; done 2>/dev/null'
+	grep VmHWM "/proc/$(pid_of flood)/status" >"$OUT/memory"
+	ended flood 1 excluded
+	saw flood watch 'ok nftrace .*: followed [0-9]{2,3} packets .*; [0-9]{4} more were only counted$'
+	(($(wc -l <"$OUT/flood.out") < 20))
+	read -r _ kb _ <"$OUT/memory"
+	echo "peak $kb KB" >&2
+	((kb < 40000))
+	run -3 on proxy setpriv --inh-caps=-net_admin --bounding-set=-net_admin tproxy-inspect explain --live 1s any any
+	assert_output --partial CAP_NET_ADMIN
+	run -2 on proxy tproxy-inspect explain any 198.51.100.2:80
+	assert_output --partial 'only with --live T it may be any'
+	run -2 on proxy tproxy-inspect explain --live 1s any:0 198.51.100.2:80
+	run -2 on proxy tproxy-inspect explain --live 1s --iif nosuch any 198.51.100.2:80
+	assert_output --partial '--iif nosuch: there is no such interface'
+	run -2 on proxy tproxy-inspect explain --live 1s 192.0.2.2 '[2001:db8:2::2]:80'
+	run -2 on proxy tproxy-inspect sockets --live 1s
+}
