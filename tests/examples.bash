@@ -488,6 +488,18 @@ example 'tproxy-inspect explain -o step,evidence 192.0.2.2 198.51.100.2:443' '
 	assert_success
 	assert_line --regexp "^policy +carries it to 198\.51\.100\.2:443"
 	assert_line --regexp "^verdict +instance default delivers it to tproxy-relay"'
+example 'tproxy-inspect explain --live 30s any any:443' '
+	on proxy tproxy-setup up -q --to 3129 --port 443
+	bg relay proxy tproxy-relay 3129
+	start_nginx 443
+	wait_listen proxy 3129
+	it_stays
+	wait_line it.err " waiting for packets "
+	on client curl -sS --max-time 10 -o /dev/null "http://$V4:443/who"
+	signal it INT
+	wait_exit it
+	assert_line_in it.out "^seen-request +ok +input .* pass input"
+	assert_line_in it.out "^verdict +ok +delivered +instance default delivers it"'
 # watched: IT runs, and sees a connection that opens and closes.
 watched() {
 	start_nginx

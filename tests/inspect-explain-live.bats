@@ -142,7 +142,7 @@ get() {
 	# Before prerouting nothing is seen.
 	on proxy nft -f - <<<'table netdev other { chain c { type filter hook ingress device toclient priority 0; tcp dport 80 drop; }; }'
 	live early 192.0.2.2:40004 198.51.100.2:80
-	! LIMIT=0.2 get 40004
+	! LIMIT=0.2 get 40004 || fail "it came through"
 	ended early 1 dropped
 	[[ $said == *'netdev other'*'(no packet came as far as prerouting, either)' ]]
 }
