@@ -251,6 +251,7 @@ static int watch(const struct config *config, int family, struct watched *w, str
 		departure_judge(w->view, w->walked, o);
 	if (!err && w->view->steps.lost)
 		err = report_fail(why, ENOMEM, "malloc", "steps");
+	drop_reasons_close(o->reasons);
 	free(o);
 	return err;
 }

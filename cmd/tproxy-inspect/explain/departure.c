@@ -321,6 +321,15 @@ static void add_counter(const struct kernel_counter *counter, void *context)
 		  counter->what);
 }
 
+static void add_reason(const char *name, uint64_t count, void *context)
+{
+	const struct judge *j = context;
+
+	steps_add(&j->v->steps, "drop", name ? STEP_WARN : STEP_OK, "skb:kfree_skb",
+		  "+%llu meanwhile: %s, of all connections of this machine",
+		  (unsigned long long)count, name ? name : "not known for what");
+}
+
 /* The socket that has the connection now. */
 static void add_socket(const struct judge *j)
 {
@@ -595,6 +604,8 @@ void departure_judge(struct view *v, bool walked, const struct observation *o)
 	add_watch(&j);
 	add_fates(&j);
 	kernel_counters_compare(&o->before, &o->after, add_counter, &j);
+	if (o->reasons)
+		drop_reasons_each(o->reasons, add_reason, &j);
 	if (j.problem == PROBLEM_NO_PACKET) {
 		conclude_silence(&j, before);
 	} else {

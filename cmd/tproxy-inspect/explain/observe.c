@@ -175,6 +175,8 @@ static int turn(struct observing *w, struct failure *why)
 	if (read_reports(w, why))
 		return -1;
 	packet_fates_settle(&w->o->fates, now(CLOCK_REALTIME), SILENCE_US);
+	if (w->o->reasons)
+		drop_reasons_read(w->o->reasons);
 	w->o->interrupted = p[1].revents & POLLIN;
 	return !w->o->interrupted && monotonic_ms() < w->end_ms;
 }
@@ -225,6 +227,18 @@ static void give_back_signals(int fd, const sigset_t *old)
 	sigprocmask(SIG_SETMASK, old, NULL);
 }
 
+/* It goes without them, too. */
+static void open_reasons(struct observation *o)
+{
+	struct failure why = { 0 };
+	char text[400];
+
+	o->reasons = drop_reasons_open(o->fates.tuple.family, &why);
+	if (!o->reasons)
+		report_notice("explain: not seen: the kernel's own reasons for drops: %s",
+			      report_text(&why, text, sizeof(text)));
+}
+
 int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void *context,
 		    struct failure *why)
 {
@@ -232,6 +246,7 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 	sigset_t old;
 	int err = -1;
 
+	open_reasons(o);
 	w.signals = take_signals(&old, why);
 	kernel_counters_read(&o->before);
 	if (w.signals >= 0)
@@ -239,6 +254,8 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 	if (w.trace)
 		err = watch(&w, ms, why);
 	packet_trace_close(w.trace);
+	if (o->reasons)
+		drop_reasons_read(o->reasons);
 	packet_fates_settle(&o->fates, now(CLOCK_REALTIME), 0);
 	kernel_counters_read(&o->after);
 	give_back_signals(w.signals, &old);

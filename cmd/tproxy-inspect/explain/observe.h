@@ -8,6 +8,7 @@
 #ifndef TPROXY_INSPECT_EXPLAIN_OBSERVE_H
 #define TPROXY_INSPECT_EXPLAIN_OBSERVE_H
 
+#include "tproxy-inspect/explain/drop_reasons.h"
 #include "tproxy-inspect/explain/kernel_counters.h"
 #include "tproxy-inspect/explain/packet_fates.h"
 
@@ -22,6 +23,7 @@ struct observation {
 	struct packet_trace_counts counts; /* of this connection */
 	bool counted;
 	struct kernel_counters before, after;
+	struct drop_reasons *reasons; /* NULL: may not be seen; the caller closes it */
 };
 
 /*
