@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <linux/perf_event.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,10 +72,11 @@ bool drop_reasons_parse(const char *text, struct drop_reasons_format *out)
 
 /* --- tracefs ---------------------------------------------------------------------------------- */
 
-/* A mount that has no place in any tree, and goes with its descriptor. */
+/* A mount that has no place in any tree, and goes with its descriptor. (The C library has these
+ * calls since glibc 2.36.) */
 static int open_tracefs(struct failure *why)
 {
-	int context = fsopen("tracefs", FSOPEN_CLOEXEC), mount = -1;
+	int context = (int)syscall(SYS_fsopen, "tracefs", FSOPEN_CLOEXEC), mount = -1;
 
 	if (context < 0) {
 		int err = errno;
@@ -85,8 +86,8 @@ static int open_tracefs(struct failure *why)
 						       "user namespace")
 				    : -1;
 	}
-	if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		mount = fsmount(context, FSMOUNT_CLOEXEC, 0);
+	if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
 	if (mount < 0)
 		report_fail(why, errno, "fsmount", "tracefs");
 	close(context);
