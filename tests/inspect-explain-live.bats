@@ -74,7 +74,7 @@ get() {
 	! LIMIT=1.2 get 40001 || fail "it came through"
 	ended after 1 dropped
 	[[ $said == 'packets of the client end at inet other, chain c: `tcp dport 80 drop`'*', although the walk says: instance default delivers it to tproxy-relay'* ]]
-	saw after seen-request 'fail input:0:inet:other:c 2 packets \(2 SYN, 1 sent again\) by toclient'
+	saw after seen-request 'fail input:0:inet:other:c [23] packets \([23] SYN, [12] sent again\) by toclient'
 	# The kernel's own reasons need the first user namespace.
 	if ((EUID == 0)); then
 		saw after drop 'warn skb:kfree_skb .[0-9]+ meanwhile: NETFILTER_DROP, of all connections of this machine$'
@@ -106,12 +106,12 @@ get() {
 	ended other 1 excluded
 	[[ $said == 'port 8080 is not among 80 '*'; seen: packets of the client leave by toserver, past the proxy' ]]
 	saw other seen-answer 'ok postrouting [0-9]+ packets by toserver: leave by toclient$'
-	live own any 198.51.100.2:8080
+	live own 198.51.100.1 198.51.100.2:8080
 	on proxy curl -s http://198.51.100.2:8080/who
 	ended own 1 excluded
 	saw own seen-output 'ok postrouting [0-9]+ packets \(1 SYN\): leave by toserver$'
 	on proxy tproxy-setup up -q --to 3129 --port 80 --local -t -u
-	live looped any 198.51.100.2:80
+	live looped 198.51.100.1 198.51.100.2:80
 	live datagrams -u 192.0.2.2 198.51.100.2:80
 	on proxy curl -s --max-time 2 http://198.51.100.2/who || :
 	on client bash -c 'echo >/dev/udp/198.51.100.2/80'
@@ -173,11 +173,11 @@ get() {
 }
 
 @test "a flood is counted; what is missing for want of rights; what is no question" {
-	live flood -u 192.0.2.2 198.51.100.2:9
-	on client bash -c 'exec 3>/dev/udp/198.51.100.2/9; for ((i = 0; i < 10000; i++)); do echo >&3; done 2>/dev/null'
+	live flood -u 192.0.2.2:40009 198.51.100.2:9
+	on client bash -c 'yes | head -c 200000 | socat -u -b 20 - UDP4-SENDTO:198.51.100.2:9,sourceport=40009'
 	grep VmHWM "/proc/$(pid_of flood)/status" >"$OUT/memory"
 	ended flood 1 excluded
-	saw flood watch 'ok nftrace .*: followed [0-9]{2,3} packets .*; [0-9]{4} more were only counted$'
+	saw flood watch 'ok nftrace .*: followed [0-9]{2,3} packets .*; 9[0-9]{3} more were only counted$'
 	(($(wc -l <"$OUT/flood.out") < 20))
 	read -r _ kb _ <"$OUT/memory"
 	echo "peak $kb KB" >&2
