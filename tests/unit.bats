@@ -54,6 +54,9 @@ unit_test() {
 @test "udp_table: found, aged, and who makes room" { unit_test udp_table; }
 @test "datagram_batch: many read and sent at once" { unit_test datagram_batch; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
+@test "trace_message: what nftrace reports, and what becomes of packets" { unit_test trace_message; }
+@test "kernel_counters: which have grown" { unit_test kernel_counters; }
+@test "drop_reasons: the format of the tracepoint" { unit_test drop_reasons; }
 
 @test "every unit test is run by this file" {
 	for source in "$BATS_TEST_DIRNAME"/unit/*.c; do
