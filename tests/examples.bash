@@ -373,6 +373,38 @@ session 'tproxy-setup up --divert-only --local' '
 	assert_output hello
 	wait_line local.out " 192\.0\.2\.2:"
 	wait_line local.out " \[2001:db8:1::2\]:"'
+CONTAINER='
+	namespace box
+	bg server box tproxy-listen --redirect --reply hello 127.0.0.1:80 -4
+	wait_listen box 80'
+session 'tproxy-setup up --name web --divert-only' '
+	namespace box
+	on proxy sh -c "ip link add bridge type veth peer name eth0 netns $LAB_box
+		ip address add 172.17.0.1/16 dev bridge; ip link set bridge up"
+	on box sh -c "ip address add 172.17.0.2/16 dev eth0; ip link set eth0 up; ip route add default via 172.17.0.1"
+	bg server box tproxy-listen --redirect --reply hello -4 "*:80"
+	wait_listen box 80
+	it_stays
+	wait_listen proxy 8080
+	run on client nc -dw 5 192.0.2.1 8080
+	assert_output hello
+	wait_line server.out " 192\.0\.2\.2:"'
+session "pid=\$(podman inspect --format '{{.State.Pid}}' web)" "$CONTAINER"'
+	printf "#!/bin/sh\necho %s\n" "$LAB_box" >podman
+	chmod +x podman
+	after env "PATH=$PWD:$PATH"
+	it_stays
+	wait_line it.err "connecting in network namespace $LAB_box"
+	run on client nc -dw 5 192.0.2.1 8080
+	assert_output hello
+	wait_line server.out " 192\.0\.2\.2:"'
+session 'tproxy-setup up --name pod --divert-only --local' "$CONTAINER"'
+	on box ip address add 10.0.0.2/8 dev lo
+	it_stays box
+	wait_listen box 8080
+	run on box bash -c "printf \"PROXY TCP4 192.0.2.2 198.51.100.2 4000 80\r\n\" | nc -s 10.0.0.2 -w 5 10.0.0.2 8080"
+	assert_output hello
+	wait_line server.out " 192\.0\.2\.2:4000 "'
 example 'tproxy-setup run -u --port 53 --to 3129 -- tproxy-relay -u 3129' '
 	bg server server socat UDP-LISTEN:53,fork SYSTEM:"read x; echo \$SOCAT_PEERADDR"
 	wait_listen server 53 udp

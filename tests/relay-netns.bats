@@ -28,17 +28,7 @@ teardown_file() {
 teardown() {
 	on proxy tproxy-setup down -q --all
 	on web tproxy-setup down -q --all
-	end relay other inner exit box
-}
-
-# namespace NAME [COMMAND...]: a network namespace, as a host of the lab; a container's first process holds it.
-namespace() {
-	local pid
-	bg "$1" proxy "${@:2}" unshare --net sh -c 'ip link set lo up; echo up; exec sleep 600'
-	wait_line "$1.out" up
-	pid=$(pid_of "$1")
-	LAB_NETS+="$(readlink "/proc/$pid/ns/net") "
-	export "LAB_$1=$pid"
+	end relay other inner exit box bridged
 }
 
 # end NAME...: they are in namespaces that lab_down does not know.
@@ -68,7 +58,7 @@ sees() {
 }
 
 @test "netns: a server in the other namespace sees the clients, both families; the records say so" {
-	local helper
+	local helper near
 	answers_stay
 	front relay '*:8080' --upstream 127.0.0.1:80 --upstream '[::1]:80' \
 		-o event,client,origdst_by,upstream_local,upstream,source_kept,reason
@@ -77,6 +67,11 @@ sees() {
 	for helper in tproxy-timewait tproxy-nat; do
 		assert [ "/proc/$(helper_of relay "$helper")/ns/net" -ef "/proc/$LAB_web/ns/net" ]
 	done
+	# Link-local addresses mean another link there.
+	wait_until 10 has_link_locals
+	near=$(on proxy ip -6 -j address show dev toclient scope link | jq -r '.[].addr_info[]?.local // empty')
+	run on client socat -u "TCP:[$near%toproxy]:8080" -
+	wait_line relay.out '^refused \[fe80::[^ ]+%toclient\]:[0-9]+ .* source$'
 	wait_line relay.out '^close 192.0.2.2:20001 none 192.0.2.2:20001 127.0.0.1:80 addr\+port done$'
 	wait_line relay.out '^close \[2001:db8:1::2\]:20002 none \[2001:db8:1::2\]:20002 \[::1\]:80 addr\+port done$'
 }
@@ -197,12 +192,50 @@ sees() {
 	assert_output '2001:db8:1::2 20007'
 }
 
+# A bridge, as of Docker:	client --- proxy: 172.17.0.1, fd17::1 --- 172.17.0.2, fd17::2 bridged
+@test "netns: a container on a bridge needs no other namespace; the bridge's masquerading does no harm" {
+	namespace bridged
+	on proxy sh -c 'ip link add bridge type veth peer name eth0 netns "$0"
+		ip address add 172.17.0.1/16 dev bridge; ip address add fd17::1/64 dev bridge nodad
+		ip link set bridge up' "$LAB_bridged"
+	on bridged sh -c 'ip address add 172.17.0.2/16 dev eth0; ip address add fd17::2/64 dev eth0 nodad
+		ip link set eth0 up
+		ip route add default via 172.17.0.1; ip -6 route add default via fd17::1'
+	TYPE=nat in_chain postrouting 100 'ip saddr 172.17.0.0/16 oifname != "bridge" masquerade' \
+		'ip6 saddr fd17::/64 oifname != "bridge" masquerade'
+	peer inner bridged serve 80 who send:hello fin
+	on proxy tproxy-setup up --divert-only
+	bg relay proxy tproxy-relay --upstream 172.17.0.2:80 --upstream '[fd17::2]:80' '*:8080'
+	wait_listen proxy 8080
+	run -0 on client socat -u TCP:192.0.2.1:8080,bind=192.0.2.2:20011 -
+	assert_output hello
+	run -0 on client socat -u 'TCP:[2001:db8:1::1]:8080,bind=[2001:db8:1::2]:20012' -
+	assert_output hello
+	wait_line inner.out '^192.0.2.2 20011$'
+	wait_line inner.out '^2001:db8:1::2 20012$'
+	on proxy nft delete table inet other
+}
+
+# asks_with ENDS ADDRESS: a request in web whose PROXY header has these ends.
+asks_with() {
+	on web socat -t5 - "TCP:$2:8080" <<<"PROXY $1"$'\r\nGET / HTTP/1.0\r\n\r' | tail -n 1
+}
+
+@test "netns: a sidecar: the server sees whom the PROXY header names, both families" {
+	answers_stay
+	bg relay web tproxy-relay --accept-proxy 127.0.0.0/8,::1 --upstream 127.0.0.1:80 --upstream '[::1]:80' '*:8080'
+	wait_listen web 8080
+	run -0 asks_with 'TCP4 203.0.113.9 192.0.2.1 4711 80' 127.0.0.1
+	assert_output '203.0.113.9 4711'
+	run -0 asks_with 'TCP6 2001:db8:9::9 2001:db8::1 4712 80' '[::1]'
+	assert_output '2001:db8:9::9 4712'
+}
+
 @test "netns: without any right, a port of the user's own rootless container" {
 	root_only "a user namespace of a user's own"
 	local user=(setpriv --reuid 12345 --regid 12345 --clear-groups)
 	namespace box "${user[@]}" unshare --user --map-root-user
-	"${user[@]}" nsenter --preserve-credentials --user="/proc/$LAB_box/ns/user" --net="/proc/$LAB_box/ns/net" -- \
-		tproxy-setup up -q --divert-only --local
+	on proxy "${user[@]}" tproxy-setup up -q --netns "$LAB_box" --divert-only --local
 	start_who box inner
 	bg relay proxy "${user[@]}" tproxy-relay --upstream-netns "$LAB_box" \
 		--upstream 127.0.0.1:80 --upstream '[::1]:80' '*:8080'

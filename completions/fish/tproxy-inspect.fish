@@ -27,7 +27,7 @@ complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origds
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch kill' -l live -x -d 'watch real packets of it for that time, and say where they depart; CLIENT and DESTINATION may be any, their ports, too'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain' -l dry-run -d 'show what would be reset, and reset nothing'
 complete -c tproxy-inspect -s H -l no-header -d 'no header line'
-complete -c tproxy-inspect -s o -l columns -x -a '(__fish_append , bytes_down bytes_up client cookie duration_ms event evidence fd idle_ms iif local mark origdst origdst_by paired_by peer pid prog proto recv_q retrans rtt_ms send_q state stuck time transparent upstream upstream_cookie upstream_local upstream_recv_q upstream_retrans upstream_rtt_ms upstream_send_q upstream_state)' -d 'these columns; +COL,... adds to the usual ones'
+complete -c tproxy-inspect -s o -l columns -x -a '(__fish_append , bytes_down bytes_up client cookie duration_ms event evidence fd idle_ms iif local mark origdst origdst_by paired_by peer pid prog proto recv_q retrans rtt_ms send_q state stuck time transparent upstream upstream_cookie upstream_local upstream_netns upstream_recv_q upstream_retrans upstream_rtt_ms upstream_send_q upstream_state)' -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-inspect -s 4 -l ipv4 -d 'IPv4 only (both)'
 complete -c tproxy-inspect -s 6 -l ipv6 -d 'IPv6 only (both)'
 complete -c tproxy-inspect -s j -l json -d 'records as JSON, one object per line'

@@ -34,6 +34,8 @@
 #					`on client curl ... &` (then $! is a subshell: use bg)
 #	bg NAME HOST CMD...		the same in the background, stdin from /dev/null; output in $OUT/NAME.out,
 #					$OUT/NAME.err; the process is `pid_of NAME`; it ends with the lab
+#	namespace NAME [COMMAND...]	one more host NAME, a network namespace made by proxy (by COMMAND), without
+#					links; what runs in it ends with the lab if the same shell removes that
 #	wait_exit NAME [SECONDS]	wait until it has ended; its exit status (fails the test after SECONDS)
 #	stop NAME [SIGNAL]		signal it (TERM) and wait_exit
 #	signal NAME SIGNAL		only signal it
@@ -123,6 +125,15 @@ on() {
 	local pid=LAB_$1
 	shift
 	nsenter ${LAB_ENTER:+"$LAB_ENTER" --preserve-credentials} --net="/proc/${!pid}/ns/net" -- "$@"
+}
+
+namespace() {
+	local pid
+	bg "$1" proxy "${@:2}" unshare --net sh -c 'ip link set lo up; echo up; exec sleep 600'
+	wait_line "$1.out" up
+	pid=$(pid_of "$1")
+	LAB_NETS+="$(readlink "/proc/$pid/ns/net") "
+	export "LAB_$1=$pid"
 }
 
 probe_nft() { on proxy nft 'add table ip probe; delete table ip probe'; }
