@@ -207,7 +207,7 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap; FIL
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
 	   tests/listen/*.c tests/soak/*.c)
 LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/portability/run tests/coverage tests/doctor-matrix tests/explain-matrix tests/*.bash \
-	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/*.bash \
+	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/inspect tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
