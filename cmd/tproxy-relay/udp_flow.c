@@ -367,6 +367,14 @@ static void set_message(struct datagram_out *out, const struct datagram *d)
 
 #define PROMOTED_DETAILS (UDP_LEG_DETAILS | DATAGRAM_SEGMENTS)
 
+/* Whatever another flow left in the socket (udp_reuse.h) has come long ago. */
+static void prepare_for_many(int upstream, int family)
+{
+	datagram_set_buffers(upstream, BUFFER_BYTES);
+	datagram_want(upstream, family, DATAGRAM_SEGMENTS);
+	datagram_spare(upstream, family, DATAGRAM_DESTINATION);
+}
+
 /*
  * Give the flow a socket of its own on the client's side. A direct flow gets none if other
  * listeners share the endpoint: before it is connected, the socket would receive their datagrams.
@@ -388,11 +396,8 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 		return;
 	}
 	datagram_set_buffers(s->fd, BUFFER_BYTES);
-	if (!f->one_way) {
-		datagram_set_buffers(f->side[FLOW_UPSTREAM].fd, BUFFER_BYTES);
-		datagram_want(f->side[FLOW_UPSTREAM].fd, udp_flow_upstream(host, f).family,
-			      DATAGRAM_SEGMENTS);
-	}
+	if (!f->one_way)
+		prepare_for_many(f->side[FLOW_UPSTREAM].fd, udp_flow_upstream(host, f).family);
 	f->promoted = true;
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }

@@ -57,7 +57,7 @@ static int set(int fd, int level, int name, int value)
  * #syscalls upstream_udp: setsockopt(SOL_UDP, UDP_GRO)
  * #syscalls udp: setsockopt(SOL_SOCKET, SO_RCVMARK)
  */
-int datagram_want(int fd, int family, unsigned details)
+static int switch_details(int fd, int family, unsigned details, int on)
 {
 	static const struct {
 		unsigned detail;
@@ -73,11 +73,21 @@ int datagram_want(int fd, int family, unsigned details)
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
 		if (details & options[i].detail &&
-		    set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? options[i].v6 : options[i].v4, 1) < 0)
+		    set(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? options[i].v6 : options[i].v4, on) < 0)
 			return -1;
-	if (details & DATAGRAM_SEGMENTS && set(fd, SOL_UDP, UDP_GRO, 1) < 0)
+	if (details & DATAGRAM_SEGMENTS && set(fd, SOL_UDP, UDP_GRO, on) < 0)
 		return -1;
-	return details & DATAGRAM_MARK ? set(fd, SOL_SOCKET, SO_RCVMARK, 1) : 0;
+	return details & DATAGRAM_MARK ? set(fd, SOL_SOCKET, SO_RCVMARK, on) : 0;
+}
+
+int datagram_want(int fd, int family, unsigned details)
+{
+	return switch_details(fd, family, details, 1);
+}
+
+void datagram_spare(int fd, int family, unsigned details)
+{
+	switch_details(fd, family, details, 0);
 }
 
 /* What tproxy-listen reports about a flow, and uses to recognise its own datagrams. */

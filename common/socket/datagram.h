@@ -36,6 +36,9 @@ enum datagram_detail {
 /* Make it report these too. Returns 0, or -1 with errno. */
 int datagram_want(int fd, int family, unsigned details);
 
+/* Make it report these no longer: each costs a little for every datagram. */
+void datagram_spare(int fd, int family, unsigned details);
+
 /*
  * Open a UDP socket at the endpoint, non-blocking, that reports options->details for each datagram
  * (enum datagram_detail; 0: destination, interface, hops and mark). The options backlog and
