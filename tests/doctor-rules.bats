@@ -69,6 +69,34 @@ rules() {
 	healthy
 }
 
+# One table has its name from nft's grammar: `nft list chain ip x log` is a syntax error.
+@test "the rule is named without reading all others once more" {
+	rules <<-'END'
+		table ip x {
+			chain input { type filter hook input priority filter; ip saddr 10.0.0.1 drop; }
+			chain strict { ip saddr 192.0.2.0/24 tcp dport 80 drop; }
+		}
+	END
+	on proxy iptables-nft -N log
+	on proxy iptables-nft -A log -s 192.0.2.0/24 -j DROP
+	on proxy iptables-nft -A INPUT -p udp --dport 53 -j log
+	on proxy nft add rule ip x input jump strict
+	healthy_proxy
+	fails
+	run on proxy strace -e trace=sendto,sendmsg -o "$OUT/calls" tproxy-setup doctor
+	assert_failure 1
+	assert_output --partial 'ip x, chain strict: `ip saddr 192.0.2.0/24 tcp dport 80 drop`'
+	# Asked for all rules: as JSON, for connection tracking, and of each family for iptables' extensions.
+	assert_equal "$(grep -c 'nlmsg_len=20, nlmsg_type=NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETRULE' "$OUT/calls")" 4
+	apply_fix input
+	works
+	on proxy iptables-nft -A INPUT -p tcp -j log
+	fails
+	finds fail input 'ip filter, chain log: `ip saddr 192.0.2.0/24 counter .*drop`'
+	apply_fix input
+	works
+}
+
 @test "a rate limit is a warning, not a failure" {
 	rules <<-'END'
 		table inet filter {

@@ -34,6 +34,7 @@ unit_test() {
 @test "nft_text: the rules of each specification in tests/golden" { unit_test nft_text "$BATS_TEST_DIRNAME"/golden/*.nft; }
 
 @test "nft_scan: what moves by itself changes no digest, whatever else does" { unit_test nft_scan; }
+@test "first_match: what a rule asks first, if that is one address or port" { unit_test first_match; }
 @test "rule_eval: what a match comes to, and what is certain" { unit_test rule_eval; }
 
 @test "xtables: extensions, and whole tables of iptables-legacy" {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Where rules are read from, on request. All as printed by nft, with handles, take as long as
- * everything else. */
+ * everything else; so do not print more than a chain, if nft takes its name. */
 struct source {
 	struct nft *rules;
 	char *text;	    /* of all rules; NULL: not yet */
@@ -29,6 +29,7 @@ struct firewall {
 	json_t *objects; /* array: table, chain, rule, set, map, flowtable */
 	struct source *source;
 	struct firewall_chain *chain;
+	const struct firewall_chain **by_name;
 	size_t chains;
 };
 
@@ -60,7 +61,7 @@ static const char *text_of_chain(const struct firewall *f, const struct firewall
 	struct firewall_chain *c = (struct firewall_chain *)chain;
 	char command[256];
 
-	if (s->some && !c->text && put_command("chain", c->family, c->table, c->name, command))
+	if (!c->text && put_command("chain", c->family, c->table, c->name, command))
 		c->text = nft_list_text(s->rules, command, NULL);
 	if (c->text)
 		return c->text;
@@ -164,33 +165,68 @@ static int index_chain(struct firewall *f, const json_t *chain)
 	return 0;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	const struct firewall_chain *x = *(const struct firewall_chain *const *)a;
+	const struct firewall_chain *y = *(const struct firewall_chain *const *)b;
+	int order = strcmp(x->name, y->name);
+
+	if (!order)
+		order = strcmp(x->table, y->table);
+	if (!order)
+		order = strcmp(x->family, y->family);
+	return order ? order : x->legacy - y->legacy;
+}
+
+/* Whenever the chains were sorted. */
+static void index_names(struct firewall *f)
+{
+	for (size_t i = 0; i < f->chains; i++)
+		f->by_name[i] = &f->chain[i];
+	if (f->chains)
+		qsort(f->by_name, f->chains, sizeof(*f->by_name), compare_names);
+}
+
 static struct firewall_chain *find(const struct firewall *f, const char *family, const char *table,
 				   const char *name, bool legacy)
 {
-	for (size_t i = 0; i < f->chains; i++) {
-		struct firewall_chain *c = &f->chain[i];
+	const struct firewall_chain like = {
+		.family = family, .table = table, .name = name, .legacy = legacy
+	};
+	const struct firewall_chain *sought = &like, **at;
 
-		if (c->legacy == legacy && !strcmp(c->name, name) && !strcmp(c->table, table) &&
-		    !strcmp(c->family, family))
-			return c;
-	}
-	return NULL;
+	at = f->chains ? bsearch(&sought, f->by_name, f->chains, sizeof(*at), compare_names) : NULL;
+	return at ? f->chain + (*at - f->chain) : NULL;
+}
+
+/* Make room for one more rule: the room doubles. */
+static int grow(struct firewall_chain *c)
+{
+	size_t room = c->rules ? 2 * c->rules : 1;
+	const json_t **rule;
+	struct first_match *first;
+
+	if (c->rules & (c->rules - 1))
+		return 0;
+	rule = realloc(c->rule, room * sizeof(*rule));
+	if (rule)
+		c->rule = rule;
+	first = realloc(c->first, room * sizeof(*first));
+	if (first)
+		c->first = first;
+	return rule && first ? 0 : -1;
 }
 
 static int index_rule(struct firewall *f, const json_t *rule)
 {
 	struct firewall_chain *c = find(f, text_of(rule, "family"), text_of(rule, "table"),
 					text_of(rule, "chain"), is_legacy(rule));
-	const json_t **grown;
 
 	if (!c)
 		return 0;
-	if (!(c->rules & (c->rules - 1))) {
-		grown = realloc(c->rule, (c->rules ? 2 * c->rules : 1) * sizeof(*grown));
-		if (!grown)
-			return -1;
-		c->rule = grown;
-	}
+	if (grow(c))
+		return -1;
+	c->first[c->rules] = first_match_of(rule);
 	c->rule[c->rules++] = rule;
 	return 0;
 }
@@ -242,6 +278,7 @@ void firewall_reverse_ties(struct firewall *f)
 {
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_reversed);
+	index_names(f);
 }
 
 static const char *find_devices(const struct firewall *f, const struct firewall_chain *c)
@@ -266,8 +303,12 @@ static int index_all(struct firewall *f)
 	for (size_t c = 0; c < f->chains; c++)
 		if (!strcmp(f->chain[c].hook, "ingress") || !strcmp(f->chain[c].hook, "egress"))
 			f->chain[c].devices = find_devices(f, &f->chain[c]);
+	f->by_name = calloc(f->chains + 1, sizeof(*f->by_name));
+	if (!f->by_name)
+		return -1;
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_order);
+	index_names(f);
 	json_array_foreach(f->objects, i, object) {
 		found = json_object_get(object, "rule");
 		if (found && !is_ours(found))
@@ -388,9 +429,11 @@ void firewall_free(struct firewall *f)
 		return;
 	for (size_t i = 0; i < f->chains; i++) {
 		free(f->chain[i].rule);
+		free(f->chain[i].first);
 		free(f->chain[i].text);
 	}
 	free(f->chain);
+	free(f->by_name);
 	census_free(&f->source->census);
 	free(f->source->text);
 	free(f->source);

@@ -11,6 +11,7 @@
 #define TPROXY_FIREWALL_FIREWALL_H
 
 #include "base/report.h"
+#include "firewall/first_match.h"
 #include "intercept/nft.h"
 #include <jansson.h>
 #include <stdbool.h>
@@ -31,6 +32,7 @@ struct firewall_chain {
 	bool iptables;	     /* iptables manages it, */
 	bool legacy;	     /* and it is iptables-legacy */
 	const json_t **rule;
+	struct first_match *first; /* of each rule; NULL: not known */
 	size_t rules;
 	bool read;  /* its rules are there; else firewall_need() reads them */
 	char *text; /* nft's listing of it, once that was needed; NULL: of all chains */

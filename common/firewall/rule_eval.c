@@ -87,6 +87,23 @@ static const char *text_of(const json_t *object, const char *key)
 	return t ? t : "";
 }
 
+/* The only member of a statement or an expression: its name, "" if there is none, and its value. Rules
+ * may be many thousands, and asking for each possible name in turn took most of the time. */
+static const char *word_of(const json_t *object, const json_t **value)
+{
+	void *only = json_object_iter((json_t *)object);
+
+	*value = json_object_iter_value(only);
+	return only ? json_object_iter_key(only) : "";
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+	while (*words && strcmp(word, *words))
+		words++;
+	return *words;
+}
+
 static const char *protocol_of(const struct rule_eval_packet *p)
 {
 	return p->protocol == IPPROTO_UDP ? "udp" : "tcp";
@@ -247,33 +264,27 @@ static struct value binary(const struct rule_eval_packet *p, char operation, con
 
 static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 {
-	static const struct {
-		const char *key;
-		char operation;
-	} operations[] = { { "&", '&' }, { "|", '|' }, { "^", '^' } };
 	const json_t *found;
+	const char *word = word_of(e, &found);
 
 	if (json_is_integer(e))
 		return number((uint64_t)json_integer_value(e));
-	if ((found = json_object_get(e, "meta")))
-		return meta_of(p, text_of(found, "key"));
-	if ((found = json_object_get(e, "payload")))
+	if (!strcmp(word, "payload"))
 		return payload_of(p, found);
-	if ((found = json_object_get(e, "ct")))
+	if (!strcmp(word, "meta"))
+		return meta_of(p, text_of(found, "key"));
+	if (!strcmp(word, "ct"))
 		return ct_of(p, text_of(found, "key"));
-	if ((found = json_object_get(e, "fib")))
+	if (!strcmp(word, "fib"))
 		return fib_of(p, found);
-	if ((found = json_object_get(e, "socket")))
+	if (!strcmp(word, "socket"))
 		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
 										       : unknown;
 	/* `rt type 0`, `frag`: these packets have no such headers, and clients do not send them
 	 * either. */
-	if ((found = json_object_get(e, "exthdr")))
+	if (!strcmp(word, "exthdr"))
 		return *text_of(found, "field") ? absent : number(0);
-	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
-		if ((found = json_object_get(e, operations[i].key)))
-			return binary(p, operations[i].operation, found);
-	return unknown;
+	return *word && strchr("&|^", *word) ? binary(p, *word, found) : unknown;
 }
 
 /* --- comparing -------------------------------------------------------------------------------- */
@@ -572,11 +583,12 @@ static enum verdict rule_eval_queue(struct eval *w, const struct firewall_chain 
 	return decide(w, truth, VERDICT_DROP);
 }
 
-/* It answers the first packet itself, in the name of a host that is not there, so tproxy's socket
- * never sees the packet. */
-static bool is_synproxy(const struct eval *w, const json_t *statement)
+/* SYNPROXY answers the first packet itself, in the name of a host that is not there, so tproxy's
+ * socket never sees the packet. */
+static bool drops(const struct eval *w, const char *word)
 {
-	return json_object_get(statement, "synproxy") && w->packet->protocol == IPPROTO_TCP;
+	return !strcmp(word, "drop") || !strcmp(word, "reject") ||
+	       (!strcmp(word, "synproxy") && w->packet->protocol == IPPROTO_TCP);
 }
 
 static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *chain,
@@ -584,25 +596,22 @@ static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *c
 				  unsigned depth)
 {
 	const json_t *found;
+	const char *word = word_of(statement, &found);
 
-	if ((found = json_object_get(statement, "jump")))
-		return follow(w, chain, text_of(found, "target"), true, truth, depth);
-	if ((found = json_object_get(statement, "goto")))
-		return follow(w, chain, text_of(found, "target"), false, truth, depth);
-	if (json_object_get(statement, "accept"))
+	if (!strcmp(word, "jump") || !strcmp(word, "goto"))
+		return follow(w, chain, text_of(found, "target"), *word == 'j', truth, depth);
+	if (!strcmp(word, "accept"))
 		return decide(w, truth, VERDICT_ACCEPT);
-	if (json_object_get(statement, "return"))
+	if (!strcmp(word, "return"))
 		return decide(w, truth, VERDICT_RETURN);
-	if ((found = json_object_get(statement, "queue")))
+	if (!strcmp(word, "queue"))
 		return rule_eval_queue(w, chain, rule, found, truth);
-	if (json_object_get(statement, "notrack") && truth == TRUE && w->certain)
+	if (!strcmp(word, "notrack") && truth == TRUE && w->certain)
 		w->packet->state = "untracked";
-	if (json_object_get(statement, "drop") || json_object_get(statement, "reject") ||
-	    is_synproxy(w, statement)) {
-		tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
-		return decide(w, truth, VERDICT_DROP);
-	}
-	return VERDICT_ON;
+	if (!drops(w, word))
+		return VERDICT_ON;
+	tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
+	return decide(w, truth, VERDICT_DROP);
 }
 
 static enum verdict rule_eval_map(struct eval *w, const struct firewall_chain *chain,
@@ -669,11 +678,12 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 	const char *name = text_of(xt, "name");
 
 	/* IPv6's extension headers: these packets have none. */
-	static const char *const headers[] = { "rt", "frag", "hbh", "dst", "ah", "esp", "mh" };
+	static const char *const headers[] = {
+		"rt", "frag", "hbh", "dst", "ah", "esp", "mh", NULL
+	};
 
-	for (size_t i = 0; i < sizeof(headers) / sizeof(*headers); i++)
-		if (!strcmp(name, headers[i]))
-			return FALSE;
+	if (is_one_of(name, headers))
+		return FALSE;
 	if (!strcmp(text_of(xt, "type"), "match"))
 		return both(truth, strcmp(name, "comment") ? UNKNOWN : TRUE);
 	if (!strcmp(name, "TPROXY"))
@@ -687,48 +697,61 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 	return truth;
 }
 
-/* Statements that match or not depending on what is unknown here. */
-static bool is_unknowable(const json_t *statement)
+/* A match, or what else ends the rule for some packets: does the packet go on to the next statement? */
+static enum truth rule_eval_condition(struct eval *w, const char *word, const json_t *found)
 {
-	static const char *const words[] = { "limit", "quota", "ct count", "meter", "xfrm", "osf" };
+	/* They match or not depending on what is unknown here. */
+	static const char *const unknowable[] = { "limit", "quota", "ct count", "meter",
+						  "xfrm",  "osf",   NULL };
 
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (json_object_get(statement, words[i]))
-			return true;
-	return false;
+	if (!strcmp(word, "match"))
+		return match(w, found);
+	return is_one_of(word, unknowable) ? UNKNOWN : TRUE;
+}
+
+/* What it does to the packet without ending its way. */
+static void rule_eval_effect(struct eval *w, const struct firewall_chain *chain, const json_t *rule,
+			     const char *word, const json_t *found, enum truth truth)
+{
+	static const struct {
+		const char *word;
+		enum rule_eval_event event;
+	} effects[] = {
+		{ "tproxy", RULE_EVAL_TPROXIED },   { "redirect", RULE_EVAL_TRANSLATED },
+		{ "dnat", RULE_EVAL_TRANSLATED },   { "snat", RULE_EVAL_MASKED },
+		{ "masquerade", RULE_EVAL_MASKED },
+	};
+
+	if (!strcmp(word, "mangle"))
+		set_mark(w, chain, rule, found, truth);
+	for (size_t i = 0; i < sizeof(effects) / sizeof(*effects); i++)
+		if (!strcmp(word, effects[i].word))
+			tell(w, effects[i].event, truth, chain, rule, w->packet->mark);
 }
 
 static enum verdict rule_eval_rule(struct eval *w, const struct firewall_chain *chain,
 				   const json_t *rule, unsigned depth)
 {
-	const json_t *found;
 	enum truth truth = TRUE;
 	enum verdict verdict = VERDICT_ON;
 	json_t *statement;
 	size_t i;
 
 	json_array_foreach(json_object_get(rule, "expr"), i, statement) {
-		if ((found = json_object_get(statement, "match")))
-			truth = both(truth, match(w, found));
-		else if (is_unknowable(statement))
-			truth = both(truth, UNKNOWN);
-		else if ((found = json_object_get(statement, "xt")))
+		const json_t *found;
+		const char *word = word_of(statement, &found);
+
+		truth = both(truth, rule_eval_condition(w, word, found));
+		if (truth != FALSE && !strcmp(word, "xt"))
 			truth = rule_eval_extension(w, chain, rule, found, truth);
-		else if ((found = json_object_get(statement, "mangle")))
-			set_mark(w, chain, rule, found, truth);
-		else if (json_object_get(statement, "tproxy"))
-			tell(w, RULE_EVAL_TPROXIED, truth, chain, rule, w->packet->mark);
-		else if (json_object_get(statement, "redirect") ||
-			 json_object_get(statement, "dnat"))
-			tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
-		else if (json_object_get(statement, "snat") ||
-			 json_object_get(statement, "masquerade"))
-			tell(w, RULE_EVAL_MASKED, truth, chain, rule, w->packet->mark);
-		else if ((found = json_object_get(statement, "vmap")))
+		if (truth == FALSE)
+			return VERDICT_ON;
+		rule_eval_effect(w, chain, rule, word, found, truth);
+		if (!strcmp(word, "vmap"))
 			verdict = rule_eval_map(w, chain, rule, found, truth, depth);
 		else
 			verdict = apply_verdict(w, chain, rule, statement, truth, depth);
-		if (truth == FALSE || verdict != VERDICT_ON)
+		if (verdict != VERDICT_ON)
 			return verdict;
 	}
 	return VERDICT_ON;
@@ -737,9 +760,15 @@ static enum verdict rule_eval_rule(struct eval *w, const struct firewall_chain *
 static enum verdict rule_eval_chain(struct eval *w, const struct firewall_chain *chain,
 				    unsigned depth)
 {
-	for (size_t i = 0; i < chain->rules; i++) {
-		enum verdict verdict = rule_eval_rule(w, chain, chain->rule[i], depth);
+	const struct rule_eval_packet *p = w->packet;
 
+	for (size_t i = 0; i < chain->rules; i++) {
+		enum verdict verdict;
+
+		if (chain->first &&
+		    first_match_fails(&chain->first[i], p->protocol, &p->source, &p->destination))
+			continue;
+		verdict = rule_eval_rule(w, chain, chain->rule[i], depth);
 		if (verdict != VERDICT_ON)
 			return verdict == VERDICT_RETURN && depth ? VERDICT_ON : verdict;
 	}

@@ -878,7 +878,7 @@ json_t *nft_dump_json(struct nft *rules, struct failure *why)
 		return NULL;
 	free(tables.at);
 	if (!tables.owned)
-		return listing_objects(rules, "list ruleset", 0, why);
+		return listing_objects(rules, "list ruleset", NFT_CTX_OUTPUT_STATELESS, why);
 	text = nft_dump_text(rules, why);
 	if (text)
 		all = dump_by_chains(rules, text);

@@ -2,7 +2,8 @@
 /*
  * Rules as libnftables could list them: any JSON. A list of chains, each a list of rules, each a
  * list of statements; the first two are base chains, and jumps go to `0', `1', ... A packet of
- * either family and protocol has its end there, and what is dropped for certain was told of.
+ * either family and protocol has its end there, what is dropped for certain was told of, and all is
+ * the same whether what rules ask for first is read beforehand or not.
  */
 #include "firewall/rule_eval.h"
 #include "fuzz.h"
@@ -14,6 +15,7 @@
 struct firewall {
 	struct firewall_chain chain[CHAINS];
 	const json_t *rule[CHAINS][RULES];
+	struct first_match first[CHAINS][RULES];
 	const json_t *elements;
 };
 
@@ -63,9 +65,11 @@ static void make_chain(unsigned at, const json_t *rules)
 				      .type = "filter",
 				      .policy = at ? "drop" : "accept",
 				      .rule = firewall.rule[at] };
-	for (size_t i = 0; i < json_array_size(rules) && i < RULES; i++)
-		firewall.rule[at][c->rules++] = json_pack("{s:O}", "expr",
-							  json_array_get(rules, i));
+	for (size_t i = 0; i < json_array_size(rules) && i < RULES; i++) {
+		firewall.rule[at][i] = json_pack("{s:O}", "expr", json_array_get(rules, i));
+		firewall.first[at][i] = first_match_of(firewall.rule[at][i]);
+		c->rules++;
+	}
 }
 
 static void forget_chain(unsigned at)
@@ -74,7 +78,7 @@ static void forget_chain(unsigned at)
 		json_decref((json_t *)firewall.rule[at][i]);
 }
 
-static unsigned drops, steps;
+static unsigned drops, steps, outcome[2];
 
 static void visit(const struct rule_eval_step *step, void *context)
 {
@@ -83,7 +87,7 @@ static void visit(const struct rule_eval_step *step, void *context)
 	fuzz_holds(step->base && step->chain, "a step has its chains");
 }
 
-static void evaluate(const char *from, const char *to, uint8_t protocol)
+static void evaluate(const char *from, const char *to, uint8_t protocol, bool read_before)
 {
 	struct rule_eval_packet p = {
 		.protocol = protocol, .iif = "eth0", .state = "new", .mark = 1, .syn = true
@@ -94,9 +98,21 @@ static void evaluate(const char *from, const char *to, uint8_t protocol)
 	if (endpoint_parse(from, &p.source, &why) < 0 ||
 	    endpoint_parse(to, &p.destination, &why) < 0)
 		abort();
-	drops = 0;
+	drops = steps = 0;
 	through = rule_eval_hook(&firewall, "input", -1000, 1000, &p, visit, NULL);
 	fuzz_holds(through || drops, "what is dropped for certain was told of");
+	outcome[read_before] = 2 * steps + through;
+}
+
+static void evaluate_both(const char *from, const char *to, uint8_t protocol)
+{
+	for (unsigned i = 0; i < CHAINS; i++)
+		firewall.chain[i].first = NULL;
+	evaluate(from, to, protocol, 0);
+	for (unsigned i = 0; i < CHAINS; i++)
+		firewall.chain[i].first = firewall.first[i];
+	evaluate(from, to, protocol, 1);
+	fuzz_holds(outcome[0] == outcome[1], "what is read beforehand changes nothing");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -111,8 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < CHAINS; i++)
 		make_chain(i, json_array_get(all, i));
 	firewall.elements = json_array_get(all, CHAINS);
-	evaluate("192.0.2.2:40000", "198.51.100.2:80", IPPROTO_TCP);
-	evaluate("[2001:db8::2]:40000", "[2001:db8::3]:53", IPPROTO_UDP);
+	evaluate_both("192.0.2.2:40000", "198.51.100.2:80", IPPROTO_TCP);
+	evaluate_both("[2001:db8::2]:40000", "[2001:db8::3]:53", IPPROTO_UDP);
 	for (unsigned i = 0; i < CHAINS; i++)
 		forget_chain(i);
 	json_decref(all);

@@ -15,6 +15,7 @@
 struct firewall {
 	struct firewall_chain chain[CHAINS];
 	const json_t *rule[CHAINS][RULES];
+	struct first_match first[CHAINS][RULES];
 	unsigned count;
 	json_t *elements; /* of the only set, `@s` */
 };
@@ -117,14 +118,41 @@ static void reset_packet(void)
 	CHECK(endpoint_parse("198.51.100.2:80", &packet.destination, &why) == 0);
 }
 
-/* What happens to the packet in the firewall, which is then forgotten; `+': through. */
-static const char *outcome(void)
+static void evaluate(void)
 {
 	bool through;
 
 	told[0] = '\0';
 	through = rule_eval_hook(&firewall, "input", -1000, 1000, &packet, tell, NULL);
 	strcat(told, through ? "+" : "-");
+}
+
+/* As the firewall does it. */
+static void read_first_matches(void)
+{
+	for (unsigned i = 0; i < firewall.count; i++) {
+		firewall.chain[i].first = firewall.first[i];
+		for (size_t j = 0; j < firewall.chain[i].rules; j++)
+			firewall.first[i][j] = first_match_of(firewall.rule[i][j]);
+	}
+}
+
+/* What happens to the packet in the firewall, which is then forgotten; `+': through. It is the same
+ * whether what rules ask for first is read beforehand or not. */
+static const char *outcome(void)
+{
+	const struct rule_eval_packet before = packet;
+	uint32_t ct_mark = packet.ct_mark ? *packet.ct_mark : 0;
+	char without[sizeof(told)];
+
+	evaluate();
+	strcpy(without, told);
+	packet = before;
+	if (packet.ct_mark)
+		*packet.ct_mark = ct_mark;
+	read_first_matches();
+	evaluate();
+	CHECK_TEXT(told, without);
 	forget();
 	return told;
 }

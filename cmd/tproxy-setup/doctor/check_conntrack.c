@@ -46,7 +46,7 @@ static bool is_translated(struct doctor_context *x)
 {
 	bool translated = false;
 
-	packet_path_each(x->firewall, x->flow, x->flows, "", note_translation, &translated);
+	context_each_step(x, note_translation, &translated);
 	return translated;
 }
 
@@ -188,7 +188,7 @@ void check_conntrack_invalid(struct doctor_context *x)
 	struct droppers droppers = { .x = x };
 
 	if (x->spec->zone == CONNTRACK_OFF && !x->spec->divert_only) {
-		packet_path_each(x->firewall, x->flow, x->flows, "", note_dropper, &droppers);
+		context_each_step(x, note_dropper, &droppers);
 		packet_path_each(x->firewall, x->flow, x->flows, "invalid", judge_invalid,
 				 &droppers);
 		report_forward(x);

@@ -91,7 +91,7 @@ static void judge_mark(const struct packet_path_step *at, void *context)
 
 void check_firewall_mark(struct doctor_context *x)
 {
-	packet_path_each(x->firewall, x->flow, x->flows, "", judge_mark, x);
+	context_each_step(x, judge_mark, x);
 	context_ok(x, "no other rule touches the mark of these packets");
 }
 
@@ -129,7 +129,7 @@ void check_firewall_tproxy(struct doctor_context *x)
 {
 	unsigned others = 0;
 
-	packet_path_each(x->firewall, x->flow, x->flows, "", judge_tproxy, x);
+	context_each_step(x, judge_tproxy, x);
 	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
 		const struct firewall_chain *c = firewall_chain(x->firewall, i);
 
@@ -171,7 +171,7 @@ static void judge_prerouting(const struct packet_path_step *at, void *context)
 
 void check_firewall_prerouting(struct doctor_context *x)
 {
-	packet_path_each(x->firewall, x->flow, x->flows, "", judge_prerouting, x);
+	context_each_step(x, judge_prerouting, x);
 	context_ok(x, "no rule drops these packets before they are routed");
 }
 
@@ -193,7 +193,7 @@ static void judge_input(const struct packet_path_step *at, void *context)
 
 void check_firewall_input(struct doctor_context *x)
 {
-	packet_path_each(x->firewall, x->flow, x->flows, "", judge_input, x);
+	context_each_step(x, judge_input, x);
 	context_ok(x, "no INPUT rule drops what is delivered");
 }
 
@@ -215,7 +215,7 @@ static void judge_output(const struct packet_path_step *at, void *context)
 
 void check_firewall_output(struct doctor_context *x)
 {
-	packet_path_each(x->firewall, x->flow, x->flows, "", judge_output, x);
+	context_each_step(x, judge_output, x);
 	context_ok(x, "no OUTPUT rule drops what the proxy sends");
 }
 
@@ -238,7 +238,7 @@ static void judge_source(const struct packet_path_step *at, void *context)
 void check_firewall_source(struct doctor_context *x)
 {
 	if (!x->spec->divert_only)
-		packet_path_each(x->firewall, x->flow, x->flows, "", judge_source, x);
+		context_each_step(x, judge_source, x);
 	context_ok(x, "no rule translates the source of what the proxy sends to servers");
 }
 

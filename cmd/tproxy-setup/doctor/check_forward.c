@@ -298,12 +298,14 @@ static bool is_behind(struct doctor_context *x, const struct endpoint *client,
 	       answer.oif == device->index;
 }
 
+/* The flow itself is tried once, after all rules. */
 static void vary_sources(struct forward *f, const struct selection *s,
 			 const struct packet_path_flow *flow)
 {
 	struct packet_path_flow example = *flow;
 
-	vary_ports(f, s, &example);
+	if (s->ports || s->destinations)
+		vary_ports(f, s, &example);
 	for (unsigned i = 0; i < s->sources; i++) {
 		if (s->source[i].family != flow->client.family)
 			continue;
@@ -313,12 +315,23 @@ static void vary_sources(struct forward *f, const struct selection *s,
 	}
 }
 
+/* Does the rule name a port that the specification covers, or none at all? */
+static bool shares_port(const struct doctor_context *x, const struct selection *s)
+{
+	uint16_t port;
+
+	for (unsigned i = 0; i < s->ports; i++)
+		if (common_port(&s->port[i], &x->spec->port, &port))
+			return true;
+	return !s->ports;
+}
+
 static void try_rule(struct forward *f, const struct firewall_chain *chain, const json_t *rule)
 {
 	struct selection s;
 
 	selection_read(f->x->firewall, chain, rule, &s);
-	if (!s.sources && !s.destinations && !s.ports)
+	if ((!s.sources && !s.destinations && !s.ports) || !shares_port(f->x, &s))
 		return;
 	f->made_for = rule;
 	f->named = &s;

@@ -99,6 +99,38 @@ bool context_source_to(const struct endpoint *destination, struct endpoint *out)
 	return found;
 }
 
+/* --- what rules do to the example connections -------------------------------------------------- */
+
+static void keep_step(const struct packet_path_step *at, void *context)
+{
+	struct context_steps *s = context;
+	size_t room = s->room ? 2 * s->room : 64;
+	struct packet_path_step *grown;
+
+	if (s->count == s->room) {
+		grown = s->failed ? NULL : realloc(s->at, room * sizeof(*grown));
+		s->failed = !grown;
+		if (!grown)
+			return;
+		s->at = grown;
+		s->room = room;
+	}
+	s->at[s->count++] = *at;
+}
+
+void context_each_step(struct doctor_context *x, packet_path_judge *judge, void *context)
+{
+	struct context_steps *s = &x->steps;
+
+	if (!s->known)
+		packet_path_each(x->firewall, x->flow, x->flows, "", keep_step, s);
+	s->known = true;
+	if (s->failed)
+		packet_path_each(x->firewall, x->flow, x->flows, "", judge, context);
+	for (size_t i = 0; !s->failed && i < s->count; i++)
+		judge(&s->at[i], context);
+}
+
 /* --- marks ------------------------------------------------------------------------------------ */
 
 void context_take_mark(struct doctor_context *x, const struct mark *mark)
@@ -447,6 +479,7 @@ int context_open(struct doctor_context *x, struct failure *why)
 void context_close(struct doctor_context *x)
 {
 	findings_free(&x->findings);
+	free(x->steps.at);
 	firewall_free(x->firewall);
 	sockdiag_close(x->diag);
 }

@@ -35,6 +35,13 @@ struct context_listener {
 	struct holder by;
 };
 
+/* What those rules do to the example connections; for context_each_step() alone. */
+struct context_steps {
+	struct packet_path_step *at;
+	size_t count, room;
+	bool known, failed; /* evaluated; too many to keep */
+};
+
 struct doctor_context {
 	struct instance *kernel;
 	const struct intercept *spec;
@@ -44,6 +51,7 @@ struct doctor_context {
 	struct intercept proposed;	  /* combines all fixes that are another `up` */
 	struct sockdiag *diag;
 	struct firewall *firewall; /* all rules that are not ours */
+	struct context_steps steps;
 	struct link lo;
 	struct link device[CONTEXT_DEVICES_MAX]; /* where packets arrive */
 	unsigned devices;
@@ -82,6 +90,10 @@ bool context_wants(const struct doctor_context *x, int protocol);
 
 /* Where the rules deliver that family's connections; not set with divert_only. */
 const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family);
+
+/* packet_path_each() for all example connections. The rules are evaluated once for all checks: there
+ * may be tens of thousands. Call it only after context_open(). */
+void context_each_step(struct doctor_context *x, packet_path_judge *judge, void *context);
 
 /* Report a finding of the running check. `why` and `fix` are complete texts; a fix is a command
  * that works on this host as printed. If the fix has to be made elsewhere, or by whoever started a
