@@ -322,7 +322,7 @@ time.sleep(600)"
 	run -0 ask connections
 	assert_line --index 1 --partial '"state":"open"'
 	signal relay USR1
-	wait_line relay.err '1 connections now .*, 0 of 8 threads accept'
+	wait_line relay.err '1 connection now .*, 0 of 8 threads accept'
 	signal relay TERM
 	run -0 wait_exit relay
 	run -0 wait_exit client

@@ -30,14 +30,19 @@ void tell_unheard(const struct failure *why)
 	report_warning("%s", report_text(why, text, sizeof(text)));
 }
 
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 /* Reasons with a count of 0 are left out. */
 void tell_stats(struct stats *f, void *context)
 {
 	char line[2048];
 	int used = 0;
 
-	report_error("%llu connections now (at most %llu), %llu of %llu threads accept",
-		     (unsigned long long)f->at[STATS_CONNECTIONS],
+	report_error("%llu connection%s now (at most %llu), %llu of %llu threads accept",
+		     (unsigned long long)f->at[STATS_CONNECTIONS], plural(f->at[STATS_CONNECTIONS]),
 		     (unsigned long long)f->at[STATS_MAX],
 		     (unsigned long long)f->at[STATS_ACCEPTING],
 		     (unsigned long long)f->at[STATS_THREADS]);
@@ -46,13 +51,14 @@ void tell_stats(struct stats *f, void *context)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
 					 stats_name(i), (unsigned long long)f->at[i]);
 	if (f->at[STATS_MAX_FLOWS])
-		report_error("%llu UDP flows now (at most %llu)",
-			     (unsigned long long)f->at[STATS_FLOWS],
+		report_error("%llu UDP flow%s now (at most %llu)",
+			     (unsigned long long)f->at[STATS_FLOWS], plural(f->at[STATS_FLOWS]),
 			     (unsigned long long)f->at[STATS_MAX_FLOWS]);
 	report_error("counters:%s", line);
 	if (f->at[STATS_RECORDS_LOST])
-		report_error("%llu records lost: not written, or their reader is too slow",
-			     (unsigned long long)f->at[STATS_RECORDS_LOST]);
+		report_error("%llu record%s lost: not written, or their reader is too slow",
+			     (unsigned long long)f->at[STATS_RECORDS_LOST],
+			     plural(f->at[STATS_RECORDS_LOST]));
 }
 
 static void notify(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -127,11 +133,6 @@ void tell_ready(const struct relay *relay)
 	else
 		notify("READY=1");
 	notify_ready(relay->ready_fd);
-}
-
-static const char *plural(uint64_t n)
-{
-	return n == 1 ? "" : "s";
 }
 
 static void tell_drain(const struct relay *relay)
