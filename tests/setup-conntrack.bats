@@ -126,12 +126,12 @@ legacy_rules() {
 		on proxy "$ip" -t nat -A POSTROUTING -o lo -j ACCEPT
 		on proxy "$ip" -N ct
 		on proxy "$ip" -A INPUT -j ct
-		auto_is off "$ip: no rule tracks" $to
+		auto_is off "$ip: no rule tracks" "$to"
 		for rule in 'INPUT -m conntrack --ctstate NEW -j ACCEPT' 'FORWARD -p tcp -m state --state RELATED -j ACCEPT' \
 			'INPUT -p tcp --syn -m connlimit --connlimit-above 9 -j DROP'; do
 			# shellcheck disable=SC2086 # words of a rule
 			on proxy "$ip" -A $rule
-			auto_is zone "$ip -A $rule" $to
+			auto_is zone "$ip -A $rule" "$to"
 			# shellcheck disable=SC2086
 			on proxy "$ip" -D $rule
 		done
@@ -139,11 +139,11 @@ legacy_rules() {
 			'mangle -A PREROUTING -j CONNMARK --restore-mark'; do
 			# shellcheck disable=SC2086
 			on proxy "$ip" -t $rule
-			auto_is zone "$ip -t $rule" $to
+			auto_is zone "$ip -t $rule" "$to"
 			# shellcheck disable=SC2086
 			on proxy "$ip" -t ${rule/-A/-D}
 		done
-		auto_is off "$ip: none does any more" $to
+		auto_is off "$ip: none does any more" "$to"
 	done
 }
 
