@@ -3,6 +3,8 @@
 
 #include "tproxy-setup/doctor/checks.h"
 #include "tproxy-setup/doctor/context.h"
+#include <limits.h>
+#include <malloc.h>
 
 /* All checks, in order: our own rules, then in the order in which a packet meets them. */
 static const struct {
@@ -59,6 +61,18 @@ const char *doctor_severity_name(enum doctor_severity severity)
 	return names[severity];
 }
 
+/* nft's JSON of tens of thousands of rules is millions of small allocations. glibc merges freed ones
+ * again and again, and gives memory back only to ask for it anew: a quarter of the doctor's time. */
+static void keep_memory(void)
+{
+#ifdef M_MXFAST
+	mallopt(M_MXFAST, 0);
+	mallopt(M_TOP_PAD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
+	mallopt(M_MMAP_THRESHOLD, 128 << 10); /* keep growing buffers out of it: mremap() */
+#endif
+}
+
 int doctor_run(const struct doctor_input *input, doctor_listener *report, void *context,
 	       struct failure *why)
 {
@@ -71,8 +85,10 @@ int doctor_run(const struct doctor_input *input, doctor_listener *report, void *
 		.proposed = *input->spec,
 	};
 	char up[SPEC_TEXT_COMMAND_MAX] = "";
-	int err = context_open(&x, why);
+	int err;
 
+	keep_memory();
+	err = context_open(&x, why);
 	for (size_t i = 0; !err && i < sizeof(checks) / sizeof(*checks); i++) {
 		x.check = checks[i].name;
 		x.count = 0;
