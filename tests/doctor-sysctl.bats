@@ -28,7 +28,7 @@ set_on_proxy() {
 	set_on_proxy net.ipv4.conf.all.src_valid_mark=1
 	fails
 	works "$WEB6" # IPv6 knows no such setting
-	finds fail src-valid-mark 'all.src_valid_mark=1, toclient.src_valid_mark=0; RTM_GETROUTE refuses .*; this machine has dropped [0-9]+ packets? for the source \(in_martian_src\)'
+	finds fail src-valid-mark 'all.src_valid_mark=1, toclient.src_valid_mark=0, toserver.src_valid_mark=0, tobystander.src_valid_mark=0; RTM_GETROUTE refuses .* by toclient .*; this machine has dropped [0-9]+ packets? for the source \(in_martian_src\)'
 	apply_fix src-valid-mark
 	works
 	healthy
@@ -70,6 +70,27 @@ set_on_proxy() {
 	finds fail src-valid-mark 'all.src_valid_mark=1'
 	apply_fix src-valid-mark
 	works
+}
+
+# A third link, to a client of its own, so that the setting is wrong on three interfaces.
+@test "src_valid_mark=1 on three interfaces is said once, and one command fixes all" {
+	healthy_proxy
+	on proxy ip link add toclient2 type veth peer name toproxy2 netns "$LAB_client"
+	on proxy ip address add 192.0.2.65/26 dev toclient2
+	on proxy ip link set toclient2 up
+	on client ip link set toproxy2 up
+	set_on_proxy net.ipv4.conf.{toclient,toclient2,toserver}.src_valid_mark=1
+	fails
+	run doctor
+	assert_failure 1
+	assert_equal "$(grep -cE '^(fail|warn) +src-valid-mark ' <<<"$output")" 1
+	for device in toclient toclient2 toserver; do
+		assert_output --partial "$device.src_valid_mark=1"
+	done
+	apply_fix src-valid-mark
+	assert_equal "$(on proxy sysctl -n net.ipv4.conf.{toclient,toclient2,toserver}.src_valid_mark | sort -u)" 0
+	works
+	healthy
 }
 
 # The client's second link: what it sends comes in by toclient, the way back to .30 is by toclient2.

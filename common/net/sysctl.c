@@ -33,11 +33,19 @@ long sysctl_effective(const char *device, const char *setting)
 	return all > own ? all : own;
 }
 
-void sysctl_where(const char *device, const char *setting, char buf[120])
+void sysctl_where(const char *device, const char *setting, char buf[SYSCTL_WHERE_MAX])
 {
-	snprintf(buf, 120, "net.ipv4.conf: all.%s=%ld, %s.%s=%ld", setting,
-		 sysctl_read(0, "net/ipv4/conf/all/%s", setting), device, setting,
-		 sysctl_read(0, "net/ipv4/conf/%s/%s", device, setting));
+	size_t used = strlen(buf);
+	char all[80] = "";
+	int length;
+
+	if (!used)
+		snprintf(all, sizeof(all), "net.ipv4.conf: all.%s=%ld", setting,
+			 sysctl_read(0, "net/ipv4/conf/all/%s", setting));
+	length = snprintf(buf + used, SYSCTL_WHERE_MAX - used, "%s, %s.%s=%ld", all, device,
+			  setting, sysctl_read(0, "net/ipv4/conf/%s/%s", device, setting));
+	if (length < 0 || used + (size_t)length >= SYSCTL_WHERE_MAX)
+		buf[used] = '\0';
 }
 
 bool sysctl_mark_breaks(const char *device)

@@ -17,8 +17,10 @@ long sysctl_read(long otherwise, const char *path, ...) __attribute__((format(pr
 /* The effective value of net.ipv4.conf.*.SETTING for an interface. */
 long sysctl_effective(const char *device, const char *setting);
 
-/* Write `net.ipv4.conf: all.rp_filter=1, eth0.rp_filter=0` into buf. */
-void sysctl_where(const char *device, const char *setting, char buf[120]);
+/* Add an interface to `net.ipv4.conf: all.rp_filter=1, eth0.rp_filter=0` in buf, which is "" before
+ * the first one. One that does not fit is left out. */
+#define SYSCTL_WHERE_MAX 400
+void sysctl_where(const char *device, const char *setting, char buf[SYSCTL_WHERE_MAX]);
 
 /*
  * Does the kernel refuse intercepted IPv4 packets that come in on that interface? With
@@ -30,8 +32,9 @@ void sysctl_where(const char *device, const char *setting, char buf[120]);
 bool sysctl_mark_breaks(const char *device);
 
 /* A growing command `sysctl -w net.ipv4.conf.all.x=0 ...`. A zeroed one is empty. */
+#define SYSCTL_FIX_MAX 2048 /* some dozens of interfaces */
 struct sysctl_fix {
-	char text[512];
+	char text[SYSCTL_FIX_MAX];
 	struct shell_command command; /* in text, once there is something to set */
 };
 void sysctl_fix_add(struct sysctl_fix *fix, const char *format, ...)

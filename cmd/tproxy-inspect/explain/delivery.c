@@ -333,7 +333,7 @@ static void conclude_refused(struct view *v, const struct route_verdict *verdict
 {
 	bool marked = sysctl_mark_breaks(device);
 	struct sysctl_fix fix = { .text = "" };
-	char where[120];
+	char where[SYSCTL_WHERE_MAX] = "";
 
 	sysctl_fix_source(&fix, device);
 	if (v->client.family != AF_INET || !*fix.text) {

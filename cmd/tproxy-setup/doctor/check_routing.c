@@ -203,7 +203,7 @@ static void report_undelivered(struct doctor_context *x, const struct route_ques
 			       const struct route_verdict *verdict)
 {
 	const struct route_answer *answer = &verdict->answer;
-	char asked[200], fix[CONTEXT_FIX_MAX];
+	char asked[200], fix[SYSCTL_FIX_MAX];
 
 	describe_question(q, asked);
 	if (verdict->refused)

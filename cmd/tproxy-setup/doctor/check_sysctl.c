@@ -3,9 +3,35 @@
 
 #include "net/sysctl.h"
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* --- interfaces ------------------------------------------------------------------------------- */
+
+/* A setting that is wrong on some interfaces: one finding, and one command that fixes them all. */
+struct wrong {
+	const char *setting;
+	const char *device[CONTEXT_DEVICES_MAX];
+	unsigned devices;
+	char where[SYSCTL_WHERE_MAX];
+	char seen[240]; /* what it did on the first of them; "" if nothing */
+	struct sysctl_fix fix;
+};
+
+/* Returns false if the interface was noted before; the caller adds to the fix otherwise. */
+static bool note_wrong(struct wrong *w, const char *device)
+{
+	for (unsigned i = 0; i < w->devices; i++)
+		if (!strcmp(w->device[i], device))
+			return false;
+	if (w->devices == CONTEXT_DEVICES_MAX)
+		return false;
+	w->device[w->devices++] = device;
+	sysctl_where(device, w->setting, w->where);
+	return true;
+}
 
 /* --- source validation ------------------------------------------------------------------------ */
 
@@ -63,61 +89,53 @@ static const char *martians_text(char buf[120])
 	return buf;
 }
 
-static void report_src_valid_mark(struct doctor_context *x, const char *device, bool refused)
+static void report_src_valid_mark(struct doctor_context *x, const struct wrong *w)
 {
-	struct sysctl_fix fix = { .text = "" };
-	char where[120], martians[120];
+	char martians[120];
 
-	sysctl_fix_off(&fix, device, "src_valid_mark");
-	sysctl_where(device, "src_valid_mark", where);
 	context_report(
 		x, DOCTOR_FAIL,
 		"intercepted packets are dropped as martians: their source is looked up with the "
 		"mark and found to be local; where src_valid_mark is needed (wg-quick sets it), "
 		"accept_local=1 fixes it, too, unless rp_filter is 1",
-		fix.text, "%s%s%s", where,
-		refused ? "; RTM_GETROUTE refuses a marked packet that came in there (EINVAL)" : "",
-		martians_text(martians));
+		w->fix.text, "%s%s%s", w->where, w->seen, martians_text(martians));
 }
 
-/* Was that interface checked already, for an earlier flow? */
-static bool judged(const struct doctor_context *x, unsigned flow, bool upstream)
+static void note_src_valid_mark(struct doctor_context *x, struct wrong *w,
+				const struct packet_path_flow *flow, const char *device)
 {
-	unsigned index = upstream ? x->flow[flow].upstream.index : x->flow[flow].device->index;
-
-	for (unsigned i = 0; i <= flow; i++) {
-		if (x->flow[i].client.family != AF_INET || x->flow[i].own)
-			continue;
-		if ((i < flow || upstream) && x->flow[i].device->index == index)
-			return true;
-		if (i < flow && x->flow[i].upstream.index == index)
-			return true;
-	}
-	return false;
+	if (!sysctl_mark_breaks(device) || !note_wrong(w, device))
+		return;
+	sysctl_fix_off(&w->fix, device, "src_valid_mark");
+	if (!*w->seen && x->installed && device == flow->device->name &&
+	    kernel_refuses(x, flow, x->spec->mark.value))
+		snprintf(w->seen, sizeof(w->seen),
+			 "; RTM_GETROUTE refuses a marked packet that came in by %s (EINVAL)",
+			 device);
 }
 
 void check_sysctl_src_valid_mark(struct doctor_context *x)
 {
+	struct wrong w = { .setting = "src_valid_mark" };
+
 	for (unsigned i = 0; i < x->flows; i++) {
 		const struct packet_path_flow *flow = &x->flow[i];
 
 		/* IPv6 has no such check, and packets through lo keep their route. */
 		if (flow->client.family != AF_INET || flow->own)
 			continue;
-		if (!judged(x, i, false) && sysctl_mark_breaks(flow->device->name))
-			report_src_valid_mark(x, flow->device->name,
-					      x->installed &&
-						      kernel_refuses(x, flow, x->spec->mark.value));
-		if (flow->upstream.index && !judged(x, i, true) &&
-		    sysctl_mark_breaks(flow->upstream.name))
-			report_src_valid_mark(x, flow->upstream.name, false);
+		note_src_valid_mark(x, &w, flow, flow->device->name);
+		if (flow->upstream.index)
+			note_src_valid_mark(x, &w, flow, flow->upstream.name);
 	}
+	if (w.devices)
+		report_src_valid_mark(x, &w);
 	context_ok(x, "src_valid_mark=0, or accept_local=1 without rp_filter=1, where packets "
 		      "come in");
 }
 
 const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
-				    char buf[CONTEXT_FIX_MAX])
+				    char buf[SYSCTL_FIX_MAX])
 {
 	struct sysctl_fix fix = { .text = "" };
 	char device[IFNAMSIZ] = "all";
@@ -125,7 +143,7 @@ const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
 	(void)x;
 	if_indextoname(iif, device);
 	sysctl_fix_source(&fix, device);
-	snprintf(buf, CONTEXT_FIX_MAX, "%s", fix.text);
+	snprintf(buf, SYSCTL_FIX_MAX, "%s", fix.text);
 	return buf;
 }
 
@@ -149,17 +167,32 @@ static unsigned long count_filtered(void)
 }
 
 static void report_rp_filter(struct doctor_context *x, enum doctor_severity severity,
-			     const char *device, const char *seen)
+			     const struct wrong *w)
 {
-	struct sysctl_fix fix = { .text = "" };
-	char where[120], martians[120];
+	char martians[120];
 
-	sysctl_fix_device(&fix, device, "rp_filter", 2);
-	sysctl_where(device, "rp_filter", where);
-	context_report(x, severity,
-		       "the larger of the two values counts, and 1 drops packets whose route back "
-		       "uses another interface; 2 (loose) is enough against spoofing",
-		       fix.text, "%s; %s%s", where, seen, martians_text(martians));
+	if (w->devices)
+		context_report(x, severity,
+			       "the larger of the two values counts, and 1 drops packets whose "
+			       "route back uses another interface; 2 (loose) is enough against "
+			       "spoofing",
+			       w->fix.text, "%s; %s%s", w->where, w->seen, martians_text(martians));
+}
+
+static void note_rp_filter(struct wrong *w, const char *device, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+static void note_rp_filter(struct wrong *w, const char *device, const char *format, ...)
+{
+	va_list ap;
+
+	if (!note_wrong(w, device))
+		return;
+	sysctl_fix_device(&w->fix, device, "rp_filter", 2);
+	if (*w->seen)
+		return;
+	va_start(ap, format);
+	vsnprintf(w->seen, sizeof(w->seen), format, ap);
+	va_end(ap);
 }
 
 static bool has_flow(const struct doctor_context *x, const struct link *device)
@@ -171,43 +204,42 @@ static bool has_flow(const struct doctor_context *x, const struct link *device)
 	return false;
 }
 
+/* Interfaces where a client that was asked for is refused, and those where one may have been. */
+static void judge_rp_filter(struct doctor_context *x, const struct packet_path_flow *flow,
+			    unsigned long count, struct wrong *refused, struct wrong *suspect)
+{
+	const char *device = flow->device->name;
+	char client[ENDPOINT_TEXT_MAX];
+
+	if (flow->client.family != AF_INET || flow->own ||
+	    sysctl_effective(device, "rp_filter") != 1)
+		return;
+	if (kernel_refuses(x, flow, 0))
+		note_rp_filter(refused, device,
+			       "RTM_GETROUTE refuses a packet from %s that came in by %s",
+			       endpoint_format_address(&flow->client, client), device);
+	else if (count)
+		note_rp_filter(suspect, device, "it has dropped %lu packets (IPReversePathFilter)",
+			       count);
+}
+
 void check_sysctl_rp_filter(struct doctor_context *x)
 {
+	struct wrong refused = { .setting = "rp_filter" }, suspect = refused;
+	struct wrong *unasked = x->spec->src.count ? &refused : &suspect;
 	unsigned long count = count_filtered();
-	const char *told = NULL;
-	char seen[200];
 
-	for (unsigned i = 0; i < x->flows; i++) {
-		const struct packet_path_flow *flow = &x->flow[i];
-		const char *device = flow->device->name;
-		char client[ENDPOINT_TEXT_MAX];
-
-		if (flow->client.family != AF_INET || flow->own ||
-		    sysctl_effective(device, "rp_filter") != 1 || (told && !strcmp(told, device)))
-			continue;
-		told = device;
-		endpoint_format_address(&flow->client, client);
-		if (kernel_refuses(x, flow, 0)) {
-			snprintf(seen, sizeof(seen),
-				 "RTM_GETROUTE refuses a packet from %s that came in there",
-				 client);
-			report_rp_filter(x, DOCTOR_FAIL, device, seen);
-		} else if (count) {
-			snprintf(seen, sizeof(seen),
-				 "it has dropped %lu packets (IPReversePathFilter)", count);
-			report_rp_filter(x, DOCTOR_WARN, device, seen);
-		}
-	}
+	for (unsigned i = 0; i < x->flows; i++)
+		judge_rp_filter(x, &x->flow[i], count, &refused, &suspect);
 	for (unsigned i = 0; count && i < x->devices; i++)
 		if (x->spec->ipv4 && !has_flow(x, &x->device[i]) &&
-		    sysctl_effective(x->device[i].name, "rp_filter") == 1) {
-			snprintf(seen, sizeof(seen),
-				 "it has dropped %lu packets (IPReversePathFilter), and no way to "
-				 "a client that is asked for leads there",
-				 count);
-			report_rp_filter(x, x->spec->src.count ? DOCTOR_FAIL : DOCTOR_WARN,
-					 x->device[i].name, seen);
-		}
+		    sysctl_effective(x->device[i].name, "rp_filter") == 1)
+			note_rp_filter(unasked, x->device[i].name,
+				       "it has dropped %lu packets (IPReversePathFilter), and no "
+				       "way to a client that is asked for leads to %s",
+				       count, x->device[i].name);
+	report_rp_filter(x, DOCTOR_FAIL, &refused);
+	report_rp_filter(x, DOCTOR_WARN, &suspect);
 	context_ok(x, "no source of these packets is refused");
 }
 
@@ -263,23 +295,21 @@ static bool wants_loopback(const struct intercept *spec)
 
 void check_sysctl_route_localnet(struct doctor_context *x)
 {
-	struct sysctl_fix fix = { .text = "" };
-	char where[120] = "";
+	struct wrong w = { .setting = "route_localnet" };
 
 	if (!wants_loopback(x->spec) || !x->spec->include_own) {
 		context_ok(x, "no destination in 127.0.0.0/8 is specified");
 		return;
 	}
 	for (unsigned i = 0; i < x->devices; i++)
-		if (!sysctl_effective(x->device[i].name, "route_localnet")) {
-			sysctl_fix_device(&fix, x->device[i].name, "route_localnet", 1);
-			sysctl_where(x->device[i].name, "route_localnet", where);
-		}
-	if (*fix.text)
+		if (!sysctl_effective(x->device[i].name, "route_localnet") &&
+		    note_wrong(&w, x->device[i].name))
+			sysctl_fix_device(&w.fix, x->device[i].name, "route_localnet", 1);
+	if (w.devices)
 		context_report(x, DOCTOR_FAIL,
 			       "packets for 127.0.0.0/8 that come in on an interface are dropped "
 			       "as martians",
-			       fix.text, "--dst in 127.0.0.0/8; %s", where);
+			       w.fix.text, "--dst in 127.0.0.0/8; %s", w.where);
 	context_ok(x, "route_localnet=1 where packets come in");
 }
 

@@ -5,6 +5,7 @@
 #ifndef TPROXY_SETUP_DOCTOR_CHECKS_H
 #define TPROXY_SETUP_DOCTOR_CHECKS_H
 
+#include "net/sysctl.h"
 #include "tproxy-setup/doctor/context.h"
 
 /* check_installed.c: is the specification installed, and as `up` left it? */
@@ -28,7 +29,7 @@ void check_sysctl_migrate_req(struct doctor_context *x);
 /* The command that makes the kernel accept the source of marked packets from that interface.
  * Returns buf. */
 const char *check_sysctl_fix_source(struct doctor_context *x, unsigned iif,
-				    char buf[CONTEXT_FIX_MAX]);
+				    char buf[SYSCTL_FIX_MAX]);
 
 /* check_routing.c: policy routing of the intercepted packets and of the servers' answers. */
 void check_routing_conflicts(struct doctor_context *x);
