@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/drain.h"
 
+#include "intercept/neighbours.h"
 #include "intercept/nft_text.h"
 #include "net/sockdiag.h"
 #include "tproxy-setup/legs.h"
-#include "tproxy-setup/neighbours.h"
 #include "tproxy-setup/probe.h"
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -2,11 +2,11 @@
 #include "tproxy-setup/install.h"
 
 #include "firewall/ct_use.h"
+#include "intercept/neighbours.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
-#include "tproxy-setup/neighbours.h"
-#include "tproxy-setup/strays.h"
+#include "intercept/strays.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/removal.h"
 
-#include "tproxy-setup/strays.h"
+#include "intercept/strays.h"
 #include <stdio.h>
 #include <string.h>
 

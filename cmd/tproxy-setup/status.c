@@ -4,11 +4,11 @@
 #include "base/plain.h"
 #include "base/record.h"
 #include "base/screen.h"
+#include "firewall/drift.h"
 #include "intercept/field.h"
+#include "intercept/names.h"
 #include "net/listening.h"
 #include "net/sockowner.h"
-#include "tproxy-setup/drift.h"
-#include "tproxy-setup/names.h"
 #include "tproxy-setup/spec_json.h"
 #include <errno.h>
 #include <jansson.h>

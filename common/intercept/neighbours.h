@@ -3,8 +3,8 @@
  * neighbours - the other installed instances: which of them a new one would conflict with, and what
  * they share.
  */
-#ifndef TPROXY_SETUP_NEIGHBOURS_H
-#define TPROXY_SETUP_NEIGHBOURS_H
+#ifndef TPROXY_INTERCEPT_NEIGHBOURS_H
+#define TPROXY_INTERCEPT_NEIGHBOURS_H
 
 #include "base/report.h"
 #include "intercept/instance.h"

@@ -5,8 +5,8 @@
  * `status` shows the result, and the doctor looks at it before everything else: every part of the
  * rules and of the routing, strays, differences from another specification, and who listens.
  */
-#ifndef TPROXY_SETUP_DRIFT_H
-#define TPROXY_SETUP_DRIFT_H
+#ifndef TPROXY_FIREWALL_DRIFT_H
+#define TPROXY_FIREWALL_DRIFT_H
 
 #include "base/report.h"
 #include "intercept/instance.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-setup/neighbours.h"
+#include "intercept/neighbours.h"
 
 #include "base/marks.h"
 #include "intercept/predicate.h"

@@ -2,8 +2,8 @@
 /*
  * names - the names of the installed instances.
  */
-#ifndef TPROXY_SETUP_NAMES_H
-#define TPROXY_SETUP_NAMES_H
+#ifndef TPROXY_INTERCEPT_NAMES_H
+#define TPROXY_INTERCEPT_NAMES_H
 
 #include "base/report.h"
 #include "intercept/instance.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-setup/strays.h"
+#include "intercept/strays.h"
 
-#include "tproxy-setup/neighbours.h"
+#include "intercept/neighbours.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-setup/names.h"
+#include "intercept/names.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-setup/drift.h"
+#include "firewall/drift.h"
 
 #include "firewall/ct_use.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
+#include "intercept/strays.h"
 #include "net/listening.h"
-#include "tproxy-setup/strays.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>

@@ -5,8 +5,8 @@
  * Somebody narrowed or inverted a rule, or added a rule or route. The tag makes them ours: `status`
  * shows them, `up` and `down` remove them.
  */
-#ifndef TPROXY_SETUP_STRAYS_H
-#define TPROXY_SETUP_STRAYS_H
+#ifndef TPROXY_INTERCEPT_STRAYS_H
+#define TPROXY_INTERCEPT_STRAYS_H
 
 #include "base/report.h"
 #include "intercept/instance.h"
