@@ -232,8 +232,8 @@ static void end_counters(struct stats *stats, void *context)
 
 	a->busy = false;
 	for (unsigned i = 0; i < STATS_COUNT; i++)
-		if (stats_name(i))
-			put_counter(a, stats_name(i), stats->at[i]);
+		if (relay_stats_name(i))
+			put_counter(a, relay_stats_name(i), stats->at[i]);
 	put_end(a);
 	a->ready(a);
 }

@@ -10,8 +10,8 @@
 #ifndef TPROXY_RELAY_CONN_LOG_H
 #define TPROXY_RELAY_CONN_LOG_H
 
+#include "process/reason.h"
 #include "socket/proxyproto.h"
-#include "tproxy-relay/reason.h"
 #include <stdbool.h>
 
 struct flow;

@@ -8,24 +8,9 @@
 #ifndef TPROXY_RELAY_COUNTERS_H
 #define TPROXY_RELAY_COUNTERS_H
 
-#include "tproxy-relay/reason.h"
+#include "process/relay_stats.h"
 #include <stdatomic.h>
 #include <stdint.h>
-
-enum counters_name {
-	COUNTER_ACCEPTED,      /* connections taken from a listener */
-	COUNTER_OPENED,	       /* of these, the upstream leg was established */
-	COUNTER_REFUSED,       /* of the accepted, refused */
-	COUNTER_CLOSED,	       /* of the opened, ended */
-	COUNTER_BYTES_UP,      /* of connections that have ended */
-	COUNTER_BYTES_DOWN,    /* the same */
-	COUNTER_PACKETS_UP,    /* the same, for UDP */
-	COUNTER_PACKETS_DOWN,  /* the same */
-	COUNTER_AT_LIMIT,      /* times accepting paused at --max */
-	COUNTER_NO_DESCRIPTOR, /* times accepting paused for lack of a descriptor */
-	COUNTER_REASONS,       /* from here one for each enum reason */
-	COUNTER_COUNT = COUNTER_REASONS + REASON_COUNT
-};
 
 struct counters {
 	_Atomic uint64_t at[COUNTER_COUNT];
@@ -37,6 +22,14 @@ static inline void counters_add(struct counters *t, unsigned which, uint64_t n)
 	uint64_t old = atomic_load_explicit(&t->at[which], memory_order_relaxed);
 
 	atomic_store_explicit(&t->at[which], old + n, memory_order_relaxed);
+}
+
+/* Count a time in a histogram: COUNTER_CONNECT or COUNTER_DURATION, and its sum. */
+static inline void counters_add_time(struct counters *t, unsigned histogram, unsigned sum,
+				     uint64_t us)
+{
+	counters_add(t, relay_stats_bucket(histogram, us), 1);
+	counters_add(t, sum, us);
 }
 
 static inline uint64_t counters_read(const struct counters *t, unsigned which)

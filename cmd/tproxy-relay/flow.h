@@ -11,11 +11,11 @@
 #include "base/endpoint.h"
 #include "base/slab.h"
 #include "process/loop.h"
+#include "process/reason.h"
 #include "socket/proxyproto.h"
 #include "socket/transparent.h"
 #include "tproxy-relay/policy.h"
 #include "tproxy-relay/pump.h"
-#include "tproxy-relay/reason.h"
 #include "tproxy-relay/synack.h"
 #include "tproxy-relay/timewait.h"
 #include <stdbool.h>

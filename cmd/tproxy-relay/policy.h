@@ -13,9 +13,9 @@
 
 #include "base/endpoint.h"
 #include "base/match.h"
+#include "process/reason.h"
 #include "socket/transparent.h"
 #include "tproxy-relay/local_addrs.h"
-#include "tproxy-relay/reason.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

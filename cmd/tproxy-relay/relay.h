@@ -60,10 +60,10 @@ struct relay {
 	/* Everything is set up, and serving begins. May be NULL. */
 	void (*ready)(const struct relay *relay);
 	uint32_t ready_fd; /* for that; 0: none */
-	/* It is a lame duck from now on; draining begins, and the listeners are still open. In
-	 * worker 0's thread. May be NULL. */
+	/* It is a lame duck from now on; draining begins, and the listeners are still open: has
+	 * another relay taken over? In worker 0's thread. May be NULL. */
 	void (*lame)(const struct relay *relay);
-	void (*stopping)(const struct relay *relay);
+	bool (*stopping)(const struct relay *relay);
 	/* Report trouble with a connection to the person at the terminal; in any thread. */
 	void (*trouble)(enum reason reason, const struct failure *why);
 	/* A listener cannot be served now, or no longer; in any thread. */
@@ -79,6 +79,7 @@ struct relay {
 	_Atomic unsigned paused; /* workers that are not accepting now */
 	_Atomic unsigned busy;	 /* workers that still have something to do */
 	_Atomic size_t served;	 /* listeners of all workers, except failed ones */
+	_Atomic bool replaced;	 /* another relay has taken over */
 	_Atomic bool written;	 /* no records wait for their reader any more */
 	_Atomic int phase;	 /* enum relay_phase */
 };

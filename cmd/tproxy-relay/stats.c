@@ -5,71 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the table ---- */
-
-/*
- * The name of a number here, and as a metric: its family, and the label that distinguishes it
- * within the family. Members of one family are adjacent. A row without help belongs to the family
- * of the row before.
- */
-struct row {
-	const char *name, *family, *label, *help;
-	bool gauge;
-};
-
-#define GAUGE(which, name, family, help)   [which] = { name, family, NULL, help, true }
-#define COUNTER(which, name, family, help) [which] = { name, family "_total", NULL, help, false }
-#define PART(which, name, family, label, help) \
-	[which] = { name, family "_total", label, help, false }
-
-static const struct row rows[STATS_COUNTER + COUNTER_REASONS] = {
-	GAUGE(STATS_CONNECTIONS, "connections", "connections", "Connections now."),
-	GAUGE(STATS_MAX, "max", "connections_max", "Connections at most (--max)."),
-	GAUGE(STATS_FLOWS, "flows", "flows", "UDP flows now."),
-	GAUGE(STATS_MAX_FLOWS, "max-flows", "flows_max", "UDP flows at most (--max-flows)."),
-	GAUGE(STATS_THREADS, "threads", "threads", "Threads."),
-	GAUGE(STATS_ACCEPTING, "accepting", "threads_accepting",
-	      "Threads that accept connections now."),
-	GAUGE(STATS_HEALTHY, "healthy", "healthy",
-	      "1, or 0 as soon as its end has begun (--lame-duck, draining)."),
-	COUNTER(STATS_RECORDS_LOST, "records-lost", "records_lost",
-		"Records that could not be written, or that their reader was too slow for."),
-	COUNTER(STATS_COUNTER + COUNTER_ACCEPTED, "accepted", "accepted", "Connections accepted."),
-	COUNTER(STATS_COUNTER + COUNTER_OPENED, "opened", "opened",
-		"Connections whose upstream answered."),
-	COUNTER(STATS_COUNTER + COUNTER_REFUSED, "refused", "refused", "Connections refused."),
-	COUNTER(STATS_COUNTER + COUNTER_CLOSED, "closed", "closed",
-		"Connections opened that have ended."),
-	PART(STATS_COUNTER + COUNTER_BYTES_UP, "bytes-up", "bytes", "direction=\"up\"",
-	     "Bytes carried from clients (up) and to them (down)."),
-	PART(STATS_COUNTER + COUNTER_BYTES_DOWN, "bytes-down", "bytes", "direction=\"down\"", NULL),
-	PART(STATS_COUNTER + COUNTER_PACKETS_UP, "packets-up", "datagrams", "direction=\"up\"",
-	     "Datagrams carried from clients (up) and to them (down)."),
-	PART(STATS_COUNTER + COUNTER_PACKETS_DOWN, "packets-down", "datagrams",
-	     "direction=\"down\"", NULL),
-	PART(STATS_COUNTER + COUNTER_AT_LIMIT, "paused-max", "pauses", "cause=\"max\"",
-	     "Times that accepting paused, by cause."),
-	PART(STATS_COUNTER + COUNTER_NO_DESCRIPTOR, "paused-descriptors", "pauses",
-	     "cause=\"descriptors\"", NULL),
-};
-
-static bool is_reason(unsigned which)
-{
-	return which >= STATS_COUNTER + COUNTER_REASONS;
-}
-
-static const char *reason_of(unsigned which)
-{
-	const char *name = reason_name((enum reason)(which - STATS_COUNTER - COUNTER_REASONS));
-
-	return *name ? name : NULL;
-}
-
-const char *stats_name(unsigned which)
-{
-	return is_reason(which) ? reason_of(which) : rows[which].name;
-}
-
 /* ---- summing up ---- */
 
 static void begin(struct stats *f, struct relay *relay)
@@ -120,6 +55,7 @@ static void finish(struct stats *f)
 	f->at[STATS_MAX_FLOWS] = relay->udp.max;
 	f->at[STATS_THREADS] = relay->count;
 	f->at[STATS_ACCEPTING] = accepts ? relay->count - relay->paused : 0;
+	f->at[STATS_REPLACED] = relay->replaced;
 	f->at[STATS_HEALTHY] = relay->phase == RELAY_SERVING;
 	if (relay->records) {
 		struct record_losses lost = record_stream_losses(relay->records);
@@ -161,47 +97,16 @@ void stats_collect_now(struct stats *f, struct relay *relay)
 
 /* ---- OpenMetrics ---- */
 
-#define PREFIX "tproxy_relay_"
-
-/*
- * For a counter with samples `x_total` the two formats want different names after TYPE: OpenMetrics
- * wants `x`, Prometheus' text format, which node_exporter's textfile collector reads, wants
- * `x_total`. So counters have no TYPE, which both allow; their names show that they are counters.
- */
-static void print_head(FILE *out, const char *family, const char *help, bool gauge)
-{
-	fprintf(out, "# HELP " PREFIX "%s %s\n", family, help);
-	if (gauge)
-		fprintf(out, "# TYPE " PREFIX "%s gauge\n", family);
-}
-
-static void print_row(FILE *out, const struct row *row, uint64_t value)
-{
-	const char *label = row->label ? row->label : "";
-
-	if (row->help)
-		print_head(out, row->family, row->help, row->gauge);
-	fprintf(out, PREFIX "%s%s%s%s %llu\n", row->family, *label ? "{" : "", label,
-		*label ? "}" : "", (unsigned long long)value);
-}
-
 char *stats_print(const struct stats *f, size_t *length)
 {
+	const struct relay_stats relay = { "", TPROXY_VERSION, f->at };
 	char *text = NULL;
 	FILE *out = open_memstream(&text, length);
 	bool failed;
 
 	if (!out)
 		return NULL;
-	print_head(out, "build_info", "Always 1; the version is its label.", true);
-	fprintf(out, PREFIX "build_info{version=\"%s\"} 1\n", TPROXY_VERSION);
-	for (unsigned i = 0; i < STATS_COUNTER + COUNTER_REASONS; i++)
-		print_row(out, &rows[i], f->at[i]);
-	print_head(out, "finished_total", "Connections refused or ended, by reason.", false);
-	for (unsigned i = STATS_COUNTER + COUNTER_REASONS; i < STATS_COUNT; i++)
-		if (reason_of(i))
-			fprintf(out, PREFIX "finished_total{reason=\"%s\"} %llu\n", reason_of(i),
-				(unsigned long long)f->at[i]);
+	relay_stats_print(out, RELAY_STATS_BOTH, &relay, 1);
 	fprintf(out, "# EOF\n");
 	failed = ferror(out);
 	if (fclose(out) == 0 && !failed)

@@ -16,19 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum stats_number {
-	STATS_CONNECTIONS,  /* now, including those being accepted */
-	STATS_MAX,	    /* at once */
-	STATS_FLOWS,	    /* UDP flows now */
-	STATS_MAX_FLOWS,    /* at once */
-	STATS_THREADS,	    /* of the relay */
-	STATS_ACCEPTING,    /* threads that are accepting */
-	STATS_HEALTHY,	    /* 1, or 0 from the lame duck on */
-	STATS_RECORDS_LOST, /* not written, or the reader was too slow */
-	STATS_COUNTER,	    /* from here on, one for each counter */
-	STATS_COUNT = STATS_COUNTER + COUNTER_COUNT
-};
-
 struct stats {
 	uint64_t at[STATS_COUNT];
 	struct relay *relay;
@@ -48,9 +35,6 @@ bool stats_collect(struct stats *f, struct relay *relay,
 
 /* The same at once, while no worker runs: before workers_run() or after it. */
 void stats_collect_now(struct stats *f, struct relay *relay);
-
-/* `connections`, `accepted`, ..., and the reasons' names. NULL: that number has no meaning. */
-const char *stats_name(unsigned which);
 
 /*
  * All of them as OpenMetrics text that is valid in Prometheus' text format, too. Returns the text,

@@ -46,10 +46,10 @@ void tell_stats(struct stats *f, void *context)
 		     (unsigned long long)f->at[STATS_MAX],
 		     (unsigned long long)f->at[STATS_ACCEPTING],
 		     (unsigned long long)f->at[STATS_THREADS]);
-	for (unsigned i = STATS_COUNTER; i < STATS_COUNT && used < (int)sizeof(line); i++)
-		if (f->at[i] || i < STATS_COUNTER + COUNTER_REASONS)
+	for (unsigned i = STATS_COUNTER; i < STATS_CONNECT && used < (int)sizeof(line); i++)
+		if (f->at[i] || i < STATS_REASONS)
 			used += snprintf(line + used, sizeof(line) - (size_t)used, " %s=%llu",
-					 stats_name(i), (unsigned long long)f->at[i]);
+					 relay_stats_name(i), (unsigned long long)f->at[i]);
 	if (f->at[STATS_MAX_FLOWS])
 		report_error("%llu UDP flow%s now (at most %llu)",
 			     (unsigned long long)f->at[STATS_FLOWS], plural(f->at[STATS_FLOWS]),
@@ -167,7 +167,7 @@ void tell_lame(const struct relay *relay)
 }
 
 /* If another relay continues, the service does not stop. */
-void tell_stopping(const struct relay *relay)
+bool tell_stopping(const struct relay *relay)
 {
 	pid_t successor = successor_of(relay);
 
@@ -176,6 +176,7 @@ void tell_stopping(const struct relay *relay)
 	else if (!relay->workers[0].is_lame)
 		notify("STOPPING=1");
 	tell_drain(relay);
+	return successor;
 }
 
 void tell_work(const struct relay *relay)

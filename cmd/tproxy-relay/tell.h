@@ -7,7 +7,7 @@
 
 #include "base/record_stream.h"
 #include "base/report.h"
-#include "tproxy-relay/reason.h"
+#include "process/reason.h"
 #include "tproxy-relay/relay.h"
 #include "tproxy-relay/stats.h"
 #include <stdbool.h>
@@ -18,7 +18,7 @@ void tell_trouble(enum reason reason, const struct failure *why);
 void tell_unheard(const struct failure *why);
 void tell_ready(const struct relay *relay);
 void tell_lame(const struct relay *relay);
-void tell_stopping(const struct relay *relay);
+bool tell_stopping(const struct relay *relay);
 void tell_stats(struct stats *f, void *context);
 
 /* Records were lost, cannot be written, are awaited at the end; the last two are hooks of

@@ -106,7 +106,7 @@ static void resume(struct worker *w)
 	watch_listeners(w, true);
 }
 
-static void pause_accepting(struct worker *w, enum counters_name cause)
+static void pause_accepting(struct worker *w, enum relay_stats_counter cause)
 {
 	counters_add(&w->counters, cause, 1);
 	if (w->paused || w->draining)
@@ -388,6 +388,8 @@ static void flow_opened(struct flow_ops *host, struct flow *f)
 	struct worker *w = (struct worker *)host;
 
 	counters_add(&w->counters, COUNTER_OPENED, 1);
+	counters_add_time(&w->counters, COUNTER_CONNECT, COUNTER_CONNECT_SUM,
+			  loop_now_us(host->loop) - f->opened_us);
 	conn_log_flow(&w->log, f, "open");
 	if (w->relay->only)
 		close_synack(w);
@@ -400,6 +402,9 @@ static void flow_finished(struct flow_ops *host, struct flow *f)
 
 	counters_add(&w->counters, opened ? COUNTER_CLOSED : COUNTER_REFUSED, 1);
 	counters_add(&w->counters, COUNTER_REASONS + f->reason, 1);
+	if (opened)
+		counters_add_time(&w->counters, COUNTER_DURATION, COUNTER_DURATION_SUM,
+				  loop_now_us(host->loop) - f->opened_us);
 	counters_add(&w->counters, COUNTER_BYTES_UP, f->pump[FLOW_UP].bytes);
 	counters_add(&w->counters, COUNTER_BYTES_DOWN, f->pump[FLOW_DOWN].bytes);
 	conn_log_flow(&w->log, f, opened ? "close" : "refused");
@@ -546,7 +551,7 @@ static void be_lame(struct worker *w)
 static void drain(struct worker *w)
 {
 	if (w->index == 0 && w->relay->stopping)
-		w->relay->stopping(w->relay);
+		w->relay->replaced = w->relay->stopping(w->relay);
 	w->draining = true;
 	if (w->paused)
 		w->relay->paused--;

@@ -6,8 +6,8 @@
  * established connection never ends for a reason up to REASON_LAST_REFUSAL, except for
  * REASON_MEMORY. (A UDP flow can: it is open before its upstream has sent anything.)
  */
-#ifndef TPROXY_RELAY_REASON_H
-#define TPROXY_RELAY_REASON_H
+#ifndef TPROXY_PROCESS_REASON_H
+#define TPROXY_PROCESS_REASON_H
 
 #include "base/report.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tproxy-relay/reason.h"
+#include "process/reason.h"
 
 #include <errno.h>
 #include <string.h>
