@@ -29,7 +29,7 @@ IN_SBIN  := $(filter-out $(IN_BIN),$(PROGRAMS) $(SCRIPTS))
 LIBS_tproxy-setup   := libnl-3.0 libnl-nf-3.0 libcap-ng libnftables jansson
 LIBS_tproxy-listen  := libnl-3.0 libnl-nf-3.0 libcap-ng libseccomp
 LIBS_tproxy-relay   := libnl-3.0 libnl-nf-3.0 libcap-ng libseccomp
-LIBS_tproxy-inspect := libnl-3.0 libnl-route-3.0 libnl-nf-3.0 libnftables jansson ncursesw
+LIBS_tproxy-inspect := libnl-3.0 libnl-route-3.0 libnl-nf-3.0 libnftables jansson ncursesw libcap-ng libseccomp libmicrohttpd
 LIBS_ALL := $(sort $(foreach p,$(PROGRAMS),$(LIBS_$(p))))
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \

@@ -9,6 +9,7 @@
 #include "net/netns.h"
 #include "net/sockdiag.h"
 #include "tproxy-inspect/explain.h"
+#include "tproxy-inspect/export.h"
 #include "tproxy-inspect/fd.h"
 #include "tproxy-inspect/kill.h"
 #include "tproxy-inspect/origdst.h"
@@ -25,13 +26,15 @@ enum command {
 	COMMAND_PAIRS,
 	COMMAND_WATCH,
 	COMMAND_EXPLAIN,
-	COMMAND_KILL
+	COMMAND_KILL,
+	COMMAND_EXPORT
 };
 #define SOCKETS (1 << COMMAND_SOCKETS)
 #define PAIRS	(1 << COMMAND_PAIRS)
 #define WATCH	(1 << COMMAND_WATCH)
 #define EXPLAIN (1 << COMMAND_EXPLAIN)
 #define KILL	(1 << COMMAND_KILL)
+#define EXPORT	(1 << COMMAND_EXPORT)
 #define ALL	(SOCKETS | WATCH | KILL)
 #define FILTER	(SOCKETS | PAIRS | WATCH | KILL)
 
@@ -45,6 +48,7 @@ static const struct option_command commands[] = {
 	{ "explain", "what the kernel does with a packet from CLIENT\n"
 		     "(ADDRESS[:PORT]) to DESTINATION (ADDRESS:PORT), and the fix" },
 	{ "kill", "reset the connections that match, both halves of relayed\nones" },
+	{ "export", "metrics and health of instances and relays, over HTTP" },
 	{ 0 },
 };
 
@@ -86,6 +90,17 @@ static const struct option_spec options[] = {
 		  option_duration, struct config, live),
 	OPTION_OF(KILL, "dry-run", 0, NULL, "show what would be reset, and reset nothing",
 		  option_flag, struct config, dry_run),
+	OPTION_HEADING("Service (export):"),
+	OPTION_OF(
+		EXPORT, "listen", 0, "ENDPOINT",
+		"where /metrics and /healthz are served; a bare PORT is\nloopback of both families",
+		option_text, struct config, listen),
+	OPTION_OF(EXPORT, "user", 0, "NAME[:GROUP]",
+		  "answer requests as this user (as root: tproxy, else\nnobody), without "
+		  "capabilities",
+		  privilege_option_user, struct config, user),
+	OPTION_OF(EXPORT, "no-sandbox", 0, NULL, "answer them without seccomp and Landlock",
+		  option_flag, struct config, no_sandbox),
 	OPTION_HEADING("Output:"),
 	RECORD_TABLE_OPTIONS(struct config, style),
 	OPTIONS_COMMON(struct config, common),
@@ -108,7 +123,8 @@ static const struct options_program program = {
 		 "tproxy-inspect pairs [OPTION...]\n"
 		 "tproxy-inspect watch [OPTION...]\n"
 		 "tproxy-inspect explain [OPTION...] CLIENT DESTINATION\n"
-		 "tproxy-inspect kill [OPTION...]",
+		 "tproxy-inspect kill [OPTION...]\n"
+		 "tproxy-inspect export --listen ENDPOINT [OPTION...]",
 	.commands = commands,
 	.default_command = COMMAND_SOCKETS,
 	.options = options,
@@ -130,6 +146,7 @@ static const struct {
 	[COMMAND_EXPLAIN] = { explain_run, 2, 2,
 			      "explain: needs CLIENT and DESTINATION: 192.0.2.2 198.51.100.2:80" },
 	[COMMAND_KILL] = { kill_run, 0, 0, "kill: takes no operand; options say which sockets" },
+	[COMMAND_EXPORT] = { export_run, 0, 0, "export: takes no operand" },
 	[COMMAND_ORIGDST] = { origdst_run, 1, 2, "origdst: needs LOCAL and PEER, or -" },
 };
 
@@ -150,6 +167,8 @@ static int check_operands(const struct options_rest *rest)
 	if (count < runs[rest->command].least || count > runs[rest->command].most ||
 	    (rest->command == COMMAND_ORIGDST && (count == 1) == !!strcmp(rest->operands[0], "-")))
 		return options_misuse(&program, "%s", runs[rest->command].needs);
+	if (rest->command == COMMAND_EXPORT && !options_given(&program, rest, "listen"))
+		return options_misuse(&program, "export: where? --listen PORT or ADDRESS:PORT");
 	return OPTIONS_GO_ON;
 }
 

@@ -351,6 +351,15 @@ example 'tproxy-relay --lame-duck 5s 3129' '
 	wait_line it.err "lame duck: connections are accepted for 5 s"
 	run -0 on client curl -sS --max-time 10 "http://$V4/who"
 	run -0 stop it'
+example 'tproxy-inspect export --listen 9469' '
+	start_nginx
+	intercepted
+	bg relay proxy tproxy-relay 3129
+	wait_listen proxy 3129
+	it_stays
+	wait_listen proxy 9469
+	run -0 on proxy curl -sS --max-time 10 http://127.0.0.1:9469/healthz
+	assert_output "{\"healthy\":true,\"reasons\":[]}"'
 example 'tproxy-relay --ask connections' '
 	start_nginx
 	intercepted

@@ -10,6 +10,7 @@
 
 #include "base/options.h"
 #include "base/record_table.h"
+#include "process/privilege.h"
 #include "tproxy-inspect/filter.h"
 
 struct config {
@@ -17,6 +18,9 @@ struct config {
 	struct record_style style;
 	struct filter filter;
 	const char *netns;
+	const char *listen; /* export */
+	struct privilege_user user;
+	bool no_sandbox;
 	bool stuck;	   /* pairs */
 	bool dry_run;	   /* kill */
 	const char *until; /* watch */

@@ -77,6 +77,7 @@ struct talk {
 	int fd;
 	const char *name, *command;
 	struct relay_client_peer peer;
+	relay_client_judge *trusts; /* NULL: anybody is asked */
 	relay_client_visitor *visit;
 	void *context;
 	bool ended;
@@ -119,6 +120,11 @@ static int ask(struct talk *t, struct failure *why)
 
 	if (getsockopt(t->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
 		t->peer = (struct relay_client_peer){ peer.pid, peer.uid };
+	if (t->trusts && !t->trusts(&t->peer, t->context)) {
+		report_refuse(why, "belongs to a process of uid %u", (unsigned)t->peer.uid);
+		why->err = EPERM;
+		return report_about(why, "%s", t->name);
+	}
 	if (size < 0 || size >= (int)sizeof(line))
 		return report_refuse(why, "no such command");
 	if (send(t->fd, line, (size_t)size, MSG_NOSIGNAL) != size)
@@ -192,10 +198,15 @@ static int receive(struct talk *t, struct failure *why)
 	return handle_line(t, t->buffer, t->end, why); /* fails because it is too long */
 }
 
-int relay_client_ask_within(const char *name, const char *command, unsigned timeout_s,
-			    relay_client_visitor *visit, void *context, struct failure *why)
+int relay_client_ask_trusted(const char *name, const char *command, unsigned timeout_s,
+			     relay_client_judge *trusts, relay_client_visitor *visit, void *context,
+			     struct failure *why)
 {
-	struct talk t = { .name = name, .command = command, .visit = visit, .context = context };
+	struct talk t = { .name = name,
+			  .command = command,
+			  .trusts = trusts,
+			  .visit = visit,
+			  .context = context };
 	int result;
 
 	t.fd = connect_to(name, timeout_s, why);
@@ -208,6 +219,12 @@ int relay_client_ask_within(const char *name, const char *command, unsigned time
 	free(t.buffer);
 	close(t.fd);
 	return result;
+}
+
+int relay_client_ask_within(const char *name, const char *command, unsigned timeout_s,
+			    relay_client_visitor *visit, void *context, struct failure *why)
+{
+	return relay_client_ask_trusted(name, command, timeout_s, NULL, visit, context, why);
 }
 
 int relay_client_ask(const char *name, const char *command, relay_client_visitor *visit,

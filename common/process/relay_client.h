@@ -12,6 +12,7 @@
 
 #include "base/record.h"
 #include "base/report.h"
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Room for an address, `@tproxy-relay/4711`, with its \0. */
@@ -42,6 +43,15 @@ typedef int relay_client_visitor(const struct record *r, const struct relay_clie
  */
 int relay_client_ask(const char *name, const char *command, relay_client_visitor *visit,
 		     void *context, struct failure *why);
+
+/*
+ * Also for callers that cannot wait: ETIMEDOUT after timeout_s, at least 1. trusts: whether to ask
+ * whoever listens there; if not, EPERM at once, and no record is read.
+ */
+typedef bool relay_client_judge(const struct relay_client_peer *peer, void *context);
+int relay_client_ask_trusted(const char *name, const char *command, unsigned timeout_s,
+			     relay_client_judge *trusts, relay_client_visitor *visit, void *context,
+			     struct failure *why);
 
 /* The same for callers that cannot wait 10 s for a relay that is stopped: ETIMEDOUT after
  * timeout_s, at least 1. */

@@ -25,6 +25,7 @@ enum sandbox_need {
 	SANDBOX_COMMANDS = 64,	  /* to hand connections to the helper that starts commands */
 	SANDBOX_NETLINK = 128,	  /* to query the kernel over an open netlink socket */
 	SANDBOX_FILE = 256,	  /* to replace and remove files */
+	SANDBOX_HTTP = 1024,	  /* to answer HTTP requests */
 	SANDBOX_SANITIZER = 512,  /* not for callers: set if the build needs it */
 };
 

@@ -1,0 +1,323 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2016 # eval and jq expand them
+#
+# tproxy-inspect export: /metrics and /healthz.
+#
+#   client 192.0.2.2 --- proxy: 80 to tproxy-relay 3129 --- server 198.51.100.2
+#                               export 9469, Prometheus 9090
+
+bats_require_minimum_version 1.5.0
+load lib/relay
+
+PROMETHEUS=$TOP/.packaging/prometheus
+AT=http://127.0.0.1:9469
+
+setup() {
+	lab_up
+	start_nginx
+	intercept 80
+	relay --log off --lame-duck 1h
+	exporter
+}
+
+teardown() { lab_down; }
+
+exporter() {
+	bg export proxy tproxy-inspect export --listen 9469 "$@"
+	wait_line export.err 'SIGTERM or Ctrl-C ends it'
+}
+
+get() {
+	on proxy curl -sS --max-time 10 "$@"
+}
+
+# healthz: its status and body.
+healthz() {
+	get -w ' %{http_code}' $AT/healthz
+}
+
+# is_sick JQ: it is unhealthy, and the filter holds for a reason.
+is_sick() {
+	[[ $(healthz) == *' 503' ]] && healthz | sed 's/ 503$//' | jq -e "any(.reasons[]; $1)" >/dev/null
+}
+
+is_well() { [[ $(healthz) == '{"healthy":true,"reasons":[]} 200' ]]; }
+
+# metric NAME{LABELS}: its value.
+metric() {
+	get $AT/metrics | sed -n "s/^$1 //p"
+}
+
+carry() {
+	for _ in $(seq "$1"); do
+		on client curl -sS -o "$OUT/who" --max-time 10 "http://$V4/who"
+	done
+}
+
+@test "health: 200 while all is well, else 503 with what is wrong" {
+	assert is_well
+	run -0 on proxy nft flush chain inet tproxy_default prerouting
+	wait_until 10 is_sick '.type == "instance" and .instance == "default" and .check == "chain:prerouting" and .state == "changed"'
+	intercept 80
+	wait_until 10 is_well
+	signal relay STOP
+	wait_until 10 is_sick ".type == \"relay\" and .relay == \"$(pid_of relay)\" and (.evidence | test(\"timed out\"))"
+	assert_equal "$(metric "tproxy_relay_up{relay=\"$(pid_of relay)\"}")" 0
+	signal relay CONT
+	wait_until 10 is_well
+	# It is taken over: the old one's end is no reason, the new one's lame duck is.
+	bg new proxy tproxy-relay --takeover --log off --lame-duck 1h --drain-timeout 1h "$RELAY_PORT"
+	wait_line new.err 'listening on '
+	peer held client connect "$V4" 80 gone
+	wait_until 10 eval '[[ $(metric "tproxy_relay_connections{relay=\"$(pid_of relay)\"}") == 1 ]]'
+	signal relay TERM
+	wait_until 10 eval '[[ $(metric "tproxy_relay_replaced{relay=\"$(pid_of relay)\"}") == 1 ]]'
+	assert is_well
+	signal new TERM
+	wait_until 10 is_sick ".relay == \"$(pid_of new)\" and .state == \"lame-duck\""
+	signal new TERM
+	wait_until 10 is_sick '.check == "listener:tcp" and .state == "missing"'
+	kill "$(pid_of held)"
+	wait_exit relay || :
+	wait_exit new || :
+	on proxy tproxy-setup down --all
+	wait_until 10 is_sick '.type == "nothing"'
+	run -0 stop export
+}
+
+@test "the metrics: promtool and a strict parser accept them, and they are what the relays say" {
+	carry 3
+	bg other proxy tproxy-relay --log off 3130
+	wait_line other.err 'listening on '
+	local one other
+	one=$(pid_of relay) other=$(pid_of other)
+	wait_until 10 eval '[[ $(metric "tproxy_relay_closed_total{relay=\"$(pid_of relay)\"}") == 3 ]]'
+	get $AT/metrics >"$OUT/text"
+	run -0 promtool check metrics <"$OUT/text"
+	assert_output ""
+	get -D "$OUT/head" -H 'Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5' $AT/metrics >"$OUT/openmetrics"
+	assert_line_in head '^Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8'
+	# (Debian's python, whichever other there is.)
+	run -0 /usr/bin/python3 -c '
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+families = {f.name: f for f in text_string_to_metric_families(open(sys.argv[1]).read())}
+assert families["tproxy_relay_connect_seconds"].type == "histogram"
+assert families["tproxy_relay_accepted"].type == "counter"
+assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
+	for line in "tproxy_relay_accepted_total{relay=\"$one\"} 3" "tproxy_relay_accepted_total{relay=\"$other\"} 0" \
+		"tproxy_relay_finished_total{relay=\"$one\",reason=\"done\"} 3" "tproxy_relay_up{relay=\"$other\"} 1" \
+		"tproxy_relay_connect_seconds_bucket{relay=\"$one\",le=\"+Inf\"} 3" \
+		"tproxy_relay_duration_seconds_count{relay=\"$one\"} 3" \
+		'tproxy_instance_intact{name="default"} 1' 'tproxy_instance_served{name="default"} 1' \
+		'tproxy_instances 1' 'tproxy_relays 2' 'tproxy_healthy 1'; do
+		run -0 grep -Fx "$line" "$OUT/text"
+		run -0 grep -Fx "$line" "$OUT/openmetrics"
+	done
+	# Every counter that a relay knows is there, by its value.
+	run -0 on proxy tproxy-relay --ask counters -H "$one"
+	assert_equal "$(awk '$1 == "bytes-down" { print $2 }' <<<"$output")" \
+		"$(sed -n "s/^tproxy_relay_bytes_total{relay=\"$one\",direction=\"down\"} //p" "$OUT/text")"
+	(($(metric 'tproxy_instance_packets_total{name="default",counter="intercepted"}') >= 3))
+	# A failure has a name.
+	on proxy nft flush chain inet tproxy_default prerouting
+	wait_until 10 eval '[[ $(metric "tproxy_instance_failure{name=\"default\",check=\"chain:prerouting\",state=\"changed\"}") == 1 ]]'
+	assert_equal "$(metric 'tproxy_instance_intact{name="default"}') $(metric tproxy_healthy)" '0 0'
+}
+
+@test "Prometheus scrapes them; the alert rules and the dashboard ask for what is there" {
+	run -0 promtool check rules "$PROMETHEUS/tproxy.rules.yml"
+	cat >"$OUT/prometheus.yml" <<-END
+		global: { scrape_interval: 1s }
+		rule_files: [ $PROMETHEUS/tproxy.rules.yml ]
+		scrape_configs:
+		  - { job_name: tproxy, static_configs: [ { targets: [ 127.0.0.1:9469 ] } ] }
+	END
+	bg prometheus proxy prometheus --config.file="$OUT/prometheus.yml" --storage.tsdb.path="$OUT/tsdb" \
+		--web.listen-address=127.0.0.1:9090
+	carry 2
+	value() { get -G http://127.0.0.1:9090/api/v1/query --data-urlencode "query=$1" | jq -r '.data.result[0].value[1]'; }
+	wait_until 20 eval '[[ $(value "up{job=\"tproxy\"}") == 1 ]]'
+	wait_until 10 eval '[[ $(value "sum(tproxy_relay_connect_seconds_count)") == 2 ]]'
+	assert_equal "$(value tproxy_healthy)" 1
+	assert_equal "$(get http://127.0.0.1:9090/api/v1/targets | jq -r '.data.activeTargets[].lastError')" ''
+	get http://127.0.0.1:9090/api/v1/rules >"$OUT/rules"
+	assert_equal "$(grep -o '"type":"alerting"' "$OUT/rules" | wc -l)" "$(grep -c 'alert:' "$PROMETHEUS/tproxy.rules.yml")"
+	run -0 jq -e '.panels | length > 8' "$PROMETHEUS/tproxy-dashboard.json"
+	# (Samples that nothing has, as of failures, have their HELP.)
+	get $AT/metrics | grep -oE '^(# HELP )?tproxy_[a-z_]+' | sed 's/^# HELP //' | sort -u >"$OUT/names"
+	{
+		jq -r '.panels[].targets[].expr' "$PROMETHEUS/tproxy-dashboard.json"
+		cat "$PROMETHEUS/tproxy.rules.yml"
+	} | grep -oE '\btproxy_[a-z_]+' | sort -u >"$OUT/asked"
+	(($(wc -l <"$OUT/asked") > 12))
+	run comm -13 "$OUT/names" "$OUT/asked"
+	assert_output ""
+	# The alerts: a relay that hangs, changed rules, and none while down drains.
+	cat >"$OUT/test.yml" <<-END
+		rule_files: [ $PROMETHEUS/tproxy.rules.yml ]
+		evaluation_interval: 30s
+		tests:
+		  - interval: 30s
+		    input_series:
+		      - { series: 'tproxy_relay_up{instance="a:1",relay="7"}', values: '0x10' }
+		      - { series: 'tproxy_instance_intact{instance="a:1",name="web"}', values: '0x10' }
+		      - { series: 'tproxy_instance_ending{instance="a:1",name="web"}', values: '0x10' }
+		      - { series: 'tproxy_instance_intact{instance="a:1",name="old"}', values: '0x10' }
+		      - { series: 'tproxy_instance_ending{instance="a:1",name="old"}', values: '1x10' }
+		      - { series: 'tproxy_relay_refused_total{instance="a:1",relay="7"}', values: '0+1x60' }
+		      - { series: 'tproxy_relay_accepted_total{instance="a:1",relay="7"}', values: '0+10x60' }
+		    promql_expr_test:
+		      - expr: count by (alertname) (ALERTS{alertstate="firing"})
+		        eval_time: 4m
+		        exp_samples:
+		          - { labels: '{alertname="TproxyRelaySilent"}', value: 1 }
+		          - { labels: '{alertname="TproxyChanged"}', value: 1 }
+		      - expr: count(ALERTS{alertname="TproxyRefused",alertstate="firing"})
+		        eval_time: 15m
+		        exp_samples: [ { value: 1 } ]
+	END
+	run -0 promtool test rules "$OUT/test.yml"
+	stop prometheus || :
+}
+
+@test "requests: HEAD, other paths and methods, long ones, many at once, a port in use" {
+	run -0 get -I $AT/metrics
+	assert_line --regexp '^HTTP/1.1 200 '
+	assert_line --regexp '^Content-Type: text/plain; version=0.0.4; charset=utf-8'
+	assert_line --regexp '^Content-Length: [1-9][0-9]{3}'
+	run -0 get -w '%{http_code}' "$AT/"
+	assert_output $'there are /metrics and /healthz\n404'
+	run -0 get -w '%{http_code}' -o "$OUT/body" "http://[::1]:9469/healthz?x=y"
+	assert_output 200
+	run -0 get -w '%{http_code}' -o "$OUT/body" -D "$OUT/head" --data-binary "@$(random_file 64K)" $AT/metrics
+	assert_output 405
+	assert_line_in head '^Allow: GET, HEAD'
+	run -0 get -w '%{http_code}' -o "$OUT/body" -H "X: $(printf '%09000d' 0)" $AT/metrics
+	assert_output 431
+	# A hundred at once, while a relay hangs for the second that it is given: one question for all.
+	signal relay STOP
+	sleep 1
+	local from=$EPOCHREALTIME
+	run -0 on proxy timeout --foreground 20 bash -c 'for n in $(seq 30); do
+		curl -sS -o /dev/null -w "%{http_code}\n" --max-time 10 http://127.0.0.1:9469/healthz &
+		curl -sS -o /dev/null -w "%{http_code}\n" --max-time 10 "http://[::1]:9469/metrics" & done; wait'
+	assert_equal "$(sort <<<"$output" | uniq -c | tr -s ' \n' ' ')" ' 30 200 30 503 '
+	local took=$(((${EPOCHREALTIME/./} - ${from/./}) / 1000))
+	((took < 4000 * TIME_SCALE)) || fail "$took ms"
+	signal relay CONT
+	run -3 on proxy tproxy-inspect export --listen 9469
+	assert_output --regexp "^tproxy-inspect: 127\.0\.0\.1:9469: .*tproxy-inspect \(pid [0-9]+\) listens there.*; choose another port for --listen, or end what listens there$"
+	run -2 on proxy tproxy-inspect export
+	assert_line --index 0 --partial 'tproxy-inspect: export: where? --listen PORT or ADDRESS:PORT'
+	run -2 on proxy tproxy-inspect export --listen nowhere
+	assert_output --partial '--listen nowhere'
+	run -2 on proxy tproxy-inspect sockets --listen 1
+}
+
+@test "slow clients cost ten seconds each, and lock out nobody but their own address" {
+	bg slow proxy python3 -c '
+import socket, time
+socks = []
+for n in range(120):
+    s = socket.socket()
+    s.bind(("127.0.0.%d" % (2 + n // 40), 0))
+    s.connect(("127.0.0.1", 9469))
+    s.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+    socks.append((s, time.monotonic()))
+print("connected", flush=True)
+while socks:
+    time.sleep(0.5)
+    for s, since in list(socks):
+        try:
+            s.sendall(b"x")
+            s.settimeout(0.001)
+            if s.recv(100) == b"":
+                raise OSError
+        except socket.timeout:
+            continue
+        except OSError:
+            print("%.0f" % (time.monotonic() - since), flush=True)
+            socks.remove((s, since))'
+	wait_line slow.out connected
+	assert is_well
+	# 40 of an address: 32 are served.
+	wait_until 5 eval '[[ $(grep -cx "[0-3]" "$OUT/slow.out") == 24 ]]'
+	run -0 wait_exit slow 30
+	assert_equal "$(grep -cE '^(9|1[0-3])$' "$OUT/slow.out")" 96
+	assert is_well
+}
+
+# impostor NAME UNSHARE...: somebody who answers at a relay's name with the lines of $OUT/lines; an empty
+# file: who ends instead.
+impostor() {
+	bg "$1" proxy "${@:2}" /usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind("\0tproxy-relay/" + sys.argv[1])
+s.listen()
+print("bound", flush=True)
+lines = sys.argv[2]
+while True:
+    c = s.accept()[0]
+    c.recv(100)
+    if not lines:
+        os._exit(0)
+    c.sendall(lines.encode() + b"\n")
+    c.close()' "$1" "$(cat "$OUT/lines")"
+	wait_line "$1.out" bound
+}
+
+@test "relays of other versions, and one that ends while it is asked" {
+	local head='{"v":1,"type":"relay","pid":1,"state":"serving","version":"9.9\"}\n","new":[1,{"a":"b"}]}'
+	printf '%s\n' "$head" '{"v":1,"type":"counter","check":"accepted","count":7}' \
+		'{"v":1,"type":"counter","check":"of-tomorrow","count":8}' '{"v":1,"type":"end","count":2}' >"$OUT/lines"
+	impostor 70001
+	wait_until 10 eval '[[ $(metric "tproxy_relay_accepted_total{relay=\"70001\"}") == 7 ]]'
+	assert is_well
+	# What it says of itself cannot break a line.
+	assert_equal "$(metric 'tproxy_relay_build_info{relay="70001",version="9.9"}')" 1
+	run -0 get $AT/metrics
+	refute_output --partial tomorrow
+	stop 70001 || :
+	echo '{"v":2,"type":"relay","pid":1,"state":"serving"}' >"$OUT/lines"
+	impostor 70002
+	wait_until 10 is_sick '.relay == "70002" and (.evidence | test("a record of version 2; only version 1 is supported"))'
+	assert_equal "$(metric 'tproxy_relay_up{relay="70002"}')" 0
+	stop 70002 || :
+	wait_until 10 is_well
+	: >"$OUT/lines"
+	impostor 70003
+	wait_until 10 eval 'get $AT/metrics >"$OUT/text"; gone $(pid_of 70003)'
+	run ! grep -F 'relay="70003"' "$OUT/text"
+	assert is_well
+}
+
+@test "it answers without rights, in a sandbox; another user's process is not asked" {
+	root_only "needs a second user id"
+	local pid
+	pid=$(pid_of export)
+	assert_equal "$(awk '/^(CapEff|CapPrm|Seccomp|NoNewPrivs):/ { print $2 }' "/proc/$pid/status" | tr '\n' ' ')" \
+		'0000000000000000 0000000000000000 1 2 '
+	[[ $(stat -c %U "/proc/$pid") != root ]]
+	# CAP_NET_ADMIN, CAP_NET_RAW
+	assert_equal "$(awk '$1 == "CapEff:" { print $2 }' "/proc/$(helper_of export tproxy-collect)/status")" 0000000000003000
+	echo '{"v":1,"type":"relay","pid":1,"state":"ending"}' >"$OUT/lines"
+	impostor 70004 setpriv --reuid=nobody --clear-groups
+	wait_until 10 eval '[[ $(metric tproxy_relays_untrusted) == 1 ]]'
+	assert is_well
+	# Without the right to read rules it is not healthy.
+	run -0 stop export
+	exporter --user root --no-sandbox
+	assert is_well
+	run -0 stop export
+	bg export proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin tproxy-inspect export --listen 9469
+	wait_line export.err 'without CAP_NET_ADMIN instances cannot be read: /healthz will say so'
+	wait_line export.err 'SIGTERM or Ctrl-C ends it'
+	assert is_sick '.type == "instances"'
+	# Its collector has ended: so does it.
+	kill -KILL "$(helper_of export tproxy-collect)"
+	run -3 wait_exit export
+	assert_line_in export.err '^tproxy-inspect: tproxy-collect: it has ended$'
+}
