@@ -67,10 +67,10 @@ carry() {
 	signal relay CONT
 	wait_until 10 is_well
 	# It is taken over: the old one's end is no reason, the new one's lame duck is.
-	bg new proxy tproxy-relay --takeover --log off --lame-duck 1h --drain-timeout 1h "$RELAY_PORT"
-	wait_line new.err 'listening on '
 	peer held client connect "$V4" 80 gone
 	wait_until 10 eval '[[ $(metric "tproxy_relay_connections{relay=\"$(pid_of relay)\"}") == 1 ]]'
+	bg new proxy tproxy-relay --takeover --log off --lame-duck 1h --drain-timeout 1h "$RELAY_PORT"
+	wait_line new.err 'listening on '
 	signal relay TERM
 	wait_until 10 eval '[[ $(metric "tproxy_relay_replaced{relay=\"$(pid_of relay)\"}") == 1 ]]'
 	assert is_well

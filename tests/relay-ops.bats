@@ -193,6 +193,8 @@ accepted_by_parsers() {
 		assert_equal "$(metric "${metric%=*}")" "${metric##*=}"
 		assert_line_in counters "\"check\":\"${one%%:*}\",\"count\":${metric##*=}}"
 	done
+	assert_equal "$(metric connect_seconds_count) $(metric 'duration_seconds_bucket{le="+Inf"}')" '3 3'
+	assert_line_in counters '"check":"connect-us","count":[1-9]'
 	assert_line_in counters "\"check\":\"bytes-down\",\"count\":$(metric 'bytes_total{direction="down"}')}"
 	(($(metric 'bytes_total{direction="up"}') > 100 && $(metric 'bytes_total{direction="down"}') > 300))
 	# Every reason of the manual is there, and no other.
