@@ -11,6 +11,7 @@ ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR  ?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 CONFDIR  ?= $(PREFIX)/lib
+DATADIR  ?= $(PREFIX)/share/tproxy-tools
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
@@ -115,7 +116,7 @@ have-libraries:
 		{ echo "make: $$l: not found by $(PKGCONF); 'make deps' installs what is needed" >&2; exit 1; }; done
 
 # Of systemd: units, and what sysusers.d(5), tmpfiles.d(5) and modules-load.d(5) are to do.
-UNITFILES := tproxy@.service tproxy-rules@.service
+UNITFILES := tproxy@.service tproxy-rules@.service tproxy-export.service
 CONFFILES := sysusers.d/tproxy.conf tmpfiles.d/tproxy.conf modules-load.d/tproxy.conf
 
 install: all ## install programs, man pages, completions and units (DESTDIR, PREFIX)
@@ -135,6 +136,7 @@ install: all ## install programs, man pages, completions and units (DESTDIR, PRE
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; done
 	for file in $(CONFFILES); do \
 		install -D -m 644 .packaging/systemd/$${file%.d/*}.conf $(DESTDIR)$(CONFDIR)/$$file || exit; done
+	install -D -m 644 -t $(DESTDIR)$(DATADIR) .packaging/prometheus/*
 
 uninstall: ## remove exactly what install puts there
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(IN_BIN)) $(addprefix $(DESTDIR)$(SBINDIR)/,$(IN_SBIN))
@@ -143,7 +145,7 @@ uninstall: ## remove exactly what install puts there
 	rm -f $(addprefix $(DESTDIR)$(FISHDIR)/,$(notdir $(wildcard completions/fish/*)))
 	rm -f $(foreach m,$(notdir $(wildcard man/*.[1-8])),$(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(m)))/$(m))
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITFILES)) $(addprefix $(DESTDIR)$(CONFDIR)/,$(CONFFILES))
-	rm -rf $(DESTDIR)$(DOCDIR)
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
 
 # What is packed is HEAD, by git alone.
 OUT  ?= $(O)/dist

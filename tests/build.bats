@@ -42,7 +42,10 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	for page in man1/tproxy-{lab,listen,inspect}.1 man5/tproxy.conf.5 man7/tproxy-{tools,proxies}.7 man8/tproxy-{setup,relay}.8; do
 		assert [ -s "$root/usr/share/man/$page" ]
 	done
-	for file in systemd/system/tproxy{,-rules}@.service {sysusers,tmpfiles,modules-load}.d/tproxy.conf; do
+	for file in tproxy.rules.yml tproxy-dashboard.json; do
+		assert [ -s "$root/usr/share/tproxy-tools/$file" ]
+	done
+	for file in systemd/system/tproxy{@,-rules@,-export}.service {sysusers,tmpfiles,modules-load}.d/tproxy.conf; do
 		assert [ -s "$root/usr/lib/$file" ]
 	done
 	run grep -r @[A-Z]*@ "$root/usr/lib"

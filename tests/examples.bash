@@ -361,6 +361,18 @@ example 'tproxy-inspect export --listen 9469' '
 	wait_listen proxy 9469
 	run -0 on proxy curl -sS --max-time 10 http://127.0.0.1:9469/healthz
 	assert_output "{\"healthy\":true,\"reasons\":[]}"'
+for path in healthz metrics; do
+	example "curl http://127.0.0.1:9469/$path" '
+		start_nginx
+		intercepted
+		bg relay proxy tproxy-relay 3129
+		wait_listen proxy 3129
+		bg export proxy tproxy-inspect export --listen 9469
+		wait_listen proxy 9469
+		it
+		assert_success
+		assert_output --regexp "healthy(\": ?true| 1)"'
+done
 example 'tproxy-relay --ask connections' '
 	start_nginx
 	intercepted

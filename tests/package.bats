@@ -52,7 +52,7 @@ same() {
 	assert_equal "${deb%_*}" "tproxy-tools_$VERSION-1"
 	run bash -c 'dpkg-deb -c "$1" | sed -E "s/.* \.//"' - "$BATS_TEST_TMPDIR/out-one/$deb"
 	for file in /usr/{sbin/tproxy-{setup,relay},bin/tproxy-{listen,inspect,lab}} /etc/tproxy/ \
-		/lib/systemd/system/tproxy{,-rules}@.service /etc/apparmor.d/usr.sbin.tproxy-relay \
+		/lib/systemd/system/tproxy{@,-rules@,-export}.service /usr/share/tproxy-tools/tproxy-dashboard.json /etc/apparmor.d/usr.sbin.tproxy-relay \
 		/usr/lib/{sysusers,tmpfiles,modules-load}.d/tproxy.conf \
 		/usr/share/man/man{1/tproxy-{listen,inspect,lab}.1,5/tproxy.conf.5,7/tproxy-{tools,proxies}.7,8/tproxy-{setup,relay}.8}.gz \
 		/usr/share/{bash-completion/completions/,zsh/vendor-completions/_}tproxy-relay \
@@ -62,6 +62,7 @@ same() {
 	run dpkg-deb -I "$BATS_TEST_TMPDIR/out-one/$deb" postinst
 	assert_line --partial systemd-sysusers
 	assert_line --partial systemd-tmpfiles
+	refute_line --partial 'deb-systemd-invoke start'
 }
 
 @test "recipes for RPM, Arch and OpenWrt have the version, and are well-formed" {
