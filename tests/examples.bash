@@ -19,7 +19,6 @@ elsewhere 'make install PREFIX=/usr' build.bats 'install installs programs, man 
 
 AT_BOOT='at boot the rules are installed before the network is up; the relay serves, in its sandbox'
 drawing 'SETUP = --to 3129 --port 80'
-drawing '{"healthy":false,"reasons":[{"type":"relay","relay":"4711",'
 drawing 'SETUP = --to 3129 --port 80,443 --iif lan0'
 elsewhere 'tproxy-setup plan --conf /etc/tproxy/web.conf' boot.bats "$AT_BOOT"
 elsewhere 'tproxy-setup status --conf /etc/tproxy/web.conf' boot.bats "$AT_BOOT"

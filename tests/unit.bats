@@ -52,6 +52,7 @@ unit_test() {
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
 @test "confine: no path leads anywhere" { unit_test confine; }
 @test "helper: requests, refusals, and the end" { unit_test helper; }
+@test "relay_stats: names, buckets, the samples of two relays" { unit_test relay_stats; }
 @test "udp_table: found, aged, and who makes room" { unit_test udp_table; }
 @test "datagram_batch: many read and sent at once" { unit_test datagram_batch; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
