@@ -64,7 +64,20 @@ zsh_completes() {
 	fish_completes 'tproxy-setup up --uid ro' root
 	fish_completes 'tproxy-setup status -o ' instance evidence
 	fish_completes 'tproxy-inspect --state L' LISTEN LAST-ACK
+	fish_completes 'tproxy-inspect --prog ba' bash
 	fish_completes 'tproxy-lab exec ' client server
+}
+
+# Whoever runs on this machine may call himself what he likes.
+@test "bash: names of processes, and none that it would expand" {
+	bg hostile proxy bash -c 'printf "\$(touch x)" >/proc/self/comm; cd "$0"; read -r _ < <(sleep 100)' "$OUT"
+	wait_until 5 grep -qxF '$(touch x)' "/proc/$(pid_of hostile)/comm"
+	run -0 on proxy bash --norc -c "cd '$OUT'; . '$TOP/completions/bash/tproxy-inspect'
+		COMP_WORDS=(tproxy-inspect --prog '') COMP_CWORD=2
+		\$(complete -p tproxy-inspect | grep -oE '_[a-z_]+') tproxy-inspect '' --prog; printf '%s\n' \"\${COMPREPLY[@]}\""
+	assert_line bash
+	refute_line --partial touch
+	refute [ -e "$OUT/x" ]
 }
 
 @test "fish: the command after --, and its own completion" {
@@ -84,6 +97,7 @@ zsh_completes() {
 		completes 'tproxy-setup down --name ' 'name web'
 		completes 'tproxy-setup status -o evi' evidence
 		completes 'tproxy-inspect --state LI' LISTEN
+		completes 'tproxy-inspect --prog bas' 'prog bash'
 		completes 'tproxy-lab exec se' 'exec server'
 	} >"$OUT/lines"
 	zsh_completes <"$OUT/lines"

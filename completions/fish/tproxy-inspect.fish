@@ -17,7 +17,7 @@ complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explai
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explain export' -l peer -x -d 'with this peer address'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explain export' -l mark -x -d 'with this mark (CAP_NET_ADMIN)'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explain export' -l pid -x -a '(__fish_complete_pids)' -d 'held by this process'
-complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explain export' -l prog -x -d 'held by a process of this name'
+complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from fd origdst explain export' -l prog -x -a '(command cat /proc/*/comm 2>/dev/null | command grep -xE "[A-Za-z0-9_.+-]+" | sort -u)' -d 'held by a process of this name'
 complete -c tproxy-inspect -l netns -x -a '(command ls /run/netns 2>/dev/null)' -d 'in this network namespace'
 complete -c tproxy-inspect -s t -l tcp -d 'TCP (the default)'
 complete -c tproxy-inspect -s u -l udp -d 'UDP; with -t both'
