@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash disable=SC2034,SC2016 # SPEC, RELAY, ASK; what is run later
 #
-# explain-matrix - set-ups that only one connection shows; see lib/matrix. ASK: the packets, with | between them.
+# explain-matrix - set-ups that only one connection shows; see lib/matrix. ASK: the packets, with | between them. CHECK: what
+# the doctor knows of others: packets that come in elsewhere, an instance of the usual name, connections beside each other.
 
 DIFFERENT_PORT='192.0.2.2 198.51.100.2:8080|2001:db8:1::2 [2001:db8:2::2]:8080'
 OTHER_CLIENT='192.0.2.11 198.51.100.2:80'
@@ -26,7 +27,7 @@ SPEC=none RELAY=none case_ nothing-at-all - a ':'
 SPEC=none case_ nothing-forward-drop - a 'POLICY=drop in_chain forward 0 "ct state established accept"'
 ASK='192.0.2.2 192.0.2.1:80' case_ own-address - a ':'
 # --- two instances
-case_ second-instance - a 'p tproxy-setup down -q; p tproxy-setup up -q --name one --to 3129 --port 81 --mark 0x10/0xff --table 101 --pref 101; p tproxy-setup up -q --name two --to 3129 --port 80'
+case_ second-instance installed a 'p tproxy-setup down -q; p tproxy-setup up -q --name one --to 3129 --port 81 --mark 0x10/0xff --table 101 --pref 101; p tproxy-setup up -q --name two --to 3129 --port 80'
 case_ no-instance - a 'p tproxy-setup down -q; p tproxy-setup up -q --name one --to 3129 --port 81 --mark 0x10/0xff --table 101 --pref 101; p tproxy-setup up -q --name two --to 3129 --port 82'
 # --- what a relay refuses
 RELAY='--deny-dst 198.51.100.0/24 3129' case_ denied - a ':'
@@ -47,8 +48,8 @@ case_ works-docker - a 'p iptables-nft -t nat -N DOCKER; p iptables-nft -t nat -
 case_ works-wireguard - a 'p iptables-nft -t raw -A PREROUTING ! -i wg0 -d 10.9.0.2 -m addrtype ! --src-type LOCAL -j DROP; p iptables-nft -t mangle -A POSTROUTING -p udp -m mark --mark 0xca6c -j CONNMARK --save-mark; p iptables-nft -t mangle -A PREROUTING -p udp -j CONNMARK --restore-mark'
 case_ works-ufw - a 'p iptables-nft -N ufw-not-local; p iptables-nft -A INPUT -i lo -j ACCEPT; p iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; p iptables-nft -A INPUT -m mark --mark 0x1/0xff -j ACCEPT; p iptables-nft -A INPUT -j ufw-not-local; p iptables-nft -A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN; p iptables-nft -A ufw-not-local -j DROP'
 case_ ufw-not-local input a 'p iptables-nft -N ufw-not-local; p iptables-nft -A INPUT -i lo -j ACCEPT; p iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; p iptables-nft -A INPUT -j ufw-not-local; p iptables-nft -A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN; p iptables-nft -A ufw-not-local -j DROP'
-case_ works-firewalld - a 'n -f - <<<"table inet firewalld { chain filter_INPUT { type filter hook input priority 10; policy accept; ct state { established, related } accept; iifname lo accept; meta l4proto ipv6-icmp accept; iifname toclient goto filter_IN_public; reject with icmpx admin-prohibited; }; chain filter_IN_public { tcp dport 22 accept; meta mark & 0xff == 1 accept; reject with icmpx admin-prohibited; }; }"'
+case_ works-firewalld input a 'n -f - <<<"table inet firewalld { chain filter_INPUT { type filter hook input priority 10; policy accept; ct state { established, related } accept; iifname lo accept; meta l4proto ipv6-icmp accept; iifname toclient goto filter_IN_public; reject with icmpx admin-prohibited; }; chain filter_IN_public { tcp dport 22 accept; meta mark & 0xff == 1 accept; reject with icmpx admin-prohibited; }; }"'
 case_ firewalld-reject input a 'n -f - <<<"table inet firewalld { chain filter_INPUT { type filter hook input priority 10; policy accept; ct state { established, related } accept; iifname lo accept; meta l4proto ipv6-icmp accept; iifname toclient goto filter_IN_public; reject with icmpx admin-prohibited; }; chain filter_IN_public { tcp dport 22 accept; reject with icmpx admin-prohibited; }; }"'
 case_ works-multiwan - a 'both -t mangle -A PREROUTING -j CONNMARK --restore-mark --mask 0xff00; both -t mangle -A PREROUTING -i toserver -m mark --mark 0/0xff00 -j MARK --set-xmark 0x100/0xff00; both -t mangle -A POSTROUTING -j CONNMARK --save-mark --mask 0xff00; p ip rule add pref 300 fwmark 0x100/0xff00 lookup main'
-case_ works-masquerade-all source a 'both -t nat -A POSTROUTING -o toserver -j MASQUERADE'
+case_ works-masquerade-all "source|conntrack" a 'both -t nat -A POSTROUTING -o toserver -j MASQUERADE'
 ASK=$DIFFERENT_PORT SPEC='--port 8080' case_ works-other-port-drop - a 'in_chain input 0 "tcp dport 81 drop"'
