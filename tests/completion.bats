@@ -68,16 +68,33 @@ zsh_completes() {
 	fish_completes 'tproxy-lab exec ' client server
 }
 
+# bash_completes PROGRAM OPTION: with /sys of host proxy.
+bash_completes() {
+	run -0 on proxy unshare --mount bash --norc -c "mount -t sysfs none /sys || exit
+		cd '$OUT'; . '$TOP/completions/bash/$1'; COMP_WORDS=($1 $2 '') COMP_CWORD=2
+		\$(complete -p $1 | grep -oE '_[a-z_]+') $1 '' $2; printf '%s\n' \"\${COMPREPLY[@]}\""
+}
+
 # Whoever runs on this machine may call himself what he likes.
 @test "bash: names of processes, and none that it would expand" {
 	bg hostile proxy bash -c 'printf "\$(touch x)" >/proc/self/comm; cd "$0"; read -r _ < <(sleep 100)' "$OUT"
 	wait_until 5 grep -qxF '$(touch x)' "/proc/$(pid_of hostile)/comm"
-	run -0 on proxy bash --norc -c "cd '$OUT'; . '$TOP/completions/bash/tproxy-inspect'
-		COMP_WORDS=(tproxy-inspect --prog '') COMP_CWORD=2
-		\$(complete -p tproxy-inspect | grep -oE '_[a-z_]+') tproxy-inspect '' --prog; printf '%s\n' \"\${COMPREPLY[@]}\""
+	bash_completes tproxy-inspect --prog
 	assert_line bash
 	refute_line --partial touch
 	refute [ -e "$OUT/x" ]
+}
+
+@test "bash: names of interfaces, and none that it would expand" {
+	on proxy ip link add name '$(>y)' type veth peer name other
+	bash_completes tproxy-setup --iif
+	assert_line toclient
+	refute_line --partial '>'
+	for option in 'tproxy-inspect --iif' 'tproxy-listen --bind-device'; do
+		bash_completes $option
+		assert_line toclient
+	done
+	refute [ -e "$OUT/y" ]
 }
 
 @test "fish: the command after --, and its own completion" {
