@@ -230,3 +230,36 @@ for i in range(6000):
 	assert_success
 	assert_output --partial 'open connections: 0'
 }
+
+@test "watch on a terminal: a filter is typed, and a wrong one is named; colours unless NO_COLOR" {
+	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
+	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
+	intercept 80
+	relay
+	serve
+	connection "$V4" 192.0.2.2:40001 one
+	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch <<-'END'
+		? 192\.0\.2\.2:40001
+		+ /
+		? filter: _
+		> client=192.0.2.99
+		? no connection matches the filter
+		+ /
+		+ \x15
+		> client=192.0.2.2
+		? 192\.0\.2\.2:40001
+		+ /
+		+ \x15
+		> nonsense=1
+		? 'nonsense
+		+ q
+		.
+	END
+	assert_success
+	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 1s
+	assert_output --partial $'\e[32m'
+	run on proxy env NO_COLOR=1 TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 1s
+	assert_output --partial 40001
+	refute_output --regexp $'\e\\[[0-9;]*3[0-7]m'
+	touch "$OUT/end"
+}
