@@ -115,9 +115,10 @@ proposed() {
 	works "$FAR6"
 	finds warn forward 'ip filter, chain blocked: `.*` \(handle [0-9]+\) would drop'
 	finds warn forward 'ip6 filter, chain blocked: `.*` \(handle [0-9]+\) would drop'
-	ADDRESSES=("$FAR4")
-	proposed "--deny-dst '$FAR4/32'"
-	works "$FAR6"
+	# The newest first.
+	ADDRESSES=("$FAR6")
+	proposed "--deny-dst '[2001:db8:2::200/128]:25,80'"
+	works $FAR4
 }
 
 @test "FORWARD rules of iptables-legacy" {
