@@ -497,7 +497,7 @@ def serve():
         conn.close()
         open(sys.argv[2], "w")
     return word.decode()
-words = [serve()]; listener.settimeout(2)
+words = [serve(), serve()]; listener.settimeout(0.3)
 try:
     while True: words.append(serve())
 except TimeoutError: pass
