@@ -21,6 +21,17 @@ int main(void)
 	CHECK_TEXT(format.name[2], "NOT_SPECIFIED");
 	CHECK_TEXT(format.name[16], "");
 	CHECK_TEXT(format.name[17], "HEX");
+	CHECK(format.unspecified == 2);
+	/* Linux 5.18 has no SKB_CONSUMED before it; another kernel does not name it. */
+	CHECK(drop_reasons_parse("field:int reason;\toffset:8;\tsize:4;\t__print_symbolic("
+				 "REC->reason, { 1, \"NOT_SPECIFIED\" }, { 2, \"NO_SOCKET\" })",
+				 &format));
+	CHECK(format.unspecified == 1);
+	CHECK_TEXT(format.name[2], "NO_SOCKET");
+	CHECK(drop_reasons_parse("field:int reason;\toffset:8;\tsize:4;\t__print_symbolic("
+				 "REC->reason, { 2, \"NO_SOCKET\" })",
+				 &format));
+	CHECK(format.unspecified == 0);
 	/* Before 5.17 there was no reason; a field of another size. */
 	CHECK(!drop_reasons_parse("field:void * skbaddr;\toffset:8;\tsize:8;\n", &format));
 	CHECK(!drop_reasons_parse("field:int reason;\toffset:8;\tsize:8;\t__print_symbolic(",

@@ -18,6 +18,7 @@
 #define PAGES	   16 /* of a processor's queue: a power of two */
 #define RECORD_MAX 256
 #define CPUS_MAX   1024
+#define FILTER_MAX 100
 
 struct queue {
 	int fd;
@@ -53,6 +54,14 @@ static const char *parse_name(const char *at, struct drop_reasons_format *out)
 	return end + length;
 }
 
+static unsigned find_unspecified(const struct drop_reasons_format *format)
+{
+	for (unsigned i = 0; i < DROP_REASONS_MAX; i++)
+		if (!strcmp(format->name[i], "NOT_SPECIFIED"))
+			return i;
+	return 0;
+}
+
 bool drop_reasons_parse(const char *text, struct drop_reasons_format *out)
 {
 	const char *field = strstr(text, " reason;"), *at = strstr(text, "__print_symbolic(");
@@ -67,6 +76,7 @@ bool drop_reasons_parse(const char *text, struct drop_reasons_format *out)
 	out->offset = offset;
 	while (at && (at = strchr(at, '{')))
 		at = parse_name(at + 1, out);
+	out->unspecified = find_unspecified(out);
 	return true;
 }
 
@@ -128,12 +138,13 @@ static int read_format(struct drop_reasons *d, uint64_t *id, struct failure *why
 /* --- queues ----------------------------------------------------------------------------------- */
 
 /* Drops with a reason, of packets of that family; ETH_P_IP, ETH_P_IPV6. */
-static const char *filter_for(int family)
+static void format_filter(const struct drop_reasons *d, int family, char filter[FILTER_MAX])
 {
-	if (family == AF_INET)
-		return "protocol == 0x0800 && reason > 2";
-	return family == AF_INET6 ? "protocol == 0x86dd && reason > 2"
-				  : "(protocol == 0x0800 || protocol == 0x86dd) && reason > 2";
+	const char *protocol = family == AF_INET    ? "protocol == 0x0800"
+			       : family == AF_INET6 ? "protocol == 0x86dd"
+						    : "(protocol == 0x0800 || protocol == 0x86dd)";
+
+	snprintf(filter, FILTER_MAX, "%s && reason > %u", protocol, d->format.unspecified);
 }
 
 /* 0; 1: there is no such processor, or it is off; -1 with *why. */
@@ -147,7 +158,9 @@ static int open_queue(struct drop_reasons *d, uint64_t id, int family, int cpu, 
 		.sample_type = PERF_SAMPLE_RAW,
 	};
 	struct queue *q = &d->queue[d->queues];
+	char filter[FILTER_MAX];
 
+	format_filter(d, family, filter);
 	q->control = MAP_FAILED;
 	q->fd = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	if (q->fd < 0)
@@ -155,7 +168,7 @@ static int open_queue(struct drop_reasons *d, uint64_t id, int family, int cpu, 
 			       ? 1
 			       : report_fail(why, errno, "perf_event_open", "skb:kfree_skb");
 	d->queues++;
-	if (ioctl(q->fd, PERF_EVENT_IOC_SET_FILTER, filter_for(family)) < 0)
+	if (ioctl(q->fd, PERF_EVENT_IOC_SET_FILTER, filter) < 0)
 		return report_fail(why, errno, "ioctl(PERF_EVENT_IOC_SET_FILTER)", "skb:kfree_skb");
 	q->control = mmap(NULL, (1 + PAGES) * d->page, PROT_READ | PROT_WRITE, MAP_SHARED, q->fd,
 			  0);

@@ -22,6 +22,9 @@
 struct drop_reasons_format {
 	unsigned offset;		 /* of the reason: 4 bytes, in the machine's order */
 	char name[DROP_REASONS_MAX][32]; /* "": none */
+	/* The number of NOT_SPECIFIED, beyond which a reason says something: 2 since Linux 6.2,
+	 * lower before, when there was no SKB_CONSUMED. 0: it is not named. */
+	unsigned unspecified;
 };
 
 /* Parse the tracepoint's file `format`. False: it has no reasons (before Linux 5.17), or is
