@@ -39,7 +39,7 @@ static void note(struct packet_fates *f, uint8_t how, struct nlmsghdr *m, uint64
 		   "a table has a name");
 	fuzz_holds(e.message.chain && strlen(e.message.chain) <= NFT_NAME_MAXLEN,
 		   "a chain has a name");
-	packet_fates_note(f, &e, now);
+	packet_fates_note(f, &e, now, now);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

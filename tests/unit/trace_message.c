@@ -125,6 +125,7 @@ static void test_ipv6(void)
 
 static struct packet_fates fates;
 static uint64_t now;
+#define WALL 1000000 /* this clock runs backwards */
 
 static void reset_fates(void)
 {
@@ -141,7 +142,8 @@ static void enter(uint32_t id, uint8_t flags, uint32_t sequence, uint16_t payloa
 
 	put_packet(m, flags, sequence, payload);
 	trace_message_parse(nlmsg_hdr(m), &e.message);
-	packet_fates_note(&fates, &e, ++now);
+	now++;
+	packet_fates_note(&fates, &e, now, WALL - now);
 	nlmsg_free(m);
 }
 
@@ -154,7 +156,8 @@ static void pass(uint32_t id, enum packet_trace_hook hook, bool last)
 		.message = { .id = id, .table = "t", .chain = "c", .verdict = NF_ACCEPT },
 	};
 
-	packet_fates_note(&fates, &e, ++now);
+	now++;
+	packet_fates_note(&fates, &e, now, WALL - now);
 }
 
 static void meet_rule(uint32_t id, const char *table, uint64_t handle, int verdict)
@@ -167,7 +170,8 @@ static void meet_rule(uint32_t id, const char *table, uint64_t handle, int verdi
 			     .verdict = verdict },
 	};
 
-	packet_fates_note(&fates, &e, ++now);
+	now++;
+	packet_fates_note(&fates, &e, now, WALL - now);
 }
 
 static void test_delivered(void)
@@ -184,6 +188,7 @@ static void test_delivered(void)
 	CHECK(fates.at[0].opening == 1 && fates.at[0].again == 1 && !fates.at[0].resets);
 	CHECK(fates.at[0].leg == LEG_REQUEST && fates.packets[LEG_REQUEST] == 3);
 	CHECK_TEXT(fates.at[0].instance, "web");
+	CHECK(fates.at[0].first_us == WALL - (now - 14));
 }
 
 static void test_dropped(void)

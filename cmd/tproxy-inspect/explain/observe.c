@@ -137,7 +137,7 @@ static void note(const struct packet_trace_event *e, void *context)
 		w->failed = meet_first(w, e) < 0;
 	/* (If the question is exact, answers may come before.) */
 	if (!w->failed && (w->o->came || w->o->exact))
-		packet_fates_note(&w->o->fates, e, now(CLOCK_REALTIME));
+		packet_fates_note(&w->o->fates, e, now(CLOCK_MONOTONIC), now(CLOCK_REALTIME));
 }
 
 static int read_reports(struct observing *w, struct failure *why)
@@ -174,7 +174,7 @@ static int turn(struct observing *w, struct failure *why)
 		return report_fail(why, errno, "poll", "nftrace");
 	if (read_reports(w, why))
 		return -1;
-	packet_fates_settle(&w->o->fates, now(CLOCK_REALTIME), SILENCE_US);
+	packet_fates_settle(&w->o->fates, now(CLOCK_MONOTONIC), SILENCE_US);
 	if (w->o->reasons)
 		drop_reasons_read(w->o->reasons);
 	w->o->interrupted = p[1].revents & POLLIN;
@@ -256,7 +256,7 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 	packet_trace_close(w.trace);
 	if (o->reasons)
 		drop_reasons_read(o->reasons);
-	packet_fates_settle(&o->fates, now(CLOCK_REALTIME), 0);
+	packet_fates_settle(&o->fates, now(CLOCK_MONOTONIC), 0);
 	kernel_counters_read(&o->after);
 	give_back_signals(w.signals, &old);
 	return err;

@@ -115,7 +115,8 @@ static bool note_sequence(struct packet_fates *f, enum packet_leg leg, const str
 	return false;
 }
 
-static void begin(struct packet_fates *f, const struct packet_trace_event *e, uint64_t now_us)
+static void begin(struct packet_fates *f, const struct packet_trace_event *e, uint64_t now_us,
+		  uint64_t wall_us)
 {
 	const struct trace_packet *packet = &e->message.packet;
 	struct packet_flight *p = find(f, e->message.id);
@@ -132,7 +133,7 @@ static void begin(struct packet_fates *f, const struct packet_trace_event *e, ui
 	p->fate.leg = leg;
 	p->fate.hook = e->hook;
 	p->fate.iif = e->message.iif;
-	p->fate.first_us = now_us;
+	p->fate.first_us = wall_us;
 	if (packet->protocol != IPPROTO_TCP)
 		return;
 	p->fate.opening = (packet->flags & (TH_SYN | TH_ACK)) == TH_SYN;
@@ -199,13 +200,14 @@ static void note_ours(struct packet_fates *f, struct packet_flight *p,
 		end(f, p, END_LEFT);
 }
 
-void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *e, uint64_t now_us)
+void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *e, uint64_t now_us,
+		       uint64_t wall_us)
 {
 	struct packet_flight *p = find(f, e->message.id);
 
 	/* (If a second rule of ours matches, too, the headers were told before.) */
 	if (e->ours && e->begins && e->message.packet.known) {
-		begin(f, e, now_us);
+		begin(f, e, now_us, wall_us);
 		return;
 	}
 	if (!p)

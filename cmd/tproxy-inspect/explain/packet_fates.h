@@ -59,7 +59,7 @@ struct packet_fate {
 struct packet_flight {
 	bool used;
 	uint32_t id;
-	uint64_t last_us; /* the last report */
+	uint64_t last_us; /* the last report: monotonic clock */
 	struct packet_fate fate;
 };
 
@@ -76,11 +76,12 @@ struct packet_fates {
 	struct packet_flight flight[PACKET_FLIGHTS];
 };
 
-/* Note a report; now_us: wall clock, in microseconds. */
+/* Note a report. now_us: when, by the monotonic clock; wall_us: by the wall clock, which may be set
+ * back meanwhile and is only told. Both in microseconds. */
 void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *event,
-		       uint64_t now_us);
+		       uint64_t now_us, uint64_t wall_us);
 
-/* Packets that were last reported longer ago than that have come to their end. Call it now and
+/* By the monotonic clock: packets that were last reported longer ago than that have come to their end. Call it now and
  * then, and at the end with age_us 0. */
 void packet_fates_settle(struct packet_fates *f, uint64_t now_us, uint64_t age_us);
 
