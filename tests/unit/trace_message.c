@@ -7,6 +7,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <netlink/msg.h>
@@ -36,6 +37,8 @@ static void put_rule(struct nl_msg *m, uint64_t handle, int verdict)
 	nla_nest_end(m, nested);
 }
 
+static uint16_t fragment; /* of the next IPv4 headers: IP_MF, and the offset */
+
 static void put_packet(struct nl_msg *m, uint8_t flags, uint32_t sequence, uint16_t payload)
 {
 	uint8_t ip[20] = { 0x45, 0, 0, 0, 0, 0, 0, 0, 64, IPPROTO_TCP };
@@ -43,6 +46,8 @@ static void put_packet(struct nl_msg *m, uint8_t flags, uint32_t sequence, uint1
 
 	ip[2] = (uint8_t)((40 + payload) >> 8);
 	ip[3] = (uint8_t)(40 + payload);
+	ip[6] = (uint8_t)(fragment >> 8);
+	ip[7] = (uint8_t)fragment;
 	inet_pton(AF_INET, "192.0.2.2", ip + 12);
 	inet_pton(AF_INET, "198.51.100.2", ip + 16);
 	tcp.th_flags = flags;
@@ -97,6 +102,30 @@ static void test_policy(void)
 	put_rule(m, 1, NFT_JUMP);
 	CHECK(trace_message_parse(nlmsg_hdr(m), &t) && t.verdict == NFT_JUMP);
 	nlmsg_free(m);
+}
+
+/* Only the first fragment has ports. */
+static void test_fragment(void)
+{
+	const struct {
+		uint16_t bits;
+		bool known, first;
+	} cases[] = { { IP_DF, true, false },
+		      { IP_MF, true, true },
+		      { IP_MF | 185, false, false },
+		      { 185, false, false } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct nl_msg *m = message(7, "t", "c");
+		struct trace_message t;
+
+		fragment = cases[i].bits;
+		put_packet(m, TH_ACK, 1000, 10);
+		CHECK(trace_message_parse(nlmsg_hdr(m), &t));
+		CHECK(t.packet.known == cases[i].known && t.packet.fragment == cases[i].first);
+		nlmsg_free(m);
+	}
+	fragment = 0;
 }
 
 static void test_ipv6(void)
@@ -209,6 +238,53 @@ static void test_dropped(void)
 	CHECK(fates.at[1].again == 2 && !fates.at[1].passed);
 }
 
+/* What is put together from them is another packet. */
+static void test_fragments(void)
+{
+	reset_fates();
+	enter(1, TH_ACK, 1000, 10);
+	fragment = IP_MF;
+	enter(1, TH_ACK, 1010, 10); /* the id of the first one is used again */
+	fragment = 0;
+	pass(1, TRACE_INPUT, true);
+	packet_fates_settle(&fates, now, 0);
+	CHECK(fates.count == 1 && fates.at[0].end == END_LOST && fates.at[0].packets == 1);
+	CHECK(fates.packets[LEG_REQUEST] == 1 && fates.fragments[LEG_REQUEST] == 1);
+}
+
+/* An acknowledgement and a reset, even one with a text, are not answered. */
+static void test_asking(void)
+{
+	reset_fates();
+	enter(1, TH_SYN, 1000, 0);
+	enter(2, TH_ACK, 1001, 0);
+	enter(3, TH_ACK, 1001, 5);
+	enter(4, TH_ACK | TH_FIN, 1006, 0);
+	enter(5, TH_ACK | TH_RST, 1007, 5);
+	packet_fates_settle(&fates, now, 0);
+	CHECK(fates.count == 1 && fates.at[0].packets == 5 && fates.at[0].asking == 3);
+	CHECK(!fates.at[0].translated);
+}
+
+/* At input it has another destination. */
+static void test_translated(void)
+{
+	struct packet_trace_event e = { .ours = true, .hook = TRACE_INPUT };
+	struct nl_msg *m = message(1, "t", "c");
+
+	reset_fates();
+	enter(1, TH_SYN, 1000, 0);
+	put_packet(m, TH_SYN, 1000, 0);
+	trace_message_parse(nlmsg_hdr(m), &e.message);
+	packet_fates_note(&fates, &e, ++now, WALL);
+	CHECK(!fates.flight[0].fate.translated);
+	e.message.packet.destination.port = 3129;
+	packet_fates_note(&fates, &e, ++now, WALL);
+	nlmsg_free(m);
+	pass(1, TRACE_INPUT, true);
+	CHECK(fates.count == 1 && fates.at[0].end == END_SOCKET && fates.at[0].translated);
+}
+
 static void test_queued(void)
 {
 	reset_fates();
@@ -259,9 +335,13 @@ int main(void)
 {
 	test_message();
 	test_policy();
+	test_fragment();
 	test_ipv6();
 	test_delivered();
 	test_dropped();
+	test_fragments();
+	test_asking();
+	test_translated();
 	test_queued();
 	test_bounds();
 	test_sequence();

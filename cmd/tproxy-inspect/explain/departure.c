@@ -40,6 +40,8 @@ struct judge {
 	const struct packet_fate *fate; /* that shows it, or NULL */
 };
 
+static const char TRANSLATED[] = ", under another address (NAT)";
+
 static const char *plural(uint64_t count)
 {
 	return count == 1 ? "" : "s";
@@ -200,7 +202,8 @@ static const char *describe_end(const struct judge *j, const struct packet_fate 
 
 	switch (f->end) {
 	case END_SOCKET:
-		snprintf(buf, WORDS_MAX, "pass input, to a socket of this host");
+		snprintf(buf, WORDS_MAX, "pass input, to a socket of this host%s",
+			 f->translated ? TRANSLATED : "");
 		break;
 	case END_LEFT:
 		snprintf(buf, WORDS_MAX, "leave by %s", interface(f->oif, name));
@@ -394,13 +397,30 @@ static bool find_loss(struct judge *j)
 	return false;
 }
 
-/* Does somebody answer, and not by a reset alone? What was sent before the tuple was known may have
- * been answered unseen. */
+/* Has a socket here got something to answer, and would the answer be seen? Answers to packets that
+ * were translated have other ends where this host sends them: they are translated back after it.
+ * What was sent before the tuple was known may have been answered unseen. */
+static bool awaits_answer(const struct judge *j)
+{
+	const struct packet_fates *f = &j->o->fates;
+	uint64_t asking = 0;
+
+	if (j->v->steps.reason && !strcmp(j->v->steps.reason, "taken-elsewhere"))
+		return false;
+	for (unsigned i = 0; i < f->count; i++) {
+		if (f->at[i].translated)
+			return false;
+		if (f->at[i].leg == LEG_REQUEST && f->at[i].end == END_SOCKET)
+			asking += f->at[i].asking;
+	}
+	return asking > (j->o->exact ? 0 : 1);
+}
+
+/* Does somebody answer, and not by a reset alone? */
 static enum problem judge_answers(const struct judge *j)
 {
 	const struct packet_fates *f = &j->o->fates;
 	const struct packet_fate *left = find_fate(j, LEG_REPLY, END_LEFT);
-	uint64_t sent = f->packets[LEG_REQUEST];
 
 	if (f->tuple.protocol != IPPROTO_TCP)
 		return PROBLEM_NONE;
@@ -408,14 +428,15 @@ static enum problem judge_answers(const struct judge *j)
 		return PROBLEM_RESET;
 	if (f->packets[LEG_REPLY] || !j->o->counted || j->o->counts.reply || j->o->missed)
 		return PROBLEM_NONE;
-	return j->o->exact || sent > 1 ? PROBLEM_UNANSWERED : PROBLEM_NONE;
+	return awaits_answer(j) ? PROBLEM_UNANSWERED : PROBLEM_NONE;
 }
 
 static void find_problem(struct judge *j)
 {
 	const struct packet_fates *f = &j->o->fates;
 
-	if (!f->packets[LEG_REQUEST] && !f->packets[LEG_OUTPUT])
+	if (!f->packets[LEG_REQUEST] && !f->packets[LEG_OUTPUT] && !f->fragments[LEG_REQUEST] &&
+	    !f->fragments[LEG_OUTPUT])
 		j->problem = PROBLEM_NO_PACKET;
 	else if (find_loss(j))
 		return;
@@ -438,12 +459,20 @@ static bool was_taken(const struct judge *j)
 	return f && *f->instance;
 }
 
+/* Was it seen that packets come to a socket here, and not under another address? */
+static bool is_reached(const struct judge *j)
+{
+	const struct packet_fate *f = find_fate(j, LEG_REQUEST, END_SOCKET);
+
+	return f && !f->translated;
+}
+
 /* Does the walk say something else? */
 static bool departs(const struct judge *j)
 {
 	if (is_delivered(j->v))
 		return j->problem != PROBLEM_NONE;
-	return j->problem == PROBLEM_NONE && (j->v->by || was_taken(j));
+	return j->problem == PROBLEM_NONE && is_reached(j) && (j->v->by || was_taken(j));
 }
 
 /* --- the verdict ------------------------------------------------------------------------------ */
@@ -490,14 +519,25 @@ static void find_fix(const struct judge *j, char fix[STEPS_FIX_MAX])
 		harm_fix(&at, HARM_DROPS, &j->v->flow.mark, fix, STEPS_FIX_MAX);
 }
 
+static void describe_success(const struct judge *j, char buf[WORDS_MAX])
+{
+	const struct packet_fate *f = find_fate(j, LEG_REQUEST, END_SOCKET);
+
+	if (f)
+		snprintf(buf, WORDS_MAX, "packets of the client reach a socket here%s%s",
+			 f->translated ? TRANSLATED : "",
+			 j->o->fates.packets[LEG_REPLY] ? ", and are answered" : "");
+	else
+		snprintf(buf, WORDS_MAX, "packets of the client come; their end was not seen");
+}
+
 static void describe_problem(const struct judge *j, char buf[WORDS_MAX])
 {
 	char words[WORDS_MAX];
 
 	switch (j->problem) {
 	case PROBLEM_NONE:
-		snprintf(buf, WORDS_MAX, "packets of the client reach a socket here%s",
-			 j->o->fates.packets[LEG_REPLY] ? ", and are answered" : "");
+		describe_success(j, buf);
 		break;
 	case PROBLEM_RESET:
 		snprintf(buf, WORDS_MAX, "they reach this host, which answers with a reset");

@@ -12,9 +12,10 @@
 static bool is_same(const struct packet_fate *a, const struct packet_fate *b)
 {
 	return a->leg == b->leg && a->end == b->end && a->hook == b->hook &&
-	       a->passed == b->passed && a->iif == b->iif && a->oif == b->oif &&
-	       a->family == b->family && a->handle == b->handle && !strcmp(a->table, b->table) &&
-	       !strcmp(a->chain, b->chain) && !strcmp(a->instance, b->instance);
+	       a->passed == b->passed && a->translated == b->translated && a->iif == b->iif &&
+	       a->oif == b->oif && a->family == b->family && a->handle == b->handle &&
+	       !strcmp(a->table, b->table) && !strcmp(a->chain, b->chain) &&
+	       !strcmp(a->instance, b->instance);
 }
 
 static void count(struct packet_fates *f, const struct packet_fate *one)
@@ -34,6 +35,7 @@ static void count(struct packet_fates *f, const struct packet_fate *one)
 	} else {
 		at->opening += one->opening;
 		at->resets += one->resets;
+		at->asking += one->asking;
 		at->again += one->again;
 	}
 	at->packets++;
@@ -99,6 +101,12 @@ static bool find_leg(const struct packet_fates *f, const struct packet_trace_eve
 	return packet_trace_is_answer(&f->tuple, &e->message.packet);
 }
 
+/* An acknowledgement alone, or a reset, is not answered. */
+static bool is_asking(const struct trace_packet *p)
+{
+	return !(p->flags & TH_RST) && (p->payload || p->flags & (TH_SYN | TH_FIN));
+}
+
 /* Has this been sent before? Sequence numbers wrap around; a SYN begins anew. */
 static bool note_sequence(struct packet_fates *f, enum packet_leg leg, const struct trace_packet *p)
 {
@@ -106,7 +114,7 @@ static bool note_sequence(struct packet_fates *f, enum packet_leg leg, const str
 	uint32_t length = p->payload + syn + !!(p->flags & TH_FIN);
 	uint32_t next = p->sequence + length;
 
-	if (!length || p->flags & TH_RST)
+	if (!is_asking(p))
 		return false;
 	if (known && (syn ? next == f->sent[leg] : (int32_t)(next - f->sent[leg]) <= 0))
 		return true;
@@ -126,7 +134,11 @@ static void begin(struct packet_fates *f, const struct packet_trace_event *e, ui
 		return;
 	if (p)
 		abandon(f, p); /* its id is used again */
-	else
+	if (packet->fragment) {
+		f->fragments[leg]++;
+		return;
+	}
+	if (!p)
 		p = place(f);
 	f->packets[leg]++;
 	*p = (struct packet_flight){ .used = true, .id = e->message.id, .last_us = now_us };
@@ -138,6 +150,7 @@ static void begin(struct packet_fates *f, const struct packet_trace_event *e, ui
 		return;
 	p->fate.opening = (packet->flags & (TH_SYN | TH_ACK)) == TH_SYN;
 	p->fate.resets = !!(packet->flags & TH_RST);
+	p->fate.asking = is_asking(packet);
 	p->fate.again = note_sequence(f, leg, packet);
 }
 
@@ -186,6 +199,17 @@ static void note_foreign(struct packet_fates *f, struct packet_flight *p,
 	}
 }
 
+/* (Each base chain tells the headers once, as they are there.) */
+static void note_ends(const struct packet_fates *f, struct packet_fate *fate,
+		      const struct trace_packet *packet)
+{
+	bool answers = fate->leg == LEG_ANSWER || fate->leg == LEG_REPLY;
+
+	if (packet->known && !(answers ? packet_trace_is_answer(&f->tuple, packet)
+				       : packet_trace_is_request(&f->tuple, packet)))
+		fate->translated = true;
+}
+
 /* It has come to a hook, or passed it. */
 static void note_ours(struct packet_fates *f, struct packet_flight *p,
 		      const struct packet_trace_event *e)
@@ -215,6 +239,7 @@ void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *
 	p->last_us = now_us;
 	if (e->message.mark)
 		p->fate.mark = e->message.mark;
+	note_ends(f, &p->fate, &e->message.packet);
 	if (!e->ours)
 		note_foreign(f, p, &e->message);
 	else if (!e->begins)

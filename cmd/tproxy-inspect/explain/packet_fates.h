@@ -40,6 +40,7 @@ struct packet_fate {
 	enum packet_end end;
 	enum packet_trace_hook hook; /* the last one where it was seen */
 	bool passed;		     /* it had passed all its chains */
+	bool translated;	     /* it was seen with other ends than at its beginning */
 	unsigned iif, oif;
 	uint8_t family; /* of the rule that decided: NFPROTO_... */
 	char table[NFT_NAME_MAXLEN], chain[NFT_NAME_MAXLEN];
@@ -49,6 +50,7 @@ struct packet_fate {
 	uint64_t first_us;		       /* when the first of them came: wall clock */
 	uint64_t packets;
 	uint64_t opening, resets; /* TCP: SYN without ACK; RST */
+	uint64_t asking;	  /* TCP: SYN, FIN or data, which are to be acknowledged */
 	uint64_t again;		  /* TCP: they carry what was sent before */
 };
 
@@ -71,8 +73,12 @@ struct packet_fates {
 	unsigned count;
 	uint64_t more;		/* packets with fates beyond that */
 	uint64_t packets[LEGS]; /* all that were traced */
-	bool sent_known[LEGS];	/* TCP: */
-	uint32_t sent[LEGS];	/* the sequence number after the highest one that was sent */
+	/* First fragments, which are not followed: where fragments are put together
+	 * (nf_defrag_ipv4, at priority -400 of prerouting, before anybody's rules but ours), the
+	 * kernel keeps them, and what goes on is another packet for nftrace. */
+	uint64_t fragments[LEGS];
+	bool sent_known[LEGS]; /* TCP: */
+	uint32_t sent[LEGS];   /* the sequence number after the highest one that was sent */
 	struct packet_flight flight[PACKET_FLIGHTS];
 };
 

@@ -51,10 +51,11 @@ static size_t take(struct nlattr *attribute, void *out, size_t size)
 /* How many bytes the network header says follow it; -1: it is none. */
 static int read_ipv4(const struct iphdr *ip, struct trace_packet *p)
 {
-	int header = ip->ihl * 4, total = ntohs(ip->tot_len);
+	int header = ip->ihl * 4, total = ntohs(ip->tot_len), fragment = ntohs(ip->frag_off);
 
-	if (ip->version != 4 || header < (int)sizeof(*ip))
+	if (ip->version != 4 || header < (int)sizeof(*ip) || fragment & IP_OFFMASK)
 		return -1;
+	p->fragment = fragment & IP_MF;
 	p->protocol = ip->protocol;
 	p->source.family = p->destination.family = AF_INET;
 	p->source.addr.v4.s_addr = ip->saddr;

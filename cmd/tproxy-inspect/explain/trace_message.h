@@ -17,8 +17,9 @@
 
 /* What its headers say. */
 struct trace_packet {
-	bool known;   /* the message has them, and the packet is TCP or UDP */
-	int protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	bool known;    /* the message has them, and the packet is TCP or UDP */
+	bool fragment; /* IPv4: the first of several; of the others no ports are known */
+	int protocol;  /* IPPROTO_TCP or IPPROTO_UDP */
 	struct endpoint source, destination;
 	uint8_t flags;	   /* TCP: TH_SYN ... (netinet/tcp.h) */
 	uint32_t sequence; /* TCP */
