@@ -164,6 +164,8 @@ static void reset_fates(void)
 	endpoint_parse("198.51.100.2:80", &fates.tuple.destination, NULL);
 }
 
+static unsigned enters_by; /* this interface; 0: not said */
+
 static void enter(uint32_t id, uint8_t flags, uint32_t sequence, uint16_t payload)
 {
 	struct packet_trace_event e = { .ours = true, .begins = true, .hook = TRACE_PREROUTING };
@@ -171,6 +173,7 @@ static void enter(uint32_t id, uint8_t flags, uint32_t sequence, uint16_t payloa
 
 	put_packet(m, flags, sequence, payload);
 	trace_message_parse(nlmsg_hdr(m), &e.message);
+	e.message.iif = enters_by;
 	now++;
 	packet_fates_note(&fates, &e, now, WALL - now);
 	nlmsg_free(m);
@@ -331,6 +334,25 @@ static void test_sequence(void)
 	CHECK(fates.count == 1 && fates.at[0].again == 1 && fates.at[0].resets == 1);
 }
 
+/* A VRF shows each packet as its member's, and once more as its own: nobody has sent it again. */
+static void test_vrf(void)
+{
+	reset_fates();
+	for (uint32_t id = 1; id <= 2; id++) {
+		enters_by = id;
+		enter(id, TH_SYN, 1000, 0);
+		pass(id, TRACE_PREROUTING, true);
+	}
+	pass(2, TRACE_INPUT, true);
+	enters_by = 1;
+	enter(3, TH_SYN, 1000, 0);
+	pass(3, TRACE_PREROUTING, true);
+	enters_by = 0;
+	packet_fates_settle(&fates, now, 0);
+	CHECK(fates.count == 2 && fates.at[0].end == END_SOCKET && !fates.at[0].again);
+	CHECK(fates.at[1].end == END_LOST && fates.at[1].packets == 2 && fates.at[1].again == 1);
+}
+
 int main(void)
 {
 	test_message();
@@ -345,5 +367,6 @@ int main(void)
 	test_queued();
 	test_bounds();
 	test_sequence();
+	test_vrf();
 	return check_done();
 }

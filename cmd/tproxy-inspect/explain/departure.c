@@ -3,6 +3,7 @@
 
 #include "firewall/harm.h"
 #include "intercept/nft_text.h"
+#include "net/link.h"
 #include <linux/netfilter.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -178,11 +179,38 @@ static void describe_packets(const struct packet_fate *f, char buf[120])
 		snprintf(buf + used, 120 - (size_t)used, ")");
 }
 
-static void describe_loss(const struct packet_fate *f, char *buf, size_t size)
+/* vrf_ip_rcv() and vrf_ip6_rcv() (drivers/net/vrf.c) make the VRF the interface of a packet that came
+ * by one of its members, and run prerouting again. For nftrace it is another packet then, and of
+ * this one nothing more is told. */
+static bool goes_on_in_vrf(const struct packet_fate *f)
+{
+	struct link in, vrf;
+
+	return f->end == END_LOST && f->passed && f->hook == TRACE_PREROUTING &&
+	       link_find(f->iif, &in, NULL) == 1 && in.master &&
+	       link_find(in.master, &vrf, NULL) == 1 && vrf.is_vrf;
+}
+
+/* Some ends are only known from silence, which may have another cause. */
+static bool is_doubtful(const struct judge *j, const struct packet_fate *f)
+{
+	if (f->end == END_LOST || f->end == END_QUEUED)
+		return j->o->missed || goes_on_in_vrf(f);
+	return false;
+}
+
+static void describe_loss(const struct judge *j, const struct packet_fate *f, char *buf,
+			  size_t size)
 {
 	const char *hook = packet_trace_hook_name(f->hook);
 
-	if (f->passed)
+	if (goes_on_in_vrf(f))
+		snprintf(buf, size, "pass %s, and come there again as packets of the VRF", hook);
+	else if (j->o->missed)
+		snprintf(buf, size,
+			 "%s %s, and what follows may be among the reports that were lost",
+			 f->passed ? "pass" : "come to", hook);
+	else if (f->passed)
 		snprintf(buf, size,
 			 "pass %s and come to no other hook: not by a rule of nf_tables, but by "
 			 "routing, source validation or IPsec",
@@ -219,7 +247,7 @@ static const char *describe_end(const struct judge *j, const struct packet_fate 
 			 describe_rule(j, f, place));
 		break;
 	case END_LOST:
-		describe_loss(f, buf, WORDS_MAX);
+		describe_loss(j, f, buf, WORDS_MAX);
 		break;
 	}
 	return buf;
@@ -227,7 +255,9 @@ static const char *describe_end(const struct judge *j, const struct packet_fate 
 
 static enum step_severity severity_of(const struct judge *j, const struct packet_fate *f)
 {
-	if (f->end == END_DROPPED || f->end == END_LOST)
+	if (goes_on_in_vrf(f))
+		return STEP_OK;
+	if (f->end == END_DROPPED || (f->end == END_LOST && !is_doubtful(j, f)))
 		return STEP_FAIL;
 	if (f->end == END_LEFT && f->leg == LEG_REQUEST && j->problem == PROBLEM_BYPASSED &&
 	    j->v->by)
@@ -353,7 +383,7 @@ static void add_socket(const struct judge *j)
 
 /* --- judging ---------------------------------------------------------------------------------- */
 
-/* The most frequent end of that kind. */
+/* The most frequent end of that kind, of those that are certain. */
 static const struct packet_fate *find_fate(const struct judge *j, enum packet_leg leg,
 					   enum packet_end end)
 {
@@ -361,10 +391,22 @@ static const struct packet_fate *find_fate(const struct judge *j, enum packet_le
 	const struct packet_fate *found = NULL;
 
 	for (unsigned i = 0; i < f->count; i++)
-		if (f->at[i].leg == leg && f->at[i].end == end &&
+		if (f->at[i].leg == leg && f->at[i].end == end && !is_doubtful(j, &f->at[i]) &&
 		    (!found || f->at[i].packets > found->packets))
 			found = &f->at[i];
 	return found;
+}
+
+/* Each packet once. */
+static uint64_t count_leg(const struct judge *j, enum packet_leg leg)
+{
+	const struct packet_fates *f = &j->o->fates;
+	uint64_t packets = f->packets[leg];
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->at[i].leg == leg && goes_on_in_vrf(&f->at[i]))
+			packets -= f->at[i].packets;
+	return packets;
 }
 
 /* An end of at least half of what goes that way. */
@@ -373,7 +415,7 @@ static const struct packet_fate *find_main(const struct judge *j, enum packet_le
 {
 	const struct packet_fate *f = find_fate(j, leg, end);
 
-	return f && 2 * f->packets >= j->o->fates.packets[leg] ? f : NULL;
+	return f && 2 * f->packets >= count_leg(j, leg) ? f : NULL;
 }
 
 static bool find_loss(struct judge *j)

@@ -108,17 +108,21 @@ static bool is_asking(const struct trace_packet *p)
 }
 
 /* Has this been sent before? Sequence numbers wrap around; a SYN begins anew. */
-static bool note_sequence(struct packet_fates *f, enum packet_leg leg, const struct trace_packet *p)
+static bool note_sequence(struct packet_fates *f, enum packet_leg leg,
+			  const struct trace_message *m)
 {
+	const struct trace_packet *p = &m->packet;
+	unsigned by = m->iif ? m->iif : m->oif;
 	bool syn = p->flags & TH_SYN, known = f->sent_known[leg];
 	uint32_t length = p->payload + syn + !!(p->flags & TH_FIN);
 	uint32_t next = p->sequence + length;
 
-	if (!is_asking(p))
+	if (!is_asking(p) || (known && by != f->sent_by[leg]))
 		return false;
 	if (known && (syn ? next == f->sent[leg] : (int32_t)(next - f->sent[leg]) <= 0))
 		return true;
 	f->sent_known[leg] = true;
+	f->sent_by[leg] = by;
 	f->sent[leg] = next;
 	return false;
 }
@@ -151,7 +155,7 @@ static void begin(struct packet_fates *f, const struct packet_trace_event *e, ui
 	p->fate.opening = (packet->flags & (TH_SYN | TH_ACK)) == TH_SYN;
 	p->fate.resets = !!(packet->flags & TH_RST);
 	p->fate.asking = is_asking(packet);
-	p->fate.again = note_sequence(f, leg, packet);
+	p->fate.again = note_sequence(f, leg, &e->message);
 }
 
 /* A rule, or a policy, that decides. */

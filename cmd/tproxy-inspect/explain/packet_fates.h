@@ -78,7 +78,10 @@ struct packet_fates {
 	 * kernel keeps them, and what goes on is another packet for nftrace. */
 	uint64_t fragments[LEGS];
 	bool sent_known[LEGS]; /* TCP: */
-	uint32_t sent[LEGS];   /* the sequence number after the highest one that was sent */
+	/* A VRF shows a packet twice, as its own and as its member's: note those of the first
+	 * interface, by which they come or leave. */
+	unsigned sent_by[LEGS];
+	uint32_t sent[LEGS]; /* the sequence number after the highest one that was sent */
 	struct packet_flight flight[PACKET_FLIGHTS];
 };
 
