@@ -131,6 +131,33 @@ get() {
 	[[ $said == 'packets of the client pass prerouting and come to no other hook: '*'although the walk says: instance default'* ]]
 }
 
+@test "no false alarm: a reset alone, a redirect, fragments, an address of this host from outside" {
+	bg hold client socat TCP4:198.51.100.2:80,sourceport=40011,linger=0 PIPE
+	wait_line relay.out ' open .*:40011 '
+	live reset 192.0.2.2:40011 198.51.100.2:80
+	stop hold KILL || :
+	wait_line relay.out ' close .*:40011 '
+	ended reset 0 delivered
+	saw reset seen-request 'warn input 1 packet \(1 RST\) by toclient, .*: pass input, to a socket of this host$'
+	TYPE=nat in_chain prerouting -100 'tcp dport 81 redirect to :3129'
+	live redirected 192.0.2.2:40012 198.51.100.2:81
+	! LIMIT=0.5 URL=http://198.51.100.2:81/who get 40012 || fail "it came through"
+	ended redirected 1 excluded
+	[[ $said == *'; seen: packets of the client reach a socket here, under another address (NAT)' ]]
+	live parts -u 192.0.2.2:40013 198.51.100.2:9
+	live astray -u any 198.51.100.2:any
+	on client ip address add 198.51.100.1/32 dev lo
+	on client bash -c 'echo | socat -u - UDP4-SENDTO:198.51.100.2:9,bind=198.51.100.1:40014'
+	on client ip address del 198.51.100.1/32 dev lo
+	on client bash -c 'head -c 3000 /dev/zero | socat -u -b 3000 - UDP4-SENDTO:198.51.100.2:9,sourceport=40013'
+	wait_line parts.err 'a packet came'
+	wait_line astray.err 'a packet came: UDP 192.0.2.2:40013'
+	ended parts 1 excluded
+	[[ $said == *'; seen: packets of the client come; their end was not seen' ]]
+	ended astray 1 excluded
+	refute_line_in astray.err '198.51.100.1|--iif'
+}
+
 @test "no packet; it is killed: the kernel removes the rules" {
 	live none 192.0.2.11 198.51.100.2:80
 	live gone any any

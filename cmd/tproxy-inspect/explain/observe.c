@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/explain/observe.h"
 
+#include "net/route.h"
 #include <errno.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,6 +24,7 @@
 struct observing {
 	struct observation *o;
 	struct packet_trace *trace;
+	struct route *route;
 	observe_meet *meet;
 	void *context;
 	int signals;
@@ -107,6 +111,20 @@ static bool may_be_first(const struct packet_trace_tuple *t, const struct packet
 	return !anything || is_opening(p);
 }
 
+/* Does it come from outside with an address of this host? It is spoofed or went in a circle: no
+ * question is about it, because the walk knows such a client only as the sender. */
+static bool is_astray(const struct observing *w, const struct packet_trace_event *e)
+{
+	const struct route_question question = { .destination = e->message.packet.source };
+	struct route_answer answer;
+	char name[IF_NAMESIZE];
+
+	if (e->hook != TRACE_PREROUTING || !if_indextoname(e->message.iif, name) ||
+	    !strcmp(name, "lo"))
+		return false;
+	return !route_ask(w->route, &question, &answer, NULL) && answer.type == RTN_LOCAL;
+}
+
 /* From now on only this connection. */
 static int meet_first(struct observing *w, const struct packet_trace_event *e)
 {
@@ -133,7 +151,8 @@ static void note(const struct packet_trace_event *e, void *context)
 
 	if (w->failed)
 		return;
-	if (!w->o->came && e->ours && e->begins && may_be_first(&w->o->fates.tuple, e))
+	if (!w->o->came && e->ours && e->begins && may_be_first(&w->o->fates.tuple, e) &&
+	    (w->o->exact || !is_astray(w, e)))
 		w->failed = meet_first(w, e) < 0;
 	/* (If the question is exact, answers may come before.) */
 	if (!w->failed && (w->o->came || w->o->exact))
@@ -249,11 +268,13 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 	open_reasons(o);
 	w.signals = take_signals(&old, why);
 	kernel_counters_read(&o->before);
-	if (w.signals >= 0)
+	w.route = w.signals >= 0 ? route_open(why) : NULL;
+	if (w.route)
 		w.trace = packet_trace_open(&o->fates.tuple, why);
 	if (w.trace)
 		err = watch(&w, ms, why);
 	packet_trace_close(w.trace);
+	route_close(w.route);
 	if (o->reasons)
 		drop_reasons_read(o->reasons);
 	packet_fates_settle(&o->fates, now(CLOCK_MONOTONIC), 0);
