@@ -179,9 +179,9 @@ static void describe_packets(const struct packet_fate *f, char buf[120])
 		snprintf(buf + used, 120 - (size_t)used, ")");
 }
 
-/* vrf_ip_rcv() and vrf_ip6_rcv() (drivers/net/vrf.c) make the VRF the interface of a packet that came
- * by one of its members, and run prerouting again. For nftrace it is another packet then, and of
- * this one nothing more is told. */
+/* vrf_ip_rcv() and vrf_ip6_rcv() (drivers/net/vrf.c) make the VRF the interface of a packet that
+ * came by one of its members, and run prerouting again. For nftrace it is another packet then, and
+ * of this one nothing more is told. */
 static bool goes_on_in_vrf(const struct packet_fate *f)
 {
 	struct link in, vrf;
@@ -458,15 +458,26 @@ static bool awaits_answer(const struct judge *j)
 	return asking > (j->o->exact ? 0 : 1);
 }
 
+/* Are all answers resets? (A VRF sends each packet twice, by itself and by its member.) */
+static bool is_reset(const struct judge *j)
+{
+	const struct packet_fates *f = &j->o->fates;
+	uint64_t resets = 0;
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->at[i].leg == LEG_REPLY && f->at[i].end == END_LEFT)
+			resets += f->at[i].resets;
+	return resets && resets == f->packets[LEG_REPLY];
+}
+
 /* Does somebody answer, and not by a reset alone? */
 static enum problem judge_answers(const struct judge *j)
 {
 	const struct packet_fates *f = &j->o->fates;
-	const struct packet_fate *left = find_fate(j, LEG_REPLY, END_LEFT);
 
 	if (f->tuple.protocol != IPPROTO_TCP)
 		return PROBLEM_NONE;
-	if (left && left->resets == f->packets[LEG_REPLY])
+	if (is_reset(j))
 		return PROBLEM_RESET;
 	if (f->packets[LEG_REPLY] || !j->o->counted || j->o->counts.reply || j->o->missed)
 		return PROBLEM_NONE;

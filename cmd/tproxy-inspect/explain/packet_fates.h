@@ -90,8 +90,8 @@ struct packet_fates {
 void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *event,
 		       uint64_t now_us, uint64_t wall_us);
 
-/* By the monotonic clock: packets that were last reported longer ago than that have come to their end. Call it now and
- * then, and at the end with age_us 0. */
+/* Packets that were last reported longer ago than that, by the monotonic clock, have come to their
+ * end. Call it now and then, and at the end with age_us 0. */
 void packet_fates_settle(struct packet_fates *f, uint64_t now_us, uint64_t age_us);
 
 #endif
