@@ -54,6 +54,7 @@ unit_test() {
 @test "helper: requests, refusals, and the end" { unit_test helper; }
 @test "relay_stats: names, buckets, the samples of two relays" { unit_test relay_stats; }
 @test "udp_table: found, aged, and who makes room" { unit_test udp_table; }
+@test "udp_reuse: no flow gets what another one has left in a socket" { unit_test udp_reuse; }
 @test "datagram_batch: many read and sent at once" { unit_test datagram_batch; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
 @test "trace_message: what nftrace reports, and what becomes of packets" { unit_test trace_message; }

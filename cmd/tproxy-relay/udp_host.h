@@ -51,7 +51,7 @@ struct udp_flow {
 	uint64_t opened_us; /* loop_now_us() at its first datagram */
 	uint64_t id;
 	uint64_t bytes[2], packets[2]; /* FLOW_UP, FLOW_DOWN */
-	uint32_t burst_tick;	       /* of a spare: loop_turn() at its end */
+	uint32_t burst_tick;	       /* of a spare: loop_whole_turns() at its end */
 	uint16_t listener;	       /* index of the listener it came in on */
 	uint8_t class[2], hops[2];     /* current settings of the sockets that send up and down */
 	uint8_t burst;		       /* datagrams since burst_tick */

@@ -73,23 +73,29 @@ static struct udp_flow *take_oldest(struct udp_reuse *r, unsigned family)
 	return f;
 }
 
-/* A spare slot that has its socket still. */
-static struct udp_flow *take(struct udp_host *host, unsigned family)
+/* The oldest spare that has its socket still, or NULL. Those without one are freed. */
+static struct udp_flow *find_oldest(struct udp_host *host, unsigned family)
 {
 	struct udp_flow *f;
 
-	while ((f = take_oldest(&host->reuse, family)) && f->side[FLOW_UPSTREAM].fd < 0)
-		slab_put(&host->flows, f);
+	while ((f = host->reuse.oldest[family]) && f->side[FLOW_UPSTREAM].fd < 0)
+		slab_put(&host->flows, take_oldest(&host->reuse, family));
 	return f;
 }
 
-/* Was the socket let go before the last turn? Then all that the flow before had left in it has been
- * reported. */
-static bool is_ripe(const struct udp_host *host, unsigned family)
+/* Have two whole turns begun since the socket was let go? Then the first of them is over: it has
+ * reported all that the flow before had left in the socket. */
+static bool is_ripe(const struct udp_host *host, const struct udp_flow *f)
 {
-	const struct udp_flow *f = host->reuse.oldest[family];
+	return loop_whole_turns(host->loop) - f->burst_tick >= 2;
+}
 
-	return f && loop_turn(host->loop) - f->burst_tick >= 2;
+/* A spare slot that has its socket still, and nothing in that. */
+static struct udp_flow *take(struct udp_host *host, unsigned family)
+{
+	struct udp_flow *f = find_oldest(host, family);
+
+	return f && is_ripe(host, f) ? take_oldest(&host->reuse, family) : NULL;
 }
 
 struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *client,
@@ -99,7 +105,7 @@ struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *cl
 	struct udp_flow *f = NULL;
 	struct loop_source socket;
 
-	if (suits(host, client, to) && is_ripe(host, family))
+	if (suits(host, client, to))
 		f = take(host, family);
 	if (f) {
 		socket = f->side[FLOW_UPSTREAM];
@@ -179,7 +185,7 @@ bool udp_reuse_let_go(struct udp_host *host, struct udp_flow *f)
 		return false;
 	host->reuse.count[f->entry.client.family == AF_INET6]++;
 	f->spare = true;
-	f->burst_tick = loop_turn(host->loop);
+	f->burst_tick = loop_whole_turns(host->loop);
 	s->handler = handle_spare;
 	return true;
 }
@@ -205,7 +211,8 @@ bool udp_reuse_drop_one(struct udp_host *host)
 	struct udp_flow *f = NULL;
 
 	for (unsigned family = 0; family < 2 && !f; family++)
-		f = take(host, family);
+		if (find_oldest(host, family))
+			f = take_oldest(&host->reuse, family);
 	if (!f)
 		return false;
 	loop_close(host->loop, &f->side[FLOW_UPSTREAM]);

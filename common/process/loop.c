@@ -21,7 +21,7 @@
 struct loop {
 	int epoll;
 	uint64_t now_us, born_us;
-	uint32_t turns;
+	uint32_t turns, whole_turns;
 	uint32_t ticks; /* every slot up to this tick has been served */
 	size_t armed;
 	struct loop_timer *slots[SLOTS];
@@ -66,6 +66,11 @@ void *loop_context(const struct loop *loop)
 uint32_t loop_turn(const struct loop *loop)
 {
 	return loop->turns;
+}
+
+uint32_t loop_whole_turns(const struct loop *loop)
+{
+	return loop->whole_turns;
 }
 
 void loop_stop(struct loop *loop)
@@ -367,6 +372,7 @@ int loop_run(struct loop *loop, struct failure *why)
 		if (count < 0 && errno != EINTR)
 			return report_fail(why, errno, "epoll_wait", "event loop");
 		loop->turns++;
+		loop->whole_turns += count >= 0 && count < BATCH;
 		loop_update_clock(loop);
 		deliver(loop, events, count);
 		serve_timers(loop);

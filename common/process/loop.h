@@ -94,6 +94,13 @@ void loop_update_clock(struct loop *loop);
 /* The number of turns so far, modulo 2^32. */
 uint32_t loop_turn(const struct loop *loop);
 
+/*
+ * The number of turns so far, modulo 2^32, that fetched the events of all descriptors that were
+ * ready when they began. A turn fetches a limited number; what is ready beyond that waits for a
+ * later one. This turn counts from its beginning, though its events are still being delivered.
+ */
+uint32_t loop_whole_turns(const struct loop *loop);
+
 /* Called at the end of each turn, before the loop sleeps. */
 void loop_on_turn(struct loop *loop, void (*hook)(struct loop *loop));
 
