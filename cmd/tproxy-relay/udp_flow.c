@@ -367,12 +367,17 @@ static void set_message(struct datagram_out *out, const struct datagram *d)
 
 #define PROMOTED_DETAILS (UDP_LEG_DETAILS | DATAGRAM_SEGMENTS)
 
-/* Whatever another flow left in the socket (udp_reuse.h) has come long ago. */
-static void prepare_for_many(int upstream, int family)
+/* The kernel reports the destination when a datagram is read. So a socket that another flow had
+ * before (udp_reuse.h) goes on reporting it: that flow's datagrams may still be in the queue, and
+ * only their destination tells them from this one's. */
+static void prepare_for_many(const struct udp_flow *f, int family)
 {
+	int upstream = f->side[FLOW_UPSTREAM].fd;
+
 	datagram_set_buffers(upstream, BUFFER_BYTES);
 	datagram_want(upstream, family, DATAGRAM_SEGMENTS);
-	datagram_spare(upstream, family, DATAGRAM_DESTINATION);
+	if (!f->second_hand)
+		datagram_spare(upstream, family, DATAGRAM_DESTINATION);
 }
 
 /*
@@ -397,7 +402,7 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	}
 	datagram_set_buffers(s->fd, BUFFER_BYTES);
 	if (!f->one_way)
-		prepare_for_many(f->side[FLOW_UPSTREAM].fd, udp_flow_upstream(host, f).family);
+		prepare_for_many(f, udp_flow_upstream(host, f).family);
 	f->promoted = true;
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }

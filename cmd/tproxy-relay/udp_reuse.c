@@ -111,6 +111,7 @@ struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *cl
 		socket = f->side[FLOW_UPSTREAM];
 		memset(f, 0, sizeof(*f));
 		f->side[FLOW_UPSTREAM] = socket;
+		f->second_hand = true;
 	} else if ((f = slab_get(&host->flows))) {
 		f->side[FLOW_UPSTREAM].fd = -1;
 	}

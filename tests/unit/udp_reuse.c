@@ -80,6 +80,7 @@ static bool gets_socket(void)
 	struct udp_flow *f = udp_reuse_slot(&host, &client, &server);
 	bool got = f->side[FLOW_UPSTREAM].fd >= 0;
 
+	CHECK(f->second_hand == got);
 	loop_close(host.loop, &f->side[FLOW_UPSTREAM]);
 	slab_put(&host.flows, f);
 	return got;
