@@ -82,6 +82,9 @@ sees() {
 		-o event,client,upstream_local,packets_up,packets_down,source_kept
 	run -0 ask_from client 40001 192.0.2.1 5300 200
 	run -0 ask_from client 40002 2001:db8:1::1 5300 1
+	# Each namespace has a loopback of its own: these clients are not at home in web.
+	run -0 ask_from proxy 40003 127.0.0.1 5300 20
+	run -0 ask_from proxy 40004 ::1 5300 20
 	wait_line relay.out '^close \[2001:db8:1::2\]:40002 \[2001:db8:1::2\]:40002 1 1 addr\+port$'
 	stop relay
 	assert_line_in relay.out '^close 192.0.2.2:40001 192.0.2.2:40001 200 200 addr\+port$'

@@ -782,11 +782,20 @@ static int connect_upstream(struct udp_host *host, struct udp_flow *f, const str
 	return fd < 0 ? -1 : 0;
 }
 
+/* Does the client hold its port where upstream legs are? Each network namespace has a loopback of
+ * its own, which every local_addrs has. */
+static bool is_at_home(const struct udp_host *host, const struct endpoint *client)
+{
+	if (host->elsewhere && endpoint_is_loopback(client))
+		return false;
+	return local_addrs_has(host->policy->local_addrs, client);
+}
+
 /* A client on this very host holds its port itself, and gets the answers anyway. */
 static bool is_one_way(const struct udp_host *host, const struct udp_flow *f)
 {
 	return host->udp->one_way || (host->settings->connect.source == SOURCE_CLIENT &&
-				      local_addrs_has(host->policy->local_addrs, &f->entry.client));
+				      is_at_home(host, &f->entry.client));
 }
 
 static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct endpoint *to,
