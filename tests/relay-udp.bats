@@ -134,6 +134,20 @@ teardown() { lab_down; }
 	done
 }
 
+@test "UDP: an answered flow does not end early for one that cannot use its socket" {
+	dgram server server serve 5300
+	intercept_udp 5300
+	udp_relay --source own -o event,client,duration_ms,reason
+	for port in 41000 41001 41002; do
+		run -0 ask_from client $port $V4 5300 1
+		# It has been silent for long enough.
+		sleep 1
+	done
+	wait_line relay.out '^close 192.0.2.2:41000 [0-9.]+ done$'
+	assert_line_in relay.out '^close 192.0.2.2:41000 (2[6-9]|[345][0-9])[0-9]{2}\.[0-9]+ done$'
+	stop relay
+}
+
 @test "UDP: at --max-flows a client loses its own flows, and others keep theirs" {
 	dgram server server serve 5300
 	intercept_udp 5300

@@ -32,8 +32,8 @@ void udp_reuse_free(struct udp_reuse *r)
 
 /* ---- which flows ---- */
 
-static bool suits(const struct udp_host *host, const struct endpoint *client,
-		  const struct endpoint *to)
+bool udp_reuse_suits(const struct udp_host *host, const struct endpoint *client,
+		     const struct endpoint *to)
 {
 	const struct udp_reuse *r = &host->reuse;
 	uint16_t port = client->port;
@@ -105,7 +105,7 @@ struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *cl
 	struct udp_flow *f = NULL;
 	struct loop_source socket;
 
-	if (suits(host, client, to))
+	if (udp_reuse_suits(host, client, to))
 		f = take(host, family);
 	if (f) {
 		socket = f->side[FLOW_UPSTREAM];
@@ -158,7 +158,7 @@ bool udp_reuse_connect(struct udp_host *host, struct udp_flow *f, const struct e
 {
 	struct loop_source *s = &f->side[FLOW_UPSTREAM];
 
-	if (!suits(host, &f->entry.client, to))
+	if (!udp_reuse_suits(host, &f->entry.client, to))
 		return false;
 	if (s->fd < 0)
 		s->fd = open_socket(host, f);
@@ -170,8 +170,8 @@ bool udp_reuse_connect(struct udp_host *host, struct udp_flow *f, const struct e
 	return false;
 }
 
-/* Is the socket as it was when it was new? An upstream that has not answered may yet send errors. */
-static bool is_as_new(const struct udp_flow *f)
+/* The socket is as it was when it was new. An upstream that has not answered may yet send errors. */
+bool udp_reuse_is_as_new(const struct udp_flow *f)
 {
 	return f->reusable && f->entry.class != UDP_UNANSWERED && !f->promoted &&
 	       !f->class[FLOW_UP] && !f->hops[FLOW_UP] && !(f->whole & 1 << FLOW_UP);
@@ -181,7 +181,7 @@ bool udp_reuse_let_go(struct udp_host *host, struct udp_flow *f)
 {
 	struct loop_source *s = &f->side[FLOW_UPSTREAM];
 
-	if (host->draining || s->fd < 0 || !is_as_new(f) ||
+	if (host->draining || s->fd < 0 || !udp_reuse_is_as_new(f) ||
 	    !udp_reuse_is_short(host, f->entry.client.family) || datagram_disconnect(s->fd) < 0)
 		return false;
 	host->reuse.count[f->entry.client.family == AF_INET6]++;

@@ -22,6 +22,13 @@
 int udp_reuse_init(struct udp_reuse *r);
 void udp_reuse_free(struct udp_reuse *r);
 
+/* May a flow of this client to `to` use such a socket? */
+bool udp_reuse_suits(const struct udp_host *host, const struct endpoint *client,
+		     const struct endpoint *to);
+
+/* Would the flow, if it ended now, leave its socket to another one? */
+bool udp_reuse_is_as_new(const struct udp_flow *f);
+
 /* A zeroed slot for a flow of this client to `to`: one with a socket (side[FLOW_UPSTREAM]) if the
  * flow can use it, else one without. NULL with errno ENOMEM. */
 struct udp_flow *udp_reuse_slot(struct udp_host *host, const struct endpoint *client,

@@ -137,27 +137,31 @@ static enum reason judge(struct udp_worker *u, const struct udp_beginning *b, un
 }
 
 /* An answered exchange that is silent may end early, for a new one that can use its socket. */
-static void free_socket(struct udp_worker *u, int family)
+static void free_socket(struct udp_worker *u, const struct endpoint *client,
+			const struct endpoint *to)
 {
 	struct udp_host *host = &u->host;
-	struct udp_entry *over;
+	struct udp_flow *over;
 
-	if (!udp_reuse_is_short(host, family) || !host->ops->may_end(host))
+	if (!udp_reuse_suits(host, client, to) || !udp_reuse_is_short(host, client->family) ||
+	    !host->ops->may_end(host))
 		return;
-	over = udp_table_expired(&host->table, UDP_ANSWERED, loop_tick(host->loop), SETTLED_TICKS);
-	if (over)
-		udp_flow_finish(host, (struct udp_flow *)over, REASON_DONE);
+	over = (struct udp_flow *)udp_table_expired(&host->table, UDP_ANSWERED,
+						    loop_tick(host->loop), SETTLED_TICKS);
+	if (over && udp_reuse_is_as_new(over))
+		udp_flow_finish(host, over, REASON_DONE);
 }
 
 /* At the limit, end a flow that may be ended, if there is one. */
-static bool make_room(struct udp_worker *u, const struct endpoint *client)
+static bool make_room(struct udp_worker *u, const struct endpoint *client,
+		      const struct endpoint *to)
 {
 	struct udp_table *table = &u->host.table;
 	uint32_t silent = (uint32_t)(u->settings.unanswered_timeout / LOOP_TICK_MS);
 	struct udp_entry *victim = NULL;
 
 	if (table->count < table->max) {
-		free_socket(u, client->family);
+		free_socket(u, client, to);
 		return true;
 	}
 	victim = udp_table_victim(table, client, loop_tick(u->host.loop), silent);
@@ -170,16 +174,16 @@ static struct udp_flow *begin(struct udp_worker *u, const struct udp_beginning *
 {
 	struct failure why = { 0 };
 	enum reason reason = judge(u, b, at, &why);
+	const struct endpoint *to;
 	struct transparent_connection c;
 	struct udp_flow *f = NULL;
 
 	udp_flow_describe(b, &c);
-	if (reason == REASON_NONE && !make_room(u, &c.client))
+	to = policy_upstream(u->host.policy, &c.client, &c.origdst);
+	if (reason == REASON_NONE && !make_room(u, &c.client, to))
 		reason = REASON_AT_LIMIT;
 	if (reason == REASON_NONE)
-		f = udp_flow_start(&u->host, b,
-				   policy_upstream(u->host.policy, &c.client, &c.origdst),
-				   ++*u->ids, at, &reason, &why);
+		f = udp_flow_start(&u->host, b, to, ++*u->ids, at, &reason, &why);
 	if (!f)
 		refuse(u, b, at, reason, &why);
 	else if (!u->timer.prev)
