@@ -19,6 +19,8 @@ teardown() { lab_down; }
 	dgram server server serve 5300
 	intercept_udp 5300
 	udp_relay -o event,proto,client,origdst,origdst_by,upstream_local,upstream,source_kept,packets_up,packets_down,bytes_up,bytes_down,reason
+	local before
+	before=$(descriptors relay)
 	run -0 ask_from client 40001 $V4 5300 1
 	run -0 ask_from client 40002 $V6 5300 1
 	wait_line relay.out '^close udp \[2001:db8:1::2\]:40002 \[2001:db8:2::2\]:5300 tproxy \[2001:db8:1::2\]:40002 \[2001:db8:2::2\]:5300 addr\+port 1 1 20 20 done$'
@@ -26,6 +28,7 @@ teardown() { lab_down; }
 	assert_line_in relay.out '^open udp 192.0.2.2:40001 198.51.100.2:5300 tproxy 192.0.2.2:40001 198.51.100.2:5300 addr\+port 0 0 0 0 -$'
 	assert_line_in server.out '^192.0.2.2 40001 20 63 0$'
 	assert_line_in server.out '^2001:db8:1::2 40002 20 63 0$'
+	wait_until 2 eval '(($(descriptors relay) == before))'
 	stop relay
 }
 

@@ -23,8 +23,8 @@ struct udp_worker {
 	const struct cidr_list *accept_proxy;
 	_Atomic uint64_t *ids;
 	struct recent *refused;
-	struct loop_timer
-		timer; /* set while there are flows, or listeners that another process reads */
+	/* Set while there are flows, sockets of past ones, or listeners that another process reads. */
+	struct loop_timer timer;
 	struct loop_timer release; /* of the listeners, when draining */
 	bool *claimed;		   /* by listener: it is ours to read */
 	bool released;
@@ -365,7 +365,8 @@ static void handle_tick(struct loop *loop, struct loop_timer *timer)
 	expire(u);
 	if (!u->host.table.count)
 		udp_reuse_drop(&u->host);
-	if (u->host.table.count || (!all && !u->host.draining))
+	/* The sockets of flows that have just ended can be dropped from the next turn on. */
+	if (u->host.table.count || udp_reuse_spares(&u->host) || (!all && !u->host.draining))
 		loop_arm(loop, timer, LOOP_TICK_MS);
 }
 
