@@ -97,9 +97,14 @@ who() {
 	wait_line new.err 'listening on '
 	run -0 stop relay
 	assert_line_in relay.err "taken over by pid $(pid_of new)"
-	signal new TERM
-	wait_line new.err 'lame duck'
-	run -0 stop new
+	bg newer proxy tproxy-relay -v --takeover --lame-duck 1h "$RELAY_PORT"
+	wait_line newer.err 'listening on '
+	run -0 on proxy tproxy-relay --ask lame-duck "$(pid_of new)"
+	run -0 wait_exit new
+	refute_line_in new.err 'lame duck'
+	signal newer TERM
+	wait_line newer.err 'lame duck'
+	run -0 stop newer
 }
 
 # agent N: HAProxy's agent check of relay N, from its control socket.

@@ -4,6 +4,7 @@
 #include "base/container.h"
 #include "base/record.h"
 #include "tproxy-relay/conn_log.h"
+#include "tproxy-relay/tell.h"
 #include "tproxy-relay/udp_flow.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -257,10 +258,12 @@ static void begin_drain(struct answer *a)
 	relay_end(a->relay, RELAY_DRAINING);
 }
 
+/* As after SIGTERM: when another relay goes on, nobody has to be told to go there. */
 static void begin_lame_duck(struct answer *a)
 {
 	if (a->relay->lame_duck)
-		relay_end(a->relay, RELAY_LAME_DUCK);
+		relay_end(a->relay,
+			  tell_has_successor(a->relay) ? RELAY_DRAINING : RELAY_LAME_DUCK);
 }
 
 /* Nothing has begun if there is no time for it: a caller who expects that connections are still
