@@ -810,6 +810,7 @@ static int open_upstream(struct udp_host *host, struct udp_flow *f, const struct
 		return -1;
 	}
 	if (f->one_way) {
+		loop_close(host->loop, &f->side[FLOW_UPSTREAM]); /* of a slot that had one */
 		f->kept = KEPT_ADDR_PORT;
 		return 0;
 	}
