@@ -137,6 +137,29 @@ teardown() { lab_down; }
 	done
 }
 
+@test "UDP: unused sockets of past flows make room for connections" {
+	reuses_ports proxy || skip "this kernel cannot release a port (IP_LOCAL_PORT_RANGE, Linux 6.3)"
+	local pid fd=0 as_relay=()
+	((EUID)) || as_relay=(setpriv --reuid "$(id -u nobody)" --regid "$(id -g nobody)" --clear-groups)
+	start_nginx 5300
+	dgram server server serve 5300
+	intercept 5300 -t -u
+	bg relay proxy tproxy-relay -t -u "$RELAY_PORT" -o event,client
+	wait_listen proxy "$RELAY_PORT" udp
+	# The sockets are kept for as long as there is any flow.
+	bg steady client "$DGRAM" ask 41000 $V4 5300 1000 20 100
+	run -0 on client timeout --foreground 30 "$DGRAM" flows $V4 5300 50 1
+	wait_until 10 eval '(($(grep -c ^close "$OUT/relay.out") >= 50))'
+	# Not one more can be opened. As its own user, which needs no capability.
+	pid=$(pid_of relay)
+	while [[ -e /proc/$pid/fd/$fd ]]; do ((++fd)); done
+	on proxy "${as_relay[@]}" prlimit --pid "$pid" --nofile="$fd"
+	run -0 on client curl -sS --max-time 3 --local-port 40001 "http://$V4:5300/who"
+	assert_output '192.0.2.2 40001'
+	stop steady || :
+	stop relay
+}
+
 @test "UDP: an answered flow does not end early for one that cannot use its socket" {
 	dgram server server serve 5300
 	intercept_udp 5300

@@ -30,6 +30,11 @@ void udp_reuse_free(struct udp_reuse *r)
 	r->flows = NULL;
 }
 
+static struct udp_host *host_of(struct loop *loop)
+{
+	return ((struct flow_ops *)loop_context(loop))->udp;
+}
+
 /* ---- which flows ---- */
 
 bool udp_reuse_suits(const struct udp_host *host, const struct endpoint *client,
@@ -207,6 +212,15 @@ void udp_reuse_put(struct udp_host *host, struct udp_flow *f)
 		udp_reuse_drop_one(host);
 }
 
+static void release(struct loop *loop, struct loop_garbage *garbage)
+{
+	struct udp_host *host = host_of(loop);
+
+	slab_put(&host->flows, container_of(garbage, struct udp_flow, garbage));
+	host->ops->released(host);
+}
+
+/* An event of the socket may have been fetched already: the slot is freed after the batch. */
 bool udp_reuse_drop_one(struct udp_host *host)
 {
 	struct udp_flow *f = NULL;
@@ -217,7 +231,7 @@ bool udp_reuse_drop_one(struct udp_host *host)
 	if (!f)
 		return false;
 	loop_close(host->loop, &f->side[FLOW_UPSTREAM]);
-	slab_put(&host->flows, f);
+	loop_discard(host->loop, &f->garbage, release);
 	return true;
 }
 

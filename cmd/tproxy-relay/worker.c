@@ -16,6 +16,7 @@
  */
 #include "tproxy-relay/worker.h"
 #include "base/container.h"
+#include "tproxy-relay/udp_reuse.h"
 #include "tproxy-relay/udp_worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -71,20 +72,29 @@ static void watch_listeners(struct worker *w, bool on)
 	}
 }
 
+/* Close a pipe, or a UDP socket, that is kept only to save time. False: there is none. */
+static bool drop_unused(struct worker *w)
+{
+	return pipes_drop(&w->host.tools.pipes) || (w->host.udp && udp_reuse_drop_one(w->host.udp));
+}
+
 /* Hold a spare descriptor (again). False: there is none.
  * #syscalls control: fcntl(F_DUPFD_CLOEXEC) */
 static bool hold_spare(struct worker *w)
 {
-	if (w->spare < 0)
+	while (w->spare < 0) {
 		w->spare = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-	return w->spare >= 0;
+		if (w->spare < 0 && !drop_unused(w))
+			return false;
+	}
+	return true;
 }
 
 static bool give_spare(struct flow_ops *host)
 {
 	struct worker *w = (struct worker *)host;
 
-	if (pipes_drop(&w->host.tools.pipes))
+	if (drop_unused(w))
 		return true;
 	if (w->spare < 0)
 		return false;
@@ -319,7 +329,7 @@ static bool is_worth_another(struct worker *w, unsigned at, int error)
 	case ACCEPT_NEXT:
 		return true;
 	case ACCEPT_LACK:
-		if (pipes_drop(&w->host.tools.pipes))
+		if (drop_unused(w))
 			return true;
 		pause_accepting(w, COUNTER_NO_DESCRIPTOR);
 		return false;

@@ -14,7 +14,16 @@
 static struct failure why;
 static struct udp_settings udp;
 static struct flow_settings settings = { .connect = { .source = SOURCE_CLIENT } };
-static struct udp_host host = { .udp = &udp, .settings = &settings };
+static unsigned released;
+
+static void count_released(struct udp_host *h)
+{
+	released++;
+}
+
+static const struct udp_ops ops = { .released = count_released };
+static struct udp_host host = { .ops = &ops, .udp = &udp, .settings = &settings };
+static struct flow_ops context = { .udp = &host };
 static struct endpoint client, server;
 static bool crowded; /* a turn fetches as many events as it can, all of one descriptor */
 
@@ -39,7 +48,7 @@ static void start(void)
 {
 	client = at("192.0.2.1:40001");
 	server = at("198.51.100.2:53");
-	host.loop = loop_new(NULL, &why);
+	host.loop = loop_new(&context, &why);
 	CHECK(host.loop && udp_reuse_init(&host.reuse) == 0);
 	slab_init(&host.flows, sizeof(struct udp_flow));
 	loop_on_turn(host.loop, loop_stop);
@@ -134,10 +143,23 @@ static void test_crowded_turns_do_not_count(void)
 	end();
 }
 
+/* An event for it may be among those that this turn has fetched. */
+static void test_dropped_slot_outlives_the_turn(void)
+{
+	start();
+	leave();
+	CHECK(udp_reuse_drop_one(&host) && !udp_reuse_drop_one(&host));
+	CHECK(udp_reuse_spares(&host) == 0 && host.flows.used == 1 && !released);
+	turn();
+	CHECK(host.flows.used == 0 && released == 1);
+	end();
+}
+
 int main(void)
 {
 	test_two_turns_later();
 	test_each_by_its_own_age();
 	test_crowded_turns_do_not_count();
+	test_dropped_slot_outlives_the_turn();
 	return check_done();
 }
