@@ -15,6 +15,11 @@ setup() {
 
 teardown() { lab_down; }
 
+# holds COUNT: so many descriptors are open in the relay.
+holds() {
+	(($(descriptors relay) == $1))
+}
+
 @test "UDP: answers, records with both legs, counts, and done after a short time" {
 	dgram server server serve 5300
 	intercept_udp 5300
@@ -28,7 +33,7 @@ teardown() { lab_down; }
 	assert_line_in relay.out '^open udp 192.0.2.2:40001 198.51.100.2:5300 tproxy 192.0.2.2:40001 198.51.100.2:5300 addr\+port 0 0 0 0 -$'
 	assert_line_in server.out '^192.0.2.2 40001 20 63 0$'
 	assert_line_in server.out '^2001:db8:1::2 40002 20 63 0$'
-	wait_until 2 eval '(($(descriptors relay) == before))'
+	wait_until 2 holds "$before"
 	stop relay
 }
 
