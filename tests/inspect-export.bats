@@ -294,6 +294,34 @@ while True:
 	assert is_well
 }
 
+@test "a user's sockets with full queues beside a relay cost the health check nothing" {
+	root_only "needs a second user id"
+	impostors full full
+	wait_until 3 eval '[[ $(metric tproxy_relays_untrusted) == 30 ]]'
+	sleep 1 # the state is read once a second
+	run -0 get -o "$OUT/text" -w '%{http_code} %{time_total}' $AT/healthz
+	assert_regex "$output" '^200 0\.'
+	assert is_well
+	assert_equal "$(metric tproxy_relays)" 1
+	assert_equal "$(metric "tproxy_relay_up{relay=\"$(pid_of relay)\"}")" 1
+	# Our own relay's queue is waited for: that it stands still is told.
+	signal relay STOP
+	run -0 on proxy python3 -c '
+import os, socket, sys
+kept = []
+while True:
+    c = socket.socket(socket.AF_UNIX)
+    c.setblocking(False)
+    try:
+        c.connect("\0tproxy-relay/" + sys.argv[1])
+    except BlockingIOError:
+        break
+    kept.append(c)' "$(pid_of relay)"
+	wait_until 10 is_sick ".relay == \"$(pid_of relay)\" and (.evidence | test(\"timed out\"))"
+	signal relay CONT
+	wait_until 10 is_well
+}
+
 @test "it answers without rights, in a sandbox; another user's process is not asked" {
 	root_only "needs a second user id"
 	local pid

@@ -132,6 +132,33 @@ while True:
 	assert_line --regexp '^192\.0\.2\.2:40001 +guessed$'
 }
 
+# took_ms COMMAND...: its output goes to $OUT/took, its errors to $OUT/took.err.
+took_ms() {
+	local from=${EPOCHREALTIME/./}
+	"$@" >"$OUT/took" 2>"$OUT/took.err"
+	echo $(((${EPOCHREALTIME/./} - from) / 1000))
+}
+
+@test "pairs: users who listen at relays' names hold nobody up, with full queues or without a word" {
+	root_only "needs a second user id"
+	two_connections
+	impostors full full
+	local ms
+	ms=$(took_ms pairs -H -o client,paired_by)
+	assert [ "$ms" -lt 1000 ]
+	assert_line_in took '^192\.0\.2\.2:40001 +relay$'
+	assert_line_in took.err '@tproxy-relay/42000000[0-9]+: its queue is full, and uid [0-9]+ is not waited for: what'
+	ms=$(took_ms on proxy tproxy-relay --ask counters @tproxy-relay/4200000001)
+	assert [ "$ms" -lt 1000 ]
+	assert_line_in took.err 'connect: @tproxy-relay/4200000001: its queue is full, and uid [0-9]+ is not waited for'
+	stop full || :
+	impostors silent silent
+	ms=$(took_ms pairs -H -o client,paired_by)
+	assert [ "$ms" -lt 6000 ]
+	assert_line_in took '^192\.0\.2\.2:40001 +relay$'
+	assert_line_in took.err "not asked: other users' have taken too long"
+}
+
 @test "pairs: HAProxy's, by the reversed ends, or by the client's end with another upstream" {
 	on proxy tproxy-setup up -q --port 80 --to '*:3129'
 	on proxy tproxy-setup up -q --name other --port 81 --to '*:3130'

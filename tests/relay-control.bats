@@ -337,8 +337,8 @@ while True:
 	run -3 on proxy tproxy-relay --ask counters -H
 	assert_output 'tproxy-relay: @tproxy-relay/1: counters: the answer ended before its end'
 	stop impostor || :
-	# A name that would say more than a number.
+	# A name that would say more than a number: in /proc/net/unix, where it makes a line, it gets no further.
 	answers $'tproxy-relay/1\n0000: 00000002 00000000 00010000 0001 01 1 @tproxy-relay/\e[2J' x
 	run -1 on proxy tproxy-relay --ask counters
-	assert_output 'tproxy-relay: @tproxy-relay/1: connect: Connection refused'
+	assert_output --regexp '^tproxy-relay: (no relay can be asked in this network namespace|@tproxy-relay/1: connect: Connection refused)$'
 }

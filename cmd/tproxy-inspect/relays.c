@@ -1,19 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/relays.h"
 
-#include "process/relay_client.h"
+#include "net/relay_client.h"
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define TIMEOUT_S 1
+#define TIMEOUT_S	   1
+#define STRANGERS_LIMIT_MS 3000
 
 struct asking {
 	relays_visitor *visit;
 	void *context;
 	char netns[RELAYS_NETNS_MAX]; /* of the relay that answers */
+	uint64_t strangers_ms;	      /* what other users' relays have taken so far */
 	struct failure why;
 	int result;
 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static bool is_text(const struct record *r, enum record_field f, const char *wanted)
 {
@@ -49,12 +60,23 @@ static int take(const struct record *r, const struct relay_client_peer *peer, vo
 	return 0;
 }
 
-static int ask(const char *name, void *context)
+/* Any user can listen at any number of such names, and be slow at each: that must not keep us from
+ * the others for long. */
+static int ask(const struct relay_client_listener *at, void *context)
 {
 	struct asking *a = context;
+	bool stranger = !at->known || !relay_client_is_own(at->uid);
+	uint64_t since = now_ms();
 
-	if (relay_client_ask_within(name, "connections", TIMEOUT_S, take, a, &a->why) < 0)
+	if (stranger && a->strangers_ms >= STRANGERS_LIMIT_MS) {
+		report_refuse(&a->why, "not asked: other users' have taken too long");
+		a->result = report_about(&a->why, "%s", at->name);
+		return 0;
+	}
+	if (relay_client_ask_within(at, "connections", TIMEOUT_S, take, a, &a->why) < 0)
 		a->result = -1;
+	if (stranger)
+		a->strangers_ms += now_ms() - since;
 	return 0;
 }
 

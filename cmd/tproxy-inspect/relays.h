@@ -25,7 +25,8 @@ struct relays_pair {
 };
 
 /*
- * Ask each relay, for a second at most, and call visit for each TCP connection with both sockets.
+ * Ask each relay, for a second at most, those of users other than root and our own for three
+ * seconds in all, and call visit for each TCP connection with both sockets.
  * Returns 0, or -1 with *why for the last relay that could not be asked (it hangs, belongs to
  * another user, or has another version): its connections are missing.
  */

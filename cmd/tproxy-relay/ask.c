@@ -4,7 +4,7 @@
 #include "base/record_parse.h"
 #include "base/record_table.h"
 #include "base/report.h"
-#include "process/relay_client.h"
+#include "net/relay_client.h"
 #include "tproxy-relay/arguments.h"
 #include <errno.h>
 #include <stdio.h>
@@ -45,12 +45,12 @@ struct search {
 	size_t found;
 };
 
-static int note_relay(const char *name, void *context)
+static int note_relay(const struct relay_client_listener *at, void *context)
 {
 	struct search *s = context;
 
 	if (s->found < sizeof(s->names) / sizeof(*s->names))
-		snprintf(s->names[s->found], sizeof(s->names[0]), "%s", name);
+		snprintf(s->names[s->found], sizeof(s->names[0]), "%s", at->name);
 	s->found++;
 	return 0;
 }

@@ -75,3 +75,27 @@ serve(socket.AF_INET, "127.0.0.1")'
 	wait_listen "$1" 127.0.0.1:80
 	wait_listen "$1" '[::1]:80'
 }
+
+# impostors NAME full|silent: nobody listens at the names of thirty relays, in the proxy's namespace, and
+# never accepts: there is no place in their queues (full), or there is (silent).
+impostors() {
+	bg "$1" proxy setpriv --reuid=nobody --clear-groups /usr/bin/python3 -c '
+import signal, socket, sys
+kept = []
+for n in range(1, 31):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind("\0tproxy-relay/%d" % (4200000000 + n))
+    s.listen(0 if sys.argv[1] == "full" else 100)
+    kept.append(s)
+    while sys.argv[1] == "full":
+        c = socket.socket(socket.AF_UNIX)
+        c.setblocking(False)
+        try:
+            c.connect(s.getsockname())
+        except BlockingIOError:
+            break
+        kept.append(c)
+print("bound", flush=True)
+signal.pause()' "$2"
+	wait_line "$1.out" bound
+}

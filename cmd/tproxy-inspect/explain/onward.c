@@ -2,12 +2,14 @@
 #include "tproxy-inspect/explain/onward.h"
 
 #include "net/onlink.h"
+#include "net/relay_client.h"
 #include "net/route_verdict.h"
-#include "process/relay_client.h"
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+
+#define TIMEOUT_S 10
 
 /* --- policy ----------------------------------------------------------------------------------- */
 
@@ -48,7 +50,7 @@ static int take_answer(const struct record *r, const struct relay_client_peer *p
 	return 0;
 }
 
-static int ask(const char *name, void *context)
+static int ask(const struct relay_client_listener *at, void *context)
 {
 	struct asking *a = context;
 	char wanted[RELAY_CLIENT_NAME_MAX];
@@ -57,9 +59,9 @@ static int ask(const char *name, void *context)
 	snprintf(wanted, sizeof(wanted), "@tproxy-relay/%ld", a->v->holder.pid);
 	length = strlen(wanted);
 	if (a->v->holder.pid &&
-	    (strncmp(name, wanted, length) || (name[length] && name[length] != '.')))
+	    (strncmp(at->name, wanted, length) || (at->name[length] && at->name[length] != '.')))
 		return 0;
-	relay_client_ask(name, a->command, take_answer, a, NULL);
+	relay_client_ask_within(at, a->command, TIMEOUT_S, take_answer, a, NULL);
 	return a->answered;
 }
 

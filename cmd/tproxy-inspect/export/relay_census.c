@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define TIMEOUT_S 1
 #define LITTLE_MS 20
@@ -58,7 +57,7 @@ static bool trusts(const struct relay_client_peer *peer, void *context)
 {
 	struct asking *a = context;
 
-	a->untrusted = peer->uid != 0 && peer->uid != geteuid();
+	a->untrusted = !relay_client_is_own(peer->uid);
 	return !a->untrusted;
 }
 
@@ -90,9 +89,9 @@ static struct relay_census_entry *add(struct relay_census *c)
 }
 
 /* Non-zero: the name is there. */
-static int is_name(const char *name, void *context)
+static int is_name(const struct relay_client_listener *at, void *context)
 {
-	return strcmp(name, context) == 0;
+	return strcmp(at->name, context) == 0;
 }
 
 /* It did not answer: because it has ended? A process that exits closes its descriptors last to
@@ -105,7 +104,7 @@ static bool has_ended(const char *name)
 	return relay_client_each(is_name, (void *)name, NULL) == 0;
 }
 
-static void ask_one(struct asking *a, const char *name)
+static void ask_one(struct asking *a, const struct relay_client_listener *at)
 {
 	struct relay_census_entry *relay = a->relay;
 
@@ -113,25 +112,31 @@ static void ask_one(struct asking *a, const char *name)
 		report_refuse(&relay->why, "not asked: the others have taken too long");
 		return;
 	}
-	relay->known = relay_client_ask_trusted(name, "counters", TIMEOUT_S, trusts, take, a,
+	relay->known = relay_client_ask_trusted(at, "counters", TIMEOUT_S, trusts, take, a,
 						&relay->why) == 0;
 	if (a->untrusted)
 		a->census->untrusted++;
-	if (a->untrusted || (!relay->known && has_ended(name)))
+	if (a->untrusted || (!relay->known && relay->why.err != EAGAIN && has_ended(at->name)))
 		a->census->count--;
 }
 
-static int visit(const char *name, void *context)
+/* Whose it is, is known before anybody connects, if the kernel tells it: untrusted ones cost no
+ * time. */
+static int visit(const struct relay_client_listener *at, void *context)
 {
 	struct asking *a = context;
 
+	if (at->known && !relay_client_is_own(at->uid)) {
+		a->census->untrusted++;
+		return 0;
+	}
 	a->relay = add(a->census);
 	a->untrusted = false;
 	if (!a->relay)
 		return ENOMEM;
-	snprintf(a->relay->id, sizeof(a->relay->id), "%s", strchr(name, '/') + 1);
+	snprintf(a->relay->id, sizeof(a->relay->id), "%s", strchr(at->name, '/') + 1);
 	snprintf(a->relay->label, sizeof(a->relay->label), "relay=\"%s\"", a->relay->id);
-	ask_one(a, name);
+	ask_one(a, at);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 #define TPROXY_INSPECT_EXPORT_RELAY_CENSUS_H
 
 #include "base/report.h"
-#include "process/relay_client.h"
+#include "net/relay_client.h"
 #include "process/relay_stats.h"
 #include <stdbool.h>
 #include <stddef.h>
