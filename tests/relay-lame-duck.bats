@@ -41,13 +41,13 @@ who() {
 	on proxy tproxy-setup up -q --name udp -u --port 5300 --to "$RELAY_PORT"
 	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
 	wait_until 10 test -S "$OUT/notify"
-	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -tu --threads 2 --lame-duck 2s "$RELAY_PORT"
+	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -tu --threads 2 --lame-duck 4s "$RELAY_PORT"
 	wait_listen proxy "$RELAY_PORT" udp
 	assert_equal "$(state_of) $(healthy)" 'serving 1'
 	peer held client connect "$V4" 80 gone
 	wait_line relay.out ' open '
 	signal relay TERM
-	wait_line relay.err '^tproxy-relay: lame duck: connections are accepted for 2 s still; a second signal ends that$'
+	wait_line relay.err '^tproxy-relay: lame duck: connections are accepted for 4 s still; a second signal ends that$'
 	wait_line notified 'STOPPING=1$'
 	assert_equal "$(state_of) $(healthy)" 'lame-duck 0'
 	run -0 who
