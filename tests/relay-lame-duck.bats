@@ -143,7 +143,8 @@ balanced() {
 			bind *:8080
 			balance roundrobin
 			retries 0
-			default-server send-proxy-v2 agent-check agent-inter 100ms
+			timeout check 2s
+			default-server send-proxy-v2 agent-check agent-inter 200ms
 			server a 127.0.0.1:3130 agent-port 9000
 			server b 127.0.0.1:3131 agent-port 9001
 	END
@@ -169,11 +170,11 @@ finish() {
 @test "a steady stream through two relays behind HAProxy: one is ended, and nobody notices" {
 	start_nginx
 	on proxy tproxy-setup up -q --divert-only
-	balanced --lame-duck 1s
+	balanced --lame-duck 4s
 	run -0 stop relay0
 	run -0 finish
 	assert_output --regexp '^[0-9]{3,} answered, 0 failed$'
-	echo "# with --lame-duck 1s: $output" >&3
+	echo "# with --lame-duck 4s: $output" >&3
 	run -0 stop relay1
 	stop haproxy || :
 	stop agent0 || :
