@@ -21,7 +21,7 @@ teardown() { lab_down; }
 
 # ask_name COMMAND [NAME]: the same as ask, by the name.
 ask_name() {
-	on proxy socat -t5 - "ABSTRACT-CONNECT:tproxy-relay/${2-$(pid_of relay)}" <<<"$1"
+	on proxy socat -t$((5 * TIME_SCALE)) - "ABSTRACT-CONNECT:tproxy-relay/${2-$(pid_of relay)}" <<<"$1"
 }
 
 # of JQ: what a filter finds in an answer, on standard input.
@@ -207,7 +207,7 @@ askers() {
 	before=$(cpu_ticks relay)
 	wait_until 5 eval '((SECONDS > '"$SECONDS"' + 2))'
 	after=$(cpu_ticks relay)
-	((after - before <= 5)) || fail "$((after - before)) ticks in 2 s"
+	((after - before <= 5 * TIME_SCALE)) || fail "$((after - before)) ticks in 2 s"
 	assert [ "$(descriptors relay)" -lt 100 ]
 	run -0 stop relay
 }

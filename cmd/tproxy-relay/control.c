@@ -58,11 +58,20 @@ struct control {
 	uid_t users[2];		    /* the user who started the relay, and its current user */
 	struct sockaddr_un at;	    /* of the path */
 	struct file_helper *helper; /* of the path */
+	bool full;		    /* new clients wait until one has its answer */
 };
 
 static struct loop *loop_of(const struct control *c)
 {
 	return c->relay->workers[0].host.loop;
+}
+
+static void watch_doors(struct control *c)
+{
+	if (c->name.source.fd >= 0)
+		loop_watch(loop_of(c), &c->name.source, EPOLLIN);
+	if (c->path.source.fd >= 0)
+		loop_watch(loop_of(c), &c->path.source, EPOLLIN);
 }
 
 /* ---- one client ---- */
@@ -74,6 +83,10 @@ static void close_client(struct client *cl)
 	answer_clear(&cl->answer);
 	cl->length = 0;
 	cl->ended = cl->broken = false;
+	if (cl->control->full) {
+		cl->control->full = false;
+		watch_doors(cl->control);
+	}
 }
 
 static void note_progress(struct client *cl)
@@ -211,38 +224,60 @@ static bool is_allowed(const struct control *c, int fd)
 	return peer.uid != OVERFLOW_UID && (peer.uid == c->users[0] || peer.uid == c->users[1]);
 }
 
-/* Find a slot for one more client: a free one, or that of the longest idle client. NULL: all are
- * being answered at this moment. */
-static struct client *find_place(struct control *c)
+/* Who goes first: those who do not take their answer, then the longest idle. */
+static bool goes_before(const struct client *a, const struct client *b)
 {
-	struct client *oldest = NULL;
+	bool deaf = a->answer.sent < a->answer.used;
+
+	if (deaf != (b->answer.sent < b->answer.used))
+		return deaf;
+	return a->since < b->since;
+}
+
+/* The one to close, of those that are being answered by the threads at this moment or of the
+ * others; free slots come first. */
+static struct client *find_first(struct control *c, bool busy)
+{
+	struct client *first = NULL;
 
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *cl = &c->clients[i];
 
-		if (cl->answer.busy)
+		if (cl->answer.busy != busy)
 			continue;
 		if (cl->source.fd < 0)
 			return cl;
-		if (!oldest || cl->since < oldest->since)
-			oldest = cl;
+		if (!first || goes_before(cl, first))
+			first = cl;
 	}
-	if (oldest)
-		close_client(oldest);
-	return oldest;
+	return first;
 }
 
-static void take_client(struct control *c, int fd, bool guarded)
+/* Find a slot for one more client, by closing one if need be. NULL: all are being answered; then one
+ * is closed as soon as it is, and the listeners are watched again. */
+static struct client *find_place(struct control *c)
 {
-	struct client *cl = find_place(c);
+	struct client *cl = find_first(c, false);
 
-	if (!cl) {
-		close(fd);
-		return;
-	}
+	if (cl && cl->source.fd >= 0)
+		close_client(cl);
+	if (cl)
+		return cl;
+	find_first(c, true)->broken = true;
+	c->full = true;
+	loop_forget(loop_of(c), &c->name.source);
+	loop_forget(loop_of(c), &c->path.source);
+	return NULL;
+}
+
+/* What it has sent already is read at once: else clients that come at the same moment, and never read,
+ * may take its place before it has been heard. */
+static void take_client(struct client *cl, int fd, bool guarded)
+{
 	cl->source.fd = fd;
-	cl->stranger = guarded && !is_allowed(c, fd);
+	cl->stranger = guarded && !is_allowed(cl->control, fd);
 	note_progress(cl);
+	receive(cl);
 	serve(cl);
 }
 
@@ -250,10 +285,7 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 {
 	struct control *c = container_of(timer, struct control, retry);
 
-	if (c->name.source.fd >= 0)
-		loop_watch(loop, &c->name.source, EPOLLIN);
-	if (c->path.source.fd >= 0)
-		loop_watch(loop, &c->path.source, EPOLLIN);
+	watch_doors(c);
 }
 
 /* Without a free descriptor, clients keep waiting: polling would report them again and again.
@@ -261,10 +293,14 @@ static void handle_retry(struct loop *loop, struct loop_timer *timer)
 static void handle_listener(struct loop *loop, struct loop_source *source, uint32_t events)
 {
 	struct door *door = container_of(source, struct door, source);
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct client *place = find_place(door->control);
+	int fd;
 
+	if (!place)
+		return;
+	fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
-		take_client(door->control, fd, door->guarded);
+		take_client(place, fd, door->guarded);
 	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		loop_forget(loop, source);
 		loop_arm(loop, &door->control->retry, RETRY_MS);

@@ -36,7 +36,7 @@ counter() {
 
 # ask COMMAND: the control socket's answer.
 ask() {
-	socat -t5 - "UNIX-CONNECT:$OUT/control" <<<"$1"
+	socat -t$((5 * TIME_SCALE)) - "UNIX-CONNECT:$OUT/control" <<<"$1"
 }
 
 # helper_of NAME COMM: the pid of that helper of a background process.
