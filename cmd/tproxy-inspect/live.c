@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/live.h"
 
+#include "base/clock.h"
 #include "tproxy-inspect/live_draw.h"
 #include <curses.h>
 #include <errno.h>
@@ -50,14 +51,14 @@ static void listen_events(enum tracking_event event, const struct tracked *c, vo
 	else if (event == TRACKING_CLOSE)
 		l->closes++;
 	else
-		l->lost_us = tracking_now_us();
+		l->lost_us = clock_us();
 }
 
 /* ---- what is shown ---- */
 
 static void count_rates(struct live *l)
 {
-	uint64_t now = tracking_now_us();
+	uint64_t now = clock_us();
 	double seconds = (double)(now - l->counted_us) / 1e6;
 
 	if (seconds < 2)
@@ -115,7 +116,7 @@ static void draw(struct live *l)
 		.closes = l->close_rate,
 		.filter = l->filter_text,
 		.message = l->message,
-		.lost = l->lost_us && tracking_now_us() - l->lost_us < 10000000,
+		.lost = l->lost_us && clock_us() - l->lost_us < 10000000,
 	};
 
 	scroll_to_selected(l);
@@ -371,7 +372,7 @@ static int turn(struct live *l, struct failure *why)
 
 static bool is_over(const struct live *l)
 {
-	return l->over || ended || (l->deadline_us && tracking_now_us() >= l->deadline_us);
+	return l->over || ended || (l->deadline_us && clock_us() >= l->deadline_us);
 }
 
 /* ncurses has handlers of its own where there are none, which exit at once. */
@@ -388,7 +389,7 @@ static int run(struct live *l, struct failure *why)
 {
 	int err = read_rows(l, false, why);
 
-	l->counted_us = tracking_now_us();
+	l->counted_us = clock_us();
 	if (!err)
 		draw(l);
 	while (!err && !is_over(l))
@@ -407,7 +408,7 @@ int live_run(const struct config *config)
 	if (!l.tracking)
 		return report_failure(&why, STATUS_REFUSED);
 	if (config->timeout)
-		l.deadline_us = tracking_now_us() + config->timeout * 1000;
+		l.deadline_us = clock_us() + config->timeout * 1000;
 	if (!live_draw_begin()) {
 		tracking_free(l.tracking);
 		return -1;

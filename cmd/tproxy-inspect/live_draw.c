@@ -14,6 +14,7 @@
  */
 #include "tproxy-inspect/live_draw.h"
 
+#include "base/clock.h"
 #include "base/plain.h"
 #include <curses.h>
 #include <locale.h>
@@ -270,7 +271,7 @@ static void put_detail(const struct live_picture *p)
 	printw("%s up, %s down", format_size((double)row->bytes_up, up),
 	       format_size((double)row->bytes_down, down));
 	if (row->opened_us)
-		printw(", %s old", format_time((tracking_now_us() - row->opened_us) / 1000, age));
+		printw(", %s old", format_time((clock_us() - row->opened_us) / 1000, age));
 	plain_copy(prog, sizeof(prog), row->owner.name);
 	if (row->owner.pid)
 		printw(", %s (pid %d)", prog, (int)row->owner.pid);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/relays.h"
 
+#include "base/clock.h"
 #include "net/relay_client.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define TIMEOUT_S	   1
 #define STRANGERS_LIMIT_MS 3000
@@ -17,14 +17,6 @@ struct asking {
 	struct failure why;
 	int result;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static bool is_text(const struct record *r, enum record_field f, const char *wanted)
 {
@@ -66,7 +58,7 @@ static int ask(const struct relay_client_listener *at, void *context)
 {
 	struct asking *a = context;
 	bool stranger = !at->known || !relay_client_is_own(at->uid);
-	uint64_t since = now_ms();
+	uint64_t since = clock_ms();
 
 	if (stranger && a->strangers_ms >= STRANGERS_LIMIT_MS) {
 		report_refuse(&a->why, "not asked: other users' have taken too long");
@@ -76,7 +68,7 @@ static int ask(const struct relay_client_listener *at, void *context)
 	if (relay_client_ask_within(at, "connections", TIMEOUT_S, take, a, &a->why) < 0)
 		a->result = -1;
 	if (stranger)
-		a->strangers_ms += now_ms() - since;
+		a->strangers_ms += clock_ms() - since;
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  */
 #include "tproxy-inspect/tracking.h"
 
+#include "base/clock.h"
 #include "net/route.h"
 #include "net/sockevents.h"
 #include "tproxy-inspect/pair_record.h"
@@ -51,24 +52,6 @@ struct tracking {
 	bool told_unasked, told_hidden;
 	bool lost; /* memory was short for some event */
 };
-
-static uint64_t read_clock(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-uint64_t tracking_now_us(void)
-{
-	return read_clock(CLOCK_MONOTONIC);
-}
-
-static uint64_t spent_us(void)
-{
-	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
-}
 
 /* ---- the table ---- */
 
@@ -367,7 +350,7 @@ static int take_pair(const struct pairing_pair *pair, void *context)
 {
 	struct tracking *t = context;
 	struct tracked *c = connection_of(t, pair);
-	uint64_t now = tracking_now_us();
+	uint64_t now = clock_us();
 
 	if (!c)
 		return ENOMEM;
@@ -471,7 +454,7 @@ static void spare_relays(struct tracking *t, const struct pairing *pairs)
 {
 	if (!pairing_unasked(pairs))
 		return;
-	t->relays_due_us = tracking_now_us() + RELAY_RETRY_US;
+	t->relays_due_us = clock_us() + RELAY_RETRY_US;
 	if (!t->told_unasked)
 		pairing_tell_unasked(pairs);
 	t->told_unasked = true;
@@ -501,16 +484,16 @@ static int read_round(struct tracking *t, struct failure *why)
 
 static int begin_round(struct tracking *t, struct failure *why)
 {
-	uint64_t before = spent_us(), pause;
+	uint64_t before = clock_cpu_us(), pause;
 
 	t->round++;
 	see_transparent(t);
 	if (read_round(t, why))
 		return -1;
-	pause = (spent_us() - before) * COST_FACTOR;
+	pause = (clock_cpu_us() - before) * COST_FACTOR;
 	if (pause < INTERVAL_MIN_US)
 		pause = INTERVAL_MIN_US;
-	t->due_us = tracking_now_us() + (pause < INTERVAL_MAX_US ? pause : INTERVAL_MAX_US);
+	t->due_us = clock_us() + (pause < INTERVAL_MAX_US ? pause : INTERVAL_MAX_US);
 	return 0;
 }
 
@@ -559,7 +542,7 @@ int tracking_fd(const struct tracking *t)
 
 int tracking_wait_ms(const struct tracking *t)
 {
-	uint64_t now = tracking_now_us();
+	uint64_t now = clock_us();
 
 	return t->due_us <= now ? 0 : (int)((t->due_us - now + 999) / 1000);
 }
@@ -568,7 +551,7 @@ int tracking_turn(struct tracking *t, struct failure *why)
 {
 	if (read_events(t, why))
 		return -1;
-	if (tracking_now_us() >= t->due_us && begin_round(t, why))
+	if (clock_us() >= t->due_us && begin_round(t, why))
 		return -1;
 	if (!t->told_hidden && (t->walk.marks_hidden || t->walk.owners_hidden)) {
 		filter_tell_hidden(&t->walk);

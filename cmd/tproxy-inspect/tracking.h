@@ -72,7 +72,4 @@ unsigned long tracking_count(const struct tracking *t);
 /* Its halves, for whoever knows pairs. */
 struct pairing_pair tracking_pair(const struct tracked *c);
 
-/* CLOCK_MONOTONIC in microseconds. */
-uint64_t tracking_now_us(void);
-
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/watch.h"
 
+#include "base/clock.h"
 #include "base/record_table.h"
 #include "tproxy-inspect/condition.h"
 #include "tproxy-inspect/live.h"
@@ -61,7 +62,7 @@ static void put_resync(struct watching *w)
 static void put_age(struct record *r, const struct tracked *c)
 {
 	if (c->opened_us)
-		record_duration(r, tracking_now_us() - c->opened_us);
+		record_duration(r, clock_us() - c->opened_us);
 }
 
 static void listen_events(enum tracking_event event, const struct tracked *c, void *context)
@@ -87,7 +88,7 @@ static void listen_events(enum tracking_event event, const struct tracked *c, vo
 static int wait_ms(const struct watching *w)
 {
 	int wait = tracking_wait_ms(w->tracking);
-	uint64_t now = tracking_now_us();
+	uint64_t now = clock_us();
 
 	if (wait > READER_MS)
 		wait = READER_MS;
@@ -102,7 +103,7 @@ static int wait_ms(const struct watching *w)
 
 static bool is_time_up(const struct watching *w)
 {
-	return w->deadline_us && tracking_now_us() >= w->deadline_us;
+	return w->deadline_us && clock_us() >= w->deadline_us;
 }
 
 /* 1: go on; 0: nobody reads any more; -1 with *why. */
@@ -142,7 +143,7 @@ static int watch(const struct config *config, struct watching *w, struct failure
 
 	w->tracking = tracking_new(&w->filter, wants_owners(&w->table), listen_events, w, why);
 	if (config->timeout)
-		w->deadline_us = tracking_now_us() + config->timeout * 1000;
+		w->deadline_us = clock_us() + config->timeout * 1000;
 	if (w->tracking)
 		result = go_on(w, why);
 	record_table_end(&w->table);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/drain.h"
 
+#include "base/clock.h"
 #include "intercept/neighbours.h"
 #include "intercept/nft_text.h"
 #include "net/sockdiag.h"
@@ -36,14 +37,6 @@ struct work {
 	struct probe probe;
 	struct drain *drain;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void pause_ms(unsigned ms)
 {
@@ -125,11 +118,11 @@ static int destroy(struct work *w, const struct legs *legs, bool (*kind)(const s
 /* Step 1. Returns 1: none is left; 0: only finishing ones are left; or -1 with *why. */
 static int reset(struct work *w, struct failure *why)
 {
-	uint64_t start = now_ms();
+	uint64_t start = clock_ms();
 
 	for (;; pause_ms(POLL_MS)) {
 		struct look now;
-		size_t living, waited = (size_t)(now_ms() - start);
+		size_t living, waited = (size_t)(clock_ms() - start);
 		int err = look(w, &now, why);
 
 		living = now.legs.living - now.finishing;
@@ -198,7 +191,7 @@ static void keep_orphans(struct work *w, const struct legs *legs, const struct f
  * holds. */
 static int finish(struct work *w, struct failure *why)
 {
-	uint64_t start = now_ms();
+	uint64_t start = clock_ms();
 	struct failure reason = { 0 };
 	struct look now;
 	int err = look(w, &now, why), asked;
@@ -206,7 +199,7 @@ static int finish(struct work *w, struct failure *why)
 
 	asked = err ? -1 : answer_with_resets(w, &now.legs, &reason);
 	before = err ? 0 : legs_connections(&now.legs, is_finishing);
-	while (!err && !asked && now.finishing && now_ms() - start < ANSWER_MS) {
+	while (!err && !asked && now.finishing && clock_ms() - start < ANSWER_MS) {
 		asked = ask_both(w, &now.legs, &reason);
 		legs_free(&now.legs);
 		pause_ms(POLL_MS);
@@ -259,10 +252,10 @@ int drain_is_done(struct instance *kernel, const struct intercept *spec, struct 
 static int wait(struct work *w, uint64_t ms, const volatile sig_atomic_t *hurry,
 		struct failure *why)
 {
-	uint64_t start = now_ms();
+	uint64_t start = clock_ms();
 	int done;
 
-	while (!(done = is_done(w, why)) && now_ms() - start < ms && !(hurry && *hurry))
+	while (!(done = is_done(w, why)) && clock_ms() - start < ms && !(hurry && *hurry))
 		pause_ms(POLL_MS);
 	return done;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/supervise.h"
 
+#include "base/clock.h"
 #include "process/notify.h"
 #include <errno.h>
 #include <poll.h>
@@ -16,7 +17,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* The interval of checks whether the command is ready. */
@@ -402,18 +402,10 @@ static void read_notify(struct wrapper *w)
 	}
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* The user who waits wants to know what for. */
 static void tell_waiting(struct wrapper *w)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 	char text[TOLD_MAX];
 
 	if (now - w->started < TELL_AFTER_MS || now - w->looked < TELL_EVERY_MS)
@@ -493,7 +485,7 @@ int supervise_run(char **argv, const struct supervise_work *work)
 {
 	struct wrapper w = { .work = work,
 			     .name = *argv,
-			     .started = now_ms(),
+			     .started = clock_ms(),
 			     .signal_fd = -1,
 			     .notify_fd = -1,
 			     .command_pidfd = -1,

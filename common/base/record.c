@@ -10,6 +10,7 @@
  */
 #include "base/record.h"
 
+#include "base/clock.h"
 #include "base/plain.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -78,10 +79,7 @@ void record_time(struct record *r, uint64_t microseconds)
 
 void record_time_now(struct record *r)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	record_time(r, (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+	record_time(r, clock_wall_us());
 }
 
 void record_microseconds(struct record *r, enum record_field f, uint64_t microseconds)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/relay_client.h"
 
+#include "base/clock.h"
 #include "base/record_parse.h"
 #include "net/unixdiag.h"
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PREFIX	    "@tproxy-relay/"
@@ -148,19 +148,11 @@ struct talk {
 	relay_client_visitor *visit;
 	void *context;
 	bool bounded;	   /* the whole answer of another user, too */
-	uint64_t deadline; /* of now_ms(); 0: none while records come */
+	uint64_t deadline; /* of clock_ms(); 0: none while records come */
 	bool ended;
 	char *buffer; /* BUFFER_SIZE bytes; those from start to end are read but not parsed */
 	size_t start, end;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* The address of a socket: its length, or 0: too long. */
 static socklen_t put_address(struct sockaddr_un *to, const char *name)
@@ -242,7 +234,7 @@ static int ask(struct talk *t, struct failure *why)
 		return report_about(why, "%s", t->name);
 	}
 	if (t->bounded && !relay_client_is_own(t->peer.uid))
-		t->deadline = now_ms() + LIMIT_MS;
+		t->deadline = clock_ms() + LIMIT_MS;
 	if (size < 0 || size >= (int)sizeof(line))
 		return report_refuse(why, "no such command");
 	if (send(t->fd, line, (size_t)size, MSG_NOSIGNAL) != size)
@@ -308,7 +300,7 @@ static int receive(struct talk *t, struct failure *why)
 		report_refuse(why, "the answer ended before its end");
 		return report_about(why, "%s: %s", t->name, t->command);
 	}
-	if (t->deadline && now_ms() >= t->deadline)
+	if (t->deadline && clock_ms() >= t->deadline)
 		return report_fail(why, ETIMEDOUT, "recv", "%s", t->name);
 	t->end += (size_t)got;
 	if (handle_lines(t, why) < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "process/loop.h"
+#include "base/clock.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -36,16 +36,9 @@ struct loop {
 	void *signal_context;
 };
 
-/*
- * Used where the vDSO has no clock.
- * #syscalls base: clock_gettime
- */
 void loop_update_clock(struct loop *loop)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	loop->now_us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	loop->now_us = clock_us();
 }
 
 uint64_t loop_now_us(const struct loop *loop)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "socket/datagram.h"
 
+#include "base/clock.h"
 #include "base/libc.h"
 #include "socket/datagram_raw.h"
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef IP_RECVORIGDSTADDR
@@ -299,14 +299,6 @@ static int receive(int fd, void *buf, size_t room, int flags, struct datagram *o
 	return 1;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Its destination and contents: NAT may have changed the client's end. */
 static uint64_t fingerprint(const struct recent *sent, const struct datagram *d,
 			    const unsigned char *payload)
@@ -327,7 +319,7 @@ static uint64_t fingerprint(const struct recent *sent, const struct datagram *d,
 bool datagram_came_back(struct recent *sent, const struct datagram *d, const void *payload)
 {
 	return d->hops == FORWARD_HOPS &&
-	       recent_take(sent, fingerprint(sent, d, payload), now_ms());
+	       recent_take(sent, fingerprint(sent, d, payload), clock_ms());
 }
 
 int datagram_receive(int fd, const struct endpoint *listener, void *buf, size_t room,
@@ -452,7 +444,7 @@ int datagram_forward(struct recent *sent, const struct datagram *d, const void *
 {
 	const struct mark mark = { d->mark, ~0u };
 	int fd = datagram_raw_open(d->client.family, &mark, why);
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	if (fd < 0)
 		return -1;

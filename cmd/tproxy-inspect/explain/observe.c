@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/explain/observe.h"
 
+#include "base/clock.h"
 #include "net/route.h"
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A packet is handled within microseconds; one of which nothing was heard for so long has been
@@ -32,19 +32,6 @@ struct observing {
 	bool failed;	 /* meeting the first packet has, for this reason: */
 	struct failure reason;
 };
-
-static uint64_t now(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-static uint64_t monotonic_ms(void)
-{
-	return now(CLOCK_MONOTONIC) / 1000;
-}
 
 /* --- in words --------------------------------------------------------------------------------- */
 
@@ -85,7 +72,7 @@ static void say_waiting(const struct observing *w, uint64_t ms)
 static void say_came(const struct observing *w)
 {
 	char tuple[OBSERVE_TUPLE_MAX];
-	uint64_t at = monotonic_ms(), left = at < w->end_ms ? w->end_ms - at : 0;
+	uint64_t at = clock_ms(), left = at < w->end_ms ? w->end_ms - at : 0;
 
 	report_notice("explain: a packet came: %s; following this connection for %llu.%llu s",
 		      observe_format(&w->o->fates.tuple, tuple), (unsigned long long)left / 1000,
@@ -156,7 +143,7 @@ static void note(const struct packet_trace_event *e, void *context)
 		w->failed = meet_first(w, e) < 0;
 	/* (If the question is exact, answers may come before.) */
 	if (!w->failed && (w->o->came || w->o->exact))
-		packet_fates_note(&w->o->fates, e, now(CLOCK_MONOTONIC), now(CLOCK_REALTIME));
+		packet_fates_note(&w->o->fates, e, clock_us(), clock_wall_us());
 }
 
 static int read_reports(struct observing *w, struct failure *why)
@@ -186,31 +173,31 @@ static int turn(struct observing *w, struct failure *why)
 {
 	struct pollfd p[] = { { .fd = packet_trace_fd(w->trace), .events = POLLIN },
 			      { .fd = w->signals, .events = POLLIN } };
-	uint64_t at = monotonic_ms();
+	uint64_t at = clock_ms();
 	int wait = at >= w->end_ms ? 0 : w->end_ms - at < TURN_MS ? (int)(w->end_ms - at) : TURN_MS;
 
 	if (poll(p, 2, wait) < 0 && errno != EINTR)
 		return report_fail(why, errno, "poll", "nftrace");
 	if (read_reports(w, why))
 		return -1;
-	packet_fates_settle(&w->o->fates, now(CLOCK_MONOTONIC), SILENCE_US);
+	packet_fates_settle(&w->o->fates, clock_us(), SILENCE_US);
 	if (w->o->reasons)
 		drop_reasons_read(w->o->reasons);
 	w->o->interrupted = p[1].revents & POLLIN;
-	return !w->o->interrupted && monotonic_ms() < w->end_ms;
+	return !w->o->interrupted && clock_ms() < w->end_ms;
 }
 
 static int watch(struct observing *w, uint64_t ms, struct failure *why)
 {
 	struct observation *o = w->o;
-	uint64_t begin = monotonic_ms();
+	uint64_t begin = clock_ms();
 	int result = 1;
 
 	w->end_ms = begin + ms;
 	say_waiting(w, ms);
 	while (result == 1)
 		result = turn(w, why);
-	o->ms = monotonic_ms() - begin;
+	o->ms = clock_ms() - begin;
 	if (result < 0)
 		return -1;
 	o->counted = !packet_trace_count(w->trace, &o->counts, NULL);
@@ -277,7 +264,7 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 	route_close(w.route);
 	if (o->reasons)
 		drop_reasons_read(o->reasons);
-	packet_fates_settle(&o->fates, now(CLOCK_MONOTONIC), 0);
+	packet_fates_settle(&o->fates, clock_us(), 0);
 	kernel_counters_read(&o->after);
 	give_back_signals(w.signals, &old);
 	return err;

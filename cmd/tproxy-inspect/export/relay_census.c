@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/export/relay_census.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,14 +18,6 @@ struct asking {
 	uint64_t deadline;
 	bool untrusted;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ---- one answer ---- */
 
@@ -108,7 +102,7 @@ static void ask_one(struct asking *a, const struct relay_client_listener *at)
 {
 	struct relay_census_entry *relay = a->relay;
 
-	if (now_ms() >= a->deadline) {
+	if (clock_ms() >= a->deadline) {
 		report_refuse(&relay->why, "not asked: the others have taken too long");
 		return;
 	}
@@ -142,7 +136,7 @@ static int visit(const struct relay_client_listener *at, void *context)
 
 int relay_census_take(struct relay_census *c, struct failure *why)
 {
-	struct asking a = { .census = c, .deadline = now_ms() + RELAY_CENSUS_LIMIT_MS };
+	struct asking a = { .census = c, .deadline = clock_ms() + RELAY_CENSUS_LIMIT_MS };
 	int result;
 
 	*c = (struct relay_census){ 0 };

@@ -11,13 +11,14 @@
  */
 #include "tproxy-inspect/export/server.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define TEXT_TYPE	 "text/plain; version=0.0.4; charset=utf-8"
 #define OPENMETRICS_TYPE "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -45,14 +46,6 @@ struct server {
 
 /* How far a request has come, as libmicrohttpd keeps it for us. */
 static char waited;
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ---- answers ---- */
 
@@ -133,7 +126,7 @@ static enum MHD_Result serve(struct server *s, struct MHD_Connection *c, const c
 	pthread_mutex_lock(&s->lock);
 	if (s->ending)
 		result = answer_text(c, MHD_HTTP_SERVICE_UNAVAILABLE, "ending\n");
-	else if (*state == &waited || (s->taken && now_ms() - s->taken < SERVER_FRESH_MS))
+	else if (*state == &waited || (s->taken && clock_ms() - s->taken < SERVER_FRESH_MS))
 		result = answer_from(&s->snapshot, c, url);
 	else if (s->waits < CONNECTIONS)
 		wait_for_snapshot(s, c, state);
@@ -179,7 +172,7 @@ void server_publish(struct server *s, struct snapshot *snapshot)
 	snapshot_free(&s->snapshot);
 	s->snapshot = *snapshot;
 	*snapshot = (struct snapshot){ 0 };
-	s->taken = now_ms();
+	s->taken = clock_ms();
 	resume_all(s);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -202,7 +195,7 @@ static void enter(struct server *s, struct MHD_Connection *c, void **place)
 
 	if (!v)
 		return;
-	*v = (struct visitor){ info->connect_fd, now_ms() };
+	*v = (struct visitor){ info->connect_fd, clock_ms() };
 	*place = v;
 }
 
@@ -223,7 +216,7 @@ static void note_connection(void *context, struct MHD_Connection *c, void **plac
 /* #syscalls http: shutdown */
 void server_expire(struct server *s)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	pthread_mutex_lock(&s->lock);
 	for (size_t i = 0; i < CONNECTIONS; i++)
