@@ -1,38 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/sockevents.h"
 
+#include "net/netgroup.h"
 #include <errno.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netlink/msg.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-/* The receive queue: room for some thousand events. Without CAP_NET_ADMIN the limit is
- * net.core.rmem_max. */
-#define QUEUE_SIZE   (2 * 1024 * 1024)
 #define RECEIVE_SIZE 8192
+#define WHAT	     "events of NETLINK_SOCK_DIAG"
 
 struct sockevents {
 	int fd;
 	char buffer[RECEIVE_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
 };
-
-static int join_groups(int fd)
-{
-	const struct sockaddr_nl at = {
-		.nl_family = AF_NETLINK,
-		.nl_groups = 1u << (SKNLGRP_INET_TCP_DESTROY - 1) |
-			     1u << (SKNLGRP_INET6_TCP_DESTROY - 1),
-	};
-	const int size = QUEUE_SIZE;
-
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
-		(void)!setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	return bind(fd, (const struct sockaddr *)&at, sizeof(at));
-}
 
 struct sockevents *sockevents_open(struct failure *why)
 {
@@ -42,10 +27,12 @@ struct sockevents *sockevents_open(struct failure *why)
 		report_fail(why, ENOMEM, "malloc", "socket events");
 		return NULL;
 	}
-	e->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
-	if (e->fd >= 0 && join_groups(e->fd) == 0)
+	e->fd = netgroup_open(NETLINK_SOCK_DIAG,
+			      1u << (SKNLGRP_INET_TCP_DESTROY - 1) |
+				      1u << (SKNLGRP_INET6_TCP_DESTROY - 1),
+			      WHAT, why);
+	if (e->fd >= 0)
 		return e;
-	report_fail(why, errno, "bind", "events of NETLINK_SOCK_DIAG");
 	sockevents_close(e);
 	return NULL;
 }
@@ -74,32 +61,22 @@ void sockevents_parse(const void *datagram, size_t size, sockevents_visitor *vis
 			visit(&s, context);
 }
 
-/* Only accept messages from the kernel (netlink(7): nl_pid 0). */
-static ssize_t receive(struct sockevents *e)
-{
-	struct sockaddr_nl from = { 0 };
-	socklen_t length = sizeof(from);
-	ssize_t got = recvfrom(e->fd, e->buffer, sizeof(e->buffer), 0, (struct sockaddr *)&from,
-			       &length);
+struct reading {
+	sockevents_visitor *visit;
+	void *context;
+};
 
-	return got > 0 && from.nl_pid ? 0 : got;
+static void take(void *datagram, size_t size, void *context)
+{
+	const struct reading *r = context;
+
+	sockevents_parse(datagram, size, r->visit, r->context);
 }
 
 int sockevents_read(struct sockevents *e, sockevents_visitor *visit, void *context,
 		    struct failure *why)
 {
-	int lost = 0;
+	struct reading r = { visit, context };
 
-	for (;;) {
-		ssize_t got = receive(e);
-
-		if (got >= 0)
-			sockevents_parse(e->buffer, (size_t)got, visit, context);
-		else if (errno == ENOBUFS)
-			lost = 1;
-		else if (errno == EAGAIN)
-			return lost;
-		else if (errno != EINTR)
-			return report_fail(why, errno, "recv", "events of NETLINK_SOCK_DIAG");
-	}
+	return netgroup_read(e->fd, e->buffer, sizeof(e->buffer), UINT_MAX, take, &r, WHAT, why);
 }

@@ -4,6 +4,7 @@
 #include "intercept/nft.h"
 #include "intercept/nft_scan.h"
 #include "intercept/nft_text.h"
+#include "net/netgroup.h"
 #include "net/netlink.h"
 #include <errno.h>
 #include <limits.h>
@@ -12,12 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-/* The receive queue has room for some thousand messages; a read takes some dozen. */
-#define QUEUE_SIZE   (2 * 1024 * 1024)
-#define RECEIVE_SIZE 16384
+#define RECEIVE_SIZE 16384 /* some dozen messages */
 #define READS_MAX    64 /* in one call, so that a flood does not keep the caller from the clock */
 #define TABLE_MAX    48
 #define MATCH_MAX    320
@@ -209,24 +207,6 @@ int packet_trace_narrow(struct packet_trace *t, const struct packet_trace_tuple 
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static int subscribe(struct packet_trace *t, struct failure *why)
-{
-	const int group = NFNLGRP_NFTRACE, size = QUEUE_SIZE;
-	const struct sockaddr_nl at = { .nl_family = AF_NETLINK };
-
-	t->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
-	if (t->fd < 0)
-		return report_fail(why, errno, "socket(AF_NETLINK)", "nftrace");
-	if (setsockopt(t->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
-		(void)!setsockopt(t->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	/* A socket without a port of its own would have the kernel's, and get nothing. */
-	if (bind(t->fd, (const struct sockaddr *)&at, sizeof(at)) < 0)
-		return report_fail(why, errno, "bind", "nftrace");
-	if (setsockopt(t->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
-		return report_fail(why, errno, "setsockopt(NETLINK_ADD_MEMBERSHIP)", "nftrace");
-	return 0;
-}
-
 struct packet_trace *packet_trace_open(const struct packet_trace_tuple *tuple, struct failure *why)
 {
 	struct packet_trace *t = calloc(1, sizeof(*t));
@@ -239,7 +219,10 @@ struct packet_trace *packet_trace_open(const struct packet_trace_tuple *tuple, s
 	snprintf(t->table, sizeof(t->table), NFT_TEXT_TRACE_PREFIX "%ld", (long)getpid());
 	t->nft = nft_open(why);
 	t->ask = t->nft ? netlink_open(NETLINK_NETFILTER, why) : NULL;
-	if (t->ask && !subscribe(t, why) && !install(t, tuple, why))
+	if (t->ask)
+		t->fd = netgroup_open(NETLINK_NETFILTER, 1u << (NFNLGRP_NFTRACE - 1), "nftrace",
+				      why);
+	if (t->fd >= 0 && !install(t, tuple, why))
 		return t;
 	packet_trace_close(t);
 	return NULL;
@@ -309,49 +292,35 @@ static void place(struct packet_trace_event *e)
 	e->begins = e->message.handle != 0;
 }
 
-static void take(struct packet_trace *t, int length, packet_trace_visitor *visit, void *context)
+struct reading {
+	const struct packet_trace *trace;
+	packet_trace_visitor *visit;
+	void *context;
+};
+
+static void take(void *datagram, size_t size, void *context)
 {
-	struct nlmsghdr *message = (struct nlmsghdr *)t->buffer;
+	const struct reading *r = context;
+	struct nlmsghdr *message = datagram;
+	int length = (int)size;
 
 	for (; nlmsg_ok(message, length); message = nlmsg_next(message, &length)) {
 		struct packet_trace_event e = { 0 };
 
 		if (!trace_message_parse(message, &e.message))
 			continue;
-		e.ours = !strcmp(e.message.table, t->table);
+		e.ours = !strcmp(e.message.table, r->trace->table);
 		if (e.ours)
 			place(&e);
-		visit(&e, context);
+		r->visit(&e, r->context);
 	}
-}
-
-/* Only accept messages from the kernel (netlink(7): nl_pid 0). */
-static ssize_t receive(struct packet_trace *t)
-{
-	struct sockaddr_nl from = { 0 };
-	socklen_t length = sizeof(from);
-	ssize_t got = recvfrom(t->fd, t->buffer, sizeof(t->buffer), 0, (struct sockaddr *)&from,
-			       &length);
-
-	return got > 0 && from.nl_pid ? 0 : got;
 }
 
 int packet_trace_read(struct packet_trace *t, packet_trace_visitor *visit, void *context,
 		      struct failure *why)
 {
-	int lost = 0;
+	struct reading r = { t, visit, context };
 
-	for (int i = 0; i < READS_MAX; i++) {
-		ssize_t got = receive(t);
-
-		if (got >= 0)
-			take(t, (int)got, visit, context);
-		else if (errno == ENOBUFS)
-			lost = 1;
-		else if (errno == EAGAIN)
-			break;
-		else if (errno != EINTR)
-			return report_fail(why, errno, "recv", "nftrace");
-	}
-	return lost;
+	return netgroup_read(t->fd, t->buffer, sizeof(t->buffer), READS_MAX, take, &r, "nftrace",
+			     why);
 }
