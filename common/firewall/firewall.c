@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/firewall.h"
 
+#include "base/json_text.h"
 #include "firewall/census.h"
 #include "firewall/xtables_legacy.h"
 #include "firewall/xtables_nft.h"
@@ -32,13 +33,6 @@ struct firewall {
 	const struct firewall_chain **by_name;
 	size_t chains;
 };
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
-}
 
 /* --- nft's listing
  * ----------------------------------------------------------------------------- */
@@ -100,7 +94,7 @@ static const char *find_chain(const char *text, const struct firewall_chain *c)
 
 static bool is_ours(const json_t *object)
 {
-	const char *table = text_of(object, "table");
+	const char *table = json_text(object, "table");
 
 	return !strncmp(table, NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX)) ||
 	       !strncmp(table, NFT_TEXT_TRACE_PREFIX, strlen(NFT_TEXT_TRACE_PREFIX));
@@ -115,12 +109,12 @@ static bool is_legacy(const json_t *object)
 static bool looks_like_iptables(const json_t *chain)
 {
 	static const char *const tables[] = { "filter", "mangle", "nat", "raw", "security" };
-	const char *family = text_of(chain, "family");
+	const char *family = json_text(chain, "family");
 
 	if (strcmp(family, "ip") && strcmp(family, "ip6"))
 		return false;
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
-		if (!strcmp(tables[i], text_of(chain, "table")))
+		if (!strcmp(tables[i], json_text(chain, "table")))
 			return true;
 	return false;
 }
@@ -129,9 +123,9 @@ static bool looks_like_iptables(const json_t *chain)
  * (nf_nat_register_fn() of net/netfilter/nf_nat_core.c); their priorities order them there. */
 static long runs_at(const json_t *chain)
 {
-	const char *hook = text_of(chain, "hook");
+	const char *hook = json_text(chain, "hook");
 
-	if (strcmp(text_of(chain, "type"), "nat"))
+	if (strcmp(json_text(chain, "type"), "nat"))
 		return (long)json_integer_value(json_object_get(chain, "prio"));
 	return !strcmp(hook, "prerouting") || !strcmp(hook, "output") ? NF_IP_PRI_NAT_DST
 								      : NF_IP_PRI_NAT_SRC;
@@ -145,18 +139,18 @@ static int index_chain(struct firewall *f, const json_t *chain)
 		return -1;
 	f->chain = grown;
 	f->chain[f->chains++] = (struct firewall_chain){
-		.family = text_of(chain, "family"),
-		.table = text_of(chain, "table"),
-		.name = text_of(chain, "name"),
-		.hook = text_of(chain, "hook"),
-		.type = text_of(chain, "type"),
-		.policy = text_of(chain, "policy"),
+		.family = json_text(chain, "family"),
+		.table = json_text(chain, "table"),
+		.name = json_text(chain, "name"),
+		.hook = json_text(chain, "hook"),
+		.type = json_text(chain, "type"),
+		.policy = json_text(chain, "policy"),
 		.priority = (long)json_integer_value(json_object_get(chain, "prio")),
 		.runs_at = runs_at(chain),
 		.made = { is_legacy(chain) ? 0
 					   : census_table_handle(&f->source->census,
-								 text_of(chain, "family"),
-								 text_of(chain, "table")),
+								 json_text(chain, "family"),
+								 json_text(chain, "table")),
 			  (uint64_t)json_integer_value(json_object_get(chain, "handle")) },
 		.read = !f->source->some || is_legacy(chain),
 		.iptables = looks_like_iptables(chain),
@@ -219,8 +213,8 @@ static int grow(struct firewall_chain *c)
 
 static int index_rule(struct firewall *f, const json_t *rule)
 {
-	struct firewall_chain *c = find(f, text_of(rule, "family"), text_of(rule, "table"),
-					text_of(rule, "chain"), is_legacy(rule));
+	struct firewall_chain *c = find(f, json_text(rule, "family"), json_text(rule, "table"),
+					json_text(rule, "chain"), is_legacy(rule));
 
 	if (!c)
 		return 0;
@@ -321,8 +315,9 @@ static int index_all(struct firewall *f)
 
 static bool is_read(const struct firewall *f, const json_t *rule)
 {
-	const struct firewall_chain *c = find(f, text_of(rule, "family"), text_of(rule, "table"),
-					      text_of(rule, "chain"), false);
+	const struct firewall_chain *c = find(f, json_text(rule, "family"),
+					      json_text(rule, "table"), json_text(rule, "chain"),
+					      false);
 
 	return !c || c->read;
 }
@@ -522,9 +517,9 @@ static const json_t *find_elements(const struct firewall *f, const struct firewa
 
 		if (!set)
 			set = json_object_get(object, "map");
-		if (set && !strcmp(text_of(set, "name"), name) &&
-		    !strcmp(text_of(set, "table"), chain->table) &&
-		    !strcmp(text_of(set, "family"), chain->family))
+		if (set && !strcmp(json_text(set, "name"), name) &&
+		    !strcmp(json_text(set, "table"), chain->table) &&
+		    !strcmp(json_text(set, "family"), chain->family))
 			return json_object_get(set, "elem");
 	}
 	return NULL;
@@ -608,8 +603,8 @@ const char *firewall_describe(const struct firewall *f, const struct firewall_ch
 		snprintf(buf, size, "%s: policy %s", place, c->policy);
 		return buf;
 	}
-	if (*text_of(rule, "text")) {
-		snprintf(buf, size, "%s: `%s`", place, text_of(rule, "text"));
+	if (*json_text(rule, "text")) {
+		snprintf(buf, size, "%s: `%s`", place, json_text(rule, "text"));
 		return buf;
 	}
 	snprintf(handle, sizeof(handle), " # handle %lld\n",

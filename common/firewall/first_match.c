@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/first_match.h"
 
+#include "base/json_text.h"
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
-}
 
 /* `192.0.2.1`, or {"prefix": {"addr": "192.0.2.0", "len": 24}}. */
 static bool read_address(const json_t *right, sa_family_t family, struct cidr *out)
@@ -19,7 +13,7 @@ static bool read_address(const json_t *right, sa_family_t family, struct cidr *o
 	char text[ENDPOINT_TEXT_MAX];
 
 	if (prefix)
-		snprintf(text, sizeof(text), "%s/%lld", text_of(prefix, "addr"),
+		snprintf(text, sizeof(text), "%s/%lld", json_text(prefix, "addr"),
 			 (long long)json_integer_value(json_object_get(prefix, "len")));
 	else
 		snprintf(text, sizeof(text), "%s",
@@ -58,9 +52,9 @@ struct first_match first_match_of(const json_t *rule)
 	const json_t *match = json_object_get(statement, "match");
 	const json_t *payload = json_object_get(json_object_get(match, "left"), "payload");
 	const json_t *right = json_object_get(match, "right");
-	const char *protocol = text_of(payload, "protocol"), *field = text_of(payload, "field");
+	const char *protocol = json_text(payload, "protocol"), *field = json_text(payload, "field");
 
-	if (strcmp(text_of(match, "op"), "==") != 0)
+	if (strcmp(json_text(match, "op"), "==") != 0)
 		return (struct first_match){ FIRST_MATCH_OTHER };
 	if (!strcmp(protocol, "ip") || !strcmp(protocol, "ip6"))
 		return of_address(protocol, field, right);

@@ -9,6 +9,7 @@
  */
 #include "firewall/rule_eval.h"
 
+#include "base/json_text.h"
 #include <fnmatch.h>
 #include <grp.h>
 #include <pwd.h>
@@ -79,13 +80,6 @@ struct eval {
 	bool certain; /* the packet has certainly come this far */
 	bool doubt;   /* something uncertain may have ended its evaluation */
 };
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *t = json_string_value(json_object_get(object, key));
-
-	return t ? t : "";
-}
 
 /* The only member of a statement or an expression: its name, "" if there is none, and its value. Rules
  * may be many thousands, and asking for each possible name in turn took most of the time. */
@@ -163,7 +157,7 @@ static struct value port_field(const struct rule_eval_packet *p, const char *fie
 
 static struct value payload_of(const struct rule_eval_packet *p, const json_t *payload)
 {
-	const char *protocol = text_of(payload, "protocol"), *field = text_of(payload, "field");
+	const char *protocol = json_text(payload, "protocol"), *field = json_text(payload, "field");
 	const char *ours = p->destination.family == AF_INET ? "ip" : "ip6";
 
 	if (!strcmp(protocol, "ip") || !strcmp(protocol, "ip6"))
@@ -210,7 +204,7 @@ static struct value fib_of(const struct rule_eval_packet *p, const json_t *fib)
 	bool saddr = has_flag(fib, "saddr");
 
 	/* The packet's source is another host, even in output: a client or a server. */
-	if (!strcmp(text_of(fib, "result"), "type"))
+	if (!strcmp(json_text(fib, "result"), "type"))
 		return text(!saddr && p->local ? "local" : "unicast");
 	if (!saddr)
 		return unknown;
@@ -272,18 +266,18 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	if (!strcmp(word, "payload"))
 		return payload_of(p, found);
 	if (!strcmp(word, "meta"))
-		return meta_of(p, text_of(found, "key"));
+		return meta_of(p, json_text(found, "key"));
 	if (!strcmp(word, "ct"))
-		return ct_of(p, text_of(found, "key"));
+		return ct_of(p, json_text(found, "key"));
 	if (!strcmp(word, "fib"))
 		return fib_of(p, found);
 	if (!strcmp(word, "socket"))
-		return !strcmp(text_of(found, "key"), "transparent") && p->transparent ? number(1)
-										       : unknown;
+		return !strcmp(json_text(found, "key"), "transparent") && p->transparent ? number(1)
+											 : unknown;
 	/* `rt type 0`, `frag`: these packets have no such headers, and clients do not send them
 	 * either. */
 	if (!strcmp(word, "exthdr"))
-		return *text_of(found, "field") ? absent : number(0);
+		return *json_text(found, "field") ? absent : number(0);
 	return *word && strchr("&|^", *word) ? binary(p, *word, found) : unknown;
 }
 
@@ -298,9 +292,9 @@ static enum truth in_prefix(const struct value *left, const json_t *prefix)
 
 	/* IPv4-mapped addresses become IPv4 here (base/endpoint.h), so they do not match as IPv6.
 	 * firewalld refuses them. */
-	if (left->kind == VALUE_ADDRESS && !strncmp(text_of(prefix, "addr"), "::ffff:", 7))
+	if (left->kind == VALUE_ADDRESS && !strncmp(json_text(prefix, "addr"), "::ffff:", 7))
 		return FALSE;
-	snprintf(buf, sizeof(buf), "%s/%lld", text_of(prefix, "addr"),
+	snprintf(buf, sizeof(buf), "%s/%lld", json_text(prefix, "addr"),
 		 (long long)json_integer_value(json_object_get(prefix, "len")));
 	if (left->kind != VALUE_ADDRESS || endpoint_parse_cidr(buf, &cidr, NULL))
 		return UNKNOWN;
@@ -475,7 +469,7 @@ static enum truth match(const struct eval *w, const json_t *m)
 {
 	const json_t *left = json_object_get(m, "left"), *right = json_object_get(m, "right");
 	const json_t *concat = json_object_get(left, "concat");
-	const char *op = text_of(m, "op");
+	const char *op = json_text(m, "op");
 	struct value value = concat ? unknown : evaluate(w->packet, left);
 	enum truth result;
 
@@ -599,7 +593,7 @@ static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *c
 	const char *word = word_of(statement, &found);
 
 	if (!strcmp(word, "jump") || !strcmp(word, "goto"))
-		return follow(w, chain, text_of(found, "target"), *word == 'j', truth, depth);
+		return follow(w, chain, json_text(found, "target"), *word == 'j', truth, depth);
 	if (!strcmp(word, "accept"))
 		return decide(w, truth, VERDICT_ACCEPT);
 	if (!strcmp(word, "return"))
@@ -656,9 +650,9 @@ static void set_mark(struct eval *w, const struct firewall_chain *chain, const j
 	const json_t *key = json_object_get(mangle, "key");
 	struct value value;
 
-	if (!strcmp(text_of(json_object_get(key, "ct"), "key"), "mark"))
+	if (!strcmp(json_text(json_object_get(key, "ct"), "key"), "mark"))
 		set_ct_mark(w, mangle, truth);
-	if (strcmp(text_of(json_object_get(key, "meta"), "key"), "mark"))
+	if (strcmp(json_text(json_object_get(key, "meta"), "key"), "mark"))
 		return;
 	value = evaluate(w->packet, json_object_get(mangle, "value"));
 	if (value.kind != VALUE_NUMBER) {
@@ -675,7 +669,7 @@ static void set_mark(struct eval *w, const struct firewall_chain *chain, const j
 static enum truth rule_eval_extension(struct eval *w, const struct firewall_chain *chain,
 				      const json_t *rule, const json_t *xt, enum truth truth)
 {
-	const char *name = text_of(xt, "name");
+	const char *name = json_text(xt, "name");
 
 	/* IPv6's extension headers: these packets have none. */
 	static const char *const headers[] = {
@@ -684,7 +678,7 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 
 	if (is_one_of(name, headers))
 		return FALSE;
-	if (!strcmp(text_of(xt, "type"), "match"))
+	if (!strcmp(json_text(xt, "type"), "match"))
 		return both(truth, strcmp(name, "comment") ? UNKNOWN : TRUE);
 	if (!strcmp(name, "TPROXY"))
 		tell(w, RULE_EVAL_TPROXIED, truth, chain, rule, w->packet->mark);

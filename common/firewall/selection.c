@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/selection.h"
 
+#include "base/json_text.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -15,13 +16,6 @@ struct reading {
 	struct selection *out;
 	enum kind kind;
 };
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *t = json_string_value(json_object_get(object, key));
-
-	return t ? t : "";
-}
 
 /* ---- values ---- */
 
@@ -55,7 +49,7 @@ static bool add_prefix(struct reading *r, const json_t *prefix)
 {
 	char text[ENDPOINT_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "%s/%lld", text_of(prefix, "addr"),
+	snprintf(text, sizeof(text), "%s/%lld", json_text(prefix, "addr"),
 		 (long long)json_integer_value(json_object_get(prefix, "len")));
 	return add_address(r, text);
 }
@@ -115,7 +109,7 @@ static enum kind kind_of(const json_t *left)
 {
 	static const char *const metas[] = { "l4proto", "nfproto", "protocol" };
 	const json_t *payload = json_object_get(left, "payload");
-	const char *protocol = text_of(payload, "protocol"), *field = text_of(payload, "field");
+	const char *protocol = json_text(payload, "protocol"), *field = json_text(payload, "field");
 
 	if (!strcmp(field, "daddr") && strcmp(protocol, "ether"))
 		return KIND_DESTINATION;
@@ -125,16 +119,16 @@ static enum kind kind_of(const json_t *left)
 		return KIND_PORT;
 	if (!strcmp(field, "protocol") || !strcmp(field, "nexthdr"))
 		return KIND_NEUTRAL;
-	if (IS_ONE_OF(text_of(json_object_get(left, "meta"), "key"), metas))
+	if (IS_ONE_OF(json_text(json_object_get(left, "meta"), "key"), metas))
 		return KIND_NEUTRAL;
-	return !strcmp(text_of(json_object_get(left, "ct"), "key"), "state") ? KIND_NEUTRAL
-									     : KIND_OTHER;
+	return !strcmp(json_text(json_object_get(left, "ct"), "key"), "state") ? KIND_NEUTRAL
+									       : KIND_OTHER;
 }
 
 static void read_match(struct reading *r, const json_t *match)
 {
 	r->kind = kind_of(json_object_get(match, "left"));
-	if (r->kind == KIND_OTHER || !strcmp(text_of(match, "op"), "!="))
+	if (r->kind == KIND_OTHER || !strcmp(json_text(match, "op"), "!="))
 		r->out->exact = false;
 	else if (r->kind != KIND_NEUTRAL && !add(r, json_object_get(match, "right"), 0))
 		r->out->exact = false;
@@ -167,8 +161,8 @@ static bool is_harmless(const json_t *statement)
 	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
 		if (json_object_get(statement, words[i]))
 			return true;
-	return !strcmp(text_of(json_object_get(statement, "xt"), "name"), "comment") ||
-	       !strcmp(text_of(json_object_get(statement, "xt"), "type"), "target");
+	return !strcmp(json_text(json_object_get(statement, "xt"), "name"), "comment") ||
+	       !strcmp(json_text(json_object_get(statement, "xt"), "type"), "target");
 }
 
 void selection_read(const struct firewall *firewall, const struct firewall_chain *chain,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "intercept/nft.h"
 
+#include "base/json_text.h"
 #include "intercept/nft_scan.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_text.h"
@@ -253,13 +254,6 @@ static void digest_add(struct reading *r, const char *kind, const char *name, ui
 	digest->hash = (digest->hash ^ hash) * UINT64_C(0x100000001b3);
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
-}
-
 static uint64_t number_of(const json_t *object, const char *key)
 {
 	return (uint64_t)json_integer_value(json_object_get(object, key));
@@ -375,7 +369,7 @@ static bool add_cidr(struct intercept *spec, int id, const json_t *element)
 	struct cidr cidr;
 
 	if (prefix)
-		snprintf(text, sizeof(text), "%s/%u", text_of(prefix, "addr"),
+		snprintf(text, sizeof(text), "%s/%u", json_text(prefix, "addr"),
 			 (unsigned)number_of(prefix, "len"));
 	else
 		snprintf(text, sizeof(text), "%s",
