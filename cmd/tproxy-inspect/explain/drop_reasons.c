@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/explain/drop_reasons.h"
 
+#include "base/file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -104,20 +105,6 @@ static int open_tracefs(struct failure *why)
 	return mount;
 }
 
-/* The whole file; "" if it cannot be read. */
-static void read_file(int directory, const char *path, char *text, size_t size)
-{
-	int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
-	size_t used = 0;
-	ssize_t got;
-
-	while (fd >= 0 && used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0)
-		used += (size_t)got;
-	text[used] = '\0';
-	if (fd >= 0)
-		close(fd);
-}
-
 static int read_format(struct drop_reasons *d, uint64_t *id, struct failure *why)
 {
 	int tracefs = open_tracefs(why);
@@ -125,8 +112,8 @@ static int read_format(struct drop_reasons *d, uint64_t *id, struct failure *why
 
 	if (tracefs < 0)
 		return -1;
-	read_file(tracefs, "events/skb/kfree_skb/format", text, sizeof(text));
-	read_file(tracefs, "events/skb/kfree_skb/id", number, sizeof(number));
+	file_read(tracefs, "events/skb/kfree_skb/format", text, sizeof(text));
+	file_read(tracefs, "events/skb/kfree_skb/id", number, sizeof(number));
 	close(tracefs);
 	*id = strtoull(number, NULL, 10);
 	if (*id && drop_reasons_parse(text, &d->format))

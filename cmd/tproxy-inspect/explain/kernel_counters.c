@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/explain/kernel_counters.h"
 
+#include "base/file.h"
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FILE_MAX  32768
 #define WORDS_MAX 256 /* in a line; TcpExt has about 130 */
@@ -135,21 +135,6 @@ void kernel_counters_parse(struct kernel_counters *c, enum kernel_counters_form 
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* The whole file, as far as it has room; "" if it cannot be read. */
-static void read_file(const char *path, char text[FILE_MAX])
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t used = 0;
-	ssize_t got;
-
-	while (fd >= 0 && used < FILE_MAX - 1 &&
-	       (got = read(fd, text + used, FILE_MAX - 1 - used)) > 0)
-		used += (size_t)got;
-	text[used] = '\0';
-	if (fd >= 0)
-		close(fd);
-}
-
 void kernel_counters_read(struct kernel_counters *c)
 {
 	static const struct {
@@ -165,7 +150,7 @@ void kernel_counters_read(struct kernel_counters *c)
 
 	*c = (struct kernel_counters){ 0 };
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-		read_file(files[i].path, text);
+		file_read(AT_FDCWD, files[i].path, text, sizeof(text));
 		kernel_counters_parse(c, files[i].form, text);
 	}
 }
