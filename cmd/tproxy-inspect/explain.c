@@ -107,11 +107,6 @@ static void put_step(struct record_table *table, const struct step *step)
 	record_table_put(table, &r);
 }
 
-static bool is_delivered(const struct view *v)
-{
-	return !strcmp(v->steps.reason, "delivered");
-}
-
 static void put_owner(struct record *r, const struct view *v)
 {
 	if (v->by)
@@ -134,7 +129,10 @@ static void put_verdict(struct record_table *table, const struct view *v)
 		record_text(&r, RECORD_IIF, v->iif.name);
 	put_owner(&r, v);
 	record_text(&r, RECORD_STEP, "verdict");
-	record_text(&r, RECORD_SEVERITY, is_delivered(v) ? "ok" : v->blind ? "warn" : "fail");
+	record_text(&r, RECORD_SEVERITY,
+		    steps_concluded(&v->steps, "delivered") ? "ok"
+		    : v->blind				    ? "warn"
+							    : "fail");
 	record_text(&r, RECORD_WHERE, v->steps.reason);
 	record_text(&r, RECORD_REASON, v->steps.reason);
 	record_text(&r, RECORD_EVIDENCE, v->steps.words);
@@ -163,7 +161,7 @@ static int answer(struct view *v, struct record_table *table)
 	put_fix(table, v);
 	if (v->blind)
 		return STATUS_REFUSED;
-	return is_delivered(v) ? STATUS_DONE : STATUS_NO;
+	return steps_concluded(&v->steps, "delivered") ? STATUS_DONE : STATUS_NO;
 }
 
 /* --- packets that are seen -------------------------------------------------------------------- */

@@ -447,7 +447,7 @@ static bool awaits_answer(const struct judge *j)
 	const struct packet_fates *f = &j->o->fates;
 	uint64_t asking = 0;
 
-	if (j->v->steps.reason && !strcmp(j->v->steps.reason, "taken-elsewhere"))
+	if (steps_concluded(&j->v->steps, "taken-elsewhere"))
 		return false;
 	for (unsigned i = 0; i < f->count; i++) {
 		if (f->at[i].translated)
@@ -500,11 +500,6 @@ static void find_problem(struct judge *j)
 		j->problem = judge_answers(j);
 }
 
-static bool is_delivered(const struct view *v)
-{
-	return v->steps.reason && !strcmp(v->steps.reason, "delivered");
-}
-
 static bool was_taken(const struct judge *j)
 {
 	const struct packet_fate *f = find_fate(j, LEG_REQUEST, END_SOCKET);
@@ -523,7 +518,7 @@ static bool is_reached(const struct judge *j)
 /* Does the walk say something else? */
 static bool departs(const struct judge *j)
 {
-	if (is_delivered(j->v))
+	if (steps_concluded(&j->v->steps, "delivered"))
 		return j->problem != PROBLEM_NONE;
 	return j->problem == PROBLEM_NONE && is_reached(j) && (j->v->by || was_taken(j));
 }

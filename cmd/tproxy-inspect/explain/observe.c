@@ -90,12 +90,10 @@ static bool is_opening(const struct trace_packet *p)
 static bool may_be_first(const struct packet_trace_tuple *t, const struct packet_trace_event *e)
 {
 	const struct trace_packet *p = &e->message.packet;
-	bool anything = !t->client.family && !t->client.port && !t->destination.family &&
-			!t->destination.port;
 
 	if (!packet_trace_is_request(t, p) || (t->iif && t->iif != e->message.iif))
 		return false;
-	return !anything || is_opening(p);
+	return !packet_trace_is_anything(t) || is_opening(p);
 }
 
 /* Does it come from outside with an address of this host? It is spoofed or went in a circle: no

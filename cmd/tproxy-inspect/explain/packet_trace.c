@@ -68,6 +68,12 @@ static struct endpoint unscoped(const struct endpoint *e)
 	return copy;
 }
 
+bool packet_trace_is_anything(const struct packet_trace_tuple *t)
+{
+	return !t->client.family && !t->client.port && !t->destination.family &&
+	       !t->destination.port;
+}
+
 bool packet_trace_is_request(const struct packet_trace_tuple *t, const struct trace_packet *p)
 {
 	const struct endpoint client = unscoped(&t->client);
@@ -125,13 +131,6 @@ static void format_rule(const struct packet_trace_tuple *t, bool answer, unsigne
 		 counter, PACKET_TRACE_RATE, PACKET_TRACE_RATE);
 }
 
-/* Both directions look the same. */
-static bool is_symmetric(const struct packet_trace_tuple *t)
-{
-	return !t->client.family && !t->client.port && !t->destination.family &&
-	       !t->destination.port;
-}
-
 /* The rules for the first chain of a hook. */
 static size_t format_rules(const char *table, const struct packet_trace_tuple *t,
 			   enum packet_trace_hook hook, char *buf, size_t size)
@@ -145,7 +144,7 @@ static size_t format_rules(const char *table, const struct packet_trace_tuple *t
 	format_rule(t, true, 0, arrives ? "answer" : "reply", answer);
 	used = (size_t)snprintf(buf, size, "add rule inet %s %s-first %s\n", table, hooks[hook],
 				request);
-	if (!is_symmetric(t))
+	if (!packet_trace_is_anything(t))
 		used += (size_t)snprintf(buf + used, size - used, "add rule inet %s %s-first %s\n",
 					 table, hooks[hook], answer);
 	return used;

@@ -74,6 +74,11 @@ bool steps_over(const struct steps *s)
 	return s->reason != NULL;
 }
 
+bool steps_concluded(const struct steps *s, const char *reason)
+{
+	return s->reason && !strcmp(s->reason, reason);
+}
+
 void steps_free(struct steps *s)
 {
 	for (size_t i = 0; i < s->count; i++) {

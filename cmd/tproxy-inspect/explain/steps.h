@@ -54,8 +54,9 @@ void steps_time(struct steps *s, uint64_t microseconds);
 void steps_conclude(struct steps *s, const char *reason, const char *fix, const char *words, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* Is there a verdict? */
+/* Is there a verdict, and has it that reason? */
 bool steps_over(const struct steps *s);
+bool steps_concluded(const struct steps *s, const char *reason);
 
 void steps_free(struct steps *s);
 
