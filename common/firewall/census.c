@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/census.h"
 
+#include "intercept/nft.h"
 #include "net/netlink.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -93,26 +94,11 @@ void census_free(struct census *c)
 	*c = (struct census){ 0 };
 }
 
-static uint8_t family_of(const char *name)
-{
-	static const struct {
-		const char *name;
-		uint8_t family;
-	} families[] = { { "inet", NFPROTO_INET },
-			 { "ip", NFPROTO_IPV4 },
-			 { "ip6", NFPROTO_IPV6 },
-			 { "netdev", NFPROTO_NETDEV } };
-
-	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
-		if (!strcmp(families[i].name, name))
-			return families[i].family;
-	return NFPROTO_UNSPEC;
-}
-
 uint64_t census_table_handle(const struct census *c, const char *family, const char *name)
 {
 	for (size_t i = 0; i < c->tables; i++)
-		if (c->table[i].family == family_of(family) && !strcmp(c->table[i].name, name))
+		if (!strcmp(nft_family_name(c->table[i].family), family) &&
+		    !strcmp(c->table[i].name, name))
 			return c->table[i].handle;
 	return 0;
 }

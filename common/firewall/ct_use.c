@@ -2,6 +2,7 @@
 #include "firewall/ct_use.h"
 
 #include "firewall/xtables_legacy.h"
+#include "intercept/nft.h"
 #include "intercept/nft_text.h"
 #include "net/rule_use.h"
 #include <errno.h>
@@ -28,16 +29,6 @@ static enum ct_use judge(const struct rule_use *u)
 	return u->translates || u->tracks ? CT_USE_TRACK : CT_USE_NONE;
 }
 
-static const char *family_name(int family)
-{
-	return family == NFPROTO_IPV4	  ? "ip"
-	       : family == NFPROTO_IPV6	  ? "ip6"
-	       : family == NFPROTO_INET	  ? "inet"
-	       : family == NFPROTO_ARP	  ? "arp"
-	       : family == NFPROTO_BRIDGE ? "bridge"
-					  : "netdev";
-}
-
 static void visit_rule(const struct rule_use *use, void *context)
 {
 	struct search *s = context;
@@ -50,7 +41,7 @@ static void visit_rule(const struct rule_use *use, void *context)
 	s->use = judge(use);
 	if (s->evidence)
 		snprintf(s->evidence, CT_USE_EVIDENCE_MAX, "%s %.60s chain %.50s",
-			 family_name(use->family), use->table, use->chain);
+			 nft_family_name(use->family), use->table, use->chain);
 }
 
 static int visit_legacy(const struct xtables_legacy_use *use, void *context)

@@ -34,29 +34,16 @@ struct firewall {
 	size_t chains;
 };
 
-/* --- nft's listing
- * ----------------------------------------------------------------------------- */
-
-/* `list chain inet filter input`; false: a name that nft's grammar may take for something else. */
-static bool put_command(const char *list, const char *family, const char *table, const char *name,
-			char buf[256])
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-				    "/_-.";
-	int length = snprintf(buf, 256, "list %s %s %s %s", list, family, table, name);
-
-	return length < 256 && !table[strspn(table, plain)] && !name[strspn(name, plain)];
-}
+/* --- nft's listing ---------------------------------------------------------------------------- */
 
 /* nft's listing that has the chain. */
 static const char *text_of_chain(const struct firewall *f, const struct firewall_chain *chain)
 {
 	struct source *s = f->source;
 	struct firewall_chain *c = (struct firewall_chain *)chain;
-	char command[256];
 
-	if (!c->text && put_command("chain", c->family, c->table, c->name, command))
-		c->text = nft_list_text(s->rules, command, NULL);
+	if (!c->text)
+		c->text = nft_list_text(s->rules, "chain", c->family, c->table, c->name, NULL);
 	if (c->text)
 		return c->text;
 	if (!s->text)
@@ -354,13 +341,11 @@ void firewall_need(const struct firewall *firewall, const struct firewall_chain 
 {
 	struct firewall *f = (struct firewall *)firewall;
 	struct firewall_chain *c = (struct firewall_chain *)chain;
-	char command[256];
-	json_t *some = NULL;
+	json_t *some;
 
 	if (c->read)
 		return;
-	if (put_command("chain", c->family, c->table, c->name, command))
-		some = nft_list_json(f->source->rules, command, NULL);
+	some = nft_list_json(f->source->rules, "chain", c->family, c->table, c->name, NULL);
 	if (some ? add_rules(f, some) : read_rest(f, &f->source->why))
 		f->source->failed = true;
 	c->read = true;
@@ -379,8 +364,7 @@ static int read_objects(struct firewall *f, struct failure *why)
 	if (census_take(&s->census, why))
 		return -1;
 	s->some = s->some && s->census.rules > FEW_RULES;
-	f->objects = s->some ? nft_list_json(s->rules, "list chains", why)
-			     : nft_dump_json(s->rules, why);
+	f->objects = s->some ? nft_chains_json(s->rules, why) : nft_dump_json(s->rules, why);
 	if (!f->objects)
 		return -1;
 	if (!s->some)
@@ -530,13 +514,11 @@ const json_t *firewall_elements(const struct firewall *f, const struct firewall_
 {
 	static const char *const kinds[] = { "set", "map" };
 	const json_t *found = find_elements(f, chain, name);
-	char command[256];
 
 	for (size_t i = 0; f->source->some && !found && i < 2; i++) {
-		json_t *some = NULL;
+		json_t *some = nft_list_json(f->source->rules, kinds[i], chain->family,
+					     chain->table, name, NULL);
 
-		if (put_command(kinds[i], chain->family, chain->table, name, command))
-			some = nft_list_json(f->source->rules, command, NULL);
 		if (some)
 			json_array_extend(f->objects, some);
 		json_decref(some);

@@ -806,12 +806,45 @@ int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failur
 	return result;
 }
 
-json_t *nft_list_json(struct nft *rules, const char *command, struct failure *why)
+const char *nft_family_name(int family)
 {
+	return family == NFPROTO_IPV4	  ? "ip"
+	       : family == NFPROTO_IPV6	  ? "ip6"
+	       : family == NFPROTO_INET	  ? "inet"
+	       : family == NFPROTO_ARP	  ? "arp"
+	       : family == NFPROTO_BRIDGE ? "bridge"
+					  : "netdev";
+}
+
+/* `list chain inet filter input`; iptables-nft calls chains as its users like. */
+static int put_list(char command[256], const char *kind, const char *family, const char *table,
+		    const char *name, struct failure *why)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "/_-.";
+	int length = snprintf(command, 256, "list %s %s %s %s", kind, family, table, name);
+
+	if (length < 256 && !table[strspn(table, plain)] && !name[strspn(name, plain)])
+		return 0;
+	return report_refuse(why, "nft may take its name for something else");
+}
+
+json_t *nft_list_json(struct nft *rules, const char *kind, const char *family, const char *table,
+		      const char *name, struct failure *why)
+{
+	char command[256];
+
+	if (put_list(command, kind, family, table, name, why))
+		return NULL;
 	return listing_objects(rules, command, 0, why);
 }
 
-char *nft_list_text(struct nft *rules, const char *command, struct failure *why)
+json_t *nft_chains_json(struct nft *rules, struct failure *why)
+{
+	return listing_objects(rules, "list chains", 0, why);
+}
+
+static char *copy_listing(struct nft *rules, const char *command, struct failure *why)
 {
 	const char *out = listing(
 		rules, command,
@@ -823,9 +856,19 @@ char *nft_list_text(struct nft *rules, const char *command, struct failure *why)
 	return copy;
 }
 
+char *nft_list_text(struct nft *rules, const char *kind, const char *family, const char *table,
+		    const char *name, struct failure *why)
+{
+	char command[256];
+
+	if (put_list(command, kind, family, table, name, why))
+		return NULL;
+	return copy_listing(rules, command, why);
+}
+
 char *nft_dump_text(struct nft *rules, struct failure *why)
 {
-	return nft_list_text(rules, "list ruleset", why);
+	return copy_listing(rules, "list ruleset", why);
 }
 
 /* Append the objects of a listing; one that fails (a chain deleted meanwhile) has none. */
@@ -838,30 +881,40 @@ static void extend_by(struct nft *rules, json_t *all, const char *command_text)
 	json_decref(some);
 }
 
+/* Returns what follows the word. (sscanf() would measure the whole text for each.) */
+static const char *copy_word(const char *text, char *word, size_t size)
+{
+	size_t length = strcspn(text, " \n{");
+
+	snprintf(word, size, "%.*s", (int)length, text);
+	return text + length;
+}
+
 /* List each chain separately, so that no table object is created. */
 static json_t *dump_by_chains(struct nft *rules, const char *text)
 {
 	json_t *all = json_array();
-	char table[96] = "", command_text[256];
+	char family[8] = "", table[96] = "", chain[256], command_text[256];
 
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (!strncmp(line, "table ", 6))
-			snprintf(table, sizeof(table), "%.*s", (int)strcspn(line + 6, "{"),
-				 line + 6);
+		if (!strncmp(line, "table ", 6)) {
+			line = copy_word(line + 6, family, sizeof(family));
+			line = copy_word(line + 1, table, sizeof(table));
+		}
 		if (strncmp(line, "\tchain ", 7))
 			continue;
-		snprintf(command_text, sizeof(command_text), "list chain %s%.*s", table,
-			 (int)strcspn(line + 7, " "), line + 7);
-		extend_by(rules, all, command_text);
+		line = copy_word(line + 7, chain, sizeof(chain));
+		if (!put_list(command_text, "chain", family, table, chain, NULL))
+			extend_by(rules, all, command_text);
 	}
 	extend_by(rules, all, "list sets");
 	extend_by(rules, all, "list maps");
 	return all;
 }
 
-/* libnftables 1.0.6 uses freed memory when it prints a table that has a flag as JSON. */
-/* libnftables 1.0.6 writes broken JSON for a table with `flags owner`. */
+/* libnftables 1.0.6 uses freed memory, and writes broken JSON, when it prints a table with a flag
+ * (`flags owner`). */
 json_t *nft_dump_json(struct nft *rules, struct failure *why)
 {
 	struct tables tables = { 0 };

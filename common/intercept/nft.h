@@ -110,9 +110,18 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 char *nft_dump_text(struct nft *rules, struct failure *why);
 struct json_t *nft_dump_json(struct nft *rules, struct failure *why);
 
-/* The same for what one command of nft lists: `list chain ip filter INPUT`. */
-char *nft_list_text(struct nft *rules, const char *command, struct failure *why);
-struct json_t *nft_list_json(struct nft *rules, const char *command, struct failure *why);
+/* The same for one object, as of `list chain ip filter INPUT`: kind `chain`, `set`, `map`. NULL with
+ * *why, too, for a name that nft's grammar may take for something else. */
+char *nft_list_text(struct nft *rules, const char *kind, const char *family, const char *table,
+		    const char *name, struct failure *why);
+struct json_t *nft_list_json(struct nft *rules, const char *kind, const char *family,
+			     const char *table, const char *name, struct failure *why);
+
+/* All chains, without their rules. The same as JSON. */
+struct json_t *nft_chains_json(struct nft *rules, struct failure *why);
+
+/* `ip`, `inet`, ...: nft's word for NFPROTO_IPV4, NFPROTO_INET, ... */
+const char *nft_family_name(int family);
 
 /* Does such a chain exist, whoever made it? family: NFPROTO_IPV4, ... */
 bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain);

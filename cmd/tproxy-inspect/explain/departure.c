@@ -2,6 +2,7 @@
 #include "tproxy-inspect/explain/departure.h"
 
 #include "firewall/harm.h"
+#include "intercept/nft.h"
 #include "intercept/nft_text.h"
 #include "net/link.h"
 #include <linux/netfilter.h>
@@ -68,29 +69,13 @@ static const char *interface(unsigned index, char name[IF_NAMESIZE])
 
 /* --- the rule that decided -------------------------------------------------------------------- */
 
-static const char *family_name(uint8_t family)
-{
-	switch (family) {
-	case NFPROTO_IPV4:
-		return "ip";
-	case NFPROTO_IPV6:
-		return "ip6";
-	case NFPROTO_NETDEV:
-		return "netdev";
-	case NFPROTO_BRIDGE:
-		return "bridge";
-	default:
-		return "inet";
-	}
-}
-
 static const struct firewall_chain *find_chain(const struct judge *j, const struct packet_fate *f)
 {
 	for (size_t i = 0; j->rules && i < firewall_chains(j->rules); i++) {
 		const struct firewall_chain *c = firewall_chain(j->rules, i);
 
 		if (!c->legacy && !strcmp(c->name, f->chain) && !strcmp(c->table, f->table) &&
-		    !strcmp(c->family, family_name(f->family)))
+		    !strcmp(c->family, nft_family_name(f->family)))
 			return c;
 	}
 	return NULL;
@@ -135,7 +120,8 @@ static const char *describe_rule(const struct judge *j, const struct packet_fate
 	else
 		snprintf(buf, PLACE_MAX,
 			 "%s %.100s, chain %.100s: a rule that is gone (handle %llu)",
-			 family_name(f->family), f->table, f->chain, (unsigned long long)f->handle);
+			 nft_family_name(f->family), f->table, f->chain,
+			 (unsigned long long)f->handle);
 	return buf;
 }
 
@@ -149,7 +135,7 @@ static void describe_where(const struct judge *j, const struct packet_fate *f, c
 		snprintf(buf, size, "%s:%ld:%s:%s:%s", hook, find_base(j, f, chain)->priority,
 			 chain->family, chain->table, chain->name);
 	else if (*f->table)
-		snprintf(buf, size, "%s:%s:%.60s:%.60s", hook, family_name(f->family), f->table,
+		snprintf(buf, size, "%s:%s:%.60s:%.60s", hook, nft_family_name(f->family), f->table,
 			 f->chain);
 	else
 		snprintf(buf, size, "%s", hook);
