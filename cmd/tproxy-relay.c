@@ -55,14 +55,12 @@ static struct record_columns choose_brief(const struct config *config)
 	return brief;
 }
 
-/* Each signal shortens the end. When another relay goes on, nobody has to be told to go there. */
+/* Each signal shortens the end. */
 static enum relay_phase next_phase(const struct relay *relay)
 {
 	if (relay->phase >= RELAY_DRAINING)
 		return RELAY_ENDING;
-	if (relay->phase == RELAY_SERVING && relay->lame_duck && !tell_has_successor(relay))
-		return RELAY_LAME_DUCK;
-	return RELAY_DRAINING;
+	return relay->phase == RELAY_SERVING ? tell_first_phase(relay) : RELAY_DRAINING;
 }
 
 static void handle_signal(struct loop *loop, int signo, void *context)

@@ -258,12 +258,10 @@ static void begin_drain(struct answer *a)
 	relay_end(a->relay, RELAY_DRAINING);
 }
 
-/* As after SIGTERM: when another relay goes on, nobody has to be told to go there. */
 static void begin_lame_duck(struct answer *a)
 {
 	if (a->relay->lame_duck)
-		relay_end(a->relay,
-			  tell_has_successor(a->relay) ? RELAY_DRAINING : RELAY_LAME_DUCK);
+		relay_end(a->relay, tell_first_phase(a->relay));
 }
 
 /* Nothing has begun if there is no time for it: a caller who expects that connections are still

@@ -253,14 +253,12 @@ static struct client *find_first(struct control *c, bool busy)
 	return first;
 }
 
-/* Find a slot for one more client, by closing one if need be. NULL: all are being answered; then one
- * is closed as soon as it is, and the listeners are watched again. */
+/* A slot for one more client: free, or of one to close. NULL: all are being answered; then one is
+ * closed as soon as it is, and the listeners are watched again. */
 static struct client *find_place(struct control *c)
 {
 	struct client *cl = find_first(c, false);
 
-	if (cl && cl->source.fd >= 0)
-		close_client(cl);
 	if (cl)
 		return cl;
 	find_first(c, true)->broken = true;
@@ -270,10 +268,12 @@ static struct client *find_place(struct control *c)
 	return NULL;
 }
 
-/* What it has sent already is read at once: else clients that come at the same moment, and never read,
- * may take its place before it has been heard. */
+/* What it has sent already is read at once: else clients that come at the same moment, and never
+ * read, may take its place before it has been heard. */
 static void take_client(struct client *cl, int fd, bool guarded)
 {
+	if (cl->source.fd >= 0)
+		close_client(cl);
 	cl->source.fd = fd;
 	cl->stranger = guarded && !is_allowed(cl->control, fd);
 	note_progress(cl);

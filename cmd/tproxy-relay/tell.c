@@ -153,9 +153,9 @@ static pid_t successor_of(const struct relay *relay)
 	return successor == getpid() ? 0 : successor;
 }
 
-bool tell_has_successor(const struct relay *relay)
+enum relay_phase tell_first_phase(const struct relay *relay)
 {
-	return successor_of(relay);
+	return relay->lame_duck && !successor_of(relay) ? RELAY_LAME_DUCK : RELAY_DRAINING;
 }
 
 void tell_lame(const struct relay *relay)

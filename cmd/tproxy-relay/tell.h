@@ -27,9 +27,10 @@ void tell_lost(const struct record_losses *lost);
 void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);
 
-/* Has another relay, which is alive, taken over its listeners? In worker 0's thread, while they are
- * open. */
-bool tell_has_successor(const struct relay *relay);
+/* The first phase of its end: with --lame-duck that, unless another relay has taken over its
+ * listeners and is alive, so that nobody has to be told to go elsewhere. In worker 0's thread, while
+ * they are open. */
+enum relay_phase tell_first_phase(const struct relay *relay);
 
 /* Report what the relay has done in total. */
 void tell_work(const struct relay *relay);
