@@ -22,6 +22,14 @@ set_on_proxy() {
 	on proxy sysctl -qw "$@"
 }
 
+# second_link ADDRESS: toclient2, with that address, leads to the client's toproxy2.
+second_link() {
+	on proxy ip link add toclient2 type veth peer name toproxy2 netns "$LAB_client"
+	on proxy ip address add "$1" dev toclient2
+	on proxy ip link set toclient2 up
+	on client ip link set toproxy2 up
+}
+
 @test "src_valid_mark=1 silently drops intercepted packets, whatever rp_filter is" {
 	healthy_proxy
 	works
@@ -75,10 +83,7 @@ set_on_proxy() {
 # A third link, to a client of its own, so that the setting is wrong on three interfaces.
 @test "src_valid_mark=1 on three interfaces is said once, and one command fixes all" {
 	healthy_proxy
-	on proxy ip link add toclient2 type veth peer name toproxy2 netns "$LAB_client"
-	on proxy ip address add 192.0.2.65/26 dev toclient2
-	on proxy ip link set toclient2 up
-	on client ip link set toproxy2 up
+	second_link 192.0.2.65/26
 	set_on_proxy net.ipv4.conf.{toclient,toclient2,toserver}.src_valid_mark=1
 	fails
 	run doctor
@@ -96,10 +101,7 @@ set_on_proxy() {
 # The client's second link: what it sends comes in by toclient, the way back to .30 is by toclient2.
 @test "rp_filter: the greater of all and the interface counts, and 1 drops asymmetric clients" {
 	healthy_proxy
-	on proxy ip link add toclient2 type veth peer name toproxy2 netns "$LAB_client"
-	on proxy ip address add 192.0.2.129/32 dev toclient2
-	on proxy ip link set toclient2 up
-	on client ip link set toproxy2 up
+	second_link 192.0.2.129/32
 	on proxy ip route add 192.0.2.30/32 dev toclient2
 	asymmetric() { on client curl -sS --max-time 2 --interface 192.0.2.30 "http://$WEB4/who"; }
 	run asymmetric

@@ -17,8 +17,8 @@
  *	{"v":1,"type":"end","count":N}
  *
  * `v` is the schema version of the records and of this protocol: a client that does not know it
- * stops reading. `state` is `serving`, `lame-duck`, `draining` or `ending`. `count` is the number of records
- * between the two:
+ * stops reading. `state` is `serving`, `lame-duck`, `draining` or `ending`. `count` is the
+ * number of records between the two:
  *
  * connections:
  *   one record of type `connection` for each connection: id, proto, client, origdst, origdst_by,

@@ -71,8 +71,8 @@ static bool may_intercept(void)
 	return transparent_probe(&any, &how, NULL) == 0;
 }
 
-/* If nothing has to be intercepted and nothing is spoofed in this network namespace, no privilege is
- * needed. */
+/* If nothing has to be intercepted and nothing is spoofed in this network namespace, no privilege
+ * is needed. */
 static struct transparent_listen_options listen_options(const struct config *config, bool alone)
 {
 	return (struct transparent_listen_options){

@@ -28,8 +28,8 @@ void tell_unwritable(const struct failure *why);
 void tell_waiting(uint64_t records, uint64_t ms);
 
 /* The first phase of its end: with --lame-duck that, unless another relay has taken over its
- * listeners and is alive, so that nobody has to be told to go elsewhere. In worker 0's thread, while
- * they are open. */
+ * listeners and is alive, so that nobody has to be told to go elsewhere. In worker 0's thread,
+ * while they are open. */
 enum relay_phase tell_first_phase(const struct relay *relay);
 
 /* Report what the relay has done in total. */

@@ -14,8 +14,8 @@
 /* To choose a port the kernel walks all sockets that have it; to take a given one it walks those of
  * one address. */
 #define SHARED_MAX 32
-/* A port that the kernel cannot release, or that once had so many flows. It stays so: a port is tried
- * once. */
+/* A port that the kernel cannot release, or that once had so many flows. It stays so: a port is
+ * tried once. */
 #define UNFIT UINT8_MAX
 
 int udp_reuse_init(struct udp_reuse *r)
@@ -175,7 +175,8 @@ bool udp_reuse_connect(struct udp_host *host, struct udp_flow *f, const struct e
 	return false;
 }
 
-/* The socket is as it was when it was new. An upstream that has not answered may yet send errors. */
+/* The socket is as it was when it was new. An upstream that has not answered may yet send
+ * errors. */
 bool udp_reuse_is_as_new(const struct udp_flow *f)
 {
 	return f->reusable && f->entry.class != UDP_UNANSWERED && !f->promoted &&

@@ -2,14 +2,14 @@
 /*
  * udp_reuse - upstream sockets of flows that are over, used again for new flows.
  *
- * Most flows are one exchange. To open, set up, watch and close a socket costs more than the exchange
- * itself, so a socket stays in its flow's slot when the flow ends, and a new flow gets the slot with
- * the socket. Only sockets that still are as they were when they were new: with the usual options,
- * and on a client port that the kernel releases (datagram_bind_loosely()).
+ * Most flows are one exchange. To open, set up, watch and close a socket costs more than the
+ * exchange itself, so a socket stays in its flow's slot when the flow ends, and a new flow gets the
+ * slot with the socket. Only sockets that still are as they were when they were new: with the usual
+ * options, and on a client port that the kernel releases (datagram_bind_loosely()).
  *
- * What a socket receives late belongs to the flow before: the kernel reports the destination of each
- * datagram, and a flow takes only its own. An error, or a datagram, that comes to a socket without a
- * flow closes it.
+ * What a socket receives late belongs to the flow before: the kernel reports the destination of
+ * each datagram, and a flow takes only its own. An error, or a datagram, that comes to a socket
+ * without a flow closes it.
  */
 #ifndef TPROXY_RELAY_UDP_REUSE_H
 #define TPROXY_RELAY_UDP_REUSE_H

@@ -23,7 +23,8 @@ struct udp_worker {
 	const struct cidr_list *accept_proxy;
 	_Atomic uint64_t *ids;
 	struct recent *refused;
-	/* Set while there are flows, sockets of past ones, or listeners that another process reads. */
+	/* Set while there are flows, sockets of past ones, or listeners that another process
+	 * reads. */
 	struct loop_timer timer;
 	struct loop_timer release; /* of the listeners, when draining */
 	bool *claimed;		   /* by listener: it is ours to read */

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* Since some moment in the past (CLOCK_MONOTONIC), in milliseconds and in microseconds: for times that
- * pass. It is never set back. */
+/* Since some moment in the past (CLOCK_MONOTONIC), in milliseconds and in microseconds: for times
+ * that pass. It is never set back. */
 uint64_t clock_ms(void);
 uint64_t clock_us(void);
 

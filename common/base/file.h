@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
-/* Read it, as far as it has room in text, which then ends with \0; "" if it cannot be read. The path is
- * relative to that descriptor of a directory (openat(2)). */
+/* Read it, as far as it has room in text, which then ends with \0; "" if it cannot be read. The
+ * path is relative to that descriptor of a directory (openat(2)). */
 void file_read(int directory, const char *path, char *text, size_t size);
 
 #endif

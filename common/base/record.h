@@ -44,8 +44,8 @@ void record_endpoint(struct record *r, enum record_field f, const struct endpoin
 void record_any_endpoint(struct record *r, enum record_field f, uint16_t port);
 void record_mark(struct record *r, enum record_field f, const struct mark *mark);
 
-/* Set RECORD_TIME: to a time of the wall clock, in microseconds, or to now. Set RECORD_DURATION_MS, and the other fields of its kind,
- * from microseconds. */
+/* Set RECORD_TIME: to a time of the wall clock, in microseconds, or to now. Set RECORD_DURATION_MS,
+ * and the other fields of its kind, from microseconds. */
 void record_time(struct record *r, uint64_t microseconds);
 void record_time_now(struct record *r);
 void record_duration(struct record *r, uint64_t microseconds);

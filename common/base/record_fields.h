@@ -68,7 +68,7 @@ enum record_field {
 	RECORD_STUCK,	       /* text: which side holds a connection up; a closed list */
 	RECORD_VERSION,	       /* text: of the program that answers */
 	RECORD_WHERE,	       /* text: `HOOK:PRIORITY:FAMILY:TABLE:CHAIN`, or what was asked */
-	RECORD_UPSTREAM_NETNS, /* text: the network namespace of the upstream legs, if it is another */
+	RECORD_UPSTREAM_NETNS, /* text: network namespace of the upstream legs, if another */
 	RECORD_FIELDS
 };
 

@@ -26,7 +26,7 @@ struct firewall_chain {
 	const char *type;   /* base chain: `filter`, `nat`, `route` */
 	const char *policy; /* base chain: `accept`, `drop` */
 	long priority;
-	long runs_at; /* the priority at which the kernel runs it: its own, but that of NAT for nat */
+	long runs_at;	     /* where the kernel runs it: at its priority, but nat at that of NAT */
 	uint64_t made[2];    /* numbers of its table and of itself: the newer, the larger */
 	const char *devices; /* ingress or egress: the line of nft's listing that names them */
 	bool iptables;	     /* iptables manages it, */

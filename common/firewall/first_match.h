@@ -2,8 +2,9 @@
 /*
  * first_match - what a rule asks of a packet first, if that is one address, prefix or port.
  *
- * Where rules are many, nearly all of them ask for other packets than the one at hand. What they ask is
- * read once, and not from JSON for each packet. Whatever is not recognised is left to rule_eval.
+ * Where rules are many, nearly all of them ask for other packets than the one at hand. What they
+ * ask is read once, and not from JSON for each packet. Whatever is not recognised is left to
+ * rule_eval.
  */
 #ifndef TPROXY_FIREWALL_FIRST_MATCH_H
 #define TPROXY_FIREWALL_FIRST_MATCH_H
@@ -29,8 +30,8 @@ struct first_match {
 
 struct first_match first_match_of(const json_t *rule);
 
-/* Does the rule end there, for a packet of that protocol with these ends? Nothing before it has had an
- * effect. */
+/* Does the rule end there, for a packet of that protocol with these ends? Nothing before it has had
+ * an effect. */
 bool first_match_fails(const struct first_match *first, uint8_t protocol,
 		       const struct endpoint *source, const struct endpoint *destination);
 

@@ -81,8 +81,8 @@ struct eval {
 	bool doubt;   /* something uncertain may have ended its evaluation */
 };
 
-/* The only member of a statement or an expression: its name, "" if there is none, and its value. Rules
- * may be many thousands, and asking for each possible name in turn took most of the time. */
+/* The only member of a statement or an expression: its name, "" if there is none, and its value.
+ * Rules may be many thousands, and asking for each possible name in turn took most of the time. */
 static const char *word_of(const json_t *object, const json_t **value)
 {
 	void *only = json_object_iter((json_t *)object);
@@ -691,7 +691,8 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 	return truth;
 }
 
-/* A match, or what else ends the rule for some packets: does the packet go on to the next statement? */
+/* A match, or what else ends the rule for some packets: does the packet go on to the next
+ * statement? */
 static enum truth rule_eval_condition(struct eval *w, const char *word, const json_t *found)
 {
 	/* They match or not depending on what is unknown here. */

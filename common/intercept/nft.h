@@ -110,8 +110,8 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 char *nft_dump_text(struct nft *rules, struct failure *why);
 struct json_t *nft_dump_json(struct nft *rules, struct failure *why);
 
-/* The same for one object, as of `list chain ip filter INPUT`: kind `chain`, `set`, `map`. NULL with
- * *why, too, for a name that nft's grammar may take for something else. */
+/* The same for one object, as of `list chain ip filter INPUT`: kind `chain`, `set`, `map`. NULL
+ * with *why, too, for a name that nft's grammar may take for something else. */
 char *nft_list_text(struct nft *rules, const char *kind, const char *family, const char *table,
 		    const char *name, struct failure *why);
 struct json_t *nft_list_json(struct nft *rules, const char *kind, const char *family,

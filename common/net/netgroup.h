@@ -10,9 +10,10 @@
 #include <stdint.h>
 
 /*
- * Join groups (1 << (number - 1) each) of that protocol (NETLINK_NETFILTER, ...), with room for some
- * thousand messages, if CAP_NET_ADMIN allows more than net.core.rmem_max. Returns a non-blocking
- * descriptor, which the caller closes; or -1 with *why, in which `what` is the subject.
+ * Join groups (1 << (number - 1) each) of that protocol (NETLINK_NETFILTER, ...), with room for
+ * some thousand messages, if CAP_NET_ADMIN allows more than net.core.rmem_max. Returns a
+ * non-blocking descriptor, which the caller closes; or -1 with *why, in which `what` is the
+ * subject.
  */
 int netgroup_open(int protocol, uint32_t groups, const char *what, struct failure *why);
 

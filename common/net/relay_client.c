@@ -168,8 +168,8 @@ static socklen_t put_address(struct sockaddr_un *to, const char *name)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
 }
 
-/* Whoever fills its own queue would make each caller wait out its timeout. A path is only reached by
- * who may, and a name that nobody listens at refuses at once. */
+/* Whoever fills its own queue would make each caller wait out its timeout. A path is only reached
+ * by who may, and a name that nobody listens at refuses at once. */
 static bool is_waited_for(const struct relay_client_listener *at)
 {
 	return !at || (at->known && relay_client_is_own(at->uid));

@@ -34,8 +34,8 @@ void rule_use_note_extension(struct rule_use *use, const char *name);
 typedef void rule_use_visitor(const struct rule_use *use, void *context);
 int rule_use_each(struct netlink *channel, rule_use_visitor *visit, void *context);
 
-/* A number that changes with each change of the rules; *generation stays as it is if the kernel does
- * not say it. 0 or -errno. */
+/* A number that changes with each change of the rules; *generation stays as it is if the kernel
+ * does not say it. 0 or -errno. */
 int rule_use_generation(struct netlink *channel, uint32_t *generation);
 
 #endif

@@ -375,8 +375,9 @@ int datagram_connect(int fd, const struct endpoint *to)
 
 /*
  * An explicit port stays bound until the socket is closed; one that the kernel chose is released by
- * datagram_disconnect() (__udp_disconnect() in net/ipv4/udp.c). So let the kernel choose, from a range
- * of one port. It takes the range of the network namespace instead if the port is outside of it.
+ * datagram_disconnect() (__udp_disconnect() in net/ipv4/udp.c). So let the kernel choose, from a
+ * range of one port. It takes the range of the network namespace instead if the port is outside of
+ * it.
  * #syscalls upstream_udp: setsockopt(SOL_IP, IP_LOCAL_PORT_RANGE), bind, getsockname
  */
 int datagram_bind_loosely(int fd, const struct endpoint *own)

@@ -87,8 +87,9 @@ int datagram_connect(int fd, const struct endpoint *to);
  */
 int datagram_claim(int fd);
 
-/* Let go of the socket: it keeps what it has received, and its local end unless it was bound loosely,
- * but TPROXY, which looks for connected sockets, gives it no more. Returns 0, or -1 with errno. */
+/* Let go of the socket: it keeps what it has received, and its local end unless it was bound
+ * loosely, but TPROXY, which looks for connected sockets, gives it no more. Returns 0, or -1 with
+ * errno. */
 int datagram_disconnect(int fd);
 
 /* Make room for this many bytes in both queues, or for as many as the system allows:

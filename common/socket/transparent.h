@@ -193,8 +193,8 @@ int transparent_connect_udp(const struct endpoint *client, const struct endpoint
 			    const struct transparent_connect_options *options,
 			    enum transparent_kept *kept, struct failure *why);
 
-/* The same up to the bind: a UDP socket with the options for that source (address and port), neither
- * bound nor connected. Returns the descriptor, or -1 with *why. */
+/* The same up to the bind: a UDP socket with the options for that source (address and port),
+ * neither bound nor connected. Returns the descriptor, or -1 with *why. */
 int transparent_open_udp(const struct endpoint *source,
 			 const struct transparent_connect_options *options, struct failure *why);
 

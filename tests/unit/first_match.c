@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a rule asks of a packet first: recognised only if evaluating the rule would end the same way. */
+/* What a rule asks of a packet first: recognised only if evaluating the rule would end the same
+ * way. */
 #include "firewall/first_match.h"
 #include "check.h"
 #include <netinet/in.h>

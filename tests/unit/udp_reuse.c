@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * When a new flow gets the socket of one that is over: not before everything that the latter had left
- * in it has been reported.
+ * When a new flow gets the socket of one that is over: not before everything that the latter had
+ * left in it has been reported.
  *
  * Each turn of the loop is made by the test, which also says how many events a turn fetches.
  */

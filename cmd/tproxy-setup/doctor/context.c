@@ -99,7 +99,7 @@ bool context_source_to(const struct endpoint *destination, struct endpoint *out)
 	return found;
 }
 
-/* --- what rules do to the example connections -------------------------------------------------- */
+/* --- what rules do to the example connections ------------------------------------------------- */
 
 static void keep_step(const struct packet_path_step *at, void *context)
 {

@@ -91,8 +91,8 @@ bool context_wants(const struct doctor_context *x, int protocol);
 /* Where the rules deliver that family's connections; not set with divert_only. */
 const struct endpoint *context_to(const struct doctor_context *x, sa_family_t family);
 
-/* packet_path_each() for all example connections. The rules are evaluated once for all checks: there
- * may be tens of thousands. Call it only after context_open(). */
+/* packet_path_each() for all example connections. The rules are evaluated once for all checks:
+ * there may be tens of thousands. Call it only after context_open(). */
 void context_each_step(struct doctor_context *x, packet_path_judge *judge, void *context);
 
 /* Report a finding of the running check. `why` and `fix` are complete texts; a fix is a command

@@ -61,8 +61,9 @@ const char *doctor_severity_name(enum doctor_severity severity)
 	return names[severity];
 }
 
-/* nft's JSON of tens of thousands of rules is millions of small allocations. glibc merges freed ones
- * again and again, and gives memory back only to ask for it anew: a quarter of the doctor's time. */
+/* nft's JSON of tens of thousands of rules is millions of small allocations. glibc merges freed
+ * ones again and again, and gives memory back only to ask for it anew: a quarter of the doctor's
+ * time. */
 static void keep_memory(void)
 {
 #ifdef M_MXFAST
