@@ -156,7 +156,7 @@ listed() {
  common/process/descriptors.o:fcntl common/process/helper.o:fcntl common/process/helper.o:setsockopt
  common/process/listen_fds.o:fcntl common/process/notify.o:fcntl common/process/notify.o:socket common/socket/listeners.o:fcntl
  common/socket/transparent.o:fcntl common/net/netns.o:socket common/net/netns.o:ioctl common/net/route.o:socket
- common/net/sockevents.o:setsockopt common/net/sockevents.o:socket common/net/tcpinfo.o:ioctl
+ common/net/netgroup.o:setsockopt common/net/netgroup.o:socket common/net/tcpinfo.o:ioctl
  common/net/relay_client.o:fcntl common/net/relay_client.o:setsockopt common/net/relay_client.o:socket '
 	local object call source
 	cd "$BIN"
