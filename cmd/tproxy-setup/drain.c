@@ -9,6 +9,7 @@
 #include "tproxy-setup/probe.h"
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -16,11 +17,13 @@
 #define POLL_MS	   50
 #define DESTROY_MS 2000
 
-/* Time for closed connections to deliver their last data, and for peers to answer. The kernel
- * answers wrong segments of a connection at most twice a second
- * (net.ipv4.tcp_invalid_ratelimit). */
-#define FINISH_MS 500
-#define ANSWER_MS 2000
+/* Time for closed connections to deliver their last data, and for the next of their peers to
+ * answer, with the questions that each is asked at least. The kernel answers wrong segments of a
+ * connection at most twice a second (net.ipv4.tcp_invalid_ratelimit). */
+#define FINISH_MS  500
+#define ANSWER_MS  2000
+#define QUESTIONS  8
+#define ANSWERS_MS 15000 /* for all */
 
 /* One look at the connections. */
 struct look {
@@ -187,11 +190,33 @@ static void keep_orphans(struct work *w, const struct legs *legs, const struct f
 		report_refuse(&w->drain->why, "their peers do not answer");
 }
 
+/* The wait for answers. */
+struct patience {
+	uint64_t start, progress; /* ms */
+	unsigned questions;	  /* since the progress */
+	size_t left;
+};
+
+/* Peers that answer one after the other are waited for; how fast they do depends on how busy the
+ * machine is, too. */
+static bool is_worth_asking(struct patience *p, size_t left)
+{
+	uint64_t now = clock_ms();
+
+	if (left < p->left) {
+		p->left = left;
+		p->progress = now;
+		p->questions = 0;
+	}
+	return left && now - p->start < ANSWERS_MS &&
+	       (now - p->progress < ANSWER_MS || p->questions < QUESTIONS);
+}
+
 /* Repeat until none is left, or peers do not answer. Then SOCK_DESTROY may end what a process
  * holds. */
 static int finish(struct work *w, struct failure *why)
 {
-	uint64_t start = clock_ms();
+	struct patience patience = { .start = clock_ms(), .left = SIZE_MAX };
 	struct failure reason = { 0 };
 	struct look now;
 	int err = look(w, &now, why), asked;
@@ -199,8 +224,9 @@ static int finish(struct work *w, struct failure *why)
 
 	asked = err ? -1 : answer_with_resets(w, &now.legs, &reason);
 	before = err ? 0 : legs_connections(&now.legs, is_finishing);
-	while (!err && !asked && now.finishing && clock_ms() - start < ANSWER_MS) {
+	while (!err && !asked && is_worth_asking(&patience, now.finishing)) {
 		asked = ask_both(w, &now.legs, &reason);
+		patience.questions++;
 		legs_free(&now.legs);
 		pause_ms(POLL_MS);
 		err = look(w, &now, why);
