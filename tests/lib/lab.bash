@@ -345,7 +345,7 @@ packets_of() {
 # start_haproxy HOST: with the sections that come on standard input.
 start_haproxy() {
 	{
-		printf '%s\n' defaults 'mode tcp' 'timeout connect 5s' 'timeout client 5s' 'timeout server 5s'
+		printf '%s\n' defaults 'mode tcp' 'timeout connect 20s' 'timeout client 60s' 'timeout server 60s'
 		cat
 	} >"$OUT/haproxy.cfg"
 	bg haproxy "$1" haproxy -db -f "$OUT/haproxy.cfg"
