@@ -98,24 +98,30 @@ struct visit {
 	void *context;
 };
 
-/* Note that the socket has an owner (TIME-WAIT and SYN-RECV have none), which we may not see. */
-static void note_hidden(struct filter_walk *walk, const struct filter *f,
-			const struct sockdiag_socket *s, const struct sockowner_list *owners,
-			const struct sockowner *owner)
+/* May it have a mark that we may not see? (TIME-WAIT and SYN-RECV tell none.) */
+static void note_mark(struct filter_walk *walk, const struct filter *f,
+		      const struct sockdiag_socket *s)
 {
-	if (owners && !owner && s->inode && sockowner_hidden(owners))
-		walk->owners_hidden = true;
 	if (!s->has_mark && s->transparent != SOCKDIAG_UNKNOWN)
 		walk->marks_hidden |= walk->mark || f->by_mark;
 }
 
-bool filter_has(const struct filter *f, struct filter_walk *walk, const struct sockdiag_socket *s,
-		const struct sockowner_list *owners)
+static bool has_owner(const struct filter *f, struct filter_walk *walk,
+		      const struct sockdiag_socket *s, struct sockowner_list *owners)
 {
-	const struct sockowner *owner = owners ? sockowner_find(owners, s->inode) : NULL;
+	if (sockowner_find(owners, s->inode))
+		return true;
+	/* It has one, which we may not see (TIME-WAIT and SYN-RECV have none). */
+	if (owners && s->inode && sockowner_hidden(owners))
+		walk->owners_hidden = true;
+	return !f->pid && !f->prog;
+}
 
-	note_hidden(walk, f, s, owners, owner);
-	return is_selected(f, s) && (owner || (!f->pid && !f->prog));
+bool filter_has(const struct filter *f, struct filter_walk *walk, const struct sockdiag_socket *s,
+		struct sockowner_list *owners)
+{
+	note_mark(walk, f, s);
+	return is_selected(f, s) && has_owner(f, walk, s, owners);
 }
 
 bool filter_has_state(const struct filter *f, const struct sockdiag_socket *s)
@@ -130,7 +136,25 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	if (!filter_has(v->filter, v->walk, s, v->owners))
 		return 0;
 	v->walk->count++;
-	return v->visit(s, v->owners ? sockowner_find(v->owners, s->inode) : NULL, v->context);
+	return v->visit(s, sockowner_find(v->owners, s->inode), v->context);
+}
+
+/* Does the filter take sockets without a peer? */
+static bool takes_unconnected(const struct filter *f)
+{
+	const struct endpoint any[] = { { .family = AF_INET }, { .family = AF_INET6 } };
+
+	return !f->peer.count || match_list_has(&f->peer, &any[0]) ||
+	       match_list_has(&f->peer, &any[1]);
+}
+
+/* The kernel lists bound sockets that are not connected by a walk through all that are bound; those
+ * with a peer were reset, and wait for close(). They count if their state is asked for. */
+static uint32_t states_of(const struct filter *f)
+{
+	if (f->states)
+		return f->states;
+	return takes_unconnected(f) ? ~0u : ~SOCKDIAG_BOUND_INACTIVE;
 }
 
 /* An AF_INET6 socket may have IPv4 endpoints: ask for one family only if no IPv4 is wanted. */
@@ -140,7 +164,8 @@ static int dump(struct visit *v, struct sockdiag *diag, int protocol, const stru
 	const struct sockdiag_filter filter = {
 		.family = v->filter->ipv4 ? AF_UNSPEC : AF_INET6,
 		.protocol = protocol,
-		.states = v->filter->states ? v->filter->states : ~0u,
+		.states = states_of(v->filter),
+		.mixed = v->filter->ipv4,
 		.info = v->walk->info,
 		.only = only,
 	};

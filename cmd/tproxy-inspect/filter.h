@@ -54,14 +54,14 @@ int filter_each(const struct filter *filter, struct filter_walk *walk, filter_vi
 		void *context, struct failure *why);
 
 /*
- * The same in parts, for sockets from another source. filter_owners() reads which process holds
- * which socket, if that is needed (else *owners is NULL; the caller frees it); 0, or -1 with *why.
+ * The same in parts, for sockets from another source. filter_owners(): which process holds which
+ * socket, if that is needed (else *owners is NULL; the caller frees it); 0, or -1 with *why.
  * filter_has(): is that socket selected?
  */
 int filter_owners(const struct filter *filter, const struct filter_walk *walk,
 		  struct sockowner_list **owners, struct failure *why);
 bool filter_has(const struct filter *filter, struct filter_walk *walk,
-		const struct sockdiag_socket *s, const struct sockowner_list *owners);
+		const struct sockdiag_socket *s, struct sockowner_list *owners);
 
 /* Is its state selected? (filter_has() does not check: the kernel has selected by state
  * already.) */

@@ -375,7 +375,7 @@ static bool is_owner_due(const struct tracking *t, const struct tracked *c)
 
 /* Missing rights are noted when the last attempt to find the owner has failed. */
 static void select_half(struct tracking *t, struct tracked *c, const struct sockdiag_socket *s,
-			const struct sockowner_list *owners)
+			struct sockowner_list *owners)
 {
 	const struct sockowner *owner = owners ? sockowner_find(owners, s->inode) : NULL;
 	bool last = t->round - c->first_round == OWNER_ROUNDS - 1;
@@ -391,7 +391,7 @@ static void select_half(struct tracking *t, struct tracked *c, const struct sock
 
 /* Both halves count. A round without owners cannot decide on a filter by owner. */
 static void select_connection(struct tracking *t, struct tracked *c,
-			      const struct sockowner_list *owners)
+			      struct sockowner_list *owners)
 {
 	struct pairing_pair pair = tracking_pair(c);
 

@@ -110,7 +110,7 @@ static void put_predicate(struct line *l, const struct intercept *spec)
 /* The listening processes, each once. */
 struct listeners {
 	struct line *line;
-	const struct sockowner_list *owners;
+	struct sockowner_list *owners;
 	pid_t shown;
 	unsigned count;
 };

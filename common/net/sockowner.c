@@ -9,28 +9,86 @@
 #include <string.h>
 #include <unistd.h>
 
-/* An array sorted by inode, terminated by an entry with inode 0. */
+/* What is known so far, in the order of /proc: by pid, then descriptor. */
+struct entry {
+	struct sockowner owner;
+	uint32_t after; /* position of the next one in the same bucket; 0: none */
+};
+
+struct bucket {
+	uint32_t first, last;
+};
+
 struct sockowner_list {
-	struct sockowner *at;
-	size_t count, room;
+	struct entry *at; /* from 1 on */
+	uint32_t count, room;
+	struct bucket *bucket; /* `room` of them, by inode */
+	struct sockowner_filter filter;
+	DIR *proc, *descriptors; /* how far it has been read; NULL: to the end */
+	struct sockowner now;	 /* whose descriptors */
 	bool hidden;
 };
 
-static int add(struct sockowner_list *list, const struct sockowner *owner)
-{
-	if (list->count + 1 >= list->room) {
-		size_t room = list->room ? list->room * 2 : 256;
-		struct sockowner *at = realloc(list->at, room * sizeof(*at));
+/* ---- the table ---- */
 
-		if (!at)
-			return -1;
-		list->at = at;
-		list->room = room;
-	}
-	list->at[list->count++] = *owner;
-	list->at[list->count] = (struct sockowner){ 0 };
-	return 0;
+static struct bucket *bucket_of(const struct sockowner_list *list, uint32_t inode)
+{
+	return &list->bucket[inode & (list->room - 1)];
 }
+
+static void enter(struct sockowner_list *list, uint32_t position)
+{
+	struct bucket *bucket = bucket_of(list, list->at[position].owner.inode);
+
+	list->at[position].after = 0;
+	*(bucket->last ? &list->at[bucket->last].after : &bucket->first) = position;
+	bucket->last = position;
+}
+
+static bool grow(struct sockowner_list *list)
+{
+	uint32_t room = list->room ? list->room * 2 : 256;
+	struct entry *at = realloc(list->at, room * sizeof(*at));
+	struct bucket *bucket = at ? calloc(room, sizeof(*bucket)) : NULL;
+
+	if (at)
+		list->at = at;
+	if (!bucket)
+		return false;
+	free(list->bucket);
+	list->bucket = bucket;
+	list->room = room;
+	for (uint32_t i = 1; i <= list->count; i++)
+		enter(list, i);
+	return true;
+}
+
+/* (Without memory it is missing, like what may not be seen.) */
+static void add(struct sockowner_list *list, const struct sockowner *owner)
+{
+	if (list->count + 1 >= list->room && !grow(list)) {
+		list->hidden = true;
+		return;
+	}
+	list->at[++list->count].owner = *owner;
+	enter(list, list->count);
+}
+
+/* From that position of a bucket on. */
+static const struct sockowner *find_from(const struct sockowner_list *list, uint32_t position,
+					 uint32_t inode)
+{
+	while (position && list->at[position].owner.inode != inode)
+		position = list->at[position].after;
+	return position ? &list->at[position].owner : NULL;
+}
+
+static const struct sockowner *find_known(const struct sockowner_list *list, uint32_t inode)
+{
+	return list->room ? find_from(list, bucket_of(list, inode)->first, inode) : NULL;
+}
+
+/* ---- /proc ---- */
 
 /* The inode behind /proc/PID/fd/N, or 0 if that is not a socket (*err 0, ENOENT), or may not be
  * seen (EACCES: then nothing of that process may). */
@@ -57,95 +115,106 @@ static void read_name(int process, char name[SOCKOWNER_NAME_MAX])
 	name[length > 0 ? length - 1 : 0] = '\0'; /* in place of the newline */
 }
 
-/* All sockets in a process's list of descriptors, which this takes over. Returns 0 or an errno
- * value. */
-static int read_descriptors(struct sockowner_list *list, struct sockowner *owner, int descriptors)
+static void end_process(struct sockowner_list *list)
 {
-	DIR *dir = fdopendir(descriptors);
+	closedir(list->descriptors);
+	list->descriptors = NULL;
+}
+
+/* Returns 0 or an errno value. */
+static int read_descriptor(struct sockowner_list *list)
+{
+	const struct dirent *entry = readdir(list->descriptors);
 	int err = 0;
 
-	if (!dir) {
-		close(descriptors);
-		return ENOMEM;
-	}
-	for (struct dirent *entry; err != EACCES && (entry = readdir(dir));) {
-		if (entry->d_name[0] == '.' ||
-		    !(owner->inode = socket_inode(descriptors, entry->d_name, &err)))
-			continue;
-		owner->fd = atoi(entry->d_name);
-		if (add(list, owner)) {
-			err = ENOMEM;
-			break;
-		}
-	}
-	closedir(dir);
-	return err == ENOENT ? 0 : err;
-}
-
-/* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: ENOMEM,
- * or why its descriptors could not be read. */
-static int read_process(struct sockowner_list *list, const struct sockowner_filter *filter,
-			pid_t pid, int process)
-{
-	struct sockowner owner = { .pid = pid };
-	int descriptors;
-
-	read_name(process, owner.name);
-	if (filter && filter->name &&
-	    strncmp(owner.name, filter->name, sizeof(owner.name) - 1) != 0)
+	if (!entry) {
+		end_process(list);
 		return 0;
-	descriptors = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (descriptors < 0)
-		return errno;
-	return read_descriptors(list, &owner, descriptors);
+	}
+	if (*entry->d_name == '.')
+		return 0;
+	list->now.inode = socket_inode(dirfd(list->descriptors), entry->d_name, &err);
+	list->now.fd = atoi(entry->d_name);
+	if (list->now.inode)
+		add(list, &list->now);
+	if (err != EACCES)
+		return 0;
+	end_process(list);
+	return err;
 }
 
-static int compare(const void *one, const void *other)
+/* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: why its
+ * descriptors cannot be read. */
+static int open_descriptors(struct sockowner_list *list, pid_t pid, int process)
 {
-	const struct sockowner *a = one, *b = other;
+	const char *name = list->filter.name;
+	int fd;
 
-	if (a->inode != b->inode)
-		return a->inode < b->inode ? -1 : 1;
-	return a->pid != b->pid ? a->pid - b->pid : a->fd - b->fd;
+	list->now = (struct sockowner){ .pid = pid };
+	read_name(process, list->now.name);
+	if (name && strncmp(list->now.name, name, sizeof(list->now.name) - 1) != 0)
+		return 0;
+	fd = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno;
+	list->descriptors = fdopendir(fd);
+	if (list->descriptors)
+		return 0;
+	close(fd);
+	return ENOMEM;
 }
 
 /* One entry of /proc. Returns 0 or an errno value. */
-static int read_entry(struct sockowner_list *list, const struct sockowner_filter *filter, int proc,
-		      const char *name)
+static int open_process(struct sockowner_list *list, const char *name)
 {
-	int process = openat(proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+	int process = openat(dirfd(list->proc), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
 
 	if (process < 0)
 		return errno;
-	err = read_process(list, filter, (pid_t)atoi(name), process);
+	err = open_descriptors(list, (pid_t)atoi(name), process);
 	close(process);
 	return err;
 }
 
-/* Processes that have exited meanwhile are skipped, and so are those of others (but remembered). */
-static int read_all(struct sockowner_list *list, const struct sockowner_filter *filter, DIR *proc,
-		    struct failure *why)
+static int read_entry(struct sockowner_list *list)
 {
-	int err = 0;
+	const struct dirent *entry = readdir(list->proc);
 
-	for (struct dirent *entry; err != ENOMEM && (entry = readdir(proc));) {
-		if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
-			continue;
-		err = read_entry(list, filter, dirfd(proc), entry->d_name);
-		if (err == EACCES || err == EPERM)
-			list->hidden = true;
-	}
-	return err == ENOMEM ? report_fail(why, ENOMEM, "malloc", "sockets of /proc") : 0;
+	if (entry)
+		return *entry->d_name < '1' || *entry->d_name > '9'
+			       ? 0
+			       : open_process(list, entry->d_name);
+	closedir(list->proc);
+	list->proc = NULL;
+	return 0;
 }
 
-static int read_one(struct sockowner_list *list, const struct sockowner_filter *filter, DIR *proc,
-		    struct failure *why)
+/* A step. Processes that have exited meanwhile are skipped, and so are those of others (but
+ * remembered). False: there is no more. */
+static bool read_more(struct sockowner_list *list)
+{
+	int err;
+
+	if (!list->proc && !list->descriptors)
+		return false;
+	err = list->descriptors ? read_descriptor(list) : read_entry(list);
+	if (err && err != ENOENT && err != ESRCH)
+		list->hidden = true;
+	return true;
+}
+
+/* All of one process, now: whether it is there, and may be inspected, must be said. */
+static int read_one(struct sockowner_list *list, pid_t pid, struct failure *why)
 {
 	char name[16];
 	int err;
 
-	snprintf(name, sizeof(name), "%d", (int)filter->pid);
-	err = read_entry(list, filter, dirfd(proc), name);
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	err = open_process(list, name);
+	while (!err && list->descriptors)
+		err = read_descriptor(list);
+	closedir(list->proc);
+	list->proc = NULL;
 	if (!err)
 		return 0;
 	report_fail(why, err == ENOENT ? ESRCH : err, "", "process %s", name);
@@ -157,40 +226,56 @@ static int read_one(struct sockowner_list *list, const struct sockowner_filter *
 struct sockowner_list *sockowner_read(const struct sockowner_filter *filter, struct failure *why)
 {
 	struct sockowner_list *list = calloc(1, sizeof(*list));
-	DIR *proc = opendir("/proc");
-	int err;
+	int err = 0;
 
-	if (!proc || !list)
-		err = report_fail(why, proc ? ENOMEM : errno, "opendir", "/proc");
-	else
-		err = filter && filter->pid ? read_one(list, filter, proc, why)
-					    : read_all(list, filter, proc, why);
-	if (proc)
-		closedir(proc);
-	if (err) {
-		sockowner_free(list);
-		return NULL;
-	}
-	if (list->count)
-		qsort(list->at, list->count, sizeof(*list->at), compare);
-	return list;
+	if (list && filter)
+		list->filter = *filter;
+	if (!list || !(list->proc = opendir("/proc")))
+		err = report_fail(why, list ? errno : ENOMEM, "opendir", "/proc");
+	else if (list->filter.pid)
+		err = read_one(list, list->filter.pid, why);
+	if (!err)
+		return list;
+	sockowner_free(list);
+	return NULL;
 }
 
-const struct sockowner *sockowner_find(const struct sockowner_list *list, uint32_t inode)
+void sockowner_free(struct sockowner_list *list)
 {
-	size_t low = 0, high = list ? list->count : 0;
+	if (!list)
+		return;
+	if (list->descriptors)
+		closedir(list->descriptors);
+	if (list->proc)
+		closedir(list->proc);
+	free(list->bucket);
+	free(list->at);
+	free(list);
+}
 
-	if (!inode)
+/* ---- answers ---- */
+
+const struct sockowner *sockowner_find(struct sockowner_list *list, uint32_t inode)
+{
+	const struct sockowner *found = NULL;
+
+	if (!list || !inode)
 		return NULL;
-	while (low < high) { /* the lowest of equal ones */
-		size_t middle = low + (high - low) / 2;
+	do
+		found = find_known(list, inode);
+	while (!found && read_more(list));
+	return found;
+}
 
-		if (list->at[middle].inode < inode)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return list && low < list->count && list->at[low].inode == inode ? &list->at[low] : NULL;
+const struct sockowner *sockowner_next(struct sockowner_list *list, const struct sockowner *owner)
+{
+	uint32_t inode = owner->inode;
+	/* `owner` is the first member of its entry; reading may move the entries. */
+	size_t position = (size_t)((const struct entry *)(const void *)owner - list->at);
+
+	while (read_more(list))
+		;
+	return find_from(list, list->at[position].after, inode);
 }
 
 bool sockowner_hidden(const struct sockowner_list *list)
@@ -198,15 +283,7 @@ bool sockowner_hidden(const struct sockowner_list *list)
 	return list->hidden;
 }
 
-void sockowner_free(struct sockowner_list *list)
-{
-	if (!list)
-		return;
-	free(list->at);
-	free(list);
-}
-
-const char *sockowner_describe(const struct sockowner_list *list, uint32_t inode, uid_t uid,
+const char *sockowner_describe(struct sockowner_list *list, uint32_t inode, uid_t uid,
 			       char buf[SOCKOWNER_TEXT_MAX])
 {
 	const struct sockowner *owner = sockowner_find(list, inode);

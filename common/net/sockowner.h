@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sockowner - which processes hold which socket: a snapshot of /proc by inode.
+ * sockowner - which processes hold which socket, by inode, from /proc.
+ *
+ * Each process and each of its descriptors has to be looked at: 200,000 sockets take a second. So
+ * /proc is read only as far as the answers need it, once, in its own order: by pid, then descriptor
+ * (proc_pid_readdir(), proc_readfd_common()).
  *
  * It sees only processes that this user may inspect: those of the same user without further
  * capabilities, all with CAP_SYS_PTRACE.
@@ -30,25 +34,28 @@ struct sockowner_filter {
 	const char *name; /* NULL: any name; longer ones match by their first 15 characters */
 };
 
-/* Returns NULL with *why: no memory, no /proc, no process filter->pid (ESRCH), or it may not be
- * inspected (EACCES). A NULL filter means all. */
+/* Begin to read. A NULL filter means all; its name is borrowed. One process is read completely at once.
+ * Returns NULL with *why: no memory, no /proc, no process filter->pid (ESRCH), or it may not be
+ * inspected (EACCES). */
 struct sockowner_list;
 struct sockowner_list *sockowner_read(const struct sockowner_filter *filter, struct failure *why);
 void sockowner_free(struct sockowner_list *list);
 
-/* The first holder (lowest pid, then descriptor) or NULL; the other holders of the same inode
- * follow it in the array, which ends with inode 0. */
-const struct sockowner *sockowner_find(const struct sockowner_list *list, uint32_t inode);
+/* The first holder (lowest pid, then descriptor) or NULL; and the next holder of the same socket.
+ * Valid until the next call with that list. A NULL list has none. */
+const struct sockowner *sockowner_find(struct sockowner_list *list, uint32_t inode);
+const struct sockowner *sockowner_next(struct sockowner_list *list, const struct sockowner *owner);
 
 /* Longest text of sockowner_describe(), with its \0. */
 #define SOCKOWNER_TEXT_MAX 48
 
 /* The owner of the socket, for messages: `nginx (pid 123)`, or `a process of uid 33` if its holder
  * cannot be seen. Returns buf. */
-const char *sockowner_describe(const struct sockowner_list *list, uint32_t inode, uid_t uid,
+const char *sockowner_describe(struct sockowner_list *list, uint32_t inode, uid_t uid,
 			       char buf[SOCKOWNER_TEXT_MAX]);
 
-/* Were there processes that could not be inspected? */
+/* Were there processes that could not be inspected, of those read so far? (All, once an owner was
+ * not found.) */
 bool sockowner_hidden(const struct sockowner_list *list);
 
 #endif

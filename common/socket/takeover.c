@@ -136,7 +136,7 @@ static int find_ours(const struct sockdiag_socket *s, void *context)
 
 	if (!is_wanted(search->wanted, &s->local))
 		return 0;
-	for (; owner && owner->inode == s->inode; owner++)
+	for (; owner; owner = sockowner_next(search->owners, owner))
 		if (!strncmp(owner->name, search->program, strlen(search->program)))
 			return 1;
 	return 0;
@@ -165,7 +165,7 @@ static int visit(const struct sockdiag_socket *s, void *context)
 	if (!owner) /* of a process whose descriptors may not even be listed */
 		return report_fail(search->why, EPERM, "pidfd_getfd", "the listener at %s",
 				   endpoint_format(&s->local, text));
-	for (; owner && owner->inode == s->inode; owner++)
+	for (; owner; owner = sockowner_next(search->owners, owner))
 		if (owner->pid != getpid() && !strcmp(owner->name, search->program))
 			return take(search, owner);
 	return 0;
