@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* What is known so far, in the order of /proc: by pid, then descriptor. */
+/* What is known so far, in the order in which it was read. */
 struct entry {
 	struct sockowner owner;
 	uint32_t after; /* position of the next one in the same bucket; 0: none */
@@ -25,6 +26,8 @@ struct sockowner_list {
 	struct bucket *bucket; /* `room` of them, by inode */
 	struct sockowner_filter filter;
 	DIR *proc, *descriptors; /* how far it has been read; NULL: to the end */
+	struct stat netns;	 /* ours; those of others come second, */
+	bool others;		 /* as now */
 	struct sockowner now;	 /* whose descriptors */
 	bool hidden;
 };
@@ -164,6 +167,18 @@ static int open_descriptors(struct sockowner_list *list, pid_t pid, int process)
 	return ENOMEM;
 }
 
+/* Is that process in another network namespace, or in one that we may not see? */
+static bool is_elsewhere(const struct sockowner_list *list, const char *name)
+{
+	struct stat netns;
+	char path[32];
+
+	snprintf(path, sizeof(path), "%.20s/ns/net", name);
+	return list->netns.st_ino && (fstatat(dirfd(list->proc), path, &netns, 0) < 0 ||
+				      netns.st_ino != list->netns.st_ino ||
+				      netns.st_dev != list->netns.st_dev);
+}
+
 /* One entry of /proc. Returns 0 or an errno value. */
 static int open_process(struct sockowner_list *list, const char *name)
 {
@@ -180,10 +195,16 @@ static int read_entry(struct sockowner_list *list)
 {
 	const struct dirent *entry = readdir(list->proc);
 
+	if (entry && (*entry->d_name < '1' || *entry->d_name > '9' ||
+		      is_elsewhere(list, entry->d_name) != list->others))
+		return 0;
 	if (entry)
-		return *entry->d_name < '1' || *entry->d_name > '9'
-			       ? 0
-			       : open_process(list, entry->d_name);
+		return open_process(list, entry->d_name);
+	if (!list->others) {
+		list->others = true;
+		rewinddir(list->proc);
+		return 0;
+	}
 	closedir(list->proc);
 	list->proc = NULL;
 	return 0;
@@ -230,6 +251,8 @@ struct sockowner_list *sockowner_read(const struct sockowner_filter *filter, str
 
 	if (list && filter)
 		list->filter = *filter;
+	if (list && stat("/proc/thread-self/ns/net", &list->netns) < 0)
+		list->netns.st_ino = 0;
 	if (!list || !(list->proc = opendir("/proc")))
 		err = report_fail(why, list ? errno : ENOMEM, "opendir", "/proc");
 	else if (list->filter.pid)

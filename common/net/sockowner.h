@@ -3,8 +3,9 @@
  * sockowner - which processes hold which socket, by inode, from /proc.
  *
  * Each process and each of its descriptors has to be looked at: 200,000 sockets take a second. So
- * /proc is read only as far as the answers need it, once, in its own order: by pid, then descriptor
- * (proc_pid_readdir(), proc_readfd_common()).
+ * /proc is read only as far as the answers need it, once: first the processes of this network
+ * namespace, then the rest, each in /proc's own order, by pid and descriptor (proc_pid_readdir(),
+ * proc_readfd_common()).
  *
  * It sees only processes that this user may inspect: those of the same user without further
  * capabilities, all with CAP_SYS_PTRACE.
@@ -41,7 +42,7 @@ struct sockowner_list;
 struct sockowner_list *sockowner_read(const struct sockowner_filter *filter, struct failure *why);
 void sockowner_free(struct sockowner_list *list);
 
-/* The first holder (lowest pid, then descriptor) or NULL; and the next holder of the same socket.
+/* The first holder (in that order) or NULL; and the next holder of the same socket.
  * Valid until the next call with that list. A NULL list has none. */
 const struct sockowner *sockowner_find(struct sockowner_list *list, uint32_t inode);
 const struct sockowner *sockowner_next(struct sockowner_list *list, const struct sockowner *owner);
