@@ -522,6 +522,14 @@ static void pass_errors(struct udp_host *host, struct udp_flow *f, enum flow_end
 	}
 }
 
+/* The administrator has ended the flow (udp_abort() of net/ipv4/udp.c): its socket is disconnected,
+ * and a send or a read has got the error, once. */
+static void note_destroyed(struct udp_flow *f)
+{
+	f->destroyed = true;
+	f->reusable = false;
+}
+
 /* ---- up ---- */
 
 static void put_up(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
@@ -559,6 +567,10 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 	udp_table_touch(&host->table, &f->entry, loop_tick(host->loop), class);
 	if (is_spent(d)) {
 		tell_expired(host, f, FLOW_UP, d);
+		return;
+	}
+	if (f->destroyed) { /* the next one begins a new flow */
+		udp_flow_finish(host, f, REASON_DESTROYED);
 		return;
 	}
 	count(f, FLOW_UP, d);
@@ -657,8 +669,12 @@ static int read_side(struct udp_host *host, struct udp_flow *f, enum flow_end en
 	if (datagram_batch_room(host->batch) < most)
 		udp_flow_flush(host);
 	got = datagram_batch_receive(host->batch, f->side[end].fd, most, &first);
-	if (got < 0)
+	if (got < 0 && errno == ECONNABORTED) {
+		note_destroyed(f);
+		udp_flow_finish(host, f, REASON_DESTROYED);
+	} else if (got < 0) {
 		pass_errors(host, f, end);
+	}
 	for (int i = 0; i < got; i++) {
 		if (end == FLOW_CLIENT)
 			take_up(host, f, first + (unsigned)i);
@@ -717,7 +733,6 @@ static bool is_of_segments(int error)
 	return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
 }
 
-/* For a flow's own sockets epoll reports errors. A full buffer is not one to pass on. */
 /* Relay everything that a socket holds, before another relay gets what comes next. */
 static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
@@ -753,6 +768,8 @@ static void hand_back(struct udp_host *host, struct udp_flow *f)
 		let_go(host, f, FLOW_UPSTREAM);
 }
 
+/* For a flow's own sockets epoll reports errors, unless the send has taken the last one. A full
+ * buffer is not one to pass on. */
 bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 {
 	struct udp_host *host = context;
@@ -766,6 +783,8 @@ bool udp_flow_failed(void *context, const struct datagram_out *out, int error)
 	}
 	if (out->raw)
 		pass_raw_errors(host, f, out);
+	else if (f && (error == ECONNABORTED || error == EDESTADDRREQ))
+		note_destroyed(f);
 	return !out->raw && error != EAGAIN && error != ENOBUFS;
 }
 
