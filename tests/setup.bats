@@ -422,6 +422,25 @@ dns  udp all ports not 80-90 IPv6 -> 3130 nobody listens  intact  0 intercepted"
 	assert_output --regexp '^table +missing$'
 }
 
+@test "a table with a name that no instance can have is somebody else's, and its name reaches no terminal" {
+	setup_on up -q --to 3129 --port 80
+	on proxy nft -j -f - <<-'END'
+		{"nftables": [{"add": {"table": {"family": "inet", "name": "tproxy_\u001b[43mt"}}},
+			{"add": {"chain": {"family": "inet", "table": "tproxy_\u001b[43mt", "name": "in", "type": "filter", "hook": "input",
+				"prio": 0, "policy": "drop"}}}]}
+	END
+	run on proxy env TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-setup status
+	refute_output --partial '[43m'
+	assert_equal "$(grep -c tcp <<<"$output")" 1
+	run on proxy env TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-setup doctor
+	refute_output --partial $'\e[43m'
+	assert_output --partial '\033[43mt'
+	assert_output --partial 'policy drop'
+	setup_on down --all
+	run on proxy nft list tables
+	assert_output --partial 'inet tproxy_'
+}
+
 @test "status --json: the whole specification, as in plan" {
 	local spec=(--to 3129 --port '80,8000-8100' --src '192.0.2.0/24,2001:db8::/32' --iif toclient --not-mark 0x8 --no-listener pass)
 	setup_on up -q "${spec[@]}"

@@ -83,7 +83,8 @@ static bool is_ours(const json_t *object)
 {
 	const char *table = json_text(object, "table");
 
-	return !strncmp(table, NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX)) ||
+	return (!strncmp(table, NFT_TEXT_PREFIX, strlen(NFT_TEXT_PREFIX)) &&
+		!intercept_check_name(table + strlen(NFT_TEXT_PREFIX), NULL)) ||
 	       !strncmp(table, NFT_TEXT_TRACE_PREFIX, strlen(NFT_TEXT_TRACE_PREFIX));
 }
 

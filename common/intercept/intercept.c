@@ -104,7 +104,7 @@ int intercept_copy(struct intercept *copy, const struct intercept *spec, struct 
 
 /* --- user input ----------------------------------------------------------------------------- */
 
-int intercept_set_name(struct intercept *spec, const char *text, struct failure *why)
+int intercept_check_name(const char *text, struct failure *why)
 {
 	size_t length = strlen(text);
 
@@ -114,7 +114,14 @@ int intercept_set_name(struct intercept *spec, const char *text, struct failure 
 		if (!isalnum((unsigned char)*c) && (c == text || !strchr("_.-", *c)))
 			return report_refuse(why, "a name is made of letters, digits, and _ . - "
 						  "after the first");
-	memcpy(spec->name, text, length + 1);
+	return 0;
+}
+
+int intercept_set_name(struct intercept *spec, const char *text, struct failure *why)
+{
+	if (intercept_check_name(text, why))
+		return -1;
+	strcpy(spec->name, text);
 	return 0;
 }
 

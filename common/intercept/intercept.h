@@ -127,6 +127,7 @@ void intercept_free(struct intercept *spec);
 int intercept_copy(struct intercept *copy, const struct intercept *spec, struct failure *why);
 
 /* Add user input to a specification; 0, or -1 with *why saying what would be right. */
+int intercept_check_name(const char *text, struct failure *why); /* can an instance have it? */
 int intercept_set_name(struct intercept *spec, const char *text, struct failure *why);
 int intercept_set_to(struct intercept *spec, const char *text, struct failure *why);
 int intercept_add_device(struct intercept *spec, const char *text, struct failure *why);

@@ -799,9 +799,14 @@ int nft_each(struct nft *rules, nft_visitor *visit, void *context, struct failur
 	struct tables tables = { 0 };
 	int result = read_tables(rules, &tables, why);
 
-	for (size_t i = 0; !result && i < tables.count; i++)
-		if (!strncmp(tables.at[i], prefix, sizeof(prefix) - 1))
-			result = visit(tables.at[i] + sizeof(prefix) - 1, context);
+	for (size_t i = 0; !result && i < tables.count; i++) {
+		const char *name = tables.at[i] + sizeof(prefix) - 1;
+
+		/* A table whose name no instance can have belongs to somebody else. */
+		if (!strncmp(tables.at[i], prefix, sizeof(prefix) - 1) &&
+		    !intercept_check_name(name, NULL))
+			result = visit(name, context);
+	}
 	free(tables.at);
 	return result;
 }
