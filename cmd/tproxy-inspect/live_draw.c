@@ -149,6 +149,13 @@ static void put_end(int width, const struct endpoint *e)
 		printw("%.*s~%s ", width - tail - 1, text, text + length - tail);
 }
 
+/* Begin a line. What was too long for the one before has gone on here. */
+static void begin_line(int line)
+{
+	move(line, 0);
+	clrtoeol();
+}
+
 static void put_title(const struct live_picture *p)
 {
 	char up[16], down[16];
@@ -169,7 +176,7 @@ static void put_title(const struct live_picture *p)
 
 static void put_choice(const struct live_picture *p)
 {
-	move(1, 0);
+	begin_line(1);
 	for (int view = 0; view < LIVE_VIEWS; view++) {
 		bool chosen = view == (int)p->choice->view;
 
@@ -264,7 +271,7 @@ static void put_detail(const struct live_picture *p)
 	mvprintw(LINES - 3, 0, "%s -> %s", format_end(&row->client, a),
 		 format_end(&row->origdst, b));
 	attroff(colour(COLOUR_NAME));
-	move(LINES - 2, 0);
+	begin_line(LINES - 2);
 	if (endpoint_is_set(&row->upstream))
 		printw("as %s to %s  ", format_end(&row->upstream_local, a),
 		       format_end(&row->upstream, b));
@@ -279,8 +286,7 @@ static void put_detail(const struct live_picture *p)
 
 static void put_foot(const struct live_picture *p)
 {
-	move(LINES - 1, 0);
-	clrtoeol();
+	begin_line(LINES - 1);
 	if (p->typed_line)
 		printw("%.*s", COLS - 1, p->typed_line);
 	else if (*p->message)
