@@ -156,12 +156,6 @@ static int check_operands(const struct options_rest *rest)
 
 	if (rest->wrapped)
 		return options_misuse(&program, "--: no command is run here");
-	if ((rest->command == COMMAND_PAIRS || rest->command == COMMAND_WATCH) &&
-	    options_given(&program, rest, "udp"))
-		return options_misuse(&program,
-				      "--udp: %s knows TCP only; `tproxy-relay --ask connections' "
-				      "lists a relay's UDP flows",
-				      commands[rest->command].name);
 	if (rest->command == COMMAND_SOCKETS && count)
 		return options_misuse(&program, "%s: no such command", rest->operands[0]);
 	if (count < runs[rest->command].least || count > runs[rest->command].most ||

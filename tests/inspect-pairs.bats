@@ -4,11 +4,10 @@
 # tproxy-inspect pairs and kill: the two halves of relayed connections.
 #
 #   client 192.0.2.2 ----> proxy ----> server 198.51.100.2   (and 2001:db8:1::2 -> 2001:db8:2::2)
-#                           | TCP ports 80 and 81 go to the relay, 3129
+#                           | TCP ports 80 and 81, UDP ports 5300 and 5301 go to the relay, 3129
 
 bats_require_minimum_version 1.5.0
-load lib/lab
-load lib/relay
+load lib/udp
 
 setup() {
 	lab_up
@@ -340,4 +339,107 @@ time.sleep(1000)'
 	run on proxy tproxy-inspect kill -auH -o event,proto,local --local '*:5353' --state UNCONN
 	assert_output --regexp '^ended +udp +192\.0\.2\.1:5353$'
 	run wait_exit udp 5
+}
+
+# udp_flows: two that are over when they have been silent for a while, of both families; one that was never
+# answered; and one that goes on until $OUT/end is there, with sockets of its own on both sides.
+udp_flows() {
+	dgram server server serve 5300
+	dgram sink server sink 5301
+	intercept_udp 5300,5301
+	udp_relay -o event,client,reason "$@"
+	bg stream client "$DGRAM" stream "$V4" 5300 1 50 "$OUT/end"
+	on client "$DGRAM" tell 40001 "$V4" 5301 2
+	ask_from client 40003 "$V6" 5300 3
+	wait_until 5 has_sockets
+}
+
+# has_sockets: the flow from port 43000 has two.
+has_sockets() {
+	(($(on proxy tproxy-inspect sockets -uqH --state ESTAB -o local,peer | grep -c ':43000') == 2))
+}
+
+@test "pairs -u: the flows of tproxy-relay, with and without a socket towards the client" {
+	udp_flows
+	run pairs -uH -o proto,client,origdst,state,upstream_local,upstream,upstream_state,bytes_up,bytes_down,packets_up,packets_down,prog,paired_by
+	assert_line --regexp "^udp +192\.0\.2\.2:40001 +$V4:5301 +unanswered +192\.0\.2\.2:40001 +$V4:5301 +ESTAB +40 +0 +2 +0 +tproxy-relay +relay\$"
+	assert_line --regexp "^udp +\[2001:db8:1::2\]:40003 +\[$V6\]:5300 +established +\[2001:db8:1::2\]:40003 +\[$V6\]:5300 +ESTAB +60 +60 +3 +3 +tproxy-relay +relay\$"
+	assert_line --regexp "^udp +192\.0\.2\.2:43000 +$V4:5300 +established .* tproxy-relay +relay\$"
+	assert_equal "${#lines[@]}" 3
+	# The cookies are those of the sockets, where there are any.
+	run bash -c "$(declare -f on)"'
+		on proxy tproxy-inspect pairs -uj | jq -r ".cookie // empty, .upstream_cookie" | sort
+		echo --
+		on proxy tproxy-inspect sockets -uj --state ESTAB | jq -r .cookie | sort'
+	assert_equal "${#lines[@]}" 9
+	assert_equal "${lines[*]:0:4}" "${lines[*]:5:4}"
+	run jq -ce '[.type, has("recv_q"), has("cookie"), .upstream_recv_q, .idle_ms >= 0, has("stuck"), has("rtt_ms")]' \
+		<<<"$(pairs -uj --peer 192.0.2.2:40001)"
+	assert_output '["pair",false,false,0,true,false,false]'
+	# Selected by either end, by family, by holder; TCP is another list.
+	run pairs -uH -o client --peer "$V4:5301"
+	assert_output 192.0.2.2:40001
+	run pairs -u6H -o client --prog tproxy-relay
+	assert_output '[2001:db8:1::2]:40003'
+	run --separate-stderr -1 pairs -uH --prog nobody
+	assert_equal "$stderr" "tproxy-inspect: no relayed connection matches"
+	run -1 pairs -uH --stuck
+	run -1 pairs -H
+	run pairs -tuH -o client --peer 192.0.2.2:40001
+	assert_output 192.0.2.2:40001
+	touch "$OUT/end"
+	run -0 wait_exit stream
+}
+
+@test "pairs -u: one-way flows, which have no socket" {
+	dgram server server sink 5300
+	intercept_udp 5300
+	udp_relay --one-way
+	on client "$DGRAM" tell 40001 "$V4" 5300 3
+	wait_line server.out '^192.0.2.2 40001'
+	run pairs -uH -o client,origdst,upstream_local,upstream,upstream_state,packets_up,pid --peer 192.0.2.2
+	assert_output --regexp "^192\.0\.2\.2:40001 +$V4:5300 +192\.0\.2\.2:40001 +$V4:5300 +- +3 +-\$"
+	run --separate-stderr -1 on proxy tproxy-inspect kill -uH --peer 192.0.2.2
+	assert_output ""
+	assert_equal "$stderr" "tproxy-inspect: UDP flows without a socket of their own: 1; they end when they are silent for tproxy-relay's --udp-timeout"
+}
+
+@test "pairs -u: a stranger with a relay's name invents no flow" {
+	root_only "needs a second user id"
+	bg liar proxy setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 -c 'import socket, json
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(("192.0.2.2", 53))
+cookie = hex(int.from_bytes(u.getsockopt(socket.SOL_SOCKET, 57, 8), "little"))
+own = dict(zip(("addr", "port"), u.getsockname())); peer = dict(addr="192.0.2.2", port=53)
+s = socket.socket(socket.AF_UNIX); s.bind("\0tproxy-relay/2"); s.listen(); print("ready", flush=True)
+while True:
+    a = s.accept()[0]
+    for r in [dict(v=1, type="relay")] + [dict(v=1, type="connection", proto="udp", id=1, client=own, origdst=peer, upstream=peer,
+            upstream_local=own, state="\x1b[31m", **c) for c in ({}, dict(upstream_cookie=cookie))] + [dict(v=1, type="end")]:
+        a.send((json.dumps(r) + "\n").encode())'
+	wait_line liar.out ready
+	run -1 pairs -uH
+	assert_output --partial "no relayed connection matches"
+}
+
+opened_twice() {
+	(($(grep -c '^open 192\.0\.2\.2:43000 ' "$OUT/relay.out") == 2))
+}
+
+@test "kill -u: both sockets of a flow; the relay ends it, and the client's next datagram begins another" {
+	udp_flows
+	run on proxy tproxy-inspect kill -uH --dry-run -o event,local,peer --peer 192.0.2.2:43000
+	assert_line --regexp "^would-end +192\.0\.2\.2:43000 +$V4:5300\$"
+	assert_line --regexp "^would-end +$V4:5300 +192\.0\.2\.2:43000\$"
+	assert_equal "${#lines[@]}" 2
+	run on proxy tproxy-inspect kill -uH -o event,local --peer 192.0.2.2:43000
+	assert_success
+	assert_equal "${#lines[@]}" 2
+	wait_line relay.out '^close 192.0.2.2:43000 destroyed$'
+	wait_until 5 opened_twice
+	# By the client's end alone, which is no socket's.
+	run on proxy tproxy-inspect kill -uH -o event,local,prog --peer '[2001:db8:1::2]:40003'
+	assert_output --regexp '^ended +\[2001:db8:1::2\]:40003 +tproxy-relay$'
+	wait_line relay.out '^close \[2001:db8:1::2\]:40003 destroyed$'
+	ask_from client 40003 "$V6" 5300 1
+	touch "$OUT/end"
 }

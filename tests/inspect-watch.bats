@@ -7,8 +7,7 @@
 #                           | TCP port 80 goes to the relay, 3129
 
 bats_require_minimum_version 1.5.0
-load lib/lab
-load lib/relay
+load lib/udp
 
 setup() {
 	lab_up
@@ -178,12 +177,46 @@ for i in range(6000):
 	assert_equal "$(cat "$OUT/short.out")" open
 	run --separate-stderr on proxy setpriv --bounding-set=-all --inh-caps=-all tproxy-inspect watch --mark 1 --timeout 500ms -o +prog
 	assert_success
-	run --separate-stderr -2 on proxy tproxy-inspect watch -u
-	assert_regex "$stderr" 'TCP only.*--ask connections'
-	run --separate-stderr -2 on proxy tproxy-inspect pairs -tu
-	assert_regex "$stderr" 'TCP only'
 	run --separate-stderr -2 on proxy tproxy-inspect watch -o fd
 	assert_regex "$stderr" "'fd' is not a column here"
+}
+
+@test "watch -u: UDP flows of tproxy-relay, as it lists them; TCP only if asked for, too" {
+	dgram server server serve 5300
+	intercept 80
+	on proxy tproxy-setup up -q --name udp -u --port 5300 --to "$RELAY_PORT"
+	bg relay proxy tproxy-relay -t -u "$RELAY_PORT" -o event,client,reason
+	wait_listen proxy "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT" udp
+	serve
+	watch -uH -o event,proto,client,origdst,upstream,packets_up,packets_down,bytes_up,bytes_down,paired_by,prog
+	bg both proxy tproxy-inspect watch -tuj
+	wait_line both.err 'open connections: '
+	# They use one socket to the upstream, one after the other, and are two all the same.
+	ask_from client 40002 "$V4" 5300 1
+	wait_line relay.out '^close 192.0.2.2:40002 done$'
+	ask_from client 40002 "$V4" 5300 1
+	connection "$V4" 192.0.2.2:40001 tcp
+	wait_line both.out '"open".*"tcp".*40001'
+	ask_from client 40003 "$V6" 5300 3
+	wait_line watch.out 'open .*40003'
+	wait_until 15 closed_twice
+	run cat "$OUT/watch.out"
+	assert_line --regexp "^open +udp +192\.0\.2\.2:40002 +$V4:5300 +$V4:5300 +1 +[01] +20 +(0|20) +relay +tproxy-relay\$"
+	assert_line --regexp "^close +udp +192\.0\.2\.2:40002 +$V4:5300 +$V4:5300 +1 +1 +20 +20 +relay +tproxy-relay\$"
+	assert_line --regexp "^open +udp +\[2001:db8:1::2\]:40003 "
+	assert_equal "$(grep -c '^open .*40002' "$OUT/watch.out")" 2
+	refute_output --partial 40001
+	# It is open as long as the relay is silent, too.
+	signal relay STOP
+	wait_line watch.err 'guessed'
+	signal relay CONT
+	run -1 grep 'close.*40003' "$OUT/watch.out"
+	touch "$OUT/end"
+}
+
+closed_twice() {
+	(($(grep -c '^close .*40002' "$OUT/watch.out") == 2))
 }
 
 # (ncurses sends what has changed only: words that come upon blanks are whole.)
@@ -261,5 +294,114 @@ for i in range(6000):
 	run on proxy env NO_COLOR=1 TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 1s
 	assert_output --partial 40001
 	refute_output --regexp $'\e\\[[0-9;]*3[0-7]m'
+	touch "$OUT/end"
+}
+
+@test "watch on a terminal: resized in steps, to too small and back, whatever is shown or typed" {
+	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
+	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
+	intercept 80
+	relay
+	serve
+	connection "$V4" 192.0.2.2:40001 one
+	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch <<-'END'
+		? 192\.0\.2\.2:40001
+		= 18 70
+		? q quit
+		= 10 60
+		? q quit
+		= 10 59
+		? needs 60x10, has 59x10
+		= 9 60
+		? 60x9
+		= 3 20
+		? too small
+		= 1 1
+		= 2 10
+		= 1 200
+		= 200 1
+		= 50 200
+		? CLIENT
+		? 192\.0\.2\.2:40001
+		= 10 60
+		+ ?
+		? reverse
+		= 9 60
+		? too small
+		= 24 80
+		? reverse
+		+ ?
+		? 192\.0\.2\.2:40001
+		+ /
+		= 5 60
+		? too small
+		+ prog=tproxy-relay
+		= 24 80
+		? filter: prog=tproxy-relay_
+		+ \r
+		? filter prog=tproxy-relay
+		+ k
+		= 9 60
+		? too small
+		+ n
+		= 24 80
+		? 192\.0\.2\.2:40001
+		+ q
+		.
+	END
+	assert_success
+	touch "$OUT/end"
+	run -0 wait_exit one # nobody has reset it
+}
+
+@test "watch on a terminal: names of processes and interfaces never reach it raw; colours stay what they were" {
+	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
+	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
+	local prog=$'\e]0;own\a\e[45mX' device=$'\e[46m\b'
+	intercept 80
+	serve
+	cp "$(type -P tproxy-relay)" "$BATS_TEST_TMPDIR/$prog"
+	bg relay proxy "$BATS_TEST_TMPDIR/$prog" "$RELAY_PORT"
+	wait_listen proxy "$RELAY_PORT"
+	connection "$V4" 192.0.2.2:40001 one
+	# A connection of link-local addresses has the interface in its ends.
+	on proxy sh -c 'ip link set toclient down; ip link set toclient name "$1"; ip link set "$1" up
+		ip addr add fe80::1/64 dev "$1" nodad' sh "$device"
+	on client ip addr add fe80::2/64 dev toproxy nodad
+	bg direct proxy tproxy-listen --hold 0 --redirect -6 '[::]:3131'
+	wait_listen proxy 3131
+	bg far client python3 -c 'import socket, sys
+s = socket.create_connection(("fe80::1%toproxy", 3131)); print("ready", flush=True); s.recv(1)'
+	wait_line far.out ready
+	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch -a <<-'END'
+		? 192\.0\.2\.2:40001
+		? fe80
+		+ 3
+		? ORIGDST
+		+ 1
+		+ s
+		+ s
+		+ s
+		+ s
+		+ /
+		> prog~
+		+ \x15
+		> prog=\033]0;own\007\033[45mX
+		+ j
+		+ k
+		? reset 1 connection
+		+ n
+		+ q
+		X \x1b\[4[56]m
+		X \x1b\]
+		X \x07
+		.
+	END
+	assert_success
+	assert_output --partial '\033]0;own\007'
+	assert_output --partial '[46m'
+	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect -a
+	assert_output --partial $'\e[32mESTAB' # in colour, and yet
+	refute_output --regexp $'\e\\[4|\e\\]|\a|\b'
 	touch "$OUT/end"
 }

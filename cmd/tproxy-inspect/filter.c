@@ -98,11 +98,12 @@ struct visit {
 	void *context;
 };
 
-/* May it have a mark that we may not see? (TIME-WAIT and SYN-RECV tell none.) */
+/* May it have a mark that we may not see? (TIME-WAIT and SYN-RECV tell none, and a UDP flow need not
+ * have a socket.) */
 static void note_mark(struct filter_walk *walk, const struct filter *f,
 		      const struct sockdiag_socket *s)
 {
-	if (!s->has_mark && s->transparent != SOCKDIAG_UNKNOWN)
+	if (!s->has_mark && s->inode && s->transparent != SOCKDIAG_UNKNOWN)
 		walk->marks_hidden |= walk->mark || f->by_mark;
 }
 

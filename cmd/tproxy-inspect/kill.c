@@ -29,6 +29,9 @@ struct killing {
 	struct record_table table;
 	struct victim *victim;
 	size_t count, room;
+	struct filter_walk walk;
+	struct sockowner_list *owners;
+	size_t socketless; /* UDP flows without a socket of their own */
 	int told[8]; /* errno values that were explained */
 	bool failed;
 };
@@ -51,15 +54,41 @@ static int add(struct killing *k, const struct sockdiag_socket *s, const struct 
 	return 0;
 }
 
+static bool is_selected(struct killing *k, const struct sockdiag_socket *s)
+{
+	return s && filter_has_state(&k->filter, s) && filter_has(&k->filter, &k->walk, s, k->owners);
+}
+
 static int collect(const struct sockdiag_socket *s, const struct sockowner *owner, void *context)
 {
 	return add(context, s, owner);
 }
 
+/* The sockets of a selected UDP flow. Without any it ends by itself, when it is silent. */
+static int collect_flow(const struct pairing_pair *pair, void *context)
+{
+	struct killing *k = context;
+	struct sockdiag_socket s[2];
+	unsigned count;
+	int err = 0;
+
+	if (!pairing_is_flow(pair) || !(is_selected(k, pair->client) || is_selected(k, pair->upstream)))
+		return 0;
+	count = pairing_sockets(pair, s);
+	k->socketless += !count;
+	for (unsigned i = 0; i < count && !err; i++)
+		err = add(k, &s[i], sockowner_find(k->owners, s[i].inode));
+	return err;
+}
+
 /* Collect the other halves of the selected connections. */
 static int collect_others(struct killing *k, struct failure *why)
 {
-	const struct pairing_options options = { .ask_relays = true };
+	const struct pairing_options options = {
+		.tcp = k->filter.tcp,
+		.udp = k->filter.udp,
+		.ask_relays = true,
+	};
 	struct pairing *pairs = pairing_read(&options, why);
 	size_t asked_for = k->count;
 	int err = 0;
@@ -73,6 +102,8 @@ static int collect_others(struct killing *k, struct failure *why)
 		if (other)
 			err = add(k, other, owner.pid ? &owner : NULL);
 	}
+	if (!err)
+		err = pairing_each(pairs, collect_flow, k);
 	pairing_free(pairs);
 	return err ? report_fail(why, ENOMEM, "malloc", "list of connections") : 0;
 }
@@ -158,18 +189,21 @@ static int end_all(struct killing *k, struct failure *why)
 
 static int kill_all(struct killing *k, struct failure *why)
 {
-	struct filter_walk walk = { .owners = true, .info = true };
-	int err = filter_each(&k->filter, &walk, collect, k, why);
+	int err;
 
+	k->walk = (struct filter_walk){ .owners = true, .info = true };
+	err = filter_each(&k->filter, &k->walk, collect, k, why);
 	if (err > 0)
 		return report_fail(why, err, "malloc", "list of connections");
-	if (err || (k->count && collect_others(k, why)))
+	if (!err)
+		err = filter_owners(&k->filter, &k->walk, &k->owners, why);
+	if (err || ((k->count || k->filter.udp) && collect_others(k, why)))
 		return -1;
 	make_unique(k);
 	if (end_all(k, why))
 		return -1;
-	if (walk.marks_hidden && k->filter.by_mark)
-		filter_tell_hidden(&walk);
+	if (k->walk.marks_hidden && k->filter.by_mark)
+		filter_tell_hidden(&k->walk);
 	return 0;
 }
 
@@ -198,10 +232,15 @@ int kill_run(const struct config *config, char **operands)
 	record_table_fit(&k.table);
 	err = kill_all(&k, &why);
 	record_table_end(&k.table);
+	sockowner_free(k.owners);
 	free(k.victim);
 	if (err)
 		return report_failure(&why, why.err == ESRCH ? STATUS_NO : STATUS_REFUSED);
-	if (!k.count)
+	if (k.socketless)
+		report_notice("UDP flows without a socket of their own: %zu; they end when they are "
+			      "silent for tproxy-relay's --udp-timeout",
+			      k.socketless);
+	else if (!k.count)
 		report_notice(config->filter.all
 				      ? "no connection matches"
 				      : "no transparent connection matches; -a includes others");

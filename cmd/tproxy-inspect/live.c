@@ -143,8 +143,6 @@ static void kill_half(struct killing *k, const struct sockdiag_socket *s)
 {
 	struct failure why = { 0 };
 
-	if (!s)
-		return;
 	if (!sockdiag_destroy(k->diag, s, &why))
 		k->ended++;
 	else if (why.err != ENOENT)
@@ -155,11 +153,14 @@ static int kill_connection(const struct tracked *c, void *context)
 {
 	struct killing *k = context;
 	struct pairing_pair pair = tracking_pair(c);
+	struct sockdiag_socket s[2];
+	unsigned count;
 
 	if (!live_rows_has(&k->row, c, &k->live->choice))
 		return 0;
-	kill_half(k, pair.client);
-	kill_half(k, pair.upstream);
+	count = pairing_sockets(&pair, s);
+	for (unsigned i = 0; i < count; i++)
+		kill_half(k, &s[i]);
 	return 0;
 }
 

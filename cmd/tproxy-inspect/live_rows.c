@@ -2,6 +2,7 @@
 #include "tproxy-inspect/live_rows.h"
 
 #include "tproxy-inspect/pair_record.h"
+#include "tproxy-inspect/relays.h"
 #include "tproxy-inspect/socket_record.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ uint64_t live_rows_fields(void)
 	       RECORD_BIT(RECORD_IDLE_MS) | RECORD_BIT(RECORD_STUCK) | RECORD_BIT(RECORD_PID) |
 	       RECORD_BIT(RECORD_PROG) | RECORD_BIT(RECORD_PAIRED_BY) | RECORD_BIT(RECORD_RTT_MS) |
 	       RECORD_BIT(RECORD_UPSTREAM_RTT_MS) | RECORD_BIT(RECORD_RETRANS) |
-	       RECORD_BIT(RECORD_UPSTREAM_RETRANS);
+	       RECORD_BIT(RECORD_UPSTREAM_RETRANS) | RECORD_BIT(RECORD_PROTO) |
+	       RECORD_BIT(RECORD_PACKETS_UP) | RECORD_BIT(RECORD_PACKETS_DOWN);
 }
 
 static bool is_wanted(const struct tracked *c, const struct live_choice *choice)
@@ -46,7 +48,7 @@ static struct live_row make_row(const struct tracked *c, enum live_view view)
 		.client = pair.client ? pair.client->peer : pair.upstream->local,
 		.origdst = pair.client ? pair.client->local : pair.upstream->peer,
 		.connections = 1,
-		.state = sockdiag_state_name(any->state),
+		.state = c->flow ? c->flow->state : sockdiag_state_name(any->state),
 		.stuck = pairing_stuck(&pair),
 		.rate_up = c->rate_up,
 		.rate_down = c->rate_down,

@@ -7,8 +7,6 @@
 
 static void put_client(struct record *r, const struct sockdiag_socket *s)
 {
-	record_endpoint(r, RECORD_CLIENT, &s->peer);
-	record_endpoint(r, RECORD_ORIGDST, &s->local);
 	record_text(r, RECORD_STATE, sockdiag_state_name(s->state));
 	record_number(r, RECORD_RECV_Q, s->rqueue);
 	record_number(r, RECORD_SEND_Q, s->wqueue);
@@ -19,14 +17,48 @@ static void put_client(struct record *r, const struct sockdiag_socket *s)
 
 static void put_upstream(struct record *r, const struct sockdiag_socket *s)
 {
-	record_endpoint(r, RECORD_UPSTREAM_LOCAL, &s->local);
-	record_endpoint(r, RECORD_UPSTREAM, &s->peer);
 	record_text(r, RECORD_UPSTREAM_STATE, sockdiag_state_name(s->state));
 	record_number(r, RECORD_UPSTREAM_RECV_Q, s->rqueue);
 	record_number(r, RECORD_UPSTREAM_SEND_Q, s->wqueue);
 	record_microseconds(r, RECORD_UPSTREAM_RTT_MS, s->tcp.rtt_us);
 	record_number(r, RECORD_UPSTREAM_RETRANS, s->tcp.retransmits);
 	record_number(r, RECORD_UPSTREAM_COOKIE, s->cookie);
+}
+
+/* A flow's state is the relay's word; its queues are those of the sockets that it has. */
+static void put_flow(struct record *r, const struct pairing_pair *pair)
+{
+	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
+	const struct relays_pair *told = pair->told;
+
+	record_text(r, RECORD_STATE, told->state);
+	if (c->inode) {
+		record_number(r, RECORD_RECV_Q, c->rqueue);
+		record_number(r, RECORD_SEND_Q, c->wqueue);
+		record_number(r, RECORD_COOKIE, told->cookie);
+	}
+	if (u && u->inode) {
+		record_text(r, RECORD_UPSTREAM_STATE, sockdiag_state_name(u->state));
+		record_number(r, RECORD_UPSTREAM_RECV_Q, u->rqueue);
+		record_number(r, RECORD_UPSTREAM_SEND_Q, u->wqueue);
+		record_number(r, RECORD_UPSTREAM_COOKIE, told->upstream_cookie);
+	}
+	record_number(r, RECORD_PACKETS_UP, told->packets_up);
+	record_number(r, RECORD_PACKETS_DOWN, told->packets_down);
+}
+
+static void put_ends(struct record *r, const struct pairing_pair *pair)
+{
+	if (pair->client) {
+		record_endpoint(r, RECORD_CLIENT, &pair->client->peer);
+		record_endpoint(r, RECORD_ORIGDST,
+				pairing_is_flow(pair) ? &pair->told->origdst
+						      : &pair->client->local);
+	}
+	if (pair->upstream) {
+		record_endpoint(r, RECORD_UPSTREAM_LOCAL, &pair->upstream->local);
+		record_endpoint(r, RECORD_UPSTREAM, &pair->upstream->peer);
+	}
 }
 
 static void put_elsewhere(struct record *r, const struct relays_pair *told)
@@ -42,6 +74,8 @@ struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
 	const struct tcpinfo *client = pair->client ? &pair->client->tcp : NULL;
 	const struct tcpinfo *upstream = pair->upstream ? &pair->upstream->tcp : NULL;
 
+	if (pairing_is_flow(pair))
+		return (struct pair_record_bytes){ pair->told->bytes_up, pair->told->bytes_down };
 	if (!client && !upstream)
 		return (struct pair_record_bytes){ 0 };
 	if (!client)
@@ -58,6 +92,8 @@ uint32_t pair_record_idle(const struct pairing_pair *pair)
 	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
 	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
 
+	if (pairing_is_flow(pair))
+		return (uint32_t)(pair->told->idle_us / 1000);
 	return client < upstream ? client : upstream;
 }
 
@@ -69,12 +105,17 @@ void pair_record_fill(struct record *r, const char *type, const struct pairing_p
 
 	record_begin(r, type);
 	record_text(r, RECORD_PROTO, socket_record_proto(any->protocol));
-	if (pair->client)
-		put_client(r, pair->client);
-	if (pair->upstream)
-		put_upstream(r, pair->upstream);
-	else if (pair->elsewhere)
-		put_elsewhere(r, pair->elsewhere);
+	put_ends(r, pair);
+	if (pairing_is_flow(pair)) {
+		put_flow(r, pair);
+	} else {
+		if (pair->client)
+			put_client(r, pair->client);
+		if (pair->upstream)
+			put_upstream(r, pair->upstream);
+	}
+	if (pair->told && !pair->upstream)
+		put_elsewhere(r, pair->told);
 	record_number(r, RECORD_BYTES_UP, bytes.up);
 	record_number(r, RECORD_BYTES_DOWN, bytes.down);
 	record_microseconds(r, RECORD_IDLE_MS, (uint64_t)pair_record_idle(pair) * 1000);

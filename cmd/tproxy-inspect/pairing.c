@@ -7,9 +7,13 @@
  * destination; a table of the keys counts the client halves and the upstream halves of each, and
  * two halves that are the only ones of their side belong together. Three passes over the rest, the
  * most certain key first; each is linear.
+ *
+ * UDP flows are in an array of their own, as relays tell them; the kernel's list of UDP sockets says
+ * who holds their sockets, and which tales are true.
  */
 #include "tproxy-inspect/pairing.h"
 
+#include "net/relay_client.h"
 #include "tproxy-inspect/relays.h"
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -29,7 +33,12 @@ struct half {
 	bool lone; /* not transparent: not part of a relayed connection */
 	uint64_t age_us;
 	struct half *other;
-	struct relays_pair *elsewhere; /* see struct pairing_pair */
+	struct relays_pair *elsewhere; /* what is told of an upstream half that is not here */
+};
+
+struct flow {
+	struct relays_pair told;
+	struct sockdiag_socket client, upstream;
 };
 
 struct pairing {
@@ -38,6 +47,11 @@ struct pairing {
 	struct half *half;
 	size_t count, room;
 	struct half **by_cookie; /* sorted */
+	struct flow *flow;
+	size_t flows, flows_room;
+	struct sockdiag_socket *udp; /* connected sockets, sorted by cookie */
+	size_t udps, udps_room;
+	bool failed; /* no memory */
 };
 
 /* ---- reading ---- */
@@ -55,20 +69,26 @@ static enum role role_by_port(const struct sockdiag_socket *s)
 	return s->local.port < s->peer.port ? ROLE_CLIENT : ROLE_UPSTREAM;
 }
 
+/* Room for one more; false: there is none. */
+static bool grow(void **at, size_t count, size_t *room, size_t size)
+{
+	size_t more = *room ? 2 * *room : 256;
+	void *grown = count < *room ? *at : realloc(*at, more * size);
+
+	if (!grown)
+		return false;
+	*room = count < *room ? *room : more;
+	*at = grown;
+	return true;
+}
+
 static int add(struct pairing *p, const struct sockdiag_socket *s)
 {
 	bool lone = s->transparent == SOCKDIAG_NO;
 	enum role role = role_of(s);
 
-	if (p->count == p->room) {
-		size_t room = p->room ? 2 * p->room : 256;
-		struct half *grown = realloc(p->half, room * sizeof(*grown));
-
-		if (!grown)
-			return 1;
-		p->half = grown;
-		p->room = room;
-	}
+	if (!grow((void **)&p->half, p->count, &p->room, sizeof(*p->half)))
+		return 1;
 	p->half[p->count++] = (struct half){
 		.socket = *s,
 		.uid = p->options->ended_count ? 0 : s->uid,
@@ -87,7 +107,39 @@ static int take(const struct sockdiag_socket *s, void *context)
 	return wanted && s->peer.port ? add(p, s) : 0;
 }
 
-static int read_halves(struct pairing *p, struct failure *why)
+static int take_udp(const struct sockdiag_socket *s, void *context)
+{
+	struct pairing *p = context;
+
+	if (!s->peer.port)
+		return 0;
+	if (!grow((void **)&p->udp, p->udps, &p->udps_room, sizeof(*p->udp)))
+		return 1;
+	p->udp[p->udps++] = *s;
+	return 0;
+}
+
+static int compare_udp(const void *one, const void *other)
+{
+	const struct sockdiag_socket *a = one, *b = other;
+
+	return (a->cookie > b->cookie) - (a->cookie < b->cookie);
+}
+
+static int read_udp(struct pairing *p, struct sockdiag *diag, struct failure *why)
+{
+	const struct sockdiag_filter filter = {
+		.protocol = IPPROTO_UDP,
+		.states = 1u << TCP_ESTABLISHED,
+	};
+	int result = sockdiag_dump(diag, &filter, take_udp, p, why);
+
+	if (p->udps)
+		qsort(p->udp, p->udps, sizeof(*p->udp), compare_udp);
+	return result;
+}
+
+static int read_tcp(struct pairing *p, struct sockdiag *diag, struct failure *why)
 {
 	const struct sockdiag_filter filter = {
 		.protocol = IPPROTO_TCP,
@@ -97,9 +149,19 @@ static int read_halves(struct pairing *p, struct failure *why)
 		.mixed = true,
 		.info = true,
 	};
-	struct sockdiag *diag = sockdiag_open(why);
-	int result = diag ? sockdiag_dump(diag, &filter, take, p, why) : -1;
 
+	return sockdiag_dump(diag, &filter, take, p, why);
+}
+
+static int read_halves(struct pairing *p, struct failure *why)
+{
+	struct sockdiag *diag = sockdiag_open(why);
+	int result = diag ? 0 : -1;
+
+	if (!result && p->options->tcp)
+		result = read_tcp(p, diag, why);
+	if (!result && p->options->udp)
+		result = read_udp(p, diag, why);
 	sockdiag_close(diag);
 	for (size_t i = 0; !result && i < p->options->ended_count; i++)
 		result = add(p, &p->options->ended[i]);
@@ -161,9 +223,8 @@ static void note_elsewhere(struct half *client, const struct relays_pair *told)
 	client->age_us = told->age_us;
 }
 
-static void join_told(const struct relays_pair *told, void *context)
+static void join_halves(struct pairing *p, const struct relays_pair *told)
 {
-	struct pairing *p = context;
 	struct half *client = find_half(p, told->cookie);
 	struct half *upstream = find_half(p, told->upstream_cookie);
 
@@ -176,6 +237,69 @@ static void join_told(const struct relays_pair *told, void *context)
 	upstream->role = ROLE_UPSTREAM;
 	client->age_us = told->age_us;
 	join(client, upstream, PAIRING_RELAY);
+}
+
+/* Root and our own relays are believed; others' must be transparent, and have the ends that they
+ * tell. */
+static bool is_true(const struct relays_pair *told, const struct sockdiag_socket *s,
+		    const struct endpoint *local, const struct endpoint *peer)
+{
+	return relay_client_is_own(told->uid) ||
+	       (s->uid == told->uid && s->transparent == SOCKDIAG_YES &&
+		endpoint_equal(&s->local, local) && endpoint_equal(&s->peer, peer));
+}
+
+/* One half of a flow: its socket, if it has one, with the flow's ends and key. False: none that we
+ * know of. */
+static bool make_half(const struct pairing *p, uint64_t cookie, const struct relays_pair *told,
+		      const struct endpoint *local, const struct endpoint *peer,
+		      struct sockdiag_socket *out)
+{
+	const struct sockdiag_socket wanted = { .cookie = cookie }, *found = NULL;
+
+	if (cookie && p->udps)
+		found = bsearch(&wanted, p->udp, p->udps, sizeof(*p->udp), compare_udp);
+	if (found && !is_true(told, found, local, peer))
+		found = NULL;
+	*out = found ? *found
+		     : (struct sockdiag_socket){ .protocol = IPPROTO_UDP,
+						 .state = TCP_ESTABLISHED,
+						 .transparent = SOCKDIAG_YES };
+	out->family = local->family;
+	out->local = *local;
+	out->peer = *peer;
+	out->cookie = told->key;
+	return found;
+}
+
+static void add_flow(struct pairing *p, const struct relays_pair *told)
+{
+	bool known = relay_client_is_own(told->uid);
+	/* What was sent to the listener itself has no other destination. */
+	const struct endpoint *destination =
+		endpoint_is_set(&told->origdst) ? &told->origdst : &told->upstream;
+	struct flow *f;
+
+	if (!grow((void **)&p->flow, p->flows, &p->flows_room, sizeof(*p->flow))) {
+		p->failed = true;
+		return;
+	}
+	f = &p->flow[p->flows];
+	f->told = *told;
+	known |= make_half(p, told->upstream_cookie, told, &told->upstream_local, &told->upstream,
+			   &f->upstream);
+	make_half(p, told->cookie, told, destination, &told->client, &f->client);
+	p->flows += known;
+}
+
+static void join_told(const struct relays_pair *told, void *context)
+{
+	struct pairing *p = context;
+
+	if (told->protocol == IPPROTO_TCP && p->options->tcp)
+		join_halves(p, told);
+	else if (told->protocol == IPPROTO_UDP && p->options->udp)
+		add_flow(p, told);
 }
 
 /* ---- guessing ---- */
@@ -315,7 +439,7 @@ static bool is_to_be_asked(const struct pairing *p)
 {
 	const struct pairing_options *o = p->options;
 
-	if (!o->ask_relays || !o->is_new)
+	if (!o->ask_relays || !o->is_new || o->udp)
 		return o->ask_relays;
 	for (size_t i = 0; i < p->count; i++)
 		if (o->is_new(&p->half[i].socket, o->context))
@@ -336,6 +460,8 @@ struct pairing *pairing_read(const struct pairing_options *options, struct failu
 		err = sort_by_cookie(p, why);
 	if (!err && is_to_be_asked(p))
 		(void)!relays_each(join_told, p, &p->unasked);
+	if (!err && p->failed)
+		err = report_fail(why, ENOMEM, "malloc", "list of flows");
 	for (int pass = 0; !err && pass < PASSES; pass++)
 		err = guess(p, (enum pass)pass, why);
 	if (!err)
@@ -367,10 +493,58 @@ void pairing_free(struct pairing *p)
 		free(p->half[i].elsewhere);
 	free(p->by_cookie);
 	free(p->half);
+	free(p->flow);
+	free(p->udp);
 	free(p);
 }
 
 /* ---- what became of it ---- */
+
+bool pairing_is_flow(const struct pairing_pair *pair)
+{
+	return pair->told && pair->told->protocol == IPPROTO_UDP;
+}
+
+static void put_socket(const struct sockdiag_socket *s, uint64_t cookie,
+		       struct sockdiag_socket out[2], unsigned *count)
+{
+	if (!s || !cookie)
+		return;
+	out[*count] = *s;
+	out[(*count)++].cookie = cookie;
+}
+
+unsigned pairing_sockets(const struct pairing_pair *pair, struct sockdiag_socket out[2])
+{
+	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
+	bool flow = pairing_is_flow(pair);
+	unsigned count = 0;
+
+	put_socket(c, !flow ? c ? c->cookie : 0 : c && c->inode ? pair->told->cookie : 0, out,
+		   &count);
+	put_socket(u, !flow ? u ? u->cookie : 0 : u && u->inode ? pair->told->upstream_cookie : 0,
+		   out, &count);
+	return count;
+}
+
+static int visit_flows(const struct pairing *p, pairing_visitor *visit, void *context)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < p->flows && !result; i++) {
+		const struct flow *f = &p->flow[i];
+		const struct pairing_pair pair = {
+			.client = &f->client,
+			.upstream = *f->told.netns ? NULL : &f->upstream,
+			.told = &f->told,
+			.by = PAIRING_RELAY,
+			.age_us = f->told.age_us,
+		};
+
+		result = visit(&pair, context);
+	}
+	return result;
+}
 
 int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 {
@@ -384,7 +558,7 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 			.upstream = upstream   ? &h->socket
 				    : h->other ? &h->other->socket
 					       : NULL,
-			.elsewhere = h->elsewhere,
+			.told = h->elsewhere,
 			.by = h->by,
 			.age_us = h->age_us,
 		};
@@ -393,7 +567,7 @@ int pairing_each(const struct pairing *p, pairing_visitor *visit, void *context)
 		if (!upstream || !h->other)
 			result = visit(&pair, context);
 	}
-	return result;
+	return result ? result : visit_flows(p, visit, context);
 }
 
 const struct sockdiag_socket *pairing_other(const struct pairing *p,
@@ -438,7 +612,11 @@ static bool is_end_kept(const struct sockdiag_socket *from, const struct sockdia
 const char *pairing_stuck(const struct pairing_pair *pair)
 {
 	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
-	const char *held = held_by_peer(u, "server-silent", "server-full");
+	const char *held;
+
+	if (pairing_is_flow(pair))
+		return NULL;
+	held = held_by_peer(u, "server-silent", "server-full");
 
 	if (!held)
 		held = held_by_peer(c, "client-silent", "client-full");

@@ -9,6 +9,9 @@
  * clientip`, nginx's `proxy_bind $remote_addr transparent`). Guesses consider only transparent TCP
  * sockets of one user: the two ends of a connection within this host look reversed, too, but the
  * opening program's socket is not transparent.
+ *
+ * UDP flows are those that our relays report, and only those: no socket has both ends of a short
+ * one.
  */
 #ifndef TPROXY_INSPECT_PAIRING_H
 #define TPROXY_INSPECT_PAIRING_H
@@ -25,15 +28,16 @@ struct relays_pair;
 /* One relayed connection. One half may be missing. */
 struct pairing_pair {
 	const struct sockdiag_socket *client, *upstream;
-	/* What the relay tells of an upstream half in another network namespace; NULL: it has
-	 * none. */
-	const struct relays_pair *elsewhere;
+	/* What the relay tells of a UDP flow, or of an upstream half in another network namespace;
+	 * NULL: neither. */
+	const struct relays_pair *told;
 	enum pairing_by by;
 	uint64_t age_us; /* as reported by the relay; 0: unknown */
 };
 
 /* What to read besides live transparent sockets. */
 struct pairing_options {
+	bool tcp, udp;
 	bool all;	 /* others, too, each alone */
 	bool ask_relays; /* else everything is guessed */
 	/* Ask them only if this returns non-zero for some socket; NULL: always. */
@@ -56,6 +60,13 @@ const struct failure *pairing_unasked(const struct pairing *p);
 /* Say so, if that is so. */
 void pairing_tell_unasked(const struct pairing *p);
 
+/* A UDP flow has two halves here, too, but with one cookie, the flow's key (relays.h), and without an
+ * inode where it has no socket of its own. Is the pair such a flow? */
+bool pairing_is_flow(const struct pairing_pair *pair);
+
+/* The sockets of the pair in this network namespace, as the kernel knows them. Returns how many. */
+unsigned pairing_sockets(const struct pairing_pair *pair, struct sockdiag_socket out[2]);
+
 /* Called for each pair and each half without one; a return other than 0 ends the visits and is
  * returned. */
 typedef int pairing_visitor(const struct pairing_pair *pair, void *context);
@@ -69,7 +80,8 @@ const struct sockdiag_socket *pairing_other(const struct pairing *p,
  * What holds the connection up: data that waits, with no progress for some seconds, and for whom;
  * or an end that was not passed on. NULL: nothing. A closed list: `client-silent`, `server-silent`
  * (do not acknowledge), `client-full`, `server-full` (do not read), `proxy` (does not read), `end`
- * (one side has ended and the proxy does not end the other).
+ * (one side has ended and the proxy does not end the other). A UDP flow never is: nobody knows what
+ * it waits for.
  */
 const char *pairing_stuck(const struct pairing_pair *pair);
 

@@ -19,7 +19,8 @@ static const enum record_field pair_columns[] = {
 	 RECORD_BIT(RECORD_UPSTREAM_RTT_MS) | RECORD_BIT(RECORD_RETRANS) |                       \
 	 RECORD_BIT(RECORD_UPSTREAM_RETRANS) | RECORD_BIT(RECORD_COOKIE) |                       \
 	 RECORD_BIT(RECORD_UPSTREAM_COOKIE) | RECORD_BIT(RECORD_PID) | RECORD_BIT(RECORD_PROG) | \
-	 RECORD_BIT(RECORD_MARK) | RECORD_BIT(RECORD_UPSTREAM_NETNS))
+	 RECORD_BIT(RECORD_MARK) | RECORD_BIT(RECORD_UPSTREAM_NETNS) |                           \
+	 RECORD_BIT(RECORD_PACKETS_UP) | RECORD_BIT(RECORD_PACKETS_DOWN))
 
 /* One showing. */
 struct showing {
@@ -34,7 +35,9 @@ struct showing {
 
 static void put_pair(struct showing *w, const struct pairing_pair *pair, const char *stuck)
 {
-	const struct sockdiag_socket *any = pair->client ? pair->client : pair->upstream;
+	const struct sockdiag_socket *any =
+		pair->client && (pair->client->inode || !pair->upstream) ? pair->client
+									 : pair->upstream;
 	struct record r;
 
 	pair_record_fill(&r, "pair", pair);
@@ -42,10 +45,10 @@ static void put_pair(struct showing *w, const struct pairing_pair *pair, const c
 	record_text(&r, RECORD_STUCK, stuck);
 	record_table_put(&w->table, &r);
 	w->walk.count++;
-	if (!pair->elsewhere)
+	if (pair->upstream || !pair->told)
 		return;
 	w->elsewhere++;
-	memcpy(w->netns, pair->elsewhere->netns, sizeof(w->netns));
+	memcpy(w->netns, pair->told->netns, sizeof(w->netns));
 }
 
 static bool is_selected(struct showing *w, const struct sockdiag_socket *s)
@@ -67,7 +70,11 @@ static int show(const struct pairing_pair *pair, void *context)
 
 static int show_all(struct showing *w, struct failure *why)
 {
-	static const struct pairing_options options = { .ask_relays = true };
+	const struct pairing_options options = {
+		.tcp = w->filter.tcp,
+		.udp = w->filter.udp,
+		.ask_relays = true,
+	};
 	struct pairing *pairs;
 
 	w->walk.owners = w->table.json || record_table_has(&w->table, RECORD_PID) ||

@@ -16,6 +16,7 @@
 #include "net/route.h"
 #include "net/sockevents.h"
 #include "tproxy-inspect/pair_record.h"
+#include "tproxy-inspect/relays.h"
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -50,7 +51,8 @@ struct tracking {
 	size_t ended_count, ended_room;
 	uint64_t due_us, relays_due_us;
 	bool told_unasked, told_hidden;
-	bool lost; /* memory was short for some event */
+	bool asked; /* all relays have answered in this round */
+	bool lost;  /* memory was short for some event */
 };
 
 /* ---- the table ---- */
@@ -158,6 +160,7 @@ static void drop(struct tracking *t, struct tracked *c)
 	if (c->after)
 		c->after->before = c->before;
 	t->count--;
+	free(c->flow);
 	free(c);
 }
 
@@ -169,6 +172,7 @@ struct pairing_pair tracking_pair(const struct tracked *c)
 		.client = has_half(c, TRACKING_CLIENT) ? &c->half[TRACKING_CLIENT].socket : NULL,
 		.upstream = has_half(c, TRACKING_UPSTREAM) ? &c->half[TRACKING_UPSTREAM].socket
 							   : NULL,
+		.told = c->flow,
 		.by = c->by,
 	};
 }
@@ -253,7 +257,7 @@ static void take_end(const struct sockdiag_socket *s, void *context)
 	enum tracking_side side;
 	struct tracked *c;
 
-	if (!s->peer.port || !s->cookie)
+	if (!t->filter->tcp || !s->peer.port || !s->cookie)
 		return; /* a listener, or what was never connected */
 	c = find(t, s->cookie, &side);
 	if (!c) {
@@ -346,13 +350,24 @@ static struct tracked *connection_of(struct tracking *t, const struct pairing_pa
 	return c ? c : u ? u : new_connection(t);
 }
 
+static bool keep_flow(struct tracked *c, const struct pairing_pair *pair)
+{
+	if (!pairing_is_flow(pair))
+		return true;
+	if (!c->flow)
+		c->flow = malloc(sizeof(*c->flow));
+	if (c->flow)
+		*c->flow = *pair->told;
+	return c->flow;
+}
+
 static int take_pair(const struct pairing_pair *pair, void *context)
 {
 	struct tracking *t = context;
 	struct tracked *c = connection_of(t, pair);
 	uint64_t now = clock_us();
 
-	if (!c)
+	if (!c || !keep_flow(c, pair))
 		return ENOMEM;
 	set_half(t, c, TRACKING_CLIENT, pair->client);
 	set_half(t, c, TRACKING_UPSTREAM, pair->upstream);
@@ -415,9 +430,12 @@ static int read_owners(struct tracking *t, struct sockowner_list **owners, struc
 }
 
 /* A half missing from two lists is gone: its end event was lost, or it is no longer a
- * connection. */
+ * connection. Flows are only in the lists of relays. */
 static void find_missing(struct tracking *t, struct tracked *c)
 {
+	if (c->flow && !t->asked)
+		for (enum tracking_side side = TRACKING_CLIENT; side <= TRACKING_UPSTREAM; side++)
+			c->half[side].round = t->round;
 	for (enum tracking_side side = TRACKING_CLIENT; side <= TRACKING_UPSTREAM; side++)
 		if (has_half(c, side) && t->round - c->half[side].round >= 2)
 			c->half[side].ended = true;
@@ -463,6 +481,8 @@ static void spare_relays(struct tracking *t, const struct pairing *pairs)
 static int read_round(struct tracking *t, struct failure *why)
 {
 	const struct pairing_options options = {
+		.tcp = t->filter->tcp,
+		.udp = t->filter->udp,
 		.all = t->filter->all,
 		.ask_relays = t->due_us >= t->relays_due_us || t->round <= 1,
 		.is_new = is_new,
@@ -477,6 +497,7 @@ static int read_round(struct tracking *t, struct failure *why)
 		return -1;
 	err = pairing_each(pairs, take_pair, t);
 	spare_relays(t, pairs);
+	t->asked = options.ask_relays && !pairing_unasked(pairs);
 	pairing_free(pairs);
 	t->ended_count = 0;
 	return err ? report_fail(why, err, "malloc", "list of connections") : settle(t, why);

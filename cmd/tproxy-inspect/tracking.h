@@ -5,7 +5,8 @@
  * The kernel reports the end of a connection at once (sockevents), but not its start, so the list
  * of sockets is read repeatedly (pairing), as often as a few percent of a processor allow. A
  * connection shorter than this interval is known from its end only, and opens and closes at the
- * same time. Knows sockets and pairs; its owner decides what to do with them.
+ * same time. UDP flows are what our relays list, as often: one ends when it is no longer listed.
+ * Knows sockets and pairs; its owner decides what to do with them.
  */
 #ifndef TPROXY_INSPECT_TRACKING_H
 #define TPROXY_INSPECT_TRACKING_H
@@ -29,6 +30,7 @@ struct tracking_half {
 
 struct tracked {
 	struct tracking_half half[2];
+	struct relays_pair *flow; /* of a UDP flow, as last told; else NULL */
 	enum pairing_by by;
 	struct sockowner owner; /* pid 0: not known, or not asked for */
 	uint64_t opened_us;	/* CLOCK_MONOTONIC; 0: not known */

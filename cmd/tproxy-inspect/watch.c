@@ -23,7 +23,8 @@ static const enum record_field watch_columns[] = {
 	 RECORD_BIT(RECORD_UPSTREAM_RTT_MS) | RECORD_BIT(RECORD_RETRANS) |                         \
 	 RECORD_BIT(RECORD_UPSTREAM_RETRANS) | RECORD_BIT(RECORD_COOKIE) |                         \
 	 RECORD_BIT(RECORD_UPSTREAM_COOKIE) | RECORD_BIT(RECORD_PID) | RECORD_BIT(RECORD_PROG) |   \
-	 RECORD_BIT(RECORD_EVIDENCE))
+	 RECORD_BIT(RECORD_EVIDENCE) | RECORD_BIT(RECORD_PACKETS_UP) |                             \
+	 RECORD_BIT(RECORD_PACKETS_DOWN))
 
 /* Whoever reads stdout may be gone; it is looked at so often. */
 #define READER_MS 1000
