@@ -142,6 +142,7 @@ struct answer {
 	sockdiag_visitor *visit;
 	void *context;
 	int verdict; /* the visitor's first non-zero return */
+	unsigned long count;
 };
 
 static void take_socket(struct nlmsghdr *message, void *context)
@@ -151,8 +152,10 @@ static void take_socket(struct nlmsghdr *message, void *context)
 
 	if ((message->nlmsg_type == SOCK_DIAG_BY_FAMILY ||
 	     message->nlmsg_type == TCPDIAG_GETSOCK) &&
-	    !answer->verdict && sockdiag_parse(message, answer->protocol, &s))
+	    !answer->verdict && sockdiag_parse(message, answer->protocol, &s)) {
+		answer->count++;
 		answer->verdict = answer->visit(&s, answer->context);
+	}
 }
 
 /* A program for inet_diag_bc_run(), in the format of sockfilter: sockets explicitly bound to a
@@ -198,13 +201,13 @@ static const struct sockfilter *selection(const struct sockdiag_filter *filter)
 /* The kernel walks its whole table of connections, of all namespaces, once per dump: some
  * milliseconds on a machine with much memory, however few there are. Only the older request covers
  * both families in one dump (inet_diag_dump_compat(): AF_UNSPEC). */
-static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter,
+static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter, uint32_t states,
 		     struct answer *answer)
 {
 	const struct inet_diag_req request = {
 		.idiag_family = AF_INET,
 		.idiag_ext = extensions(filter),
-		.idiag_states = filter->states,
+		.idiag_states = states,
 	};
 
 	return ask(diag, TCPDIAG_GETSOCK, NLM_F_DUMP, &request, sizeof(request), selection(filter),
@@ -212,39 +215,66 @@ static int ask_mixed(struct sockdiag *diag, const struct sockdiag_filter *filter
 }
 
 static int ask_family(struct sockdiag *diag, const struct sockdiag_filter *filter, int family,
-		      struct answer *answer)
+		      uint32_t states, struct answer *answer)
 {
 	const struct inet_diag_req_v2 request = {
 		.sdiag_family = (uint8_t)family,
 		.sdiag_protocol = (uint8_t)filter->protocol,
 		.idiag_ext = extensions(filter),
-		.idiag_states = filter->states,
+		.idiag_states = states,
 	};
 
 	return ask(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, sizeof(request),
 		   selection(filter), answer);
 }
 
-int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
-		  sockdiag_visitor *visit, void *context, struct failure *why)
+static int ask_families(struct sockdiag *diag, const struct sockdiag_filter *filter,
+			uint32_t states, struct answer *answer)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
-	struct answer answer = { filter->protocol, visit, context, 0 };
 
-	if (filter->mixed && filter->protocol == IPPROTO_TCP && !ask_mixed(diag, filter, &answer))
-		return answer.verdict;
-	for (size_t i = 0; i < 2 && !answer.verdict; i++) {
+	for (size_t i = 0; i < 2 && !answer->verdict; i++) {
 		int err;
 
 		if (filter->family != AF_UNSPEC && filter->family != families[i])
 			continue;
-		err = ask_family(diag, filter, families[i], &answer);
+		err = ask_family(diag, filter, families[i], states, answer);
 		if (err == -ENOENT && filter->family == AF_UNSPEC && families[i] == AF_INET6)
 			continue; /* a kernel without IPv6 */
 		if (err < 0)
-			return report_fail(why, -err, "SOCK_DIAG", "list of %s sockets",
-					   filter->protocol == IPPROTO_TCP ? "TCP" : "UDP");
+			return err;
 	}
+	return 0;
+}
+
+/* Listeners have a table of their own, which is short: they keep their order, IPv4 first. */
+static int ask_all(struct sockdiag *diag, const struct sockdiag_filter *filter,
+		   struct answer *answer)
+{
+	uint32_t listeners = filter->states & 1u << TCP_LISTEN;
+	uint32_t others = filter->states & ~listeners;
+	unsigned long before;
+	int err;
+
+	if (!filter->mixed || filter->protocol != IPPROTO_TCP)
+		return ask_families(diag, filter, filter->states, answer);
+	err = listeners ? ask_families(diag, filter, listeners, answer) : 0;
+	before = answer->count;
+	if (!err && !answer->verdict && others)
+		err = ask_mixed(diag, filter, others, answer);
+	/* A kernel that does not know the older request. */
+	return err && answer->count == before ? ask_families(diag, filter, others, answer) : err;
+}
+
+int sockdiag_dump(struct sockdiag *diag, const struct sockdiag_filter *filter,
+		  sockdiag_visitor *visit, void *context, struct failure *why)
+{
+	struct answer answer = { .protocol = filter->protocol, .visit = visit, .context = context };
+	int err = ask_all(diag, filter, &answer);
+
+	if (err < 0)
+		return report_fail(why, -err, "SOCK_DIAG", "list of %s sockets",
+				   filter->protocol == IPPROTO_TCP ? "TCP" : "UDP");
 	return answer.verdict;
 }
 
@@ -272,7 +302,7 @@ int sockdiag_lookup(struct sockdiag *diag, int protocol, const struct endpoint *
 			.idiag_if = interface,
 			.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } },
 	};
-	struct answer answer = { protocol, keep_socket, out, 0 };
+	struct answer answer = { .protocol = protocol, .visit = keep_socket, .context = out };
 	char text[ENDPOINT_TEXT_MAX];
 	int err;
 

@@ -55,7 +55,7 @@ struct sockdiag_filter {
 	int family;	 /* AF_UNSPEC: both */
 	int protocol;	 /* IPPROTO_TCP or IPPROTO_UDP */
 	uint32_t states; /* bits 1 << TCP_*; 0 matches nothing, ~0 every state */
-	bool mixed;	 /* TCP, both families: in any order, at half the cost */
+	bool mixed;	 /* TCP, both families: connections in any order, at half the cost */
 	bool bound;	 /* only those explicitly bound to a port: none that accept() returned */
 	bool info;	 /* fill in `tcp` too */
 	const struct sockfilter *only; /* NULL: no further condition (not with `bound`) */
