@@ -32,7 +32,7 @@ struct killing {
 	struct filter_walk walk;
 	struct sockowner_list *owners;
 	size_t socketless; /* UDP flows without a socket of their own */
-	int told[8]; /* errno values that were explained */
+	int told[8];	   /* errno values that were explained */
 	bool failed;
 };
 
@@ -56,7 +56,8 @@ static int add(struct killing *k, const struct sockdiag_socket *s, const struct 
 
 static bool is_selected(struct killing *k, const struct sockdiag_socket *s)
 {
-	return s && filter_has_state(&k->filter, s) && filter_has(&k->filter, &k->walk, s, k->owners);
+	return s && filter_has_state(&k->filter, s) &&
+	       filter_has(&k->filter, &k->walk, s, k->owners);
 }
 
 static int collect(const struct sockdiag_socket *s, const struct sockowner *owner, void *context)
@@ -72,7 +73,8 @@ static int collect_flow(const struct pairing_pair *pair, void *context)
 	unsigned count;
 	int err = 0;
 
-	if (!pairing_is_flow(pair) || !(is_selected(k, pair->client) || is_selected(k, pair->upstream)))
+	if (!pairing_flow(pair) ||
+	    !(is_selected(k, pair->client) || is_selected(k, pair->upstream)))
 		return 0;
 	count = pairing_sockets(pair, s);
 	k->socketless += !count;
@@ -237,9 +239,10 @@ int kill_run(const struct config *config, char **operands)
 	if (err)
 		return report_failure(&why, why.err == ESRCH ? STATUS_NO : STATUS_REFUSED);
 	if (k.socketless)
-		report_notice("UDP flows without a socket of their own: %zu; they end when they are "
-			      "silent for tproxy-relay's --udp-timeout",
-			      k.socketless);
+		report_notice(
+			"UDP flows without a socket of their own: %zu; they end when they are "
+			"silent for tproxy-relay's --udp-timeout",
+			k.socketless);
 	else if (!k.count)
 		report_notice(config->filter.all
 				      ? "no connection matches"

@@ -26,13 +26,13 @@ static void put_upstream(struct record *r, const struct sockdiag_socket *s)
 }
 
 /* A flow's state is the relay's word; its queues are those of the sockets that it has. */
-static void put_flow(struct record *r, const struct pairing_pair *pair)
+static void put_flow(struct record *r, const struct pairing_pair *pair,
+		     const struct relays_pair *told)
 {
 	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
-	const struct relays_pair *told = pair->told;
 
 	record_text(r, RECORD_STATE, told->state);
-	if (c->inode) {
+	if (c && c->inode) {
 		record_number(r, RECORD_RECV_Q, c->rqueue);
 		record_number(r, RECORD_SEND_Q, c->wqueue);
 		record_number(r, RECORD_COOKIE, told->cookie);
@@ -49,11 +49,11 @@ static void put_flow(struct record *r, const struct pairing_pair *pair)
 
 static void put_ends(struct record *r, const struct pairing_pair *pair)
 {
+	const struct relays_pair *flow = pairing_flow(pair);
+
 	if (pair->client) {
 		record_endpoint(r, RECORD_CLIENT, &pair->client->peer);
-		record_endpoint(r, RECORD_ORIGDST,
-				pairing_is_flow(pair) ? &pair->told->origdst
-						      : &pair->client->local);
+		record_endpoint(r, RECORD_ORIGDST, flow ? &flow->origdst : &pair->client->local);
 	}
 	if (pair->upstream) {
 		record_endpoint(r, RECORD_UPSTREAM_LOCAL, &pair->upstream->local);
@@ -73,9 +73,10 @@ struct pair_record_bytes pair_record_bytes(const struct pairing_pair *pair)
 {
 	const struct tcpinfo *client = pair->client ? &pair->client->tcp : NULL;
 	const struct tcpinfo *upstream = pair->upstream ? &pair->upstream->tcp : NULL;
+	const struct relays_pair *flow = pairing_flow(pair);
 
-	if (pairing_is_flow(pair))
-		return (struct pair_record_bytes){ pair->told->bytes_up, pair->told->bytes_down };
+	if (flow)
+		return (struct pair_record_bytes){ flow->bytes_up, flow->bytes_down };
 	if (!client && !upstream)
 		return (struct pair_record_bytes){ 0 };
 	if (!client)
@@ -91,9 +92,10 @@ uint32_t pair_record_idle(const struct pairing_pair *pair)
 {
 	uint32_t client = pair->client ? pair->client->tcp.idle_ms : UINT32_MAX;
 	uint32_t upstream = pair->upstream ? pair->upstream->tcp.idle_ms : UINT32_MAX;
+	const struct relays_pair *flow = pairing_flow(pair);
 
-	if (pairing_is_flow(pair))
-		return (uint32_t)(pair->told->idle_us / 1000);
+	if (flow)
+		return (uint32_t)(flow->idle_us / 1000);
 	return client < upstream ? client : upstream;
 }
 
@@ -101,19 +103,18 @@ void pair_record_fill(struct record *r, const char *type, const struct pairing_p
 {
 	static const char *const by[] = { NULL, "guessed", "relay" };
 	const struct sockdiag_socket *any = pair->client ? pair->client : pair->upstream;
+	const struct relays_pair *flow = pairing_flow(pair);
 	struct pair_record_bytes bytes = pair_record_bytes(pair);
 
 	record_begin(r, type);
 	record_text(r, RECORD_PROTO, socket_record_proto(any->protocol));
 	put_ends(r, pair);
-	if (pairing_is_flow(pair)) {
-		put_flow(r, pair);
-	} else {
-		if (pair->client)
-			put_client(r, pair->client);
-		if (pair->upstream)
-			put_upstream(r, pair->upstream);
-	}
+	if (flow)
+		put_flow(r, pair, flow);
+	if (pair->client && !flow)
+		put_client(r, pair->client);
+	if (pair->upstream && !flow)
+		put_upstream(r, pair->upstream);
 	if (pair->told && !pair->upstream)
 		put_elsewhere(r, pair->told);
 	record_number(r, RECORD_BYTES_UP, bytes.up);

@@ -239,8 +239,8 @@ static void join_halves(struct pairing *p, const struct relays_pair *told)
 	join(client, upstream, PAIRING_RELAY);
 }
 
-/* Root and our own relays are believed; others' must be transparent, and have the ends that they
- * tell. */
+/* Root's and our own relays are trusted; of others a socket must be transparent, and have the ends
+ * that they tell. */
 static bool is_true(const struct relays_pair *told, const struct sockdiag_socket *s,
 		    const struct endpoint *local, const struct endpoint *peer)
 {
@@ -276,8 +276,8 @@ static void add_flow(struct pairing *p, const struct relays_pair *told)
 {
 	bool known = relay_client_is_own(told->uid);
 	/* What was sent to the listener itself has no other destination. */
-	const struct endpoint *destination =
-		endpoint_is_set(&told->origdst) ? &told->origdst : &told->upstream;
+	const struct endpoint *destination = endpoint_is_set(&told->origdst) ? &told->origdst
+									     : &told->upstream;
 	struct flow *f;
 
 	if (!grow((void **)&p->flow, p->flows, &p->flows_room, sizeof(*p->flow))) {
@@ -500,16 +500,14 @@ void pairing_free(struct pairing *p)
 
 /* ---- what became of it ---- */
 
-bool pairing_is_flow(const struct pairing_pair *pair)
+const struct relays_pair *pairing_flow(const struct pairing_pair *pair)
 {
-	return pair->told && pair->told->protocol == IPPROTO_UDP;
+	return pair->told && pair->told->protocol == IPPROTO_UDP ? pair->told : NULL;
 }
 
 static void put_socket(const struct sockdiag_socket *s, uint64_t cookie,
 		       struct sockdiag_socket out[2], unsigned *count)
 {
-	if (!s || !cookie)
-		return;
 	out[*count] = *s;
 	out[(*count)++].cookie = cookie;
 }
@@ -517,13 +515,13 @@ static void put_socket(const struct sockdiag_socket *s, uint64_t cookie,
 unsigned pairing_sockets(const struct pairing_pair *pair, struct sockdiag_socket out[2])
 {
 	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
-	bool flow = pairing_is_flow(pair);
+	const struct relays_pair *flow = pairing_flow(pair);
 	unsigned count = 0;
 
-	put_socket(c, !flow ? c ? c->cookie : 0 : c && c->inode ? pair->told->cookie : 0, out,
-		   &count);
-	put_socket(u, !flow ? u ? u->cookie : 0 : u && u->inode ? pair->told->upstream_cookie : 0,
-		   out, &count);
+	if (c && (!flow || c->inode))
+		put_socket(c, flow ? flow->cookie : c->cookie, out, &count);
+	if (u && (!flow || u->inode))
+		put_socket(u, flow ? flow->upstream_cookie : u->cookie, out, &count);
 	return count;
 }
 
@@ -614,7 +612,7 @@ const char *pairing_stuck(const struct pairing_pair *pair)
 	const struct sockdiag_socket *c = pair->client, *u = pair->upstream;
 	const char *held;
 
-	if (pairing_is_flow(pair))
+	if (pairing_flow(pair))
 		return NULL;
 	held = held_by_peer(u, "server-silent", "server-full");
 

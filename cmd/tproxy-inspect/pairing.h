@@ -60,9 +60,9 @@ const struct failure *pairing_unasked(const struct pairing *p);
 /* Say so, if that is so. */
 void pairing_tell_unasked(const struct pairing *p);
 
-/* A UDP flow has two halves here, too, but with one cookie, the flow's key (relays.h), and without an
- * inode where it has no socket of its own. Is the pair such a flow? */
-bool pairing_is_flow(const struct pairing_pair *pair);
+/* What the relay tells of a UDP flow; NULL: the pair is not one. A flow has two halves here, too, but
+ * with one cookie, its key (relays.h), and without an inode where it has no socket of its own. */
+const struct relays_pair *pairing_flow(const struct pairing_pair *pair);
 
 /* The sockets of the pair in this network namespace, as the kernel knows them. Returns how many. */
 unsigned pairing_sockets(const struct pairing_pair *pair, struct sockdiag_socket out[2]);

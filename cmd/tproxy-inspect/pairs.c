@@ -35,9 +35,9 @@ struct showing {
 
 static void put_pair(struct showing *w, const struct pairing_pair *pair, const char *stuck)
 {
-	const struct sockdiag_socket *any =
-		pair->client && (pair->client->inode || !pair->upstream) ? pair->client
-									 : pair->upstream;
+	const struct sockdiag_socket *any = pair->client && (pair->client->inode || !pair->upstream)
+						    ? pair->client
+						    : pair->upstream;
 	struct record r;
 
 	pair_record_fill(&r, "pair", pair);

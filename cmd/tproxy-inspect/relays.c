@@ -35,11 +35,6 @@ static struct endpoint endpoint_of(const struct record *r, enum record_field f)
 #define KEY	 (1ULL << 63)
 #define KEY_BITS 41
 
-bool relays_is_key(uint64_t cookie)
-{
-	return cookie & KEY;
-}
-
 static uint64_t key_of(const struct record *r, pid_t relay)
 {
 	return KEY | (uint64_t)relay << KEY_BITS |

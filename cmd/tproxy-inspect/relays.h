@@ -8,7 +8,6 @@
 
 #include "base/endpoint.h"
 #include "base/report.h"
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -34,9 +33,6 @@ struct relays_pair {
 	uint64_t idle_us;
 	uint64_t bytes_up, bytes_down, packets_up, packets_down;
 };
-
-/* Is it a key, not a cookie? */
-bool relays_is_key(uint64_t cookie);
 
 /*
  * Ask each relay, for a second at most, those of users other than root and our own for three

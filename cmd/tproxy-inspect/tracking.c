@@ -352,7 +352,7 @@ static struct tracked *connection_of(struct tracking *t, const struct pairing_pa
 
 static bool keep_flow(struct tracked *c, const struct pairing_pair *pair)
 {
-	if (!pairing_is_flow(pair))
+	if (!pairing_flow(pair))
 		return true;
 	if (!c->flow)
 		c->flow = malloc(sizeof(*c->flow));
@@ -405,8 +405,7 @@ static void select_half(struct tracking *t, struct tracked *c, const struct sock
 }
 
 /* Both halves count. A round without owners cannot decide on a filter by owner. */
-static void select_connection(struct tracking *t, struct tracked *c,
-			      struct sockowner_list *owners)
+static void select_connection(struct tracking *t, struct tracked *c, struct sockowner_list *owners)
 {
 	struct pairing_pair pair = tracking_pair(c);
 

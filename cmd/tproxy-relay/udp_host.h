@@ -63,13 +63,13 @@ struct udp_flow {
 	uint8_t joined : 1;
 	uint8_t unfit : 1; /* do not promote it: that was tried, or is pointless */
 	uint8_t closed : 1;
-	uint8_t whole : 2;    /* the same bits: the socket for that direction sends no fragments */
-	uint8_t single : 2;   /* bits FLOW_UP, FLOW_DOWN: UDP_SEGMENT does not work there */
-	uint8_t reason : 6;   /* enum reason, when closed */
-	uint8_t reusable : 1; /* see udp_reuse.h */
-	uint8_t spare : 1;    /* the same, of its socket once it is closed */
+	uint8_t whole : 2;     /* the same bits: the socket for that direction sends no fragments */
+	uint8_t single : 2;    /* bits FLOW_UP, FLOW_DOWN: UDP_SEGMENT does not work there */
+	uint8_t reason : 6;    /* enum reason, when closed */
+	uint8_t reusable : 1;  /* see udp_reuse.h */
+	uint8_t spare : 1;     /* the same, of its socket once it is closed */
 	uint8_t destroyed : 1; /* the kernel has disconnected a socket: SOCK_DESTROY */
-	uint8_t unasked : 1;  /* NAT may change its source, and conntrack was not asked yet */
+	uint8_t unasked : 1;   /* NAT may change its source, and conntrack was not asked yet */
 	uint8_t second_hand : 1; /* another flow had its upstream socket before (udp_reuse.h) */
 };
 

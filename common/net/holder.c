@@ -22,8 +22,7 @@ void holder_refresh(struct holder *h)
 		fclose(in);
 }
 
-void holder_find(struct sockowner_list *owners, uint32_t inode, uint32_t uid,
-		 struct holder *out)
+void holder_find(struct sockowner_list *owners, uint32_t inode, uint32_t uid, struct holder *out)
 {
 	const struct sockowner *owner = sockowner_find(owners, inode);
 

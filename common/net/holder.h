@@ -22,8 +22,7 @@ struct holder {
 
 /* Find the holder of the socket with that inode, which was created by that user; owners may be
  * NULL. */
-void holder_find(struct sockowner_list *owners, uint32_t inode, uint32_t uid,
-		 struct holder *out);
+void holder_find(struct sockowner_list *owners, uint32_t inode, uint32_t uid, struct holder *out);
 
 /* Read its state and its users again. */
 void holder_refresh(struct holder *holder);

@@ -174,9 +174,9 @@ static bool is_elsewhere(const struct sockowner_list *list, const char *name)
 	char path[32];
 
 	snprintf(path, sizeof(path), "%.20s/ns/net", name);
-	return list->netns.st_ino && (fstatat(dirfd(list->proc), path, &netns, 0) < 0 ||
-				      netns.st_ino != list->netns.st_ino ||
-				      netns.st_dev != list->netns.st_dev);
+	return list->netns.st_ino &&
+	       (fstatat(dirfd(list->proc), path, &netns, 0) < 0 ||
+		netns.st_ino != list->netns.st_ino || netns.st_dev != list->netns.st_dev);
 }
 
 /* One entry of /proc. Returns 0 or an errno value. */
