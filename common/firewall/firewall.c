@@ -23,8 +23,8 @@ struct source {
 	struct census census;
 };
 
-/* Up to so many rules are read at once: asking for each chain takes a millisecond. */
-#define FEW_RULES 200
+/* Up to so many rules are read at once: asking for a chain takes as long as some of its rules do. */
+#define FEW_RULES 50
 
 struct firewall {
 	json_t *objects; /* array: table, chain, rule, set, map, flowtable */

@@ -114,18 +114,33 @@ static void read_compat_rule(struct nlmsghdr *message, void *context)
 		decode_expression(expression, json_object_get(rule, "expr"), &at);
 }
 
-static void decode_compat(json_t *objects, unsigned char family)
+static const char *text_of(const json_t *rule, const char *key)
 {
-	struct netlink *channel = netlink_open(NETLINK_NETFILTER, NULL);
+	return json_string_value(json_object_get(rule, key));
+}
+
+/* The request for all rules of that family, or, of the chain that this rule is in. */
+static struct nl_msg *build_request(unsigned char family, const json_t *rule)
+{
 	struct nfgenmsg header = { .nfgen_family = family };
 	struct nl_msg *message = nlmsg_alloc_simple((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE,
 						    NLM_F_DUMP);
+
+	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    (!rule || (!nla_put_string(message, NFTA_RULE_TABLE, text_of(rule, "table")) &&
+		       !nla_put_string(message, NFTA_RULE_CHAIN, text_of(rule, "chain")))))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static void decode_compat(json_t *objects, unsigned char family, const json_t *rule)
+{
+	struct netlink *channel = netlink_open(NETLINK_NETFILTER, NULL);
 	struct compat compat = { objects, 0 };
 
-	if (!channel || !message || nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO))
-		nlmsg_free(message);
-	else
-		netlink_ask(channel, message, read_compat_rule, &compat);
+	if (channel)
+		netlink_ask(channel, build_request(family, rule), read_compat_rule, &compat);
 	netlink_close(channel);
 }
 
@@ -142,10 +157,42 @@ static bool has_extensions(const json_t *objects)
 	return false;
 }
 
+static bool is_same_chain(const json_t *a, const json_t *b)
+{
+	static const char *const keys[] = { "family", "table", "chain" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+		if (strcmp(text_of(a, keys[i]), text_of(b, keys[i])) != 0)
+			return false;
+	return true;
+}
+
+/* One of the rules, if all are in the same chain; else NULL. */
+static const json_t *rule_of_one_chain(const json_t *objects)
+{
+	const json_t *first = NULL;
+	json_t *object;
+	size_t i;
+
+	json_array_foreach((json_t *)objects, i, object) {
+		const json_t *rule = json_object_get(object, "rule");
+
+		if (rule && first && !is_same_chain(rule, first))
+			return NULL;
+		if (rule && !first)
+			first = rule;
+	}
+	return first;
+}
+
 void xtables_nft_decode(json_t *objects)
 {
+	const json_t *rule = rule_of_one_chain(objects);
+
 	if (!has_extensions(objects))
 		return;
-	decode_compat(objects, NFPROTO_IPV4);
-	decode_compat(objects, NFPROTO_IPV6);
+	if (!rule || !strcmp(text_of(rule, "family"), "ip"))
+		decode_compat(objects, NFPROTO_IPV4, rule);
+	if (!rule || !strcmp(text_of(rule, "family"), "ip6"))
+		decode_compat(objects, NFPROTO_IPV6, rule);
 }
