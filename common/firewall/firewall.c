@@ -32,6 +32,7 @@ struct firewall {
 	struct firewall_chain *chain;
 	const struct firewall_chain **by_name;
 	size_t chains;
+	bool reversed; /* the order of tied chains */
 };
 
 /* --- nft's listing ---------------------------------------------------------------------------- */
@@ -260,7 +261,16 @@ void firewall_reverse_ties(struct firewall *f)
 {
 	if (f->chains)
 		qsort(f->chain, f->chains, sizeof(*f->chain), compare_reversed);
+	f->reversed = true;
 	index_names(f);
+}
+
+bool firewall_is_before(const struct firewall *f, const struct firewall_chain *c,
+			const struct firewall_place *ours)
+{
+	if (c->runs_at != ours->priority)
+		return c->runs_at < ours->priority;
+	return (c->made[0] > ours->made) != f->reversed;
 }
 
 static const char *find_devices(const struct firewall *f, const struct firewall_chain *c)
@@ -504,8 +514,12 @@ static const json_t *find_elements(const struct firewall *f, const struct firewa
 			set = json_object_get(object, "map");
 		if (set && !strcmp(json_text(set, "name"), name) &&
 		    !strcmp(json_text(set, "table"), chain->table) &&
-		    !strcmp(json_text(set, "family"), chain->family))
+		    !strcmp(json_text(set, "family"), chain->family)) {
+			/* (An empty one is listed without.) */
+			if (!json_object_get(set, "elem"))
+				json_object_set_new(set, "elem", json_array());
 			return json_object_get(set, "elem");
+		}
 	}
 	return NULL;
 }

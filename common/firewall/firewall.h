@@ -67,6 +67,17 @@ const struct failure *firewall_unread(const struct firewall *firewall);
 const struct firewall_chain *firewall_at_hook(const struct firewall *firewall, const char *hook,
 					      sa_family_t family, unsigned at);
 
+/* The place of a chain of ours, which are left out, at a hook. */
+struct firewall_place {
+	long priority;
+	uint64_t made; /* the number of its table; 0: unknown, taken for the oldest */
+};
+
+/* Does the chain run before that place? Of the same priority the newer one does, as far as their
+ * tables' numbers tell. */
+bool firewall_is_before(const struct firewall *firewall, const struct firewall_chain *chain,
+			const struct firewall_place *ours);
+
 /* Do both run at the same place, and does the kernel not tell which runs first? */
 bool firewall_is_tied(const struct firewall_chain *a, const struct firewall_chain *b);
 
@@ -74,7 +85,7 @@ bool firewall_is_tied(const struct firewall_chain *a, const struct firewall_chai
 bool firewall_meet(const struct firewall_chain *a, const struct firewall_chain *b,
 		   sa_family_t family);
 
-/* Assume the opposite order of all tied chains from now on. Pointers to chains become invalid. */
+/* Assume the opposite order of all tied chains, also with ours, from now on. Pointers to chains become invalid. */
 void firewall_reverse_ties(struct firewall *firewall);
 
 /* Does a packet that comes in and goes out by these interfaces (NULL: by none) meet that base

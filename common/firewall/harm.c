@@ -47,17 +47,31 @@ static enum harm on_the_way_out(const struct rule_eval_step *step, const struct 
 	return HARM_RESTORES;
 }
 
+/* With --local, that mark alone tells the relay's connections from those that it is to carry. */
+static bool is_unmarked(const struct packet_path_step *at, const struct mark *upstream_mark)
+{
+	return at->early && harm_carries(at->step.before, upstream_mark) &&
+	       !(harm_carries(at->step.mark, upstream_mark) && at->step.certain);
+}
+
 static enum harm of_marking(const struct packet_path_step *at, const struct mark *mark,
 			    const struct mark *upstream_mark)
 {
 	switch (at->leg) {
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
-		return before_ours(at, mark, upstream_mark);
+		/* What this host opens has been marked in output. */
+		return at->own ? after_ours(&at->step, mark) : before_ours(at, mark, upstream_mark);
+	case PACKET_PATH_OPENED:
+		return harm_carries(at->step.mark, upstream_mark) ? HARM_PREMARKS : HARM_NONE;
 	case PACKET_PATH_AFTER:
 	case PACKET_PATH_ANSWER_AFTER:
+	case PACKET_PATH_MARKED:
 		return after_ours(&at->step, mark);
 	case PACKET_PATH_UPSTREAM:
+		if (is_unmarked(at, upstream_mark))
+			return HARM_UNMARKS;
+		return on_the_way_out(&at->step, mark);
 	case PACKET_PATH_REPLY:
 		return on_the_way_out(&at->step, mark);
 	default:
@@ -77,6 +91,9 @@ enum harm harm_of(const struct packet_path_step *at, const struct mark *mark,
 	case RULE_EVAL_TRANSLATED:
 		return at->step.rule ? HARM_TAKES : HARM_NONE;
 	case RULE_EVAL_MASKED:
+		/* (The listener would answer somebody else.) */
+		if (at->leg == PACKET_PATH_INPUT)
+			return at->step.rule ? HARM_TAKES : HARM_NONE;
 		return at->leg == PACKET_PATH_UPSTREAM ? HARM_MASKS : HARM_NONE;
 	}
 	return HARM_NONE;
@@ -115,18 +132,26 @@ bool harm_is_idle(struct sockdiag *diag, const struct rule_eval_step *step)
 static void fix_drop(const struct packet_path_step *at, const struct mark *mark, char *fix,
 		     size_t size)
 {
+	const struct mark sent = { at->step.before, UINT32_MAX };
+	bool is_marked = at->own && at->leg != PACKET_PATH_OPENED;
+
 	switch (at->leg) {
+	case PACKET_PATH_OPENED:
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
 		/* Before our rules run there is no mark by which to let it past. */
-		if (at->step.rule)
+		if (at->step.rule && !is_marked)
 			remedy_delete(&at->step, fix, size);
 		else
 			remedy_accept(&at->step, mark, fix, size);
 		return;
 	case PACKET_PATH_UPSTREAM:
 	case PACKET_PATH_REPLY:
-		remedy_accept_foreign(&at->step, fix, size);
+		/* A connection of this host's own is known by the relay's mark alone. */
+		if (at->sent_as_own)
+			remedy_accept(&at->step, &sent, fix, size);
+		else
+			remedy_accept_foreign(&at->step, fix, size);
 		return;
 	default:
 		remedy_accept(&at->step, mark, fix, size);
@@ -136,6 +161,8 @@ static void fix_drop(const struct packet_path_step *at, const struct mark *mark,
 void harm_fix(const struct packet_path_step *at, enum harm harm, const struct mark *mark, char *fix,
 	      size_t size)
 {
+	const struct mark sent = { at->step.before, UINT32_MAX };
+
 	*fix = '\0';
 	switch (harm) {
 	case HARM_DROPS:
@@ -143,6 +170,9 @@ void harm_fix(const struct packet_path_step *at, enum harm harm, const struct ma
 		return;
 	case HARM_OVERWRITES:
 		remedy_accept(&at->step, mark, fix, size);
+		return;
+	case HARM_UNMARKS:
+		remedy_accept(&at->step, &sent, fix, size);
 		return;
 	case HARM_RESTORES:
 		remedy_accept_foreign(&at->step, fix, size);

@@ -20,8 +20,10 @@ enum harm {
 	HARM_DROPS,	 /* the rule drops the packet */
 	HARM_PREMARKS,	 /* gives it one of our marks before our rules run: they let it pass */
 	HARM_OVERWRITES, /* takes our mark away after our rules have run: it is not delivered */
+	HARM_UNMARKS,	 /* takes the relay's mark away before our rules run: they intercept its
+			 connection again */
 	HARM_RESTORES, /* puts the intercept mark on the proxy's packets, which then return to it */
-	HARM_TAKES,    /* another tproxy, redirect or dnat */
+	HARM_TAKES,    /* another tproxy, redirect or dnat; snat of what is delivered */
 	HARM_MASKS,    /* the server sees another source address; nothing breaks */
 };
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "firewall/packet_path.h"
 
-#include <limits.h>
 #include <string.h>
 
 /* Rules that were reported, so that each is reported once. */
@@ -11,7 +10,7 @@ struct path {
 	const struct firewall *firewall;
 	const struct packet_path_flow *flow; /* the current one */
 	enum packet_path_leg leg;
-	bool later;
+	bool later, early;
 	packet_path_judge *judge;
 	void *context;
 	struct {
@@ -35,6 +34,7 @@ const char *packet_path_leg_name(enum packet_path_leg leg)
 		[PACKET_PATH_ANSWER_INPUT] = "servers' answers to the proxy",
 		[PACKET_PATH_REPLY] = "what the proxy sends to clients",
 		[PACKET_PATH_OPENED] = "what this host opens itself",
+		[PACKET_PATH_MARKED] = "intercepted packets of this host",
 		[PACKET_PATH_PAST] = "what is not intercepted",
 	};
 
@@ -58,7 +58,16 @@ static enum packet_path_leg place(enum packet_path_leg leg)
 static void tell(const struct rule_eval_step *step, void *context)
 {
 	struct path *p = context;
-	const struct packet_path_step at = { p->leg, p->flow->protocol, p->later, *step };
+	const struct packet_path_step at = {
+		.leg = p->leg,
+		.protocol = p->flow->protocol,
+		.own = p->flow->own,
+		.sent_as_own = p->leg == PACKET_PATH_UPSTREAM &&
+			       (p->flow->own || endpoint_is_set(&p->flow->sender)),
+		.later = p->later,
+		.early = p->early,
+		.step = *step,
+	};
 	const void *rule = step->rule ? (const void *)step->rule : step->base;
 
 	for (unsigned i = 0; i < p->count; i++)
@@ -75,30 +84,50 @@ static void tell(const struct rule_eval_step *step, void *context)
 	p->judge(&at, p->context);
 }
 
-static bool pass(struct path *p, enum packet_path_leg leg, const char *hook, long from, long to,
-		 struct rule_eval_packet *packet)
+/* (intercept/nft_text.c: `mangle`, and in prerouting `mangle + 1`.) */
+struct firewall_place packet_path_ours(const struct packet_path_flow *flow, const char *hook)
 {
+	return (struct firewall_place){ strcmp(hook, "output") ? -149 : -150, flow->made };
+}
+
+static bool pass_part(struct path *p, enum packet_path_leg leg, const char *hook,
+		      enum rule_eval_side side, struct rule_eval_packet *packet)
+{
+	const struct rule_eval_part part = { side, packet_path_ours(p->flow, hook) };
 	const struct mark *mark = &p->flow->mark;
 
 	p->leg = leg;
 	packet->source_routed = (packet->mark & mark->mask) != mark->value;
-	return rule_eval_hook(p->firewall, hook, from, to, packet, tell, p);
+	p->early = side == RULE_EVAL_BEFORE && p->flow->local && !strcmp(hook, "output");
+	return rule_eval_hook(p->firewall, hook, &part, packet, tell, p);
 }
 
-/* Prerouting with our rules in the middle, then INPUT. Other bits of the mark are unchanged. */
-static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg before)
+static bool pass(struct path *p, enum packet_path_leg leg, const char *hook,
+		 struct rule_eval_packet *packet)
+{
+	return pass_part(p, leg, hook, RULE_EVAL_ALL, packet);
+}
+
+/* As our rules do: other bits of the mark are unchanged. */
+static void mark_packet(const struct path *p, struct rule_eval_packet *packet)
 {
 	const struct mark *mark = &p->flow->mark;
 
-	if (!pass(p, before, "ingress", LONG_MIN, LONG_MAX, packet) ||
-	    !pass(p, before, "prerouting", LONG_MIN, PACKET_PATH_LAST_BEFORE, packet))
-		return;
 	packet->mark = (packet->mark & ~mark->mask) | mark->value;
-	if (!pass(p, before + 1, "prerouting", PACKET_PATH_LAST_BEFORE + 1, LONG_MAX, packet))
+}
+
+/* Prerouting with our rules in the middle, then INPUT. */
+static void come_in(struct path *p, struct rule_eval_packet *packet, enum packet_path_leg before)
+{
+	if (!pass(p, before, "ingress", packet) ||
+	    !pass_part(p, before, "prerouting", RULE_EVAL_BEFORE, packet))
+		return;
+	mark_packet(p, packet);
+	if (!pass_part(p, before + 1, "prerouting", RULE_EVAL_AFTER, packet))
 		return;
 	packet->transparent = true;
-	packet->mark = (packet->mark & ~mark->mask) | mark->value;
-	pass(p, before + 2, "input", LONG_MIN, LONG_MAX, packet);
+	mark_packet(p, packet);
+	pass(p, before + 2, "input", packet);
 }
 
 /* The first packet of a connection, or one in a later `state`; the caller adds the interfaces. */
@@ -108,6 +137,7 @@ static struct rule_eval_packet from_client(const struct packet_path_flow *flow, 
 		.protocol = flow->protocol,
 		.source = flow->client,
 		.destination = flow->destination,
+		.source_local = flow->own,
 		.state = *state ? state : "new",
 		.syn = !*state,
 		.ack = *state,
@@ -122,6 +152,7 @@ static struct rule_eval_packet from_server(const struct packet_path_flow *flow, 
 		.source = flow->destination,
 		.destination = flow->client,
 		.state = *state ? state : "established",
+		.local = flow->own,
 		.reply = true,
 		.syn = !*state,
 		.ack = true,
@@ -134,9 +165,35 @@ static void go_out(struct path *p, struct rule_eval_packet *packet, enum packet_
 	packet->has_uid = p->flow->has_uid;
 	packet->uid = p->flow->uid;
 	packet->gid = p->flow->gid;
-	if (pass(p, leg, "output", LONG_MIN, LONG_MAX, packet) &&
-	    pass(p, leg, "postrouting", LONG_MIN, LONG_MAX, packet))
-		pass(p, leg, "egress", LONG_MIN, LONG_MAX, packet);
+	if (pass_part(p, leg, "output", RULE_EVAL_BEFORE, packet) &&
+	    pass_part(p, leg, "output", RULE_EVAL_AFTER, packet) &&
+	    pass(p, leg, "postrouting", packet))
+		pass(p, leg, "egress", packet);
+}
+
+/* Output with our rules in the middle: from there the packet is routed to lo, though until the end
+ * of the hook its interface is the one that it was sent by (ip_route_me_harder() changes the route
+ * alone), and comes in again. */
+static void open_own(struct path *p, const struct rule_eval_packet *opened)
+{
+	struct rule_eval_packet packet = *opened;
+	const char *iif = packet.iif;
+
+	packet.iif = NULL;
+	if (!pass_part(p, PACKET_PATH_OPENED, "output", RULE_EVAL_BEFORE, &packet))
+		return;
+	mark_packet(p, &packet);
+	if (!pass_part(p, PACKET_PATH_MARKED, "output", RULE_EVAL_AFTER, &packet))
+		return;
+	packet.oif = p->flow->device->name;
+	mark_packet(p, &packet);
+	if (!pass(p, PACKET_PATH_MARKED, "postrouting", &packet) ||
+	    !pass(p, PACKET_PATH_MARKED, "egress", &packet))
+		return;
+	packet.iif = iif;
+	packet.oif = NULL;
+	mark_packet(p, &packet);
+	come_in(p, &packet, PACKET_PATH_BEFORE);
 }
 
 /* The packets of one connection in a state; "": its first ones, both ways. ct_mark: of the client's
@@ -152,20 +209,24 @@ static void pass_connection(struct path *p, const char *state, uint32_t ct_mark[
 	p->later = *state && strcmp(state, "invalid");
 	onward.oif = upstream;
 	onward.mark = flow->upstream_mark;
+	if (endpoint_is_set(&flow->sender)) {
+		onward.source = flow->sender;
+		onward.source_local = true;
+	}
 	answer.iif = upstream;
 	reply.oif = flow->device->name;
 	request.ct_mark = reply.ct_mark = &ct_mark[0];
 	onward.ct_mark = answer.ct_mark = &ct_mark[flow->zones];
-	/* Our rules in output have marked packets that come in on lo, and their source is this
-	 * host. */
 	if (flow->own) {
-		request.mark = flow->mark.value;
+		request.oif = upstream;
+		open_own(p, &request);
+	} else {
 		come_in(p, &request, PACKET_PATH_BEFORE);
-		return;
 	}
-	come_in(p, &request, PACKET_PATH_BEFORE);
 	go_out(p, &onward, PACKET_PATH_UPSTREAM);
-	come_in(p, &answer, PACKET_PATH_ANSWER_BEFORE);
+	/* (What comes for this host itself meets none of our rules.) */
+	if (!flow->own)
+		come_in(p, &answer, PACKET_PATH_ANSWER_BEFORE);
 	go_out(p, &reply, PACKET_PATH_REPLY);
 }
 
@@ -196,20 +257,17 @@ bool packet_path_past(const struct firewall *firewall, const struct packet_path_
 	packet.local = here;
 	packet.iif = flow->own ? NULL : flow->device->name;
 	if (!flow->own)
-		passes = pass(&p, PACKET_PATH_PAST, "prerouting", PACKET_PATH_LAST_BEFORE + 1,
-			      LONG_MAX, &packet);
+		passes = pass_part(&p, PACKET_PATH_PAST, "prerouting", RULE_EVAL_AFTER, &packet);
 	else
 		packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
 	if (here && !flow->own)
-		return passes && pass(&p, PACKET_PATH_PAST, "input", LONG_MIN, LONG_MAX, &packet);
+		return passes && pass(&p, PACKET_PATH_PAST, "input", &packet);
 	packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
 	if (flow->own)
-		passes = pass(&p, PACKET_PATH_PAST, "output", PACKET_PATH_LAST_BEFORE + 1, LONG_MAX,
-			      &packet);
+		passes = pass_part(&p, PACKET_PATH_PAST, "output", RULE_EVAL_AFTER, &packet);
 	else
-		passes = passes &&
-			 pass(&p, PACKET_PATH_PAST, "forward", LONG_MIN, LONG_MAX, &packet);
-	return passes && pass(&p, PACKET_PATH_PAST, "postrouting", LONG_MIN, LONG_MAX, &packet);
+		passes = passes && pass(&p, PACKET_PATH_PAST, "forward", &packet);
+	return passes && pass(&p, PACKET_PATH_PAST, "postrouting", &packet);
 }
 
 bool packet_path_opened(const struct firewall *firewall, const struct packet_path_flow *flow,
@@ -221,7 +279,7 @@ bool packet_path_opened(const struct firewall *firewall, const struct packet_pat
 
 	packet.oif = *flow->upstream.name ? flow->upstream.name : NULL;
 	packet.mark = *mark;
-	passes = pass(&p, PACKET_PATH_OPENED, "output", LONG_MIN, PACKET_PATH_LAST_BEFORE, &packet);
+	passes = pass_part(&p, PACKET_PATH_OPENED, "output", RULE_EVAL_BEFORE, &packet);
 	*mark = packet.mark;
 	return passes;
 }

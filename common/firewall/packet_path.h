@@ -22,8 +22,12 @@ struct packet_path_flow {
 	const struct link *device; /* where it comes in */
 	struct link upstream;	   /* where it leaves; no name: unknown */
 	struct endpoint client, destination;
-	struct mark mark;	/* the mark that our rules set on its packets */
+	struct mark mark; /* the mark that our rules set on its packets */
+	/* The source of the proxy's own connection, if it is this host's; else the client's. */
+	struct endpoint sender;
 	uint32_t upstream_mark; /* the mark of the proxy's own connection */
+	bool local;		/* our rules mark what this host opens, too */
+	uint64_t made;		/* the number of the table with our rules; see firewall_place */
 	bool zones;		/* conntrack sees each leg as a connection of its own */
 	bool has_uid;
 	uint32_t uid, gid; /* has_uid: the proxy's */
@@ -39,7 +43,8 @@ enum packet_path_leg {
 	PACKET_PATH_ANSWER_AFTER,
 	PACKET_PATH_ANSWER_INPUT,
 	PACKET_PATH_REPLY,  /* the proxy's answer to the client, in output */
-	PACKET_PATH_OPENED, /* this host's own connections, in output, before our rules mark them */
+	PACKET_PATH_OPENED, /* this host's own connections, in output, before our rules mark them, */
+	PACKET_PATH_MARKED, /* and from there until they come in on lo */
 	PACKET_PATH_PAST,   /* packets that are not intercepted, on their path past the proxy */
 };
 
@@ -50,7 +55,10 @@ bool packet_path_is_prerouting(enum packet_path_leg leg);
 struct packet_path_step {
 	enum packet_path_leg leg;
 	uint8_t protocol; /* the flow's */
+	bool own;	  /* this host opens the flow, */
+	bool sent_as_own; /* or it is the proxy's own connection, and has a source of this host */
 	bool later;	  /* it concerns packets after the first one */
+	bool early;	  /* in output, before our rules for what this host opens */
 	struct rule_eval_step step;
 };
 
@@ -74,7 +82,7 @@ bool packet_path_past(const struct firewall *firewall, const struct packet_path_
 bool packet_path_opened(const struct firewall *firewall, const struct packet_path_flow *flow,
 			uint32_t *mark, packet_path_judge *judge, void *context);
 
-/* The last priority at prerouting that runs before our rules; ours is the next one. */
-#define PACKET_PATH_LAST_BEFORE (-150)
+/* Where our rules are at `prerouting` or `output`. */
+struct firewall_place packet_path_ours(const struct packet_path_flow *flow, const char *hook);
 
 #endif

@@ -21,7 +21,8 @@
 /* Nested chains: nft allows 16 jumps. */
 #define DEPTH_MAX 16
 
-enum truth { FALSE, UNKNOWN, TRUE };
+/* RARELY: false unless something is exceeded (`limit rate over`, `quota over`). */
+enum truth { FALSE, RARELY, UNKNOWN, TRUE };
 
 static enum truth both(enum truth a, enum truth b)
 {
@@ -33,7 +34,7 @@ static enum truth either(enum truth a, enum truth b)
 	return a > b ? a : b;
 }
 
-static enum truth not(enum truth a) { return (enum truth)(TRUE - a); }
+static enum truth not(enum truth a) { return a == FALSE ? TRUE : a == TRUE ? FALSE : UNKNOWN; }
 
 static enum truth is(bool value)
 {
@@ -169,8 +170,31 @@ static struct value payload_of(const struct rule_eval_packet *p, const json_t *p
 	return absent; /* the other one, icmp, icmpv6, ... */
 }
 
-static struct value ct_of(const struct rule_eval_packet *p, const char *key)
+/* `ct original ip saddr`, `ct reply proto-dst`: of the connection's first packet, or of an answer to
+ * it. */
+static struct value ct_tuple_of(const struct rule_eval_packet *p, const char *direction,
+				const char *key)
 {
+	bool same = p->reply == !strcmp(direction, "reply"), four = p->source.family == AF_INET;
+	const struct endpoint *source = same ? &p->source : &p->destination;
+	const struct endpoint *destination = same ? &p->destination : &p->source;
+	const char *name = strrchr(key, ' ') ? strrchr(key, ' ') + 1 : key;
+
+	if (name != key && !strncmp(key, "ip6", 3) == four)
+		return absent;
+	if (!strcmp(name, "saddr") || !strcmp(name, "daddr"))
+		return address(*name == 's' ? source : destination);
+	if (!strcmp(name, "proto-src") || !strcmp(name, "proto-dst"))
+		return number(strcmp(name, "proto-src") ? destination->port : source->port);
+	return unknown;
+}
+
+static struct value ct_of(const struct rule_eval_packet *p, const json_t *ct)
+{
+	const char *key = json_text(ct, "key"), *direction = json_text(ct, "dir");
+
+	if (*direction)
+		return ct_tuple_of(p, direction, key);
 	if (!strcmp(key, "state"))
 		return text(p->state);
 	if (!strcmp(key, "direction"))
@@ -203,15 +227,15 @@ static struct value fib_of(const struct rule_eval_packet *p, const json_t *fib)
 {
 	bool saddr = has_flag(fib, "saddr");
 
-	/* The packet's source is another host, even in output: a client or a server. */
+	/* (Even in output the source may be another host: a client or a server.) */
 	if (!strcmp(json_text(fib, "result"), "type"))
-		return text(!saddr && p->local ? "local" : "unicast");
+		return text((saddr ? p->source_local : p->local) ? "local" : "unicast");
 	if (!saddr)
 		return unknown;
 	return number(!has_flag(fib, "mark") || p->source_routed);
 }
 
-static struct value evaluate(const struct rule_eval_packet *p, const json_t *expression);
+static struct value evaluate(const struct eval *w, const json_t *expression);
 
 /* `meta mark & 0xff`, `tcp flags & (syn | ack)`. */
 static uint64_t flag_bits(const json_t *operand, bool *known)
@@ -236,15 +260,15 @@ static uint64_t flag_bits(const json_t *operand, bool *known)
 	return 0;
 }
 
-static struct value binary(const struct rule_eval_packet *p, char operation, const json_t *operands)
+static struct value binary(const struct eval *w, char operation, const json_t *operands)
 {
-	struct value left = evaluate(p, json_array_get(operands, 0));
+	struct value left = evaluate(w, json_array_get(operands, 0));
 	const json_t *second = json_array_get(operands, 1);
 	bool known;
 	uint64_t right = flag_bits(second, &known);
 
 	if (json_is_object(second)) {
-		struct value value = evaluate(p, second);
+		struct value value = evaluate(w, second);
 
 		known = value.kind == VALUE_NUMBER;
 		right = value.number;
@@ -256,8 +280,18 @@ static struct value binary(const struct rule_eval_packet *p, char operation, con
 					 : left.number ^ right);
 }
 
-static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
+static enum truth look_up(const struct eval *w, const json_t *map, const json_t **data);
+
+static struct value value_in_map(const struct eval *w, const json_t *map)
 {
+	const json_t *data;
+
+	return look_up(w, map, &data) == TRUE ? evaluate(w, data) : unknown;
+}
+
+static struct value evaluate(const struct eval *w, const json_t *e)
+{
+	const struct rule_eval_packet *p = w->packet;
 	const json_t *found;
 	const char *word = word_of(e, &found);
 
@@ -268,7 +302,9 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	if (!strcmp(word, "meta"))
 		return meta_of(p, json_text(found, "key"));
 	if (!strcmp(word, "ct"))
-		return ct_of(p, json_text(found, "key"));
+		return ct_of(p, found);
+	if (!strcmp(word, "map"))
+		return value_in_map(w, found);
 	if (!strcmp(word, "fib"))
 		return fib_of(p, found);
 	if (!strcmp(word, "socket"))
@@ -278,7 +314,7 @@ static struct value evaluate(const struct rule_eval_packet *p, const json_t *e)
 	 * either. */
 	if (!strcmp(word, "exthdr"))
 		return *json_text(found, "field") ? absent : number(0);
-	return *word && strchr("&|^", *word) ? binary(p, *word, found) : unknown;
+	return *word && strchr("&|^", *word) ? binary(w, *word, found) : unknown;
 }
 
 /* --- comparing -------------------------------------------------------------------------------- */
@@ -355,6 +391,8 @@ static enum truth equals_text(const struct eval *w, const struct value *left, co
 	const struct group *group;
 	bool known;
 
+	if (!strcmp(right, "*")) /* what is not among the others */
+		return TRUE;
 	if (*right == '@') {
 		elements = firewall_elements(w->firewall, w->base, right + 1);
 		return elements ? in_list(w, left, elements) : UNKNOWN;
@@ -420,34 +458,98 @@ static enum truth equals_flags(const struct value *left, const json_t *right)
 	return known ? is(left->number == bits) : UNKNOWN;
 }
 
-/* `iifname . tcp dport`: each part of one element must match. */
-static enum truth equals_concat(const struct eval *w, const json_t *parts, const json_t *right)
+/* One expression, or several as in `iifname . tcp dport`: each part must match. */
+static enum truth equals_key(const struct eval *w, const json_t *key, const json_t *element)
 {
-	const json_t *set = json_object_get(right, "set"), *elements = set;
-	enum truth result = FALSE;
-	json_t *element, *part;
-	size_t i, j;
+	const json_t *parts = json_object_get(key, "concat"), *values;
+	struct value left = parts ? unknown : evaluate(w, key);
+	enum truth all = TRUE;
+	json_t *part;
+	size_t i;
 
-	if (json_is_string(right) && *json_string_value(right) == '@')
-		elements = firewall_elements(w->firewall, w->base, json_string_value(right) + 1);
+	if (!parts)
+		return left.kind == VALUE_ABSENT ? FALSE : equals(w, &left, element);
+	values = json_object_get(bare(element), "concat");
+	if (!values)
+		return UNKNOWN;
+	json_array_foreach((json_t *)parts, i, part) {
+		left = evaluate(w, part);
+		all = both(all, left.kind == VALUE_ABSENT
+					? FALSE
+					: equals(w, &left, json_array_get(values, i)));
+	}
+	return all;
+}
+
+/* The elements of a set or a map: a list in the rule, or a named one. */
+static const json_t *elements_of(const struct eval *w, const json_t *list)
+{
+	if (json_is_string(list) && *json_string_value(list) == '@')
+		return firewall_elements(w->firewall, w->base, json_string_value(list) + 1);
+	return json_object_get(list, "set");
+}
+
+static enum truth equals_concat(const struct eval *w, const json_t *left, const json_t *right)
+{
+	const json_t *elements = elements_of(w, right);
+	enum truth result = FALSE;
+	json_t *element;
+	size_t i;
+
 	if (!elements)
 		return UNKNOWN;
-	json_array_foreach((json_t *)elements, i, element) {
-		const json_t *values = json_object_get(bare(element), "concat");
-		enum truth all = values ? TRUE : UNKNOWN;
-
-		json_array_foreach((json_t *)parts, j, part) {
-			struct value left = evaluate(w->packet, part);
-
-			if (values)
-				all = both(all,
-					   left.kind == VALUE_ABSENT
-						   ? FALSE
-						   : equals(w, &left, json_array_get(values, j)));
-		}
-		result = either(result, all);
-	}
+	json_array_foreach((json_t *)elements, i, element)
+		result = either(result, equals_key(w, left, element));
 	return result;
+}
+
+/* `numgen random mod 2`, `jhash ip saddr mod 2`: one of several of a kind; the first stands for
+ * them. */
+static bool is_spread(const json_t *key)
+{
+	static const char *const words[] = { "numgen", "jhash", "symhash", NULL };
+	const json_t *value;
+
+	return is_one_of(word_of(key, &value), words);
+}
+
+static bool is_catch_all(const json_t *element)
+{
+	const json_t *key = bare(json_array_get(element, 0));
+
+	return json_is_string(key) && !strcmp(json_string_value(key), "*");
+}
+
+/* *data: what the map has for this packet. FALSE: nothing, and the rule ends there. */
+static enum truth look_up(const struct eval *w, const json_t *map, const json_t **data)
+{
+	const json_t *key = json_object_get(map, "key"), *rest = NULL;
+	const json_t *elements = elements_of(w, json_object_get(map, "data"));
+	enum truth result = elements ? FALSE : UNKNOWN;
+	json_t *element;
+	size_t i;
+
+	*data = NULL;
+	if (is_spread(key) && json_array_size(elements)) {
+		*data = json_array_get(json_array_get(elements, 0), 1);
+		return TRUE;
+	}
+	json_array_foreach((json_t *)elements, i, element) {
+		enum truth hit;
+
+		if (is_catch_all(element)) {
+			rest = json_array_get(element, 1);
+			continue;
+		}
+		hit = equals_key(w, key, json_array_get(element, 0));
+		if (hit == TRUE)
+			*data = json_array_get(element, 1);
+		if (hit == TRUE)
+			return TRUE;
+		result = either(result, hit);
+	}
+	*data = rest;
+	return rest && result == FALSE ? TRUE : result;
 }
 
 static enum truth ordered(const struct value *left, const char *op, const json_t *right)
@@ -470,7 +572,7 @@ static enum truth match(const struct eval *w, const json_t *m)
 	const json_t *left = json_object_get(m, "left"), *right = json_object_get(m, "right");
 	const json_t *concat = json_object_get(left, "concat");
 	const char *op = json_text(m, "op");
-	struct value value = concat ? unknown : evaluate(w->packet, left);
+	struct value value = concat ? unknown : evaluate(w, left);
 	enum truth result;
 
 	if (value.kind == VALUE_ABSENT)
@@ -478,7 +580,7 @@ static enum truth match(const struct eval *w, const json_t *m)
 	if (*op == '<' || *op == '>')
 		return ordered(&value, op, right);
 	if (concat)
-		result = equals_concat(w, concat, right);
+		result = equals_concat(w, left, right);
 	else if (value.kind == VALUE_NUMBER && json_object_get(left, "&") &&
 		 (json_is_array(right) || json_object_get(right, "|")))
 		result = equals_flags(&value, right);
@@ -517,7 +619,7 @@ static enum verdict decide(struct eval *w, enum truth truth, enum verdict verdic
 {
 	if (truth == TRUE)
 		return verdict;
-	if (verdict == VERDICT_DROP)
+	if (verdict == VERDICT_DROP || truth == RARELY)
 		return VERDICT_ON;
 	w->certain = false;
 	w->doubt = true;
@@ -538,6 +640,7 @@ static enum verdict follow(struct eval *w, const struct firewall_chain *chain, c
 		w->certain = w->doubt = false;
 		verdict = rule_eval_chain(w, target, depth + 1);
 		w->doubt |= verdict != VERDICT_ON;
+		w->doubt &= truth != RARELY;
 		w->certain = certain && !w->doubt;
 		w->doubt |= doubt;
 		return VERDICT_ON;
@@ -602,6 +705,8 @@ static enum verdict apply_verdict(struct eval *w, const struct firewall_chain *c
 		return rule_eval_queue(w, chain, rule, found, truth);
 	if (!strcmp(word, "notrack") && truth == TRUE && w->certain)
 		w->packet->state = "untracked";
+	if (!strcmp(word, "fwd")) /* to another interface: nothing here sees it again */
+		return decide(w, truth, VERDICT_DROP);
 	if (!drops(w, word))
 		return VERDICT_ON;
 	tell(w, RULE_EVAL_DROPPED, truth, chain, rule, w->packet->mark);
@@ -612,18 +717,18 @@ static enum verdict rule_eval_map(struct eval *w, const struct firewall_chain *c
 				  const json_t *rule, const json_t *map, enum truth truth,
 				  unsigned depth)
 {
-	const json_t *key = json_object_get(map, "key"), *data = json_object_get(map, "data");
-	const json_t *elements = json_object_get(data, "set");
-	struct value value = evaluate(w->packet, key);
+	const json_t *key = json_object_get(map, "key"), *found;
+	const json_t *elements = elements_of(w, json_object_get(map, "data"));
+	enum truth any = look_up(w, map, &found);
 	json_t *element;
 	size_t i;
 
-	if (json_is_string(data) && *json_string_value(data) == '@')
-		elements = firewall_elements(w->firewall, w->base, json_string_value(data) + 1);
 	json_array_foreach((json_t *)elements, i, element) {
-		enum truth hit = value.kind == VALUE_ABSENT
-					 ? FALSE
-					 : equals(w, &value, json_array_get(element, 0));
+		bool rest = is_catch_all(element);
+		enum truth hit = is_spread(key)	  ? is(!i)
+				 : !rest	  ? equals_key(w, key, json_array_get(element, 0))
+				 : any == UNKNOWN ? UNKNOWN
+						  : is(found == json_array_get(element, 1));
 		enum verdict verdict;
 
 		if (hit == FALSE)
@@ -638,7 +743,7 @@ static enum verdict rule_eval_map(struct eval *w, const struct firewall_chain *c
 
 static void set_ct_mark(struct eval *w, const json_t *mangle, enum truth truth)
 {
-	struct value value = evaluate(w->packet, json_object_get(mangle, "value"));
+	struct value value = evaluate(w, json_object_get(mangle, "value"));
 
 	if (w->packet->ct_mark && value.kind == VALUE_NUMBER && truth == TRUE && w->certain)
 		*w->packet->ct_mark = (uint32_t)value.number;
@@ -654,7 +759,7 @@ static void set_mark(struct eval *w, const struct firewall_chain *chain, const j
 		set_ct_mark(w, mangle, truth);
 	if (strcmp(json_text(json_object_get(key, "meta"), "key"), "mark"))
 		return;
-	value = evaluate(w->packet, json_object_get(mangle, "value"));
+	value = evaluate(w, json_object_get(mangle, "value"));
 	if (value.kind != VALUE_NUMBER) {
 		value = number(0);
 		truth = both(truth, UNKNOWN);
@@ -691,17 +796,69 @@ static enum truth rule_eval_extension(struct eval *w, const struct firewall_chai
 	return truth;
 }
 
+/* How much there has been is unknown here; usually not as much as somebody meant to be too much. */
+static enum truth rule_eval_amount(const char *word, const json_t *found)
+{
+	static const char *const amounts[] = { "limit", "quota", "ct count", NULL };
+
+	if (!is_one_of(word, amounts))
+		return TRUE;
+	return json_is_true(json_object_get(found, "inv")) ? RARELY : UNKNOWN;
+}
+
+/* What `update @set { ip saddr limit rate over 10/second }` does for the element. */
+static enum truth rule_eval_element(const json_t *found)
+{
+	json_t *list = json_object_get(found, "stmt"), *one;
+	enum truth truth = TRUE;
+	const json_t *inner = NULL;
+	size_t i;
+
+	if (json_is_object(list))
+		return rule_eval_amount(word_of(list, &inner), inner);
+	json_array_foreach(list, i, one) {
+		const char *word = word_of(one, &inner);
+
+		truth = both(truth, rule_eval_amount(word, inner));
+	}
+	return truth;
+}
+
+/* The map that says to what a statement sets something, or NULL. */
+static const json_t *map_in(const json_t *statement)
+{
+	static const char *const places[] = { "value", "addr", "port" };
+	const json_t *map = NULL;
+
+	for (size_t i = 0; !map && i < sizeof(places) / sizeof(*places); i++)
+		map = json_object_get(json_object_get(statement, places[i]), "map");
+	return map;
+}
+
 /* A match, or what else ends the rule for some packets: does the packet go on to the next
  * statement? */
 static enum truth rule_eval_condition(struct eval *w, const char *word, const json_t *found)
 {
 	/* They match or not depending on what is unknown here. */
-	static const char *const unknowable[] = { "limit", "quota", "ct count", "meter",
-						  "xfrm",  "osf",   NULL };
+	static const char *const unknowable[] = { "xfrm", "osf", NULL };
+	const json_t *map, *data;
 
 	if (!strcmp(word, "match"))
 		return match(w, found);
-	return is_one_of(word, unknowable) ? UNKNOWN : TRUE;
+	if (!strcmp(word, "set") || !strcmp(word, "meter"))
+		return rule_eval_element(found);
+	map = json_is_object(found) && strcmp(word, "vmap") ? map_in(found) : NULL;
+	if (map)
+		return look_up(w, map, &data);
+	return is_one_of(word, unknowable) ? UNKNOWN : rule_eval_amount(word, found);
+}
+
+/* Address or port of the destination, which such a rule changes without conntrack. */
+static bool is_destination(const json_t *key)
+{
+	const char *field = json_text(json_object_get(key, "payload"), "field");
+
+	return !strcmp(field, "daddr") || !strcmp(field, "dport");
 }
 
 /* What it does to the packet without ending its way. */
@@ -714,11 +871,13 @@ static void rule_eval_effect(struct eval *w, const struct firewall_chain *chain,
 	} effects[] = {
 		{ "tproxy", RULE_EVAL_TPROXIED },   { "redirect", RULE_EVAL_TRANSLATED },
 		{ "dnat", RULE_EVAL_TRANSLATED },   { "snat", RULE_EVAL_MASKED },
-		{ "masquerade", RULE_EVAL_MASKED },
+		{ "masquerade", RULE_EVAL_MASKED }, { "fwd", RULE_EVAL_TRANSLATED },
 	};
 
 	if (!strcmp(word, "mangle"))
 		set_mark(w, chain, rule, found, truth);
+	if (!strcmp(word, "mangle") && is_destination(json_object_get(found, "key")))
+		tell(w, RULE_EVAL_TRANSLATED, truth, chain, rule, w->packet->mark);
 	for (size_t i = 0; i < sizeof(effects) / sizeof(*effects); i++)
 		if (!strcmp(word, effects[i].word))
 			tell(w, effects[i].event, truth, chain, rule, w->packet->mark);
@@ -785,8 +944,17 @@ static bool rule_eval_base(struct eval *w)
 	return !w->certain;
 }
 
-bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from, long to,
-		    struct rule_eval_packet *packet, rule_eval_visitor *visit, void *context)
+static bool is_in_part(const struct eval *w, const struct rule_eval_part *part)
+{
+	if (!part || part->side == RULE_EVAL_ALL)
+		return true;
+	return firewall_is_before(w->firewall, w->base, &part->ours) ==
+	       (part->side == RULE_EVAL_BEFORE);
+}
+
+bool rule_eval_hook(const struct firewall *firewall, const char *hook,
+		    const struct rule_eval_part *part, struct rule_eval_packet *packet,
+		    rule_eval_visitor *visit, void *context)
 {
 	struct eval w = {
 		.firewall = firewall, .packet = packet, .visit = visit, .context = context
@@ -795,7 +963,7 @@ bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from
 
 	for (unsigned i = 0; (w.base = firewall_at_hook(firewall, hook, family, i)); i++) {
 		/* Only connections that begin go through nat chains. */
-		if (w.base->runs_at < from || w.base->runs_at > to ||
+		if (!is_in_part(&w, part) ||
 		    !firewall_chain_is_at(w.base, packet->iif, packet->oif) ||
 		    (!strcmp(w.base->type, "nat") && strcmp(packet->state, "new")))
 			continue;

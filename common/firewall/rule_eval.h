@@ -24,7 +24,8 @@ struct rule_eval_packet {
 	uint32_t *ct_mark; /* its connection's; NULL: unknown */
 	bool reply;	   /* it goes in the direction opposite to its connection's first packet */
 	bool syn, ack;	   /* TCP flags */
-	bool local;	   /* its destination is an address of this host */
+	bool local;	   /* its destination is an address of this host, */
+	bool source_local; /* its source is */
 	bool transparent;  /* it has a transparent socket (at INPUT) */
 	bool has_uid;
 	uint32_t uid, gid;  /* has_uid: of the process that sends it */
@@ -49,11 +50,19 @@ struct rule_eval_step {
 };
 typedef void rule_eval_visitor(const struct rule_eval_step *step, void *context);
 
+/* Which chains of a hook: all, or those on one side of a chain of ours. */
+enum rule_eval_side { RULE_EVAL_ALL, RULE_EVAL_BEFORE, RULE_EVAL_AFTER };
+struct rule_eval_part {
+	enum rule_eval_side side;
+	struct firewall_place ours;
+};
+
 /*
- * Send the packet through the base chains of the hook with priorities from..to, inclusive. Changes
- * its mark as the rules do. Returns true if it got through (as far as is certain).
+ * Send the packet through the base chains of that part of the hook (NULL: all). Changes its mark as
+ * the rules do. Returns true if it got through (as far as is certain).
  */
-bool rule_eval_hook(const struct firewall *firewall, const char *hook, long from, long to,
-		    struct rule_eval_packet *packet, rule_eval_visitor *visit, void *context);
+bool rule_eval_hook(const struct firewall *firewall, const char *hook,
+		    const struct rule_eval_part *part, struct rule_eval_packet *packet,
+		    rule_eval_visitor *visit, void *context);
 
 #endif

@@ -2,15 +2,20 @@
 #include "firewall/xtables.h"
 
 #include <arpa/inet.h>
+#include <linux/if_packet.h>
 #include <linux/netfilter/xt_CT.h>
 #include <linux/netfilter/xt_NFQUEUE.h>
 #include <linux/netfilter/xt_TPROXY.h>
 #include <linux/netfilter/xt_addrtype.h>
+#include <linux/netfilter/xt_connlimit.h>
 #include <linux/netfilter/xt_connmark.h>
 #include <linux/netfilter/xt_conntrack.h>
+#include <linux/netfilter/xt_hashlimit.h>
+#include <linux/netfilter/xt_iprange.h>
 #include <linux/netfilter/xt_mark.h>
 #include <linux/netfilter/xt_multiport.h>
 #include <linux/netfilter/xt_owner.h>
+#include <linux/netfilter/xt_pkttype.h>
 #include <linux/netfilter/xt_rpfilter.h>
 #include <linux/netfilter/xt_socket.h>
 #include <linux/netfilter/xt_state.h>
@@ -103,15 +108,143 @@ static json_t *ct_state(void)
 	return json_pack("{s:{s:s}}", "ct", "key", "state");
 }
 
+static json_t *ct_tuple(const char *direction, const char *key)
+{
+	return json_pack("{s:{s:s,s:s}}", "ct", "dir", direction, "key", key);
+}
+
+/* Revision 3 has ranges of ports. */
+static bool append_ct_ports(json_t *out, const struct xt_conntrack_mtinfo3 *t)
+{
+	const struct {
+		unsigned flag;
+		const char *direction, *key;
+		unsigned first, last;
+	} ports[] = {
+		{ XT_CONNTRACK_ORIGSRC_PORT, "original", "proto-src", t->origsrc_port,
+		  t->origsrc_port_high },
+		{ XT_CONNTRACK_ORIGDST_PORT, "original", "proto-dst", t->origdst_port,
+		  t->origdst_port_high },
+		{ XT_CONNTRACK_REPLSRC_PORT, "reply", "proto-src", t->replsrc_port,
+		  t->replsrc_port_high },
+		{ XT_CONNTRACK_REPLDST_PORT, "reply", "proto-dst", t->repldst_port,
+		  t->repldst_port_high },
+	};
+	bool fine = true;
+
+	for (size_t i = 0; fine && i < sizeof(ports) / sizeof(*ports); i++)
+		if (t->match_flags & ports[i].flag)
+			fine = xtables_append(
+				out, xtables_match(t->invert_flags & ports[i].flag,
+						   ct_tuple(ports[i].direction, ports[i].key),
+						   json_pack("{s:[i,i]}", "range", ports[i].first,
+							     ports[i].last)));
+	return fine;
+}
+
+/* What it looks at besides is not known here. */
+static bool append_other(json_t *out, const char *name)
+{
+	return xtables_append(out, json_pack("{s:{s:s,s:s}}", "xt", "type", "match", "name", name));
+}
+
 static bool decode_conntrack(const void *info, size_t size, json_t *out)
 {
+	const unsigned ports = XT_CONNTRACK_ORIGSRC_PORT | XT_CONNTRACK_ORIGDST_PORT |
+			       XT_CONNTRACK_REPLSRC_PORT | XT_CONNTRACK_REPLDST_PORT;
 	const struct xt_conntrack_mtinfo3 *t = info;
+	unsigned known = XT_CONNTRACK_STATE | XT_CONNTRACK_DIRECTION;
 
 	/* Revision 2 is a prefix of it. */
-	if (size < sizeof(struct xt_conntrack_mtinfo2) || t->match_flags != XT_CONNTRACK_STATE)
+	if (size < sizeof(struct xt_conntrack_mtinfo2))
 		return false;
-	return xtables_append(out, xtables_match(t->invert_flags & XT_CONNTRACK_STATE, ct_state(),
-						 states(t->state_mask)));
+	if (t->match_flags & XT_CONNTRACK_STATE &&
+	    !xtables_append(out, xtables_match(t->invert_flags & XT_CONNTRACK_STATE, ct_state(),
+					       states(t->state_mask))))
+		return false;
+	if (t->match_flags & XT_CONNTRACK_DIRECTION &&
+	    !xtables_append(out, xtables_match(t->invert_flags & XT_CONNTRACK_DIRECTION,
+					       json_pack("{s:{s:s}}", "ct", "key", "direction"),
+					       json_string("original"))))
+		return false;
+	if (size >= sizeof(*t) && t->match_flags & ports) {
+		known |= ports;
+		if (!append_ct_ports(out, t))
+			return false;
+	}
+	return !(t->match_flags & ~(known | XT_CONNTRACK_STATE_ALIAS)) ||
+	       append_other(out, "conntrack");
+}
+
+/* The tail of an IPv4 address in the union is empty; no range of IPv6 ends with such an address. */
+static bool append_range(json_t *out, const char *field, const union nf_inet_addr *first,
+			 const union nf_inet_addr *last, bool inverted)
+{
+	bool four = !last->all[1] && !last->all[2] && !last->all[3];
+	char low[INET6_ADDRSTRLEN], high[INET6_ADDRSTRLEN];
+	int family = four ? AF_INET : AF_INET6;
+
+	inet_ntop(family, first, low, sizeof(low));
+	inet_ntop(family, last, high, sizeof(high));
+	return xtables_append(out,
+			      xtables_match(inverted, xtables_payload(four ? "ip" : "ip6", field),
+					    json_pack("{s:[s,s]}", "range", low, high)));
+}
+
+static bool decode_iprange(const void *info, size_t size, json_t *out)
+{
+	const struct xt_iprange_mtinfo *t = info;
+
+	if (size < sizeof(*t))
+		return false;
+	if (t->flags & IPRANGE_SRC &&
+	    !append_range(out, "saddr", &t->src_min, &t->src_max, t->flags & IPRANGE_SRC_INV))
+		return false;
+	return !(t->flags & IPRANGE_DST) ||
+	       append_range(out, "daddr", &t->dst_min, &t->dst_max, t->flags & IPRANGE_DST_INV);
+}
+
+static bool decode_pkttype(const void *info, size_t size, json_t *out)
+{
+	const struct xt_pkttype_info *t = info;
+	const char *name;
+
+	if (size < sizeof(*t))
+		return false;
+	name = t->pkttype == PACKET_HOST	? "host"
+	       : t->pkttype == PACKET_BROADCAST ? "broadcast"
+	       : t->pkttype == PACKET_MULTICAST ? "multicast"
+						: "other";
+	return xtables_append(out,
+			      xtables_match(t->invert, xtables_meta("pkttype"), json_string(name)));
+}
+
+/* `over`: it matches what exceeds the amount. */
+static bool append_amount(json_t *out, const char *word, bool over)
+{
+	return xtables_append(out, json_pack("{s:{s:b}}", word, "inv", over));
+}
+
+/* --connlimit-above, unless inverted: --connlimit-upto. */
+static bool decode_connlimit(const void *info, size_t size, json_t *out)
+{
+	const struct xt_connlimit_info *t = info;
+
+	return size >= sizeof(*t) &&
+	       append_amount(out, "ct count", !(t->flags & XT_CONNLIMIT_INVERT));
+}
+
+/* --hashlimit-above. Revisions 2 and 3 have a longer name in front. */
+static bool decode_hashlimit(const void *info, size_t size, json_t *out)
+{
+	const struct xt_hashlimit_mtinfo1 *first = info;
+	const struct xt_hashlimit_mtinfo2 *second = info;
+
+	if (size < sizeof(*first))
+		return false;
+	return append_amount(out, "limit",
+			     (size < sizeof(*second) ? first->cfg.mode : second->cfg.mode) &
+				     XT_HASHLIMIT_INVERT);
 }
 
 static bool decode_state(const void *info, size_t size, json_t *out)
@@ -131,12 +264,33 @@ static bool decode_mark(const void *info, size_t size, json_t *out)
 		       out, xtables_match(t->invert, masked_mark(t->mask), json_integer(t->mark)));
 }
 
+/* --ports: `th sport . th dport { 0-65535 . 80, 80 . 0-65535 }`. */
+static bool append_either(json_t *out, json_t *set, bool inverted)
+{
+	json_t *pairs = json_array(), *range;
+	size_t i;
+
+	json_array_foreach(set, i, range)
+		for (int first = 0; first < 2; first++)
+			json_array_append_new(pairs,
+					      first ? json_pack("{s:[O,{s:[i,i]}]}", "concat",
+								range, "range", 0, UINT16_MAX)
+						    : json_pack("{s:[{s:[i,i]},O]}", "concat",
+								"range", 0, UINT16_MAX, range));
+	json_decref(set);
+	return xtables_append(
+		out, xtables_match(inverted,
+				   json_pack("{s:[o,o]}", "concat", xtables_payload("th", "sport"),
+					     xtables_payload("th", "dport")),
+				   json_pack("{s:o}", "set", pairs)));
+}
+
 static bool decode_multiport(const void *info, size_t size, json_t *out)
 {
 	const struct xt_multiport_v1 *t = info;
 	json_t *set;
 
-	if (size < sizeof(*t) || t->flags == XT_MULTIPORT_EITHER || t->count > XT_MULTI_PORTS)
+	if (size < sizeof(*t) || t->count > XT_MULTI_PORTS)
 		return false;
 	set = json_array();
 	for (unsigned i = 0; i < t->count; i++) {
@@ -147,6 +301,8 @@ static bool decode_multiport(const void *info, size_t size, json_t *out)
 			break;
 		json_array_append_new(set, json_pack("{s:[i,i]}", "range", first, t->ports[i]));
 	}
+	if (t->flags == XT_MULTIPORT_EITHER)
+		return append_either(out, set, t->invert);
 	return xtables_append(
 		out, xtables_match(t->invert,
 				   xtables_payload("th", t->flags == XT_MULTIPORT_SOURCE ? "sport"
@@ -365,6 +521,10 @@ void xtables_decode(const char *type, const char *name, const void *info, size_t
 		{ "match", "tcp", decode_tcp },
 		{ "match", "conntrack", decode_conntrack },
 		{ "match", "state", decode_state },
+		{ "match", "iprange", decode_iprange },
+		{ "match", "pkttype", decode_pkttype },
+		{ "match", "connlimit", decode_connlimit },
+		{ "match", "hashlimit", decode_hashlimit },
 		{ "match", "mark", decode_mark },
 		{ "match", "multiport", decode_multiport },
 		{ "match", "addrtype", decode_addrtype },

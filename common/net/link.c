@@ -2,6 +2,7 @@
 #include "net/link.h"
 
 #include "net/netlink.h"
+#include "net/sysctl.h"
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -112,4 +113,15 @@ int link_find(unsigned index, struct link *out, struct failure *why)
 	struct search search = { index, out };
 
 	return link_each(match_index, &search, why);
+}
+
+bool link_calls_iptables(const struct link *bridge, sa_family_t family)
+{
+	if (!bridge->is_bridge)
+		return false;
+	return family == AF_INET
+		       ? bridge->calls_iptables ||
+				 sysctl_read(0, "net/bridge/bridge-nf-call-iptables") > 0
+		       : bridge->calls_ip6tables ||
+				 sysctl_read(0, "net/bridge/bridge-nf-call-ip6tables") > 0;
 }

@@ -11,6 +11,7 @@
 #include "base/report.h"
 #include <net/if.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 struct link {
 	char name[IFNAMSIZ];
@@ -27,6 +28,13 @@ int link_each(link_visitor *visit, void *context, struct failure *why);
 
 /* The interface with that index. Returns 1, 0 if there is none, -1 with *why. */
 int link_find(unsigned index, struct link *out, struct failure *why);
+
+/*
+ * Does br_netfilter run the rules of IP on frames of that bridge? The socket that tproxy finds there
+ * is lost again before the packet is routed (ip_rcv() orphans it), and prerouting is not run a
+ * second time (ip_sabotage_in).
+ */
+bool link_calls_iptables(const struct link *bridge, sa_family_t family);
 
 /*
  * Is this a valid interface name? The kernel's own rule: dev_valid_name(), whose isspace() takes

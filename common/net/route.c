@@ -2,6 +2,7 @@
 #include "net/route.h"
 
 #include "net/netlink.h"
+#include "net/sysctl.h"
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
@@ -603,7 +604,7 @@ int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor 
 			.protocol = e->protocol,
 			.narrow = e->narrow,
 			.inverted = e->inverted,
-			.by_source = e->by_source,
+			.selector = e->selector,
 			.refuses = e->action >= FR_ACT_BLACKHOLE && e->action <= FR_ACT_PROHIBIT,
 		};
 
@@ -631,6 +632,20 @@ bool route_family_usable(sa_family_t family)
 		fclose(in);
 	}
 	return disabled != '1';
+}
+
+bool route_table_refuses(struct route *route, sa_family_t family, uint32_t table)
+{
+	struct entries routes = { 0 };
+	bool found = false;
+
+	if (!dump_routes(route, family, table, 0, &routes, NULL))
+		for (size_t i = 0; i < routes.count; i++)
+			found |= routes.at[i].type == RTN_BLACKHOLE ||
+				 routes.at[i].type == RTN_UNREACHABLE ||
+				 routes.at[i].type == RTN_PROHIBIT;
+	free(routes.at);
+	return found;
 }
 
 /* --- the kernel's decision -------------------------------------------------------------------- */
@@ -670,6 +685,8 @@ static struct nl_msg *build_question(const struct route_question *q)
 	    !put_address(message, RTA_DST, &q->destination) &&
 	    (!with_source || !put_address(message, RTA_SRC, &q->source)) &&
 	    (!q->iif || !nla_put_u32(message, RTA_IIF, q->iif)) &&
+	    (!q->destination.scope || !nla_put_u32(message, RTA_OIF, q->destination.scope)) &&
+	    (!q->has_uid || !nla_put_u32(message, RTA_UID, q->uid)) &&
 	    (!q->mark || !nla_put_u32(message, RTA_MARK, q->mark)) && !put_ports(message, q))
 		return message;
 	nlmsg_free(message);
@@ -691,8 +708,8 @@ static void read_answer(struct nlmsghdr *message, void *context)
 	route_entry_read_address(&answer->gateway, header->rtm_family, a[RTA_GATEWAY]);
 }
 
-int route_ask(struct route *route, const struct route_question *question,
-	      struct route_answer *answer, struct failure *why)
+static int ask(struct route *route, const struct route_question *question,
+	       struct route_answer *answer, struct failure *why)
 {
 	char text[ENDPOINT_TEXT_MAX];
 	int err;
@@ -704,4 +721,58 @@ int route_ask(struct route *route, const struct route_question *question,
 	report_fail(why, -err, "RTM_GETROUTE", "%s",
 		    endpoint_format_address(&question->destination, text));
 	return report_detail(why, "%s", netlink_words(route->channel));
+}
+
+static int is_by_source(const struct route_rule *rule, void *context)
+{
+	(void)context;
+	return rule->selector.source.family && rule->protocol != ROUTE_PROTOCOL;
+}
+
+/* Would lo take any source, and pass it on? */
+static bool lo_routes(void)
+{
+	return sysctl_read(0, "net/ipv4/conf/lo/forwarding") == 1 &&
+	       sysctl_read(0, "net/ipv4/conf/lo/rp_filter") == 0 &&
+	       sysctl_read(0, "net/ipv4/conf/all/rp_filter") == 0;
+}
+
+static int ask_spoofed(struct route *route, const struct route_question *question,
+		       struct route_answer *answer, struct failure *why)
+{
+	struct route_question plain = *question;
+
+	plain.source.family = AF_UNSPEC; /* its port stays */
+	if (ask(route, &plain, answer, why))
+		return -1;
+	if (!lo_routes() || route_each_rule(route, AF_INET, is_by_source, NULL, NULL) != 1)
+		return 0;
+	plain = *question;
+	plain.iif = if_nametoindex("lo");
+	return ask(route, &plain, answer, why);
+}
+
+int route_ask(struct route *route, const struct route_question *question,
+	      struct route_answer *answer, struct failure *why)
+{
+	if (question->spoofed && question->destination.family == AF_INET)
+		return ask_spoofed(route, question, answer, why);
+	return ask(route, question, answer, why);
+}
+
+/* Connecting a UDP socket sends nothing. */
+bool route_source(const struct endpoint *destination, struct endpoint *out)
+{
+	union endpoint_sockaddr sa;
+	socklen_t length = endpoint_to_sockaddr(destination, &sa);
+	int fd = socket(destination->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool found = fd >= 0 && !connect(fd, &sa.sa, length);
+
+	length = sizeof(sa);
+	found = found && !getsockname(fd, &sa.sa, &length);
+	if (found)
+		*out = endpoint_from_sockaddr(&sa, length);
+	if (fd >= 0)
+		close(fd);
+	return found;
 }

@@ -85,8 +85,8 @@ struct route_rule {
 	uint8_t protocol; /* ROUTE_PROTOCOL: one of ours */
 	bool narrow;	  /* it has conditions besides the mark */
 	bool inverted;	  /* `not` */
-	bool by_source;	  /* `from` */
-	bool refuses;	  /* it leads to no table: blackhole, unreachable, prohibit */
+	struct route_selector selector;
+	bool refuses; /* it leads to no table: blackhole, unreachable, prohibit */
 };
 typedef int route_rule_visitor(const struct route_rule *rule, void *context);
 
@@ -94,6 +94,9 @@ typedef int route_rule_visitor(const struct route_rule *rule, void *context);
  * returned; -1 with *why on failure. */
 int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor *visit,
 		    void *context, struct failure *why);
+
+/* Has the table a route of type blackhole, unreachable or prohibit? */
+bool route_table_refuses(struct route *route, sa_family_t family, uint32_t table);
 
 /*
  * Append this host's own addresses from table `local`, including whole prefixes that it answers
@@ -110,6 +113,9 @@ struct route_question {
 	uint32_t mark;
 	uint32_t iif;	  /* index of its input interface; 0: sent by us */
 	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, 0 */
+	bool spoofed;	  /* sent by us, and the source is not this host's */
+	bool has_uid;	  /* sent by us: by a process of that user; else by ours */
+	uint32_t uid;
 };
 
 struct route_answer {
@@ -123,8 +129,16 @@ struct route_answer {
  * The kernel's decision for that packet (RTM_GETROUTE). It runs the source checks that a real
  * packet meets: EINVAL and EXDEV come from rp_filter and the martian checks, ENETUNREACH means no
  * route. Returns 0, or -1 with *why.
+ *
+ * IPv4 does not answer for a source that is not this host's (ip_route_output_key_hash_rcu()), so
+ * rules by such a source are asked for as if the packet came in on lo, which the kernel takes for
+ * what this host sends, too; that needs forwarding, and no rp_filter. Without these, such rules are
+ * not seen.
  */
 int route_ask(struct route *route, const struct route_question *question,
 	      struct route_answer *answer, struct failure *why);
+
+/* The source address that this host uses towards that one; false if there is no route. */
+bool route_source(const struct endpoint *destination, struct endpoint *out);
 
 #endif

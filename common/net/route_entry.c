@@ -99,6 +99,50 @@ static bool is_answers_rule(const struct nlmsghdr *message, struct nlattr *const
 	       a[FRA_IIFNAME] && !strcmp(nla_get_string(a[FRA_IIFNAME]), "lo");
 }
 
+static void read_prefix(struct cidr *out, sa_family_t family, const struct nlattr *attribute,
+			uint8_t length)
+{
+	struct endpoint e = { 0 };
+
+	route_entry_read_address(&e, family, attribute);
+	if (!length || !endpoint_is_set(&e))
+		return;
+	*out = (struct cidr){ .family = family, .length = length };
+	memcpy(&out->addr, &e.addr, sizeof(out->addr));
+}
+
+static void read_ports(uint16_t out[2], const struct nlattr *attribute)
+{
+	const struct fib_rule_port_range *r = attribute ? nla_data(attribute) : NULL;
+
+	if (!r || nla_len(attribute) < (int)sizeof(*r))
+		return;
+	out[0] = r->start;
+	out[1] = r->end;
+}
+
+static void read_selector(struct route_selector *s, const struct fib_rule_hdr *header,
+			  struct nlattr *const *a)
+{
+	const struct nlattr *range = a[FRA_UID_RANGE];
+	const struct fib_rule_uid_range *uids = range ? nla_data(range) : NULL;
+
+	read_prefix(&s->source, header->family, a[FRA_SRC], header->src_len);
+	read_prefix(&s->destination, header->family, a[FRA_DST], header->dst_len);
+	if (a[FRA_IIFNAME])
+		snprintf(s->iif, sizeof(s->iif), "%.*s", IFNAMSIZ - 1,
+			 nla_get_string(a[FRA_IIFNAME]));
+	s->protocol = a[FRA_IP_PROTO] ? nla_get_u8(a[FRA_IP_PROTO]) : 0;
+	read_ports(s->source_port, a[FRA_SPORT_RANGE]);
+	read_ports(s->destination_port, a[FRA_DPORT_RANGE]);
+	s->has_uid = uids && nla_len(range) >= (int)sizeof(*uids);
+	if (s->has_uid) {
+		s->uid[0] = uids->start;
+		s->uid[1] = uids->end;
+	}
+	s->other = header->tos || a[FRA_OIFNAME] || a[FRA_TUN_ID];
+}
+
 bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e)
 {
 	const struct fib_rule_hdr *header = nlmsg_data(message);
@@ -114,7 +158,7 @@ bool route_entry_read_rule(struct nlmsghdr *message, struct route_entry *e)
 	e->plan.mark.mask = route_entry_u32(a[FRA_FWMASK], e->plan.mark.value ? UINT32_MAX : 0);
 	e->protocol = a[FRA_PROTOCOL] ? nla_get_u8(a[FRA_PROTOCOL]) : RTPROT_UNSPEC;
 	e->action = header->action;
-	e->by_source = header->src_len;
+	read_selector(&e->selector, header, a);
 	e->inverted = header->flags & FIB_RULE_INVERT;
 	e->narrow = header->src_len || header->dst_len || header->tos || a[FRA_IIFNAME] ||
 		    a[FRA_OIFNAME] || a[FRA_UID_RANGE] || a[FRA_IP_PROTO] || a[FRA_SPORT_RANGE] ||

@@ -12,6 +12,7 @@
 #include "base/endpoint.h"
 #include "base/quantity.h"
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,15 +27,26 @@ struct route_plan {
 	bool answers; /* also the rule for packets from this host's loopback addresses to others */
 };
 
+/* A rule's conditions besides the mark. */
+struct route_selector {
+	struct cidr source, destination;	      /* family 0: any */
+	char iif[IFNAMSIZ];			      /* "": any; `lo`: also what this host sends */
+	uint8_t protocol;			      /* 0: any */
+	uint16_t source_port[2], destination_port[2]; /* first and last; 0: any */
+	bool has_uid;
+	uint32_t uid[2];
+	bool other; /* one that is not here: tos, oif, ... */
+};
+
 struct route_entry {
 	struct route_plan plan; /* of a route: only family and table; answers: it is that rule */
 	uint8_t protocol, type;
 	uint8_t action, dst_length; /* of a rule; of a route */
 	uint32_t oif;
 	struct endpoint dst;
-	bool narrow, inverted; /* of a rule: conditions besides the mark; `not` */
-	bool by_source;	       /* of a rule: `from` */
-	bool plain;	       /* nothing that ours do not have */
+	bool narrow, inverted;		/* of a rule: conditions besides the mark; `not` */
+	struct route_selector selector; /* of a rule */
+	bool plain;			/* nothing that ours do not have */
 };
 
 /* The loopback addresses: 127.0.0.0/8, ::1/128. */

@@ -3,8 +3,8 @@
  * route_verdict - where the kernel routes a packet, and which routing rule decided it.
  *
  * RTM_GETROUTE reports the table, not the rule. The rule is the first one that leads to that table
- * (or that refuses, if the answer is a refusal) and that a packet with this mark can match; a rule
- * with further conditions (see rule.narrow) may not be the right one.
+ * (or that refuses, or leads to a table where a route does, if the answer is a refusal) and that the
+ * packet matches, as far as its conditions are known here (see route_selector).
  */
 #ifndef TPROXY_NET_ROUTE_VERDICT_H
 #define TPROXY_NET_ROUTE_VERDICT_H
@@ -34,5 +34,10 @@ bool route_verdict_is_foreign(const struct route_verdict *verdict, uint32_t pref
 /* `main`, `local`, `default`, or its number. Returns buf. */
 #define ROUTE_VERDICT_TABLE_MAX 12
 const char *route_verdict_table_name(uint32_t table, char buf[ROUTE_VERDICT_TABLE_MAX]);
+
+/* `ip rule 100: fwmark 0x1/0xff lookup 100`. Returns buf. */
+#define ROUTE_VERDICT_RULE_MAX 160
+const char *route_verdict_describe_rule(const struct route_rule *rule, sa_family_t family,
+					char buf[ROUTE_VERDICT_RULE_MAX]);
 
 #endif

@@ -53,6 +53,12 @@ const json_t *firewall_elements(const struct firewall *f, const struct firewall_
 	return json_is_array(f->elements) ? f->elements : NULL;
 }
 
+bool firewall_is_before(const struct firewall *f, const struct firewall_chain *chain,
+			const struct firewall_place *ours)
+{
+	return chain->runs_at < ours->priority;
+}
+
 /* Each rule is an object whose `expr' is the list of its statements. */
 static void make_chain(unsigned at, const json_t *rules)
 {
@@ -99,7 +105,7 @@ static void evaluate(const char *from, const char *to, uint8_t protocol, bool re
 	    endpoint_parse(to, &p.destination, &why) < 0)
 		abort();
 	drops = steps = 0;
-	through = rule_eval_hook(&firewall, "input", -1000, 1000, &p, visit, NULL);
+	through = rule_eval_hook(&firewall, "input", NULL, &p, visit, NULL);
 	fuzz_holds(through || drops, "what is dropped for certain was told of");
 	outcome[read_before] = 2 * steps + through;
 }

@@ -10,7 +10,9 @@
 #	arrives [QUESTION]	explain says so, and it does
 #	fixed [QUESTION]	run the command that it printed last, as printed; then it arrives
 #	no_relay		end the relay
-#	again			the interception as in the beginning; other tables of nft, and rules and routes, are gone
+#	again			the interception as in the beginning (with $UP); other tables of nft, and rules and routes, are gone
+#
+# What the proxy opens itself is asked about and requested with FROM=proxy.
 #
 # QUESTION is $Q4 unless given; $Q6 is the same in IPv6.
 
@@ -63,7 +65,7 @@ comes_through() {
 	read -ra words <<<"${1-$Q4}"
 	client=${words[-2]}
 	[[ $client != *.*:* ]] || client=${client%:*}
-	read -r _ port < <(on client curl -s --interface "$client" --max-time "${LIMIT:-0.6}" \
+	read -r _ port < <(on "${FROM:-client}" curl -s --interface "$client" --max-time "${LIMIT:-0.6}" \
 		"http://${words[-1]}/who" 2>/dev/null)
 	[[ ${port-} ]] || return
 	for _ in {1..15}; do
@@ -106,5 +108,6 @@ again() {
 			on proxy ip $family rule del pref "$pref"
 		done
 	done
-	on proxy tproxy-setup up -q --to 3129 --port 80
+	# shellcheck disable=SC2086 # words
+	on proxy tproxy-setup up -q --to 3129 --port 80 ${UP-}
 }

@@ -54,6 +54,12 @@ const json_t *firewall_elements(const struct firewall *f, const struct firewall_
 	return strcmp(name, "s") ? NULL : f->elements;
 }
 
+bool firewall_is_before(const struct firewall *f, const struct firewall_chain *chain,
+			const struct firewall_place *ours)
+{
+	return chain->runs_at < ours->priority;
+}
+
 static struct firewall firewall;
 
 static json_t *json(const char *text)
@@ -118,12 +124,14 @@ static void reset_packet(void)
 	CHECK(endpoint_parse("198.51.100.2:80", &packet.destination, &why) == 0);
 }
 
+/* What is behind a chain of ours at 1000 is not asked for. */
 static void evaluate(void)
 {
+	const struct rule_eval_part part = { RULE_EVAL_BEFORE, { .priority = 1000 } };
 	bool through;
 
 	told[0] = '\0';
-	through = rule_eval_hook(&firewall, "input", -1000, 1000, &packet, tell, NULL);
+	through = rule_eval_hook(&firewall, "input", &part, &packet, tell, NULL);
 	strcat(told, through ? "+" : "-");
 }
 
@@ -224,11 +232,19 @@ static void test_packet(void)
 		   NO);
 }
 
+#define CT(direction, key) "{\"ct\":{\"dir\":\"" direction "\",\"key\":\"" key "\"}}"
+
 static void test_connection(void)
 {
 	CHECK_TEXT(match("{\"ct\":{\"key\":\"state\"}}", "==", "[\"established\",\"new\"]"), YES);
 	CHECK_TEXT(match("{\"ct\":{\"key\":\"state\"}}", "==", "\"invalid\""), NO);
 	CHECK_TEXT(match("{\"ct\":{\"key\":\"mark\"}}", "==", "1"), MAYBE);
+	CHECK_TEXT(match(CT("original", "ip saddr"), "==", "\"192.0.2.2\""), YES);
+	CHECK_TEXT(match(CT("reply", "ip saddr"), "==", "\"192.0.2.2\""), NO);
+	CHECK_TEXT(match(CT("original", "ip6 saddr"), "!=", "\"::1\""), NO);
+	CHECK_TEXT(match(CT("original", "proto-dst"), "==", "80"), YES);
+	CHECK_TEXT(match(CT("reply", "proto-dst"), "==", "40000"), YES);
+	CHECK_TEXT(match(CT("original", "bytes"), "==", "80"), MAYBE);
 	CHECK_TEXT(match("{\"socket\":{\"key\":\"transparent\"}}", "==", "1"), MAYBE);
 	packet.transparent = true;
 	CHECK_TEXT(match("{\"socket\":{\"key\":\"transparent\"}}", "==", "1"), YES);
@@ -264,7 +280,36 @@ static void test_sets(void)
 }
 
 #define LIMIT "{\"limit\":{\"rate\":1}}"
+#define OVER  "{\"limit\":{\"rate\":1,\"inv\":true}}"
 #define DROP  "{\"drop\":null}"
+
+/* The rule `MAP`, and a drop behind it. */
+static const char *map(const char *key, const char *elements)
+{
+	char text[1024];
+	const char *const rules[] = { text, NULL };
+
+	snprintf(text, sizeof(text), "{\"vmap\":{\"key\":%s,\"data\":{\"set\":[%s]}}}", key,
+		 elements);
+	chain("in", "input", "accept", rules);
+	return outcome();
+}
+
+static void test_maps(void)
+{
+	static const char both[] = "{\"concat\":[" META("iifname") "," FIELD("tcp", "dport") "]}";
+
+	CHECK_TEXT(map(both, "[{\"concat\":[\"eth0\",80]}," DROP "]"), YES);
+	CHECK_TEXT(map(both, "[{\"concat\":[\"eth1\",80]}," DROP "]"), NO);
+	CHECK_TEXT(map(FIELD("tcp", "dport"), "[{\"range\":[1,1023]}," DROP "]"), YES);
+	/* What is not among the others, wherever it is listed. */
+	CHECK_TEXT(map(FIELD("tcp", "dport"), "[\"*\"," DROP "],[80,{\"accept\":null}]"), NO);
+	CHECK_TEXT(map(FIELD("tcp", "dport"), "[\"*\"," DROP "],[81,{\"accept\":null}]"), YES);
+	CHECK_TEXT(map("{\"numgen\":{\"mode\":\"random\",\"mod\":2}}",
+		       "[0," DROP "],[1,{\"accept\":null}]"),
+		   YES);
+	CHECK_TEXT(map(META("skuid"), "[\"*\"," DROP "],[0,{\"accept\":null}]"), MAYBE);
+}
 
 static void test_verdicts(void)
 {
@@ -294,10 +339,17 @@ static void test_verdicts(void)
 
 static void test_doubt(void)
 {
+	const char *const ends[] = { "{\"accept\":null}", NULL };
 	const char *const maybe_drop[] = { LIMIT "," DROP, DROP, NULL };
 	const char *const maybe_accept[] = { LIMIT ",{\"accept\":null}", DROP, NULL };
 	const char *const maybe_jump[] = { LIMIT ",{\"jump\":{\"target\":\"sub\"}}", DROP, NULL };
 	const char *const nothing[] = { "{\"return\":null}", NULL };
+	const char *const over_drop[] = { OVER "," DROP, NULL };
+	const char *const over_accept[] = { OVER ",{\"accept\":null}", DROP, NULL };
+	const char *const over_jump[] = { OVER ",{\"jump\":{\"target\":\"sub\"}}", DROP, NULL };
+	const char *const meter[] = { "{\"set\":{\"op\":\"update\",\"set\":\"@s\",\"stmt\":[" OVER
+				      "]}}," DROP,
+				      NULL };
 
 	chain("in", "input", "accept", maybe_drop);
 	CHECK_TEXT(outcome(), "d?d-"); /* whatever the limit says, too */
@@ -306,19 +358,37 @@ static void test_doubt(void)
 	chain("in", "input", "accept", maybe_jump);
 	chain("sub", "", "", nothing);
 	CHECK_TEXT(outcome(), "d-"); /* whatever the limit says, it is dropped */
+	/* What is rare drops perhaps, and lets nothing past the next rule. */
+	chain("in", "input", "accept", over_drop);
+	CHECK_TEXT(outcome(), "d?+");
+	chain("in", "input", "accept", over_accept);
+	CHECK_TEXT(outcome(), "d-");
+	chain("in", "input", "accept", over_jump);
+	chain("sub", "", "", ends);
+	CHECK_TEXT(outcome(), "d-");
+	chain("in", "input", "accept", meter);
+	CHECK_TEXT(outcome(), "d?+");
 }
 
+#define PORT_MAP(element) \
+	"{\"map\":{\"key\":" FIELD("tcp", "dport") ",\"data\":{\"set\":[[" element "]]}}}"
 #define SET_MARK(value) "{\"mangle\":{\"key\":" META("mark") ",\"value\":" value "}}"
 
 static void test_marks(void)
 {
 	const char *const sets[] = { SET_MARK("{\"|\":[" META("mark") ",256]}"), SET_MARK("272"),
 				     NULL };
+	const char *const mapped[] = { SET_MARK(PORT_MAP("80,273")), SET_MARK(PORT_MAP("81,1")),
+				       NULL };
 	const char *const from_ct[] = { SET_MARK("{\"ct\":{\"key\":\"mark\"}}"), NULL };
 
 	chain("in", "input", "accept", sets);
 	CHECK_TEXT(outcome(), "m+"); /* the second one changes nothing */
 	CHECK(packet.mark == 0x110);
+	chain("in", "input", "accept", mapped);
+	CHECK_TEXT(outcome(), "m+"); /* the second map has nothing for it */
+	CHECK(packet.mark == 0x111);
+	packet.mark = 0x110;
 	chain("in", "input", "accept", from_ct);
 	CHECK_TEXT(outcome(), "m?+");
 	CHECK(packet.mark == 0x110);
@@ -332,6 +402,9 @@ static void test_targets(void)
 	const char *const xt[] = { "{\"xt\":{\"type\":\"match\",\"name\":\"comment\"}},"
 				   "{\"xt\":{\"type\":\"target\",\"name\":\"TPROXY\"}}",
 				   "{\"xt\":{\"type\":\"match\",\"name\":\"time\"}}," DROP, NULL };
+	const char *const away[] = { "{\"dnat\":{\"addr\":" PORT_MAP("81,\"::1\"") "}}",
+				     "{\"mangle\":{\"key\":" FIELD("ip", "daddr") ",\"value\":1}}",
+				     "{\"fwd\":{\"dev\":\"eth1\"}}", NULL };
 	const char *const map[] = { "{\"vmap\":{\"key\":" FIELD(
 					    "tcp", "dport") ",\"data\":{\"set\":[[443,{\"accept\":"
 							    "null}],[80,{\"drop\":"
@@ -342,6 +415,8 @@ static void test_targets(void)
 	CHECK_TEXT(outcome(), "tnn+");
 	chain("in", "input", "accept", xt);
 	CHECK_TEXT(outcome(), "td?+");
+	chain("in", "input", "accept", away);
+	CHECK_TEXT(outcome(), "nn-"); /* without conntrack, and to another interface */
 	chain("in", "input", "accept", map);
 	CHECK_TEXT(outcome(), "d-");
 }
@@ -373,6 +448,7 @@ int main(void)
 	test_packet();
 	test_connection();
 	test_sets();
+	test_maps();
 	test_verdicts();
 	test_doubt();
 	test_marks();

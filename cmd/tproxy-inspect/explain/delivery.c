@@ -287,6 +287,53 @@ bool delivery_find_socket(struct view *v)
 	return find_listener(v);
 }
 
+/* --- bridges ---------------------------------------------------------------------------------- */
+
+static void doubt_frames(struct view *v)
+{
+	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(v->firewall, i);
+		char where[200];
+
+		if (strcmp(c->family, "bridge") || !*c->hook)
+			continue;
+		firewall_need(v->firewall, c);
+		if (!c->rules && strcmp(c->policy, "drop"))
+			continue;
+		snprintf(where, sizeof(where), "%s:%ld:bridge:%.80s:%.80s", c->hook, c->priority,
+			 c->table, c->name);
+		steps_add(&v->steps, "bridge", STEP_WARN, where,
+			  "rules for frames, which are not followed here");
+		if (!*v->unless)
+			snprintf(v->unless, sizeof(v->unless),
+				 "bridge %.80s, chain %.80s may drop its frames", c->table,
+				 c->name);
+	}
+}
+
+bool delivery_bridge(struct view *v)
+{
+	const char *setting = v->client.family == AF_INET ? "net.bridge.bridge-nf-call-iptables"
+							  : "net.bridge.bridge-nf-call-ip6tables";
+	char fix[80];
+
+	if (!v->iif.is_bridge)
+		return true;
+	if (!link_calls_iptables(&v->iif, v->client.family)) {
+		doubt_frames(v);
+		return true;
+	}
+	snprintf(fix, sizeof(fix), "sysctl -w %s=0", setting);
+	steps_add(
+		&v->steps, "bridge", STEP_FAIL, v->iif.name,
+		"a bridge, on whose frames br_netfilter runs the rules: the socket is lost again");
+	steps_conclude(&v->steps, "bridged", fix,
+		       "%s is a bridge and %s=1 (or its own nf_call_...): rules run on its frames, "
+		       "and the socket that tproxy finds there is lost before the packet is routed",
+		       v->iif.name, setting);
+	return false;
+}
+
 /* --- routing ---------------------------------------------------------------------------------- */
 
 static const char *ip_of(const struct view *v)
@@ -294,31 +341,18 @@ static const char *ip_of(const struct view *v)
 	return v->client.family == AF_INET ? "ip" : "ip -6";
 }
 
-/* `ip rule 100: fwmark 0x1/0xff lookup 100` */
-static void describe_rule(const struct view *v, const struct route_rule *r, char buf[160])
-{
-	char mark[QUANTITY_MARK_MAX] = "", to[32] = "refuses", table[ROUTE_VERDICT_TABLE_MAX];
-
-	if (!r->refuses)
-		snprintf(to, sizeof(to), "lookup %s", route_verdict_table_name(r->table, table));
-	snprintf(buf, 160, "%s rule %u:%s%s%s%s %s", ip_of(v), r->pref, r->inverted ? " not" : "",
-		 r->mark.mask ? " fwmark " : "",
-		 r->mark.mask ? quantity_format_mark(&r->mark, mark) : "",
-		 r->narrow ? " (and more)" : "", to);
-}
-
 static void conclude_earlier(struct view *v, const struct route_verdict *verdict)
 {
 	char rule[160], words[400], first[160] = "", mark[QUANTITY_MARK_MAX];
 	struct intercept changed;
 
-	describe_rule(v, &verdict->rule, rule);
+	route_verdict_describe_rule(&verdict->rule, v->client.family, rule);
 	snprintf(words, sizeof(words), "`%s` is asked before our rule %u, and %s the packet", rule,
 		 spec_of(v)->pref, verdict->refused ? "drops" : "routes on");
 	if (taken_copy(v, &changed) == 0) {
 		changed.pref = verdict->rule.pref > 1 ? verdict->rule.pref - 1 : 1;
 		/* Packets of the relay to servers have such a source, too. */
-		if (verdict->refused && verdict->rule.by_source)
+		if (verdict->refused && verdict->rule.selector.source.family)
 			snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
 				 ip_of(v), changed.pref,
 				 quantity_format_mark(&changed.upstream_mark, mark));
@@ -386,7 +420,7 @@ static void describe_answer(const struct view *v, const struct route_verdict *ve
 	bool local = verdict->answer.type == RTN_LOCAL;
 
 	if (verdict->has_rule)
-		describe_rule(v, &verdict->rule, rule);
+		route_verdict_describe_rule(&verdict->rule, v->client.family, rule);
 	if_indextoname(verdict->answer.oif, device);
 	if (verdict->refused)
 		snprintf(buf, 300, "refused: %s%s%s", strerror(verdict->failure.err),

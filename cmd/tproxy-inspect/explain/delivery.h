@@ -15,6 +15,10 @@
  * set. */
 bool delivery_find_socket(struct view *v);
 
+/* A bridge whose frames meet the rules of IP (br_netfilter), which loses the socket again; and rules
+ * for frames, which are not followed. */
+bool delivery_bridge(struct view *v);
+
 /* RTM_GETROUTE with the mark, and source validation. */
 bool delivery_route(struct view *v);
 

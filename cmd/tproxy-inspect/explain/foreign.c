@@ -91,6 +91,7 @@ static const char *reason_of(enum harm harm)
 	case HARM_DROPS:
 		return "dropped";
 	case HARM_OVERWRITES:
+	case HARM_UNMARKS:
 		return "mark-overwritten";
 	case HARM_RESTORES:
 		return "mark-restored";
@@ -136,7 +137,9 @@ static void put_other_mark(const struct view *v, uint32_t set, char fix[STEPS_FI
 	const struct predicate_packet marked = { .mark = set };
 	struct intercept changed;
 
+	/* With --local the relay would have to change it, too. */
 	if (taken_copy(v, &changed) == 0 &&
+	    !(changed.local && harm_carries(set, &changed.upstream_mark)) &&
 	    predicate_admit(&changed,
 			    harm_carries(set, &changed.upstream_mark) ? PREDICATE_UPSTREAM
 								      : PREDICATE_MARK,
@@ -181,9 +184,24 @@ static bool is_in_use(const struct view *v, const struct firewall_chain *c)
 	return c->rules || !strcmp(c->policy, "drop");
 }
 
+/* Has a chain of our own that the packet meets the same priority? */
+static bool is_tied_to_ours(const struct view *v, const struct firewall_chain *chain)
+{
+	bool output = !strcmp(chain->hook, "output");
+
+	if (!v->flow.made || !strcmp(chain->type, "nat") ||
+	    !firewall_meet(chain, chain, v->destination.family) ||
+	    (output ? !v->own : strcmp(chain->hook, "prerouting") != 0))
+		return false;
+	return chain->runs_at == packet_path_ours(&v->flow, chain->hook).priority &&
+	       is_in_use(v, chain);
+}
+
 /* Does the kernel not report its place among chains of the same priority? */
 static bool is_tied(const struct view *v, const struct firewall_chain *chain)
 {
+	if (is_tied_to_ours(v, chain))
+		return true;
 	for (size_t i = 0; i < firewall_chains(v->firewall); i++) {
 		const struct firewall_chain *c = firewall_chain(v->firewall, i);
 
@@ -213,6 +231,8 @@ static void show_event(struct view *v, const struct packet_path_step *at, const 
 		  where, "%s %s%s", place, does, is_tied(v, at->step.base) ? TIED : "");
 	if (reason && at->step.certain)
 		conclude(v, at, harm, place, does);
+	else if (reason && !*v->unless)
+		snprintf(v->unless, sizeof(v->unless), "%.300s %s", place, does);
 }
 
 /* --- a hook ----------------------------------------------------------------------------------- */
@@ -251,20 +271,24 @@ static bool show_chain(struct view *v, const struct foreign *f, enum packet_path
 	return true;
 }
 
-/* Which part of prerouting a leg sees. */
-static bool is_on_leg(const struct firewall_chain *c, enum packet_path_leg leg)
+/* Which part of prerouting or output a leg sees. */
+static bool is_on_leg(const struct view *v, const struct firewall_chain *c,
+		      enum packet_path_leg leg)
 {
+	const struct firewall_place ours = packet_path_ours(&v->flow, c->hook);
+
 	if (strcmp(c->hook, "prerouting") && strcmp(c->hook, "output"))
 		return true;
 	switch (leg) {
 	case PACKET_PATH_BEFORE:
 	case PACKET_PATH_ANSWER_BEFORE:
 	case PACKET_PATH_OPENED:
-		return c->runs_at <= PACKET_PATH_LAST_BEFORE;
+		return firewall_is_before(v->firewall, c, &ours);
 	case PACKET_PATH_AFTER:
 	case PACKET_PATH_ANSWER_AFTER:
+	case PACKET_PATH_MARKED:
 	case PACKET_PATH_PAST:
-		return c->runs_at > PACKET_PATH_LAST_BEFORE;
+		return !firewall_is_before(v->firewall, c, &ours);
 	default:
 		return true;
 	}
@@ -274,9 +298,10 @@ static bool is_met(const struct view *v, const struct firewall_chain *c, enum pa
 {
 	bool answer = leg >= PACKET_PATH_ANSWER_BEFORE && leg <= PACKET_PATH_ANSWER_INPUT;
 	const char *iif = answer ? v->flow.upstream.name : v->iif.name;
-	const char *oif = leg == PACKET_PATH_REPLY ? v->iif.name : v->flow.upstream.name;
+	bool by_lo = leg == PACKET_PATH_REPLY || leg == PACKET_PATH_MARKED;
+	const char *oif = by_lo ? v->iif.name : v->flow.upstream.name;
 
-	return is_on_leg(c, leg) && firewall_chain_is_at(c, iif, oif);
+	return is_on_leg(v, c, leg) && firewall_chain_is_at(c, iif, oif);
 }
 
 bool foreign_show(struct view *v, const struct foreign *f, enum packet_path_leg leg,

@@ -26,11 +26,21 @@ static void keep(char *to, size_t size, const char *text)
 	snprintf(to, size, "%s", text ? text : "");
 }
 
+/* A relay in its sandbox knows no interfaces by name. */
+static struct endpoint unscoped(const struct endpoint *e)
+{
+	struct endpoint copy = *e;
+
+	copy.scope = 0;
+	return copy;
+}
+
 static int take_answer(const struct record *r, const struct relay_client_peer *peer, void *context,
 		       struct failure *why)
 {
 	struct asking *a = context;
 	const struct endpoint *to = &r->value[RECORD_UPSTREAM].endpoint;
+	const struct endpoint client = unscoped(&a->v->client);
 
 	if (a->v->holder.pid && peer->pid != a->v->holder.pid)
 		return 0;
@@ -46,7 +56,9 @@ static int take_answer(const struct record *r, const struct relay_client_peer *p
 		a->onward->destination = *to;
 	a->onward->foreign = !a->v->own && r->present & RECORD_BIT(RECORD_UPSTREAM_LOCAL) &&
 			     endpoint_same_address(&r->value[RECORD_UPSTREAM_LOCAL].endpoint,
-						   &a->v->client);
+						   &client);
+	if (r->present & RECORD_BIT(RECORD_UPSTREAM_LOCAL) && !a->onward->foreign)
+		a->onward->sender = r->value[RECORD_UPSTREAM_LOCAL].endpoint;
 	return 0;
 }
 
@@ -94,11 +106,12 @@ static void add_elsewhere(struct view *v, struct onward *onward, const char *net
 bool onward_policy(struct view *v, struct onward *onward)
 {
 	struct asking a = { .v = v, .onward = onward };
+	const struct endpoint from = unscoped(&v->client), to = unscoped(&v->destination);
 	char client[ENDPOINT_TEXT_MAX], destination[ENDPOINT_TEXT_MAX];
 
 	*onward = (struct onward){ .destination = v->destination, .foreign = !v->own };
-	snprintf(a.command, sizeof(a.command), "policy %s %s", endpoint_format(&v->client, client),
-		 endpoint_format(&v->destination, destination));
+	snprintf(a.command, sizeof(a.command), "policy %s %s", endpoint_format(&from, client),
+		 endpoint_format(&to, destination));
 	if (!v->holder.pid || is_relay(v))
 		relay_client_each(ask, &a, NULL);
 	if (!a.answered) {
@@ -148,26 +161,96 @@ static void describe_way(const struct route_answer *answer, char buf[200])
 		snprintf(buf, 200, "by %s, table %s", device, table);
 }
 
+/* The same if it has none. */
+static void describe_refusal(const struct view *v, const struct route_verdict *verdict,
+			     char buf[200])
+{
+	char rule[ROUTE_VERDICT_RULE_MAX];
+
+	if (!verdict->refused)
+		describe_way(&verdict->answer, buf);
+	else if (verdict->has_rule)
+		snprintf(buf, 200, "%s, by `%.120s`", strerror(verdict->failure.err),
+			 route_verdict_describe_rule(&verdict->rule, v->client.family, rule));
+	else
+		snprintf(buf, 200, "%s", strerror(verdict->failure.err));
+}
+
+/* Past a rule that refuses what the proxy sends to servers. */
+static void put_way_on(const struct view *v, const struct route_verdict *verdict, char *fix,
+		       size_t size)
+{
+	const struct mark mark = { v->flow.upstream_mark, UINT32_MAX };
+	struct shell_command c = shell_command(fix, size);
+	char text[QUANTITY_MARK_MAX];
+
+	if (!verdict->refused || !verdict->has_rule || verdict->rule.pref < 2 || !mark.value)
+		return;
+	shell_add(&c, "%s rule add pref %u fwmark %s lookup main",
+		  v->client.family == AF_INET ? "ip" : "ip -6", verdict->rule.pref - 1,
+		  quantity_format_mark(&mark, text));
+}
+
+static bool is_link_local(const struct endpoint *e)
+{
+	return e->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&e->addr.v6);
+}
+
+/* Such a client is somebody on its link alone, also where the proxy connects in its name. */
+static bool leaves_link(struct view *v, const struct onward *onward)
+{
+	char client[ENDPOINT_TEXT_MAX];
+
+	if (!onward->foreign || !is_link_local(&v->client) || is_link_local(&onward->destination))
+		return false;
+	endpoint_format_address(&v->client, client);
+	steps_add(&v->steps, "upstream", STEP_FAIL, "", "%s is an address of its link alone",
+		  client);
+	steps_conclude(&v->steps, "no-route", "",
+		       "the proxy cannot connect to another link by the client's address %s: a "
+		       "relay with --source own serves such clients",
+		       client);
+	return true;
+}
+
 bool onward_route(struct view *v, const struct onward *onward)
 {
-	const struct route_question question = { .destination = onward->destination,
-						 .mark = v->flow.upstream_mark };
-	struct route_answer answer = { 0 };
-	struct failure why = { 0 };
-	char text[200], to[ENDPOINT_TEXT_MAX];
-	int err = route_ask(v->kernel.route, &question, &answer, &why);
-	bool fine = !err &&
-		    (answer.type == RTN_UNICAST || (answer.type == RTN_LOCAL && !onward->foreign));
+	const struct route_question question = {
+		.source = onward->foreign ? v->client : (struct endpoint){ 0 },
+		.destination = onward->destination,
+		.mark = v->flow.upstream_mark,
+		.protocol = (uint8_t)v->protocol,
+		.spoofed = onward->foreign,
+		.has_uid = v->flow.has_uid,
+		.uid = v->flow.uid,
+	};
+	struct route_verdict verdict;
+	const struct route_answer *answer = &verdict.answer;
+	char text[200], to[ENDPOINT_TEXT_MAX], fix[STEPS_FIX_MAX] = "";
+	bool fine;
 
-	describe_way(&answer, text);
+	if (leaves_link(v, onward))
+		return false;
+	route_verdict_ask(v->kernel.route, &question, &verdict);
+	fine = !verdict.refused &&
+	       (answer->type == RTN_UNICAST || (answer->type == RTN_LOCAL && !onward->foreign));
+	describe_refusal(v, &verdict, text);
 	endpoint_format(&onward->destination, to);
 	steps_add(&v->steps, "upstream", fine ? STEP_OK : STEP_FAIL, "RTM_GETROUTE", "to %s: %s",
-		  to, err ? strerror(why.err) : text);
+		  to, text);
 	if (!fine)
-		steps_conclude(&v->steps, "no-route", "", "the proxy has no way to %s: %s", to,
-			       err ? strerror(why.err) : text);
+		put_way_on(v, &verdict, fix, sizeof(fix));
+	if (!fine)
+		steps_conclude(&v->steps, "no-route", fix, "the proxy has no way to %s: %s", to,
+			       text);
 	else
 		v->flow.upstream = view_out(v, &onward->destination, v->flow.upstream_mark);
+	if (fine && !onward->foreign && !v->own) {
+		v->flow.sender = onward->sender;
+		if (!endpoint_is_set(&v->flow.sender))
+			route_source(&onward->destination, &v->flow.sender);
+		v->flow.sender.port = v->client.port;
+	}
 	return fine;
 }
 
@@ -183,7 +266,7 @@ static void put_way_back(const struct view *v, const struct route_verdict *verdi
 	if (!verdict->has_rule || rule->table == RT_TABLE_MAIN || !rule->pref)
 		onlink_command(&v->client, v->iif.name, fix, size);
 	else
-		shell_add(&c, "%s rule add pref %u to %s lookup main",
+		shell_add(&c, "%s rule add pref %u iif lo to %s lookup main",
 			  v->client.family == AF_INET ? "ip" : "ip -6", rule->pref - 1,
 			  endpoint_format_address(&v->client, client));
 }
@@ -192,7 +275,14 @@ static void put_way_back(const struct view *v, const struct route_verdict *verdi
  * client's interface. */
 bool onward_reply_route(struct view *v)
 {
-	const struct route_question question = { .destination = v->client };
+	const struct route_question question = {
+		.source = v->destination,
+		.destination = v->client,
+		.protocol = (uint8_t)v->protocol,
+		.spoofed = !v->here,
+		.has_uid = v->flow.has_uid,
+		.uid = v->flow.uid,
+	};
 	struct route_verdict verdict;
 	const struct route_answer *answer = &verdict.answer;
 	char text[200], client[ENDPOINT_TEXT_MAX], fix[STEPS_FIX_MAX] = "";
@@ -201,9 +291,7 @@ bool onward_reply_route(struct view *v)
 	route_verdict_ask(v->kernel.route, &question, &verdict);
 	fine = !verdict.refused && answer->type == (v->own ? RTN_LOCAL : RTN_UNICAST);
 	strays = fine && !v->own && answer->oif != v->iif.index;
-	describe_way(answer, text);
-	if (verdict.refused)
-		snprintf(text, sizeof(text), "%s", strerror(verdict.failure.err));
+	describe_refusal(v, &verdict, text);
 	endpoint_format_address(&v->client, client);
 	steps_add(&v->steps, "reply",
 		  !fine || (strays && near) ? STEP_FAIL

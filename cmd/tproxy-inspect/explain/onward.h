@@ -16,6 +16,7 @@ struct onward {
 	bool known;		     /* a relay of ours said so */
 	struct endpoint destination; /* the upstream */
 	bool foreign;		     /* the server sees an address that is not this host's */
+	struct endpoint sender;	     /* else, that it sees: its port may be unset */
 	bool elsewhere;		     /* it connects in another network namespace */
 };
 

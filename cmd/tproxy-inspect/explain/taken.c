@@ -111,6 +111,10 @@ static void put_admission(const struct intercept *spec, const struct predicate_p
 		term = predicate_excludes(&changed, p, NULL);
 		if (term == PREDICATE_TAKES)
 			break;
+		/* Another one is the relay's to choose, too, if it tells its connections from the
+		 * others. */
+		if (term == PREDICATE_UPSTREAM && spec->local)
+			break;
 		possible = predicate_admit(&changed, term, p);
 	}
 	fix[0] = '\0';
@@ -147,6 +151,8 @@ static void take(struct view *v, const struct view_instance *i, const char *how)
 	char place[NFT_TEXT_TABLE_MAX + 64], mark[QUANTITY_MARK_MAX];
 
 	v->by = i;
+	v->flow.made = i->is.rules.handle;
+	v->flow.local = spec->local;
 	v->flow.mark = spec->mark;
 	v->flow.upstream_mark = spec->upstream_mark.value;
 	v->flow.zones = spec->zone != CONNTRACK_OFF;

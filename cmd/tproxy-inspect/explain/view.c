@@ -73,6 +73,8 @@ static int choose_interface(struct view *v, const char *iif, bool *usage, struct
 	}
 	if (iif)
 		return find_interface(v, iif, usage, why);
+	if (v->client.scope)
+		return link_find(v->client.scope, &v->iif, why) < 0 ? -1 : 0;
 	if (link_each(choose_onlink, v, why) < 0)
 		return -1;
 	if (!*v->iif.name)
@@ -130,7 +132,11 @@ static int read_packet(struct view *v, const struct view_question *q, bool *usag
 	type = type_of(v, &q->destination);
 	v->here = type == RTN_LOCAL || type == RTN_BROADCAST || type == RTN_MULTICAST ||
 		  type == RTN_ANYCAST;
-	return choose_interface(v, q->iif, usage, why) || choose_port(v, why) ? -1 : 0;
+	if (choose_interface(v, q->iif, usage, why))
+		return -1;
+	if (v->client.family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v->client.addr.v6))
+		v->client.scope = v->iif.index;
+	return choose_port(v, why);
 }
 
 /* --- rules ------------------------------------------------------------------------------------ */
@@ -158,6 +164,15 @@ static int read_rules(struct view *v, struct failure *why)
 		if (instance_look(&v->kernel, v->instance[i].name, NULL, true, &v->instance[i].is,
 				  why))
 			return -1;
+	return 0;
+}
+
+/* The table of the instance that may take the packet: it is not known yet whether one does. */
+static uint64_t find_made(const struct view *v)
+{
+	for (unsigned i = 0; i < v->instances; i++)
+		if (!v->own || v->instance[i].is.rules.spec.local)
+			return v->instance[i].is.rules.handle;
 	return 0;
 }
 
@@ -194,6 +209,7 @@ int view_open(struct view *v, const struct view_question *question, bool *usage,
 		.device = &v->iif,
 		.client = v->client,
 		.destination = v->destination,
+		.made = find_made(v),
 		.mark = DEFAULT_MARK,
 		.upstream_mark = DEFAULT_UPSTREAM_MARK.value,
 	};

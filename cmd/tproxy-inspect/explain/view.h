@@ -60,6 +60,7 @@ struct view {
 	struct packet_path_flow flow; /* its packets, for the firewall */
 	struct sockdiag_socket listener;
 	struct holder holder; /* of the listener, or of the established socket */
+	char unless[400];     /* a rule that may end its way, as far as is known; "": none */
 	struct steps steps;
 };
 

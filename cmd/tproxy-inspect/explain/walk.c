@@ -99,13 +99,15 @@ static void pass_by(struct view *v, uint32_t mark, const struct taken_not *why_n
 
 /* --- to the proxy ----------------------------------------------------------------------------- */
 
+static const char *const out_hooks[] = { "output", "postrouting", "egress", NULL };
+static const char *const pre_hooks[] = { "ingress", "prerouting", NULL };
+static const char *const input_hooks[] = { "input", NULL };
+
 static bool enter(struct view *v, const struct foreign *f)
 {
 	static const char *const ingress[] = { "ingress", NULL }, *const pre[] = { "prerouting",
 										   NULL };
 
-	if (v->own)
-		return true;
 	return foreign_show(v, f, PACKET_PATH_BEFORE, "ingress", ingress, true) &&
 	       foreign_show(v, f, PACKET_PATH_BEFORE, "prerouting", pre, true);
 }
@@ -114,17 +116,17 @@ static bool deliver(struct view *v, const struct foreign *f)
 {
 	static const char *const pre[] = { "prerouting", NULL }, *const input[] = { "input", NULL };
 
-	return delivery_find_socket(v) &&
+	/* What this host opens comes in on lo, after our rules have marked it. */
+	if (v->own &&
+	    !(foreign_show(v, f, PACKET_PATH_MARKED, "output", out_hooks, true) && enter(v, f)))
+		return false;
+	return delivery_find_socket(v) && delivery_bridge(v) &&
 	       foreign_show(v, f, PACKET_PATH_AFTER, "prerouting", pre, true) &&
 	       delivery_route(v) && foreign_show(v, f, PACKET_PATH_INPUT, "input", input, true) &&
 	       delivery_policies(v) && delivery_process(v);
 }
 
 /* --- and on ----------------------------------------------------------------------------------- */
-
-static const char *const out_hooks[] = { "output", "postrouting", "egress", NULL };
-static const char *const pre_hooks[] = { "ingress", "prerouting", NULL };
-static const char *const input_hooks[] = { "input", NULL };
 
 /* The server's answers, which are addressed to the client. */
 static bool go_upstream(struct view *v, const struct onward *onward, const struct foreign *f)
@@ -135,7 +137,7 @@ static bool go_upstream(struct view *v, const struct onward *onward, const struc
 		steps_add(&v->steps, "upstream", STEP_OK, "",
 			  "the server sees another address than the client's: the way back is this "
 			  "host's own");
-		return true;
+		return foreign_show(v, f, PACKET_PATH_UPSTREAM, "upstream", out_hooks, false);
 	}
 	return foreign_show(v, f, PACKET_PATH_UPSTREAM, "upstream", out_hooks, false) &&
 	       foreign_show(v, f, PACKET_PATH_ANSWER_BEFORE, "answer", pre_hooks, false) &&
@@ -147,14 +149,16 @@ static bool go_upstream(struct view *v, const struct onward *onward, const struc
 static bool reply(struct view *v, const struct foreign *f)
 {
 	return onward_reply_route(v) &&
-	       (v->own || foreign_show(v, f, PACKET_PATH_REPLY, "reply", out_hooks, false));
+	       foreign_show(v, f, PACKET_PATH_REPLY, "reply", out_hooks, false);
 }
 
 static void carry_on(struct view *v, const struct onward *onward, const struct foreign *f)
 {
 	if (reply(v, f) && go_upstream(v, onward, f) && foreign_show_later_marks(v, f))
-		steps_conclude(&v->steps, "delivered", "", "instance %s delivers it to %s",
-			       v->by->name, v->holder.owner);
+		steps_conclude(&v->steps, "delivered", "", "instance %s delivers it to %s%s%s",
+			       v->by->name, v->holder.owner,
+			       *v->unless ? "; what is not known here (see --live): " : "",
+			       v->unless);
 }
 
 /* --- altogether ------------------------------------------------------------------------------- */
@@ -228,6 +232,8 @@ static int walk_seen(struct view *v, struct failure *why)
 
 	if (!f)
 		return -1;
+	if (v->own)
+		v->flow.upstream = view_out(v, &v->destination, 0);
 	goes_on = v->own ? foreign_show_opened(v, &mark) : enter(v, f);
 	if (!v->own)
 		mark = foreign_mark_before(f);

@@ -154,7 +154,7 @@ static struct rule_eval_step drop_in_forward(struct doctor_context *x,
 		.source_routed = true,
 	};
 
-	rule_eval_hook(x->firewall, "forward", LONG_MIN, LONG_MAX, &packet, note_drop, &dropped);
+	rule_eval_hook(x->firewall, "forward", NULL, &packet, note_drop, &dropped);
 	return dropped;
 }
 

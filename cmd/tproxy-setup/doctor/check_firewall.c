@@ -76,6 +76,19 @@ static void report_restoring(struct doctor_context *x, const struct packet_path_
 		       packet_path_leg_name(at->leg));
 }
 
+static void report_unmarking(struct doctor_context *x, const struct packet_path_step *at)
+{
+	char place[PLACE_MAX], fix[CONTEXT_FIX_MAX];
+
+	harm_fix(at, HARM_UNMARKS, &x->proposed.mark, fix, sizeof(fix));
+	context_report(
+		x, severity_of(&at->step),
+		"with --local, the mark is what tells the proxy's own connections from those "
+		"that are to be intercepted: without it they come back to the proxy",
+		fix, "%s overwrites mark 0x%x of what the proxy sends before our rules run",
+		place_of(x, &at->step, place), at->step.before);
+}
+
 static void judge_mark(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
@@ -85,6 +98,8 @@ static void judge_mark(const struct packet_path_step *at, void *context)
 		report_premark(x, &at->step);
 	else if (harm == HARM_OVERWRITES)
 		report_overwriting(x, at);
+	else if (harm == HARM_UNMARKS)
+		report_unmarking(x, at);
 	else if (harm == HARM_RESTORES)
 		report_restoring(x, at);
 }
@@ -203,13 +218,16 @@ static void judge_output(const struct packet_path_step *at, void *context)
 	char fix[CONTEXT_FIX_MAX];
 
 	if (harm_at(x, at) != HARM_DROPS ||
-	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY))
+	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY &&
+	     at->leg != PACKET_PATH_OPENED && at->leg != PACKET_PATH_MARKED))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
 	report_drop(
 		x, at,
-		"what a proxy sends in a client's or a server's name goes through OUTPUT with a "
-		"source that is not this host's",
+		at->own ? "what this host sends goes through OUTPUT before it is intercepted, and "
+			  "again when the proxy sends it"
+			: "what a proxy sends in a client's or a server's name goes through OUTPUT "
+			  "with a source that is not this host's",
 		fix);
 }
 

@@ -211,10 +211,10 @@ static void forward_packet(struct forward *f, const struct packet_path_flow *flo
 	    !would_be_forwarded(f->x, flow, oif))
 		return;
 	/* For the marks that the packet gets there. */
-	if (!rule_eval_hook(f->x->firewall, "prerouting", LONG_MIN, LONG_MAX, &packet, ignore, f))
+	if (!rule_eval_hook(f->x->firewall, "prerouting", NULL, &packet, ignore, f))
 		return;
 	packet.oif = oif;
-	rule_eval_hook(f->x->firewall, "forward", LONG_MIN, LONG_MAX, &packet, judge_forward, f);
+	rule_eval_hook(f->x->firewall, "forward", NULL, &packet, judge_forward, f);
 }
 
 /* --- examples for a rule ---------------------------------------------------------------------- */

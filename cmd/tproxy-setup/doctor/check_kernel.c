@@ -160,19 +160,12 @@ static void report_port(struct doctor_context *x, const struct link *port,
 			  "", "--iif %s is a port of bridge %s", port->name, bridge->name);
 }
 
-/* br_netfilter runs the IP rules on frames. The socket that tproxy finds there is lost again before
- * the packet is routed (ip_rcv() orphans it), and prerouting is not run a second time
- * (ip_sabotage_in). */
 static void check_bridge(struct doctor_context *x, const struct link *bridge)
 {
-	bool four = bridge->calls_iptables ||
-		    sysctl_read(0, "net/bridge/bridge-nf-call-iptables") > 0;
-	bool six = bridge->calls_ip6tables ||
-		   sysctl_read(0, "net/bridge/bridge-nf-call-ip6tables") > 0;
+	bool four = x->spec->ipv4 && link_calls_iptables(bridge, AF_INET);
+	bool six = x->spec->ipv6 && link_calls_iptables(bridge, AF_INET6);
 	char fix[160];
 
-	four &= x->spec->ipv4;
-	six &= x->spec->ipv6;
 	if (!four && !six)
 		return;
 	snprintf(fix, sizeof(fix), "sysctl -w%s%s",

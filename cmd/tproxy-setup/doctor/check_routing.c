@@ -179,7 +179,7 @@ static void report_earlier_rule(struct doctor_context *x, const struct route_que
 		x->proposed.pref = rule->pref > 1 ? rule->pref - 1 : 1;
 	describe_question(q, asked);
 	/* Packets of the relay to servers have such a source, too. */
-	if (verdict->refused && rule->by_source)
+	if (verdict->refused && rule->selector.source.family)
 		snprintf(first, sizeof(first), "%s rule add pref %u fwmark %s lookup main",
 			 ip_of(q->destination.family), x->proposed.pref,
 			 quantity_format_mark(&x->proposed.upstream_mark, mark));
@@ -330,7 +330,7 @@ static void report_waiting(struct doctor_context *x, const struct waiting *w)
 		own[ENDPOINT_TEXT_MAX] = "THIS_HOST", text[400];
 	struct endpoint address = w->first.peer, source;
 
-	if (context_source_to(&address, &source))
+	if (route_source(&address, &source))
 		endpoint_format_address(&source, own);
 	endpoint_format_address(&w->first.local, client);
 	endpoint_format_address(&address, server);

@@ -82,23 +82,6 @@ bool context_knows(const struct doctor_context *x)
 	return x->asked || x->installed;
 }
 
-/* Connecting a UDP socket sends nothing. */
-bool context_source_to(const struct endpoint *destination, struct endpoint *out)
-{
-	union endpoint_sockaddr sa;
-	socklen_t length = endpoint_to_sockaddr(destination, &sa);
-	int fd = socket(destination->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool found = fd >= 0 && !connect(fd, &sa.sa, length);
-
-	length = sizeof(sa);
-	found = found && !getsockname(fd, &sa.sa, &length);
-	if (found)
-		*out = endpoint_from_sockaddr(&sa, length);
-	if (fd >= 0)
-		close(fd);
-	return found;
-}
-
 /* --- what rules do to the example connections ------------------------------------------------- */
 
 static void keep_step(const struct packet_path_step *at, void *context)
@@ -337,6 +320,8 @@ static void add_flow(struct doctor_context *x, struct packet_path_flow *flow)
 {
 	const struct intercept *spec = x->spec;
 
+	flow->local = spec->local;
+	flow->made = x->view->rules.handle;
 	flow->mark = spec->mark;
 	flow->upstream_mark = spec->upstream_mark.value;
 	flow->client.port = EXAMPLE_CLIENT_PORT;
@@ -367,7 +352,7 @@ static void add_own_flow(struct doctor_context *x, const struct ifaddrs *all, sa
 
 	choose_destination(x, all, &x->lo, family, &flow.destination);
 	flow.destination.port = EXAMPLE_PORT;
-	if (context_source_to(&flow.destination, &flow.client))
+	if (route_source(&flow.destination, &flow.client))
 		add_flow(x, &flow);
 }
 

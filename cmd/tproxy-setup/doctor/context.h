@@ -112,7 +112,4 @@ void context_ok(struct doctor_context *x, const char *evidence, ...)
 /* Longest fix, with the terminating NUL. */
 #define CONTEXT_FIX_MAX SPEC_TEXT_COMMAND_MAX
 
-/* The source address that this host uses towards that one; false if there is no route. */
-bool context_source_to(const struct endpoint *destination, struct endpoint *out);
-
 #endif
