@@ -77,7 +77,7 @@ get() {
 	saw after seen-request 'fail input:0:inet:other:c [23] packets \([23] SYN, [12] sent again\) by toclient'
 	# The kernel's own reasons need the first user namespace.
 	if ((EUID == 0)); then
-		saw after drop 'warn skb:kfree_skb .[0-9]+ meanwhile: NETFILTER_DROP, of all connections of this machine$'
+		saw after drop 'warn skb:kfree_skb .[0-9]+ meanwhile: NETFILTER_DROP, of all connections of this machine, [0-9]+ of them just when packets of this one ended$'
 	else
 		assert_line_in after.err 'not seen: the kernel.s own reasons for drops: tracefs: fsopen: .*CAP_SYS_ADMIN'
 	fi
@@ -143,7 +143,7 @@ get() {
 	live redirected 192.0.2.2:40012 198.51.100.2:81
 	! LIMIT=0.5 URL=http://198.51.100.2:81/who get 40012 || fail "it came through"
 	ended redirected 1 excluded
-	[[ $said == *'; seen: packets of the client reach a socket here, under another address (NAT)' ]]
+	[[ $said == *'; seen: packets of the client are redirected to 192.0.2.1:3129 by inet other, chain c: '*', and pass input, to a socket of this host, under another address (NAT)' ]]
 	live parts -u 192.0.2.2:40013 198.51.100.2:9
 	live astray -u any 198.51.100.2:any
 	on client ip address add 198.51.100.1/32 dev lo
@@ -156,6 +156,53 @@ get() {
 	[[ $said == *'; seen: packets of the client come; their end was not seen' ]]
 	ended astray 1 excluded
 	refute_line_in astray.err '198.51.100.1|--iif'
+}
+
+# elsewhere NAME [HOST ADDRESS]: a request, of which it says that somebody else gets it.
+elsewhere() {
+	on "${2-client}" curl -s --max-time 0.5 --interface "${3-192.0.2.2}" http://198.51.100.2/who || :
+	ended "$1" 1 taken-elsewhere
+}
+
+@test "redirected packets are taken elsewhere, whether the rule is there before or after, or cannot be judged" {
+	local to='packets of the client are redirected to 192.0.2.1:81 by inet other, chain c: '
+	# After the walk.
+	live after 192.0.2.2:40021 198.51.100.2:80
+	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 redirect to :81'
+	! LIMIT=0.5 get 40021 || fail "it came through"
+	ended after 1 taken-elsewhere
+	[[ $said == "$to"*', and pass input, to a socket of this host, under another address (NAT), although the walk says: instance default delivers it '* ]]
+	saw after departure 'warn delivered the walk says: .*; but packets of the client are redirected to 192.0.2.1:81 '
+	on proxy sh -c "$fix"
+	get 0
+	again
+	# Before it, and before our own rules.
+	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 redirect to :81'
+	live before 192.0.2.2 198.51.100.2:80
+	elsewhere before
+	[[ $said == *'redirect to :81'*'; seen: '"$to"* ]]
+	on proxy tproxy-setup down -q
+	on proxy tproxy-setup up -q --to 3129 --port 80
+	live older 192.0.2.2 198.51.100.2:80
+	elsewhere older
+	on proxy sh -c "$fix"
+	get 0
+	again
+	# The walk cannot know.
+	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 numgen random mod 10 0-9 dnat ip to 203.0.113.2:80'
+	live unknown 192.0.2.2 198.51.100.2:80
+	elsewhere unknown
+	[[ $said == *' redirected to 203.0.113.2:80 by '*'; what is not known here (see --live): inet other, chain c: '*' may redirect it' ]]
+	on proxy sh -c "$fix"
+	get 0
+	again
+	# What this host opens itself.
+	on proxy tproxy-setup up -q --to 3129 --port 80 --local
+	live own 192.0.2.1 198.51.100.2:80
+	wait_line own.err 'waiting'
+	TYPE=nat in_chain output -100 'tcp dport 80 redirect to :81'
+	elsewhere own proxy 192.0.2.1
+	[[ $said == 'what this host sends are redirected'* || $said == *'redirect to :81'* ]]
 }
 
 @test "no packet; it is killed: the kernel removes the rules" {

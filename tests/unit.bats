@@ -47,6 +47,7 @@ unit_test() {
 
 @test "loop: events, deadlines, and what is released after the batch" { unit_test loop; }
 @test "tcpinfo: who opened it, and how much is payload" { unit_test tcpinfo; }
+@test "netgroup: a queue that overflows is told, and reading goes on" { unit_test netgroup; }
 @test "sockevents: datagrams that are whole, cut short, or somebody else's" { unit_test sockevents; }
 @test "condition: what --until understands, refuses, and when it holds" { unit_test condition; }
 @test "sandbox: what is not needed kills" { unit_test sandbox; }
@@ -58,6 +59,7 @@ unit_test() {
 @test "datagram_batch: many read and sent at once" { unit_test datagram_batch; }
 @test "proxyproto: PROXY protocol v1 and v2" { unit_test proxyproto; }
 @test "trace_message: what nftrace reports, and what becomes of packets" { unit_test trace_message; }
+@test "departure: VRFs, lost reports, redirections, and what packets say about the server" { unit_test departure; }
 @test "kernel_counters: which have grown" { unit_test kernel_counters; }
 @test "drop_reasons: the format of the tracepoint" { unit_test drop_reasons; }
 

@@ -230,7 +230,7 @@ static void test_dropped(void)
 	meet_rule(1, "filter", 9, NFT_CONTINUE);
 	meet_rule(1, "filter", 10, NF_DROP);
 	meet_rule(1, "filter", 11, NF_DROP); /* its id is nobody's now */
-	CHECK(fates.count == 1 && fates.at[0].end == END_DROPPED && fates.at[0].handle == 10);
+	CHECK(fates.count == 1 && fates.at[0].end == END_DROPPED && fates.at[0].at.handle == 10);
 	/* Its id is used again; a packet of somebody else's trace is not ours. */
 	enter(1, TH_SYN, 1000, 0);
 	enter(1, TH_SYN, 1000, 0);
@@ -281,11 +281,16 @@ static void test_translated(void)
 	trace_message_parse(nlmsg_hdr(m), &e.message);
 	packet_fates_note(&fates, &e, ++now, WALL);
 	CHECK(!fates.flight[0].fate.translated);
+	meet_rule(1, "nat", 12, NF_ACCEPT);
+	meet_rule(1, "nat", 0, NF_ACCEPT); /* a policy does not translate */
 	e.message.packet.destination.port = 3129;
 	packet_fates_note(&fates, &e, ++now, WALL);
 	nlmsg_free(m);
 	pass(1, TRACE_INPUT, true);
 	CHECK(fates.count == 1 && fates.at[0].end == END_SOCKET && fates.at[0].translated);
+	CHECK(fates.at[0].redirected && fates.at[0].to.port == 3129);
+	CHECK(fates.at[0].by.handle == 12);
+	CHECK_TEXT(fates.at[0].by.table, "nat");
 }
 
 static void test_queued(void)
@@ -296,13 +301,13 @@ static void test_queued(void)
 	packet_fates_settle(&fates, now + 1000, 5000);
 	CHECK(fates.count == 0);
 	packet_fates_settle(&fates, now + 6000, 5000);
-	CHECK(fates.count == 1 && fates.at[0].end == END_QUEUED && fates.at[0].handle == 9);
+	CHECK(fates.count == 1 && fates.at[0].end == END_QUEUED && fates.at[0].at.handle == 9);
 	/* One that the program gives back. */
 	enter(1, TH_SYN, 1000, 0);
 	meet_rule(1, "filter", 9, NF_QUEUE);
 	pass(1, TRACE_PREROUTING, true);
 	pass(1, TRACE_POSTROUTING, true);
-	CHECK(fates.count == 2 && fates.at[1].end == END_LEFT && !*fates.at[1].table);
+	CHECK(fates.count == 2 && fates.at[1].end == END_LEFT && !*fates.at[1].at.table);
 }
 
 static void test_bounds(void)

@@ -20,6 +20,7 @@ enum problem {
 	PROBLEM_NO_PACKET,
 	PROBLEM_DROPPED,
 	PROBLEM_LOST,
+	PROBLEM_TAKEN,
 	PROBLEM_BYPASSED,
 	PROBLEM_RESET,
 	PROBLEM_UNANSWERED,
@@ -29,8 +30,8 @@ enum problem {
 static const char *const reasons[] = {
 	[PROBLEM_NONE] = "delivered",	     [PROBLEM_NO_PACKET] = "no-packet",
 	[PROBLEM_DROPPED] = "dropped",	     [PROBLEM_LOST] = "lost",
-	[PROBLEM_BYPASSED] = "bypassed",     [PROBLEM_RESET] = "reset",
-	[PROBLEM_UNANSWERED] = "unanswered",
+	[PROBLEM_TAKEN] = "taken-elsewhere", [PROBLEM_BYPASSED] = "bypassed",
+	[PROBLEM_RESET] = "reset",	     [PROBLEM_UNANSWERED] = "unanswered",
 };
 
 struct judge {
@@ -38,6 +39,7 @@ struct judge {
 	bool walked;
 	const struct observation *o;
 	struct firewall *rules; /* as they are now */
+	const char *failed;	/* the name of the step at which the walk failed; "": none */
 	enum problem problem;
 	const struct packet_fate *fate; /* that shows it, or NULL */
 };
@@ -69,7 +71,7 @@ static const char *interface(unsigned index, char name[IF_NAMESIZE])
 
 /* --- the rule that decided -------------------------------------------------------------------- */
 
-static const struct firewall_chain *find_chain(const struct judge *j, const struct packet_fate *f)
+static const struct firewall_chain *find_chain(const struct judge *j, const struct packet_place *f)
 {
 	for (size_t i = 0; j->rules && i < firewall_chains(j->rules); i++) {
 		const struct firewall_chain *c = firewall_chain(j->rules, i);
@@ -82,13 +84,13 @@ static const struct firewall_chain *find_chain(const struct judge *j, const stru
 }
 
 /* The chain of the same table at the hook, which leads to it. */
-static const struct firewall_chain *find_base(const struct judge *j, const struct packet_fate *f,
+static const struct firewall_chain *find_base(const struct judge *j, enum packet_trace_hook hook,
 					      const struct firewall_chain *chain)
 {
 	for (size_t i = 0; !*chain->hook && i < firewall_chains(j->rules); i++) {
 		const struct firewall_chain *c = firewall_chain(j->rules, i);
 
-		if (!c->legacy && !strcmp(c->hook, packet_trace_hook_name(f->hook)) &&
+		if (!c->legacy && !strcmp(c->hook, packet_trace_hook_name(hook)) &&
 		    !strcmp(c->table, chain->table) && !strcmp(c->family, chain->family))
 			return c;
 	}
@@ -105,7 +107,7 @@ static const json_t *find_rule(const struct firewall_chain *chain, uint64_t hand
 }
 
 /* Returns buf. */
-static const char *describe_rule(const struct judge *j, const struct packet_fate *f,
+static const char *describe_rule(const struct judge *j, const struct packet_place *f,
 				 char buf[PLACE_MAX])
 {
 	static const char prefix[] = NFT_TEXT_PREFIX;
@@ -128,15 +130,15 @@ static const char *describe_rule(const struct judge *j, const struct packet_fate
 static void describe_where(const struct judge *j, const struct packet_fate *f, char *buf,
 			   size_t size)
 {
-	const struct firewall_chain *chain = *f->table ? find_chain(j, f) : NULL;
+	const struct firewall_chain *chain = *f->at.table ? find_chain(j, &f->at) : NULL;
 	const char *hook = packet_trace_hook_name(f->hook);
 
 	if (chain)
-		snprintf(buf, size, "%s:%ld:%s:%s:%s", hook, find_base(j, f, chain)->priority,
+		snprintf(buf, size, "%s:%ld:%s:%s:%s", hook, find_base(j, f->hook, chain)->priority,
 			 chain->family, chain->table, chain->name);
-	else if (*f->table)
-		snprintf(buf, size, "%s:%s:%.60s:%.60s", hook, nft_family_name(f->family), f->table,
-			 f->chain);
+	else if (*f->at.table)
+		snprintf(buf, size, "%s:%s:%.60s:%.60s", hook, nft_family_name(f->at.family),
+			 f->at.table, f->at.chain);
 	else
 		snprintf(buf, size, "%s", hook);
 }
@@ -223,14 +225,14 @@ static const char *describe_end(const struct judge *j, const struct packet_fate 
 		snprintf(buf, WORDS_MAX, "leave by %s", interface(f->oif, name));
 		break;
 	case END_DROPPED:
-		snprintf(buf, WORDS_MAX, "end at %s", describe_rule(j, f, place));
+		snprintf(buf, WORDS_MAX, "end at %s", describe_rule(j, &f->at, place));
 		break;
 	case END_STOLEN:
-		snprintf(buf, WORDS_MAX, "are taken away by %s", describe_rule(j, f, place));
+		snprintf(buf, WORDS_MAX, "are taken away by %s", describe_rule(j, &f->at, place));
 		break;
 	case END_QUEUED:
 		snprintf(buf, WORDS_MAX, "wait for the program of a queue: %s",
-			 describe_rule(j, f, place));
+			 describe_rule(j, &f->at, place));
 		break;
 	case END_LOST:
 		describe_loss(j, f, buf, WORDS_MAX);
@@ -340,13 +342,18 @@ static void add_counter(const struct kernel_counter *counter, void *context)
 		  counter->what);
 }
 
-static void add_reason(const char *name, uint64_t count, void *context)
+/* Which packets it were is not told: when they were dropped is all that connects them with these. */
+static void add_reason(const char *name, uint64_t count, uint64_t meanwhile, void *context)
 {
 	const struct judge *j = context;
+	char when[80] = "";
 
-	steps_add(&j->v->steps, "drop", name ? STEP_WARN : STEP_OK, "skb:kfree_skb",
-		  "+%llu meanwhile: %s, of all connections of this machine",
-		  (unsigned long long)count, name ? name : "not known for what");
+	if (meanwhile)
+		snprintf(when, sizeof(when), ", %llu of them just when packets of this one ended",
+			 (unsigned long long)meanwhile);
+	steps_add(&j->v->steps, "drop", meanwhile ? STEP_WARN : STEP_OK, "skb:kfree_skb",
+		  "+%llu meanwhile: %s, of all connections of this machine%s",
+		  (unsigned long long)count, name ? name : "not known for what", when);
 }
 
 /* The socket that has the connection now. */
@@ -470,6 +477,31 @@ static enum problem judge_answers(const struct judge *j)
 	return awaits_answer(j) ? PROBLEM_UNANSWERED : PROBLEM_NONE;
 }
 
+/* The destination of most of the client's packets was changed: whom they reach then is not whom they
+ * were meant for. */
+static bool find_redirection(struct judge *j)
+{
+	const struct packet_fates *f = &j->o->fates;
+
+	for (int leg = LEG_OUTPUT; leg <= LEG_REQUEST; leg++) {
+		const struct packet_fate *found = NULL;
+		uint64_t packets = 0;
+
+		for (unsigned i = 0; i < f->count; i++) {
+			if (f->at[i].leg != (enum packet_leg)leg || !f->at[i].redirected)
+				continue;
+			packets += f->at[i].packets;
+			if (!found || !*found->by.table)
+				found = &f->at[i];
+		}
+		j->fate = found;
+		if (found && 2 * packets >= count_leg(j, (enum packet_leg)leg))
+			return true;
+	}
+	j->fate = NULL;
+	return false;
+}
+
 static void find_problem(struct judge *j)
 {
 	const struct packet_fates *f = &j->o->fates;
@@ -479,6 +511,8 @@ static void find_problem(struct judge *j)
 		j->problem = PROBLEM_NO_PACKET;
 	else if (find_loss(j))
 		return;
+	else if (find_redirection(j))
+		j->problem = PROBLEM_TAKEN;
 	else if ((j->fate = find_main(j, LEG_REQUEST, END_LEFT)) ||
 		 (!f->packets[LEG_REQUEST] && (j->fate = find_main(j, LEG_OUTPUT, END_LEFT))))
 		j->problem = PROBLEM_BYPASSED;
@@ -501,12 +535,32 @@ static bool is_reached(const struct judge *j)
 	return f && !f->translated;
 }
 
+/* Is it disproved that the walk failed at that step? That the client's packets reach a socket and
+ * are answered says nothing about the way back, if the client acknowledges nothing, and nothing
+ * about the proxy's own connection: the proxy answers before it connects. */
+static bool is_disproved(const struct judge *j)
+{
+	static const char *const onward[] = { "process", "policy", "upstream", "answer" };
+	const struct packet_fates *f = &j->o->fates;
+	uint64_t opening = 0;
+
+	for (size_t i = 0; i < sizeof(onward) / sizeof(*onward); i++)
+		if (!strcmp(j->failed, onward[i]))
+			/* (What this host opens is answered on lo by the proxy itself.) */
+			return !j->v->own && f->packets[LEG_ANSWER];
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->at[i].leg == LEG_REQUEST)
+			opening += f->at[i].opening;
+	return strcmp(j->failed, "reply") || f->packets[LEG_REQUEST] > opening;
+}
+
 /* Does the walk say something else? */
 static bool departs(const struct judge *j)
 {
 	if (steps_concluded(&j->v->steps, "delivered"))
 		return j->problem != PROBLEM_NONE;
-	return j->problem == PROBLEM_NONE && is_reached(j) && (j->v->by || was_taken(j));
+	return j->problem == PROBLEM_NONE && is_reached(j) && (j->v->by || was_taken(j)) &&
+	       is_disproved(j);
 }
 
 /* --- the verdict ------------------------------------------------------------------------------ */
@@ -531,26 +585,52 @@ static enum packet_path_leg path_leg(const struct packet_fate *f)
 	}
 }
 
-/* The command that lets packets past the rule at which they end. */
+/* The rule that made the problem, as the walk would have met it; false: none is known. */
+static bool find_step(const struct judge *j, struct packet_path_step *at)
+{
+	bool taken = j->problem == PROBLEM_TAKEN;
+	const struct packet_place *place = !j->fate ? NULL : taken ? &j->fate->by : &j->fate->at;
+	const struct firewall_chain *chain = place ? find_chain(j, place) : NULL;
+
+	if (!chain)
+		return false;
+	*at = (struct packet_path_step){
+		.leg = path_leg(j->fate),
+		.protocol = (uint8_t)j->v->protocol,
+		.own = j->v->own,
+		.step = { .event = taken ? RULE_EVAL_TRANSLATED : RULE_EVAL_DROPPED,
+			  .certain = true,
+			  .base = find_base(j, j->fate->hook, chain),
+			  .chain = chain,
+			  .rule = place->handle ? find_rule(chain, place->handle) : NULL },
+	};
+	return at->step.rule || !place->handle;
+}
+
+/* The command that lets packets past the rule at which they end, or that redirects them. */
 static void find_fix(const struct judge *j, char fix[STEPS_FIX_MAX])
 {
-	const struct firewall_chain *chain = j->fate ? find_chain(j, j->fate) : NULL;
-	struct packet_path_step at = { 0 };
+	struct packet_path_step at;
 
 	*fix = '\0';
-	if (j->problem != PROBLEM_DROPPED || !chain || j->fate->hook == TRACE_FORWARD ||
-	    j->fate->leg == LEG_OUTPUT)
-		return;
-	at.leg = path_leg(j->fate);
-	at.step = (struct rule_eval_step){
-		.event = RULE_EVAL_DROPPED,
-		.certain = true,
-		.base = find_base(j, j->fate, chain),
-		.chain = chain,
-		.rule = j->fate->handle ? find_rule(chain, j->fate->handle) : NULL,
-	};
-	if (at.step.rule || !j->fate->handle)
+	if (j->problem == PROBLEM_TAKEN && find_step(j, &at))
+		harm_fix(&at, HARM_TAKES, &j->v->flow.mark, fix, STEPS_FIX_MAX);
+	else if (j->problem == PROBLEM_DROPPED && j->fate->hook != TRACE_FORWARD &&
+		 j->fate->leg != LEG_OUTPUT && find_step(j, &at))
 		harm_fix(&at, HARM_DROPS, &j->v->flow.mark, fix, STEPS_FIX_MAX);
+}
+
+static void describe_redirection(const struct judge *j, char buf[WORDS_MAX])
+{
+	const struct packet_fate *f = j->fate;
+	char place[PLACE_MAX], to[ENDPOINT_TEXT_MAX], words[WORDS_MAX];
+
+	snprintf(buf, WORDS_MAX, "%s are redirected to %s by %s, and %.100s", whose(f->leg),
+		 endpoint_format(&f->to, to),
+		 *f->by.table ? describe_rule(j, &f->by, place)
+			      : "somebody whom nf_tables does not name (iptables-legacy, or a "
+				"connection that was there before)",
+		 describe_end(j, f, words));
 }
 
 static void describe_success(const struct judge *j, char buf[WORDS_MAX])
@@ -585,6 +665,9 @@ static void describe_problem(const struct judge *j, char buf[WORDS_MAX])
 		snprintf(buf, WORDS_MAX, "%s %s, past the proxy", whose(j->fate->leg),
 			 describe_end(j, j->fate, words));
 		break;
+	case PROBLEM_TAKEN:
+		describe_redirection(j, buf);
+		break;
 	case PROBLEM_NO_PACKET:
 		buf[0] = '\0';
 		break;
@@ -605,17 +688,22 @@ static void replace(struct view *v, const char *reason, const char *fix, const c
 	steps_conclude(&v->steps, reason, kept, "%s", words);
 }
 
-/* Did the walk end before the first hook where packets are traced? */
-static bool ended_before(const struct view *v)
+/* Of the walk alone: call it before other steps are added. */
+static const char *find_failure(const struct view *v)
 {
-	const struct step *last = v->steps.count ? &v->steps.at[v->steps.count - 1] : NULL;
+	const char *name = "";
 
 	for (size_t i = 0; i < v->steps.count; i++)
 		if (v->steps.at[i].severity == STEP_FAIL)
-			last = &v->steps.at[i];
-	return last && last->severity == STEP_FAIL &&
-	       (!strcmp(last->name, "tc") || !strcmp(last->name, "ingress") ||
-		!strcmp(last->name, "packet"));
+			name = v->steps.at[i].name;
+	return name;
+}
+
+/* Did the walk end before the first hook where packets are traced? */
+static bool ended_before(const struct judge *j)
+{
+	return !strcmp(j->failed, "tc") || !strcmp(j->failed, "ingress") ||
+	       !strcmp(j->failed, "packet");
 }
 
 static void conclude_silence(struct judge *j, bool before)
@@ -669,8 +757,8 @@ static void conclude(struct judge *j)
 
 void departure_judge(struct view *v, bool walked, const struct observation *o)
 {
-	struct judge j = { .v = v, .walked = walked, .o = o };
-	bool before = walked && ended_before(v);
+	struct judge j = { .v = v, .walked = walked, .o = o, .failed = find_failure(v) };
+	bool before = walked && ended_before(&j);
 
 	if (o->fates.count && v->kernel.rules)
 		j.rules = firewall_read(v->kernel.rules, NULL);

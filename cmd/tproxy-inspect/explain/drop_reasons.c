@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FORMAT_MAX 32768
@@ -20,6 +21,11 @@
 #define RECORD_MAX 256
 #define CPUS_MAX   1024
 #define FILTER_MAX 100
+#define RECENT	   1024
+/* A packet is dropped within microseconds of the last report of it, which is read some time after
+ * that: by a busy machine later than by others. */
+#define BEFORE_US 50000
+#define AFTER_US  5000
 
 struct queue {
 	int fd;
@@ -32,7 +38,13 @@ struct drop_reasons {
 	unsigned queues;
 	size_t page;
 	uint64_t count[DROP_REASONS_MAX];
+	uint64_t meanwhile[DROP_REASONS_MAX];
 	uint64_t other; /* without a name, or lost */
+	struct {
+		uint64_t us; /* 0: none, or counted in `meanwhile` already */
+		uint32_t reason;
+	} recent[RECENT];
+	size_t next; /* place in it */
 };
 
 /* --- the format ------------------------------------------------------------------------------- */
@@ -142,7 +154,9 @@ static int open_queue(struct drop_reasons *d, uint64_t id, int family, int cpu, 
 		.size = sizeof(attr),
 		.config = id,
 		.sample_period = 1,
-		.sample_type = PERF_SAMPLE_RAW,
+		.sample_type = PERF_SAMPLE_TIME | PERF_SAMPLE_RAW,
+		.use_clockid = 1,
+		.clockid = CLOCK_MONOTONIC,
 	};
 	struct queue *q = &d->queue[d->queues];
 	char filter[FILTER_MAX];
@@ -217,38 +231,56 @@ static void copy_out(const struct drop_reasons *d, const struct queue *q, uint64
 		((uint8_t *)to)[i] = data[(from + i) & mask];
 }
 
-static void count_sample(struct drop_reasons *d, const uint8_t *raw, size_t size)
+static void count_sample(struct drop_reasons *d, uint64_t us, const uint8_t *raw, size_t size)
 {
 	uint32_t reason;
 
 	if (size < d->format.offset + sizeof(reason))
 		return;
 	memcpy(&reason, raw + d->format.offset, sizeof(reason));
-	if (reason < DROP_REASONS_MAX && *d->format.name[reason])
-		d->count[reason]++;
-	else
+	if (reason >= DROP_REASONS_MAX || !*d->format.name[reason]) {
 		d->other++;
+		return;
+	}
+	d->count[reason]++;
+	d->recent[d->next].us = us;
+	d->recent[d->next].reason = reason;
+	d->next = (d->next + 1) % RECENT;
 }
 
-/* A sample: its size as a number, and the tracepoint's fields. */
+void drop_reasons_ended(struct drop_reasons *d, uint64_t at_us)
+{
+	for (size_t i = 0; i < RECENT; i++) {
+		uint64_t us = d->recent[i].us;
+
+		if (!us || us + BEFORE_US < at_us || us > at_us + AFTER_US)
+			continue;
+		d->meanwhile[d->recent[i].reason]++;
+		d->recent[i].us = 0;
+	}
+}
+
+/* A sample: its time in nanoseconds, its size, and the tracepoint's fields. */
 static void take_record(struct drop_reasons *d, const struct queue *q, uint64_t at,
 			const struct perf_event_header *header)
 {
 	uint8_t raw[RECORD_MAX];
 	uint64_t lost[2]; /* struct { u64 id, lost; } */
-	size_t body = header->size - sizeof(*header);
+	uint64_t time;
+	size_t body = header->size - sizeof(*header), front = sizeof(time) + sizeof(uint32_t);
 
 	if (header->type == PERF_RECORD_LOST && body >= sizeof(lost)) {
 		copy_out(d, q, at + sizeof(*header), lost, sizeof(lost));
 		d->other += lost[1];
 	}
-	if (header->type != PERF_RECORD_SAMPLE || body <= sizeof(uint32_t))
+	if (header->type != PERF_RECORD_SAMPLE || body <= front)
 		return;
-	body -= sizeof(uint32_t);
+	copy_out(d, q, at + sizeof(*header), &time, sizeof(time));
+	body -= front;
 	if (body > sizeof(raw))
 		body = sizeof(raw);
-	copy_out(d, q, at + sizeof(*header) + sizeof(uint32_t), raw, body);
-	count_sample(d, raw, body);
+	copy_out(d, q, at + sizeof(*header) + front, raw, body);
+	count_sample(d, time / 1000, raw, body);
 }
 
 /* (perf_event_open(2): data_head is written by the kernel, data_tail by us.) */
@@ -278,7 +310,7 @@ void drop_reasons_each(const struct drop_reasons *d, drop_reasons_visitor *visit
 {
 	for (size_t i = 0; i < DROP_REASONS_MAX; i++)
 		if (d->count[i])
-			visit(d->format.name[i], d->count[i], context);
+			visit(d->format.name[i], d->count[i], d->meanwhile[i], context);
 	if (d->other)
-		visit(NULL, d->other, context);
+		visit(NULL, d->other, 0, context);
 }

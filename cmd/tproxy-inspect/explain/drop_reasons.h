@@ -3,8 +3,9 @@
  * drop_reasons - why the kernel itself drops packets, counted by its own reasons (the tracepoint
  * skb:kfree_skb, through perf_event_open(2)).
  *
- * The tracepoint does not say which packet it was, so these are the packets of one family of the
- * whole machine. Its number and its format are in tracefs, of which a mount of our own is enough
+ * The tracepoint does not say which packet it was, nor in which network namespace, so these are the
+ * packets of one family of the whole machine. It says when: those that were dropped while a packet
+ * in question came to its end are told from the others. Its number and its format are in tracefs, of which a mount of our own is enough
  * that nobody else sees. All that needs CAP_SYS_ADMIN in the first user namespace.
  */
 #ifndef TPROXY_INSPECT_EXPLAIN_DROP_REASONS_H
@@ -39,8 +40,14 @@ void drop_reasons_close(struct drop_reasons *d);
 /* Take what was reported since the last call. Its queue is small: call it often. */
 void drop_reasons_read(struct drop_reasons *d);
 
-/* Visit what was counted; `name` is NULL for what has no name, and for reports that were lost. */
-typedef void drop_reasons_visitor(const char *name, uint64_t count, void *context);
+/* A packet in question has ended; the last that was heard of it was read at that time
+ * (microseconds, monotonic). Note the drops of that time, of which the last thousand are known. */
+void drop_reasons_ended(struct drop_reasons *d, uint64_t at_us);
+
+/* Visit what was counted; `name` is NULL for what has no name, and for reports that were lost.
+ * meanwhile: how many of them while a packet in question ended. */
+typedef void drop_reasons_visitor(const char *name, uint64_t count, uint64_t meanwhile,
+				  void *context);
 void drop_reasons_each(const struct drop_reasons *d, drop_reasons_visitor *visit, void *context);
 
 #endif

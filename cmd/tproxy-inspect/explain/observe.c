@@ -166,6 +166,15 @@ static int read_rest(struct observing *w, struct failure *why)
 	return 0;
 }
 
+static void read_reasons(struct observation *o)
+{
+	if (o->reasons)
+		drop_reasons_read(o->reasons);
+	for (unsigned i = 0; o->reasons && i < o->fates.gone; i++)
+		drop_reasons_ended(o->reasons, o->fates.gone_us[i]);
+	o->fates.gone = 0;
+}
+
 /* 1: go on; 0: it ends here; -1 with *why. */
 static int turn(struct observing *w, struct failure *why)
 {
@@ -179,8 +188,7 @@ static int turn(struct observing *w, struct failure *why)
 	if (read_reports(w, why))
 		return -1;
 	packet_fates_settle(&w->o->fates, clock_us(), SILENCE_US);
-	if (w->o->reasons)
-		drop_reasons_read(w->o->reasons);
+	read_reasons(w->o);
 	w->o->interrupted = p[1].revents & POLLIN;
 	return !w->o->interrupted && clock_ms() < w->end_ms;
 }
@@ -260,9 +268,8 @@ int observe_packets(struct observation *o, uint64_t ms, observe_meet *meet, void
 		err = watch(&w, ms, why);
 	packet_trace_close(w.trace);
 	route_close(w.route);
-	if (o->reasons)
-		drop_reasons_read(o->reasons);
 	packet_fates_settle(&o->fates, clock_us(), 0);
+	read_reasons(o);
 	kernel_counters_read(&o->after);
 	give_back_signals(w.signals, &old);
 	return err;

@@ -9,13 +9,18 @@
 
 /* --- fates ------------------------------------------------------------------------------------ */
 
+static bool is_same_place(const struct packet_place *a, const struct packet_place *b)
+{
+	return a->family == b->family && a->handle == b->handle && !strcmp(a->table, b->table) &&
+	       !strcmp(a->chain, b->chain);
+}
+
 static bool is_same(const struct packet_fate *a, const struct packet_fate *b)
 {
 	return a->leg == b->leg && a->end == b->end && a->hook == b->hook &&
-	       a->passed == b->passed && a->translated == b->translated && a->iif == b->iif &&
-	       a->oif == b->oif && a->family == b->family && a->handle == b->handle &&
-	       !strcmp(a->table, b->table) && !strcmp(a->chain, b->chain) &&
-	       !strcmp(a->instance, b->instance);
+	       a->passed == b->passed && a->translated == b->translated &&
+	       a->redirected == b->redirected && a->iif == b->iif && a->oif == b->oif &&
+	       is_same_place(&a->at, &b->at) && !strcmp(a->instance, b->instance);
 }
 
 static void count(struct packet_fates *f, const struct packet_fate *one)
@@ -37,12 +42,17 @@ static void count(struct packet_fates *f, const struct packet_fate *one)
 		at->resets += one->resets;
 		at->asking += one->asking;
 		at->again += one->again;
+		/* (Only the first packet of a connection meets the rules of NAT.) */
+		if (!*at->by.table)
+			at->by = one->by;
 	}
 	at->packets++;
 }
 
 static void end(struct packet_fates *f, struct packet_flight *p, enum packet_end how)
 {
+	if ((how == END_DROPPED || how == END_LOST) && f->gone < PACKET_GONE_MAX)
+		f->gone_us[f->gone++] = p->last_us;
 	p->fate.end = how;
 	count(f, &p->fate);
 	p->used = false;
@@ -51,7 +61,7 @@ static void end(struct packet_fates *f, struct packet_flight *p, enum packet_end
 /* Nothing more was said about it. */
 static void abandon(struct packet_fates *f, struct packet_flight *p)
 {
-	end(f, p, *p->fate.table ? END_QUEUED : END_LOST);
+	end(f, p, *p->fate.at.table ? END_QUEUED : END_LOST);
 }
 
 void packet_fates_settle(struct packet_fates *f, uint64_t now_us, uint64_t age_us)
@@ -159,42 +169,42 @@ static void begin(struct packet_fates *f, const struct packet_trace_event *e, ui
 }
 
 /* A rule, or a policy, that decides. */
-static void note_place(struct packet_fate *fate, const struct trace_message *m)
+static void note_place(struct packet_place *at, const struct trace_message *m)
 {
-	fate->family = m->family;
-	fate->handle = m->handle;
-	snprintf(fate->table, sizeof(fate->table), "%s", m->table);
-	snprintf(fate->chain, sizeof(fate->chain), "%s", m->chain);
+	at->family = m->family;
+	at->handle = m->handle;
+	snprintf(at->table, sizeof(at->table), "%s", m->table);
+	snprintf(at->chain, sizeof(at->chain), "%s", m->chain);
 }
 
-static void forget_place(struct packet_fate *fate)
+static void forget_place(struct packet_place *at)
 {
-	fate->family = 0;
-	fate->handle = 0;
-	fate->table[0] = fate->chain[0] = '\0';
+	*at = (struct packet_place){ .family = 0 };
 }
 
 static void note_foreign(struct packet_fates *f, struct packet_flight *p,
 			 const struct trace_message *m)
 {
 	static const char prefix[] = NFT_TEXT_PREFIX;
+	bool is_instance = !strncmp(m->table, prefix, sizeof(prefix) - 1);
 
-	forget_place(&p->fate); /* a queue has given it back */
+	forget_place(&p->fate.at); /* a queue has given it back */
+	if (m->handle && !is_instance)
+		note_place(&p->rule, m);
 	switch (m->verdict) {
 	case NF_DROP:
-		note_place(&p->fate, m);
+		note_place(&p->fate.at, m);
 		end(f, p, END_DROPPED);
 		return;
 	case NF_STOLEN:
-		note_place(&p->fate, m);
+		note_place(&p->fate.at, m);
 		end(f, p, END_STOLEN);
 		return;
 	case NF_QUEUE:
-		note_place(&p->fate, m);
+		note_place(&p->fate.at, m);
 		return;
 	case NF_ACCEPT:
-		if (m->handle && p->fate.hook == TRACE_PREROUTING &&
-		    !strncmp(m->table, prefix, sizeof(prefix) - 1))
+		if (m->handle && p->fate.hook == TRACE_PREROUTING && is_instance)
 			snprintf(p->fate.instance, sizeof(p->fate.instance), "%s",
 				 m->table + sizeof(prefix) - 1);
 		return;
@@ -204,21 +214,29 @@ static void note_foreign(struct packet_fates *f, struct packet_flight *p,
 }
 
 /* (Each base chain tells the headers once, as they are there.) */
-static void note_ends(const struct packet_fates *f, struct packet_fate *fate,
+static void note_ends(const struct packet_fates *f, struct packet_flight *p,
 		      const struct trace_packet *packet)
 {
+	struct packet_fate *fate = &p->fate;
 	bool answers = fate->leg == LEG_ANSWER || fate->leg == LEG_REPLY;
 
-	if (packet->known && !(answers ? packet_trace_is_answer(&f->tuple, packet)
+	if (!packet->known || (answers ? packet_trace_is_answer(&f->tuple, packet)
 				       : packet_trace_is_request(&f->tuple, packet)))
-		fate->translated = true;
+		return;
+	fate->translated = true;
+	if (answers || fate->redirected ||
+	    packet_trace_is_destination(&f->tuple, &packet->destination))
+		return;
+	fate->redirected = true;
+	fate->to = packet->destination;
+	fate->by = p->rule;
 }
 
 /* It has come to a hook, or passed it. */
 static void note_ours(struct packet_fates *f, struct packet_flight *p,
 		      const struct packet_trace_event *e)
 {
-	forget_place(&p->fate);
+	forget_place(&p->fate.at);
 	p->fate.hook = e->hook;
 	p->fate.passed = e->last;
 	p->fate.oif = e->message.oif;
@@ -243,7 +261,7 @@ void packet_fates_note(struct packet_fates *f, const struct packet_trace_event *
 	p->last_us = now_us;
 	if (e->message.mark)
 		p->fate.mark = e->message.mark;
-	note_ends(f, &p->fate, &e->message.packet);
+	note_ends(f, p, &e->message.packet);
 	if (!e->ours)
 		note_foreign(f, p, &e->message);
 	else if (!e->begins)

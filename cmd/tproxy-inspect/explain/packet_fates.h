@@ -34,17 +34,25 @@ enum packet_end {
 	END_LOST,    /* after this hook (`passed`), or in it, and nf_tables does not say by what */
 };
 
+/* A rule of nf_tables, or with handle 0 a policy. */
+struct packet_place {
+	uint8_t family; /* NFPROTO_... */
+	char table[NFT_NAME_MAXLEN], chain[NFT_NAME_MAXLEN];
+	uint64_t handle;
+};
+
 /* Packets of the same direction and fate. */
 struct packet_fate {
 	enum packet_leg leg;
 	enum packet_end end;
 	enum packet_trace_hook hook; /* the last one where it was seen */
 	bool passed;		     /* it had passed all its chains */
-	bool translated;	     /* it was seen with other ends than at its beginning */
+	bool translated;	     /* it was seen with other ends than at its beginning, */
+	bool redirected;	     /* with another destination: */
+	struct endpoint to;	     /* this one, in the first of them; */
+	struct packet_place by;	     /* by this rule; no table: not known */
 	unsigned iif, oif;
-	uint8_t family; /* of the rule that decided: NFPROTO_... */
-	char table[NFT_NAME_MAXLEN], chain[NFT_NAME_MAXLEN];
-	uint64_t handle;		       /* 0: the policy */
+	struct packet_place at;		       /* what decided; no table: nothing of nf_tables */
 	char instance[INTERCEPT_NAME_MAX + 1]; /* that accepted it in prerouting; "": none */
 	uint32_t mark;			       /* of the first of them, at its end */
 	uint64_t first_us;		       /* when the first of them came: wall clock */
@@ -56,12 +64,14 @@ struct packet_fate {
 
 #define PACKET_FATES_MAX 32
 #define PACKET_FLIGHTS	 64
+#define PACKET_GONE_MAX	 64
 
 /* Of a packet that has come to no end yet. */
 struct packet_flight {
 	bool used;
 	uint32_t id;
-	uint64_t last_us; /* the last report: monotonic clock */
+	uint64_t last_us;	  /* the last report: monotonic clock */
+	struct packet_place rule; /* of somebody else, the last one that it matched */
 	struct packet_fate fate;
 };
 
@@ -83,6 +93,9 @@ struct packet_fates {
 	unsigned sent_by[LEGS];
 	uint32_t sent[LEGS]; /* the sequence number after the highest one that was sent */
 	struct packet_flight flight[PACKET_FLIGHTS];
+	/* When the last report of packets came that were dropped, or lost: monotonic clock. */
+	uint64_t gone_us[PACKET_GONE_MAX];
+	unsigned gone; /* those that there is no room for are left out; take them and set it to 0 */
 };
 
 /* Note a report. now_us: when, by the monotonic clock; wall_us: by the wall clock, which may be set

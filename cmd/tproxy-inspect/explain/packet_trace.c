@@ -74,6 +74,13 @@ bool packet_trace_is_anything(const struct packet_trace_tuple *t)
 	       !t->destination.port;
 }
 
+bool packet_trace_is_destination(const struct packet_trace_tuple *t, const struct endpoint *e)
+{
+	const struct endpoint destination = unscoped(&t->destination);
+
+	return has(&destination, e);
+}
+
 bool packet_trace_is_request(const struct packet_trace_tuple *t, const struct trace_packet *p)
 {
 	const struct endpoint client = unscoped(&t->client);

@@ -31,6 +31,8 @@ struct packet_trace_tuple {
 bool packet_trace_is_request(const struct packet_trace_tuple *tuple, const struct trace_packet *p);
 bool packet_trace_is_answer(const struct packet_trace_tuple *tuple, const struct trace_packet *p);
 
+bool packet_trace_is_destination(const struct packet_trace_tuple *tuple, const struct endpoint *e);
+
 /* Is it between any two ends? Requests and answers look the same then. */
 bool packet_trace_is_anything(const struct packet_trace_tuple *tuple);
 
