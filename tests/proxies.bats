@@ -35,19 +35,6 @@ needs() {
 	done
 }
 
-# printed FILE FIRST: $IT is the block there whose first command begins so.
-printed() {
-	local block='' i
-	commands_of "$1"
-	IT=''
-	for i in "${!COMMANDS[@]}"; do
-		[[ ${BLOCKS[i]} == "$block" || ${COMMANDS[i]} == "$2"* ]] || continue
-		[[ $IT ]] || block=${BLOCKS[i]}
-		[[ ${BLOCKS[i]} != "$block" ]] || IT+=${COMMANDS[i]}$'\n'
-	done
-	[[ $IT ]] || fail "no block of $1 begins with $2"
-}
-
 # start_printed FIRST [DIRECTORY...]: run the block of tproxy-proxies(7) that begins so; it may write into
 # these directories of the system, of which it has empty ones of its own.
 start_printed() {

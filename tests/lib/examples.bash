@@ -29,6 +29,7 @@
 #	client_gets [PORT [ADDRESS]]	a request of the client, in both families unless ADDRESS is given, is
 #					answered, and the server sees the client's own address
 #	client_fails [PORT]		it is not answered
+#	printed FILE FIRST		(also elsewhere) $IT is the block of that document whose first command begins so
 #	in_lab_shell PATTERN...		type it, line by line, into the shell of `tproxy-lab run` in a terminal,
 #					until the patterns have come, one after the other
 
@@ -105,12 +106,25 @@ in_lab_shell() {
 # commands_of FILE...: fill the arrays COMMANDS, PLACES and BLOCKS.
 commands_of() {
 	local place command
-	COMMANDS=() PLACES=() BLOCKS=()
+	COMMANDS=() PLACES=() BLOCKS=() COMMANDS_OF=$*
 	while IFS= read -r place && IFS= read -r command; do
 		printf -v command %b "$command"
 		PLACES+=("${place%:*}") BLOCKS+=("${place##*:}") COMMANDS+=("$command")
 	done < <("$TOP/tests/lib/displayed" "$@")
 	((${#COMMANDS[@]})) || fail "nothing is displayed in $*"
+}
+
+# printed FILE FIRST: $IT is the block there whose first command begins so.
+printed() {
+	local block='' i
+	[[ ${COMMANDS_OF-} == "$1" ]] || commands_of "$1"
+	IT=''
+	for i in "${!COMMANDS[@]}"; do
+		[[ ${BLOCKS[i]} == "$block" || ${COMMANDS[i]} == "$2"* ]] || continue
+		[[ $IT ]] || block=${BLOCKS[i]}
+		[[ ${BLOCKS[i]} != "$block" ]] || IT+=${COMMANDS[i]}$'\n'
+	done
+	[[ $IT ]] || fail "no block of $1 begins with $2"
 }
 
 # declared COMMAND: as what; of some blocks the first line is.
