@@ -632,3 +632,16 @@ block_elsewhere 'sslh -n --transparent -u sslh -p 0.0.0.0:443' proxies.bats 'ssl
 block_elsewhere 'cat >stunnel.conf <<END' proxies.bats 'stunnel'
 block_elsewhere 'cat >redsocks.conf <<END' proxies.bats 'redsocks, which does not support IPv6'
 block_elsewhere "nft 'table inet mitmproxy {" proxies.bats 'mitmproxy'
+
+# ---------------------------------------------------------------- many machines
+
+# The blocks of tproxy-scale(7) are written and run by lib/scale.bash; these tests could not begin without them.
+SCALE='2,000 connections work, and come through the relays that the routing table says'
+drawing 'client -- west --+-- relay 1 --+-- east -- server'
+for line in "cat >router.sysctl <<'END'" "cat >router.conf <<'END'" "cat >relay-slots <<'END'" \
+	'sysctl -q -p router.sysctl' "sed -e 's/10.1.255/10.2.255/' -e 's/fd00:b::1/fd00:b::2/'" \
+	"cat >relay.sysctl <<'END'" "cat >relay.conf <<'END'" "cat >web.conf <<'END'" "cat >relay.nft <<'END'"; do
+	block_elsewhere "$line" many-machines.bats "$SCALE"
+done
+block_elsewhere "cat >announce.conf <<'END'" many-machines.bats 'one of four is drained under load: no error, and it ends with its last connection'
+elsewhere 'tproxy-relay --source own --send-proxy 2 3129' many-machines.bats 'where it cannot be had: --source own with --send-proxy 2'

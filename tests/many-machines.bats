@@ -1,0 +1,285 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-scale(7): four relays between two routers, set up by the files that it prints, with real BIRD. The tests share
+# one lab, and but for the last one leave it as they found it.
+#
+#   client --- west --+-- r1 --+-- east --- server
+#   192.0.2.2         +-- r2 --+            198.51.100.2
+#   2001:db8:1::2     +-- r3 --+            2001:db8:2::2
+#                     +-- r4 --+
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/examples
+load lib/scale
+
+export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+BOTH=$V4,$V6
+
+setup_file() {
+	lab_up
+	scale_up 4
+	for k in 1 2 3 4; do serve $k; done
+	echo_serves
+	served 1 2 3 4
+}
+teardown_file() { lab_down; }
+
+beats() { on client "$TOP/tests/lib/beats" "$@"; }
+echo_serves() {
+	bg echo server "$TOP/tests/lib/beats" serve 80
+	wait_listen server 80
+}
+
+# hold: 200 connections that say something ten times a second; until finish, which says how many are lost.
+hold() {
+	rm -f "$OUT/end"
+	bg hold client "$TOP/tests/lib/beats" hold "$BOTH" 80 200 "$OUT/end"
+	wait_line hold.out '^held'
+	refute_line_in hold.out '^lost'
+	wait_until 10 all_told
+}
+finish() {
+	touch "$OUT/end"
+	wait_exit hold 30
+	tail -n 1 "$OUT/hold.out"
+}
+
+# those_of K: the clients' ends of the connections that relay K has. (What it was the last to open: ports come again; and
+# what the client knows of: a relay may have one that has moved away.)
+those_of() {
+	comm -12 <(for k in 1 2 3 4; do awk -v k=$k '$2 == "open" { print $1, k, $5 }' "$OUT/relay$k.out"; done | sort |
+		awk -v k="$1" '{ last[$3] = $2 } END { for (c in last) if (last[c] == k) print c }' | sort) \
+		<(on client ss -Htn state established 'dport = :80' | awk '{ print $3 }' | sort)
+}
+all_told() { (($(for k in 1 2 3 4; do those_of $k; done | wc -l) == 200)); }
+those_lost() {
+	awk '$1 == "lost" { print ($2 ~ /:/ ? "[" $2 "]" : $2) ":" $3 }' "$OUT/hold.out" | sort
+}
+
+# first_reset, last_reset: seconds after the time in $OUT/when.
+resets() {
+	awk -v when="$(<"$OUT/when")" '$1 == "lost" { t = $4 - when; if (!n++ || t < first) first = t; if (t > last) last = t }
+		END { printf "%.2f to %.2f s\n", first, last }' "$OUT/hold.out"
+}
+now() { echo "$EPOCHREALTIME" >"$OUT/when"; }
+
+# ask COUNT: connections in both families, all of which work.
+ask() {
+	run -0 beats ask "$BOTH" 80 "$1"
+	refute_line --partial failed
+}
+
+seed() { on "$1" sysctl -qw net.ipv4.fib_multipath_hash_seed="$2"; }
+policy() {
+	for host in west east; do
+		on $host sysctl -qw net.ipv4.fib_multipath_hash_policy="$1" net.ipv6.fib_multipath_hash_policy="$1"
+	done
+}
+
+@test "100,000 flows of both families meet the same relay in both directions, a quarter each" {
+	"$TOP/tests/lib/route-flows" make 50000 >"$OUT/flows"
+	flows_sent "$OUT/flows"
+	for k in 1 2 3 4; do
+		run comm -3 "$OUT/there.$k" "$OUT/back.$k"
+		assert_output ''
+		((share = $(wc -l <"$OUT/there.$k")))
+		((share > 24000 && share < 26000)) || fail "relay $k has $share of 100000"
+		echo "# relay $k: $share of 100,000 flows, the same ones in both directions" >&3
+	done
+	assert_equal "$(cat "$OUT"/there.? | wc -l)" "$(sort -u "$OUT/flows" | wc -l)"
+}
+
+@test "2,000 connections work, and come through the relays that the routing table says" {
+	ask 2000
+	echo "$output" >"$OUT/real"
+	run -0 flows_disagree "$OUT/real"
+	assert_output 0
+	# (What it says of IPv6 is not what becomes of packets: see lib/route-flows.)
+	paste -d ' ' "$OUT/real" "$OUT/real.west" | awk '$1 !~ /:/ { print $1 ":" $2, $5 }' | sort >"$OUT/predicted"
+	for k in 1 2 3 4; do
+		wait_until 10 eval '(($(grep -c " open " "$OUT/relay$k.out") > 400))'
+		awk -v k=$k '$2 == "open" { print $5, k }' "$OUT/relay$k.out"
+	done | sort >"$OUT/seen"
+	run comm -23 "$OUT/predicted" "$OUT/seen"
+	assert_output ''
+	assert_equal "$(wc -l <"$OUT/predicted")" 1000
+	for k in 1 2 3 4; do
+		run -0 on r$k tproxy-setup doctor --name web
+	done
+}
+
+# At least one of them: a SYN that is sent again has another hash.
+fails_now() {
+	local i pids=() failed=0
+	for i in {1..16}; do
+		on client timeout 1 bash -c "exec 5<>/dev/tcp/$V4/80; echo . >&5; read -r -N 1 -u 5" 2>/dev/null &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do
+		wait "$i" || failed=$((failed + 1))
+	done
+	((failed > 0))
+}
+
+@test "what breaks it: another seed; policy 1, whose packets bring a hash along" {
+	"$TOP/tests/lib/route-flows" make 5000 >"$OUT/some"
+	seed east 4712
+	disagree=$(flows_disagree "$OUT/some")
+	echo "# with another seed $disagree of 10,000 flows disagree" >&3
+	((disagree > 7000 && disagree < 8000))
+	fails_now
+	seed east 4711
+	# By the routing table alone it is symmetric.
+	policy 1
+	run -0 flows_disagree "$OUT/some"
+	assert_output 0
+	fails_now
+	policy 3
+	ask 100
+}
+
+@test "where it cannot be had: --source own with --send-proxy 2" {
+	local IT
+	seed east 4712
+	printed "$SCALE_PAGE" 'tproxy-relay --source own'
+	for k in 1 2 3 4; do
+		stop relay$k KILL || :
+		bg relay$k r$k bash -c "exec $IT"
+		wait_listen r$k 3129
+	done
+	stop echo || :
+	printf '%s\n' "user root root; daemon off; master_process off; pid $OUT/ngx.pid; error_log $OUT/ngx.log;" \
+		'events { worker_connections 4000; }' "http { client_body_temp_path $OUT; proxy_temp_path $OUT; fastcgi_temp_path $OUT;" \
+		"uwsgi_temp_path $OUT; scgi_temp_path $OUT; access_log off; server { listen *:80 proxy_protocol;" \
+		'listen [::]:80 ipv6only=on proxy_protocol; location = /who { default_type text/plain;' \
+		'return 200 "$proxy_protocol_addr $proxy_protocol_port\n"; } } }' >"$OUT/ngx.conf"
+	bg ngx server nginx -p "$OUT" -c "$OUT/ngx.conf" -e "$OUT/ngx.log"
+	wait_listen server 80
+	rm -f "$OUT/end"
+	bg steady client "$TOP/tests/lib/steady" "$BOTH" 80 4 "$OUT/end"
+	for k in 1 2 3 4; do
+		wait_until 20 eval '(($(grep -c " open " "$OUT/relay$k.out") > 50))'
+	done
+	touch "$OUT/end"
+	run -0 wait_exit steady 30
+	run tail -n 1 "$OUT/steady.out"
+	assert_output --regexp '^[0-9]{3,} answered, 0 failed$'
+	echo "# other seeds, --source own --send-proxy 2: $output" >&3
+	stop ngx || :
+	seed east 4711
+	for k in 1 2 3 4; do
+		stop relay$k || :
+		bg relay$k r$k tproxy-setup exec --conf "$OUT/r$k/web.conf"
+		wait_listen r$k 3129
+	done
+	echo_serves
+	ask 100
+}
+
+@test "one of four is drained under load: no error, and it ends with its last connection" {
+	hold
+	share=$(those_of 3 | wc -l)
+	((share > 20))
+	bg load client "$TOP/tests/lib/beats" ask "$BOTH" 80 2000
+	drain 3
+	wait_exit load 60
+	refute_line_in load.out failed
+	for host in west east; do
+		wait_until 20 leads $host '1 1 1 2 2 2 4 1 2 4 4 4'
+	done
+	# Its connections are still its own.
+	wait_line relay3.err "$share connections may finish"
+	ask 100
+	run -0 finish
+	assert_output '200 held, 0 lost'
+	wait_exit relay3 20
+	stopped 3
+	echo "# drained: $share connections of 200 were relay 3's; 0 lost, and 0 of 2,000 new ones failed" >&3
+	serve 3
+	served 1 2 3 4
+}
+
+@test "one of four is killed: its share is lost and reset, nothing else; when it is back, its share moves, at most" {
+	hold
+	those_of 4 >"$OUT/share"
+	now
+	die 4
+	for host in west east; do
+		wait_until 20 leads $host '1 1 1 2 2 2 3 3 3 1 2 3'
+	done
+	wait_until 10 eval '[[ $(those_lost | wc -l) == $(wc -l <"$OUT/share") ]]'
+	ask 100
+	run -0 finish
+	run diff "$OUT/share" <(those_lost)
+	assert_output ''
+	echo "# killed: its $(wc -l <"$OUT/share") of 200 were reset within $(resets), none of the others" >&3
+	hold
+	revive 4
+	served 1 2 3 4
+	ask 100
+	run -0 finish
+	moved=$(those_lost | wc -l)
+	echo "# added: $moved of 200 moved" >&3
+	((moved > 20 && moved < 80))
+	# They are those whose slots are relay 4's own.
+	those_lost | awk -F : -v to="$V4" '!/\[/ { print $1, $2, to, 80 }' >"$OUT/moved"
+	run -0 flows_disagree "$OUT/moved"
+	assert_output 0
+	assert_equal "$(sort -u "$OUT/moved.west")" 4
+}
+
+@test "one leg of a relay is lost: both routers leave it" {
+	hold
+	those_of 2 >"$OUT/share"
+	now
+	on r2 ip link set east down
+	for host in west east; do
+		wait_until 20 leads $host '1 1 1 3 4 1 3 3 3 4 4 4'
+	done
+	wait_until 10 eval '[[ $(those_lost | wc -l) == $(wc -l <"$OUT/share") ]]'
+	run -0 finish
+	run diff "$OUT/share" <(those_lost)
+	assert_output ''
+	echo "# one leg lost: its $(wc -l <"$OUT/share") of 200 were reset within $(resets), none of the others" >&3
+	on r2 ip -batch - <<-END
+		link set east up
+		address add fd00:2::2/64 dev east nodad
+		route add 198.51.100.0/24 via 10.2.255.254
+		route add 2001:db8:2::/64 via fd00:2::ffff
+	END
+	served 1 2 3 4
+}
+
+# knows_all HOST: BIRD there has the routes of all relays.
+knows_all() { [[ $(on "$1" ip -6 route show table 40 2>/dev/null | wc -l) == 4 ]]; }
+
+@test "BIRD is restarted on a router: nothing is lost; a router that was rebooted agrees with the other one" {
+	hold
+	kill -KILL "$(<"$OUT/east/bird.ctl.pid")"
+	# shellcheck disable=SC2046
+	on east $(in_dir east) bird -c east.conf 3>&-
+	wait_until 20 knows_all east
+	# Whoever would move after that has done it by then.
+	wait_until 20 eval 'bird_of r1 show protocols | grep -c Established | grep -qx 2'
+	sleep 4
+	assert leads west '1 1 1 2 2 2 3 3 3 4 4 4'
+	assert leads east '1 1 1 2 2 2 3 3 3 4 4 4'
+	run -0 finish
+	assert_output '200 held, 0 lost'
+	# It comes up without one of the relays, which the other router knew when it came up.
+	die 1
+	wait_until 20 leads east '2 3 4 2 2 2 3 3 3 4 4 4'
+	kill -KILL "$(<"$OUT/east/bird.ctl.pid")" "$(<"$OUT/east/slots.pid")"
+	on east ip nexthop flush
+	on east ip -6 route flush table 40
+	router east
+	for host in west east; do
+		wait_until 20 leads $host '2 3 4 2 2 2 3 3 3 4 4 4'
+	done
+	run -0 flows_disagree "$OUT/some"
+	assert_output 0
+	ask 100
+	# The last one of the file: relay 1 stays dead.
+}
