@@ -186,6 +186,9 @@ explain-matrix: all ## explain's verdict against real packets, in every set-up; 
 demo: all ## show the main job in a throw-away lab
 	@TPROXY_BIN=$(abspath $(O)) tests/demo
 
+demo-scale: all ## four relays between two routers (tproxy-scale(7)): one is drained, one is killed
+	@TPROXY_BIN=$(abspath $(O)) tests/demo-scale
+
 check: all units $(CHECK_NEEDS) ## run every test, as root also as an ordinary user (FILES=... for some)
 	@TPROXY_BIN=$(abspath $(O)) tests/run $(FILES)
 
@@ -208,8 +211,8 @@ check-fresh: ## both README commands in a minimal Debian (root, debootstrap; FIL
 # Each checker runs once a file, and again only when the file or what it includes has changed.
 LINT_C  := $(MODULES) $(wildcard cmd/*.c tests/unit/*.c tests/fuzz/*.c tests/fault/*.c tests/attack/*.c tests/bench/*.c tests/lib/*.c \
 	   tests/listen/*.c tests/soak/*.c)
-LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/layers tests/portability/run tests/coverage tests/doctor-matrix tests/explain-matrix tests/*.bash \
-	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/inspect tests/bench/*.bash \
+LINT_SH := cmd/tproxy-lab .ci/run .ci/deps $(wildcard tests/run tests/fresh tests/demo tests/demo-scale tests/layers tests/portability/run tests/coverage tests/doctor-matrix tests/explain-matrix tests/*.bash \
+	   tests/lib/*.bash tests/*.bats tests/bench/run tests/bench/setup tests/bench/inspect tests/bench/scale tests/bench/*.bash \
 	   tests/soak/run completions/bash/*) completions/generate
 LINTED  := $(LINT_C:%=$(O)/lint/%) $(LINT_SH:%=$(O)/lint/%.sh)
 
@@ -273,7 +276,7 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: all units golden install uninstall dist deps deps-dev deps-portability demo doctor-matrix explain-matrix check check-fresh coverage portability lint fuzz completions run-fuzzers have-libraries clean help
+.PHONY: all units golden install uninstall dist deps deps-dev deps-portability demo demo-scale doctor-matrix explain-matrix check check-fresh coverage portability lint fuzz completions run-fuzzers have-libraries clean help
 .SUFFIXES:
 .DELETE_ON_ERROR:
 -include $(LIBOBJS:.o=.d) $(PROGRAMS:%=$(O)/cmd/%.d)

@@ -39,7 +39,7 @@ make_() { make -s -C "$TOP" O="$BIN" -o all "$@"; }
 	for program in setup listen relay inspect lab; do
 		assert [ -s "$root/usr/share/bash-completion/completions/tproxy-$program" ]
 	done
-	for page in man1/tproxy-{lab,listen,inspect}.1 man5/tproxy.conf.5 man7/tproxy-{tools,proxies}.7 man8/tproxy-{setup,relay}.8; do
+	for page in man1/tproxy-{lab,listen,inspect}.1 man5/tproxy.conf.5 man7/tproxy-{tools,proxies,scale}.7 man8/tproxy-{setup,relay}.8; do
 		assert [ -s "$root/usr/share/man/$page" ]
 	done
 	for file in tproxy.rules.yml tproxy-dashboard.json; do
@@ -96,7 +96,7 @@ apt-get install -y --no-install-recommends libnl-3-dev"
 @test "help names every target that a user calls" {
 	run make_ help
 	assert_success
-	for target in all check check-fresh clean deb demo deps dist fuzz install lint uninstall; do
+	for target in all check check-fresh clean deb demo demo-scale deps dist fuzz install lint uninstall; do
 		assert_line --regexp "^  $target "
 	done
 }

@@ -54,4 +54,7 @@ bench-setup: $(addprefix $(O)/,tproxy-setup tproxy-listen tproxy-lab tests/conng
 bench-inspect: $(addprefix $(O)/,tproxy-inspect tproxy-setup tproxy-listen bench/sockets) ## what tproxy-inspect costs beside ss(8) with 200,000 sockets, and explain beside 20,000 rules
 	$(Q)TPROXY_BIN=$(abspath $(O)) tests/bench/inspect
 
-.PHONY: bench bench-before bench-inspect bench-quick bench-setup bench-udp
+bench-scale: all ## what 1, 2 and 4 relays carry between two routers (tproxy-scale(7)), in a minute
+	$(Q)TPROXY_BIN=$(abspath $(O)) tests/bench/scale
+
+.PHONY: bench bench-before bench-inspect bench-quick bench-scale bench-setup bench-udp
