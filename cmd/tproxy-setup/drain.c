@@ -191,7 +191,7 @@ static void keep_orphans(struct work *w, const struct legs *legs, const struct f
 }
 
 /* The wait for answers. */
-struct patience {
+struct asking {
 	uint64_t start, progress; /* ms */
 	unsigned questions;	  /* since the progress */
 	size_t left;
@@ -199,24 +199,24 @@ struct patience {
 
 /* Peers that answer one after the other are waited for; how fast they do depends on how busy the
  * machine is, too. */
-static bool is_worth_asking(struct patience *p, size_t left)
+static bool is_worth_asking(struct asking *a, size_t left)
 {
 	uint64_t now = clock_ms();
 
-	if (left < p->left) {
-		p->left = left;
-		p->progress = now;
-		p->questions = 0;
+	if (left < a->left) {
+		a->left = left;
+		a->progress = now;
+		a->questions = 0;
 	}
-	return left && now - p->start < ANSWERS_MS &&
-	       (now - p->progress < ANSWER_MS || p->questions < QUESTIONS);
+	return left && now - a->start < ANSWERS_MS &&
+	       (now - a->progress < ANSWER_MS || a->questions < QUESTIONS);
 }
 
 /* Repeat until none is left, or peers do not answer. Then SOCK_DESTROY may end what a process
  * holds. */
 static int finish(struct work *w, struct failure *why)
 {
-	struct patience patience = { .start = clock_ms(), .left = SIZE_MAX };
+	struct asking asking = { .start = clock_ms(), .left = SIZE_MAX };
 	struct failure reason = { 0 };
 	struct look now;
 	int err = look(w, &now, why), asked;
@@ -224,9 +224,9 @@ static int finish(struct work *w, struct failure *why)
 
 	asked = err ? -1 : answer_with_resets(w, &now.legs, &reason);
 	before = err ? 0 : legs_connections(&now.legs, is_finishing);
-	while (!err && !asked && is_worth_asking(&patience, now.finishing)) {
+	while (!err && !asked && is_worth_asking(&asking, now.finishing)) {
 		asked = ask_both(w, &now.legs, &reason);
-		patience.questions++;
+		asking.questions++;
 		legs_free(&now.legs);
 		pause_ms(POLL_MS);
 		err = look(w, &now, why);
