@@ -633,6 +633,18 @@ block_elsewhere 'cat >stunnel.conf <<END' proxies.bats 'stunnel'
 block_elsewhere 'cat >redsocks.conf <<END' proxies.bats 'redsocks, which does not support IPv6'
 block_elsewhere "nft 'table inet mitmproxy {" proxies.bats 'mitmproxy'
 
+# ---------------------------------------------------------------- two machines
+
+drawing 'clients lan0 .251 +---+ .251 wan0 servers'
+block_elsewhere "cat >/etc/tproxy/web.conf <<'END'" two-machines.bats 'a planned change of machines loses no connection'
+block_elsewhere "cat >/etc/tproxy/failover.nft <<'END'" two-machines.bats 'the machine dies'
+block_elsewhere "cat >/etc/keepalived/tproxy-serves <<'END'" two-machines.bats 'the relay dies'
+block_elsewhere "cat >/etc/keepalived/keepalived.conf <<'END'" two-machines.bats 'one link goes'
+block_elsewhere 'sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1' two-machines.bats 'one link goes'
+elsewhere "nft 'add element inet tproxy_failover draining { tcp timeout 1m }'" two-machines.bats \
+	'a planned change of machines loses no connection'
+not_run 'systemctl restart tproxy@web' 'needs a running systemd; what it does is in two-machines.bats'
+
 # ---------------------------------------------------------------- many machines
 
 # The blocks of tproxy-scale(7) are written and run by lib/scale.bash; these tests could not begin without them.

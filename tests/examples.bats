@@ -53,6 +53,7 @@ helps() {
 @test "tproxy.conf(5), built" { run_displayed "$TOP/man/tproxy.conf.5"; }
 @test "tproxy-proxies(7), built" { run_displayed "$TOP/man/tproxy-proxies.7"; }
 @test "tproxy-proxies(7), installed" { installed && run_displayed "$MAN/man7/tproxy-proxies.7"; }
+@test "tproxy-failover(7), built" { run_displayed "$TOP/man/tproxy-failover.7"; }
 @test "tproxy-scale(7), built" { run_displayed "$TOP/man/tproxy-scale.7"; }
 @test "--help, built" { helps; }
 @test "--help, installed" { installed && helps; }

@@ -54,7 +54,7 @@ same() {
 	for file in /usr/{sbin/tproxy-{setup,relay},bin/tproxy-{listen,inspect,lab}} /etc/tproxy/ \
 		/lib/systemd/system/tproxy{@,-rules@,-export}.service /usr/share/tproxy-tools/tproxy-dashboard.json /etc/apparmor.d/usr.sbin.tproxy-relay \
 		/usr/lib/{sysusers,tmpfiles,modules-load}.d/tproxy.conf \
-		/usr/share/man/man{1/tproxy-{listen,inspect,lab}.1,5/tproxy.conf.5,7/tproxy-{tools,proxies,scale}.7,8/tproxy-{setup,relay}.8}.gz \
+		/usr/share/man/man{1/tproxy-{listen,inspect,lab}.1,5/tproxy.conf.5,7/tproxy-{tools,proxies,scale,failover}.7,8/tproxy-{setup,relay}.8}.gz \
 		/usr/share/{bash-completion/completions/,zsh/vendor-completions/_}tproxy-relay \
 		/usr/share/fish/vendor_completions.d/tproxy-relay.fish; do
 		assert_line "$file"
