@@ -116,7 +116,7 @@ have-libraries:
 		{ echo "make: $$l: not found by $(PKGCONF); 'make deps' installs what is needed" >&2; exit 1; }; done
 
 # Of systemd: units, and what sysusers.d(5), tmpfiles.d(5) and modules-load.d(5) are to do.
-UNITFILES := tproxy@.service tproxy-rules@.service tproxy-export.service
+UNITFILES := tproxy@.service tproxy-rules@.service tproxy-keep@.service tproxy-export.service
 CONFFILES := sysusers.d/tproxy.conf tmpfiles.d/tproxy.conf modules-load.d/tproxy.conf
 
 install: all ## install programs, man pages, completions and units (DESTDIR, PREFIX)

@@ -18,6 +18,7 @@
 #include "tproxy-setup/conf.h"
 #include "tproxy-setup/doctor/doctor.h"
 #include "tproxy-setup/install.h"
+#include "tproxy-setup/keep.h"
 #include "tproxy-setup/plan.h"
 #include "tproxy-setup/plan_systemd.h"
 #include "tproxy-setup/removal.h"
@@ -31,16 +32,17 @@
 #include <string.h>
 #include <unistd.h>
 
-enum command { UP, DOWN, STATUS, PLAN, RUN, DOCTOR, CONFIRM, EXEC };
+enum command { UP, DOWN, STATUS, PLAN, RUN, KEEP, DOCTOR, CONFIRM, EXEC };
 
 #define ON_UP	  (1U << UP)
 #define ON_DOWN	  (1U << DOWN)
 #define ON_STATUS (1U << STATUS)
 #define ON_PLAN	  (1U << PLAN)
 #define ON_RUN	  (1U << RUN)
+#define ON_KEEP	  (1U << KEEP)
 #define ON_DOCTOR (1U << DOCTOR)
 #define ON_EXEC	  (1U << EXEC)
-#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN | ON_DOCTOR)
+#define ON_SPEC	  (ON_UP | ON_STATUS | ON_PLAN | ON_RUN | ON_KEEP | ON_DOCTOR)
 
 /* Time for connections to finish after a command under `run` has ended. */
 #define RUN_DRAIN_MS 30000
@@ -141,6 +143,7 @@ static const struct option_command commands[] = {
 	[STATUS] = { "status", "what is intercepted, by whom, and if intact; -v: each part" },
 	[PLAN] = { "plan", "print what `up` would do, change nothing" },
 	[RUN] = { "run", "up, run a command, down when the command ends" },
+	[KEEP] = { "keep", "up, and again whenever other programs change it" },
 	[DOCTOR] = { "doctor", "what on this host would break it, with evidence and the fix" },
 	[CONFIRM] = { "confirm", "make permanent what `up --confirm-within` installed" },
 	[EXEC] = { "exec", "become the COMMAND of --conf, as tproxy@NAME.service does" },
@@ -163,6 +166,7 @@ static const struct options_program program = {
 		 "tproxy-setup doctor [--name NAME | OPTION...]\n"
 		 "tproxy-setup confirm [--name NAME]\n"
 		 "tproxy-setup run --to [ADDR:]PORT [OPTION]... -- COMMAND [ARG]...\n"
+		 "tproxy-setup keep [--name NAME | OPTION...]\n"
 		 "tproxy-setup exec --conf FILE",
 	.commands = commands,
 	.default_command = -1,
@@ -258,6 +262,36 @@ static int up(struct instance *kernel, struct setup *setup, struct failure *why)
 	warn_about_devices(&setup->spec);
 	instance_each_listener(&setup->spec, warn_about, &setup->spec, NULL);
 	return STATUS_DONE;
+}
+
+/* --- keep ------------------------------------------------------------------------------------- */
+
+/* Without options it is what is installed, also if others have changed parts of it. */
+static int read_installed(struct instance *kernel, struct intercept *spec, struct failure *why)
+{
+	struct instance_view view;
+	struct intercept typed = *spec;
+	int err = instance_look(kernel, spec->name, NULL, true, &view, why);
+	bool present = !err && view.rules.present && view.rules.readable;
+
+	if (present) {
+		*spec = view.rules.spec;
+		view.rules.spec = typed;
+	} else if (!err) {
+		report_error("%s: not installed; what is to be kept?", spec->name);
+	}
+	instance_view_free(&view);
+	return err ? -1 : present ? STATUS_DONE : STATUS_NO;
+}
+
+static int keep_installed(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	int result = setup->has_spec ? up(kernel, setup, why)
+				     : read_installed(kernel, &setup->spec, why);
+
+	if (result != STATUS_DONE)
+		return result;
+	return keep_run(&setup->spec, demanded_family(setup), why) ? -1 : STATUS_DONE;
 }
 
 /* --- down ------------------------------------------------------------------------------------- */
@@ -739,7 +773,9 @@ static int read_conf(struct setup *setup, struct conf *conf, struct options_rest
 static int check(struct setup *setup, const struct options_rest *rest)
 {
 	bool takes_spec = rest->command != DOWN && rest->command != CONFIRM &&
-			  ((rest->command != STATUS && rest->command != DOCTOR) || has_spec(rest));
+			  ((rest->command != STATUS && rest->command != DOCTOR &&
+			    rest->command != KEEP) ||
+			   has_spec(rest));
 	struct failure why;
 
 	if (rest->count && rest->command == RUN && !rest->wrapped)
@@ -772,8 +808,8 @@ static int check(struct setup *setup, const struct options_rest *rest)
 static int perform(struct setup *setup, int command)
 {
 	static int (*const verbs[])(struct instance *, struct setup *, struct failure *) = {
-		[UP] = up,     [DOWN] = down,	  [STATUS] = status,
-		[PLAN] = plan, [DOCTOR] = doctor, [CONFIRM] = confirm,
+		[UP] = up,	   [DOWN] = down,	[STATUS] = status,	 [PLAN] = plan,
+		[DOCTOR] = doctor, [CONFIRM] = confirm, [KEEP] = keep_installed,
 	};
 	struct instance kernel = { 0 };
 	struct failure why = { 0 };

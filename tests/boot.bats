@@ -78,11 +78,12 @@ past() {
 	cd "$root$BATS_TEST_TMPDIR/lib/systemd/system"
 	cp tproxy@.service tproxy@web.service
 	cp tproxy-rules@.service tproxy-rules@web.service
+	cp tproxy-keep@.service tproxy-keep@web.service
 	mkdir -p "$BATS_TEST_TMPDIR/sbin"
 	ln -s "$TPROXY_BIN/tproxy-setup" "$BATS_TEST_TMPDIR/sbin"
 	mkdir -p "$BATS_TEST_TMPDIR/bin"
 	ln -s "$TPROXY_BIN/tproxy-inspect" "$BATS_TEST_TMPDIR/bin"
-	for unit in tproxy@web tproxy-rules@web tproxy-export; do
+	for unit in tproxy@web tproxy-rules@web tproxy-keep@web tproxy-export; do
 		run systemd-analyze verify --man=no "./$unit.service"
 		refute_output --partial "$unit"
 		# For units of early boot four lines about files are in force, but are not rated: 1.6 with them.
@@ -94,7 +95,7 @@ past() {
 	done
 	# Line for line what plan prints, one for the relay, the other without a command.
 	sandbox_of() { grep -E '^(DynamicUser|NoNew|Protect|Private|Device|Restrict|Lock|Memory|RemoveIPC|UMask|System|IPAddr|Capab|Ambient|LimitNO)'; }
-	for unit in tproxy@ tproxy-rules@; do
+	for unit in tproxy@ tproxy-rules@ tproxy-keep@; do
 		[[ $unit == tproxy@ ]] && command='-- tproxy-relay 3129' || command=
 		run diff <(tproxy-setup plan -q --format systemd --to 3129 $command | sandbox_of | sort) \
 			<(sandbox_of <$unit.service | sort)
@@ -128,6 +129,28 @@ past() {
 	run inside journalctl -q -o cat -p notice _SYSTEMD_UNIT=tproxy@web.service
 	assert_line --partial 'tproxy-relay: listening on'
 	refute_line --regexp ' open '
+	assert_equal "$(past)" 0
+}
+
+@test "what others remove is installed again by a unit, which ends with the others" {
+	wait_until 10 inside systemctl -q is-active tproxy-keep@web
+	run inside cat "/proc/$(property tproxy-keep@web MainPID)/status"
+	assert_line --regexp '^NoNewPrivs:	1$'
+	refute_line --regexp '^Uid:	0	'
+	open_line lasting $S4:80
+	say lasting one
+	wait_until 5 heard lasting one
+	on proxy nft delete table inet tproxy_web
+	intact_again() { on proxy tproxy-setup status -q --name web; }
+	wait_until 5 intact_again
+	on proxy ip rule del pref 100
+	wait_until 5 intact_again
+	run inside journalctl -q -o cat -p notice -u tproxy-keep@web
+	assert_line --partial 'web: its rules were gone (nft); installed again'
+	assert_line --partial 'web: its routing had changed; installed again'
+	say lasting two
+	wait_until 5 heard lasting two
+	stop lasting || :
 	assert_equal "$(past)" 0
 }
 
@@ -215,6 +238,7 @@ past() {
 @test "stop removes everything, and connections pass; without its file it does not start" {
 	inside systemctl stop tproxy@web
 	wait_until 10 eval '[[ $(property tproxy-rules@web ActiveState) == inactive ]]'
+	assert_equal "$(property tproxy-keep@web ActiveState)/$(property tproxy-keep@web Result)" inactive/success
 	run on proxy nft list tables
 	assert_output "table inet past"
 	answers

@@ -216,7 +216,7 @@ value_of() {
 	done <<-'END'
 		tproxy-setup run --to 3129 tproxy-relay 3129|`tproxy-relay` is not understood here; put -- before the command
 		tproxy-listen 3129 cat|cat: not an endpoint like 192.0.2.1:80 or [2001:db8::1]:80; put -- before the command
-		tproxy-setup start|start: no such command; there are up, down, status, plan, run, doctor, confirm
+		tproxy-setup start|start: no such command; there are up, down, status, plan, run, keep, doctor, confirm
 		tproxy-setup|which command? up, down, status
 		tproxy-setup up --to 3129 --port 80 --not-port 80|--not-port excludes all of --port: nothing would match
 		tproxy-setup up --to 3129 --port 80,90-99 --not-port 1-80,85-200|nothing would match

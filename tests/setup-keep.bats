@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tproxy-setup keep: what others remove from, or change in, an instance is there again at once. Everything happens
+# on host proxy of a lab.
+#
+#   client 192.0.2.2 --- proxy: keep, relay --- server 198.51.100.2: port 80
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/setup
+
+setup() {
+	lab_up
+}
+
+teardown() {
+	lab_down
+}
+
+start_keep() {
+	bg keep proxy env NOTIFY_SOCKET= tproxy-setup keep -v "$@"
+}
+
+told() {
+	grep -Ec "$1" "$OUT/keep.err"
+}
+
+told_more() {
+	(($(told "$1") > $2))
+}
+
+# after COMMAND MESSAGE: keep says that (or just `changed`, if it was looking at that moment), and all is in place as
+# it was.
+after() {
+	local message="^tproxy-setup: default: ($2|changed \(nft\); installed again)\$" before
+	before=$(told "$message") || :
+	on proxy sh -c "$1"
+	wait_until 10 told_more "$message" "$before"
+	wait_until 10 intact
+}
+
+@test "rules that are flushed, a chain, a rule, a set, the table asleep, a policy rule, a route: installed again, and it is told whose doing" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	after 'nft flush ruleset' 'its rules were gone \(nft\); installed again'
+	after 'nft flush chain inet tproxy_default divert' 'chain:divert changed \(nft\); installed again'
+	after 'nft insert rule inet tproxy_default take accept' 'chain:take changed \(nft\); installed again'
+	after 'nft add element inet tproxy_default port { 99 }' '.*set:port changed.* \(nft\); installed again'
+	after 'ip rule del pref 100' 'its routing had changed; installed again'
+	after 'ip -6 route flush table 100' 'its routing had changed; installed again'
+	after 'ip link set lo down; ip link set lo up' '.*installed again.*'
+	stop keep
+	run intact
+	assert_success
+}
+
+@test "rules that track connections come and go: the conntrack zone follows them" {
+	zoned() { on proxy nft list chain inet tproxy_default spec | grep -q zone=zone; }
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	refute zoned
+	on proxy nft -f - <<-'END'
+		table ip x {
+			chain c {
+				type filter hook input priority 0
+				ct state invalid drop
+			}
+		}
+	END
+	wait_line keep.err 'adapted to rules of others \(nft\)'
+	wait_until 10 zoned
+	on proxy nft delete table ip x
+	wait_until 10 eval '! zoned'
+	run intact
+	assert_success
+}
+
+@test "what tproxy-setup does is accepted: another up is kept, down ends it; confirm and a drain are left alone" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	on proxy tproxy-setup up -q --to 3129 --port 443
+	wait_line keep.err 'another `up`, which is kept now'
+	on proxy nft flush ruleset
+	wait_line keep.err 'gone'
+	wait_until 10 intact
+	run on proxy tproxy-setup status -q
+	assert_output --partial ' 443 '
+	on proxy tproxy-setup up -q --to 3129 --port 444 --confirm-within 1h
+	probe_nft
+	run on proxy nft list set inet tproxy_default armed
+	assert_output --partial expires
+	on proxy tproxy-setup confirm
+	on proxy tproxy-setup down
+	wait_exit keep
+	assert_line_in keep.err 'default: was removed by tproxy-setup, and is kept no longer'
+	run on proxy tproxy-setup status
+	assert_output --partial 'nothing is installed'
+}
+
+@test "without options it keeps what is installed, and puts that right; nothing installed is said" {
+	run on proxy tproxy-setup keep
+	assert_equal "$status" 1
+	assert_output --partial 'default: not installed; what is to be kept?'
+	on proxy tproxy-setup up -q --to 3129 --port 80 --src 192.0.2.0/24
+	on proxy nft flush chain inet tproxy_default divert
+	start_keep
+	wait_until 10 intact
+	on proxy nft flush ruleset
+	wait_until 10 intact
+	run on proxy tproxy-setup status -q
+	assert_output --partial 'from 192.0.2.0/24'
+}
+
+@test "what cannot be installed again is said once, and tried until it can" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	on proxy ip route add 203.0.113.0/24 dev lo table 100
+	on proxy nft flush ruleset
+	wait_line keep.err 'not installed again: --table 100: it holds a route that is not ours'
+	probe_nft
+	probe_nft
+	on proxy ip route del 203.0.113.0/24 table 100
+	probe_nft
+	wait_until 15 intact
+	assert_equal "$(grep -c 'not installed' "$OUT/keep.err")" 1
+}
+
+@test "the elements of sets, and routes, of others cost nothing" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	on proxy nft 'add table ip ban; add set ip ban s { type ipv4_addr; }'
+	# It has looked at that.
+	wait_until 10 eval '[[ $(cat "/proc/$(pid_of keep)/wchan") == *poll* ]]'
+	on proxy nft delete table ip ban
+	on proxy nft 'add table ip ban; add set ip ban s { type ipv4_addr; }'
+	on proxy strace -f -qq -e trace=socket -o "$OUT/sockets" -p "$(pid_of keep)" 3>&- &
+	wait_until 10 eval 'grep -q "TracerPid:	[1-9]" "/proc/$(pid_of keep)/status"'
+	sleep 1
+	: >"$OUT/sockets"
+	for i in {1..20}; do
+		on proxy nft add element ip ban s "{ 192.0.2.$i }"
+		on proxy ip route add 203.0.113.$i dev lo table 9
+	done
+	assert_equal "$(wc -l <"$OUT/sockets")" 0
+	on proxy nft add chain ip ban c
+	wait_until 10 test -s "$OUT/sockets"
+}
