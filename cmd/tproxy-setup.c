@@ -20,6 +20,7 @@
 #include "tproxy-setup/install.h"
 #include "tproxy-setup/keep.h"
 #include "tproxy-setup/plan.h"
+#include "tproxy-setup/plan_firewall.h"
 #include "tproxy-setup/plan_systemd.h"
 #include "tproxy-setup/removal.h"
 #include "tproxy-setup/status.h"
@@ -47,7 +48,16 @@ enum command { UP, DOWN, STATUS, PLAN, RUN, KEEP, DOCTOR, CONFIRM, EXEC };
 /* Time for connections to finish after a command under `run` has ended. */
 #define RUN_DRAIN_MS 30000
 
-enum format { FORMAT_NFT, FORMAT_IP, FORMAT_IPTABLES, FORMAT_JSON, FORMAT_SYSTEMD };
+enum format {
+	FORMAT_NFT,
+	FORMAT_IP,
+	FORMAT_IPTABLES,
+	FORMAT_JSON,
+	FORMAT_SYSTEMD,
+	FORMAT_FIREWALLD,
+	FORMAT_UFW,
+	FORMAT_FW4,
+};
 
 /* The parsed command line. */
 struct setup {
@@ -93,7 +103,9 @@ static const struct option_spec the_rest[] = {
 		  "`tproxy-setup confirm` is run in time",
 		  option_duration, struct setup, spec.confirm_ms),
 	OPTION_OF(ON_DOWN, "all", 0, NULL, "every instance", option_flag, struct setup, all),
-	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json|systemd", "for which tool (nft)",
+	OPTION_OF(ON_PLAN, "format", 0, "nft|ip|iptables|json|systemd|firewalld|ufw|fw4",
+		  "for which tool (nft); the last three: what makes that\n"
+		  "firewall accept intercepted packets for good",
 		  option_choice, struct setup, format),
 	RECORD_TABLE_OPTIONS_OF(ON_STATUS | ON_DOCTOR, struct setup, style),
 	OPTIONS_COMMON_OF(ON_SPEC, ON_STATUS | ON_DOCTOR | ON_PLAN, struct setup, common),
@@ -435,6 +447,14 @@ static int print_unit(const struct setup *setup, struct failure *why)
 	return plan_systemd(&plan, stdout, why);
 }
 
+static int print_firewall(const struct setup *setup, enum plan_firewall_tool tool,
+			  struct failure *why)
+{
+	if (plan_firewall(&setup->spec, tool, stdout, why))
+		return options_misuse(&program, "%s", why->detail);
+	return 0;
+}
+
 static int plan(struct instance *kernel, struct setup *setup, struct failure *why)
 {
 	int err = 0;
@@ -462,6 +482,12 @@ static int plan(struct instance *kernel, struct setup *setup, struct failure *wh
 		if (print_unit(setup, why))
 			return options_misuse(&program, "%s", why->detail);
 		break;
+	case FORMAT_FIREWALLD:
+		return print_firewall(setup, PLAN_FIREWALLD, why);
+	case FORMAT_UFW:
+		return print_firewall(setup, PLAN_FIREWALL_UFW, why);
+	case FORMAT_FW4:
+		return print_firewall(setup, PLAN_FIREWALL_FW4, why);
 	}
 	return err ? -1 : STATUS_DONE;
 }

@@ -174,6 +174,8 @@ session 'tproxy-setup plan --to 3129 --port 80 --format systemd -- tproxy-relay 
 	it
 	refute_output --partial "is not executable"
 	assert_line --regexp "^ExecStart=/.*tproxy-relay 3129$"'
+elsewhere 'tproxy-setup plan --to 3129 --port 80 --format firewalld | sh' other-firewalls.bats \
+	'a plan replaces the former one; names that do not fit are refused; what is missing is told'
 example 'tproxy-setup plan --divert-only --format iptables | sh' '
 	it
 	assert_success

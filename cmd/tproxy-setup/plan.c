@@ -18,9 +18,6 @@
 #define CHAIN_MAX 28
 #define STAGE_MAX 4
 
-/* Prefix of each command that undoes a plan: a comment to sh. */
-#define UNDO "#undo "
-
 /* One address family's tools. */
 struct tools {
 	const char *iptables, *ip;
@@ -77,18 +74,18 @@ static void undo_routing(FILE *out, const struct intercept *spec)
 		if (!wants(spec, &tools[i]))
 			continue;
 		if (intercept_keeps_answers(spec))
-			fprintf(out, UNDO "%s rule del pref %u from %s iif lo lookup %u\n",
+			fprintf(out, PLAN_UNDO "%s rule del pref %u from %s iif lo lookup %u\n",
 				tools[i].ip, spec->pref, loopback_of(&tools[i]), spec->table);
-		fprintf(out, UNDO "%s rule del pref %u fwmark %s lookup %u\n", tools[i].ip,
+		fprintf(out, PLAN_UNDO "%s rule del pref %u fwmark %s lookup %u\n", tools[i].ip,
 			spec->pref, mark, spec->table);
-		fprintf(out, UNDO "%s route del local default dev lo table %u\n", tools[i].ip,
+		fprintf(out, PLAN_UNDO "%s route del local default dev lo table %u\n", tools[i].ip,
 			spec->table);
 	}
 }
 
-static void put_undo_head(FILE *out)
+void plan_put_undo_head(FILE *out)
 {
-	fputs("# To undo it, this text again: | sed -n 's/^" UNDO "//p' | sh\n", out);
+	fputs("# To undo it, this text again: | sed -n 's/^" PLAN_UNDO "//p' | sh\n", out);
 }
 
 static int refuse_lease(const struct intercept *spec, const char *format, struct failure *why)
@@ -107,7 +104,7 @@ int plan_ip(const struct intercept *spec, FILE *out, struct failure *why)
 	if (refuse_lease(spec, "ip", why))
 		return -1;
 	put_routing(out, spec, true);
-	put_undo_head(out);
+	plan_put_undo_head(out);
 	undo_routing(out, spec);
 	return 0;
 }
@@ -334,19 +331,22 @@ static void undo_rules(FILE *out, const struct tools *t, const struct intercept 
 	size_t first = spec->divert_only ? sizeof(stages) / sizeof(*stages) - 1 : 0;
 
 	if (!spec->divert_only)
-		fprintf(out, UNDO "%s -t mangle -D PREROUTING -p tcp -j tproxy_%s\n", t->iptables,
-			name);
+		fprintf(out, PLAN_UNDO "%s -t mangle -D PREROUTING -p tcp -j tproxy_%s\n",
+			t->iptables, name);
 	fprintf(out,
-		UNDO "%s -t mangle -D PREROUTING -p %s -m socket --transparent -j tproxy_%s_div\n",
+		PLAN_UNDO
+		"%s -t mangle -D PREROUTING -p %s -m socket --transparent -j tproxy_%s_div\n",
 		t->iptables, t->family == AF_INET ? "icmp" : "ipv6-icmp", name);
 	fprintf(out,
-		UNDO "%s -t mangle -D PREROUTING -p tcp ! --tcp-flags SYN,ACK SYN -m socket "
-		     "--transparent -j tproxy_%s_div\n",
+		PLAN_UNDO "%s -t mangle -D PREROUTING -p tcp ! --tcp-flags SYN,ACK SYN -m socket "
+			  "--transparent -j tproxy_%s_div\n",
 		t->iptables, name);
 	for (size_t i = first; i < sizeof(stages) / sizeof(*stages); i++)
-		fprintf(out, UNDO "%s -t mangle -F tproxy_%s%s\n", t->iptables, name, stages[i]);
+		fprintf(out, PLAN_UNDO "%s -t mangle -F tproxy_%s%s\n", t->iptables, name,
+			stages[i]);
 	for (size_t i = first; i < sizeof(stages) / sizeof(*stages); i++)
-		fprintf(out, UNDO "%s -t mangle -X tproxy_%s%s\n", t->iptables, name, stages[i]);
+		fprintf(out, PLAN_UNDO "%s -t mangle -X tproxy_%s%s\n", t->iptables, name,
+			stages[i]);
 }
 
 int plan_iptables(const struct intercept *spec, bool reject, FILE *out, struct failure *why)
@@ -366,7 +366,7 @@ int plan_iptables(const struct intercept *spec, bool reject, FILE *out, struct f
 		if (!spec->divert_only)
 			put_interception(out, &tools[i], spec);
 	}
-	put_undo_head(out);
+	plan_put_undo_head(out);
 	for (size_t i = 0; i < TOOLS; i++)
 		if (wants(spec, &tools[i]))
 			undo_rules(out, &tools[i], spec);

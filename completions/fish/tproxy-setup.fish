@@ -45,7 +45,7 @@ complete -c tproxy-setup -n 'not __fish_seen_subcommand_from down confirm' -l co
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up status plan keep doctor confirm exec' -l drain -x -d 'how long relayed connections may finish before they are reset (down: 0, run: 30s)'
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from down status run keep doctor confirm exec' -l confirm-within -x -d 'interception ends by itself, in the kernel, unless `tproxy-setup confirm` is run in time'
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up status plan run keep doctor confirm exec' -l all -d 'every instance'
-complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up down status run keep doctor confirm exec' -l format -x -a 'nft ip iptables json systemd' -d 'for which tool (nft)'
+complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up down status run keep doctor confirm exec' -l format -x -a 'nft ip iptables json systemd firewalld ufw fw4' -d 'for which tool (nft); the last three: what makes that firewall accept intercepted packets for good'
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up down plan run keep confirm exec' -s H -l no-header -d 'no header line'
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from up down plan run keep confirm exec' -s o -l columns -x -a '(__fish_append , bytes check count evidence fix instance severity state type)' -d 'these columns; +COL,... adds to the usual ones'
 complete -c tproxy-setup -n 'not __fish_seen_subcommand_from down confirm exec' -s 4 -l ipv4 -d 'IPv4 only (both)'

@@ -157,6 +157,57 @@ void check_firewall_tproxy(struct doctor_context *x)
 		   others);
 }
 
+/* --- what lasts ------------------------------------------------------------------------------- */
+
+#define LASTING_MAX (CONTEXT_FIX_MAX + 400)
+
+static bool has_chain(const struct doctor_context *x, const struct firewall_chain *like,
+		      const char *prefix)
+{
+	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(x->firewall, i);
+
+		if (!strncmp(c->name, prefix, strlen(prefix)) && !strcmp(c->family, like->family) &&
+		    !strcmp(c->table, like->table))
+			return true;
+	}
+	return false;
+}
+
+/* The program that has made that chain, as `plan --format` names it; NULL: another. */
+static const char *maker_of(const struct doctor_context *x, const struct firewall_chain *chain)
+{
+	if (!chain->iptables && !strcmp(chain->table, "firewalld"))
+		return "firewalld";
+	if (!chain->iptables && !strcmp(chain->table, "fw4"))
+		return "fw4";
+	return chain->iptables && has_chain(x, chain, "ufw") ? "ufw" : NULL;
+}
+
+/* Add to `why` how to make the acceptance last when that program loads its rules again. Returns
+ * buf. */
+static const char *lasting(const struct doctor_context *x, const struct rule_eval_step *step,
+			   const char *why, char buf[LASTING_MAX])
+{
+	const char *maker = maker_of(x, step->chain);
+	char options[CONTEXT_FIX_MAX];
+
+	if (!maker)
+		snprintf(buf, LASTING_MAX,
+			 "%s (to keep it: /etc/nftables.conf, or where else these rules are from)",
+			 why);
+	else if (context_knows(x) && *spec_text_options(x->spec, options, sizeof(options)))
+		snprintf(buf, LASTING_MAX,
+			 "%s; to accept it each time that %s loads its rules: tproxy-setup plan "
+			 "--format %s %s | sh",
+			 why, maker, maker, options);
+	else
+		snprintf(buf, LASTING_MAX,
+			 "%s; to accept it each time that %s loads its rules: plan --format %s",
+			 why, maker, maker);
+	return buf;
+}
+
 /* --- drops ------------------------------------------------------------------------------------ */
 
 static void report_drop(struct doctor_context *x, const struct packet_path_step *at,
@@ -172,16 +223,16 @@ static void report_drop(struct doctor_context *x, const struct packet_path_step 
 static void judge_prerouting(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
-	char fix[CONTEXT_FIX_MAX];
+	char fix[CONTEXT_FIX_MAX], why[LASTING_MAX];
 
 	if (harm_at(x, at) != HARM_DROPS || !packet_path_is_prerouting(at->leg))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
-	report_drop(x, at,
-		    "a reverse path filter that looks up the route with the mark finds our local "
-		    "route and takes it for none (firewalld: IPv6_rpfilter=no in firewalld.conf "
-		    "keeps it off)",
-		    fix);
+	lasting(x, &at->step,
+		"a reverse path filter that looks up the route with the mark finds our local "
+		"route and takes it for none",
+		why);
+	report_drop(x, at, why, fix);
 }
 
 void check_firewall_prerouting(struct doctor_context *x)
@@ -193,17 +244,17 @@ void check_firewall_prerouting(struct doctor_context *x)
 static void judge_input(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
-	char fix[CONTEXT_FIX_MAX];
+	char fix[CONTEXT_FIX_MAX], why[LASTING_MAX];
 
 	if (harm_at(x, at) != HARM_DROPS ||
 	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
-	report_drop(x, at,
-		    "what tproxy delivers goes through INPUT with a destination that is not this "
-		    "host's; it can be told by its mark (to keep it: /etc/ufw/before.rules, "
-		    "/etc/nftables.conf, ...)",
-		    fix);
+	lasting(x, &at->step,
+		"what tproxy delivers goes through INPUT with a destination that is not this "
+		"host's; it can be told by its mark",
+		why);
+	report_drop(x, at, why, fix);
 }
 
 void check_firewall_input(struct doctor_context *x)

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/plan_firewall.h"
+
+#include "tproxy-setup/plan.h"
+#include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* The longest name of a firewalld policy, less `tproxy-` (max_policy_name_len() of its
+ * functions.py, in version 1.3). */
+#define POLICY_NAME_MAX (18 - 7)
+
+#define UNDO PLAN_UNDO
+
+static int refuse_name(const char *name, const char *format, const char *reason,
+		       struct failure *why)
+{
+	return report_refuse(why, "plan --format %s: --name %s: %s", format, name, reason);
+}
+
+/* --- firewalld -------------------------------------------------------------------------------- */
+
+/*
+ * Its rules do not match marks. Its sets do, of type hash:ip,mark, and with prefixes for IPv4 only
+ * (check_entry() of its io/ipset.py). For IPv6 what is left is the destination: whatever is in
+ * INPUT and not addressed to this host has been intercepted.
+ *
+ * Its direct rules, and other tables, would not do: what one chain accepts is dropped by the next
+ * one.
+ */
+
+#define ETC  "/etc/firewalld"
+#define CONF ETC "/firewalld.conf"
+
+static int check_firewalld(const struct intercept *spec, struct failure *why)
+{
+	if (strchr(spec->name, '.'))
+		return refuse_name(spec->name, "firewalld", "no policy there has a . in its name",
+				   why);
+	if (strlen(spec->name) > POLICY_NAME_MAX)
+		return refuse_name(spec->name, "firewalld", "too long for the name of a policy",
+				   why);
+	return 0;
+}
+
+static void put_head(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"if grep -q '^FirewallBackend=iptables' " CONF "; then\n"
+		"\techo 'FirewallBackend=iptables: its sets cannot hold a mark alone' >&2\n"
+		"\texit 1\n"
+		"fi\n"
+		"mkdir -p " ETC "/ipsets " ETC "/policies\n"
+		"rm -f " ETC "/*/tproxy-%s.xml " ETC "/ipsets/tproxy6-%s.xml\n",
+		spec->name, spec->name);
+}
+
+/* Every address with that mark. */
+static void put_marked(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"# IPv4: what carries the mark, if no other program sets further bits of it.\n"
+		"cat >" ETC "/ipsets/tproxy-%s.xml <<'END'\n"
+		"<ipset type=\"hash:ip,mark\">\n"
+		"  <entry>0.0.0.0/1,0x%x</entry>\n"
+		"  <entry>128.0.0.0/1,0x%x</entry>\n"
+		"</ipset>\n"
+		"END\n",
+		spec->name, spec->mark.value, spec->mark.value);
+}
+
+static bool accepts_destinations(const struct intercept *spec)
+{
+	return spec->ipv6 && !spec->divert_only;
+}
+
+/* This host's addresses, which the kernel lists in a table. */
+static void put_own(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"# IPv6: what is not for this host; run it again when its addresses have changed.\n"
+		"{\n"
+		"\techo '<ipset type=\"hash:net\"><option name=\"family\" value=\"inet6\"/>'\n"
+		"\tip -6 route show table local | sort -u -k 2,2 |\n"
+		"\t\tsed -En 's,^(local|anycast|multicast) ([^ ]*) .*,  "
+		"<entry>\\2</entry>,p'\n"
+		"\techo '</ipset>'\n"
+		"} >" ETC "/ipsets/tproxy6-%s.xml\n",
+		spec->name);
+}
+
+/* `  <rule family="ipv6"><destination .../>`, to be continued. */
+static void begin_rule(FILE *out, const struct intercept *spec)
+{
+	fputs("  <rule family=\"ipv6\">", out);
+	if (!spec->include_own)
+		fprintf(out, "<destination invert=\"yes\" ipset=\"tproxy6-%s\"/>", spec->name);
+}
+
+static void put_rules(FILE *out, const struct intercept *spec, const char *protocol)
+{
+	for (size_t i = 0; i < spec->port.count; i++) {
+		const struct port_range *r = &spec->port.at[i];
+
+		begin_rule(out, spec);
+		fprintf(out, r->first == r->last ? "<port port=\"%u\"" : "<port port=\"%u-%u\"",
+			r->first, r->last);
+		fprintf(out, " protocol=\"%s\"/><accept/></rule>\n", protocol);
+	}
+	if (!spec->port.count) {
+		begin_rule(out, spec);
+		fprintf(out, "<protocol value=\"%s\"/><accept/></rule>\n", protocol);
+	}
+}
+
+/* Before all zones, as its priority is negative if none is given. */
+static void put_policy(FILE *out, const struct intercept *spec)
+{
+	fprintf(out,
+		"cat >" ETC "/policies/tproxy-%s.xml <<'END'\n"
+		"<policy target=\"CONTINUE\">\n"
+		"  <ingress-zone name=\"ANY\"/>\n"
+		"  <egress-zone name=\"HOST\"/>\n",
+		spec->name);
+	if (spec->ipv4)
+		fprintf(out,
+			"  <rule family=\"ipv4\"><source ipset=\"tproxy-%s\"/><accept/></rule>\n",
+			spec->name);
+	if (accepts_destinations(spec) && spec->tcp)
+		put_rules(out, spec, "tcp");
+	if (accepts_destinations(spec) && spec->udp)
+		put_rules(out, spec, "udp");
+	fputs("</policy>\nEND\n", out);
+}
+
+/* Other instances of ours may still need it. */
+static void put_filter(FILE *out)
+{
+	fputs("# It looks up the way back with the mark, and finds none.\n"
+	      "sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' " CONF "\n"
+	      "grep -q '^IPv6_rpfilter=no' " CONF "\n",
+	      out);
+}
+
+static void undo_filter(FILE *out)
+{
+	fputs(UNDO "ls " ETC "/policies/tproxy-*.xml >/dev/null 2>&1 ||\n" UNDO
+		   "\tsed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=yes/' " CONF "\n",
+	      out);
+}
+
+static void put_firewalld(FILE *out, const struct intercept *spec)
+{
+	static const char reload[] = "! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q "
+				     "--reload";
+
+	put_head(out, spec);
+	if (spec->ipv4)
+		put_marked(out, spec);
+	if (accepts_destinations(spec) && !spec->include_own)
+		put_own(out, spec);
+	put_policy(out, spec);
+	if (spec->ipv6)
+		put_filter(out);
+	fprintf(out, "%s\n", reload);
+	plan_put_undo_head(out);
+	fprintf(out, UNDO "rm -f " ETC "/*/tproxy-%s.xml " ETC "/ipsets/tproxy6-%s.xml\n",
+		spec->name, spec->name);
+	if (spec->ipv6)
+		undo_filter(out);
+	fprintf(out, UNDO "%s\n", reload);
+}
+
+/* --- ufw -------------------------------------------------------------------------------------- */
+
+/* One family's file of ufw, and the prefix of its chains. */
+struct ufw {
+	const char *file, *chains;
+};
+static const struct ufw ufw4 = { "/etc/ufw/before.rules", "ufw" };
+static const struct ufw ufw6 = { "/etc/ufw/before6.rules", "ufw6" };
+
+/* `sed -i` and what deletes our lines: they carry a comment. */
+static void put_deletion(FILE *out, const char *prefix, const struct intercept *spec)
+{
+	fprintf(out, "%ssed -i -e '/ --comment tproxy-", prefix);
+	for (const char *p = spec->name; *p; p++)
+		fprintf(out, *p == '.' ? "[%c]" : "%c", *p);
+	fputs(" /d'", out);
+}
+
+/* Insert a rule before the first one of a chain. */
+static void put_insertion(FILE *out, const struct intercept *spec, const struct ufw *ufw,
+			  const char *chain, const struct mark *mark)
+{
+	fprintf(out,
+		" \\\n\t-e '0,/^-A %s-before-%s /s//-A %s-before-%s -m mark --mark 0x%x\\/0x%x "
+		"-m comment --comment tproxy-%s -j ACCEPT\\n&/'",
+		ufw->chains, chain, ufw->chains, chain, mark->value, mark->mask, spec->name);
+}
+
+static void put_family(FILE *out, const struct intercept *spec, const struct ufw *ufw)
+{
+	put_deletion(out, "", spec);
+	put_insertion(out, spec, ufw, "input", &spec->mark);
+	put_insertion(out, spec, ufw, "output", &spec->upstream_mark);
+	fprintf(out, " %s\n", ufw->file);
+	fprintf(out, "grep -q -e '-before-input .* --comment tproxy-%s ' %s\n", spec->name,
+		ufw->file);
+}
+
+static void put_ufw(FILE *out, const struct intercept *spec)
+{
+	fputs("# INPUT: what is intercepted. OUTPUT: the relay's connections to servers.\n", out);
+	if (spec->ipv4)
+		put_family(out, spec, &ufw4);
+	if (spec->ipv6)
+		put_family(out, spec, &ufw6);
+	fputs("ufw reload >/dev/null\n", out);
+	plan_put_undo_head(out);
+	put_deletion(out, UNDO, spec);
+	fprintf(out, "%s%s%s%s\n", spec->ipv4 ? " " : "", spec->ipv4 ? ufw4.file : "",
+		spec->ipv6 ? " " : "", spec->ipv6 ? ufw6.file : "");
+	fputs(UNDO "ufw reload >/dev/null\n", out);
+}
+
+/* --- fw4 -------------------------------------------------------------------------------------- */
+
+static int check_fw4(const struct intercept *spec, struct failure *why)
+{
+	for (const char *p = spec->name; *p; p++)
+		if (!isalnum((unsigned char)*p) && *p != '_')
+			return refuse_name(spec->name, "fw4",
+					   "a section of uci has letters, digits and _ in its name",
+					   why);
+	return 0;
+}
+
+/* Its table has no chain to which others may add rules; it includes files at the top of its
+ * own. */
+static void put_fw4(FILE *out, const struct intercept *spec)
+{
+	const char *name = spec->name;
+
+	fprintf(out,
+		"mkdir -p /etc/tproxy\n"
+		"cat >/etc/tproxy/%s.nft <<'END'\n"
+		"meta mark & 0x%x == 0x%x counter accept comment \"tproxy-setup: %s\"\n"
+		"END\n",
+		name, spec->mark.mask, spec->mark.value, name);
+	fprintf(out,
+		"uci -q batch <<'END'\n"
+		"set firewall.tproxy_%s=include\n"
+		"set firewall.tproxy_%s.type='nftables'\n"
+		"set firewall.tproxy_%s.path='/etc/tproxy/%s.nft'\n"
+		"set firewall.tproxy_%s.position='chain-pre'\n"
+		"set firewall.tproxy_%s.chain='input'\n"
+		"commit firewall\n"
+		"END\n"
+		"fw4 -q reload\n",
+		name, name, name, name, name, name);
+	plan_put_undo_head(out);
+	fprintf(out,
+		UNDO "uci -q delete firewall.tproxy_%s\n" UNDO "uci -q commit firewall\n" UNDO
+		     "rm -f /etc/tproxy/%s.nft\n" UNDO "fw4 -q reload\n",
+		name, name);
+}
+
+/* ---------------------------------------------------------------------------------------------- */
+
+int plan_firewall(const struct intercept *spec, enum plan_firewall_tool tool, FILE *out,
+		  struct failure *why)
+{
+	if (tool == PLAN_FIREWALLD && check_firewalld(spec, why))
+		return -1;
+	if (tool == PLAN_FIREWALL_FW4 && check_fw4(spec, why))
+		return -1;
+	fputs("set -e\n", out);
+	if (tool == PLAN_FIREWALLD)
+		put_firewalld(out, spec);
+	else if (tool == PLAN_FIREWALL_UFW)
+		put_ufw(out, spec);
+	else
+		put_fw4(out, spec);
+	return 0;
+}

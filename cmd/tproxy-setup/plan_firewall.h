@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * plan_firewall - what makes another program's firewall accept intercepted packets for good.
+ *
+ * They pass INPUT with a destination that is not this host's, and these programs drop that. A rule
+ * that is only inserted in the kernel is lost when they load their own again; so this changes their
+ * configuration.
+ */
+#ifndef TPROXY_SETUP_PLAN_FIREWALL_H
+#define TPROXY_SETUP_PLAN_FIREWALL_H
+
+#include "base/report.h"
+#include "intercept/intercept.h"
+#include <stdio.h>
+
+enum plan_firewall_tool { PLAN_FIREWALLD, PLAN_FIREWALL_UFW, PLAN_FIREWALL_FW4 };
+
+/* Print commands for sh; those that undo them follow as comments. Run again, they replace what they
+ * did before. 0, or -1 with *why: the instance's name or an option does not fit there. */
+int plan_firewall(const struct intercept *spec, enum plan_firewall_tool tool, FILE *out,
+		  struct failure *why);
+
+#endif

@@ -1,0 +1,308 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Interception beside Debian's real firewalld and ufw, and beside rules like those of OpenWrt's fw4, which
+# drop what is intercepted: doctor names it, and what plan prints makes it accepted, for all reloads to come.
+#
+#   client 192.0.2.2 --- proxy: relay, and the firewall --- server 198.51.100.2: port 80 says who asks, port 7 says again
+#
+# Each firewall runs with files of its own (tests/lib/own-firewall). A rule counts new connections that are
+# forwarded: none may be, while it reloads, too.
+
+bats_require_minimum_version 1.5.0
+load lib/lab
+load lib/setup
+
+S4=198.51.100.2 S6=2001:db8:2::2
+# Each takes a processor for a second or more.
+RELOADS=$((EUID ? 2 : 10))
+SPEC=(--to 3129 --port '7,80' --tcp --udp)
+
+setup() {
+	lab_up
+	on proxy nft 'add table inet past; add chain inet past f { type filter hook forward priority -200; }
+		add rule inet past f tcp flags & (syn|ack) == syn counter; add rule inet past f udp dport 7 counter'
+}
+
+teardown() {
+	lab_down
+}
+
+# firewall TOOL: it is there, and has its rules in the kernel. files TOOL: only its files are there.
+firewall() {
+	files "$1"
+	case $1 in
+	firewalld)
+		rm "$OUT/$1/wait"
+		wait_until 30 inside firewall-cmd -q --state
+		;;
+	ufw) inside ufw --force enable >/dev/null 2>&1 ;;
+	fw4) inside fw4 ;;
+	esac
+}
+
+files() {
+	TOOL=$1
+	[[ ! -d $OUT/$1 ]] || return 0
+	mkdir "$OUT/$1"
+	touch "$OUT/$1/wait"
+	bg "$1" proxy "$TOP/tests/lib/own-firewall" "$1" "$OUT/$1"
+	wait_line "$1.out" up
+}
+
+# inside CMD...: where the firewall and its files are.
+inside() {
+	DBUS_SYSTEM_BUS_ADDRESS=unix:path=$OUT/$TOOL/bus PATH=$OUT/$TOOL/bin:$PATH on proxy \
+		nsenter --mount="/proc/$(pid_of "$TOOL")/ns/mnt" -- "$@"
+}
+
+reload() {
+	case $TOOL in
+	firewalld) inside firewall-cmd -q --reload ;;
+	ufw) inside ufw reload >/dev/null 2>&1 ;;
+	fw4) inside fw4 -q reload ;;
+	esac
+}
+
+plan() {
+	on proxy tproxy-setup plan -q --format "$TOOL" "${SPEC[@]}" "$@"
+}
+
+up() {
+	on proxy tproxy-setup up -q "${SPEC[@]}"
+}
+
+# keep: the same, and again after changes; kept: all is in place again.
+keep() {
+	bg keep proxy tproxy-setup keep "${SPEC[@]}"
+	wait_until 10 on proxy tproxy-setup status -q
+}
+
+kept() {
+	wait_until 10 on proxy tproxy-setup status -q
+}
+
+serve() {
+	start_nginx
+	bg echo4 server socat TCP4-LISTEN:7,reuseaddr,fork EXEC:cat
+	bg echo6 server socat TCP6-LISTEN:7,ipv6-v6only,reuseaddr,fork EXEC:cat
+	bg datagrams4 server socat UDP4-LISTEN:7,reuseaddr,fork EXEC:cat
+	bg datagrams6 server socat UDP6-LISTEN:7,ipv6-v6only,reuseaddr,fork EXEC:cat
+	wait_listen server 0.0.0.0:7
+	wait_listen server '[::]:7'
+	wait_listen server 0.0.0.0:7 udp
+	wait_listen server '[::]:7' udp
+	bg relay proxy tproxy-relay -t -u 3129
+	wait_listen proxy '[::1]:3129'
+	wait_listen proxy '[::1]:3129' udp
+	# On the host itself, for nobody else.
+	bg own proxy socat TCP6-LISTEN:80,ipv6-v6only=0,reuseaddr,fork EXEC:cat
+	wait_listen proxy 80
+}
+
+# asks ADDRESS: who the server sees, if it is reached.
+asks() {
+	on client curl -sS --max-time 3 "http://$1/who" 2>&1
+}
+
+# datagram ADDRESS: is a datagram answered?
+datagram() {
+	on client timeout --foreground 5 bash -c 'exec 5<>"/dev/udp/$0/7"; echo hello >&5; [[ $(head -c 5 <&5) == hello ]]' "$1"
+}
+
+# own_ports_are_closed: what is not intercepted is accepted no more than before.
+own_ports_are_closed() {
+	local address
+	for address in 192.0.2.1 '[2001:db8:1::1]' '[2001:db8:2::1]' '[2001:db8:1::]'; do
+		run on client timeout --foreground 1 socat -u OPEN:/dev/null "TCP:$address:80"
+		assert_failure
+	done
+}
+
+doctor() {
+	on proxy tproxy-setup doctor "$@"
+}
+
+past() {
+	on proxy nft -j list chain inet past f | jq '[.nftables[].rule.expr // [] | .[].counter.packets // 0] | add'
+}
+
+# drops RULE: doctor names that rule, as a failure, and the plan.
+drops() {
+	run doctor
+	assert_equal "$status" 1
+	assert_line --regexp "^fail +input .*$1"
+	assert_line --partial "$TOOL loads its rules: tproxy-setup plan --format $TOOL --to 3129 --port 7,80 -t -u | sh"
+}
+
+accepted() {
+	run asks $S4
+	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
+	run asks "[$S6]"
+	assert_output --regexp '^2001:db8:1::2 [0-9]+$'
+	datagram $S4
+	datagram $S6
+	run doctor
+	refute_line --regexp '^fail'
+	assert_equal "$(past)" 0
+}
+
+rejected() {
+	run asks $S4
+	assert_failure
+	run asks "[$S6]"
+	assert_failure
+	assert_equal "$(past)" 0
+}
+
+# under_load N: N reloads; new connections come all the time, and two last.
+under_load() {
+	local i
+	open_line four $S4:7
+	open_line six "[$S6]:7"
+	bg steady client "$TOP/tests/lib/steady" $S4,$S6 80 2 "$OUT/enough" 0.02
+	for ((i = 1; i <= $1; i++)); do
+		reload
+		say four $i
+		say six $i
+	done
+	wait_until 10 heard four "$1"
+	wait_until 10 heard six "$1"
+	touch "$OUT/enough"
+	run wait_exit steady 30
+	assert_success
+	assert_line_in steady.out '^[0-9]{2,} answered, 0 failed$'
+	assert_equal "$(cat "$OUT/four.out" "$OUT/six.out" | wc -l)" $((2 * $1))
+	assert_equal "$(past)" 0
+}
+
+@test "firewalld: what is intercepted is rejected; doctor's rule is lost by a reload, plan's is not; ten under load" {
+	local fix
+	firewall firewalld
+	serve
+	up
+	rejected
+	drops 'inet firewalld'
+	fix=$(doctor -qj | jq -r 'select(.check == "input") | .fix' | head -n 1)
+	on proxy sh -c "$fix"
+	run asks $S4
+	assert_success
+	reload
+	rejected
+	plan | inside sh
+	accepted
+	own_ports_are_closed
+	under_load "$RELOADS"
+	# Whatever zone it is.
+	inside firewall-cmd -q --zone=drop --change-interface=toclient --permanent
+	reload
+	accepted
+	plan | sed -n 's/^#undo //p' | inside sh
+	rejected
+	run inside find /etc/firewalld -name 'tproxy*.xml'
+	assert_output ""
+	run inside grep ^IPv6_rpfilter /etc/firewalld/firewalld.conf
+	assert_output IPv6_rpfilter=yes
+}
+
+@test "firewalld that comes later: the plan is for one that does not run, too; keep adapts the rules" {
+	serve
+	keep
+	files firewalld
+	plan | inside sh
+	run asks $S4
+	assert_success
+	firewall firewalld
+	wait_line keep.err 'adapted to rules of others \(firewalld\)'
+	kept
+	accepted
+	under_load 2
+	kept
+}
+
+@test "ufw: what is intercepted is dropped; plan's rules stay; ten reloads under load" {
+	local file
+	firewall ufw
+	serve
+	up
+	rejected
+	drops 'ufw-not-local'
+	plan | inside sh
+	accepted
+	own_ports_are_closed
+	under_load "$RELOADS"
+	plan | sed -n 's/^#undo //p' | inside sh
+	rejected
+	for file in before{,6}.rules; do
+		inside cmp /usr/share/ufw/iptables/$file /etc/ufw/$file
+	done
+}
+
+@test "ufw that comes later" {
+	serve
+	keep
+	files ufw
+	plan | inside sh
+	run asks $S4
+	assert_success
+	firewall ufw
+	wait_line keep.err 'adapted to rules of others \(ip6?tables'
+	kept
+	accepted
+	under_load 2
+	kept
+}
+
+@test "fw4: what is intercepted is rejected; plan's file is included in its chain, at every reload" {
+	firewall fw4
+	serve
+	up
+	rejected
+	drops 'inet fw4'
+	plan --name office | CHECK=-c inside sh
+	plan --name office | inside sh
+	accepted
+	own_ports_are_closed
+	reload
+	accepted
+	run inside cat /etc/tproxy/office.nft
+	assert_output 'meta mark & 0xff == 0x1 counter accept comment "tproxy-setup: office"'
+	plan --name office | sed -n 's/^#undo //p' | inside sh
+	rejected
+	run inside find /etc -type f -size +0
+	assert_output ""
+}
+
+@test "a plan replaces the former one; names that do not fit are refused; what is missing is told" {
+	local before
+	run on proxy tproxy-setup plan --format firewalld --to 3129 --name twelve-chars
+	assert_equal "$status" 2
+	assert_output --partial '--name twelve-chars: too long for the name of a policy'
+	run on proxy tproxy-setup plan --format firewalld --to 3129 --name a.b
+	assert_equal "$status" 2
+	assert_output --partial '--name a.b: no policy there has a . in its name'
+	run on proxy tproxy-setup plan --format fw4 --to 3129 --name a-b
+	assert_equal "$status" 2
+	assert_output --partial '--name a-b: a section of uci'
+	run on proxy tproxy-setup plan --format ufw --to 3129 --name a.b
+	assert_success
+	assert_output --partial '/ --comment tproxy-a[.]b /d'
+	files ufw
+	plan | inside sh
+	before=$(inside cat /etc/ufw/before.rules /etc/ufw/before6.rules)
+	plan | inside sh
+	assert_equal "$(inside cat /etc/ufw/before.rules /etc/ufw/before6.rules)" "$before"
+	inside sed -i /before-input/d /etc/ufw/before6.rules
+	run inside sh -c "$(on proxy tproxy-setup plan --format ufw --to 3129)"
+	assert_failure
+	files firewalld
+	inside sh -c 'tproxy-setup plan --to 3129 --port 80 --format firewalld | sh'
+	plan --not-port 7 | inside sh
+	run inside sh -c 'cat /etc/firewalld/*/tproxy-default*.xml'
+	assert_line --partial '<port port="80" protocol="udp"/><accept/></rule>'
+	assert_equal "$(grep -c '<rule ' <<<"$output")" 5
+	inside sed -i s/=nftables/=iptables/ /etc/firewalld/firewalld.conf
+	run inside sh -c "$(on proxy tproxy-setup plan --format firewalld --to 3129)"
+	assert_failure
+	assert_output --partial 'FirewallBackend=iptables'
+}
