@@ -158,9 +158,10 @@ get() {
 	refute_line_in astray.err '198.51.100.1|--iif'
 }
 
-# elsewhere NAME [HOST ADDRESS]: a request, of which it says that somebody else gets it.
+# elsewhere NAME PORT [HOST ADDRESS]: a request, of which it says that somebody else gets it. (With a port of its own: what
+# still comes of an earlier connection would be taken for the first packet.)
 elsewhere() {
-	on "${2-client}" curl -s --max-time 0.5 --interface "${3-192.0.2.2}" http://198.51.100.2/who || :
+	on "${3-client}" curl -s --max-time 0.5 --interface "${4-192.0.2.2}" --local-port "$2" http://198.51.100.2/who || :
 	ended "$1" 1 taken-elsewhere
 }
 
@@ -178,31 +179,39 @@ elsewhere() {
 	again
 	# Before it, and before our own rules.
 	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 redirect to :81'
-	live before 192.0.2.2 198.51.100.2:80
-	elsewhere before
+	live before 192.0.2.2:40022 198.51.100.2:80
+	elsewhere before 40022
 	[[ $said == *'redirect to :81'*'; seen: '"$to"* ]]
 	on proxy tproxy-setup down -q
 	on proxy tproxy-setup up -q --to 3129 --port 80
-	live older 192.0.2.2 198.51.100.2:80
-	elsewhere older
+	live older 192.0.2.2:40023 198.51.100.2:80
+	elsewhere older 40023
 	on proxy sh -c "$fix"
 	get 0
 	again
 	# The walk cannot know.
 	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 numgen random mod 10 0-9 dnat ip to 203.0.113.2:80'
-	live unknown 192.0.2.2 198.51.100.2:80
-	elsewhere unknown
+	live unknown 192.0.2.2:40024 198.51.100.2:80
+	elsewhere unknown 40024
 	[[ $said == *' redirected to 203.0.113.2:80 by '*'; what is not known here (see --live): inet other, chain c: '*' may redirect it' ]]
 	on proxy sh -c "$fix"
 	get 0
 	again
 	# What this host opens itself.
 	on proxy tproxy-setup up -q --to 3129 --port 80 --local
-	live own 192.0.2.1 198.51.100.2:80
-	wait_line own.err 'waiting'
+	live own 192.0.2.1:40025 198.51.100.2:80
 	TYPE=nat in_chain output -100 'tcp dport 80 redirect to :81'
-	elsewhere own proxy 192.0.2.1
+	elsewhere own 40025 proxy 192.0.2.1
 	[[ $said == 'what this host sends are redirected'* || $said == *'redirect to :81'* ]]
+}
+
+@test "answers that leave and do not reach the client" {
+	live unheard 192.0.2.2:40031 198.51.100.2:80
+	on proxy ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:99 nud permanent dev toclient
+	! LIMIT=1.5 get 40031 || fail "it came through"
+	on proxy ip neigh delete 192.0.2.2 dev toclient
+	ended unheard 1 unheard
+	[[ $said == 'answers to the client leave by toclient, and it sends its SYN again: '*', although the walk says: instance default delivers it '* ]]
 }
 
 @test "no packet; it is killed: the kernel removes the rules" {

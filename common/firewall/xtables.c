@@ -57,12 +57,14 @@ bool xtables_append(json_t *out, json_t *statement)
 	return statement && !json_array_append_new(out, statement);
 }
 
-static bool append_ports(json_t *out, const char *field, unsigned first, unsigned last,
-			 bool inverted)
+static bool append_ports(json_t *out, const char *protocol, const char *field,
+			 const uint16_t range[2], bool inverted)
 {
+	unsigned first = range[0], last = range[1];
+
 	if (first == 0 && last == 0xffff)
 		return true;
-	return xtables_append(out, xtables_match(inverted, xtables_payload("tcp", field),
+	return xtables_append(out, xtables_match(inverted, xtables_payload(protocol, field),
 						 json_pack("{s:[i,i]}", "range", first, last)));
 }
 
@@ -79,8 +81,17 @@ static bool decode_tcp(const void *info, size_t size, json_t *out)
 						    xtables_payload("tcp", "flags"), t->flg_mask),
 					  json_integer(t->flg_cmp))))
 		return false;
-	return append_ports(out, "sport", t->spts[0], t->spts[1], t->invflags & XT_TCP_INV_SRCPT) &&
-	       append_ports(out, "dport", t->dpts[0], t->dpts[1], t->invflags & XT_TCP_INV_DSTPT);
+	return append_ports(out, "tcp", "sport", t->spts, t->invflags & XT_TCP_INV_SRCPT) &&
+	       append_ports(out, "tcp", "dport", t->dpts, t->invflags & XT_TCP_INV_DSTPT);
+}
+
+static bool decode_udp(const void *info, size_t size, json_t *out)
+{
+	const struct xt_udp *t = info;
+
+	return size >= sizeof(*t) &&
+	       append_ports(out, "udp", "sport", t->spts, t->invflags & XT_UDP_INV_SRCPT) &&
+	       append_ports(out, "udp", "dport", t->dpts, t->invflags & XT_UDP_INV_DSTPT);
 }
 
 static json_t *states(unsigned mask)
@@ -519,6 +530,7 @@ void xtables_decode(const char *type, const char *name, const void *info, size_t
 		decoder *decode;
 	} known[] = {
 		{ "match", "tcp", decode_tcp },
+		{ "match", "udp", decode_udp },
 		{ "match", "conntrack", decode_conntrack },
 		{ "match", "state", decode_state },
 		{ "match", "iprange", decode_iprange },

@@ -190,8 +190,9 @@ static void add_protocol(json_t *out, unsigned protocol, bool inverted)
 {
 	if (protocol)
 		xtables_append(out, xtables_match(inverted, xtables_meta("l4proto"),
-						  protocol == IPPROTO_TCP
-							  ? json_string("tcp")
+						  protocol == IPPROTO_TCP ? json_string("tcp")
+						  : protocol == IPPROTO_UDP
+							  ? json_string("udp")
 							  : json_sprintf("%u", protocol)));
 }
 

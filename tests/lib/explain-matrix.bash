@@ -111,7 +111,7 @@ case_ works-xt-limits - a 'both -A INPUT -p tcp --dport 80 -m hashlimit --hashli
 case_ xt-ctdir input a 'both -A INPUT -p tcp --dport 80 -m conntrack --ctstate NEW --ctdir ORIGINAL -j DROP'
 ASK=$FOUR case_ xt-ctorigdst input a 'p iptables-nft -A INPUT -p tcp -m conntrack --ctorigdst 198.51.100.2 --ctorigdstport 80 -j DROP'
 case_ xt-devgroup input a 'p ip link set toclient group 7; both -A INPUT -p tcp --dport 80 -m devgroup --src-group 7 -j DROP'
-case_ xt-set input a 'both -A INPUT -p tcp --dport 80 -m ttl --ttl-gt 1 -j DROP; p ip6tables-nft -A INPUT -p tcp --dport 80 -m hl --hl-gt 1 -j DROP'
+case_ xt-ttl input a 'p iptables-nft -A INPUT -p tcp --dport 80 -m ttl --ttl-gt 1 -j DROP; p ip6tables-nft -A INPUT -p tcp --dport 80 -m hl --hl-gt 1 -j DROP'
 case_ xt-u32 input a 'p iptables-nft -A INPUT -p tcp -m u32 --u32 "0>>22&0x3C@0&0xFFFF=80" -j DROP; p ip6tables-nft -A INPUT -p tcp --dport 80 -m length --length 1:1500 -j DROP'
 case_ xt-security input ab 'both -t security -A INPUT -p tcp --dport 80 -j DROP'
 # --- beneath: a bridge, disabled families, clients whose addresses are of the link

@@ -185,12 +185,35 @@ static void test_beyond(void)
 	CHECK_TEXT(judge(), "delivered");
 }
 
+/* Answers leave, and the client goes on with its SYN. */
+static void test_unheard(void)
+{
+	struct packet_fate *f;
+
+	reset("delivered");
+	f = add(LEG_REQUEST, END_SOCKET, 1, 1);
+	f->opening = 1;
+	add(LEG_REPLY, END_LEFT, 0, 1);
+	CHECK_TEXT(judge(), "delivered"); /* its acknowledgement is on the way */
+	reset("delivered");
+	f = add(LEG_REQUEST, END_SOCKET, 1, 2);
+	f->opening = 2;
+	add(LEG_REPLY, END_LEFT, 0, 3);
+	CHECK_TEXT(judge(), "unheard");
+	reset("delivered");
+	f = add(LEG_REQUEST, END_SOCKET, 1, 3);
+	f->opening = 2;
+	add(LEG_REPLY, END_LEFT, 0, 3);
+	CHECK_TEXT(judge(), "delivered");
+}
+
 int main(void)
 {
 	test_vrf();
 	test_missed();
 	test_redirected();
 	test_beyond();
+	test_unheard();
 	steps_free(&view.steps);
 	return check_done();
 }

@@ -8,7 +8,13 @@
 #include "firewall/xtables.h"
 #include "check.h"
 #include "firewall/xtables_legacy.h"
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <linux/netfilter/xt_connlimit.h>
+#include <linux/netfilter/xt_conntrack.h>
+#include <linux/netfilter/xt_iprange.h>
 #include <linux/netfilter/xt_multiport.h>
+#include <linux/netfilter/xt_pkttype.h>
 #include <linux/netfilter/xt_tcpudp.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -141,11 +147,52 @@ static void decodes(const char *name, const void *info, size_t size, const char 
 static void check_extensions(void)
 {
 	struct xt_multiport_v1 ports = { .count = XT_MULTI_PORTS };
+	struct xt_udp udp = { .spts = { 0, 65535 },
+			      .dpts = { 53, 54 },
+			      .invflags = XT_UDP_INV_DSTPT };
+	struct xt_pkttype_info type = { .pkttype = PACKET_HOST };
+	struct xt_iprange_mtinfo range = { .flags = IPRANGE_SRC | IPRANGE_SRC_INV };
+	struct xt_multiport_v1 either = { .count = 1, .ports = { 80 } };
+	struct xt_conntrack_mtinfo3 direction = { .match_flags = XT_CONNTRACK_DIRECTION };
+	struct xt_connlimit_info limit = { .limit = 5 };
 	struct xt_tcp tcp = { .spts = { 0, 65535 }, .dpts = { 80, 80 } };
 
 	decodes("tcp", &tcp, sizeof(tcp),
 		"[{\"match\":{\"left\":{\"payload\":{\"field\":\"dport\",\"protocol\":\"tcp\"}},"
 		"\"op\":\"==\",\"right\":{\"range\":[80,80]}}}]");
+	decodes("udp", &udp, sizeof(udp),
+		"[{\"match\":{\"left\":{\"payload\":{\"field\":\"dport\",\"protocol\":\"udp\"}},"
+		"\"op\":\"!=\",\"right\":{\"range\":[53,54]}}}]");
+	decodes("pkttype", &type, sizeof(type),
+		"[{\"match\":{\"left\":{\"meta\":{\"key\":\"pkttype\"}},\"op\":\"==\",\"right\":"
+		"\"host\"}"
+		"}]");
+	range.src_min.ip = htonl(0xc0000201);
+	range.src_max.ip = htonl(0xc0000209);
+	decodes("iprange", &range, sizeof(range),
+		"[{\"match\":{\"left\":{\"payload\":{\"field\":\"saddr\",\"protocol\":\"ip\"}},"
+		"\"op\":"
+		"\"!=\",\"right\":{\"range\":[\"192.0.2.1\",\"192.0.2.9\"]}}}]");
+	either.flags = XT_MULTIPORT_EITHER;
+	decodes("multiport", &either, sizeof(either),
+		"[{\"match\":{\"left\":{\"concat\":[{\"payload\":{\"field\":\"sport\",\"protocol\":"
+		"\"th\"}},"
+		"{\"payload\":{\"field\":\"dport\",\"protocol\":\"th\"}}]},\"op\":\"==\",\"right\":"
+		"{\"set\":[{"
+		"\"concat\":[{\"range\":[0,65535]},{\"range\":[80,80]}]},{\"concat\":[{\"range\":["
+		"80,80]},{"
+		"\"range\":[0,65535]}]}]}}}]");
+	decodes("conntrack", &direction, sizeof(direction),
+		"[{\"match\":{\"left\":{\"ct\":{\"key\":\"direction\"}},\"op\":\"==\",\"right\":"
+		"\"original\"}"
+		"}]");
+	/* What is not known is left beside what is. */
+	direction.match_flags |= XT_CONNTRACK_STATUS;
+	decodes("conntrack", &direction, sizeof(direction),
+		"[{\"match\":{\"left\":{\"ct\":{\"key\":\"direction\"}},\"op\":\"==\",\"right\":"
+		"\"original\"}"
+		"},{\"xt\":{\"name\":\"conntrack\",\"type\":\"match\"}}]");
+	decodes("connlimit", &limit, sizeof(limit), "[{\"ct count\":{\"inv\":true}}]");
 	/* Shorter than its structure, or unknown: named. */
 	decodes("tcp", &tcp, sizeof(tcp) - 1, "[{\"xt\":{\"name\":\"tcp\",\"type\":\"match\"}}]");
 	decodes("owner", NULL, 0, "[{\"xt\":{\"name\":\"owner\",\"type\":\"match\"}}]");

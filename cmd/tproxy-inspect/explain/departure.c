@@ -24,6 +24,7 @@ enum problem {
 	PROBLEM_BYPASSED,
 	PROBLEM_RESET,
 	PROBLEM_UNANSWERED,
+	PROBLEM_UNHEARD,
 };
 
 /* As the verdict's reason. */
@@ -32,6 +33,7 @@ static const char *const reasons[] = {
 	[PROBLEM_DROPPED] = "dropped",	     [PROBLEM_LOST] = "lost",
 	[PROBLEM_TAKEN] = "taken-elsewhere", [PROBLEM_BYPASSED] = "bypassed",
 	[PROBLEM_RESET] = "reset",	     [PROBLEM_UNANSWERED] = "unanswered",
+	[PROBLEM_UNHEARD] = "unheard",
 };
 
 struct judge {
@@ -463,6 +465,19 @@ static bool is_reset(const struct judge *j)
 	return resets && resets == f->packets[LEG_REPLY];
 }
 
+/* Do answers leave, and the client does nothing but send its SYN again? */
+static bool is_unheard(const struct judge *j)
+{
+	const struct packet_fates *f = &j->o->fates;
+	uint64_t opening = 0;
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->at[i].leg == LEG_REQUEST)
+			opening += f->at[i].opening;
+	return opening > 1 && opening == f->packets[LEG_REQUEST] &&
+	       find_fate(j, LEG_REPLY, END_LEFT);
+}
+
 /* Does somebody answer, and not by a reset alone? */
 static enum problem judge_answers(const struct judge *j)
 {
@@ -472,6 +487,8 @@ static enum problem judge_answers(const struct judge *j)
 		return PROBLEM_NONE;
 	if (is_reset(j))
 		return PROBLEM_RESET;
+	if (is_unheard(j))
+		return PROBLEM_UNHEARD;
 	if (f->packets[LEG_REPLY] || !j->o->counted || j->o->counts.reply || j->o->missed)
 		return PROBLEM_NONE;
 	return awaits_answer(j) ? PROBLEM_UNANSWERED : PROBLEM_NONE;
@@ -660,6 +677,12 @@ static void describe_problem(const struct judge *j, char buf[WORDS_MAX])
 		snprintf(buf, WORDS_MAX,
 			 "packets of the client pass input, and nothing answers "
 			 "them: is the listener's queue full?");
+		break;
+	case PROBLEM_UNHEARD:
+		snprintf(buf, WORDS_MAX,
+			 "answers to the client %s, and it sends its SYN again: they do not reach "
+			 "it (its entry in the neighbour table, or a filter behind this host)",
+			 describe_end(j, find_fate(j, LEG_REPLY, END_LEFT), words));
 		break;
 	case PROBLEM_BYPASSED:
 		snprintf(buf, WORDS_MAX, "%s %s, past the proxy", whose(j->fate->leg),
