@@ -146,7 +146,7 @@ ASK='2001:db8:1::2 [2001:db8:2::2]:80' case_ rule6-sport routing a 'p ip -6 rule
 ASK='2001:db8:1::2 [2001:db8:2::2]:80' case_ rule6-from routing a 'p ip -6 rule add pref 50 iif lo from 2001:db8:1::2 prohibit'
 ASK=$FOUR case_ works-local-last - a 'p ip rule add pref 200 lookup local; p ip rule del pref 0'
 ASK=$FOUR case_ rule-not-from routing a 'p ip rule add pref 50 not from 10.0.0.0/8 iif toclient lookup 51; p ip route add default via 198.51.100.2 table 51'
-ASK=$FOUR case_ works-rule-not - a 'p ip rule add pref 50 not from 192.0.2.0/24 iif toclient blackhole; p ip rule add pref 51 not ipproto tcp blackhole'
+ASK=$FOUR case_ rule-not routing a 'p ip rule add pref 50 not from 192.0.2.0/24 iif toclient blackhole; p ip rule add pref 51 not ipproto tcp blackhole'
 case_ input-iif-index input a 'in_chain input 0 "iif toclient meta l4proto != udp tcp dport 80 drop"'
 case_ input-numbers input a 'in_chain input 0 "ip protocol 6 th dport 80 drop" "ip6 nexthdr 6 th dport 80 drop"'
 case_ input-named-limit input a 'n -f - <<<"table inet other { limit l { rate over 1000/second; }; quota q { over 100 mbytes; }; counter k { }; chain c { type filter hook input priority 0; tcp dport 80 limit name l accept; tcp dport 80 quota name q drop; tcp dport 80 counter name k reject; }; }"'
