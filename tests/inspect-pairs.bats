@@ -347,7 +347,7 @@ udp_flows() {
 	dgram server server serve 5300
 	dgram sink server sink 5301
 	intercept_udp 5300,5301
-	udp_relay -o event,client,reason "$@"
+	udp_relay -o event,client,reason
 	bg stream client "$DGRAM" stream "$V4" 5300 1 50 "$OUT/end"
 	on client "$DGRAM" tell 40001 "$V4" 5301 2
 	ask_from client 40003 "$V6" 5300 3
