@@ -222,8 +222,8 @@ ends_of() {
 # over SIDE COUNT: so many have ended there.
 over() { (($(ends_of "$1" | grep -cv ' open$') >= $2)); }
 
-# figures SIDE KINDS FROM: how these ended there, and after how many seconds the last one.
-figures() {
+# numbers SIDE KINDS FROM: how these ended there, and after how many seconds the last one.
+numbers() {
 	ends_of "$1" | awk -v kinds="$2" -v from="$3" '
 		index(kinds, $1) && $3 != "open" {
 			how[$3]
@@ -264,8 +264,8 @@ fails() {
 	wait_until 10 over server 8
 	touch "$OUT/end"
 	run -0 wait_exit outage
-	client=$(figures client 'up down both' "$died") silent_client=$(figures client idle "$spoke")
-	server=$(figures server 'up down both' "$died") silent_server=$(figures server idle "$spoke")
+	client=$(numbers client 'up down both' "$died") silent_client=$(numbers client idle "$spoke")
+	server=$(numbers server 'up down both' "$died") silent_server=$(numbers server idle "$spoke")
 	echo "# $1: new connections after$(awk '/^[12]/ { printf " %s (%s)", $2, $1 }' "$OUT/outage.out");" \
 		"client: $client, once an idle one talks: $silent_client; server: $server, $silent_server" >&3
 	# Two seconds, and as long again on a busy machine; it says above how long it was.
