@@ -10,6 +10,7 @@
 #include "process/listen_fds.h"
 #include "process/notify.h"
 #include "process/sandbox.h"
+#include "process/watchdog.h"
 #include "socket/takeover.h"
 #include "tproxy-listen/accept.h"
 #include "tproxy-listen/flows.h"
@@ -502,6 +503,19 @@ static void announce(const struct config *config)
 	notify_ready(config->ready_fd);
 }
 
+static void handle_watchdog(struct loop *loop, struct loop_timer *timer)
+{
+	watchdog_feed();
+	loop_arm(loop, timer, watchdog_interval());
+}
+
+static void start_watchdog(struct service *s)
+{
+	s->watchdog.alarm = handle_watchdog;
+	if (watchdog_interval())
+		loop_arm(s->loop, &s->watchdog, watchdog_interval());
+}
+
 /* Descriptors and their names, for --pass. */
 struct passed {
 	const char *names[LISTEN_FDS_MAX];
@@ -666,6 +680,7 @@ static int run(struct service *s, const struct options_rest *rest)
 	if (!s->config->no_sandbox && enter_sandbox(s, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	announce(s->config);
+	start_watchdog(s);
 	if (loop_run(s->loop, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	return verdict(s);

@@ -16,6 +16,7 @@
 #include "tproxy-relay/ask.h"
 #include "tproxy-relay/config.h"
 #include "tproxy-relay/control.h"
+#include "tproxy-relay/heartbeat.h"
 #include "tproxy-relay/inetd.h"
 #include "tproxy-relay/metrics.h"
 #include "tproxy-relay/relay.h"
@@ -313,6 +314,7 @@ struct attachments {
 	struct transparent_host front;
 	struct control *control;
 	struct metrics *metrics;
+	struct heartbeat heartbeat;
 	int netns; /* of the upstream legs; -1: this one */
 };
 
@@ -340,6 +342,8 @@ static int prepare(struct relay *relay, const struct config *config,
 	if (config->metrics &&
 	    !(a->metrics = metrics_new(relay, config->metrics, &config->user, why)))
 		return -1;
+	if (!config->inetd)
+		heartbeat_start(&a->heartbeat, relay);
 	return give_up_rights(config, a->control, why);
 }
 

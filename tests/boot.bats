@@ -235,6 +235,43 @@ past() {
 	assert_equal "$(past)" 0
 }
 
+# One thread is held, and no other part of the relay. (Of a second, that systemd need not wait long.)
+@test "watchdog: a relay one of whose threads hangs is started again, and nothing bypasses it meanwhile" {
+	local before hung
+	assert_equal "$(property tproxy@web WatchdogUSec)" 30s
+	conf '--to 3129 --port 80' 'tproxy-relay --threads 2 3129'
+	inside mkdir -p /run/systemd/system/tproxy@web.service.d
+	inside sh -c 'printf "[Service]\nWatchdogSec=1\nRestartSec=2\n" >/run/systemd/system/tproxy@web.service.d/soon.conf'
+	inside systemctl daemon-reload
+	inside systemctl restart tproxy@web
+	before=$(property tproxy@web NRestarts)
+	hung=$(on proxy ss -Htlnp 'src 127.0.0.1:3129' | sed 's/.*pid=\([0-9]*\).*/\1/;q')
+	sleep 2
+	answers
+	assert_equal "$(property tproxy@web NRestarts)" "$before"
+	bg hang proxy strace -q -e inject=all:delay_enter=60s -o "$OUT/hang.calls" \
+		-p "$(find "/proc/$hung/task" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -n | sed -n '$p')"
+	logged() { inside journalctl -q -o cat -u tproxy@web | grep -qF "$1"; }
+	wait_until 20 logged 'Watchdog timeout (limit 1s)!'
+	stop hang KILL || : # a thread that is traced cannot end
+	wait_until 20 eval '[[ $(property tproxy@web SubState) == auto-restart ]]'
+	run answers
+	assert_failure
+	wait_until 20 answers
+	logged "Failed with result 'watchdog'"
+	assert_equal "$(property tproxy@web NRestarts)" $((before + 1))
+	# Where another program serves, this unit's own process gives the signs.
+	conf '--to 3129 --port 80' ''
+	inside systemctl restart tproxy@web
+	before=$(property tproxy@web NRestarts)
+	sleep 2.5
+	assert_equal "$(property tproxy@web NRestarts)" "$before"
+	inside systemctl -q is-active tproxy@web
+	inside rm -r /run/systemd/system/tproxy@web.service.d
+	inside systemctl daemon-reload
+	assert_equal "$(past)" 0
+}
+
 @test "stop removes everything, and connections pass; without its file it does not start" {
 	inside systemctl stop tproxy@web
 	wait_until 10 eval '[[ $(property tproxy-rules@web ActiveState) == inactive ]]'

@@ -361,6 +361,78 @@ time.sleep(600)"
 	wait_line notified STOPPING=1
 }
 
+beats() { grep -o WATCHDOG=1 "$OUT/notified" | wc -l; }
+more_beats() { (($(beats) > $1)); }
+
+# A second is five intervals.
+@test "watchdog: signs of life while every worker runs, none while one of them hangs" {
+	local task tid had
+	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
+	wait_until 10 test -S "$OUT/notify"
+	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" WATCHDOG_USEC=600000 tproxy-relay --threads 3 "$RELAY_PORT"
+	wait_line notified READY=1
+	for task in "/proc/$(pid_of relay)/task/"*; do
+		tid=${task##*/}
+		wait_until 10 more_beats "$(beats)"
+		bg hang proxy strace -q -e inject=all:delay_enter=60s -o "$OUT/hang.calls" -p "$tid"
+		# It is held before its next call.
+		wait_until 10 eval '[[ $(cut -d " " -f 3 "$task/stat") == t ]]'
+		had=$(beats)
+		sleep 1
+		run more_beats $((had + 1)) # one may have been on its way
+		assert_failure
+		stop hang KILL || :
+	done
+	wait_until 10 more_beats "$(beats)"
+	run -0 stop relay
+	assert_line_in notified 'STOPPING=1$'
+}
+
+@test "watchdog: what is meant for another process, or is no number, is no wish" {
+	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
+	wait_until 10 test -S "$OUT/notify"
+	for wish in '1 WATCHDOG_USEC=3000' '1 WATCHDOG_USEC=0' "0 WATCHDOG_USEC=" '0 WATCHDOG_USEC=0' '0 WATCHDOG_USEC=-5' \
+		'0 WATCHDOG_USEC=3000x' '0 WATCHDOG_USEC=99999999999999999999'; do
+		had=$(grep -o READY=1 "$OUT/notified" | wc -l)
+		((${wish%% *})) && pid=WATCHDOG_PID=1 || pid=
+		bg relay proxy env NOTIFY_SOCKET="$OUT/notify" ${wish#* } $pid tproxy-relay "$RELAY_PORT"
+		wait_until 10 eval '(($(grep -o READY=1 "$OUT/notified" | wc -l) > had))'
+		sleep 0.3
+		run -0 stop relay
+	done
+	assert_equal "$(beats)" 0
+}
+
+# A manager that does not read must not stop the relay.
+@test "watchdog: a manager whose queue is full, and one that is gone" {
+	bg manager proxy /usr/bin/python3 -c '
+import signal, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print("bound", flush=True)
+print(s.recv(100), flush=True)
+c = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+c.connect(sys.argv[1])
+c.setblocking(False)
+try:
+    while True:
+        c.send(b"full")
+except BlockingIOError:
+    print("full", flush=True)
+signal.pause()' "$OUT/notify"
+	wait_line manager.out bound
+	start_nginx
+	intercept 80
+	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" WATCHDOG_USEC=600000 tproxy-relay "$RELAY_PORT"
+	wait_line manager.out full
+	sleep 1
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	stop manager KILL || :
+	sleep 0.5
+	run -0 on client curl -sS --max-time 10 "http://$V4/who"
+	signal relay KILL
+}
+
 # ---------------------------------------------------------------- start
 
 @test "a descriptor limit that cannot be read is an error; one that cannot be raised is kept" {

@@ -66,6 +66,7 @@ main_process() {
 	assert_line --regexp '^ExecStartPost=\+/.*tproxy-setup up --to 3129 --port 80$'
 	assert_line --regexp '^ExecStop=\+/.*tproxy-setup down --name default --drain 30s$'
 	assert_line RuntimeDirectory=tproxy-web
+	assert_line WatchdogSec=30
 	assert_line ReadWritePaths=/var/lib/node_exporter
 }
 
@@ -75,7 +76,7 @@ main_process() {
 		run systemd-analyze verify --man=no "$OUT/other.service"
 		refute_output --partial "$OUT"
 		run cat "$OUT/other.service"
-		refute_line --regexp '^(SystemCall|Restrict|Protect|Private|MemoryDeny|Capability|Ambient|DynamicUser|NoNew)'
+		refute_line --regexp '^(SystemCall|Restrict|Protect|Private|MemoryDeny|Capability|Ambient|DynamicUser|NoNew|Watchdog)'
 		assert_line --regexp '^ExecStart=/.*tproxy-setup run --to 3129 --port 80 -- '
 	done
 }

@@ -155,7 +155,7 @@ struct service {
 	bool room;		/* these, and those in the backlog, may try again */
 	struct service_told told_shortage, told_refusal;
 	bool finishes_all; /* also connections that others can end */
-	struct loop_timer pause, timeout, drain;
+	struct loop_timer pause, timeout, drain, watchdog;
 };
 
 /* Describe the connection in a record, which borrows the interface's name. */

@@ -4,18 +4,31 @@
 #include "base/report.h"
 #include "process/command.h"
 #include "process/notify.h"
+#include "process/watchdog.h"
 #include "tproxy-setup/plan_systemd.h"
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Wait for one of the signals, and tell the service manager meanwhile that this process is alive. */
+static void wait_for(const sigset_t *ends)
+{
+	uint64_t ms = watchdog_interval();
+	const struct timespec interval = { .tv_sec = (time_t)(ms / 1000),
+					   .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	while (sigtimedwait(ends, NULL, ms ? &interval : NULL) < 0)
+		if (errno == EAGAIN)
+			watchdog_feed();
+}
 
 static int wait_for_end(void)
 {
 	struct failure why;
 	sigset_t ends;
-	int signal;
 
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGTERM);
@@ -23,7 +36,7 @@ static int wait_for_end(void)
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 	if (notify_send("READY=1\nSTATUS=intercepts; somebody else serves", &why))
 		return report_failure(&why, STATUS_REFUSED);
-	sigwait(&ends, &signal);
+	wait_for(&ends);
 	return STATUS_DONE;
 }
 

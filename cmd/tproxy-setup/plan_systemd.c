@@ -232,7 +232,9 @@ static void put_ours(FILE *out, const struct plan_systemd *plan, const char *opt
 	put_exec(out, "\nExecReload=+", plan, "up", options);
 	put_down(out, "\nExecStop=+", plan, " --drain 30s");
 	put_down(out, "ExecStopPost=+", plan, "");
-	fputs("TimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\nLimitNOFILE=1048576\n", out);
+	fputs("TimeoutStopSec=60\nRestart=on-failure\nRestartSec=1\nLimitNOFILE=1048576\n"
+	      "WatchdogSec=30\nTimeoutAbortSec=10\n",
+	      out);
 	put_paths(out, plan->command);
 	/* CAP_NET_ADMIN would only serve for TIME_WAIT sockets of clients without TCP
 	 * timestamps. */

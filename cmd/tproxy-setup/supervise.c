@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "process/notify.h"
+#include "process/watchdog.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -195,6 +196,7 @@ static _Noreturn void become_command(char **argv, const struct wrapper *w, const
 	int err;
 
 	pass_listeners_on(wrapper);
+	watchdog_hand_over(wrapper);
 	setenv("NOTIFY_SOCKET", notify, 1);
 	sigprocmask(SIG_SETMASK, &w->before, NULL);
 	execvp(*argv, argv);
@@ -350,11 +352,13 @@ static bool is_trusted(const struct wrapper *w, const struct ucred *sender)
 	       (sender->pid > 0 && group > 0 && getpgid(sender->pid) == group);
 }
 
-static bool says_ready(const char *text)
+static bool says(const char *text, const char *what)
 {
+	size_t length = strlen(what);
+
 	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (!strncmp(line, "READY=1", 7) && (!line[7] || line[7] == '\n'))
+		if (!strncmp(line, what, length) && (!line[length] || line[length] == '\n'))
 			return true;
 	}
 	return false;
@@ -390,7 +394,9 @@ static void read_notify(struct wrapper *w)
 
 	while ((got = receive_notify(w->notify_fd, text, sizeof(text) - 1, &sender)) >= 0) {
 		text[got] = '\0';
-		if (!says_ready(text))
+		if (says(text, "WATCHDOG=1") && is_trusted(w, &sender))
+			watchdog_feed();
+		if (!says(text, "READY=1"))
 			continue;
 		if (is_trusted(w, &sender))
 			w->told_ready = true;
@@ -454,16 +460,31 @@ static void install_when_ready(struct wrapper *w)
 	tell_command(w, SIGTERM);
 }
 
+/* How long a turn may wait, in milliseconds; -1: for ever. A service manager that wants signs of
+ * life gets the command's, and after its end, while connections are drained, those of the
+ * wrapper. */
+static int timeout_of(const struct wrapper *w)
+{
+	uint64_t interval = w->status >= 0 ? watchdog_interval() : 0;
+
+	if (w->phase == PHASE_WAITING)
+		return READY_POLL_MS;
+	if (w->killing)
+		return GRACE_MS;
+	return interval ? (int)interval : -1;
+}
+
 static void turn(struct wrapper *w)
 {
 	struct pollfd polled[] = {
 		{ .fd = w->signal_fd, .events = POLLIN },
 		{ .fd = w->notify_fd, .events = POLLIN },
 	};
-	int timeout = w->phase == PHASE_WAITING ? READY_POLL_MS : w->killing ? GRACE_MS : -1;
 
-	if (!poll(polled, 2, timeout) && w->killing)
+	if (!poll(polled, 2, timeout_of(w)) && w->killing)
 		tell_command(w, SIGKILL);
+	if (w->status >= 0)
+		watchdog_feed();
 	read_notify(w);
 	read_signals(w);
 	if (w->phase == PHASE_WAITING)

@@ -23,4 +23,7 @@ void notify_ready(uint32_t fd);
 /* Send it a message: `READY=1`. -1 with *why on failure; 0 also if there is no manager. */
 int notify_send(const char *state, struct failure *why);
 
+/* Send what may be lost: if the manager does not read, or is gone. Never blocks. */
+void notify_try(const char *state);
+
 #endif
