@@ -95,6 +95,10 @@ static const struct option_spec options[] = {
 		EXPORT, "listen", 0, "ENDPOINT",
 		"where /metrics and /healthz are served; a bare PORT is\nloopback of both families",
 		option_text, struct config, listen),
+	OPTION_OF(EXPORT, "doctor-interval", 0, "T",
+		  "have tproxy-setup doctor look at each instance at most\nthat often (1m); 0 "
+		  "never",
+		  option_duration, struct config, doctor_interval),
 	OPTION_OF(EXPORT, "user", 0, "NAME[:GROUP]",
 		  "answer requests as this user (as root: tproxy, else\nnobody), without "
 		  "capabilities",
@@ -168,7 +172,7 @@ static int check_operands(const struct options_rest *rest)
 
 int main(int argc, char **argv)
 {
-	struct config config = { 0 };
+	struct config config = { .doctor_interval = 60 * 1000 };
 	struct options_rest rest;
 	struct failure why = { 0 };
 	int status;

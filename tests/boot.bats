@@ -161,6 +161,14 @@ past() {
 	run on proxy curl -sS --max-time 5 http://127.0.0.1:9469/metrics
 	assert_line 'tproxy_instance_served{name="web"} 1'
 	assert_line 'tproxy_relays 1'
+	# The doctor sees as much as it does for root.
+	exported() { on proxy curl -sS --max-time 5 http://127.0.0.1:9469/metrics | grep -qFx "$1"; }
+	wait_until 20 exported 'tproxy_doctor_up{name="web"} 1'
+	run on proxy curl -sS --max-time 5 http://127.0.0.1:9469/metrics
+	assert_equal "$(grep -c '^tproxy_doctor_findings.*"fail"' <<<"$output")" 0
+	findings() { sed -n 's/.*"check":"\([^"]*\)","severity":"warn".*/\1/p' | sort | uniq -c | tr -s ' '; }
+	assert_equal "$(sed -n 's/^tproxy_doctor_findings{.*check="\(.*\)",severity="warn"} \(.*\)/ \2 \1/p' <<<"$output" | sort -k2)" \
+		"$(inside tproxy-setup doctor --name web --json | findings | sort -k2)"
 	run inside cat "/proc/$(property tproxy-export MainPID)/status"
 	assert_line --regexp '^CapPrm:	0*$'
 	assert_line --regexp '^Seccomp:	2$'

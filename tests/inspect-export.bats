@@ -126,6 +126,76 @@ assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
 	assert_equal "$(metric 'tproxy_instance_intact{name="default"}') $(metric tproxy_healthy)" '0 0'
 }
 
+# The doctor looks when somebody has asked, so its answer is another request's.
+@test "the doctor's findings: one instance's, the other's, what is new; where it cannot look, or hangs" {
+	run -0 stop export
+	exporter --doctor-interval 1s
+	on proxy tproxy-setup up -q --name other --to 3131 --port 81
+	wait_until 20 eval '[[ $(metric "tproxy_doctor_findings{name=\"other\",check=\"listener\",severity=\"fail\"}") == 2 ]]'
+	run -0 get $AT/metrics
+	assert_line 'tproxy_doctor_up{name="default"} 1'
+	assert_line 'tproxy_doctor_up{name="other"} 1'
+	refute_line --partial 'tproxy_doctor_findings{name="default"'
+	assert_line --regexp '^tproxy_doctor_age_seconds [0-9]\.[0-9]{3}$'
+	assert_line --regexp '^tproxy_doctor_duration_seconds [0-9]\.[0-9]{3}$'
+	on proxy tproxy-setup down -q --name other
+	on proxy nft 'add table inet fw; add chain inet fw in { type filter hook input priority 0; }; add rule inet fw in tcp dport 80 drop'
+	wait_until 20 eval '[[ $(metric "tproxy_doctor_findings{name=\"default\",check=\"input\",severity=\"fail\"}") == 1 ]]'
+	assert_equal "$(metric 'tproxy_doctor_up{name="other"}')" ''
+	on proxy nft delete table inet fw
+	wait_until 20 eval '[[ ! $(metric "tproxy_doctor_findings{name=\"default\",check=\"input\",severity=\"fail\"}") ]]'
+	# It hangs: nobody waits for it, and its last answer grows old. It dies: that is no answer.
+	run -0 stop export
+	mkdir "$OUT/bin"
+	printf '#!/bin/sh\n[ -e %s ] || exec tproxy-setup.real "$@"\nexec sleep 600\n' "$OUT/hangs" >"$OUT/bin/tproxy-setup"
+	chmod 755 "$OUT/bin/tproxy-setup"
+	ln -s "$TPROXY_BIN/tproxy-setup" "$OUT/bin/tproxy-setup.real"
+	PATH=$OUT/bin:$PATH exporter --doctor-interval 100ms
+	wait_until 20 eval '[[ $(metric "tproxy_doctor_up{name=\"default\"}") == 1 ]]'
+	touch "$OUT/hangs"
+	wait_until 20 eval 'get $AT/metrics >"$OUT/text"; examiner=$(descendant tproxy-examine) && sleeping=$(pgrep --parent "$examiner" -x sleep)'
+	run -0 get -o "$OUT/text" -w '%{http_code} %{time_total}' $AT/metrics
+	assert_regex "$output" '^200 0\.'
+	wait_until 10 eval '(($(metric tproxy_doctor_age_seconds | cut -d. -f1) > 1))'
+	assert_equal "$(metric 'tproxy_doctor_up{name="default"}')" 1
+	kill "$sleeping"
+	wait_until 20 eval '[[ $(metric "tproxy_doctor_up{name=\"default\"}") == 0 ]]'
+	# The exporter ends, and does not leave it behind.
+	wait_until 20 eval 'get $AT/metrics >"$OUT/text"; sleeping=$(pgrep --parent "$examiner" -x sleep)'
+	run -0 stop export
+	wait_until 5 gone "$sleeping"
+	wait_until 5 gone "$examiner"
+	# Who examines has ended; the rest is still told.
+	rm "$OUT/hangs"
+	PATH=$OUT/bin:$PATH exporter --doctor-interval 100ms
+	wait_until 20 eval '[[ $(metric "tproxy_doctor_up{name=\"default\"}") == 1 ]]'
+	kill -KILL "$(descendant tproxy-examine)"
+	wait_until 10 eval '(($(metric tproxy_doctor_age_seconds | cut -d. -f1) > 1))'
+	assert is_well
+	run -0 stop export
+	# Not wanted; not there.
+	exporter --doctor-interval 0s
+	get $AT/metrics >"$OUT/text"
+	sleep 1.5
+	run -0 get $AT/metrics
+	refute_line --regexp '^tproxy_doctor_'
+	run -1 descendant tproxy-examine
+	run -0 stop export
+	ln -s "$TPROXY_BIN/tproxy-inspect" "$OUT/only"
+	PATH=/usr/bin:/bin bg export proxy "$OUT/only" export --listen 9469
+	wait_line export.err "tproxy-setup: command not found: the doctor's findings are not exported"
+	wait_line export.err 'SIGTERM or Ctrl-C ends it'
+	assert is_well
+}
+
+# descendant COMM: the pid of that process of the exporter.
+descendant() {
+	local pid
+	for pid in $(pgrep --parent "$(helper_of export tproxy-collect)"); do
+		[[ $(cat "/proc/$pid/comm") != "$1" ]] || echo "$pid"
+	done | grep .
+}
+
 @test "Prometheus scrapes them; the alert rules and the dashboard ask for what is there" {
 	run -0 promtool check rules "$PROMETHEUS/tproxy.rules.yml"
 	cat >"$OUT/prometheus.yml" <<-END
@@ -166,6 +236,10 @@ assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
 		      - { series: 'tproxy_instance_ending{instance="a:1",name="web"}', values: '0x10' }
 		      - { series: 'tproxy_instance_intact{instance="a:1",name="old"}', values: '0x10' }
 		      - { series: 'tproxy_instance_ending{instance="a:1",name="old"}', values: '1x10' }
+		      - { series: 'tproxy_doctor_findings{instance="a:1",name="web",check="input",severity="fail"}', values: '_x12 2x20' }
+		      - { series: 'tproxy_doctor_findings{instance="a:1",name="web",check="forward",severity="warn"}', values: '_x12 1x20' }
+		      - { series: 'tproxy_doctor_age_seconds{instance="a:1"}', values: '0+30x60' }
+		      - { series: 'tproxy_doctor_up{instance="a:1",name="old"}', values: '_x12 0x20' }
 		      - { series: 'tproxy_relay_refused_total{instance="a:1",relay="7"}', values: '0+1x60' }
 		      - { series: 'tproxy_relay_accepted_total{instance="a:1",relay="7"}', values: '0+10x60' }
 		    promql_expr_test:
@@ -176,6 +250,14 @@ assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
 		          - { labels: '{alertname="TproxyChanged"}', value: 1 }
 		      - expr: count(ALERTS{alertname="TproxyRefused",alertstate="firing"})
 		        eval_time: 15m
+		        exp_samples: [ { value: 1 } ]
+		      - expr: count by (alertname, name, check) (ALERTS{alertname=~"TproxyDoctor.*",alertstate="firing"})
+		        eval_time: 13m
+		        exp_samples:
+		          - { labels: '{alertname="TproxyDoctor",name="web",check="input"}', value: 1 }
+		          - { labels: '{alertname="TproxyDoctorSilent",name="old"}', value: 1 }
+		      - expr: count(ALERTS{alertname="TproxyDoctorSilent",name="",alertstate="firing"})
+		        eval_time: 25m
 		        exp_samples: [ { value: 1 } ]
 	END
 	run -0 promtool test rules "$OUT/test.yml"

@@ -18,7 +18,8 @@ struct config {
 	struct record_style style;
 	struct filter filter;
 	const char *netns;
-	const char *listen; /* export */
+	const char *listen;	  /* export */
+	uint64_t doctor_interval; /* export: milliseconds; 0: never */
 	struct privilege_user user;
 	bool no_sandbox;
 	bool stuck;	   /* pairs */

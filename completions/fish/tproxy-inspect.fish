@@ -28,6 +28,7 @@ complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origds
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch kill export' -l live -x -d 'watch real packets of it for that time, and say where they depart; CLIENT and DESTINATION may be any, their ports, too'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain export' -l dry-run -d 'show what would be reset, and reset nothing'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain kill' -l listen -x -d 'where /metrics and /healthz are served; a bare PORT is loopback of both families'
+complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain kill' -l doctor-interval -x -d 'have tproxy-setup doctor look at each instance at most that often (1m); 0 never'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain kill' -l user -x -a '(__fish_complete_users)' -d 'answer requests as this user (as root: tproxy, else nobody), without capabilities'
 complete -c tproxy-inspect -n 'not __fish_seen_subcommand_from sockets fd origdst pairs watch explain kill' -l no-sandbox -d 'answer them without seccomp and Landlock'
 complete -c tproxy-inspect -s H -l no-header -d 'no header line'

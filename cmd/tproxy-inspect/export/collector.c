@@ -6,6 +6,7 @@
 #include "tproxy-inspect/export/collector.h"
 
 #include "process/helper.h"
+#include "tproxy-inspect/export/examiner.h"
 #include <errno.h>
 #include <linux/capability.h>
 #include <stdint.h>
@@ -53,23 +54,43 @@ static int send_snapshot(int channel, const struct snapshot *s)
 	return 0;
 }
 
+/* What the helper has. */
+struct work {
+	uint64_t interval; /* of checkups, in milliseconds; 0: none */
+	struct examiner *examiner;
+};
+
+/* Before the rights are given up that the doctor needs. */
+static int prepare(void *context, struct failure *why)
+{
+	struct work *work = context;
+	char text[512];
+
+	if (work->interval && !(work->examiner = examiner_new(work->interval, why)))
+		report_warning("%s: the doctor's findings are not exported",
+			       report_text(why, text, sizeof(text)));
+	return 0;
+}
+
 static void run(int channel, void *context)
 {
+	struct work *work = context;
 	char request;
 	int result = 0;
 
 	while (result == 0 && helper_receive(channel, &request, 1) == 1 && request == REQUEST) {
 		struct snapshot s = { 0 };
 
-		snapshot_take(&s);
+		snapshot_take(&s, examiner_results(work->examiner));
 		result = send_snapshot(channel, &s);
 		snapshot_free(&s);
 	}
+	examiner_free(work->examiner);
 }
 
 /* ---- this side ---- */
 
-struct collector *collector_new(struct failure *why)
+struct collector *collector_new(uint64_t interval, struct failure *why)
 {
 	static const struct privilege_user same;
 	/* The second one for the rules of iptables-legacy. */
@@ -79,15 +100,17 @@ struct collector *collector_new(struct failure *why)
 		.user = &same,
 		.keep = keep,
 		.kept = 2,
+		.prepare = prepare,
 		.run = run,
 	};
+	struct work work = { .interval = interval };
 	struct collector *c = calloc(1, sizeof(*c));
 
 	if (!c) {
 		report_fail(why, errno, "malloc", "%s", role.name);
 		return NULL;
 	}
-	c->channel = helper_start(&role, NULL, why);
+	c->channel = helper_start(&role, &work, why);
 	if (c->channel >= 0)
 		return c;
 	free(c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/export/snapshot.h"
 
+#include "base/clock.h"
 #include "firewall/drift.h"
 #include "intercept/names.h"
 #include "tproxy-inspect/export/relay_census.h"
@@ -16,6 +17,7 @@ struct state {
 	struct drift *drifts;
 	size_t instances;
 	struct relay_census census;
+	const struct examiner_results *doctor;
 	json_t *reasons; /* NULL: no memory, so that nothing is healthy */
 };
 
@@ -260,6 +262,42 @@ static void print_gauge(FILE *out, enum relay_stats_format format, const char *f
 	fprintf(out, "%s %llu\n", family, (unsigned long long)value);
 }
 
+static void print_findings(FILE *out, const struct checkup *x)
+{
+	for (uint32_t i = 0; i < x->count; i++)
+		fprintf(out,
+			"tproxy_doctor_findings{name=\"%s\",check=\"%s\",severity=\"%s\"} %u\n",
+			x->name, x->at[i].check, x->at[i].severity, (unsigned)x->at[i].number);
+}
+
+static void print_seconds(FILE *out, enum relay_stats_format format, const char *family,
+			  const char *help, bool known, uint64_t ms)
+{
+	relay_stats_print_head(out, format, family, "gauge", help);
+	if (known)
+		fprintf(out, "%s %llu.%03u\n", family, (unsigned long long)(ms / 1000),
+			(unsigned)(ms % 1000));
+}
+
+static void print_doctor(FILE *out, enum relay_stats_format format,
+			 const struct examiner_results *doctor)
+{
+	relay_stats_print_head(out, format, "tproxy_doctor_findings", "gauge",
+			       "What `tproxy-setup doctor' found, by check and severity.");
+	for (size_t i = 0; i < doctor->count; i++)
+		print_findings(out, &doctor->at[i]);
+	relay_stats_print_head(out, format, "tproxy_doctor_up", "gauge",
+			       "1 if the doctor could examine the instance, else 0.");
+	for (size_t i = 0; i < doctor->count; i++)
+		fprintf(out, "tproxy_doctor_up{name=\"%s\"} %d\n", doctor->at[i].name,
+			doctor->at[i].answered);
+	print_seconds(out, format, "tproxy_doctor_age_seconds",
+		      "Time since the doctor was done with all instances.", doctor->known,
+		      clock_ms() - doctor->ended);
+	print_seconds(out, format, "tproxy_doctor_duration_seconds", "How long that took.",
+		      doctor->known, doctor->took);
+}
+
 static void print_metrics(FILE *out, enum relay_stats_format format, const struct state *s)
 {
 	print_gauge(out, format, "tproxy_healthy", "1 if /healthz answers 200, else 0.",
@@ -268,6 +306,7 @@ static void print_metrics(FILE *out, enum relay_stats_format format, const struc
 	print_flags(out, format, s);
 	print_failures(out, format, s);
 	print_counters(out, format, s);
+	print_doctor(out, format, s->doctor);
 	print_gauge(out, format, "tproxy_relays", "Relays that run.", s->census.count);
 	print_gauge(out, format, "tproxy_relays_untrusted",
 		    "Processes of other users that listen where relays do; they are not asked.",
@@ -309,9 +348,9 @@ static char *health_text(const struct state *s, size_t *size)
 	return text;
 }
 
-void snapshot_take(struct snapshot *s)
+void snapshot_take(struct snapshot *s, const struct examiner_results *doctor)
 {
-	struct state state = { .reasons = json_array() };
+	struct state state = { .reasons = json_array(), .doctor = doctor };
 
 	*s = (struct snapshot){ 0 };
 	read_instances(&state);

@@ -6,6 +6,7 @@
 #ifndef TPROXY_INSPECT_EXPORT_SNAPSHOT_H
 #define TPROXY_INSPECT_EXPORT_SNAPSHOT_H
 
+#include "tproxy-inspect/export/examiner.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -21,9 +22,10 @@ struct snapshot {
 
 /*
  * Compare every installed instance with its specification, and ask every relay. What cannot be read
- * is a reason not to be healthy. Takes 3 s at most if relays hang. *s is the caller's.
+ * is a reason not to be healthy. Takes 3 s at most if relays hang. *s is the caller's. What the
+ * doctor found the last time is told with it.
  */
-void snapshot_take(struct snapshot *s);
+void snapshot_take(struct snapshot *s, const struct examiner_results *doctor);
 
 void snapshot_free(struct snapshot *s);
 
