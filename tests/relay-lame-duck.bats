@@ -107,6 +107,61 @@ who() {
 	run -0 stop newer
 }
 
+# health: the status that the exporter answers a balancer with, and the reasons for it, in one line.
+health() {
+	on proxy curl -sS --max-time 10 -w ' %{http_code}\n' http://127.0.0.1:9469/healthz |
+		sed -E 's/^(.*) ([0-9]+)$/\2 \1/'
+}
+
+# health_is STATUS JQ
+health_is() {
+	local answer
+	answer=$(health)
+	[[ ${answer%% *} == "$1" ]] && jq -e "$2" >/dev/null <<<"${answer#* }"
+}
+
+# What a balancer asks over HTTP; its answer is a second old at most.
+@test "/healthz: 503 with the reason from the signal on, while connections are accepted, and while it drains" {
+	local from relay
+	start_nginx
+	intercept 80
+	relay --lame-duck 1h
+	relay=$(pid_of relay)
+	bg export proxy tproxy-inspect export --listen 9469 --doctor-interval 0s
+	wait_line export.err 'SIGTERM or Ctrl-C ends it'
+	health_is 200 '.reasons == []'
+	peer held client connect "$V4" 80 gone
+	wait_line relay.out ' open '
+	from=${EPOCHREALTIME/./}
+	signal relay TERM
+	wait_until 3 health_is 503 ".reasons == [{type: \"relay\", relay: \"$relay\", state: \"lame-duck\"}]"
+	echo "after $(((${EPOCHREALTIME/./} - from) / 1000)) ms"
+	run -0 who
+	health_is 503 '.reasons[0].state == "lame-duck"'
+	signal relay TERM
+	wait_until 3 health_is 503 "any(.reasons[]; .relay == \"$relay\" and .state == \"draining\")"
+	health_is 503 'any(.reasons[]; .check == "listener:tcp" and .state == "missing")'
+	run ! who
+	stop held || :
+	run -0 wait_exit relay
+	# Another one serves: it is well again. This one dies as a lame duck: it is the missing listener that is
+	# told, and nothing hangs.
+	relay --lame-duck 1h
+	wait_until 3 health_is 200 '.reasons == []'
+	peer held client connect "$V4" 80 gone
+	wait_line relay.out ' open '
+	signal relay TERM
+	wait_until 3 health_is 503 '.reasons[0].state == "lame-duck"'
+	signal relay KILL
+	run -137 wait_exit relay
+	run -0 wait_exit held
+	wait_until 3 health_is 503 'any(.reasons[]; .check == "listener:tcp") and all(.reasons[]; .type == "instance")'
+	run -7 who # refused, not let through
+	relay --lame-duck 1h
+	wait_until 3 health_is 200 '.reasons == []'
+	run -0 who
+}
+
 # agent N: HAProxy's agent check of relay N, from its control socket.
 agent() {
 	bg "agent$1" proxy python3 -c '
