@@ -188,6 +188,38 @@ assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
 	assert is_well
 }
 
+# What it reads must be within its sandbox, which would kill it: whatever there is.
+@test "the collector in its sandbox: rules, routes, listeners and relays of every kind, whole and broken" {
+	local collector change
+	collector=$(helper_of export tproxy-collect)
+	while IFS= read -r change; do
+		on proxy bash -c "$change" >"$OUT/change" 2>&1 || [[ $change == *legacy* ]] || fail "$change: $(cat "$OUT/change")"
+		sleep 1 # the state is read once a second
+		run -0 get -o "$OUT/text" -w '%{http_code}' $AT/metrics
+		gone "$collector" && fail "it died of: $change"
+		run get $AT/healthz
+		assert_output --partial '"reasons":['
+	done <<-'END'
+		tproxy-setup up -q --name other -t -u --to 3131 --port 81,5000-5010 --iif 'to*' --src 192.0.2.0/24 --not-dst 198.51.100.7
+		tproxy-setup up -q --name host --to 3132 --port 82 --local --uid 1000 --gid 1000 --no-listener reject --table 101 --pref 101 --mark 0x11/0xff --upstream-mark 0x12/0xff
+		tproxy-setup up -q --name divert --divert-only --table 102 --pref 102 --mark 0x21/0xff --upstream-mark 0x22/0xff
+		iptables-legacy -t mangle -A PREROUTING -p tcp -j ACCEPT; ip6tables-legacy -t raw -A PREROUTING -j ACCEPT
+		iptables-nft -A INPUT -m conntrack --ctstate INVALID -j DROP; ip6tables-nft -t nat -A POSTROUTING -j MASQUERADE
+		nft 'table inet t { set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }; chain c { type filter hook prerouting priority 0; ip saddr @s tcp dport { 1, 2 } counter; meta mark 7 limit rate 1/second accept; }; }'
+		ip rule add pref 50 fwmark 0x1 iif toclient uidrange 5-9 lookup 77; ip -6 rule add pref 51 blackhole; ip route add 203.0.113.99 dev toserver table 77
+		ip rule del pref 100; ip route flush table 100; ip link add v type veth peer name w; ip link set v up
+		nft flush chain inet tproxy_other prerouting; nft delete table inet tproxy_divert; ip rule add pref 100 fwmark 0x1/0xff lookup 1000
+		nft flush chain inet tproxy_host spec
+		sysctl -qw net.ipv6.conf.lo.disable_ipv6=1
+		tproxy-setup down -q --all
+	END
+	signal relay KILL
+	sleep 1
+	run get $AT/healthz
+	assert_output --partial '"type":"nothing"'
+	assert_equal "$(helper_of export tproxy-collect)" "$collector"
+}
+
 # descendant COMM: the pid of that process of the exporter.
 descendant() {
 	local pid
@@ -413,6 +445,7 @@ while True:
 	[[ $(stat -c %U "/proc/$pid") != root ]]
 	# CAP_NET_ADMIN, CAP_NET_RAW
 	assert_equal "$(awk '$1 == "CapEff:" { print $2 }' "/proc/$(helper_of export tproxy-collect)/status")" 0000000000003000
+	assert_equal "$(awk '$1 == "Seccomp:" { print $2 }' "/proc/$(helper_of export tproxy-collect)/status")" 2
 	echo '{"v":1,"type":"relay","pid":1,"state":"ending"}' >"$OUT/lines"
 	impostor 70004 setpriv --reuid=nobody --clear-groups
 	wait_until 10 eval '[[ $(metric tproxy_relays_untrusted) == 1 ]]'
@@ -420,6 +453,7 @@ while True:
 	# Without the right to read rules it is not healthy.
 	run -0 stop export
 	exporter --user root --no-sandbox
+	assert_equal "$(awk '$1 == "Seccomp:" { print $2 }' "/proc/$(helper_of export tproxy-collect)/status")" 0
 	assert is_well
 	run -0 stop export
 	bg export proxy setpriv --bounding-set=-net_admin --inh-caps=-net_admin tproxy-inspect export --listen 9469

@@ -167,7 +167,7 @@ static void tell_ready(const struct listeners *l)
 static int serve(struct export *e, const struct config *config, struct listeners *l,
 		 struct failure *why)
 {
-	e->collector = collector_new(config->doctor_interval, why);
+	e->collector = collector_new(config->doctor_interval, !config->no_sandbox, why);
 	if (!e->collector || open_loop(e, why) < 0 || give_up_rights(config, why) < 0)
 		return -1;
 	e->server = server_new(l, handle_wanted, e, why);

@@ -409,8 +409,8 @@ int endpoint_pin_interfaces(void)
 
 /*
  * if_indextoname(3) does the same with a local socket, which the sandbox does not allow.
- * #syscalls tcp udp: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)
- * #syscalls tcp udp: ioctl(SIOCGIFNAME)
+ * #syscalls tcp udp collect: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0)
+ * #syscalls tcp udp collect: ioctl(SIOCGIFNAME), close
  */
 char *endpoint_interface_name(unsigned index, char name[IF_NAMESIZE])
 {

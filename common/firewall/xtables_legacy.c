@@ -487,6 +487,8 @@ static struct ipt_get_entries *fetch(const struct family *family, const char *na
 /* Called for each table; a non-zero return ends the visit. */
 typedef int table_reader(const struct xtables_legacy_table *table, void *context);
 
+/* #syscalls collect: socket(AF_INET, SOCK_RAW, IPPROTO_RAW), socket(AF_INET6, SOCK_RAW, IPPROTO_RAW)
+ * #syscalls collect: getsockopt, openat(O_RDONLY), fstat, read, lseek, close */
 static int read_family(const struct family *family, table_reader *read, void *context)
 {
 	FILE *in = fopen(family->list, "re");

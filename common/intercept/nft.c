@@ -32,6 +32,10 @@ struct nft {
 	bool locked;		 /* its socket owns the lock's table */
 };
 
+/* libnftables reads its tables of names, and has a socket of its own, whose buffers it enlarges.
+ * #syscalls collect: openat(O_RDONLY), fstat, read, lseek, close, sendto, recvmsg
+ * #syscalls collect: setsockopt(SOL_SOCKET, SO_SNDBUFFORCE), setsockopt(SOL_SOCKET, SO_RCVBUFFORCE)
+ * #syscalls collect: getuid, geteuid, select, pselect6 */
 static struct nft_ctx *open_context(struct failure *why)
 {
 	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);

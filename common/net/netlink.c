@@ -22,7 +22,9 @@ struct netlink {
 };
 
 /* Kernels that lack one of these (before 4.20) report less and filter less; nothing depends on
- * them. */
+ * them.
+ * #syscalls collect: setsockopt(SOL_NETLINK, NETLINK_EXT_ACK), setsockopt(SOL_NETLINK, NETLINK_CAP_ACK)
+ * #syscalls collect: setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK) */
 static void set_options(struct netlink *channel, int protocol)
 {
 	static const int on = 1;
@@ -34,6 +36,11 @@ static void set_options(struct netlink *channel, int protocol)
 		(void)!setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
 }
 
+/* libnl sets buffers' sizes, and asks which address it has got.
+ * #syscalls collect: socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), bind, getsockname
+ * #syscalls collect: socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)
+ * #syscalls collect: socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)
+ * #syscalls collect: setsockopt(SOL_SOCKET, SO_SNDBUF), setsockopt(SOL_SOCKET, SO_RCVBUF) */
 struct netlink *netlink_open(int protocol, struct failure *why)
 {
 	struct netlink *channel = calloc(1, sizeof(*channel));
@@ -123,7 +130,7 @@ static void drop_rest(struct netlink *channel)
 		;
 }
 
-/* #syscalls netlink: recv */
+/* #syscalls netlink collect: recv */
 static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, void *context)
 {
 	for (;;) {
@@ -150,7 +157,7 @@ static int receive(struct netlink *channel, uint32_t seq, netlink_reader *read, 
 }
 
 /* libnl sends by sendmsg(2).
- * #syscalls netlink: sendmsg */
+ * #syscalls netlink collect: sendmsg */
 int netlink_ask(struct netlink *channel, struct nl_msg *message, netlink_reader *read,
 		void *context)
 {

@@ -86,7 +86,8 @@ static const char *listener_of(char *line)
 	return line + at;
 }
 
-/* It does not tell whose they are. */
+/* It does not tell whose they are.
+ * #syscalls collect: openat(O_RDONLY), fstat, read, lseek */
 static int list_proc(struct list *list, struct failure *why)
 {
 	FILE *file = fopen("/proc/self/net/unix", "re");
@@ -189,6 +190,8 @@ static int refuse_full(const struct talk *t, struct failure *why)
 	return report_about(why, "connect: %s", t->name);
 }
 
+/* #syscalls collect: setsockopt(SOL_SOCKET, SO_RCVTIMEO), setsockopt(SOL_SOCKET, SO_SNDTIMEO)
+ * #syscalls collect: fcntl(F_SETFL) */
 static int set_blocking(int fd, unsigned timeout_s)
 {
 	const struct timeval limit = { .tv_sec = timeout_s };
@@ -198,6 +201,7 @@ static int set_blocking(int fd, unsigned timeout_s)
 	return fcntl(fd, F_SETFL, 0);
 }
 
+/* #syscalls collect: socket(AF_UNIX, SOCK_STREAM, 0), connect */
 static int connect_to(struct talk *t, unsigned timeout_s, struct failure *why)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -219,6 +223,7 @@ static int connect_to(struct talk *t, unsigned timeout_s, struct failure *why)
 	return 0;
 }
 
+/* #syscalls collect: getsockopt, geteuid, send, shutdown */
 static int ask(struct talk *t, struct failure *why)
 {
 	struct ucred peer = { 0 };
@@ -288,6 +293,7 @@ static int handle_lines(struct talk *t, struct failure *why)
 	return 0;
 }
 
+/* #syscalls collect: recv */
 static int receive(struct talk *t, struct failure *why)
 {
 	ssize_t got = recv(t->fd, t->buffer + t->end, BUFFER_SIZE - t->end, 0);

@@ -615,6 +615,7 @@ int route_each_rule(struct route *route, sa_family_t family, route_rule_visitor 
 	return result;
 }
 
+/* #syscalls collect: socket(AF_INET, SOCK_DGRAM, 0), socket(AF_INET6, SOCK_DGRAM, 0), close */
 bool route_family_usable(sa_family_t family)
 {
 	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -182,6 +182,8 @@ static bool expires(const struct nlattr *cacheinfo)
 	       ((const struct rta_cacheinfo *)nla_data(cacheinfo))->rta_expires;
 }
 
+/* if_nametoindex(3) and if_indextoname(3) ask through a socket of their own.
+ * #syscalls collect: socket(AF_UNIX, SOCK_DGRAM, 0), ioctl(SIOCGIFINDEX), ioctl(SIOCGIFNAME), close */
 static bool is_plain_route(const struct nlmsghdr *message, struct nlattr *const *a)
 {
 	const struct rtmsg *header = nlmsg_data(message);

@@ -94,7 +94,8 @@ static const struct sockowner *find_known(const struct sockowner_list *list, uin
 /* ---- /proc ---- */
 
 /* The inode behind /proc/PID/fd/N, or 0 if that is not a socket (*err 0, ENOENT), or may not be
- * seen (EACCES: then nothing of that process may). */
+ * seen (EACCES: then nothing of that process may).
+ * #syscalls collect: readlinkat */
 static uint32_t socket_inode(int directory, const char *fd, int *err)
 {
 	static const char start[] = "socket:[";
@@ -108,6 +109,7 @@ static uint32_t socket_inode(int directory, const char *fd, int *err)
 	return (uint32_t)strtoul(target + sizeof(start) - 1, NULL, 10);
 }
 
+/* #syscalls collect: openat(O_RDONLY), read, close */
 static void read_name(int process, char name[SOCKOWNER_NAME_MAX])
 {
 	int fd = openat(process, "comm", O_RDONLY | O_CLOEXEC);
@@ -147,7 +149,8 @@ static int read_descriptor(struct sockowner_list *list)
 }
 
 /* The process whose directory in /proc is open as `process`. Returns 0, or an errno value: why its
- * descriptors cannot be read. */
+ * descriptors cannot be read.
+ * #syscalls collect: openat(O_RDONLY | O_DIRECTORY), fstat, fcntl(F_GETFL), fcntl(F_SETFD) */
 static int open_descriptors(struct sockowner_list *list, pid_t pid, int process)
 {
 	const char *name = list->filter.name;
@@ -167,7 +170,8 @@ static int open_descriptors(struct sockowner_list *list, pid_t pid, int process)
 	return ENOMEM;
 }
 
-/* Is that process in another network namespace, or in one that we may not see? */
+/* Is that process in another network namespace, or in one that we may not see?
+ * #syscalls collect: fstatat */
 static bool is_elsewhere(const struct sockowner_list *list, const char *name)
 {
 	struct stat netns;
@@ -191,6 +195,7 @@ static int open_process(struct sockowner_list *list, const char *name)
 	return err;
 }
 
+/* #syscalls collect: getdents64, lseek */
 static int read_entry(struct sockowner_list *list)
 {
 	const struct dirent *entry = readdir(list->proc);

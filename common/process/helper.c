@@ -70,7 +70,7 @@ static void ignore_signals(void)
 
 static int enter_sandbox(const struct helper_role *role, const void *context, struct failure *why)
 {
-	if (confine_enter(role->directory ? role->directory(context) : -1, why) < 0)
+	if (!role->reads && confine_enter(role->directory ? role->directory(context) : -1, why) < 0)
 		return -1;
 	return sandbox_enter(role->sandbox, why);
 }
@@ -78,7 +78,7 @@ static int enter_sandbox(const struct helper_role *role, const void *context, st
 /* The capabilities that it keeps, and those that its confinement needs. */
 static int drop_privileges(const struct helper_role *role, struct failure *why)
 {
-	int keep[KEEP_MAX + 1], confine = role->sandbox ? confine_capability() : -1;
+	int keep[KEEP_MAX + 1], confine = role->sandbox && !role->reads ? confine_capability() : -1;
 	size_t count = role->kept < KEEP_MAX ? role->kept : KEEP_MAX;
 
 	for (size_t i = 0; i < count; i++)

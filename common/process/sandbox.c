@@ -17,6 +17,7 @@
 #include "base/sanitized.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -119,7 +120,7 @@ static int add_rules(scmp_filter_ctx filter, unsigned needs, bool arguments)
 	for (size_t i = 0; !err && i < sizeof(notes) / sizeof(*notes); i++)
 		if (notes[i].needs & needs)
 			err = allow(filter, &notes[i], arguments);
-	if (!err && !(needs & (SANDBOX_FILE | SANDBOX_SANITIZER)))
+	if (!err && !(needs & (SANDBOX_FILE | SANDBOX_COLLECT | SANDBOX_SANITIZER)))
 		err = refuse_to_open(filter);
 	return err;
 }
@@ -141,7 +142,8 @@ static int set_attributes(scmp_filter_ctx filter, bool first)
 /* The first one must let the second be loaded, which then refuses a third. */
 static int load(unsigned needs, bool first, struct failure *why)
 {
-	scmp_filter_ctx filter = seccomp_init(first ? SCMP_ACT_KILL_PROCESS
+	bool kills = first && !(needs & SANDBOX_COLLECT);
+	scmp_filter_ctx filter = seccomp_init(kills ? SCMP_ACT_KILL_PROCESS
 						    : SCMP_ACT_ERRNO(EPERM));
 	int err;
 

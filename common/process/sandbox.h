@@ -5,7 +5,8 @@
  * The calls are noted next to the functions that make them (`#syscalls`; see sandbox_notes.awk). A
  * call that is not noted kills the process (SIGSYS): a service that suddenly wants to run a program
  * or to mount a file system has been taken over. A noted call with other arguments (another socket
- * option, another kind of socket) fails with EPERM. Opening a file fails with EACCES, because
+ * option, another kind of socket) fails with EPERM, and so does any other call of who collects: with
+ * libraries that are not ours it reads whatever the kernel holds, and hears no stranger. Opening a file fails with EACCES, because
  * libraries do it in passing. Neither the process nor a program that it executes can gain
  * privileges again (PR_SET_NO_NEW_PRIVS).
  */
@@ -26,6 +27,7 @@ enum sandbox_need {
 	SANDBOX_NETLINK = 128,	  /* to query the kernel over an open netlink socket */
 	SANDBOX_FILE = 256,	  /* to replace and remove files */
 	SANDBOX_HTTP = 1024,	  /* to answer HTTP requests */
+	SANDBOX_COLLECT = 2048,	  /* to read rules, routes, sockets and /proc, and to ask relays */
 	SANDBOX_SANITIZER = 512,  /* not for callers: set if the build needs it */
 };
 

@@ -245,6 +245,27 @@ static void test_forbidden(void)
 	CHECK(fate(NULL, ALL, true) == SIGSYS);
 }
 
+/* What is refused to who collects, and what is not. */
+static void collect(void)
+{
+	char *none[] = { NULL };
+
+	if (error_of(execve("/bin/true", none, none)) != EPERM || error_of(fork()) != EPERM ||
+	    error_of(mount("none", "/x", "tmpfs", 0, NULL)) != EPERM ||
+	    error_of(syscall(SYS_setuid, 0)) != EPERM || error_of(unlink("/x/y")) != EPERM ||
+	    error_of(open("/dev/null", O_WRONLY)) != EPERM ||
+	    error_of(open("/tmp", O_RDWR | O_CREAT, 0600)) != EPERM ||
+	    error_of(socket(AF_INET, SOCK_STREAM, 0)) != EPERM ||
+	    error_of(socket(AF_PACKET, SOCK_RAW, 0)) != EPERM ||
+	    error_of(socket(AF_NETLINK, SOCK_RAW, 15)) != EPERM ||
+	    error_of(setsockopt(0, SOL_IP, IPT_SO_SET_REPLACE, "", 0)) != EPERM)
+		_exit(1);
+	if (open("/dev/null", O_RDONLY) < 0 || open("/proc", O_RDONLY | O_DIRECTORY) < 0 ||
+	    socket(AF_NETLINK, SOCK_RAW, 0) < 0 || socket(AF_UNIX, SOCK_STREAM, 0) < 0)
+		_exit(1);
+	_exit(0);
+}
+
 static void test_needed(void)
 {
 	CHECK(fate(use_memory, 0, false) == 0);
@@ -270,7 +291,9 @@ static void test_forbidden_but_to_sanitizers(void)
 	CHECK(fate(use_many_threads, TCP, false) == 0);
 	CHECK(fate(map_code, ALL, false) == 0);
 	CHECK(fate(signal_init, ALL, false) == 0);
+	CHECK(fate(collect, SANDBOX_COLLECT, false) == 0);
 #else
+	(void)collect;
 	(void)open_file;
 	(void)make_file;
 	(void)use_other_arguments;

@@ -6,6 +6,7 @@
 #include "tproxy-inspect/export/collector.h"
 
 #include "process/helper.h"
+#include "process/sandbox.h"
 #include "tproxy-inspect/export/examiner.h"
 #include <errno.h>
 #include <linux/capability.h>
@@ -90,7 +91,7 @@ static void run(int channel, void *context)
 
 /* ---- this side ---- */
 
-struct collector *collector_new(uint64_t interval, struct failure *why)
+struct collector *collector_new(uint64_t interval, bool sandbox, struct failure *why)
 {
 	static const struct privilege_user same;
 	/* The second one for the rules of iptables-legacy. */
@@ -100,6 +101,8 @@ struct collector *collector_new(uint64_t interval, struct failure *why)
 		.user = &same,
 		.keep = keep,
 		.kept = 2,
+		.sandbox = sandbox ? SANDBOX_COLLECT : 0,
+		.reads = true,
 		.prepare = prepare,
 		.run = run,
 	};

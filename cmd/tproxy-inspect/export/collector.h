@@ -22,7 +22,7 @@ struct collector;
 
 /* Start it: while there is one thread, and before privileges are given up. Every instance is to be
  * examined at this interval, in milliseconds; 0: none is. NULL with *why. */
-struct collector *collector_new(uint64_t interval, struct failure *why);
+struct collector *collector_new(uint64_t interval, bool sandbox, struct failure *why);
 void collector_free(struct collector *c);
 
 /* The descriptor from which a snapshot comes. */

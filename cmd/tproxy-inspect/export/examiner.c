@@ -348,6 +348,7 @@ static void lose(struct examiner *e)
 	e->channel = -1;
 }
 
+/* #syscalls collect: recv, send, close */
 static bool take_message(struct examiner *e)
 {
 	union {

@@ -89,7 +89,8 @@ static int is_name(const struct relay_client_listener *at, void *context)
 }
 
 /* It did not answer: because it has ended? A process that exits closes its descriptors last to
- * first (task_work_run(), kernel/task_work.c), so its listener outlives our connection a little. */
+ * first (task_work_run(), kernel/task_work.c), so its listener outlives our connection a little.
+ * #syscalls collect: nanosleep, clock_nanosleep */
 static bool has_ended(const char *name)
 {
 	const struct timespec little = { .tv_nsec = LITTLE_MS * 1000000 };
