@@ -30,7 +30,7 @@ struct helper_role {
 	size_t kept;
 	bool whole;	  /* instead of these two: it keeps all rights, and may execute a program */
 	unsigned sandbox; /* and what it needs of the system (enum sandbox_need); 0: no sandbox */
-	bool reads; /* it reads files wherever they are (/proc): only calls are restricted */
+	bool reads;	  /* it reads files wherever they are (/proc): only calls are restricted */
 	/* The directory in which it creates and removes files, opened by prepare. NULL: it touches
 	 * none. */
 	int (*directory)(const void *context);
