@@ -303,3 +303,55 @@ relayed() {
 	works
 	healthy
 }
+
+# spread ADDRESS: by how many of the next hops twenty connections of one client to one address leave.
+spread() {
+	on proxy nft 'add table inet hops; flush table inet hops; delete table inet hops; table inet hops {
+		chain f { type filter hook forward priority 0; oifname toserver counter; oifname tobystander counter; }; }'
+	on client python3 -c '
+import socket, sys
+for n in range(20):
+    s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+    s.setblocking(False)
+    s.connect_ex((sys.argv[1], 8080))
+    s.close()' "$1"
+	on proxy nft list table inet hops | grep -c 'packets [1-9]'
+	on proxy nft delete table inet hops
+}
+
+@test "several next hops: the directions of an IPv6 connection part by their flow labels, unless ports are hashed" {
+	healthy_proxy
+	on proxy ip route add 10.1.0.0/16 nexthop via 198.51.100.2 nexthop via 203.0.113.2
+	on proxy ip route add default nexthop via 198.51.100.2 nexthop via 203.0.113.2
+	on proxy ip -6 route add fd01::/64 nexthop via 2001:db8:2::2 nexthop via 2001:db8:3::2
+	# IPv4's default has both addresses, in either direction the same: one path; IPv6's has the label.
+	assert_equal "$(spread 10.1.0.1) $(spread fd01::1)" '1 2'
+	healthy
+	on proxy ip -6 route add default nexthop via 2001:db8:2::2 nexthop via 2001:db8:3::2
+	finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: .* the flow label, which each end chooses'
+	apply_fix multipath
+	healthy
+	# Nexthop objects; fields of one's own.
+	on proxy ip -6 route del default
+	on proxy ip nexthop add id 1 via 2001:db8:2::2 dev toserver
+	on proxy ip nexthop add id 2 via 2001:db8:3::2 dev tobystander
+	on proxy ip nexthop add id 3 group 1/2 type resilient buckets 64
+	on proxy ip -6 route add default nhid 3
+	healthy
+	if on proxy test -e /proc/sys/net/ipv6/fib_multipath_hash_fields; then
+		on proxy sysctl -qw net.ipv6.fib_multipath_hash_policy=3 net.ipv6.fib_multipath_hash_fields=0x33
+		healthy
+		on proxy sysctl -qw net.ipv6.fib_multipath_hash_fields=0x13
+		finds warn multipath 'fib_multipath_hash_policy=3: .* it has one port, not both'
+		on proxy sysctl -qw net.ipv4.fib_multipath_hash_policy=3 net.ipv4.fib_multipath_hash_fields=0x1
+		finds warn multipath 'net.ipv4.fib_multipath_hash_policy=3: .* it has one address, not both'
+		cure
+	else
+		on proxy sysctl -qw net.ipv6.fib_multipath_hash_policy=0
+		finds warn multipath 'a route with 2 next hops'
+		cure
+	fi
+	healthy
+	works
+	works "$WEB6"
+}

@@ -45,12 +45,12 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_success
 	assert_output ""
-	assert_equal "$stderr" "tproxy-setup: default: nothing breaks it, 0 things to know, 37 checks found nothing"
+	assert_equal "$stderr" "tproxy-setup: default: nothing breaks it, 0 things to know, 38 checks found nothing"
 	run --separate-stderr on proxy tproxy-setup doctor -v
 	assert_success
 	assert_line --index 0 --regexp '^SEVERITY +CHECK +EVIDENCE$'
 	for check in installed kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
-		fwmark-reflect forwarding migrate-req routing networkd delivery answers replies vrf listener \
+		fwmark-reflect forwarding migrate-req routing networkd delivery answers replies vrf multipath listener \
 		listener-group listener-mark listener-queue loop iptables-legacy mark tproxy prerouting input output \
 		forward source tc xfrm conntrack invalid-drop \
 		flowtable older-flows; do
@@ -93,7 +93,7 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor --json
 	assert_failure 1
 	assert_equal "$stderr" ""
-	run jq -es 'length == 37 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
+	run jq -es 'length == 38 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
 		(.check | length) > 0 and (.evidence | length) > 0 and
 		(if .severity == "ok" then (has("fix") or has("why")) | not
 		 else (.fix | length) > 0 and (.why | length) > 0 end))' <<<"$output"

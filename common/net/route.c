@@ -669,7 +669,7 @@ static int put_ports(struct nl_msg *message, const struct route_question *q)
 				   : 0;
 }
 
-static struct nl_msg *build_question(const struct route_question *q)
+static struct nl_msg *build_question(const struct route_question *q, unsigned flags)
 {
 	uint8_t bits = q->destination.family == AF_INET ? 32 : 128;
 	bool with_source = endpoint_is_set(&q->source);
@@ -678,7 +678,7 @@ static struct nl_msg *build_question(const struct route_question *q)
 		.rtm_dst_len = bits,
 		.rtm_src_len = with_source ? bits : 0,
 		/* IPv6 always reports the table, and a strict kernel refuses the flag. */
-		.rtm_flags = q->destination.family == AF_INET ? RTM_F_LOOKUP_TABLE : 0,
+		.rtm_flags = flags | (q->destination.family == AF_INET ? RTM_F_LOOKUP_TABLE : 0),
 	};
 	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
 
@@ -716,7 +716,7 @@ static int ask(struct route *route, const struct route_question *question,
 	int err;
 
 	*answer = (struct route_answer){ 0 };
-	err = netlink_ask(route->channel, build_question(question), read_answer, answer);
+	err = netlink_ask(route->channel, build_question(question, 0), read_answer, answer);
 	if (!err)
 		return 0;
 	report_fail(why, -err, "RTM_GETROUTE", "%s",
@@ -776,4 +776,38 @@ bool route_source(const struct endpoint *destination, struct endpoint *out)
 	if (fd >= 0)
 		close(fd);
 	return found;
+}
+
+/* Of a route that a nexthop object describes the kernel tells the hops, too
+ * (net.ipv4.nexthop_compat_mode). */
+static void count_hops(struct nlmsghdr *message, void *context)
+{
+	const struct rtmsg *header = nlmsg_data(message);
+	struct nlattr *a[RTA_MAX + 1];
+	struct rtnexthop *hop;
+	unsigned *hops = context;
+	int left;
+
+	if (message->nlmsg_type != RTM_NEWROUTE ||
+	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
+		return;
+	*hops = 1;
+	if (!a[RTA_MULTIPATH])
+		return;
+	left = nla_len(a[RTA_MULTIPATH]);
+	*hops = 0;
+	for (hop = nla_data(a[RTA_MULTIPATH]); RTNH_OK(hop, left); hop = RTNH_NEXT(hop)) {
+		left -= NLA_ALIGN(hop->rtnh_len);
+		++*hops;
+	}
+}
+
+unsigned route_hops(struct route *route, const struct endpoint *destination)
+{
+	const struct route_question q = { .destination = *destination };
+	unsigned hops = 0;
+
+	return netlink_ask(route->channel, build_question(&q, RTM_F_FIB_MATCH), count_hops, &hops)
+		       ? 0
+		       : hops;
 }

@@ -7,6 +7,7 @@
 #include "net/route_verdict.h"
 #include "net/sysctl.h"
 #include "tproxy-setup/networkd.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <netinet/tcp.h>
@@ -416,4 +417,81 @@ void check_routing_vrf(struct doctor_context *x)
 			master.name);
 	}
 	context_ok(x, "no VRF in the way");
+}
+
+/* --- several next hops ------------------------------------------------------------------------ */
+
+/* Bits of fib_multipath_hash_fields (Documentation/networking/ip-sysctl.rst). */
+#define HASH_SOURCE	 0x01
+#define HASH_DESTINATION 0x02
+#define HASH_FLOW_LABEL	 0x08
+#define HASH_SOURCE_PORT 0x10
+#define HASH_DEST_PORT	 0x20
+
+/*
+ * What makes the hash of a connection's answers another one than that of its requests; NULL:
+ * nothing. The kernel sorts addresses, and ports with them, before it hashes them
+ * (__flow_hash_consistentify()); without ports that of IPv6 has the flow label, which each end
+ * chooses for itself (ip6_multipath_l3_keys()).
+ */
+static const char *asymmetry(sa_family_t family, long policy, long fields)
+{
+	if (policy == 3 && !(fields & HASH_SOURCE) != !(fields & HASH_DESTINATION))
+		return "it has one address, not both";
+	if (policy == 3 && !(fields & HASH_SOURCE_PORT) != !(fields & HASH_DEST_PORT))
+		return "it has one port, not both";
+	if (family == AF_INET6 && (policy == 3 ? (fields & HASH_FLOW_LABEL) : policy != 1))
+		return "it has the flow label, which each end chooses for itself";
+	return NULL;
+}
+
+/* Where these packets go, and where the rest of the world is. */
+static unsigned most_hops(struct doctor_context *x, sa_family_t family)
+{
+	struct endpoint far = { .family = family };
+	unsigned most, hops;
+
+	/* Reserved for benchmarks: whoever has a route there has a default route. */
+	inet_pton(family, family == AF_INET ? "198.18.0.1" : "2001:2::1", &far.addr);
+	most = route_hops(x->kernel->route, &far);
+	for (unsigned i = 0; i < x->flows; i++) {
+		if (x->flow[i].client.family != family)
+			continue;
+		hops = route_hops(x->kernel->route, &x->flow[i].client);
+		most = hops > most ? hops : most;
+		hops = route_hops(x->kernel->route, &x->flow[i].destination);
+		most = hops > most ? hops : most;
+	}
+	return most;
+}
+
+static void check_multipath(struct doctor_context *x, sa_family_t family)
+{
+	const char *ip = family == AF_INET ? "ipv4" : "ipv6", *what;
+	long policy = sysctl_read(0, "net/%s/fib_multipath_hash_policy", ip);
+	unsigned hops = most_hops(x, family);
+	char fix[80];
+
+	what = asymmetry(family, policy, sysctl_read(7, "net/%s/fib_multipath_hash_fields", ip));
+	if (hops < 2 || !what)
+		return;
+	snprintf(fix, sizeof(fix), "sysctl -w net.%s.fib_multipath_hash_policy=1", ip);
+	context_report(x, DOCTOR_WARN,
+		       "if relays are behind these next hops, the two directions of a connection "
+		       "meet different ones, and the connection hangs; seeds and the order of next "
+		       "hops must be the same on both sides, too, which one host cannot see",
+		       fix,
+		       "a route with %u next hops, and net.%s.fib_multipath_hash_policy=%ld: "
+		       "the hash is not the same for both directions: %s",
+		       hops, ip, policy, what);
+}
+
+void check_routing_multipath(struct doctor_context *x)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+
+	for (int i = 0; i < 2; i++)
+		if (intercept_wants(x->spec, families[i]))
+			check_multipath(x, families[i]);
+	context_ok(x, "no route whose next hops the directions of a connection would share out");
 }

@@ -38,6 +38,7 @@ void check_routing_delivery(struct doctor_context *x);
 void check_routing_answers(struct doctor_context *x);
 void check_routing_replies(struct doctor_context *x);
 void check_routing_vrf(struct doctor_context *x);
+void check_routing_multipath(struct doctor_context *x);
 
 /* check_listener.c: which process would get the connections. */
 void check_listener_present(struct doctor_context *x);

@@ -29,6 +29,7 @@ static const struct {
 	{ "answers", check_routing_answers },
 	{ "replies", check_routing_replies },
 	{ "vrf", check_routing_vrf },
+	{ "multipath", check_routing_multipath },
 	{ "listener", check_listener_present },
 	{ "listener-group", check_listener_group },
 	{ "listener-mark", check_listener_mark },
