@@ -243,6 +243,53 @@ past() {
 	assert_equal "$(past)" 0
 }
 
+@test "an interface that comes late, and a file that cannot be read: refused meanwhile, and then served" {
+	# The rules name it, and the listener is bound to it.
+	conf '--to 3129 --port 80 --iif late0' 'tproxy-listen --echo --bind-device late0 3129'
+	inside systemctl restart tproxy-rules@web
+	wait_until 20 eval '[[ $(property tproxy@web SubState) == auto-restart ]]'
+	run inside journalctl -q -o cat -p err -u tproxy@web
+	assert_line --regexp '^tproxy-listen: .*late0'
+	on proxy sh -c 'ip link set toclient down; ip link set toclient name late0; ip link set late0 up'
+	wait_until 20 answers
+	run on proxy tproxy-setup status -q
+	assert_success
+	on proxy sh -c 'ip link set late0 down; ip link set late0 name toclient'
+	# The file cannot be read by the command's user: the old rules stay.
+	conf '--to 3129 --port 80' 'tproxy-relay 3129'
+	inside systemctl restart tproxy-rules@web
+	on proxy ip link set toclient up
+	wait_until 20 answers
+	inside chmod 700 /etc/tproxy
+	run inside systemctl restart tproxy@web
+	assert_failure
+	run inside journalctl -q -o cat -p err -u tproxy@web
+	assert_line --partial '/etc/tproxy/web.conf: open: Permission denied'
+	run answers
+	assert_failure
+	inside chmod 755 /etc/tproxy
+	wait_until 20 answers
+	assert_equal "$(past)" 0
+}
+
+# A static user tproxy is no must: it is made with the unit; one that --user names is.
+@test "a user that is missing: the units make their own; the relay says which one it lacks" {
+	run inside getent passwd tproxy
+	[[ $status != 0 || $output == *:/:* ]] # none, or the unit's own
+	run inside ps -o user= -p "$(property tproxy@web MainPID)"
+	assert_output tproxy
+	conf '--to 3129 --port 80' 'tproxy-relay --user nosuch 3129'
+	run inside systemctl restart tproxy@web
+	assert_failure
+	run inside journalctl -q -o cat -p err -u tproxy@web
+	assert_line --partial 'tproxy-relay: --user nosuch: '
+	run answers
+	assert_failure
+	conf '--to 3129 --port 80' 'tproxy-relay 3129'
+	wait_until 20 answers
+	assert_equal "$(past)" 0
+}
+
 # One thread is held, and no other part of the relay. (Of a second, that systemd need not wait long.)
 @test "watchdog: a relay one of whose threads hangs is started again, and nothing bypasses it meanwhile" {
 	local before hung

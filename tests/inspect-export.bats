@@ -401,6 +401,21 @@ while True:
 	assert_equal "$(metric 'tproxy_relay_up{relay="70002"}')" 0
 	stop 70002 || :
 	wait_until 10 is_well
+	# Older ones: one that does not know the command, and one that knows fewer numbers and no version.
+	echo '{"v":1,"type":"error","evidence":"counters: no such command"}' >"$OUT/lines"
+	impostor 70005
+	wait_until 10 is_sick '.relay == "70005" and (.evidence | test("counters: no such command"))'
+	assert_equal "$(metric 'tproxy_relay_up{relay="70005"}')" 0
+	stop 70005 || :
+	wait_until 10 is_well
+	printf '%s\n' '{"v":1,"type":"relay","pid":1,"state":"serving"}' '{"v":1,"type":"counter","check":"accepted","count":7}' \
+		'{"v":1,"type":"end","count":1}' >"$OUT/lines"
+	impostor 70006
+	wait_until 10 eval '[[ $(metric "tproxy_relay_accepted_total{relay=\"70006\"}") == 7 ]]'
+	get $AT/metrics >"$OUT/text"
+	run -0 promtool check metrics <"$OUT/text"
+	assert is_well
+	stop 70006 || :
 	: >"$OUT/lines"
 	impostor 70003
 	wait_until 10 eval 'get $AT/metrics >"$OUT/text"; gone $(pid_of 70003)'
