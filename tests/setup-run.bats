@@ -236,6 +236,17 @@ run_relay() {
 	stop run
 }
 
+@test "READY=1 of the command as another user counts in a pid namespace, too, where its group has no number" {
+	root_only "other users are needed"
+	bg run proxy unshare --pid --fork --kill-child --mount-proc tproxy-setup run --to 3129 --port 80 -- tproxy-relay --log off 3129
+	wait_until 10 installed
+	wait_line run.err 'listening on '
+	refute_line_in run.err 'is ignored'
+	run stop run KILL
+	on proxy tproxy-setup down -q --all
+	assert_nothing_left
+}
+
 # What systemd does with a service: the limit is the wrapper's, the signs of life are the command's.
 @test "watchdog: the command's signs of life reach the service manager; after its end the wrapper gives them" {
 	beats() { grep -o WATCHDOG=1 "$OUT/notified" | wc -l; }

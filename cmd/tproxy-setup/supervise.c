@@ -342,13 +342,15 @@ static void read_signals(struct wrapper *w)
 }
 
 /* Any process of this network namespace can send to an abstract address. We trust senders that
- * could do anything to us anyway, and the command's process group, whatever user it became: no
- * other process can join that group. The kernel vouches for both (unix(7), SCM_CREDENTIALS). */
+ * could do anything to us anyway, the command itself, and its process group, whatever user it
+ * became: no other process can join that group. (In a pid namespace a group of outside has no
+ * number.) The kernel vouches for both (unix(7), SCM_CREDENTIALS). */
 static bool is_trusted(const struct wrapper *w, const struct ucred *sender)
 {
 	pid_t group = getpgid(w->command);
 
 	return !sender->uid || sender->uid == geteuid() ||
+	       (w->status < 0 && sender->pid == w->command) ||
 	       (sender->pid > 0 && group > 0 && getpgid(sender->pid) == group);
 }
 
