@@ -33,7 +33,7 @@ struct nft {
 };
 
 /* libnftables reads its tables of names, and has a socket of its own, whose buffers it enlarges.
- * #syscalls collect: openat(O_RDONLY), fstat, read, lseek, close, sendto, recvmsg
+ * #syscalls collect: openat(O_RDONLY), fstat, read, lseek, close, send, recvmsg
  * #syscalls collect: setsockopt(SOL_SOCKET, SO_SNDBUFFORCE), setsockopt(SOL_SOCKET, SO_RCVBUFFORCE)
  * #syscalls collect: getuid, geteuid, select, pselect6 */
 static struct nft_ctx *open_context(struct failure *why)
