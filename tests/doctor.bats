@@ -56,7 +56,7 @@ teardown() {
 		flowtable older-flows; do
 		assert_line --regexp "^ok +$check +[^ ]"
 	done
-	assert_equal "${#lines[@]}" 38
+	assert_equal "${#lines[@]}" 39
 }
 
 @test "the man page lists exactly the checks, in the order in which they run" {
