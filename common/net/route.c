@@ -782,14 +782,13 @@ bool route_source(const struct endpoint *destination, struct endpoint *out)
  * (net.ipv4.nexthop_compat_mode). */
 static void count_hops(struct nlmsghdr *message, void *context)
 {
-	const struct rtmsg *header = nlmsg_data(message);
 	struct nlattr *a[RTA_MAX + 1];
 	struct rtnexthop *hop;
 	unsigned *hops = context;
 	int left;
 
 	if (message->nlmsg_type != RTM_NEWROUTE ||
-	    nlmsg_parse(message, sizeof(*header), a, RTA_MAX, NULL))
+	    nlmsg_parse(message, sizeof(struct rtmsg), a, RTA_MAX, NULL))
 		return;
 	*hops = 1;
 	if (!a[RTA_MULTIPATH])
