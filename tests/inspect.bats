@@ -309,6 +309,41 @@ hold_redirected() {
 	assert_regex "$stderr" '^tproxy-inspect: process 4194304: '
 }
 
+@test "sockets: a kernel that refuses the list of listeners is no empty list" {
+	bg listen proxy tproxy-listen --hold 0 3131
+	wait_listen proxy 127.0.0.1:3131
+	# The leak detector does not run under strace.
+	run --separate-stderr -3 on proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -o "$OUT/calls" -e inject=sendto,sendmsg:error=ENOBUFS:when=1 tproxy-inspect -aH --state LISTEN
+	assert_output ""
+	assert_regex "$stderr" 'list of TCP sockets: .*No buffer space'
+}
+
+@test "sockets: who holds one: this network namespace's processes first, then those of others" {
+	# (It leaves the lab, whose end would not end it.)
+	bg holders proxy /usr/bin/python3 -c 'import ctypes, os, signal, socket
+signal.alarm(60)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+s = socket.create_server(("127.0.0.1", 3132))
+child = os.fork() or signal.pause()
+ctypes.CDLL(None, use_errno=True).unshare(0x40000000) and os._exit(1)
+print(os.getpid(), child, flush=True)
+signal.sigwait([signal.SIGUSR1])
+os.kill(child, 9)
+os.wait()
+print("alone", flush=True)
+signal.pause()'
+	wait_line holders.out ' '
+	local far near
+	read -r far near <"$OUT/holders.out"
+	on proxy tproxy-inspect -aH -o pid --state LISTEN >"$OUT/both"
+	signal holders USR1
+	wait_line holders.out alone
+	on proxy tproxy-inspect -aH -o pid --state LISTEN >"$OUT/one"
+	stop holders || :
+	assert_equal "$(cat "$OUT/both" "$OUT/one")" "$near"$'\n'"$far"
+}
+
 @test "a column that a command cannot fill is refused, and the valid ones are named" {
 	run --separate-stderr -2 on proxy tproxy-inspect -o +bytes_up
 	assert_output ""

@@ -259,9 +259,10 @@ static int ask_all(struct sockdiag *diag, const struct sockdiag_filter *filter,
 	if (!filter->mixed || filter->protocol != IPPROTO_TCP)
 		return ask_families(diag, filter, filter->states, answer);
 	err = listeners ? ask_families(diag, filter, listeners, answer) : 0;
+	if (err || answer->verdict || !others)
+		return err;
 	before = answer->count;
-	if (!err && !answer->verdict && others)
-		err = ask_mixed(diag, filter, others, answer);
+	err = ask_mixed(diag, filter, others, answer);
 	/* A kernel that does not know the older request. */
 	return err && answer->count == before ? ask_families(diag, filter, others, answer) : err;
 }
