@@ -47,6 +47,7 @@ unit_test() {
 
 @test "loop: events, deadlines, and what is released after the batch" { unit_test loop; }
 @test "tcpinfo: who opened it, and how much is payload" { unit_test tcpinfo; }
+@test "sockowner: one socket with many descriptors costs what they cost" { unit_test sockowner; }
 @test "netgroup: a queue that overflows is told, and reading goes on" { unit_test netgroup; }
 @test "sockevents: datagrams that are whole, cut short, or somebody else's" { unit_test sockevents; }
 @test "condition: what --until understands, refuses, and when it holds" { unit_test condition; }

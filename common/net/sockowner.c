@@ -10,20 +10,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What is known so far, in the order in which it was read. */
+/* What is known so far, in the order in which it was read. The first holder of an inode stands for all
+ * of them: one socket may have any number of descriptors. */
 struct entry {
 	struct sockowner owner;
-	uint32_t after; /* position of the next one in the same bucket; 0: none */
-};
-
-struct bucket {
-	uint32_t first, last;
+	uint32_t after;	 /* position of the next inode in the same bucket; 0: none */
+	uint32_t holder; /* of the next holder of the same inode */
+	uint32_t last;	 /* of its last holder; 0: this is not the first */
 };
 
 struct sockowner_list {
 	struct entry *at; /* from 1 on */
 	uint32_t count, room;
-	struct bucket *bucket; /* `room` of them, by inode */
+	uint32_t *bucket; /* `room` of them, by inode: positions of first holders */
 	struct sockowner_filter filter;
 	DIR *proc, *descriptors; /* how far it has been read; NULL: to the end */
 	struct stat netns;	 /* ours; those of others come second, */
@@ -34,25 +33,34 @@ struct sockowner_list {
 
 /* ---- the table ---- */
 
-static struct bucket *bucket_of(const struct sockowner_list *list, uint32_t inode)
+static uint32_t *bucket_of(const struct sockowner_list *list, uint32_t inode)
 {
 	return &list->bucket[inode & (list->room - 1)];
 }
 
-static void enter(struct sockowner_list *list, uint32_t position)
+/* The position of an inode's first holder, or 0. */
+static uint32_t find_first(const struct sockowner_list *list, uint32_t inode)
 {
-	struct bucket *bucket = bucket_of(list, list->at[position].owner.inode);
+	uint32_t position = list->room ? *bucket_of(list, inode) : 0;
 
-	list->at[position].after = 0;
-	*(bucket->last ? &list->at[bucket->last].after : &bucket->first) = position;
-	bucket->last = position;
+	while (position && list->at[position].owner.inode != inode)
+		position = list->at[position].after;
+	return position;
+}
+
+static void enter_first(struct sockowner_list *list, uint32_t position)
+{
+	uint32_t *bucket = bucket_of(list, list->at[position].owner.inode);
+
+	list->at[position].after = *bucket;
+	*bucket = position;
 }
 
 static bool grow(struct sockowner_list *list)
 {
 	uint32_t room = list->room ? list->room * 2 : 256;
 	struct entry *at = realloc(list->at, room * sizeof(*at));
-	struct bucket *bucket = at ? calloc(room, sizeof(*bucket)) : NULL;
+	uint32_t *bucket = at ? calloc(room, sizeof(*bucket)) : NULL;
 
 	if (at)
 		list->at = at;
@@ -62,33 +70,30 @@ static bool grow(struct sockowner_list *list)
 	list->bucket = bucket;
 	list->room = room;
 	for (uint32_t i = 1; i <= list->count; i++)
-		enter(list, i);
+		if (list->at[i].last)
+			enter_first(list, i);
 	return true;
 }
 
 /* (Without memory it is missing, like what may not be seen.) */
 static void add(struct sockowner_list *list, const struct sockowner *owner)
 {
+	uint32_t first, position;
+
 	if (list->count + 1 >= list->room && !grow(list)) {
 		list->hidden = true;
 		return;
 	}
-	list->at[++list->count].owner = *owner;
-	enter(list, list->count);
-}
-
-/* From that position of a bucket on. */
-static const struct sockowner *find_from(const struct sockowner_list *list, uint32_t position,
-					 uint32_t inode)
-{
-	while (position && list->at[position].owner.inode != inode)
-		position = list->at[position].after;
-	return position ? &list->at[position].owner : NULL;
-}
-
-static const struct sockowner *find_known(const struct sockowner_list *list, uint32_t inode)
-{
-	return list->room ? find_from(list, bucket_of(list, inode)->first, inode) : NULL;
+	first = find_first(list, owner->inode);
+	position = ++list->count;
+	list->at[position] = (struct entry){ .owner = *owner };
+	if (first) {
+		list->at[list->at[first].last].holder = position;
+		list->at[first].last = position;
+		return;
+	}
+	list->at[position].last = position;
+	enter_first(list, position);
 }
 
 /* ---- /proc ---- */
@@ -283,27 +288,37 @@ void sockowner_free(struct sockowner_list *list)
 
 /* ---- answers ---- */
 
+/* The next one that is read, if it holds that inode. */
+static uint32_t read_for(struct sockowner_list *list, uint32_t inode, bool *more)
+{
+	uint32_t before = list->count;
+
+	*more = read_more(list);
+	return list->count > before && list->at[list->count].owner.inode == inode ? list->count : 0;
+}
+
 const struct sockowner *sockowner_find(struct sockowner_list *list, uint32_t inode)
 {
-	const struct sockowner *found = NULL;
+	bool more = true;
+	uint32_t found;
 
 	if (!list || !inode)
 		return NULL;
-	do
-		found = find_known(list, inode);
-	while (!found && read_more(list));
-	return found;
+	found = find_first(list, inode);
+	while (!found && more)
+		found = read_for(list, inode, &more);
+	return found ? &list->at[found].owner : NULL;
 }
 
 const struct sockowner *sockowner_next(struct sockowner_list *list, const struct sockowner *owner)
 {
-	uint32_t inode = owner->inode;
 	/* `owner` is the first member of its entry; reading may move the entries. */
 	size_t position = (size_t)((const struct entry *)(const void *)owner - list->at);
 
 	while (read_more(list))
 		;
-	return find_from(list, list->at[position].after, inode);
+	position = list->at[position].holder;
+	return position ? &list->at[position].owner : NULL;
 }
 
 bool sockowner_hidden(const struct sockowner_list *list)
