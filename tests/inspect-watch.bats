@@ -207,12 +207,60 @@ for i in range(6000):
 	assert_line --regexp "^open +udp +\[2001:db8:1::2\]:40003 "
 	assert_equal "$(grep -c '^open .*40002' "$OUT/watch.out")" 2
 	refute_output --partial 40001
-	# It is open as long as the relay is silent, too.
-	signal relay STOP
-	wait_line watch.err 'guessed'
-	signal relay CONT
-	run -1 grep 'close.*40003' "$OUT/watch.out"
 	touch "$OUT/end"
+}
+
+# two_udp_relays: one for port 5300, whose flows are soon over, and `other` for port 5301.
+two_udp_relays() {
+	dgram server server serve 5300
+	dgram far server serve 5301
+	intercept_udp 5300
+	on proxy tproxy-setup up -q --name other -u --port 5301 --to 3130
+	udp_relay --udp-timeout 1s -o event,client
+	bg other proxy tproxy-relay -u 3130 -o event,client
+	wait_listen proxy 3130 udp
+}
+
+# sees_flow PORT: a flow from there through the first relay opens and closes.
+sees_flow() {
+	ask_from client "$1" "$V4" 5300 1
+	wait_line watch.out "^open +192\.0\.2\.2:$1\$"
+	wait_line watch.out "^close +192\.0\.2\.2:$1\$"
+}
+
+@test "watch -u: a relay that stands still hides no other relay's flows, and its own stay open" {
+	two_udp_relays
+	watch -uH -o event,client
+	ask_from client 40003 "$V4" 5301 1
+	wait_line watch.out '^open +192\.0\.2\.2:40003$'
+	signal other STOP
+	wait_line watch.err "$(pid_of other).*: its flows are missing\$"
+	sees_flow 40004
+	sees_flow 40005
+	signal other CONT
+	run -1 grep 'close.*40003' "$OUT/watch.out"
+	assert_equal "$(grep -c missing "$OUT/watch.err")" 1
+}
+
+@test "watch -u: other users at relays' names, silent, hide no flow" {
+	root_only "needs a second user id"
+	two_udp_relays
+	impostors liars silent
+	watch -uH -o event,client
+	sees_flow 40004
+	sees_flow 40005
+	assert_line_in watch.err "not asked: other users' have taken too long: its flows are missing"
+	assert_equal "$(grep -c missing "$OUT/watch.err")" 1
+}
+
+@test "watch -u: relays whose pids cannot be seen have flows of their own" {
+	two_udp_relays
+	bg watch proxy unshare --mount --pid --fork --kill-child --mount-proc tproxy-inspect watch -uH -o event,client
+	wait_line watch.err 'open connections: '
+	ask_from client 40002 "$V4" 5300 1
+	ask_from client 40003 "$V4" 5301 1
+	wait_line watch.out '^open +192\.0\.2\.2:40002$'
+	wait_line watch.out '^open +192\.0\.2\.2:40003$'
 }
 
 closed_twice() {

@@ -447,6 +447,18 @@ static bool is_to_be_asked(const struct pairing *p)
 	return false;
 }
 
+static int ask_relays(struct pairing *p, struct failure *why)
+{
+	struct relays *fresh = p->options->relays ? NULL : relays_new();
+	struct relays *relays = p->options->relays ? p->options->relays : fresh;
+
+	if (!relays)
+		return report_fail(why, ENOMEM, "malloc", "relays");
+	(void)!relays_each(relays, join_told, p, &p->unasked);
+	relays_free(fresh);
+	return 0;
+}
+
 struct pairing *pairing_read(const struct pairing_options *options, struct failure *why)
 {
 	struct pairing *p = calloc(1, sizeof(*p));
@@ -459,7 +471,7 @@ struct pairing *pairing_read(const struct pairing_options *options, struct failu
 	if (!err)
 		err = sort_by_cookie(p, why);
 	if (!err && is_to_be_asked(p))
-		(void)!relays_each(join_told, p, &p->unasked);
+		err = ask_relays(p, why);
 	if (!err && p->failed)
 		err = report_fail(why, ENOMEM, "malloc", "list of flows");
 	for (int pass = 0; !err && pass < PASSES; pass++)
@@ -481,8 +493,11 @@ void pairing_tell_unasked(const struct pairing *p)
 	char text[512];
 
 	if (why)
-		report_notice("%s: what this relay has is guessed",
-			      report_text(why, text, sizeof(text)));
+		report_notice("%s: %s", report_text(why, text, sizeof(text)),
+			      !p->options->udp	 ? "what this relay has is guessed"
+			      : !p->options->tcp ? "its flows are missing"
+						 : "its connections are guessed, its UDP flows "
+						   "are missing");
 }
 
 void pairing_free(struct pairing *p)

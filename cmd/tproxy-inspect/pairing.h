@@ -23,6 +23,7 @@
 
 enum pairing_by { PAIRING_ALONE, PAIRING_GUESSED, PAIRING_RELAY };
 
+struct relays;
 struct relays_pair;
 
 /* One relayed connection. One half may be missing. */
@@ -40,6 +41,8 @@ struct pairing_options {
 	bool tcp, udp;
 	bool all;	 /* others, too, each alone */
 	bool ask_relays; /* else everything is guessed */
+	/* What is known of them, for who asks repeatedly; borrowed. NULL: nothing. */
+	struct relays *relays;
 	/* Ask them only if this returns non-zero for some socket; NULL: always. */
 	sockdiag_visitor *is_new;
 	void *context;
@@ -54,7 +57,8 @@ struct pairing;
 struct pairing *pairing_read(const struct pairing_options *options, struct failure *why);
 void pairing_free(struct pairing *p);
 
-/* Why some relay could not be asked, so that its connections are guessed; NULL: all were asked. */
+/* Why some relay could not be asked, so that its connections are guessed, and its flows missing;
+ * NULL: all were asked, or it was said before (relays.h). */
 const struct failure *pairing_unasked(const struct pairing *p);
 
 /* Say so, if that is so. */

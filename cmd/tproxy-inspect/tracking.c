@@ -29,9 +29,6 @@
 #define INTERVAL_MAX_US 10000000
 #define COST_FACTOR	50
 
-/* A relay that does not answer is left alone for this time. */
-#define RELAY_RETRY_US 30000000
-
 /* Rounds after which a connection's owner is no longer looked for. */
 #define OWNER_ROUNDS 3
 
@@ -49,10 +46,10 @@ struct tracking {
 	uint32_t round;
 	struct sockdiag_socket *ended; /* nobody knew these */
 	size_t ended_count, ended_room;
-	uint64_t due_us, relays_due_us;
-	bool told_unasked, told_hidden;
-	bool asked; /* all relays have answered in this round */
-	bool lost;  /* memory was short for some event */
+	struct relays *relays;
+	uint64_t due_us;
+	bool told_hidden;
+	bool lost; /* memory was short for some event */
 };
 
 /* ---- the table ---- */
@@ -429,10 +426,10 @@ static int read_owners(struct tracking *t, struct sockowner_list **owners, struc
 }
 
 /* A half missing from two lists is gone: its end event was lost, or it is no longer a
- * connection. Flows are only in the lists of relays. */
+ * connection. Flows are only in the lists of relays, of which some may not answer. */
 static void find_missing(struct tracking *t, struct tracked *c)
 {
-	if (c->flow && !t->asked)
+	if (c->flow && !relays_has_told(t->relays, c->flow->relay))
 		for (enum tracking_side side = TRACKING_CLIENT; side <= TRACKING_UPSTREAM; side++)
 			c->half[side].round = t->round;
 	for (enum tracking_side side = TRACKING_CLIENT; side <= TRACKING_UPSTREAM; side++)
@@ -466,24 +463,14 @@ static int settle(struct tracking *t, struct failure *why)
 	return 0;
 }
 
-/* Leave the relays alone for a while if one does not answer; it is reported once. */
-static void spare_relays(struct tracking *t, const struct pairing *pairs)
-{
-	if (!pairing_unasked(pairs))
-		return;
-	t->relays_due_us = clock_us() + RELAY_RETRY_US;
-	if (!t->told_unasked)
-		pairing_tell_unasked(pairs);
-	t->told_unasked = true;
-}
-
 static int read_round(struct tracking *t, struct failure *why)
 {
 	const struct pairing_options options = {
 		.tcp = t->filter->tcp,
 		.udp = t->filter->udp,
 		.all = t->filter->all,
-		.ask_relays = t->due_us >= t->relays_due_us || t->round <= 1,
+		.ask_relays = true,
+		.relays = t->relays,
 		.is_new = is_new,
 		.context = t,
 		.ended = t->ended,
@@ -495,8 +482,7 @@ static int read_round(struct tracking *t, struct failure *why)
 	if (!pairs)
 		return -1;
 	err = pairing_each(pairs, take_pair, t);
-	spare_relays(t, pairs);
-	t->asked = options.ask_relays && !pairing_unasked(pairs);
+	pairing_tell_unasked(pairs);
 	pairing_free(pairs);
 	t->ended_count = 0;
 	return err ? report_fail(why, err, "malloc", "list of connections") : settle(t, why);
@@ -533,7 +519,11 @@ struct tracking *tracking_new(const struct filter *filter, bool with_owners,
 	t->with_owners = with_owners;
 	t->listen = listen;
 	t->context = context;
-	t->events = sockevents_open(why);
+	t->relays = relays_new();
+	if (t->relays)
+		t->events = sockevents_open(why);
+	else
+		report_fail(why, ENOMEM, "malloc", "relays");
 	if (t->events && !begin_round(t, why))
 		return t;
 	tracking_free(t);
@@ -549,6 +539,7 @@ void tracking_free(struct tracking *t)
 		drop(t, c);
 	}
 	sockevents_close(t->events);
+	relays_free(t->relays);
 	free(t->bucket[TRACKING_CLIENT]);
 	free(t->bucket[TRACKING_UPSTREAM]);
 	free(t->ended);
