@@ -404,6 +404,25 @@ has_sockets() {
 	assert_equal "$stderr" "tproxy-inspect: UDP flows without a socket of their own: 1; they end when they are silent for tproxy-relay's --udp-timeout"
 }
 
+@test "kill -u: a flow whose socket is in another network namespace; a relay that does not tell is no empty list" {
+	dgram server server serve 5300
+	intercept_udp 5300
+	udp_relay --upstream-netns "$LAB_server" --source own -4
+	on client "$DGRAM" tell 40001 "$V4" 5300 1
+	run --separate-stderr pairs -uH -o client,upstream_netns
+	assert_output --regexp "^192\.0\.2\.2:40001 +$LAB_server\$"
+	run --separate-stderr -1 on proxy tproxy-inspect kill -uH --peer 192.0.2.2
+	assert_output ""
+	assert_equal "$stderr" "tproxy-inspect: UDP flows whose socket is in another network namespace: 1; \`tproxy-inspect kill -ua --netns $LAB_server\` ends it, by its own ends"
+	run on proxy tproxy-inspect kill -uaH -o event --netns "$LAB_server" --peer "$V4:5300"
+	assert_output ended
+	signal relay STOP
+	run --separate-stderr -3 on proxy tproxy-inspect kill -uH --peer 192.0.2.2
+	signal relay CONT
+	assert_output ""
+	assert_equal "$stderr" "tproxy-inspect: @tproxy-relay/$(pid_of relay): recv: Connection timed out: its flows are missing"
+}
+
 @test "pairs -u: a stranger with a relay's name invents no flow" {
 	root_only "needs a second user id"
 	bg liar proxy setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 -c 'import socket, json

@@ -3,6 +3,7 @@
 
 #include "base/libc.h"
 #include "tproxy-inspect/pairing.h"
+#include "tproxy-inspect/relays.h"
 #include "tproxy-inspect/socket_record.h"
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -32,8 +33,11 @@ struct killing {
 	struct filter_walk walk;
 	struct sockowner_list *owners;
 	size_t socketless; /* UDP flows without a socket of their own */
-	int told[8];	   /* errno values that were explained */
+	size_t elsewhere;  /* with one in another network namespace, which is: */
+	char netns[RELAYS_NETNS_MAX];
+	int told[8]; /* errno values that were explained */
 	bool failed;
+	bool unasked; /* some relay did not tell its UDP flows */
 };
 
 static int add(struct killing *k, const struct sockdiag_socket *s, const struct sockowner *owner)
@@ -65,7 +69,18 @@ static int collect(const struct sockdiag_socket *s, const struct sockowner *owne
 	return add(context, s, owner);
 }
 
-/* The sockets of a selected UDP flow. Without any it ends by itself, when it is silent. */
+/* A selected flow without a socket here: it never had one, and ends by itself when it is silent, or
+ * that is elsewhere. (Else it has gone meanwhile.) */
+static void count_flow(struct killing *k, const struct relays_pair *flow)
+{
+	k->socketless += !flow->cookie && !flow->upstream_cookie;
+	if (!*flow->netns || !flow->upstream_cookie)
+		return;
+	k->elsewhere++;
+	memcpy(k->netns, flow->netns, sizeof(k->netns));
+}
+
+/* The sockets of a selected UDP flow. */
 static int collect_flow(const struct pairing_pair *pair, void *context)
 {
 	struct killing *k = context;
@@ -77,7 +92,8 @@ static int collect_flow(const struct pairing_pair *pair, void *context)
 	    !(is_selected(k, pair->client) || is_selected(k, pair->upstream)))
 		return 0;
 	count = pairing_sockets(pair, s);
-	k->socketless += !count;
+	if (!count)
+		count_flow(k, pairing_flow(pair));
 	for (unsigned i = 0; i < count && !err; i++)
 		err = add(k, &s[i], sockowner_find(k->owners, s[i].inode));
 	return err;
@@ -106,6 +122,10 @@ static int collect_others(struct killing *k, struct failure *why)
 	}
 	if (!err)
 		err = pairing_each(pairs, collect_flow, k);
+	if (k->filter.udp) {
+		pairing_tell_unasked(pairs);
+		k->unasked = pairing_unasked(pairs);
+	}
 	pairing_free(pairs);
 	return err ? report_fail(why, ENOMEM, "malloc", "list of connections") : 0;
 }
@@ -216,6 +236,24 @@ static void spare_listeners(struct filter *f)
 		f->states = ~(1u << TCP_LISTEN | 1u << TCP_CLOSE | SOCKDIAG_BOUND_INACTIVE);
 }
 
+/* What was not ended, and why. */
+static void tell(const struct killing *k)
+{
+	if (k->socketless)
+		report_notice(
+			"UDP flows without a socket of their own: %zu; they end when they are "
+			"silent for tproxy-relay's --udp-timeout",
+			k->socketless);
+	if (k->elsewhere)
+		report_notice("UDP flows whose socket is in another network namespace: %zu; "
+			      "`tproxy-inspect kill -ua --netns %s` ends it, by its own ends",
+			      k->elsewhere, k->netns);
+	if (!k->count && !k->socketless && !k->elsewhere && !k->unasked)
+		report_notice(k->config->filter.all
+				      ? "no connection matches"
+				      : "no transparent connection matches; -a includes others");
+}
+
 int kill_run(const struct config *config, char **operands)
 {
 	struct killing k = { .config = config, .filter = config->filter };
@@ -238,14 +276,8 @@ int kill_run(const struct config *config, char **operands)
 	free(k.victim);
 	if (err)
 		return report_failure(&why, why.err == ESRCH ? STATUS_NO : STATUS_REFUSED);
-	if (k.socketless)
-		report_notice(
-			"UDP flows without a socket of their own: %zu; they end when they are "
-			"silent for tproxy-relay's --udp-timeout",
-			k.socketless);
-	else if (!k.count)
-		report_notice(config->filter.all
-				      ? "no connection matches"
-				      : "no transparent connection matches; -a includes others");
-	return k.failed ? STATUS_REFUSED : k.count ? STATUS_DONE : STATUS_NO;
+	tell(&k);
+	if (k.failed || (!k.count && k.unasked))
+		return STATUS_REFUSED;
+	return k.count ? STATUS_DONE : STATUS_NO;
 }
