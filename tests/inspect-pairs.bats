@@ -423,21 +423,34 @@ has_sockets() {
 	assert_equal "$stderr" "tproxy-inspect: @tproxy-relay/$(pid_of relay): recv: Connection timed out: its flows are missing"
 }
 
-@test "pairs -u: a stranger with a relay's name invents no flow" {
+@test "pairs -u: of another user's relay, flows that a socket proves, one for each, and how many are none" {
 	root_only "needs a second user id"
 	bg liar proxy setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 -c 'import socket, json
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(("192.0.2.2", 53))
 cookie = hex(int.from_bytes(u.getsockopt(socket.SOL_SOCKET, 57, 8), "little"))
-own = dict(zip(("addr", "port"), u.getsockname())); peer = dict(addr="192.0.2.2", port=53)
+own = dict(zip(("addr", "port"), u.getsockname())); peer = dict(addr="192.0.2.2", port=53); other = dict(addr="192.0.2.3", port=53)
 s = socket.socket(socket.AF_UNIX); s.bind("\0tproxy-relay/2"); s.listen(); print("ready", flush=True)
 while True:
     a = s.accept()[0]
-    for r in [dict(v=1, type="relay")] + [dict(v=1, type="connection", proto="udp", id=1, client=own, origdst=peer, upstream=peer,
-            upstream_local=own, state="\x1b[31m", **c) for c in ({}, dict(upstream_cookie=cookie))] + [dict(v=1, type="end")]:
+    for r in [dict(v=1, type="relay")] + [dict(v=1, type="connection", proto="udp", id=i, client=other, origdst=peer,
+            upstream_local=own, state="\x1b[31m", **c) for i, c in enumerate((dict(upstream=peer), dict(upstream=other, upstream_cookie=cookie),
+            dict(upstream=peer, upstream_cookie=cookie), dict(upstream=peer, upstream_cookie=cookie)))] + [dict(v=1, type="end")]:
         a.send((json.dumps(r) + "\n").encode())'
 	wait_line liar.out ready
-	run -1 pairs -uH
-	assert_output --partial "no relayed connection matches"
+	run --separate-stderr pairs -uH -o client,upstream,state
+	assert_output --regexp '^192\.0\.2\.3:53 +192\.0\.2\.2:53 +unknown$'
+	assert_equal "$stderr" "tproxy-inspect: UDP flows of uid 65533 that are not shown, as nothing proves them: 3"
+	stop liar || :
+	# A relay that never was root, with an address of its own to the server.
+	dgram server server serve 5300
+	intercept_udp 5300
+	local as=(setpriv --reuid=65533 --clear-groups --inh-caps=+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw)
+	bg relay proxy "${as[@]}" tproxy-relay -u "$RELAY_PORT" --source own
+	wait_listen proxy "$RELAY_PORT" udp
+	ask_from client 40001 "$V4" 5300 1
+	run --separate-stderr pairs -uH -o client,upstream_local,upstream,packets_up
+	assert_output --regexp "^192\.0\.2\.2:40001 +198\.51\.100\.1:[0-9]+ +$V4:5300 +1\$"
+	assert_equal "$stderr" ""
 }
 
 opened_twice() {

@@ -124,6 +124,7 @@ static int collect_others(struct killing *k, struct failure *why)
 		err = pairing_each(pairs, collect_flow, k);
 	if (k->filter.udp) {
 		pairing_tell_unasked(pairs);
+		pairing_tell_unproven(pairs);
 		k->unasked = pairing_unasked(pairs);
 	}
 	pairing_free(pairs);

@@ -8,8 +8,9 @@
  * two halves that are the only ones of their side belong together. Three passes over the rest, the
  * most certain key first; each is linear.
  *
- * UDP flows are in an array of their own, as relays tell them; the kernel's list of UDP sockets says
- * who holds their sockets, and which tales are true.
+ * UDP flows are in an array of their own, as relays tell them. The kernel's list of UDP sockets says
+ * who holds their sockets, and which tales are true; it is read after the tales, so that it has the
+ * sockets of new flows. Strangers may tell any number of flows, which wait for it a few at a time.
  */
 #include "tproxy-inspect/pairing.h"
 
@@ -19,6 +20,9 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* So many flows of users other than root and our own wait to be proven. */
+#define UNPROVEN_MAX 16384
 
 /* Stuck: no payload for this time, and something waits. */
 #define STUCK_MS 5000
@@ -41,6 +45,11 @@ struct flow {
 	struct sockdiag_socket client, upstream;
 };
 
+struct udp_socket {
+	struct sockdiag_socket socket;
+	bool used; /* a stranger's flow has it */
+};
+
 struct pairing {
 	const struct pairing_options *options;
 	struct failure unasked;
@@ -49,9 +58,13 @@ struct pairing {
 	struct half **by_cookie; /* sorted */
 	struct flow *flow;
 	size_t flows, flows_room;
-	struct sockdiag_socket *udp; /* connected sockets, sorted by cookie */
+	size_t settled, waiting; /* of them: whose sockets are known; strangers' behind these */
+	struct udp_socket *udp;	 /* connected sockets, sorted by cookie */
 	size_t udps, udps_room;
-	bool failed; /* no memory */
+	size_t unproven; /* strangers' flows that are left out */
+	uid_t unproven_uid;
+	bool failed; /* why: */
+	struct failure failure;
 };
 
 /* ---- reading ---- */
@@ -115,28 +128,40 @@ static int take_udp(const struct sockdiag_socket *s, void *context)
 		return 0;
 	if (!grow((void **)&p->udp, p->udps, &p->udps_room, sizeof(*p->udp)))
 		return 1;
-	p->udp[p->udps++] = *s;
+	p->udp[p->udps++] = (struct udp_socket){ .socket = *s };
 	return 0;
 }
 
 static int compare_udp(const void *one, const void *other)
 {
-	const struct sockdiag_socket *a = one, *b = other;
+	const struct udp_socket *a = one, *b = other;
 
-	return (a->cookie > b->cookie) - (a->cookie < b->cookie);
+	return (a->socket.cookie > b->socket.cookie) - (a->socket.cookie < b->socket.cookie);
 }
 
-static int read_udp(struct pairing *p, struct sockdiag *diag, struct failure *why)
+static struct udp_socket *find_udp(const struct pairing *p, uint64_t cookie)
+{
+	const struct udp_socket wanted = { .socket = { .cookie = cookie } };
+
+	return cookie && p->udps ? bsearch(&wanted, p->udp, p->udps, sizeof(*p->udp), compare_udp)
+				 : NULL;
+}
+
+static int read_udp(struct pairing *p, struct failure *why)
 {
 	const struct sockdiag_filter filter = {
 		.protocol = IPPROTO_UDP,
 		.states = 1u << TCP_ESTABLISHED,
 	};
-	int result = sockdiag_dump(diag, &filter, take_udp, p, why);
+	struct sockdiag *diag = sockdiag_open(why);
+	int result;
 
+	p->udps = 0;
+	result = diag ? sockdiag_dump(diag, &filter, take_udp, p, why) : -1;
+	sockdiag_close(diag);
 	if (p->udps)
 		qsort(p->udp, p->udps, sizeof(*p->udp), compare_udp);
-	return result;
+	return result > 0 ? report_fail(why, ENOMEM, "malloc", "list of UDP sockets") : result;
 }
 
 static int read_tcp(struct pairing *p, struct sockdiag *diag, struct failure *why)
@@ -160,8 +185,6 @@ static int read_halves(struct pairing *p, struct failure *why)
 
 	if (!result && p->options->tcp)
 		result = read_tcp(p, diag, why);
-	if (!result && p->options->udp)
-		result = read_udp(p, diag, why);
 	sockdiag_close(diag);
 	for (size_t i = 0; !result && i < p->options->ended_count; i++)
 		result = add(p, &p->options->ended[i]);
@@ -239,14 +262,16 @@ static void join_halves(struct pairing *p, const struct relays_pair *told)
 	join(client, upstream, PAIRING_RELAY);
 }
 
-/* Root's and our own relays are trusted; of others a socket must be transparent, and have the ends
- * that they tell. */
-static bool is_true(const struct relays_pair *told, const struct sockdiag_socket *s,
+/* Root's and our own relays are trusted; of others a socket must be theirs, have the ends that they
+ * tell, and belong to one flow only. (It need not be transparent: --source own.) */
+static bool is_true(const struct relays_pair *told, const struct udp_socket *found,
 		    const struct endpoint *local, const struct endpoint *peer)
 {
+	const struct sockdiag_socket *s = &found->socket;
+
 	return relay_client_is_own(told->uid) ||
-	       (s->uid == told->uid && s->transparent == SOCKDIAG_YES &&
-		endpoint_equal(&s->local, local) && endpoint_equal(&s->peer, peer));
+	       (!found->used && s->uid == told->uid && endpoint_equal(&s->local, local) &&
+		endpoint_equal(&s->peer, peer));
 }
 
 /* One half of a flow: its socket, if it has one, with the flow's ends and key. False: none that we
@@ -255,16 +280,16 @@ static bool make_half(const struct pairing *p, uint64_t cookie, const struct rel
 		      const struct endpoint *local, const struct endpoint *peer,
 		      struct sockdiag_socket *out)
 {
-	const struct sockdiag_socket wanted = { .cookie = cookie }, *found = NULL;
+	struct udp_socket *found = find_udp(p, cookie);
 
-	if (cookie && p->udps)
-		found = bsearch(&wanted, p->udp, p->udps, sizeof(*p->udp), compare_udp);
 	if (found && !is_true(told, found, local, peer))
 		found = NULL;
-	*out = found ? *found
+	*out = found ? found->socket
 		     : (struct sockdiag_socket){ .protocol = IPPROTO_UDP,
 						 .state = TCP_ESTABLISHED,
 						 .transparent = SOCKDIAG_YES };
+	if (found && !relay_client_is_own(told->uid))
+		found->used = true;
 	out->family = local->family;
 	out->local = *local;
 	out->peer = *peer;
@@ -272,24 +297,68 @@ static bool make_half(const struct pairing *p, uint64_t cookie, const struct rel
 	return found;
 }
 
-static void add_flow(struct pairing *p, const struct relays_pair *told)
+/* Its sockets. False: nothing proves it. */
+static bool settle(const struct pairing *p, struct flow *f)
 {
-	bool known = relay_client_is_own(told->uid);
+	const struct relays_pair *told = &f->told;
 	/* What was sent to the listener itself has no other destination. */
 	const struct endpoint *destination = endpoint_is_set(&told->origdst) ? &told->origdst
 									     : &told->upstream;
-	struct flow *f;
+	bool known = make_half(p, told->upstream_cookie, told, &told->upstream_local,
+			       &told->upstream, &f->upstream);
 
+	if (!known && !relay_client_is_own(told->uid))
+		return false;
+	make_half(p, told->cookie, told, destination, &told->client, &f->client);
+	return true;
+}
+
+static void mark_used(const struct pairing *p)
+{
+	for (size_t i = 0; i < p->settled; i++) {
+		const struct relays_pair *told = &p->flow[i].told;
+		struct udp_socket *s = relay_client_is_own(told->uid)
+					       ? NULL
+					       : find_udp(p, told->upstream_cookie);
+
+		if (s)
+			s->used = true;
+	}
+}
+
+static int settle_flows(struct pairing *p, struct failure *why)
+{
+	if (read_udp(p, why))
+		return -1;
+	mark_used(p);
+	for (size_t i = p->settled; i < p->flows; i++) {
+		struct flow f = p->flow[i];
+
+		if (settle(p, &f)) {
+			p->flow[p->settled++] = f;
+			continue;
+		}
+		p->unproven++;
+		p->unproven_uid = f.told.uid;
+	}
+	p->flows = p->settled;
+	p->waiting = 0;
+	return 0;
+}
+
+static void add_flow(struct pairing *p, const struct relays_pair *told)
+{
+	if (p->failed)
+		return;
 	if (!grow((void **)&p->flow, p->flows, &p->flows_room, sizeof(*p->flow))) {
+		report_fail(&p->failure, ENOMEM, "malloc", "list of flows");
 		p->failed = true;
 		return;
 	}
-	f = &p->flow[p->flows];
-	f->told = *told;
-	known |= make_half(p, told->upstream_cookie, told, &told->upstream_local, &told->upstream,
-			   &f->upstream);
-	make_half(p, told->cookie, told, destination, &told->client, &f->client);
-	p->flows += known;
+	p->flow[p->flows++] = (struct flow){ .told = *told };
+	p->waiting += !relay_client_is_own(told->uid);
+	if (p->waiting >= UNPROVEN_MAX)
+		p->failed = settle_flows(p, &p->failure) < 0;
 }
 
 static void join_told(const struct relays_pair *told, void *context)
@@ -456,7 +525,11 @@ static int ask_relays(struct pairing *p, struct failure *why)
 		return report_fail(why, ENOMEM, "malloc", "relays");
 	(void)!relays_each(relays, join_told, p, &p->unasked);
 	relays_free(fresh);
-	return 0;
+	if (!p->failed && p->options->udp)
+		p->failed = settle_flows(p, &p->failure) < 0;
+	if (p->failed && why)
+		*why = p->failure;
+	return p->failed ? -1 : 0;
 }
 
 struct pairing *pairing_read(const struct pairing_options *options, struct failure *why)
@@ -472,8 +545,6 @@ struct pairing *pairing_read(const struct pairing_options *options, struct failu
 		err = sort_by_cookie(p, why);
 	if (!err && is_to_be_asked(p))
 		err = ask_relays(p, why);
-	if (!err && p->failed)
-		err = report_fail(why, ENOMEM, "malloc", "list of flows");
 	for (int pass = 0; !err && pass < PASSES; pass++)
 		err = guess(p, (enum pass)pass, why);
 	if (!err)
@@ -498,6 +569,14 @@ void pairing_tell_unasked(const struct pairing *p)
 			      : !p->options->tcp ? "its flows are missing"
 						 : "its connections are guessed, its UDP flows "
 						   "are missing");
+}
+
+bool pairing_tell_unproven(const struct pairing *p)
+{
+	if (p->unproven)
+		report_notice("UDP flows of uid %u that are not shown, as nothing proves them: %zu",
+			      (unsigned)p->unproven_uid, p->unproven);
+	return p->unproven;
 }
 
 void pairing_free(struct pairing *p)

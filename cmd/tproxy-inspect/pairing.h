@@ -64,6 +64,9 @@ const struct failure *pairing_unasked(const struct pairing *p);
 /* Say so, if that is so. */
 void pairing_tell_unasked(const struct pairing *p);
 
+/* Say how many flows other users' relays tell of which no socket is known, if any; are there? */
+bool pairing_tell_unproven(const struct pairing *p);
+
 /* What the relay tells of a UDP flow; NULL: the pair is not one. A flow has two halves here, too, but
  * with one cookie, its key (relays.h), and without an inode where it has no socket of its own. */
 const struct relays_pair *pairing_flow(const struct pairing_pair *pair);

@@ -86,6 +86,7 @@ static int show_all(struct showing *w, struct failure *why)
 		return -1;
 	pairing_each(pairs, show, w);
 	pairing_tell_unasked(pairs);
+	pairing_tell_unproven(pairs);
 	pairing_free(pairs);
 	return 0;
 }

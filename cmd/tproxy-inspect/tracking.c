@@ -48,7 +48,7 @@ struct tracking {
 	size_t ended_count, ended_room;
 	struct relays *relays;
 	uint64_t due_us;
-	bool told_hidden;
+	bool told_hidden, told_unproven;
 	bool lost; /* memory was short for some event */
 };
 
@@ -483,6 +483,7 @@ static int read_round(struct tracking *t, struct failure *why)
 		return -1;
 	err = pairing_each(pairs, take_pair, t);
 	pairing_tell_unasked(pairs);
+	t->told_unproven = t->told_unproven || pairing_tell_unproven(pairs);
 	pairing_free(pairs);
 	t->ended_count = 0;
 	return err ? report_fail(why, err, "malloc", "list of connections") : settle(t, why);
