@@ -30,7 +30,7 @@ same() {
 }
 
 @test "the version is in one place" {
-	run git -C "$TOP" grep -lF "$VERSION" -- ':!CHANGES' ':!tests' ':!*.h' ':!*.c'
+	run git -C "$TOP" grep -lwF "$VERSION" -- ':!CHANGES' ':!tests' ':!*.h' ':!*.c'
 	assert_output Makefile
 	run git -C "$TOP" grep -hF "\"$VERSION\"" -- 'cmd/*.c' 'common/*.c'
 	assert_output ""
