@@ -444,7 +444,7 @@ while True:
 	# A relay that never was root, with an address of its own to the server.
 	dgram server server serve 5300
 	intercept_udp 5300
-	local as=(setpriv --reuid=65533 --clear-groups --inh-caps=+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw)
+	local as=(setpriv --reuid=65533 --clear-groups "--inh-caps=+net_admin,+net_raw" "--ambient-caps=+net_admin,+net_raw")
 	bg relay proxy "${as[@]}" tproxy-relay -u "$RELAY_PORT" --source own
 	wait_listen proxy "$RELAY_PORT" udp
 	ask_from client 40001 "$V4" 5300 1
