@@ -40,11 +40,3 @@ load lib/lab
 	run ls -A "$TMPDIR"
 	assert_output ""
 }
-
-@test "demo-scale: nothing disagrees, nothing is lost by draining, and by killing the relay's share" {
-	run "$TOP/tests/demo-scale"
-	assert_success
-	assert_line --regexp '^0 of 10,000 flows disagree; drained: 0 lost; killed: [0-9]+ lost, which was its share\.$'
-	run awk 'length > 120' <<<"$output"
-	assert_output ""
-}

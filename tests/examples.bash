@@ -653,9 +653,19 @@ not_run 'systemctl restart tproxy@web' 'needs a running systemd; what it does is
 SCALE='2,000 connections work, and come through the relays that the routing table says'
 drawing 'client -- west --+-- relay 1 --+-- east -- server'
 for line in "cat >router.sysctl <<'END'" "cat >router.conf <<'END'" "cat >relay-slots <<'END'" \
-	'sysctl -q -p router.sysctl' "sed -e 's/10.1.255/10.2.255/' -e 's/fd00:b::1/fd00:b::2/'" \
-	"cat >relay.sysctl <<'END'" "cat >relay.conf <<'END'" "cat >web.conf <<'END'" "cat >relay.nft <<'END'"; do
+	'ip route replace unreachable 198.51.100.0/24 metric 4294967294' "sed -e 's/10.1.255/10.2.255/' -e 's/fd00:1:/fd00:2:/'" \
+	"cat >relay.sysctl <<'END'" "cat >relay.links <<'END'" "cat >relay.conf <<'END'" "cat >web.conf <<'END'" \
+	"cat >relay.nft <<'END'" "cat >relay.rules <<'END'" "cat >announce <<'END'"; do
 	block_elsewhere "$line" many-machines.bats "$SCALE"
 done
-block_elsewhere "cat >announce.conf <<'END'" many-machines.bats 'one of four is drained under load: no error, and it ends with its last connection'
+for line in "cat >announce@.service <<'END'" "cat >relay-slots.service <<'END'"; do
+	block_elsewhere "$line" many-machines.bats 'systemd accepts the units'
+done
+for line in 'systemctl enable --now relay-slots' 'systemctl enable --now relay-rules' 'systemctl enable --now announce@web tproxy@web' \
+	'systemctl restart systemd-sysctl bird'; do
+	not_run "$line" "systemd in a lab has no routers"
+done
+for line in net.ipv6 net.ipv4; do
+	not_run "sysctl -w $line.neigh.default.gc_thresh3=8192" 'it is one value for all network namespaces'
+done
 elsewhere 'tproxy-relay --source own --send-proxy 2 3129' many-machines.bats 'where it cannot be had: --source own with --send-proxy 2'

@@ -12,9 +12,10 @@
 #	scale_up RELAYS			in a lab that is up: links, routers, relays' hosts; all but the relays' programs
 #	serve K [COMMAND...]		BIRD and the relay of host rK (by COMMAND), announced; its records: $OUT/relayK.out
 #	served K...			wait until both routers lead each relay's slots to it
-#	drain K				what `systemctl stop` does, up to SIGTERM; then wait_exit relayK, and stopped K
+#	drain K				what `systemctl stop tproxy@web` does, up to SIGTERM; then wait_exit relayK, and stopped K
 #	die K, revive K			the machine is gone, from one moment to the next; it is started again, empty
-#	by_unit K KEY			run the commands of the unit's KEY (ExecStop, ...)
+#	bird_again HOST [CONF]		BIRD begins there, as at first
+#	announce K			its announce begins (serve does that)
 #	router west|east, slots_of	begin BIRD and relay-slots there; the relays that its slots lead to
 #	bird_of HOST COMMAND...		birdc there
 #	flows_sent FILE			a packet of each of these flows goes each way; $OUT/there.K and back.K: flows of relay K
@@ -71,6 +72,12 @@ scale_up() {
 		block $host 'cat >router.sysctl' && block $host 'cat >router.conf' && block $host 'cat >relay-slots' || return
 	done
 	for ((k = 1; k <= SCALE_RELAYS; k++)); do relay_host $k || return; done
+	# BIRD and relay-slots are nobody's children: they end with the lab, however that ends.
+	(
+		exec 3>&- 4>&- </dev/null >/dev/null 2>&1
+		tail -s 0.1 --pid="$LAB_GUARD" -f /dev/null
+		lab_processes "$LAB_NETS" | xargs -r kill -KILL
+	) &
 	router west && router east
 }
 
@@ -90,34 +97,26 @@ router_link() {
 
 # relay_host K: links, addresses, routes and files of host rK.
 relay_host() {
-	local k=$1 side net=0 pid=LAB_r$1
+	local IT k=$1 side pid=LAB_r$1
 	namespace "r$k"
 	mkdir "$OUT/r$k"
 	no_dad "r$k"
 	for side in west east; do
-		net=$((net + 1))
 		on $side ip link add "to$k" type veth peer name $side netns "${!pid}"
 		on $side ip link set "to$k" master relays up
-		on "r$k" ip -batch - <<-END
-			address add 10.$net.0.$k/16 dev $side
-			address add fd00:$net::$k/64 dev $side nodad
-			link set $side up
-		END
+		on "r$k" ip link set $side up
 	done
-	on "r$k" ip -batch - <<-END
-		route add 192.0.2.0/24 via 10.1.255.254
-		route add 198.51.100.0/24 via 10.2.255.254
-		route add 2001:db8:1::/64 via fd00:1::ffff
-		route add 2001:db8:2::/64 via fd00:2::ffff
-	END
-	for side in relay.sysctl relay.conf web.conf announce.conf; do
+	printed "$SCALE_PAGE" 'cat >relay.links' || return
+	IT=${IT//0.1\/16/0.$k\/16}
+	on "r$k" env -C "$OUT/r$k" bash -c "${IT//::1\/64/::$k\/64}" || return
+	for side in relay.sysctl relay.conf web.conf relay.nft announce announce@.service; do
 		block "r$k" "cat >$side" || return
 	done
 	sed -i "1,3s/0\.1;/0.$k;/; 1,3s/::1\//::$k\//" "$OUT/r$k/relay.conf"
 }
 
 router() {
-	local first='sysctl -q -p router.sysctl'
+	local first='ip route replace unreachable 198.51.100.0/24'
 	[[ $1 == west ]] || first='sed -e'
 	# What stays in the background tells its number.
 	# shellcheck disable=SC2016
@@ -128,27 +127,34 @@ serve() {
 	local k=$1
 	shift
 	(($#)) || set -- tproxy-setup exec --conf "$OUT/r$k/web.conf"
-	[[ -e $OUT/r$k/relay.nft ]] || block "r$k" 'cat >relay.nft' 3>&- || return
+	[[ -e $OUT/r$k/relay.rules ]] || block "r$k" 'cat >relay.rules' 3>&- || return
 	on "r$k" tproxy-setup up -q --conf "$OUT/r$k/web.conf" || return
 	bg "relay$k" "r$k" "$@"
 	wait_listen "r$k" 3129
-	by_unit "$k" ExecStartPost
+	announce "$k"
 }
 
-by_unit() {
+announce() {
+	# shellcheck disable=SC2046
+	bg "announce$1" "r$1" $(in_dir "r$1") bash announce web
+}
+
+drain() {
+	stop "announce$1" && signal "relay$1" TERM
+}
+
+stopped() {
 	local command
-	sed -n "s/^$2=+//p" "$OUT/r$1/announce.conf" | while read -r command; do
+	sed -n 's/^ExecStopPost=-+//p' "$OUT/r$1/announce.conf" | while read -r command; do
 		# shellcheck disable=SC2046
 		on "r$1" $(in_dir "r$1") sh -c "$command" >>"$OUT/r$1/unit" || return
 	done
 }
 
-drain() {
-	by_unit "$1" ExecStop
-	signal "relay$1" TERM
+bird_again() {
+	# shellcheck disable=SC2046
+	on "$1" $(in_dir "$1") bird -c "${2-$1.conf}" 3>&- 4>&-
 }
-
-stopped() { by_unit "$1" ExecStopPost; }
 
 die() {
 	on "r$1" nft -f - <<-END
@@ -158,14 +164,14 @@ die() {
 		}
 	END
 	signal "relay$1" KILL
+	signal "announce$1" KILL
 	kill -KILL "$(<"$OUT/r$1/bird.ctl.pid")"
 }
 
 revive() {
 	wait_exit "relay$1" || :
 	on "r$1" nft delete table inet dead
-	# shellcheck disable=SC2046
-	on "r$1" $(in_dir "r$1") bird -c relay.conf 3>&-
+	bird_again "r$1" relay.conf
 	serve "$1"
 }
 
@@ -178,8 +184,11 @@ served() {
 	for k; do want+=" $k $k $k"; done
 	for k in west east; do
 		wait_until 20 leads $k "${want# }"
+		wait_until 20 routed $k
 	done
 }
+# (The last route that relay-slots makes.)
+routed() { on "$1" ip -6 route show | grep -q ' nhid 1 '; }
 leads() { [[ $(slots_of "$1") == "$2" ]]; }
 
 flows_disagree() {
