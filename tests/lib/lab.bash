@@ -129,7 +129,7 @@ on() {
 
 namespace() {
 	local pid
-	bg "$1" proxy "${@:2}" unshare --net sh -c 'ip link set lo up; echo up; exec sleep 600'
+	bg "$1" proxy "${@:2}" unshare --net sh -c 'ip link set lo up; echo up; exec sleep 86400'
 	wait_line "$1.out" up
 	pid=$(pid_of "$1")
 	LAB_NETS+="$(readlink "/proc/$pid/ns/net") "
