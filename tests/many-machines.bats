@@ -411,9 +411,11 @@ same_slots() {
 	bird_again east
 	wait_until 20 knows_all east
 	same_slots
+	local pid # BIRD removes its file
+	pid=$(<"$OUT/east/bird.ctl.pid")
 	bird_of east down
 	wait_until 20 knows_all east 0
-	wait_until 10 gone "$(<"$OUT/east/bird.ctl.pid")"
+	wait_until 10 gone "$pid"
 	bird_again east
 	wait_until 20 knows_all east
 	wait_until 20 eval 'bird_of r1 show protocols | grep -c Established | grep -qx 2'
