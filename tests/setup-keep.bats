@@ -98,6 +98,20 @@ after() {
 	assert_output --partial 'nothing is installed'
 }
 
+@test "rules that are flushed again and again, also while they are installed, and an up that fails in a gap: no removal" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	for i in {1..8}; do
+		on proxy sh -c 'for j in 1 2 3 4 5 6; do nft flush ruleset; done'
+		wait_until 10 intact
+	done
+	# What an up does that cannot finish, and takes its rules back.
+	on proxy sh -c 'cp -s "$(command -v nft)" "$0/tproxy-setup"; exec "$0/tproxy-setup" delete table inet tproxy_default' \
+		"$BATS_TEST_TMPDIR"
+	wait_until 10 intact
+	refute_line_in keep.err 'kept no longer'
+}
+
 @test "without options it keeps what is installed, and puts that right; nothing installed is said" {
 	run on proxy tproxy-setup keep
 	assert_equal "$status" 1

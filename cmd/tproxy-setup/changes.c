@@ -2,6 +2,7 @@
 #include "tproxy-setup/changes.h"
 
 #include "base/plain.h"
+#include "intercept/nft.h"
 #include "net/netgroup.h"
 #include "net/route.h"
 #include <limits.h>
@@ -54,21 +55,38 @@ static bool is_in_our_table(struct nlmsghdr *message, const struct changes *c)
 	return table && !nla_strcmp(table, c->table);
 }
 
-/* The last message of a transaction: who made it. */
-static void end_transaction(struct nlmsghdr *message, struct changes *c)
+static bool is_chain(struct nlmsghdr *message, const char *name)
+{
+	struct nlattr *chain = nlmsg_find_attr(message, sizeof(struct nfgenmsg), NFTA_CHAIN_NAME);
+
+	return chain && !nla_strcmp(chain, name);
+}
+
+/* The last message of a transaction: who made it. What keep itself does concerns nobody: it would
+ * wake itself. */
+static void end_transaction(struct nlmsghdr *message, struct reading *r)
 {
 	struct nlattr *name = nlmsg_find_attr(message, sizeof(struct nfgenmsg), NFTA_GEN_PROC_NAME);
+	struct changes *c = r->c;
 	char text[sizeof(c->who)] = "";
-	bool ours;
 
 	if (name)
 		nla_strlcpy(text, name, sizeof(text));
-	ours = !strcmp(text, "tproxy-setup");
-	if (!ours)
+	if (strcmp(text, "tproxy-setup") && strcmp(text, CHANGES_OWN_NAME))
 		plain_copy(c->who, sizeof(c->who), text);
-	if (c->deleting)
-		c->removed = ours;
-	c->deleting = false;
+	r->concerned |= c->concerned && strcmp(text, CHANGES_OWN_NAME);
+	c->concerned = false;
+}
+
+/* `down` marks what it removes; an `up` that succeeds ends with the checksums. */
+static void take_ours(struct nlmsghdr *message, int type, struct changes *c)
+{
+	if (type != NFT_MSG_NEWCHAIN)
+		return;
+	if (is_chain(message, NFT_REMOVAL_CHAIN))
+		c->removed = true;
+	else if (is_chain(message, NFT_TEXT_CHECKSUM))
+		c->removed = false;
 }
 
 /* Elements come and go all the time in sets of others, who ban addresses, for example. */
@@ -78,15 +96,13 @@ static void take_rules(struct nlmsghdr *message, struct reading *r)
 	bool ours;
 
 	if (type == NFT_MSG_NEWGEN) {
-		end_transaction(message, r->c);
+		end_transaction(message, r);
 		return;
 	}
 	ours = is_in_our_table(message, r->c);
-	if (ours && type == NFT_MSG_DELTABLE)
-		r->c->deleting = true;
-	if (ours && type == NFT_MSG_NEWTABLE)
-		r->c->deleting = r->c->removed = false;
-	r->concerned |= ours || (type != NFT_MSG_NEWSETELEM && type != NFT_MSG_DELSETELEM);
+	if (ours)
+		take_ours(message, type, r->c);
+	r->c->concerned |= ours || (type != NFT_MSG_NEWSETELEM && type != NFT_MSG_DELSETELEM);
 }
 
 /* Of routes only those with our tag: a router learns others by the thousand. */

@@ -10,12 +10,15 @@
 #include "intercept/nft_text.h"
 #include <stdbool.h>
 
+/* Whoever listens takes this name (PR_SET_NAME): its own changes of rules are no news to it. */
+#define CHANGES_OWN_NAME "tproxy-keep"
+
 struct changes {
 	int rules, routing; /* descriptors to poll for input; -1: none */
 	char table[NFT_TEXT_TABLE_MAX];
-	bool deleting; /* the present transaction deletes the table */
-	bool removed;  /* tproxy-setup has deleted the table, and it has not come back */
-	char who[16];  /* the program, other than ours, that changed rules last, or "" */
+	bool concerned; /* something in the present transaction may concern the instance */
+	bool removed;	/* `down` has removed the instance, and no `up` has put it back */
+	char who[16];	/* the program, other than ours, that changed rules last, or "" */
 };
 
 /* Listen from now on, in this network namespace, for what concerns that instance. 0, or -1 with

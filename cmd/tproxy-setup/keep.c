@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 /* The first change is acted on at once; those that follow it, at this interval: a firewall loads
@@ -212,6 +213,7 @@ int keep_run(struct intercept *spec, sa_family_t demanded, struct failure *why)
 	sigset_t ends, before;
 	int err;
 
+	prctl(PR_SET_NAME, CHANGES_OWN_NAME);
 	/* Signals are delivered in ppoll() only. */
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGTERM);

@@ -701,10 +701,11 @@ int nft_confirm(struct nft *rules, const char *name, struct failure *why)
 
 int nft_remove(struct nft *rules, const char *name, struct failure *why)
 {
-	char text[3 * NFT_TEXT_TABLE_MAX];
+	char text[4 * NFT_TEXT_TABLE_MAX];
 
 	snprintf(text, sizeof(text),
-		 "table inet " NFT_TEXT_PREFIX "%s\ndelete table inet " NFT_TEXT_PREFIX "%s\n",
+		 "table inet " NFT_TEXT_PREFIX "%s { chain " NFT_REMOVAL_CHAIN
+		 " { }; }\ndelete table inet " NFT_TEXT_PREFIX "%s\n",
 		 name, name);
 	return last_command(rules, text, "removing the rules", why);
 }
@@ -733,12 +734,10 @@ int nft_restore(struct nft *rules, const char *name, const char *saved, struct f
 	char *text;
 	int err;
 
-	if (!saved)
-		return nft_remove(rules, name, why);
 	if (asprintf(&text,
 		     "table inet " NFT_TEXT_PREFIX "%s\ndelete table inet " NFT_TEXT_PREFIX
 		     "%s\n%s",
-		     name, name, saved) < 0)
+		     name, name, saved ? saved : "") < 0)
 		return report_fail(why, ENOMEM, "asprintf", "restoring rules");
 	err = command(rules->nft, text, "restoring the rules", why);
 	free(text);

@@ -96,11 +96,13 @@ int nft_finish(struct nft *rules, const char *name, const struct nft_text_flow *
 int nft_confirm(struct nft *rules, const char *name, struct failure *why);
 
 /* Remove the instance's table; it is no error if there is none. The lock, if held, is released with
- * it. */
+ * it. For good: in the same transaction the table has a chain NFT_REMOVAL_CHAIN, which tells those
+ * who listen to the kernel's messages that this is wanted. */
+#define NFT_REMOVAL_CHAIN "removal"
 int nft_remove(struct nft *rules, const char *name, struct failure *why);
 
 /* The whole table as text that nft_restore() puts back, including counters; NULL with why->err 0 if
- * there is no table. */
+ * there is no table. To put back NULL is to remove the table, not for good. */
 char *nft_save(struct nft *rules, const char *name, struct failure *why);
 int nft_restore(struct nft *rules, const char *name, const char *saved, struct failure *why);
 
