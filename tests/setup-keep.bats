@@ -112,6 +112,40 @@ after() {
 	refute_line_in keep.err 'kept no longer'
 }
 
+@test "down counts while keep looks at rules of others by the thousand" {
+	{
+		echo 'table ip big { chain c {'
+		for i in {1..8000}; do echo "ip saddr 10.0.$((i / 250)).$((i % 250)) tcp dport 80 counter"; done
+		printf '}\n}\n'
+	} >"$OUT/big.nft"
+	on proxy nft -f "$OUT/big.nft"
+	for i in 1 2 3; do
+		start_keep --to 3129 --port 80
+		wait_line keep.err installed
+		on proxy nft add table ip "other$i"
+		on proxy tproxy-setup down
+		wait_exit keep
+		run on proxy nft list table inet tproxy_default
+		assert_failure
+	done
+}
+
+@test "who holds the lock is killed, of which the kernel tells nobody: keep goes on" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	mkfifo "$OUT/holder.in"
+	bg holder proxy bash -c 'exec nft -i <>"$0"' "$OUT/holder.in"
+	echo 'create table inet tproxy-lock { flags owner; }' >"$OUT/holder.in"
+	wait_until 10 on proxy nft list table inet tproxy-lock
+	on proxy nft flush chain inet tproxy_default divert
+	# It does not work meanwhile.
+	wait_until 10 eval '[[ $(cat "/proc/$(pid_of keep)/wchan") == *poll* ]]'
+	run intact
+	assert_failure
+	stop holder KILL || :
+	wait_until 10 intact
+}
+
 @test "without options it keeps what is installed, and puts that right; nothing installed is said" {
 	run on proxy tproxy-setup keep
 	assert_equal "$status" 1

@@ -286,9 +286,9 @@ static int check_neighbours(struct instance *kernel, const struct intercept *spe
 	return err;
 }
 
-/* With the lock held: check again, since the state may have changed, and act. */
-static int up_locked(struct instance *kernel, const struct intercept *spec,
-		     enum install_outcome *outcome, struct failure *why)
+/* Checks again, since the state may have changed, and acts. */
+int install_locked(struct instance *kernel, const struct intercept *spec,
+		   enum install_outcome *outcome, struct failure *why)
 {
 	struct change c = { .kernel = kernel, .name = spec->name };
 	struct instance_view view;
@@ -296,10 +296,9 @@ static int up_locked(struct instance *kernel, const struct intercept *spec,
 
 	err = instance_look(kernel, spec->name, spec, true, &view, why);
 	done = err ? -1 : is_done(kernel, &view, spec, why);
-	if (done > 0) {
-		*outcome = INSTALL_UNCHANGED;
+	*outcome = INSTALL_UNCHANGED;
+	if (done > 0)
 		goto out;
-	}
 	err = done < 0 ? -1 : check_neighbours(kernel, spec, why);
 	if (!err && view.rules.present) {
 		c.saved = nft_save(kernel->rules, spec->name, why);
@@ -319,21 +318,27 @@ out:
 	return err;
 }
 
+int install_is_done(struct instance *kernel, const struct intercept *spec, struct failure *why)
+{
+	struct instance_view view;
+	int err = instance_look(kernel, spec->name, spec, true, &view, why);
+	int done = err ? -1 : is_done(kernel, &view, spec, why);
+
+	instance_view_free(&view);
+	return done;
+}
+
 int install_up(struct instance *kernel, const struct intercept *spec, enum install_outcome *outcome,
 	       struct failure *why)
 {
-	struct instance_view view;
-	int err = instance_look(kernel, spec->name, spec, true, &view, why), done;
+	int done = install_is_done(kernel, spec, why), err;
 
-	done = err ? -1 : is_done(kernel, &view, spec, why);
-	instance_view_free(&view);
 	*outcome = INSTALL_UNCHANGED;
-	/* The lock itself changes the rule set: do not take it without need. */
 	if (done)
 		return done < 0 ? -1 : 0;
 	if (nft_lock(kernel->rules, NFT_LOCK_MS, why))
 		return -1;
-	err = up_locked(kernel, spec, outcome, why);
+	err = install_locked(kernel, spec, outcome, why);
 	nft_unlock(kernel->rules);
 	return err;
 }

@@ -39,4 +39,13 @@ enum install_outcome { INSTALL_UNCHANGED, INSTALL_NEW, INSTALL_REPLACED };
 int install_up(struct instance *kernel, const struct intercept *spec, enum install_outcome *outcome,
 	       struct failure *why);
 
+/*
+ * Its parts, for who has to judge with the lock held. Is nothing to do (the lock itself changes the
+ * rule set: do not take it without need)? 1, 0, or -1 with *why. The rest, with nft_lock() held,
+ * which it may release: 0, or -1 with *why.
+ */
+int install_is_done(struct instance *kernel, const struct intercept *spec, struct failure *why);
+int install_locked(struct instance *kernel, const struct intercept *spec,
+		   enum install_outcome *outcome, struct failure *why);
+
 #endif

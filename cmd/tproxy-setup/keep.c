@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/keep.h"
 
+#include "base/clock.h"
 #include "intercept/instance.h"
 #include "intercept/spec_text.h"
 #include "process/notify.h"
@@ -23,14 +24,27 @@
 
 #define TEXT_MAX 512
 
+/* A process that is killed while it holds the lock says nothing. */
+#define LOCKED_MS 1000
+
+/* Not every change is reported: those of iptables-legacy are not, nor is IPv6 on lo. */
+#define LOOK_MS 30000
+
+/* After so many restorations without a quiet LOOK_MS, another program fights: be slower. */
+#define FIGHT_COUNT    20
+#define FIGHT_PAUSE_MS 2000
+
 /* What a look at the instance resulted in. */
-enum outcome { KEPT, FAILED, REMOVED };
+enum outcome { KEPT, TO_DO, LOCKED, FAILED, REMOVED };
+
+static const int patience_ms[] = { [KEPT] = LOOK_MS, [LOCKED] = LOCKED_MS, [FAILED] = RETRY_MS };
 
 struct keep {
 	struct intercept *spec; /* what is to be there */
 	sa_family_t demanded;
 	struct changes changes;
 	char told[TEXT_MAX]; /* the last failure that was reported */
+	unsigned fights;     /* restorations since it was quiet */
 };
 
 static volatile sig_atomic_t ended;
@@ -75,8 +89,27 @@ static bool is_in_hand(const struct instance_view *view)
 	       view->rules.lease == LEASE_EXPIRED;
 }
 
+/* What is to be done? What is found need not be true any more, unless the lock is held. */
+static enum outcome judge(struct keep *k, struct instance *kernel, struct instance_view *view,
+			  struct failure *why)
+{
+	char notice[256];
+	int done;
+
+	if (instance_look(kernel, k->spec->name, NULL, true, view, why))
+		return FAILED;
+	if (!view->rules.present && k->changes.removed)
+		return REMOVED;
+	if (is_in_hand(view))
+		return KEPT;
+	if (adopt(k, view, why) || install_decide(kernel, k->spec, k->demanded, notice, why))
+		return FAILED;
+	done = install_is_done(kernel, k->spec, why);
+	return done < 0 ? FAILED : done ? KEPT : TO_DO;
+}
+
 /* Who else has changed rules; nobody says who has changed routing. */
-static void tell(const struct keep *k, const struct instance_view *view)
+static void tell(struct keep *k, const struct instance_view *view)
 {
 	const char *name = k->spec->name, *who = *k->changes.who ? k->changes.who : "before";
 	char parts[256];
@@ -89,40 +122,56 @@ static void tell(const struct keep *k, const struct instance_view *view)
 		report_notice("%s: its routing had changed; installed again", name);
 	else if (k->spec->zone != view->rules.spec.zone)
 		report_notice("%s: adapted to rules of others (%s)", name, who);
-	else /* changed since we looked */
+	else
 		report_notice("%s: changed (%s); installed again", name, who);
+	if (++k->fights == FIGHT_COUNT)
+		report_warning("%s: changed again and again; installed again every %d s from now "
+			       "on, until it is quiet",
+			       name, FIGHT_PAUSE_MS / 1000);
 }
 
-static int restore(struct keep *k, struct instance *kernel, const struct instance_view *view,
-		   struct failure *why)
+/* With the lock held nobody else is at work: what has happened until now counts. */
+static enum outcome act_locked(struct keep *k, struct instance *kernel, struct failure *why)
 {
-	enum install_outcome outcome;
-	char notice[256];
+	struct instance_view view = { 0 };
+	enum install_outcome installed;
+	enum outcome outcome = judge(k, kernel, &view, why);
 
-	if (install_decide(kernel, k->spec, k->demanded, notice, why) ||
-	    install_up(kernel, k->spec, &outcome, why))
-		return -1;
-	if (outcome != INSTALL_UNCHANGED)
-		tell(k, view);
-	return 0;
+	if (outcome == TO_DO) {
+		outcome = install_locked(kernel, k->spec, &installed, why) ? FAILED : KEPT;
+		if (outcome == KEPT && installed != INSTALL_UNCHANGED)
+			tell(k, &view);
+	}
+	instance_view_free(&view);
+	return outcome;
+}
+
+/* The lock is not waited for here, where no signal arrives. What fails leaves messages behind, about
+ * what was added and removed again: they are no reason to try again. */
+static enum outcome act(struct keep *k, struct instance *kernel, struct failure *why)
+{
+	enum outcome outcome;
+
+	if (nft_lock(kernel->rules, 0, why))
+		return why->err == EBUSY ? LOCKED : FAILED;
+	outcome = changes_read(&k->changes, why) < 0 ? FAILED : act_locked(k, kernel, why);
+	if (outcome == FAILED)
+		(void)changes_read(&k->changes, NULL);
+	nft_unlock(kernel->rules);
+	return outcome;
 }
 
 /* With the kernel's channels open. Another tproxy-setup finishes what it does first. */
 static enum outcome look(struct keep *k, struct instance *kernel, struct failure *why)
 {
-	struct instance_view view;
-	enum outcome outcome = KEPT;
+	struct instance_view view = { 0 };
+	enum outcome outcome;
 
 	if (nft_is_locked(kernel->rules))
-		return KEPT; /* its release is a change that wakes us */
-	if (instance_look(kernel, k->spec->name, NULL, true, &view, why))
-		outcome = FAILED;
-	else if (!view.rules.present && k->changes.removed)
-		outcome = REMOVED;
-	else if (!is_in_hand(&view) && (adopt(k, &view, why) || restore(k, kernel, &view, why)))
-		outcome = FAILED;
+		return LOCKED;
+	outcome = judge(k, kernel, &view, why);
 	instance_view_free(&view);
-	return outcome;
+	return outcome == TO_DO ? act(k, kernel, why) : outcome;
 }
 
 /* A failure is reported once, until it is another one. */
@@ -146,42 +195,40 @@ static enum outcome check(struct keep *k)
 	instance_close(&kernel);
 	if (outcome == FAILED)
 		tell_failure(k, &why);
-	else
+	else if (outcome != LOCKED)
 		k->told[0] = '\0';
 	return outcome;
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
 
-static struct timespec interval(int ms)
+static struct timespec interval(uint64_t ms)
 {
-	return (struct timespec){ ms / 1000, ms % 1000 * 1000000L };
+	return (struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000L };
 }
 
-/* Wait for a change that may concern us, at most `ms` (-1: for ever), or for the end. 0, or -1 with
- * *why. */
+/* Wait for a change that may concern us, at most `ms`, or for the end. 1, 0, or -1 with *why. */
 static int wait_for_change(struct keep *k, int ms, const sigset_t *open, struct failure *why)
 {
 	struct pollfd fds[] = { { k->changes.rules, POLLIN, 0 },
 				{ k->changes.routing, POLLIN, 0 } };
-	struct timespec limit = interval(ms);
+	uint64_t now = clock_ms(), end = now + (uint64_t)ms;
 	int concerned = 0;
 
-	while (!ended && !concerned) {
-		int ready = ppoll(fds, 2, ms < 0 ? NULL : &limit, open);
+	for (; !ended && !concerned && now < end; now = clock_ms()) {
+		struct timespec limit = interval(end - now);
+		int ready = ppoll(fds, 2, &limit, open);
 
 		if (ready < 0 && errno != EINTR)
 			return report_fail(why, errno, "ppoll", "changes");
-		if (!ready)
-			return 0;
 		concerned = ready > 0 ? changes_read(&k->changes, why) : 0;
 	}
-	return concerned < 0 ? -1 : 0;
+	return concerned;
 }
 
 static void pause_for(int ms, const sigset_t *open)
 {
-	struct timespec limit = interval(ms);
+	struct timespec limit = interval((uint64_t)ms);
 
 	if (!ended)
 		(void)!ppoll(NULL, 0, &limit, open);
@@ -190,13 +237,17 @@ static void pause_for(int ms, const sigset_t *open)
 static int keep_on(struct keep *k, const sigset_t *open, struct failure *why)
 {
 	enum outcome outcome = check(k);
+	int news;
 
 	if (notify_send("READY=1", why))
 		return -1;
 	while (!ended && outcome != REMOVED) {
-		pause_for(PAUSE_MS, open);
-		if (wait_for_change(k, outcome == FAILED ? RETRY_MS : -1, open, why))
+		pause_for(k->fights < FIGHT_COUNT ? PAUSE_MS : FIGHT_PAUSE_MS, open);
+		news = wait_for_change(k, patience_ms[outcome], open, why);
+		if (news < 0)
 			return -1;
+		if (!news && outcome == KEPT)
+			k->fights = 0;
 		if (!ended)
 			outcome = check(k);
 	}
