@@ -285,15 +285,20 @@ static int read_installed(struct instance *kernel, struct intercept *spec, struc
 	struct intercept typed = *spec;
 	int err = instance_look(kernel, spec->name, NULL, true, &view, why);
 	bool present = !err && view.rules.present && view.rules.readable;
+	bool probation = present &&
+			 (view.rules.lease == LEASE_PENDING || view.rules.lease == LEASE_EXPIRED);
 
-	if (present) {
+	if (probation) {
+		report_error("%s: not confirmed; it would never end by itself if it were kept",
+			     spec->name);
+	} else if (present) {
 		*spec = view.rules.spec;
 		view.rules.spec = typed;
 	} else if (!err) {
 		report_error("%s: not installed; what is to be kept?", spec->name);
 	}
 	instance_view_free(&view);
-	return err ? -1 : present ? STATUS_DONE : STATUS_NO;
+	return err ? -1 : present && !probation ? STATUS_DONE : STATUS_NO;
 }
 
 static int keep_installed(struct instance *kernel, struct setup *setup, struct failure *why)

@@ -146,6 +146,31 @@ after() {
 	wait_until 10 intact
 }
 
+@test "what waits for confirmation, or did in vain, is not installed again, whoever deletes it; an up is kept again" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	for time in 1h 1s; do
+		left=$(told 'left to .confirm.') gone=$(told 'gone before it was confirmed') || :
+		on proxy tproxy-setup up -q --to 3129 --port 443 --confirm-within $time
+		wait_until 10 told_more 'left to .confirm.' "${left:-0}"
+		[[ $time == 1h ]] || wait_until 10 eval '! on proxy tproxy-setup status -q'
+		on proxy nft flush ruleset
+		wait_until 10 told_more 'gone before it was confirmed' "${gone:-0}"
+		run on proxy nft list table inet tproxy_default
+		assert_failure
+	done
+	on proxy tproxy-setup up -q --to 3129 --port 443
+	wait_line keep.err 'another .up., which is kept now'
+	on proxy nft flush ruleset
+	wait_until 10 intact
+	stop keep
+	on proxy tproxy-setup down
+	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 1h
+	run on proxy tproxy-setup keep
+	assert_equal "$status" 1
+	assert_output --partial 'default: not confirmed'
+}
+
 @test "without options it keeps what is installed, and puts that right; nothing installed is said" {
 	run on proxy tproxy-setup keep
 	assert_equal "$status" 1

@@ -37,12 +37,16 @@
 /* What a look at the instance resulted in. */
 enum outcome { KEPT, TO_DO, LOCKED, FAILED, REMOVED };
 
+/* Who is to act on the instance: we; `down`, which drains it; `confirm`; an `up`. */
+enum hand { HAND_OURS, HAND_DOWN, HAND_CONFIRM, HAND_UP };
+
 static const int patience_ms[] = { [KEPT] = LOOK_MS, [LOCKED] = LOCKED_MS, [FAILED] = RETRY_MS };
 
 struct keep {
 	struct intercept *spec; /* what is to be there */
 	sa_family_t demanded;
 	struct changes changes;
+	enum hand hand;	     /* as last seen */
 	char told[TEXT_MAX]; /* the last failure that was reported */
 	unsigned fights;     /* restorations since it was quiet */
 };
@@ -82,11 +86,31 @@ static int adopt(struct keep *k, const struct instance_view *view, struct failur
 	return 0;
 }
 
-/* `down` has begun, or `confirm` is awaited: that is for others to finish. */
-static bool is_in_hand(const struct instance_view *view)
+/* `down` has begun, or `confirm` is awaited, or too late: that is for others to finish. Whoever
+ * deletes the rules then, they are not to intercept again. */
+static enum hand hand_of(const struct keep *k, const struct instance_view *view)
 {
-	return view->rules.ending || view->rules.lease == LEASE_PENDING ||
-	       view->rules.lease == LEASE_EXPIRED;
+	if (!view->rules.present)
+		return k->hand == HAND_CONFIRM ? HAND_UP : k->hand;
+	if (view->rules.ending)
+		return HAND_DOWN;
+	return view->rules.lease == LEASE_PENDING || view->rules.lease == LEASE_EXPIRED
+		       ? HAND_CONFIRM
+		       : HAND_OURS;
+}
+
+static void take_hand(struct keep *k, const struct instance_view *view)
+{
+	enum hand before = k->hand;
+
+	k->hand = hand_of(k, view);
+	if (k->hand == before)
+		return;
+	if (k->hand == HAND_CONFIRM)
+		report_verbose(1, "%s: left to `confirm`", k->spec->name);
+	else if (k->hand == HAND_UP)
+		report_notice("%s: gone before it was confirmed; kept again after an `up`",
+			      k->spec->name);
 }
 
 /* What is to be done? What is found need not be true any more, unless the lock is held. */
@@ -98,9 +122,10 @@ static enum outcome judge(struct keep *k, struct instance *kernel, struct instan
 
 	if (instance_look(kernel, k->spec->name, NULL, true, view, why))
 		return FAILED;
-	if (!view->rules.present && k->changes.removed)
+	take_hand(k, view);
+	if (!view->rules.present && (k->changes.removed || k->hand == HAND_DOWN))
 		return REMOVED;
-	if (is_in_hand(view))
+	if (k->hand != HAND_OURS)
 		return KEPT;
 	if (adopt(k, view, why) || install_decide(kernel, k->spec, k->demanded, notice, why))
 		return FAILED;
