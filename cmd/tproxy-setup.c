@@ -301,14 +301,29 @@ static int read_installed(struct instance *kernel, struct intercept *spec, struc
 	return err ? -1 : present && !probation ? STATUS_DONE : STATUS_NO;
 }
 
+/* `up` drops what cannot be used here now, and may be later. */
+static int keep_specified(struct instance *kernel, struct setup *setup, struct failure *why)
+{
+	struct intercept wish;
+	int result = intercept_copy(&wish, &setup->spec, why) ? -1 : up(kernel, setup, why);
+
+	if (result == STATUS_DONE)
+		result = keep_run(&wish, &setup->spec, demanded_family(setup), why) ? -1
+										    : STATUS_DONE;
+	intercept_free(&wish);
+	return result;
+}
+
 static int keep_installed(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	int result = setup->has_spec ? up(kernel, setup, why)
-				     : read_installed(kernel, &setup->spec, why);
+	int result;
 
+	if (setup->has_spec)
+		return keep_specified(kernel, setup, why);
+	result = read_installed(kernel, &setup->spec, why);
 	if (result != STATUS_DONE)
 		return result;
-	return keep_run(&setup->spec, demanded_family(setup), why) ? -1 : STATUS_DONE;
+	return keep_run(&setup->spec, &setup->spec, AF_UNSPEC, why) ? -1 : STATUS_DONE;
 }
 
 /* --- down ------------------------------------------------------------------------------------- */

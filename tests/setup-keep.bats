@@ -171,6 +171,31 @@ after() {
 	assert_output --partial 'default: not confirmed'
 }
 
+@test "IPv6 that is lost is left out, which is said, and intercepted again when it is back; also if it was not there at first" {
+	ipv6() { on proxy sysctl -qw "net.ipv6.conf.lo.disable_ipv6=$((1 - $1))"; }
+	kept() { on proxy nft list chain inet tproxy_default spec | grep -q "family=$1 "; }
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	for i in 1 2; do
+		ipv6 0
+		wait_until 10 kept 4
+		ipv6 1
+		probe_nft
+		wait_until 10 kept 46
+	done
+	assert_equal "$(grep -c 'IPv6 is not available' "$OUT/keep.err")" 2
+	ipv6 0
+	wait_until 10 kept 4
+	stop keep
+	start_keep --to 3129 --port 80
+	wait_line keep.err 'already in place'
+	ipv6 1
+	probe_nft
+	wait_until 10 kept 46
+	run intact
+	assert_success
+}
+
 @test "without options it keeps what is installed, and puts that right; nothing installed is said" {
 	run on proxy tproxy-setup keep
 	assert_equal "$status" 1

@@ -43,9 +43,12 @@ enum hand { HAND_OURS, HAND_DOWN, HAND_CONFIRM, HAND_UP };
 static const int patience_ms[] = { [KEPT] = LOOK_MS, [LOCKED] = LOCKED_MS, [FAILED] = RETRY_MS };
 
 struct keep {
-	struct intercept *spec; /* what is to be there */
+	struct intercept *spec;		    /* what is to be there, as far as it can */
+	struct intercept now;		    /* what of that can be there, as last decided */
+	char installed[INTERCEPT_TEXT_MAX]; /* the text of what we last found or put in place */
 	sa_family_t demanded;
 	struct changes changes;
+	char notice[256];    /* about that decision */
 	enum hand hand;	     /* as last seen */
 	char told[TEXT_MAX]; /* the last failure that was reported */
 	unsigned fights;     /* restorations since it was quiet */
@@ -61,20 +64,14 @@ static void on_end(int signo)
 
 /* --- one look --------------------------------------------------------------------------------- */
 
-static bool is_same(const struct intercept *a, const struct intercept *b)
-{
-	char texts[2][INTERCEPT_TEXT_MAX];
-
-	return !strcmp(spec_text(a, texts[0]), spec_text(b, texts[1]));
-}
-
-/* Is it as tproxy-setup left it? Then that is what is to be there from now on. */
+/* Is it as tproxy-setup left it, and not as we did? Then that is what is to be there from now on. */
 static int adopt(struct keep *k, const struct instance_view *view, struct failure *why)
 {
+	char text[INTERCEPT_TEXT_MAX];
 	struct intercept copy;
 
 	if (!view->rules.readable || !nft_intact(&view->rules) ||
-	    is_same(k->spec, &view->rules.spec))
+	    !strcmp(k->installed, spec_text(&view->rules.spec, text)))
 		return 0;
 	report_verbose(1, "%s: another `up`, which is kept now", k->spec->name);
 	if (intercept_copy(&copy, &view->rules.spec, why)) {
@@ -83,6 +80,22 @@ static int adopt(struct keep *k, const struct instance_view *view, struct failur
 	}
 	intercept_free(k->spec);
 	*k->spec = copy;
+	memcpy(k->installed, text, sizeof(k->installed));
+	return 0;
+}
+
+/* What the wish is here and now: IPv6 may have gone, and come back. */
+static int decide(struct keep *k, struct instance *kernel, struct failure *why)
+{
+	char notice[sizeof(k->notice)];
+
+	intercept_free(&k->now);
+	if (intercept_copy(&k->now, k->spec, why) ||
+	    install_decide(kernel, &k->now, k->demanded, notice, why))
+		return -1;
+	if (*notice && strcmp(notice, k->notice))
+		report_notice("%s: %s", k->spec->name, notice);
+	memcpy(k->notice, notice, sizeof(k->notice));
 	return 0;
 }
 
@@ -117,7 +130,6 @@ static void take_hand(struct keep *k, const struct instance_view *view)
 static enum outcome judge(struct keep *k, struct instance *kernel, struct instance_view *view,
 			  struct failure *why)
 {
-	char notice[256];
 	int done;
 
 	if (instance_look(kernel, k->spec->name, NULL, true, view, why))
@@ -127,9 +139,11 @@ static enum outcome judge(struct keep *k, struct instance *kernel, struct instan
 		return REMOVED;
 	if (k->hand != HAND_OURS)
 		return KEPT;
-	if (adopt(k, view, why) || install_decide(kernel, k->spec, k->demanded, notice, why))
+	if (adopt(k, view, why) || decide(k, kernel, why))
 		return FAILED;
-	done = install_is_done(kernel, k->spec, why);
+	done = install_is_done(kernel, &k->now, why);
+	if (done > 0)
+		spec_text(&k->now, k->installed);
 	return done < 0 ? FAILED : done ? KEPT : TO_DO;
 }
 
@@ -143,9 +157,11 @@ static void tell(struct keep *k, const struct instance_view *view)
 		report_notice("%s: its rules were gone (%s); installed again", name, who);
 	else if (nft_drift(&view->rules, parts, sizeof(parts)))
 		report_notice("%s: %s (%s); installed again", name, parts, who);
+	else if (k->now.ipv4 != view->rules.spec.ipv4 || k->now.ipv6 != view->rules.spec.ipv6)
+		report_notice("%s: adapted to the families that lo has", name);
 	else if (!instance_intact(view))
 		report_notice("%s: its routing had changed; installed again", name);
-	else if (k->spec->zone != view->rules.spec.zone)
+	else if (k->now.zone != view->rules.spec.zone)
 		report_notice("%s: adapted to rules of others (%s)", name, who);
 	else
 		report_notice("%s: changed (%s); installed again", name, who);
@@ -163,7 +179,9 @@ static enum outcome act_locked(struct keep *k, struct instance *kernel, struct f
 	enum outcome outcome = judge(k, kernel, &view, why);
 
 	if (outcome == TO_DO) {
-		outcome = install_locked(kernel, k->spec, &installed, why) ? FAILED : KEPT;
+		outcome = install_locked(kernel, &k->now, &installed, why) ? FAILED : KEPT;
+		if (outcome == KEPT)
+			spec_text(&k->now, k->installed);
 		if (outcome == KEPT && installed != INSTALL_UNCHANGED)
 			tell(k, &view);
 	}
@@ -282,13 +300,15 @@ static int keep_on(struct keep *k, const sigset_t *open, struct failure *why)
 	return 0;
 }
 
-int keep_run(struct intercept *spec, sa_family_t demanded, struct failure *why)
+int keep_run(struct intercept *spec, const struct intercept *installed, sa_family_t demanded,
+	     struct failure *why)
 {
 	struct keep k = { .spec = spec, .demanded = demanded };
 	struct sigaction action = { .sa_handler = on_end };
 	sigset_t ends, before;
 	int err;
 
+	spec_text(installed, k.installed);
 	prctl(PR_SET_NAME, CHANGES_OWN_NAME);
 	/* Signals are delivered in ppoll() only. */
 	sigemptyset(&ends);
@@ -303,5 +323,6 @@ int keep_run(struct intercept *spec, sa_family_t demanded, struct failure *why)
 	if (!err)
 		err = keep_on(&k, &before, why);
 	changes_close(&k.changes);
+	intercept_free(&k.now);
 	return err;
 }

@@ -13,9 +13,11 @@
 #include "intercept/intercept.h"
 #include <sys/socket.h>
 
-/* Keep the instance, whose specification is installed, or was, until SIGTERM or SIGINT, or until it
- * is removed by `down`; the rules stay. The family that is `demanded` is as in install_decide().
+/* Keep the instance until SIGTERM or SIGINT, or until it is removed by `down`; the rules stay. The
+ * specification is what is wished, which is decided again each time; `installed` is what `up` has
+ * made of it, or the same. The family that is `demanded` is as in install_decide().
  * Sends READY=1. 0, or -1 with *why if the kernel's messages cannot be read. */
-int keep_run(struct intercept *spec, sa_family_t demanded, struct failure *why);
+int keep_run(struct intercept *spec, const struct intercept *installed, sa_family_t demanded,
+	     struct failure *why);
 
 #endif
