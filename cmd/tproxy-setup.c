@@ -301,17 +301,20 @@ static int read_installed(struct instance *kernel, struct intercept *spec, struc
 	return err ? -1 : present && !probation ? STATUS_DONE : STATUS_NO;
 }
 
-/* `up` drops what cannot be used here now, and may be later. */
+/* `up` drops what cannot be used here now, and may be later. If it fails, that is tried again, and
+ * told, like any later failure. */
 static int keep_specified(struct instance *kernel, struct setup *setup, struct failure *why)
 {
 	struct intercept wish;
-	int result = intercept_copy(&wish, &setup->spec, why) ? -1 : up(kernel, setup, why);
+	int err = intercept_copy(&wish, &setup->spec, why);
 
-	if (result == STATUS_DONE)
-		result = keep_run(&wish, &setup->spec, demanded_family(setup), why) ? -1
-										    : STATUS_DONE;
+	if (!err) {
+		bool is_up = up(kernel, setup, why) == STATUS_DONE;
+
+		err = keep_run(&wish, is_up ? &setup->spec : NULL, demanded_family(setup), why);
+	}
 	intercept_free(&wish);
-	return result;
+	return err ? -1 : STATUS_DONE;
 }
 
 static int keep_installed(struct instance *kernel, struct setup *setup, struct failure *why)

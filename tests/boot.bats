@@ -338,6 +338,8 @@ past() {
 	inside rm /etc/tproxy/web.conf
 	run inside systemctl start tproxy@web
 	assert_failure
+	# Nor is kept what was not installed; otherwise that never gives up, as the proxy does not.
+	assert_equal "$(property tproxy-keep@web ActiveState)/$(property tproxy-keep@web StartLimitIntervalUSec)" inactive/0
 	run inside journalctl -q -o cat -p err -u tproxy-rules@web
 	assert_line --partial 'tproxy-setup: /etc/tproxy/web.conf: open: No such file or directory'
 	run on proxy nft list tables

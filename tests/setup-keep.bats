@@ -224,6 +224,15 @@ after() {
 	assert_equal "$(grep -c 'not installed' "$OUT/keep.err")" 1
 }
 
+@test "what cannot be installed at first is tried, too" {
+	on proxy ip route add 203.0.113.0/24 dev lo table 100
+	start_keep --to 3129 --port 80
+	wait_line keep.err 'default: not installed: --table 100: it holds a route that is not ours'
+	on proxy ip route del 203.0.113.0/24 table 100
+	wait_until 15 intact
+	wait_line keep.err 'default: installed$'
+}
+
 @test "the elements of sets, and routes, of others cost nothing" {
 	start_keep --to 3129 --port 80
 	wait_until 10 intact

@@ -40,7 +40,7 @@ enum outcome { KEPT, TO_DO, LOCKED, FAILED, REMOVED };
 /* Who is to act on the instance: we; `down`, which drains it; `confirm`; an `up`. */
 enum hand { HAND_OURS, HAND_DOWN, HAND_CONFIRM, HAND_UP };
 
-static const int patience_ms[] = { [KEPT] = LOOK_MS, [LOCKED] = LOCKED_MS, [FAILED] = RETRY_MS };
+static const int limit_ms[] = { [KEPT] = LOOK_MS, [LOCKED] = LOCKED_MS, [FAILED] = RETRY_MS };
 
 struct keep {
 	struct intercept *spec;		    /* what is to be there, as far as it can */
@@ -64,13 +64,14 @@ static void on_end(int signo)
 
 /* --- one look --------------------------------------------------------------------------------- */
 
-/* Is it as tproxy-setup left it, and not as we did? Then that is what is to be there from now on. */
+/* Is it as tproxy-setup left it, and not as we did? Then that is what is to be there from now on; as
+ * soon as what was asked for first has been. */
 static int adopt(struct keep *k, const struct instance_view *view, struct failure *why)
 {
 	char text[INTERCEPT_TEXT_MAX];
 	struct intercept copy;
 
-	if (!view->rules.readable || !nft_intact(&view->rules) ||
+	if (!*k->installed || !view->rules.readable || !nft_intact(&view->rules) ||
 	    !strcmp(k->installed, spec_text(&view->rules.spec, text)))
 		return 0;
 	report_verbose(1, "%s: another `up`, which is kept now", k->spec->name);
@@ -153,7 +154,9 @@ static void tell(struct keep *k, const struct instance_view *view)
 	const char *name = k->spec->name, *who = *k->changes.who ? k->changes.who : "before";
 	char parts[256];
 
-	if (!view->rules.present)
+	if (!*k->installed)
+		report_notice("%s: installed", name);
+	else if (!view->rules.present)
 		report_notice("%s: its rules were gone (%s); installed again", name, who);
 	else if (nft_drift(&view->rules, parts, sizeof(parts)))
 		report_notice("%s: %s (%s); installed again", name, parts, who);
@@ -180,10 +183,10 @@ static enum outcome act_locked(struct keep *k, struct instance *kernel, struct f
 
 	if (outcome == TO_DO) {
 		outcome = install_locked(kernel, &k->now, &installed, why) ? FAILED : KEPT;
-		if (outcome == KEPT)
-			spec_text(&k->now, k->installed);
 		if (outcome == KEPT && installed != INSTALL_UNCHANGED)
 			tell(k, &view);
+		if (outcome == KEPT)
+			spec_text(&k->now, k->installed);
 	}
 	instance_view_free(&view);
 	return outcome;
@@ -225,7 +228,7 @@ static void tell_failure(struct keep *k, const struct failure *why)
 	if (!strcmp(report_text(why, text, sizeof(text)), k->told))
 		return;
 	memcpy(k->told, text, sizeof(k->told));
-	report_error("%s: not installed again: %s", k->spec->name, text);
+	report_error("%s: not installed%s: %s", k->spec->name, *k->installed ? " again" : "", text);
 }
 
 /* The channels are opened each time: this process lives long, and libnftables keeps much. */
@@ -286,7 +289,7 @@ static int keep_on(struct keep *k, const sigset_t *open, struct failure *why)
 		return -1;
 	while (!ended && outcome != REMOVED) {
 		pause_for(k->fights < FIGHT_COUNT ? PAUSE_MS : FIGHT_PAUSE_MS, open);
-		news = wait_for_change(k, patience_ms[outcome], open, why);
+		news = wait_for_change(k, limit_ms[outcome], open, why);
 		if (news < 0)
 			return -1;
 		if (!news && outcome == KEPT)
@@ -308,7 +311,8 @@ int keep_run(struct intercept *spec, const struct intercept *installed, sa_famil
 	sigset_t ends, before;
 	int err;
 
-	spec_text(installed, k.installed);
+	if (installed)
+		spec_text(installed, k.installed);
 	prctl(PR_SET_NAME, CHANGES_OWN_NAME);
 	/* Signals are delivered in ppoll() only. */
 	sigemptyset(&ends);

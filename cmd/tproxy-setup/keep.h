@@ -15,7 +15,7 @@
 
 /* Keep the instance until SIGTERM or SIGINT, or until it is removed by `down`; the rules stay. The
  * specification is what is wished, which is decided again each time; `installed` is what `up` has
- * made of it, or the same. The family that is `demanded` is as in install_decide().
+ * made of it, or the same, or NULL if that has failed. The family that is `demanded` is as in install_decide().
  * Sends READY=1. 0, or -1 with *why if the kernel's messages cannot be read. */
 int keep_run(struct intercept *spec, const struct intercept *installed, sa_family_t demanded,
 	     struct failure *why);
