@@ -224,6 +224,24 @@ after() {
 	assert_equal "$(grep -c 'not installed' "$OUT/keep.err")" 1
 }
 
+@test "what it does itself does not wake it; in a fight it gets slower, and says so" {
+	start_keep --to 3129 --port 80
+	wait_until 10 intact
+	on proxy ip -6 route add 2001:db8:77::/64 dev lo table 100
+	on proxy nft flush ruleset
+	wait_line keep.err 'not installed again: --table 100'
+	bg monitor proxy stdbuf -oL nft monitor
+	locks() { (($(grep -Ec '^(add|create) table inet tproxy-lock' "$OUT/monitor.out") >= $1)); }
+	wait_until 15 locks 1
+	before=$SECONDS
+	wait_until 15 locks 2
+	((SECONDS - before >= 3))
+	on proxy ip -6 route del 2001:db8:77::/64 dev lo table 100
+	wait_until 15 intact
+	wait_until 30 eval 'on proxy nft flush ruleset; told "changed again and again"'
+	wait_until 10 intact
+}
+
 @test "what cannot be installed at first is tried, too" {
 	on proxy ip route add 203.0.113.0/24 dev lo table 100
 	start_keep --to 3129 --port 80
