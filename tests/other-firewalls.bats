@@ -189,6 +189,14 @@ under_load() {
 	assert_success
 	reload
 	rejected
+	# For other clients: IPv4 has the mark to tell, IPv6 has the source.
+	plan --src 192.0.2.0/24,2001:db8:9::/48 | inside sh
+	asks $S4
+	run asks "[$S6]"
+	assert_failure
+	plan --src 192.0.2.0/24,2001:db8:1::/48 | inside sh
+	asks "[$S6]"
+	own_ports_are_closed
 	plan | inside sh
 	accepted
 	own_ports_are_closed
@@ -302,7 +310,57 @@ under_load() {
 	assert_line --partial '<port port="80" protocol="udp"/><accept/></rule>'
 	assert_equal "$(grep -c '<rule ' <<<"$output")" 5
 	inside sed -i s/=nftables/=iptables/ /etc/firewalld/firewalld.conf
-	run inside sh -c "$(on proxy tproxy-setup plan --format firewalld --to 3129)"
+	run inside sh -c "$(on proxy tproxy-setup plan --format firewalld --to 3129 --port 80)"
 	assert_failure
 	assert_output --partial 'FirewallBackend=iptables'
+}
+
+undo() {
+	plan "$@" | sed -n 's/^#undo //p' | inside sh
+}
+
+@test "firewalld: undone, its configuration is the former one, whatever it was; -4 takes back what IPv6 had" {
+	local conf=/etc/firewalld/firewalld.conf line
+	files firewalld
+	for line in IPv6_rpfilter=yes IPv6_rpfilter=no 'IPv6_rpfilter = true' ''; do
+		inside sh -c "printf '%s\n' FirewallBackend=nftables '$line' DefaultZone=public >$conf; cp $conf $conf.was"
+		plan | inside sh
+		plan --udp | inside sh
+		run inside grep '^IPv6_rpfilter' $conf
+		assert_output IPv6_rpfilter=no
+		undo
+		inside diff -B $conf.was $conf
+		plan | inside sh
+		plan -4 | inside sh
+		inside diff -B $conf.was $conf
+		run inside sh -c 'cd /etc/firewalld && ls */tproxy*'
+		assert_output $'ipsets/tproxy-default.xml\npolicies/tproxy-default.xml'
+		undo
+	done
+	# Another instance needs it still; what goes by the same name in other places is not ours.
+	plan --name a | inside sh
+	inside sh -c 'mkdir -p /etc/firewalld/zones; echo "<zone/>" >/etc/firewalld/zones/tproxy-b.xml'
+	plan --name b | inside sh
+	undo --name a
+	inside grep -q '^IPv6_rpfilter=no' $conf
+	undo --name b -4
+	inside diff -B $conf.was $conf
+	run inside find /etc/firewalld -name 'tproxy*.xml'
+	assert_output /etc/firewalld/zones/tproxy-b.xml
+}
+
+@test "firewalld: where this host's addresses are not known, nothing is accepted, and nothing written" {
+	local script
+	files firewalld
+	for script in 'exit 1' 'exit 0' 'echo Error >&2; exit 2'; do
+		printf '%s\n' '#!/bin/sh' "$script" >"$OUT/firewalld/bin/ip"
+		chmod +x "$OUT/firewalld/bin/ip"
+		plan >"$OUT/plan"
+		run inside sh "$OUT/plan"
+		assert_failure
+		run inside find /etc/firewalld -name 'tproxy*'
+		assert_output ""
+		inside grep -q '^IPv6_rpfilter=yes' /etc/firewalld/firewalld.conf
+	done
+	plan -4 --iif lan0 --include-own | inside sh
 }

@@ -273,6 +273,10 @@ add_foreign() {
 		plan --format iptables --to 3129 --confirm-within 9|--confirm-within
 		plan --format ip --to 3129 --confirm-within 9|--confirm-within
 		plan --format systemd --to 3129 --confirm-within 9|--confirm-within
+		plan --format firewalld --to 3129|without --port every port of an IPv6 address
+		plan --format firewalld --to 3129 --udp --not-port 22|name the --port, or use -4
+		plan --format firewalld --to 3129 --port 22 --include-own --iif lan0 --src 2001:db8:9::/48|--include-own would open
+		plan --format firewalld --to 3129 --port 22 --iif lan0|name the clients with --src instead
 		up --to 3129 --confirm-within 0|--confirm-within 0
 		plan --to 3129 --confirm-within 0s|--confirm-within 0
 		frobnicate|frobnicate

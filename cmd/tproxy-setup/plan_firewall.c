@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/plan_firewall.h"
 
+#include "base/endpoint.h"
 #include "tproxy-setup/plan.h"
 #include <ctype.h>
 #include <stdbool.h>
@@ -32,6 +33,31 @@ static int refuse_name(const char *name, const char *format, const char *reason,
 #define ETC  "/etc/firewalld"
 #define CONF ETC "/firewalld.conf"
 
+static bool accepts_destinations(const struct intercept *spec)
+{
+	return spec->ipv6 && !spec->divert_only;
+}
+
+/* What would accept more than is intercepted: the rules for IPv6 cannot tell. */
+static int check_destinations(const struct intercept *spec, struct failure *why)
+{
+	if (!accepts_destinations(spec))
+		return 0;
+	if (!spec->port.count)
+		return report_refuse(why, "plan --format firewalld: without --port every port of "
+					  "an IPv6 address that this host gets later would be "
+					  "open; name the --port, or use -4");
+	if (spec->include_own)
+		return report_refuse(why, "plan --format firewalld: --include-own would open the "
+					  "--port at this host's own IPv6 addresses; use -4, or "
+					  "leave it out");
+	if (spec->devices)
+		return report_refuse(why, "plan --format firewalld: --iif: its rules for IPv6 do "
+					  "not match interfaces; use -4, or name the clients "
+					  "with --src instead");
+	return 0;
+}
+
 static int check_firewalld(const struct intercept *spec, struct failure *why)
 {
 	if (strchr(spec->name, '.'))
@@ -40,19 +66,25 @@ static int check_firewalld(const struct intercept *spec, struct failure *why)
 	if (strlen(spec->name) > POLICY_NAME_MAX)
 		return refuse_name(spec->name, "firewalld", "too long for the name of a policy",
 				   why);
-	return 0;
+	return check_destinations(spec, why);
 }
 
-static void put_head(FILE *out, const struct intercept *spec)
+/* Of ours only: an administrator's zones and services may have such names, too. */
+static void put_removal(FILE *out, const char *prefix, const struct intercept *spec)
 {
 	fprintf(out,
-		"if grep -q '^FirewallBackend=iptables' " CONF "; then\n"
-		"\techo 'FirewallBackend=iptables: its sets cannot hold a mark alone' >&2\n"
-		"\texit 1\n"
-		"fi\n"
-		"mkdir -p " ETC "/ipsets " ETC "/policies\n"
-		"rm -f " ETC "/*/tproxy-%s.xml " ETC "/ipsets/tproxy6-%s.xml\n",
-		spec->name, spec->name);
+		"%srm -f " ETC "/policies/tproxy-%s.xml " ETC "/ipsets/tproxy-%s.xml \\\n"
+		"%s\t" ETC "/ipsets/tproxy6-%s.xml " ETC "/ipsets/tproxy6s-%s.xml\n",
+		prefix, spec->name, spec->name, prefix, spec->name, spec->name);
+}
+
+static void put_head(FILE *out)
+{
+	fputs("if grep -qs '^FirewallBackend=iptables' " CONF "; then\n"
+	      "\techo 'FirewallBackend=iptables: its sets cannot hold a mark alone' >&2\n"
+	      "\texit 1\n"
+	      "fi\n",
+	      out);
 }
 
 /* Every address with that mark. */
@@ -69,32 +101,64 @@ static void put_marked(FILE *out, const struct intercept *spec)
 		spec->name, spec->mark.value, spec->mark.value);
 }
 
-static bool accepts_destinations(const struct intercept *spec)
+/* This host's addresses, which the kernel lists in a table. Without any, everything would be
+ * accepted: an empty set is an error. */
+static void find_own(FILE *out)
 {
-	return spec->ipv6 && !spec->divert_only;
+	fputs("# IPv6: what is not for this host. An address that it gets later is open at the\n"
+	      "# ports: run this again when the addresses have changed.\n"
+	      "own=$(ip -6 route show table local)\n"
+	      "own=$(echo \"$own\" | sed -En "
+	      "'s,^(local|anycast|multicast) ([^ ]*) .*,  <entry>\\2</entry>,p' | sort -u)\n"
+	      "if [ -z \"$own\" ]; then\n"
+	      "\techo 'ip -6 route show table local: no address of this host; use -4' >&2\n"
+	      "\texit 1\n"
+	      "fi\n",
+	      out);
 }
 
-/* This host's addresses, which the kernel lists in a table. */
 static void put_own(FILE *out, const struct intercept *spec)
 {
 	fprintf(out,
-		"# IPv6: what is not for this host; run it again when its addresses have changed.\n"
-		"{\n"
-		"\techo '<ipset type=\"hash:net\"><option name=\"family\" value=\"inet6\"/>'\n"
-		"\tip -6 route show table local | sort -u -k 2,2 |\n"
-		"\t\tsed -En 's,^(local|anycast|multicast) ([^ ]*) .*,  "
-		"<entry>\\2</entry>,p'\n"
-		"\techo '</ipset>'\n"
-		"} >" ETC "/ipsets/tproxy6-%s.xml\n",
+		"cat >" ETC "/ipsets/tproxy6-%s.xml <<END\n"
+		"<ipset type=\"hash:net\"><option name=\"family\" value=\"inet6\"/>\n"
+		"$own\n"
+		"</ipset>\n"
+		"END\n",
 		spec->name);
+}
+
+/* Sets hold no prefix of length 0, and a list with it is no restriction. */
+static bool restricts_sources(const struct intercept *spec)
+{
+	for (size_t i = 0; i < spec->src.count; i++)
+		if (spec->src.at[i].family == AF_INET6 && !spec->src.at[i].length)
+			return false;
+	return spec->src.count;
+}
+
+static void put_sources(FILE *out, const struct intercept *spec)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	fprintf(out,
+		"cat >" ETC "/ipsets/tproxy6s-%s.xml <<'END'\n"
+		"<ipset type=\"hash:net\"><option name=\"family\" value=\"inet6\"/>\n",
+		spec->name);
+	for (size_t i = 0; i < spec->src.count; i++)
+		if (spec->src.at[i].family == AF_INET6)
+			fprintf(out, "  <entry>%s</entry>\n",
+				endpoint_format_cidr(&spec->src.at[i], text));
+	fputs("</ipset>\nEND\n", out);
 }
 
 /* `  <rule family="ipv6"><destination .../>`, to be continued. */
 static void begin_rule(FILE *out, const struct intercept *spec)
 {
 	fputs("  <rule family=\"ipv6\">", out);
-	if (!spec->include_own)
-		fprintf(out, "<destination invert=\"yes\" ipset=\"tproxy6-%s\"/>", spec->name);
+	if (restricts_sources(spec))
+		fprintf(out, "<source ipset=\"tproxy6s-%s\"/>", spec->name);
+	fprintf(out, "<destination invert=\"yes\" ipset=\"tproxy6-%s\"/>", spec->name);
 }
 
 static void put_rules(FILE *out, const struct intercept *spec, const char *protocol)
@@ -106,10 +170,6 @@ static void put_rules(FILE *out, const struct intercept *spec, const char *proto
 		fprintf(out, r->first == r->last ? "<port port=\"%u\"" : "<port port=\"%u-%u\"",
 			r->first, r->last);
 		fprintf(out, " protocol=\"%s\"/><accept/></rule>\n", protocol);
-	}
-	if (!spec->port.count) {
-		begin_rule(out, spec);
-		fprintf(out, "<protocol value=\"%s\"/><accept/></rule>\n", protocol);
 	}
 }
 
@@ -133,20 +193,45 @@ static void put_policy(FILE *out, const struct intercept *spec)
 	fputs("</policy>\nEND\n", out);
 }
 
-/* Other instances of ours may still need it. */
+/* The line that was there stays as a comment, empty if there was none: for restore_filter(). */
 static void put_filter(FILE *out)
 {
 	fputs("# It looks up the way back with the mark, and finds none.\n"
-	      "sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' " CONF "\n"
-	      "grep -q '^IPv6_rpfilter=no' " CONF "\n",
+	      "if ! grep -qs '^ *IPv6_rpfilter *=' " CONF "; then\n"
+	      "\tprintf '\\n#tproxy-setup:\\nIPv6_rpfilter=no\\n' >>" CONF "\n"
+	      "elif ! grep -q '^ *IPv6_rpfilter *= *no *$' " CONF "; then\n"
+	      "\tsed -i -e '/^#tproxy-setup:/d' \\\n"
+	      "\t\t-e 's/^ *IPv6_rpfilter *=.*/#tproxy-setup:&\\nIPv6_rpfilter=no/' " CONF "\n"
+	      "fi\n",
 	      out);
 }
 
-static void undo_filter(FILE *out)
+/* Other instances of ours may still need it. */
+static void restore_filter(FILE *out, const char *prefix)
 {
-	fputs(UNDO "ls " ETC "/policies/tproxy-*.xml >/dev/null 2>&1 ||\n" UNDO
-		   "\tsed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=yes/' " CONF "\n",
-	      out);
+	fprintf(out,
+		"%sif ! ls " ETC "/policies/tproxy-*.xml >/dev/null 2>&1 &&\n"
+		"%s\tgrep -qs '^#tproxy-setup:' " CONF "; then\n"
+		"%s\tsed -i -e '/^ *IPv6_rpfilter *=/d' -e '/^#tproxy-setup:$/d' \\\n"
+		"%s\t\t-e 's/^#tproxy-setup://' " CONF "\n"
+		"%sfi\n",
+		prefix, prefix, prefix, prefix, prefix);
+}
+
+/* The sets and the policy, instead of former ones. */
+static void put_files(FILE *out, const struct intercept *spec)
+{
+	put_removal(out, "", spec);
+	if (!spec->ipv6)
+		restore_filter(out, "");
+	if (spec->ipv4)
+		put_marked(out, spec);
+	if (accepts_destinations(spec)) {
+		put_own(out, spec);
+		if (restricts_sources(spec))
+			put_sources(out, spec);
+	}
+	put_policy(out, spec);
 }
 
 static void put_firewalld(FILE *out, const struct intercept *spec)
@@ -154,20 +239,17 @@ static void put_firewalld(FILE *out, const struct intercept *spec)
 	static const char reload[] = "! firewall-cmd -q --state 2>/dev/null || firewall-cmd -q "
 				     "--reload";
 
-	put_head(out, spec);
-	if (spec->ipv4)
-		put_marked(out, spec);
-	if (accepts_destinations(spec) && !spec->include_own)
-		put_own(out, spec);
-	put_policy(out, spec);
+	put_head(out);
+	if (accepts_destinations(spec))
+		find_own(out);
+	fputs("mkdir -p " ETC "/ipsets " ETC "/policies\n", out);
 	if (spec->ipv6)
 		put_filter(out);
+	put_files(out, spec);
 	fprintf(out, "%s\n", reload);
 	plan_put_undo_head(out);
-	fprintf(out, UNDO "rm -f " ETC "/*/tproxy-%s.xml " ETC "/ipsets/tproxy6-%s.xml\n",
-		spec->name, spec->name);
-	if (spec->ipv6)
-		undo_filter(out);
+	put_removal(out, UNDO, spec);
+	restore_filter(out, UNDO);
 	fprintf(out, UNDO "%s\n", reload);
 }
 
