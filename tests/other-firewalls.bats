@@ -364,3 +364,27 @@ undo() {
 	done
 	plan -4 --iif lan0 --include-own | inside sh
 }
+
+@test "ufw: -4 takes back what IPv6 had; a file without a chain's rules is told before anything is changed" {
+	local dir=/etc/ufw file
+	files ufw
+	plan | inside sh
+	plan -4 --mark 0x10/0xf0 | inside sh
+	inside cmp /usr/share/ufw/iptables/before6.rules $dir/before6.rules
+	run inside grep -c -e --comment $dir/before.rules
+	assert_output 2
+	plan | inside sh
+	undo -6
+	for file in before{,6}.rules; do
+		inside cmp /usr/share/ufw/iptables/$file $dir/$file
+	done
+	plan | inside sh
+	# Its own rules do not count as such.
+	inside sed -i '/^-A ufw6-before-output /{/--comment/!d}' $dir/before6.rules
+	inside sh -c "cat $dir/before.rules $dir/before6.rules" >"$OUT/was"
+	plan --mark 0x10/0xf0 >"$OUT/plan"
+	run inside sh "$OUT/plan"
+	assert_failure
+	assert_output "$dir/before6.rules: no rule of ufw6-before-output, before which others could be added"
+	inside sh -c "cat $dir/before.rules $dir/before6.rules" | diff "$OUT/was" -
+}

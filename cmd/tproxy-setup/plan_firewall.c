@@ -281,28 +281,48 @@ static void put_insertion(FILE *out, const struct intercept *spec, const struct 
 		ufw->chains, chain, ufw->chains, chain, mark->value, mark->mask, spec->name);
 }
 
-static void put_family(FILE *out, const struct intercept *spec, const struct ufw *ufw)
+/* Before anything is changed: the rules before which ours would be, other than ours. */
+static void check_anchor(FILE *out, const struct intercept *spec, const struct ufw *ufw,
+			 const char *chain)
+{
+	fprintf(out,
+		"if ! grep '^-A %s-before-%s ' %s | grep -qv -e ' --comment tproxy-%s '; then\n"
+		"\techo '%s: no rule of %s-before-%s, before which others could be added' >&2\n"
+		"\texit 1\n"
+		"fi\n",
+		ufw->chains, chain, ufw->file, spec->name, ufw->file, ufw->chains, chain);
+}
+
+static void check_family(FILE *out, const struct intercept *spec, const struct ufw *ufw)
+{
+	check_anchor(out, spec, ufw, "input");
+	check_anchor(out, spec, ufw, "output");
+}
+
+/* Ours replaced in that file, or only removed, if the family is not intercepted. */
+static void put_family(FILE *out, const struct intercept *spec, const struct ufw *ufw, bool wanted)
 {
 	put_deletion(out, "", spec);
-	put_insertion(out, spec, ufw, "input", &spec->mark);
-	put_insertion(out, spec, ufw, "output", &spec->upstream_mark);
+	if (wanted) {
+		put_insertion(out, spec, ufw, "input", &spec->mark);
+		put_insertion(out, spec, ufw, "output", &spec->upstream_mark);
+	}
 	fprintf(out, " %s\n", ufw->file);
-	fprintf(out, "grep -q -e '-before-input .* --comment tproxy-%s ' %s\n", spec->name,
-		ufw->file);
 }
 
 static void put_ufw(FILE *out, const struct intercept *spec)
 {
-	fputs("# INPUT: what is intercepted. OUTPUT: the relay's connections to servers.\n", out);
 	if (spec->ipv4)
-		put_family(out, spec, &ufw4);
+		check_family(out, spec, &ufw4);
 	if (spec->ipv6)
-		put_family(out, spec, &ufw6);
+		check_family(out, spec, &ufw6);
+	fputs("# INPUT: what is intercepted. OUTPUT: the relay's connections to servers.\n", out);
+	put_family(out, spec, &ufw4, spec->ipv4);
+	put_family(out, spec, &ufw6, spec->ipv6);
 	fputs("ufw reload >/dev/null\n", out);
 	plan_put_undo_head(out);
 	put_deletion(out, UNDO, spec);
-	fprintf(out, "%s%s%s%s\n", spec->ipv4 ? " " : "", spec->ipv4 ? ufw4.file : "",
-		spec->ipv6 ? " " : "", spec->ipv6 ? ufw6.file : "");
+	fprintf(out, " %s %s\n", ufw4.file, ufw6.file);
 	fputs(UNDO "ufw reload >/dev/null\n", out);
 }
 
