@@ -554,10 +554,16 @@ void xtables_decode(const char *type, const char *name, const void *info, size_t
 		{ "target", "TPROXY", decode_TPROXY },
 		{ "target", "REJECT", decode_REJECT },
 	};
+	/* Netlink aligns to 4 bytes, and some of these need 8. None that is known is longer. */
+	uint64_t aligned[64] = { 0 };
 
+	if (size > sizeof(aligned))
+		size = sizeof(aligned);
+	if (size)
+		memcpy(aligned, info, size);
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (!strcmp(known[i].type, type) && !strcmp(known[i].name, name) &&
-		    known[i].decode(info, size, out))
+		    known[i].decode(aligned, size, out))
 			return;
 	xtables_append(out, json_pack("{s:{s:s,s:s}}", "xt", "type", type, "name", name));
 }
