@@ -91,7 +91,10 @@ start_relay() {
 	wait_listen "$1" 3129
 }
 
+# The one before was killed, and the number in its file may be another process' by now, which keepalived takes
+# for its own.
 start_vrrp() {
+	rm -f "$OUT/$1"/run/keepalived*.pid "$OUT/$1"/run/vrrp*.pid
 	bg_at "vrrp-$1" "$1" keepalived --dont-fork --log-console --log-detail --no-syslog --vrrp --config-id "$1"
 	wait_until 20 ready "$1"
 }
