@@ -267,11 +267,22 @@ closed_twice() {
 	(($(grep -c '^close .*40002' "$OUT/watch.out") == 2))
 }
 
-# (ncurses sends what has changed only: words that come upon blanks are whole.)
-@test "watch on a terminal: the screen, its views, freeze, reset, quit; a terminal too small, resized" {
-	# In a sanitizer build: ncurses keeps memory on purpose (curs_memleaks(3)).
+# In a sanitizer build: ncurses keeps memory on purpose (curs_memleaks(3)).
+ncurses_leaks() {
 	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
 	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
+}
+
+one_connection() {
+	intercept 80
+	relay
+	serve
+	connection "$V4" 192.0.2.2:40001 one
+}
+
+# (ncurses sends what has changed only: words that come upon blanks are whole.)
+@test "watch on a terminal: the screen, its views, freeze, reset, quit; a terminal too small, resized" {
+	ncurses_leaks
 	intercept 80
 	relay
 	serve
@@ -313,12 +324,8 @@ closed_twice() {
 }
 
 @test "watch on a terminal: a filter is typed, and a wrong one is named; colours unless NO_COLOR" {
-	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
-	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
-	intercept 80
-	relay
-	serve
-	connection "$V4" 192.0.2.2:40001 one
+	ncurses_leaks
+	one_connection
 	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch <<-'END'
 		? 192\.0\.2\.2:40001
 		+ /
@@ -346,12 +353,8 @@ closed_twice() {
 }
 
 @test "watch on a terminal: resized in steps, to too small and back, whatever is shown or typed" {
-	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
-	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
-	intercept 80
-	relay
-	serve
-	connection "$V4" 192.0.2.2:40001 one
+	ncurses_leaks
+	one_connection
 	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" tproxy-inspect watch <<-'END'
 		? 192\.0\.2\.2:40001
 		= 18 70
@@ -403,8 +406,7 @@ closed_twice() {
 }
 
 @test "watch on a terminal: names of processes and interfaces never reach it raw; colours stay what they were" {
-	echo leak:libtinfo >"$BATS_TEST_TMPDIR/leaks"
-	export LSAN_OPTIONS=suppressions=$BATS_TEST_TMPDIR/leaks:print_suppressions=0
+	ncurses_leaks
 	local prog=$'\e]0;own\a\e[45mX' device=$'\e[46m\b'
 	intercept 80
 	serve

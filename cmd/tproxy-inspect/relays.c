@@ -151,21 +151,31 @@ static bool is_own(const struct entry *e)
 	return e->at.known && relay_client_is_own(e->at.uid);
 }
 
-static int compare_entries(const void *one, const void *other)
+static int compare_numbers(const void *one, const void *other)
 {
 	const struct entry *a = one, *b = other;
 
-	if (a->number != b->number)
-		return a->number < b->number ? -1 : 1;
-	return strcmp(a->at.name, b->at.name);
+	return (a->number > b->number) - (a->number < b->number);
+}
+
+static int compare_entries(const void *one, const void *other)
+{
+	const struct entry *a = one, *b = other;
+	int order = compare_numbers(a, b);
+
+	return order ? order : strcmp(a->at.name, b->at.name);
+}
+
+static struct entry *find_by(const struct relays *r, const struct entry *wanted,
+			     int (*compare)(const void *one, const void *other))
+{
+	return r->count ? bsearch(wanted, r->at, r->count, sizeof(*r->at), compare) : NULL;
 }
 
 /* What is known of it already, if it is the same one. */
 static const struct entry *find_known(const struct relays *r, const struct entry *wanted)
 {
-	const struct entry *e = r->count ? bsearch(wanted, r->at, r->count, sizeof(*r->at),
-						   compare_entries)
-					 : NULL;
+	const struct entry *e = find_by(r, wanted, compare_entries);
 
 	return e && e->at.known == wanted->at.known && e->at.uid == wanted->at.uid ? e : NULL;
 }
@@ -317,15 +327,9 @@ int relays_each(struct relays *r, relays_visitor *visit, void *context, struct f
 
 bool relays_has_told(const struct relays *r, uint32_t relay)
 {
-	for (size_t from = 0, to = r->count; from < to;) {
-		size_t middle = (from + to) / 2;
-		const struct entry *e = &r->at[middle];
+	const struct entry wanted = { .number = relay }, *e = find_by(r, &wanted, compare_numbers);
 
-		if (e->number == relay)
-			return r->listed && (e->told || clock_ms() - e->told_ms > LOST_MS);
-		*(e->number < relay ? &from : &to) = e->number < relay ? middle + 1 : middle;
-	}
-	return r->listed;
+	return r->listed && (!e || e->told || clock_ms() - e->told_ms > LOST_MS);
 }
 
 struct relays *relays_new(void)

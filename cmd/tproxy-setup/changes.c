@@ -14,8 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GROUP(number) (1U << ((number)-1))
-
 /* More than the kernel puts into one datagram. */
 #define BUFFER_SIZE 65536
 
@@ -28,13 +26,13 @@ int changes_open(struct changes *c, const char *name, struct failure *why)
 {
 	*c = (struct changes){ .rules = -1, .routing = -1 };
 	snprintf(c->table, sizeof(c->table), NFT_TEXT_PREFIX "%s", name);
-	c->rules = netgroup_open(NETLINK_NETFILTER, GROUP(NFNLGRP_NFTABLES), "nftables", why);
+	c->rules = netgroup_open(NETLINK_NETFILTER, NETGROUP(NFNLGRP_NFTABLES), "nftables", why);
 	if (c->rules >= 0)
-		c->routing = netgroup_open(NETLINK_ROUTE,
-					   GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE) |
-						   GROUP(RTNLGRP_IPV4_ROUTE) |
-						   GROUP(RTNLGRP_IPV6_ROUTE),
-					   "routing", why);
+		c->routing = netgroup_open(
+			NETLINK_ROUTE,
+			NETGROUP(RTNLGRP_IPV4_RULE) | NETGROUP(RTNLGRP_IPV6_RULE) |
+				NETGROUP(RTNLGRP_IPV4_ROUTE) | NETGROUP(RTNLGRP_IPV6_ROUTE),
+			"routing", why);
 	return c->routing < 0 ? -1 : 0;
 }
 

@@ -9,9 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A group by its number (RTNLGRP_IPV4_RULE, ...), as netgroup_open() takes it. */
+#define NETGROUP(number) (1U << ((number)-1))
+
 /*
- * Join groups (1 << (number - 1) each) of that protocol (NETLINK_NETFILTER, ...), with room for
- * some thousand messages, if CAP_NET_ADMIN allows more than net.core.rmem_max. Returns a
+ * Join groups (NETGROUP() each) of that protocol (NETLINK_NETFILTER, ...), with room for some
+ * thousand messages, if CAP_NET_ADMIN allows more than net.core.rmem_max. Returns a
  * non-blocking descriptor, which the caller closes; or -1 with *why, in which `what` is the
  * subject.
  */

@@ -28,8 +28,8 @@ struct sockevents *sockevents_open(struct failure *why)
 		return NULL;
 	}
 	e->fd = netgroup_open(NETLINK_SOCK_DIAG,
-			      1u << (SKNLGRP_INET_TCP_DESTROY - 1) |
-				      1u << (SKNLGRP_INET6_TCP_DESTROY - 1),
+			      NETGROUP(SKNLGRP_INET_TCP_DESTROY) |
+				      NETGROUP(SKNLGRP_INET6_TCP_DESTROY),
 			      WHAT, why);
 	if (e->fd >= 0)
 		return e;

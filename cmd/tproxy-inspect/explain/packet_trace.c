@@ -226,8 +226,7 @@ struct packet_trace *packet_trace_open(const struct packet_trace_tuple *tuple, s
 	t->nft = nft_open(why);
 	t->ask = t->nft ? netlink_open(NETLINK_NETFILTER, why) : NULL;
 	if (t->ask)
-		t->fd = netgroup_open(NETLINK_NETFILTER, 1u << (NFNLGRP_NFTRACE - 1), "nftrace",
-				      why);
+		t->fd = netgroup_open(NETLINK_NETFILTER, NETGROUP(NFNLGRP_NFTRACE), "nftrace", why);
 	if (t->fd >= 0 && !install(t, tuple, why))
 		return t;
 	packet_trace_close(t);
