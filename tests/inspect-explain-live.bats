@@ -166,7 +166,7 @@ elsewhere() {
 }
 
 # The command that the verdict names helps, and then everything is as it was.
-mended() {
+fix_helps() {
 	on proxy sh -c "$fix"
 	get 0
 	again
@@ -181,7 +181,7 @@ mended() {
 	ended after 1 taken-elsewhere
 	[[ $said == "$to"*', and pass input, to a socket of this host, under another address (NAT), although the walk says: instance default delivers it '* ]]
 	saw after departure 'warn delivered the walk says: .*; but packets of the client are redirected to 192.0.2.1:81 '
-	mended
+	fix_helps
 	# Before it, and before our own rules.
 	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 redirect to :81'
 	live before 192.0.2.2:40022 198.51.100.2:80
@@ -191,13 +191,13 @@ mended() {
 	on proxy tproxy-setup up -q --to 3129 --port 80
 	live older 192.0.2.2:40023 198.51.100.2:80
 	elsewhere older 40023
-	mended
+	fix_helps
 	# The walk cannot know.
 	TYPE=nat in_chain prerouting dstnat 'tcp dport 80 numgen random mod 10 0-9 dnat ip to 203.0.113.2:80'
 	live unknown 192.0.2.2:40024 198.51.100.2:80
 	elsewhere unknown 40024
 	[[ $said == *' redirected to 203.0.113.2:80 by '*'; what is not known here (see --live): inet other, chain c: '*' may redirect it' ]]
-	mended
+	fix_helps
 	# What this host opens itself.
 	on proxy tproxy-setup up -q --to 3129 --port 80 --local
 	live own 192.0.2.1:40025 198.51.100.2:80
