@@ -379,7 +379,11 @@ meeting() {
 	server=("${@:2}")
 	host=$(host_for $port)
 	peer server server listen $port "${server[@]/:F/:$file}"
-	run -0 on client "$PEER" connect "$host" $port "${client[@]}"
+	bg meeting client "$PEER" connect "$host" $port "${client[@]}"
+	# The server may accept before the relay hears of it; a client that resets by then is refused instead.
+	wait_line relay.out " (open|refused) [0-9]+ .*:$port "
+	touch "$file.open"
+	run -0 wait_exit meeting
 	run -0 wait_exit server
 	wait_line relay.out " (close|refused) [0-9]+ .*:$port .* $reason\$"
 }
@@ -394,7 +398,7 @@ meeting() {
 	meeting client-reset send:x await:F rst / recv:x touch:F gone
 	meeting upstream-reset send:x gone / recv:x rst
 	# with nothing said yet
-	meeting client-reset await:F rst / touch:F gone
+	meeting client-reset await:F.open rst / gone
 	meeting upstream-reset gone / rst
 	# half-closed by the other side, and by the one that resets
 	meeting client-reset recv:y eof await:F rst / send:y fin touch:F gone
@@ -776,7 +780,8 @@ time.sleep(600)'
 	wait_line relay.out '^refused$'
 	before=$(pipes_of relay)
 	bulk_arrives
-	assert_equal "$(pipes_of relay)" "$before"
+	# The kernel counts the pipes of a user, and rootless every test is the same one: another's end lets some in.
+	((EUID)) || assert_equal "$(pipes_of relay)" "$before"
 	stop relay
 	assert_equal "$(grep -c ' done$' "$OUT/relay.out")" 2
 }
@@ -954,10 +959,12 @@ idle() {
 	for host in "$V4" "$V6"; do
 		own=198.51.100.1
 		[[ $host == "$V4" ]] || own='[2001:db8:2::1]'
-		peer server server listen 9000 recv:x "await:$OUT/stopped" rst
+		peer server server listen 9000 recv:x "touch:$OUT/heard" "await:$OUT/stopped" rst
 		bg client proxy "$PEER" -b "$own:41001" connect "$host" 9000 send:x gone
 		wait_line relay.out " open .* ${own//[][]/.}:41001 "
 		port=$(sed -nE "s/.* open .*:41001 .*:9000 tproxy .*:([0-9]+) [^ ]+:9000 addr .*/\1/p" "$OUT/relay.out" | tail -n 1)
+		# What the client said has passed, or it would not before the relay goes on.
+		wait_until 10 test -e "$OUT/heard"
 		signal relay STOP
 		# It hears of a connection first, then of the reset, and accepts both that wait by then.
 		bg first client "$PEER" connect "$host" 8000 gone
@@ -972,7 +979,7 @@ idle() {
 		run -0 wait_exit server
 		run wait_exit first
 		run -0 wait_exit client
-		rm "$OUT/stopped"
+		rm "$OUT/stopped" "$OUT/heard"
 	done
 	run grep -c ' loop$' "$OUT/relay.out"
 	assert_output 0

@@ -95,8 +95,20 @@ lab_up() {
 }
 
 # lab_down: remove the lab and whatever runs in it.
+# A test that fails is seen by who was not there: what its last `run` gave, and the last words of each
+# program that has written something to standard error.
+last_words() {
+	local file
+	[[ ${BATS_TEST_NAME-} && ! ${BATS_TEST_COMPLETED-} && ! ${BATS_TEST_SKIPPED-} ]] || return 0
+	[[ -z ${output-} ]] || tail -n 4 <<<"$output" | cut -c1-160 | sed 's/^/run: /'
+	for file in "${OUT-}"/*.err; do
+		[[ ! -s $file ]] || tail -n 2 "$file" | cut -c1-160 | sed "s/^/${file##*/}: /"
+	done
+}
+
 lab_down() {
 	local pid pids=()
+	last_words
 	[[ ${LAB_GUARD-} ]] || return 0
 	# Processes of on and bg are in the machine's pid namespace, so that $! and /proc mean what they
 	# seem to; they are known by their network namespace.
