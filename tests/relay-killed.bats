@@ -86,7 +86,7 @@ vanish() {
 	vanish server
 	run -0 wait_exit clients
 	on server nft delete table inet gone
-	assert_equal "$(grep -c ' upstream-lost$' "$OUT/relay.out")" 4
+	wait_lines 4 relay.out ' upstream-lost$'
 	# Two seconds and four probes, and what a connection had lived before.
 	while read -r ms; do
 		((ms >= 5500 && ms <= 9000 + 1000 * TIME_SCALE)) || fail "$ms ms"

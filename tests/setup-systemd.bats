@@ -114,7 +114,7 @@ main_process() {
 		run on client curl -sS --max-time 5 --local-port 900-950 "http://$to/who"
 		assert_output --regexp '^(192\.0\.2\.2|2001:db8:1::2) 9[0-9][0-9]$'
 	done
-	assert_equal "$(grep -c ' close .* addr+port .* done$' "$OUT/relay.out")" 2
+	wait_lines 2 relay.out ' close .* addr[+]port .* done$'
 	pid=$(main_process)
 	run cat "/proc/$pid/status"
 	assert_line --regexp '^Uid:	61234	61234	61234	61234$'

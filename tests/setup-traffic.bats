@@ -217,7 +217,7 @@ counter() {
 	on proxy nft "$restore"
 	run on client curl -sS --max-time 5 "http://$S4/who"
 	assert_output --regexp '^192\.0\.2\.2 '
-	assert_equal "$(grep -c ' close ' "$OUT/relay.out")" 2
+	wait_lines 2 relay.out ' close '
 }
 
 @test "--not-mark: packets with that mark are left alone" {

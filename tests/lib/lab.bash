@@ -262,12 +262,24 @@ wait_line() {
 }
 
 # assert_line_in FILE REGEXP / refute_line_in FILE REGEXP: at once, for a file under $OUT.
+# A program that still runs may be about to write it: what it did was seen before it told.
 assert_line_in() {
 	local file=$1
-	[[ $file == /* ]] || file=$OUT/$file
+	if [[ $file != /* ]]; then
+		file=$OUT/$file
+		[[ ! -e ${file%.*}.pid || -e ${file%.*}.status ]] || { wait_line "$@"; return; }
+	fi
 	has_line "$file" "$2" && return
 	sed 's/^/| /' "$file" >&2
 	fail "no line like '$2' in $file"
+}
+
+has_lines() { (($(grep -cE -- "$3" "$OUT/$2") >= $1)); }
+
+# wait_lines N FILE PATTERN: as many of them as that within 10 s, and no more by then.
+wait_lines() {
+	poll 10 has_lines "$@" || :
+	assert_equal "$(grep -cE -- "$3" "$OUT/$2")" "$1"
 }
 
 refute_line_in() {
