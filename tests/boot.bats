@@ -158,7 +158,7 @@ past() {
 	inside systemctl start tproxy-export
 	export_says() { [[ $(on proxy curl -sS --max-time 5 -w ' %{http_code}' http://127.0.0.1:9469/healthz) == "$1" ]]; }
 	wait_until 10 export_says '{"healthy":true,"reasons":[]} 200'
-	run on proxy curl -sS --max-time 5 http://127.0.0.1:9469/metrics
+	run on proxy curl -sS --max-time 20 http://127.0.0.1:9469/metrics
 	assert_line 'tproxy_instance_served{name="web"} 1'
 	assert_line 'tproxy_relays 1'
 	# The doctor sees as much as it does for root.

@@ -61,7 +61,7 @@ other_relay() {
 	other_relay --source client-addr 3129
 	ask '192.0.2.1 198.51.100.2:80'
 	assert_equal "$verdict $reason" '0 delivered'
-	run -0 on proxy curl -s --max-time 5 http://198.51.100.2/who
+	run -0 on proxy curl -s --max-time 20 http://198.51.100.2/who
 	other_relay --source client-addr --upstream-mark 0x8/0xff 3129
 	lost upstream-mark 'has --upstream-mark 0x8/0xff, and our rules let another one pass'
 	fixed

@@ -272,14 +272,14 @@ os.execvp("tproxy-listen", ["tproxy-listen", "-c", "1", "3129", "--", "echo", "h
 	mkdir "$OUT/www"
 	echo "hello from the proxy" >"$OUT/www/file.txt"
 	listen tproxy-listen 3129 -- micro-httpd "$OUT/www"
-	run on client curl -sS --max-time 5 http://198.51.100.2/file.txt
+	run on client curl -sS --max-time 20 http://198.51.100.2/file.txt
 	assert_output "hello from the proxy"
-	run on client curl -sS --max-time 5 'http://[2001:db8:2::2]/file.txt'
+	run on client curl -sS --max-time 20 'http://[2001:db8:2::2]/file.txt'
 	assert_output "hello from the proxy"
 	stop listen
 	bg busybox proxy tproxy-listen 3129 -- busybox httpd -i -h "$OUT/www"
 	wait_listen proxy '[::1]:3129'
-	run on client curl -sS --max-time 5 http://198.51.100.2/file.txt
+	run on client curl -sS --max-time 20 http://198.51.100.2/file.txt
 	assert_output "hello from the proxy"
 }
 
@@ -381,9 +381,9 @@ for fd in (3, 4):
 	tproxy_to 80 3129
 	bg haproxy proxy tproxy-listen --pass 3129 -- haproxy -db -f "$OUT/haproxy.cfg"
 	wait_listen proxy '[::1]:3129'
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^198\.51\.100\.1 [0-9]+$'
-	run on client curl -sS --max-time 5 'http://[2001:db8:2::2]/who'
+	run on client curl -sS --max-time 20 'http://[2001:db8:2::2]/who'
 	assert_output --regexp '^2001:db8:2::1 [0-9]+$'
 }
 
@@ -392,9 +392,9 @@ for fd in (3, 4):
 	tproxy_to 80 3129
 	bg relay proxy tproxy-listen --pass 3129 -- tproxy-relay
 	wait_listen proxy '[::1]:3129'
-	run on client curl -sS --max-time 5 --local-port 40001 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 --local-port 40001 http://198.51.100.2/who
 	assert_output '192.0.2.2 40001'
-	run on client curl -sS --max-time 5 --local-port 40002 'http://[2001:db8:2::2]/who'
+	run on client curl -sS --max-time 20 --local-port 40002 'http://[2001:db8:2::2]/who'
 	assert_output '2001:db8:1::2 40002'
 }
 

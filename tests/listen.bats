@@ -283,7 +283,7 @@ teardown() {
 	tproxy_to 80 3129
 	bg listen proxy tproxy-listen --log --reply 'HTTP/1.0 200 OK\r\nX: \x41\r\n\r\nhello\n' 3129
 	wait_listen proxy '[::1]:3129'
-	run on client curl -sS --max-time 5 -D - http://198.51.100.2/ --data-binary @"$(random_file 64K)"
+	run on client curl -sS --max-time 20 -D - http://198.51.100.2/ --data-binary @"$(random_file 64K)"
 	assert_success
 	assert_line --index 1 $'X: A\r'
 	assert_line hello

@@ -53,7 +53,7 @@ answers_stay() {
 
 # sees ADDRESS PORT FROM: the server sees the client, by its own port.
 sees() {
-	run -0 on client curl -sS --max-time 5 --interface "$3" --local-port "$2" "http://$1:8080/"
+	run -0 on client curl -sS --max-time 20 --interface "$3" --local-port "$2" "http://$1:8080/"
 	assert_output "$3 $2"
 }
 
@@ -136,7 +136,7 @@ sees() {
 	front other 127.0.0.1:8081 -4 --upstream 127.0.0.1:80 --takeover -v
 	refute_line_in other.err 'joined instead'
 	stop relay
-	run -0 on proxy curl -sS --max-time 5 http://127.0.0.1:8081/
+	run -0 on proxy curl -sS --max-time 20 http://127.0.0.1:8081/
 	assert_output --regexp '^127\.0\.0\.1 [0-9]+$'
 }
 
@@ -189,9 +189,9 @@ sees() {
 	on exit tproxy-setup up -q --divert-only
 	intercept 80
 	LAB_web=$LAB_exit front relay "$RELAY_PORT"
-	run -0 on client curl -sS --max-time 5 --local-port 20006 http://10.0.0.2/who
+	run -0 on client curl -sS --max-time 20 --local-port 20006 http://10.0.0.2/who
 	assert_output '192.0.2.2 20006'
-	run -0 on client curl -sS --max-time 5 --local-port 20007 'http://[fd00::2]/who'
+	run -0 on client curl -sS --max-time 20 --local-port 20007 'http://[fd00::2]/who'
 	assert_output '2001:db8:1::2 20007'
 }
 

@@ -159,7 +159,7 @@ holds() {
 	pid=$(pid_of relay)
 	while [[ -e /proc/$pid/fd/$fd ]]; do ((++fd)); done
 	on proxy "${as_relay[@]}" prlimit --pid "$pid" --nofile="$fd"
-	run -0 on client curl -sS --max-time 3 --local-port 40001 "http://$V4:5300/who"
+	run -0 on client curl -sS --max-time 20 --local-port 40001 "http://$V4:5300/who"
 	assert_output '192.0.2.2 40001'
 	stop steady || :
 	stop relay

@@ -26,7 +26,7 @@ front() {
 
 # sees ADDRESS PORT FROM: the server sees the client, by its own port.
 sees() {
-	run -0 on client curl -sS --max-time 5 --interface "$3" --local-port "$2" "http://$1:8080/"
+	run -0 on client curl -sS --max-time 20 --interface "$3" --local-port "$2" "http://$1:8080/"
 	assert_output "$3 $2"
 }
 
@@ -52,7 +52,7 @@ sees() {
 	assert_success
 	refute_line --regexp '^fail'
 	# This host's own business on loopback is as ever.
-	run -0 on proxy curl -sS --max-time 5 --interface 127.0.0.1 http://127.0.0.1/
+	run -0 on proxy curl -sS --max-time 20 --interface 127.0.0.1 http://127.0.0.1/
 	assert_output --regexp '^127\.0\.0\.1 '
 	on proxy tproxy-setup down -q
 	assert_equal "$(snapshot)" "$before"
@@ -127,8 +127,8 @@ sees() {
 	bg sslh6 proxy sslh -f -n --transparent -u root -p '[2001:db8:1::1]:8080' --http '[::1]:80'
 	wait_listen proxy 192.0.2.1:8080
 	wait_listen proxy '[2001:db8:1::1]:8080'
-	run -0 on client curl -sS --max-time 5 --interface 192.0.2.2 http://192.0.2.1:8080/
+	run -0 on client curl -sS --max-time 20 --interface 192.0.2.2 http://192.0.2.1:8080/
 	assert_output --regexp '^192\.0\.2\.2 '
-	run -0 on client curl -sS --max-time 5 --interface 2001:db8:1::2 'http://[2001:db8:1::1]:8080/'
+	run -0 on client curl -sS --max-time 20 --interface 2001:db8:1::2 'http://[2001:db8:1::1]:8080/'
 	assert_output --regexp '^2001:db8:1::2 '
 }

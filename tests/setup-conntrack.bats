@@ -164,7 +164,7 @@ legacy_rules() {
 	transfer 198.51.100.2
 	transfer '[2001:db8:2::2]'
 	assert_equal "$(invalid)" 0
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 }
 
@@ -206,7 +206,7 @@ legacy_rules() {
 	assert_output zone=zone
 	transfer 198.51.100.2
 	transfer '[2001:db8:2::2]'
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^198\.51\.100\.1 '
 }
 
@@ -216,7 +216,7 @@ legacy_rules() {
 	run decided
 	assert_output zone=zone
 	transfer 198.51.100.2
-	run on client curl -sS --max-time 5 --local-port 40000 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 --local-port 40000 http://198.51.100.2/who
 	assert_output "192.0.2.2 40000"
 }
 
@@ -241,7 +241,7 @@ legacy_rules() {
 	on proxy tproxy-setup up -q --to 3129 --port 80 --conntrack zone-snat
 	run decided
 	assert_output zone=zone
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^198\.51\.100\.1 '
 }
 
@@ -272,7 +272,7 @@ legacy_rules() {
 	on proxy tproxy-setup up -q --to 3129 --port 80 --not-mark 0x100/0x100 --conntrack zone
 	transfer 198.51.100.2
 	refute_line_in relay.out '192\.0\.2\.2:'
-	run on client curl -sS --max-time 5 --interface 192.0.2.10 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 --interface 192.0.2.10 http://198.51.100.2/who
 	assert_output --regexp '^198\.51\.100\.1 '
 	assert_line_in relay.out 'open .*192\.0\.2\.10:'
 }
@@ -307,11 +307,11 @@ legacy_rules() {
 	on proxy tproxy-setup up -q --to 3129
 	transfer 198.51.100.2
 	transfer '[2001:db8:2::2]'
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^198\.51\.100\.1 '
-	run on client curl -sS --max-time 5 --interface 192.0.2.10 --local-port 40000 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 --interface 192.0.2.10 --local-port 40000 http://198.51.100.2/who
 	assert_output "192.0.2.10 40000"
-	run on client curl -sS --max-time 5 --interface 2001:db8:1::10 --local-port 40000 'http://[2001:db8:2::2]/who'
+	run on client curl -sS --max-time 20 --interface 2001:db8:1::10 --local-port 40000 'http://[2001:db8:2::2]/who'
 	assert_output "2001:db8:1::10 40000"
 	assert [ "$(invalid)" -le 20 ]
 }

@@ -83,11 +83,11 @@ run_relay() {
 		sh -c 'until [ -e "$0" ]; do sleep 0.05; done; exec tproxy-relay -4 3129' "$OUT/go"
 	wait_until 10 eval '[ -n "$(on proxy sh -c "pgrep -P $(pid_of run)")" ]'
 	assert not_installed
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_success
 	touch "$OUT/go"
 	wait_until 10 installed
-	run on client curl -sS --max-time 5 http://198.51.100.2/who
+	run on client curl -sS --max-time 20 http://198.51.100.2/who
 	assert_output --regexp '^192\.0\.2\.2 '
 	wait_line run.out 'open'
 	run stop run

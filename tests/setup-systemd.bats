@@ -111,7 +111,7 @@ main_process() {
 	installed
 	for to in $S4 $S6; do
 		# A client's port below 1024 as well.
-		run on client curl -sS --max-time 5 --local-port 900-950 "http://$to/who"
+		run on client curl -sS --max-time 20 --local-port 900-950 "http://$to/who"
 		assert_output --regexp '^(192\.0\.2\.2|2001:db8:1::2) 9[0-9][0-9]$'
 	done
 	wait_lines 2 relay.out ' close .* addr[+]port .* done$'
@@ -171,7 +171,7 @@ main_process() {
 		on proxy nft "$rules"
 		start_unit up
 		installed
-		run on client curl -sS --max-time 5 "http://$S4/who"
+		run on client curl -sS --max-time 20 "http://$S4/who"
 		assert_output --regexp '^192\.0\.2\.2 '
 		zone=$(on proxy nft list chain inet tproxy_default spec | grep -oE '[ "]zone=[a-z-]+' | tr -d ' "')
 		[[ $rules ]] && want=zone || want=off

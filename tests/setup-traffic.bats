@@ -211,11 +211,11 @@ counter() {
 	restore='add table ip wan; add chain ip wan pre { type filter hook prerouting priority mangle; }; add rule ip wan pre meta mark set ct mark'
 	on proxy nft "$restore"
 	on proxy tproxy-setup up -q -4 --to 3129 --port 80
-	run on client curl -sS --max-time 5 "http://$S4/who"
+	run on client curl -sS --max-time 20 "http://$S4/who"
 	assert_output --regexp '^192\.0\.2\.2 '
 	on proxy nft delete table ip wan
 	on proxy nft "$restore"
-	run on client curl -sS --max-time 5 "http://$S4/who"
+	run on client curl -sS --max-time 20 "http://$S4/who"
 	assert_output --regexp '^192\.0\.2\.2 '
 	wait_lines 2 relay.out ' close '
 }
@@ -653,12 +653,12 @@ start_clients() {
 	run on client curl -sS --max-time 2 http://192.0.2.1:8000/who
 	refute_output --regexp '^192\.0\.2\.2 '
 	on proxy tproxy-setup up -q --divert-only
-	run on client curl -sS --max-time 5 http://192.0.2.1:8000/who
+	run on client curl -sS --max-time 20 http://192.0.2.1:8000/who
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 	# The same rules as iptables has them.
 	on proxy tproxy-setup down
 	on proxy tproxy-setup plan --divert-only -4 --format iptables | on proxy sh
-	run on client curl -sS --max-time 5 http://192.0.2.1:8000/who
+	run on client curl -sS --max-time 20 http://192.0.2.1:8000/who
 	assert_output --regexp '^192\.0\.2\.2 [0-9]+$'
 }
 
