@@ -593,9 +593,6 @@ static int set_up(struct service *s, struct failure *why)
 {
 	const struct config *config = s->config;
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	loop_block_signals(signals);
 	/* Held connections are descriptors of this process; commands get the original limit. */
 	descriptors_raise_limit(NULL, NULL);
 	slab_init(&s->connections, sizeof(struct connection));
@@ -663,10 +660,20 @@ static int enter_sandbox(const struct service *s, struct failure *why)
 	return 0;
 }
 
+/* Before the first listener: whoever sees that it listens may signal it, and the loop hears that later. */
+static void hold_signals(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	loop_block_signals(signals);
+}
+
 static int run(struct service *s, const struct options_rest *rest)
 {
 	struct failure why = { 0 };
 
+	if (!s->config->pass) /* the program that gets the listeners has signals of its own */
+		hold_signals();
 	if (open_listeners(s, rest, &why) < 0)
 		return report_failure(&why, STATUS_REFUSED);
 	if (s->command.path && check_runnable(s, &why) < 0)

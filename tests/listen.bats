@@ -497,6 +497,18 @@ s.connect(("198.51.100.2", 80)); time.sleep(60)'
 	assert_success
 }
 
+@test "a signal that comes as soon as it listens is heard like any other" {
+	local fault=$TPROXY_BIN/fault/tproxy-listen
+	[[ -x $fault ]] || fail "no $fault: run make fault"
+	run -0 on proxy env TPROXY_FAULT=listen:1:SIGTERM "$fault" --timeout 20s 3129
+	bg listen proxy env TPROXY_FAULT=listen:2:SIGHUP "$fault" 3129
+	tproxy_to 80 3129
+	wait_listen proxy '[::1]:3129'
+	run connect_from client 198.51.100.2:80
+	wait_line listen.out 198.51.100.2:80
+	run -0 stop listen
+}
+
 @test "readiness: --ready-fd gets a newline, NOTIFY_SOCKET READY=1" {
 	bg notified proxy socat -u "UNIX-RECV:$OUT/notify" -
 	wait_until 5 test -S "$OUT/notify"
