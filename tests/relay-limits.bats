@@ -153,7 +153,7 @@ ended_after() {
 
 @test "it starts with any descriptor limit and reports what that allows" {
 	bg relay proxy prlimit --nofile=64 tproxy-relay "$RELAY_PORT" --max 1000
-	wait_listen proxy "$RELAY_PORT"
+	serves relay
 	assert_line_in relay.err '--max 1000: the limit on open files .* allows [0-9]+ connections'
 	start_nginx
 	run -0 on client bash -c "seq 100 | xargs -P 20 -I{} curl -sS --max-time 20 http://$V4/who"

@@ -31,7 +31,7 @@ V2_6=$SIGNATURE'\x21\x21\0\x24\x20\x01\r\xb8\0\x01\0\0\0\0\0\0\0\0\0\x20\x20\x01
 header_relay() {
 	on proxy tproxy-setup up -q --divert-only
 	bg relay proxy tproxy-relay --accept-proxy "$LB" --control "$OUT/control" "$@" "*:$RELAY_PORT"
-	wait_listen proxy "$RELAY_PORT"
+	serves relay
 }
 
 # say HEADER STEP...: the load balancer connects, says that, and acts.
@@ -259,7 +259,7 @@ for s in held:
 	bg relay proxy tproxy-relay --accept-proxy "$LB" --upstream "[$V6]:8000" -4 --control "$OUT/control" "*:$RELAY_PORT"
 	run -2 wait_exit relay
 	bg relay proxy tproxy-relay --accept-proxy "$LB" --upstream "[$V6]:8000" --source client --control "$OUT/control" -6 "*:$RELAY_PORT"
-	wait_listen proxy "$RELAY_PORT"
+	serves relay
 	run -0 say6 "$V1_4" gone
 	stop relay
 	assert_line_in relay.out ' refused 1 tcp 192\.0\.2\.20:1234 198\.51\.100\.2:8000 proxy-protocol .* source$'

@@ -15,10 +15,20 @@ intercept() {
 	on proxy tproxy-setup up -q --port "$1" --to "$RELAY_PORT" "${@:2}"
 }
 
-# relay OPTION...: start one, as `relay`, and wait until it listens.
+# relay OPTION...: start one, as `relay`, and wait until it serves.
 relay() {
 	bg relay proxy tproxy-relay "$RELAY_PORT" "$@"
-	wait_listen proxy "$RELAY_PORT"
+	serves relay "$@"
+}
+
+# serves NAME OPTION...: wait until a relay of that name, with these options, is ready: all its listeners are
+# open (the first of them would be there for wait_listen), and its rights are given up. Then it says so.
+serves() {
+	if [[ " $* " == *' -q '* ]]; then
+		wait_listen proxy "$RELAY_PORT"
+	else
+		poll 30 has_line "$OUT/$1.err" ': listening on ' || { show "$1"; fail "$1 does not serve within 30 s"; }
+	fi
 }
 
 # peer NAME HOST ARG...: one end of a connection in the background; see tests/lib/peer.

@@ -12,10 +12,10 @@ intercept_udp() {
 	intercept "$1" -u "${@:2}"
 }
 
-# udp_relay OPTION...: start one, as `relay`, and wait until it listens.
+# udp_relay OPTION...: start one, as `relay`, and wait until it serves.
 udp_relay() {
 	bg relay proxy tproxy-relay -u "$RELAY_PORT" "$@"
-	wait_listen proxy "$RELAY_PORT" udp
+	serves relay "$@"
 }
 
 # dgram NAME HOST ROLE ARG...: a server in the background; see tests/lib/dgram.
