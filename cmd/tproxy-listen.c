@@ -660,7 +660,7 @@ static int enter_sandbox(const struct service *s, struct failure *why)
 	return 0;
 }
 
-/* Before the first listener: whoever sees that it listens may signal it, and the loop hears that later. */
+/* Before the first listener: whoever sees that may send one, and the loop will hear of it. */
 static void hold_signals(void)
 {
 	signal(SIGPIPE, SIG_IGN);

@@ -216,20 +216,39 @@ int helper_link_start(struct helper_link *link, const struct helper_role *role, 
 		      struct failure *why)
 {
 	pthread_mutex_init(&link->lock, NULL);
+	link->late = false;
 	link->channel = helper_start(role, context, why);
 	return link->channel < 0 ? -1 : 0;
+}
+
+/* An answer has come, or what recv() says instead. Is it whole? */
+static bool judge(struct helper_link *link, ssize_t got, size_t room)
+{
+	if (got == (ssize_t)room)
+		return true;
+	link->late = got < 0 && errno == EAGAIN;
+	if (!link->late) {
+		close(link->channel);
+		link->channel = -1;
+	}
+	return false;
+}
+
+/* Take the late answer off the channel, if it has come. */
+static bool has_caught_up(struct helper_link *link, void *answer, size_t room)
+{
+	if (!link->late)
+		return true;
+	link->late = false;
+	return judge(link, recv(link->channel, answer, room, MSG_DONTWAIT), room);
 }
 
 static bool ask_locked(struct helper_link *link, const void *request, size_t size, void *answer,
 		       size_t room)
 {
-	if (link->channel < 0)
+	if (link->channel < 0 || !has_caught_up(link, answer, room))
 		return false;
-	if (helper_ask(link->channel, request, size, answer, room) == (ssize_t)room)
-		return true;
-	close(link->channel);
-	link->channel = -1;
-	return false;
+	return judge(link, helper_ask(link->channel, request, size, answer, room), room);
 }
 
 bool helper_link_ask(struct helper_link *link, const void *request, size_t size, void *answer,

@@ -63,12 +63,14 @@ ssize_t helper_wait(int channel, void *answer, size_t room);
 void helper_end(int channel);
 
 /*
- * A helper that any thread may ask, one at a time. One that has ended, or does not answer in time,
- * is not asked again.
+ * A helper that any thread may ask, one at a time. One that has ended is not asked again. One that
+ * does not answer in time is asked again when that answer has come: if it hangs it costs one wait,
+ * and on a busy machine it is late, not lost.
  */
 struct helper_link {
 	pthread_mutex_t lock;
 	int channel; /* -1: the helper is gone */
+	bool late;   /* its last answer is still to come, and nobody waits for it any more */
 };
 
 /* Start it, as helper_start() does. 0, or -1 with *why; end the link in any case. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,12 +62,21 @@ static const struct helper_role role = {
 	.run = run,
 };
 
+/* How long an answer is waited for: this is not about how busy the machine is. */
+static void set_limit(int channel, int seconds)
+{
+	const struct timeval limit = { .tv_sec = seconds };
+
+	CHECK(setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0);
+}
+
 static void test_answers(void)
 {
 	struct context context = { .held = fcntl(STDERR_FILENO, F_DUPFD, 10) };
 	int channel = helper_start(&role, &context, NULL);
 	char answer[8] = "";
 
+	set_limit(channel, 60);
 	CHECK(channel >= 0);
 	CHECK(context.seen == 0);
 	CHECK(helper_ask(channel, "what", 4, answer, sizeof(answer)) == 2);
@@ -98,6 +108,7 @@ static void test_ends(void)
 	int channel = helper_start(&role, &context, NULL);
 	char answer[8], large[100] = "";
 
+	set_limit(channel, 60);
 	for (int i = 0; i < 2; i++) {
 		CHECK(helper_ask(channel, "x", 1, answer, sizeof(answer)) == 2);
 		signal(SIGTERM, SIG_IGN);
@@ -121,6 +132,54 @@ static void test_hangs(void)
 	CHECK(waitpid(-1, NULL, WNOHANG) == 0);
 }
 
+/* `pid?` is answered with its own, anything else with the same. */
+static void run_echo(int channel, void *context)
+{
+	char request[4];
+	pid_t own = getpid();
+
+	(void)context;
+	while (helper_receive(channel, request, sizeof(request)) > 0) {
+		if (memcmp(request, "pid?", sizeof(request)) == 0)
+			memcpy(request, &own, sizeof(request));
+		helper_answer(channel, request, sizeof(request));
+	}
+}
+
+/* One that is late is asked again when it has answered, and that answer is nobody's. */
+static void test_late(void)
+{
+	static const struct helper_role echo = {
+		.name = "test-echo",
+		.user = &nobody_else,
+		.run = run_echo,
+	};
+	struct helper_link link;
+	char answer[4];
+	pid_t pid = 0;
+
+	CHECK(helper_link_start(&link, &echo, NULL, NULL) == 0);
+	set_limit(link.channel, 60);
+	CHECK(helper_link_ask(&link, "pid?", 4, &pid, sizeof(pid)) && pid > 0);
+	set_limit(link.channel, 1);
+	kill(pid, SIGSTOP);
+	CHECK(!helper_link_ask(&link, "one.", 4, answer, sizeof(answer)));
+	CHECK(link.channel >= 0 && link.late);
+	/* Nobody waits for it once more. */
+	CHECK(!helper_link_ask(&link, "two.", 4, answer, sizeof(answer)));
+	set_limit(link.channel, 60);
+	kill(pid, SIGCONT);
+	CHECK(poll(&(struct pollfd){ .fd = link.channel, .events = POLLIN }, 1, 60000) == 1);
+	CHECK(helper_link_ask(&link, "tre.", 4, answer, sizeof(answer)));
+	CHECK(memcmp(answer, "tre.", 4) == 0 && !link.late);
+	/* One that has ended is gone. */
+	kill(pid, SIGKILL);
+	CHECK(!helper_link_ask(&link, "four", 4, answer, sizeof(answer)) && link.channel < 0);
+	CHECK(!helper_link_ask(&link, "five", 4, answer, sizeof(answer)));
+	helper_link_end(&link);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 /* Also one that hangs ends here: it leads no group of its own. */
 static void end_all(void)
 {
@@ -139,6 +198,7 @@ int main(void)
 	test_answers();
 	test_failures();
 	test_ends();
+	test_late();
 	test_hangs();
 	end_all();
 }
