@@ -46,6 +46,7 @@
 #	start_haproxy, start_header_sender	HAProxy, and one that sends PROXY headers, likewise
 #	packets_of			a counter of nftables, likewise
 #	redirect_to, redirect_own	netfilter REDIRECT on proxy, likewise
+#	no_signs FILE		a second has passed, and it has got no sign of life (WATCHDOG=1) meanwhile
 #	random_file SIZE		path of a file of random bytes (100M, 64K); made once for the whole run
 #	sum_of FILE			its checksum
 #	probe_nft, probe_route		a change on proxy that its monitors see, as often as it is made: a monitor
@@ -247,6 +248,23 @@ wait_listen() {
 	poll 30 listens "$@" && return
 	tail -n 5 "$OUT"/*.err >&2 || :
 	fail "nobody listens at $* within 30 s"
+}
+
+# signs FILE: how many signs of life a service manager has got; more_signs FILE N: more than that.
+signs() {
+	grep -o WATCHDOG=1 "$1" | wc -l
+}
+
+more_signs() {
+	(($(signs "$1") > $2))
+}
+
+# A second is five intervals of the tests' watchdogs. What was sent before may be read late: wait_until.
+no_signs() {
+	local had
+	had=$(signs "$1")
+	sleep 1
+	! more_signs "$1" "$had"
 }
 
 has_line() {
