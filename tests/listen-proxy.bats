@@ -100,15 +100,20 @@ s.recv(1)'
 
 @test "waiting for headers costs no time: thousands of partial ones do not spin" {
 	listen 3129
+	# All are there before it looks: the three seconds of each begin then.
+	signal listen STOP
 	bg half client python3 -c '
 import socket, sys
 held = [socket.create_connection(("192.0.2.1", 3129)) for i in range(200)]
 for s in held: s.send(b"PROXY TCP4 ")
 print("sent", flush=True)
-for s in held: s.settimeout(10); s.recv(1)'
+for s in held: s.settimeout(60); s.recv(1)'
 	wait_line half.out sent
+	signal listen CONT
 	local pid before after
 	pid=$(pid_of listen)
+	# It has accepted them, and looked.
+	wait_until 10 eval '(($(compgen -G "/proc/$pid/fd/*" | wc -l) >= 200))'
 	before=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
 	on proxy sleep 0.5
 	after=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")

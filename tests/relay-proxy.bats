@@ -219,6 +219,8 @@ refusals() {
 	local before after
 	header_relay --threads 2
 	peer server server serve 8000 echo
+	# All are there before it looks: the three seconds of each begin then.
+	signal relay STOP
 	bg slow client python3 -c '
 import select, socket, sys
 held = [socket.create_connection(("192.0.2.1", 3129)) for i in range(300)]
@@ -233,6 +235,7 @@ for s in held:
     except ConnectionResetError:
         pass'
 	wait_line slow.out sent
+	signal relay CONT
 	wait_until 10 eval '[[ $(ask connections | grep -c "\"state\":\"proxy-header\"") == 300 ]]'
 	before=$(cpu_ticks relay)
 	run -0 say "${V1_4}hello" recv:hello fin eof
