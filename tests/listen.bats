@@ -196,7 +196,7 @@ teardown() {
 	wait_listen proxy 127.0.0.1:3129
 	run connect_from client 198.51.100.2:80
 	assert_output hello
-	assert_line_in listen.out '^0x30000$'
+	wait_line listen.out '^0x30000$'
 	run on proxy nft list table inet marks
 	assert_line --regexp '== 0x0*30000 counter packets [1-9]'
 	assert_line --regexp '!= 0x0*30000 counter packets 0 '
@@ -297,8 +297,11 @@ teardown() {
 	run connect_from client 198.51.100.2:80 sourceport=40001
 	assert_success
 	wait_line listen.out '^close 192.0.2.2:40001 done ([3-9]|[1-9][0-9])[0-9]{2}\.'
-	run on client timeout --foreground 5 socat -T 0.1 - TCP:198.51.100.2:80,sourceport=40002
-	wait_line listen.out '^close 192.0.2.2:40002 client '
+	stop listen
+	bg listen proxy tproxy-listen --log --hold 1h -o event,client,reason 3129
+	wait_listen proxy '[::1]:3129'
+	run on client timeout --foreground 30 socat -T 0.1 - TCP:198.51.100.2:80,sourceport=40002
+	wait_line listen.out '^close 192.0.2.2:40002 client'
 }
 
 @test "--echo sends back every byte, --discard reads all, --reset resets" {
@@ -401,6 +404,7 @@ s.close()'
 	bg other client socat -u TCP:198.51.100.2:80,bind=192.0.2.10:40001 -
 	wait_line listen.out '^open 192.0.2.10:40001 -'
 	stop one || :
+	wait_until 10 on proxy sh -c '! ss -Htn state connected exclude time-wait "dst 192.0.2.2:40001" | grep -q .'
 	bg again client socat -u TCP:198.51.100.2:80,bind=192.0.2.2:40003 -
 	wait_line listen.out '^open 192.0.2.2:40003 -'
 }
