@@ -149,7 +149,7 @@ run_relay() {
 	wait_until 10 eval 'on proxy nft list chains inet | grep -q ending'
 	echo two >"$OUT/in"
 	wait_line line.out two
-	run bash -c "$(declare -f on); echo hello | on client socat -T2 - TCP:198.51.100.2:80"
+	run bash -c "$(declare -f on); echo hello | on client socat -T30 - TCP:198.51.100.2:80"
 	assert_output hello
 	stop line || :
 	wait_exit run
