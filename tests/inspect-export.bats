@@ -32,6 +32,13 @@ get() {
 	on proxy curl -sS --max-time 10 "$@"
 }
 
+# answers_at_once URL: with a state that it has to read first, within a second. (What is judged is the least: if it
+# waits for somebody each takes longer, and on a busy machine one may.)
+answers_at_once() {
+	sleep 1 # the state is read once a second
+	[[ $(get -o "$OUT/text" -w '%{http_code} %{time_total}' "$1") == '200 0.'* ]]
+}
+
 # healthz: its status and body.
 healthz() {
 	get -w ' %{http_code}' $AT/healthz
@@ -154,8 +161,7 @@ assert all(f.documentation for f in families.values())' "$OUT/openmetrics"
 	wait_until 20 eval '[[ $(metric "tproxy_doctor_up{name=\"default\"}") == 1 ]]'
 	touch "$OUT/hangs"
 	wait_until 20 eval 'get $AT/metrics >"$OUT/text"; examiner=$(descendant tproxy-examine) && sleeping=$(pgrep --parent "$examiner" -x sleep)'
-	run -0 get -o "$OUT/text" -w '%{http_code} %{time_total}' $AT/metrics
-	assert_regex "$output" '^200 0\.'
+	wait_until 10 answers_at_once $AT/metrics
 	wait_until 10 eval '(($(metric tproxy_doctor_age_seconds | cut -d. -f1) > 1))'
 	assert_equal "$(metric 'tproxy_doctor_up{name="default"}')" 1
 	kill "$sleeping"
@@ -356,10 +362,10 @@ while socks:
             socks.remove((s, since))'
 	wait_line slow.out connected
 	assert is_well
-	# 40 of an address: 32 are served.
-	wait_until 5 eval '[[ $(grep -cx "[0-3]" "$OUT/slow.out") == 24 ]]'
+	# 40 of an address: 32 are served. The others end long before the ten seconds, which no byte prolongs.
+	wait_until 8 eval '[[ $(grep -cx "[0-7]" "$OUT/slow.out") == 24 ]]'
 	run -0 wait_exit slow 30
-	assert_equal "$(grep -cE '^(9|1[0-3])$' "$OUT/slow.out")" 96
+	assert_equal "$(grep -cE '^(9|[12][0-9])$' "$OUT/slow.out")" 96
 	assert is_well
 }
 
@@ -427,9 +433,7 @@ while True:
 	root_only "needs a second user id"
 	impostors full full
 	wait_until 3 eval '[[ $(metric tproxy_relays_untrusted) == 30 ]]'
-	sleep 1 # the state is read once a second
-	run -0 get -o "$OUT/text" -w '%{http_code} %{time_total}' $AT/healthz
-	assert_regex "$output" '^200 0\.'
+	wait_until 10 answers_at_once $AT/healthz
 	assert is_well
 	assert_equal "$(metric tproxy_relays)" 1
 	assert_equal "$(metric "tproxy_relay_up{relay=\"$(pid_of relay)\"}")" 1
