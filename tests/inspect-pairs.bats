@@ -131,29 +131,26 @@ while True:
 	assert_line --regexp '^192\.0\.2\.2:40001 +guessed$'
 }
 
-# took_ms COMMAND...: its output goes to $OUT/took, its errors to $OUT/took.err.
-took_ms() {
-	local from=${EPOCHREALTIME/./}
-	"$@" >"$OUT/took" 2>"$OUT/took.err"
-	echo $(((${EPOCHREALTIME/./} - from) / 1000))
+# takes MS COMMAND...: no more than that; its output goes to $OUT/took, its errors to $OUT/took.err. (To be waited for:
+# what is judged is the least. One that waits for somebody always takes longer, and on a busy machine one may.)
+takes() {
+	local from=${EPOCHREALTIME/./} limit=$1
+	"${@:2}" >"$OUT/took" 2>"$OUT/took.err" || :
+	(((${EPOCHREALTIME/./} - from) / 1000 < limit))
 }
 
 @test "pairs: users who listen at relays' names hold nobody up, with full queues or without a word" {
 	root_only "needs a second user id"
 	two_connections
 	impostors full full
-	local ms
-	ms=$(took_ms pairs -H -o client,paired_by)
-	assert [ "$ms" -lt 1000 ]
+	wait_until 10 takes 1000 pairs -H -o client,paired_by
 	assert_line_in took '^192\.0\.2\.2:40001 +relay$'
 	assert_line_in took.err '@tproxy-relay/42000000[0-9]+: its queue is full, and uid [0-9]+ is not waited for: what'
-	ms=$(took_ms on proxy tproxy-relay --ask counters @tproxy-relay/4200000001)
-	assert [ "$ms" -lt 1000 ]
+	wait_until 10 takes 1000 on proxy tproxy-relay --ask counters @tproxy-relay/4200000001
 	assert_line_in took.err 'connect: @tproxy-relay/4200000001: its queue is full, and uid [0-9]+ is not waited for'
 	stop full || :
 	impostors silent silent
-	ms=$(took_ms pairs -H -o client,paired_by)
-	assert [ "$ms" -lt 6000 ]
+	wait_until 30 takes 6000 pairs -H -o client,paired_by
 	assert_line_in took '^192\.0\.2\.2:40001 +relay$'
 	assert_line_in took.err "not asked: other users' have taken too long"
 }
