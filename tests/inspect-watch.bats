@@ -231,7 +231,7 @@ sees_flow() {
 @test "watch -u: a relay that stands still hides no other relay's flows, and its own stay open" {
 	two_udp_relays
 	watch -uH -o event,client
-	ask_from client 40003 "$V4" 5301 1
+	ask_from client 40003 "$V4" 5301 3 # a flow of one answer would be over a second later
 	wait_line watch.out '^open +192\.0\.2\.2:40003$'
 	signal other STOP
 	wait_line watch.err "$(pid_of other).*: its flows are missing\$"
@@ -309,9 +309,9 @@ one_connection() {
 	assert_success
 	run wait_exit four
 	assert_success # it saw the reset
-	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" sh -c 'stty rows 8 cols 40
-		(sleep 1; stty rows 24 cols 80 </dev/tty) & tproxy-inspect watch' <<-'END'
+	run on proxy env TERM=xterm "$TOP/tests/lib/terminal" sh -c 'stty rows 8 cols 40; exec tproxy-inspect watch' <<-'END'
 		? terminal too small
+		= 24 80
 		? CLIENT
 		+ q
 		.
@@ -344,9 +344,9 @@ one_connection() {
 		.
 	END
 	assert_success
-	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 1s
+	run on proxy env -u NO_COLOR TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 3s
 	assert_output --partial $'\e[32m'
-	run on proxy env NO_COLOR=1 TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 1s
+	run on proxy env NO_COLOR=1 TERM=xterm "$TOP/tests/lib/on-terminal" 80 tproxy-inspect watch --timeout 3s
 	assert_output --partial 40001
 	refute_output --regexp $'\e\\[[0-9;]*3[0-7]m'
 	touch "$OUT/end"
