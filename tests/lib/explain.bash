@@ -61,14 +61,14 @@ ask() {
 
 # What the client gets, and whether the relay has carried it.
 comes_through() {
-	local words client port
+	local words client port n
 	read -ra words <<<"${1-$Q4}"
 	client=${words[-2]}
 	[[ $client != *.*:* ]] || client=${client%:*}
 	read -r _ port < <(on "${FROM:-client}" curl -s --interface "$client" --max-time "${LIMIT:-0.6}" \
 		"http://${words[-1]}/who" 2>/dev/null)
 	[[ ${port-} ]] || return
-	for _ in {1..15}; do
+	for ((n = 0; n < ${PATIENCE:-15}; n++)); do
 		! cat "$OUT"/{relay,extra}.out 2>/dev/null | grep -q " open .*:$port " || return 0
 		sleep 0.02
 	done
@@ -83,7 +83,7 @@ lost() {
 }
 
 arrives() {
-	LIMIT=5 comes_through "${1-$Q4}" || fail "it does not come through"
+	LIMIT=20 PATIENCE=500 comes_through "${1-$Q4}" || fail "it does not come through"
 	ask "${1-$Q4}"
 	assert_equal "$verdict $reason" "0 delivered"
 }
