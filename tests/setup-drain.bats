@@ -222,8 +222,9 @@ down_says() {
 	dies one
 }
 
-# Have the states of the relay's sockets been the same twice?
+# Have the states of the relay's sockets been the same twice, and is there nothing that it would do yet?
 settled() {
+	[[ $(cut -d ' ' -f 3 "/proc/$(pid_of relay3129)/stat") == S ]] || return
 	on proxy ss -Htn | awk '{ print $1, $3, $4, $5 }' | sort >"$OUT/states"
 	cmp -s "$OUT/states" "$OUT/states.before" || ! mv "$OUT/states" "$OUT/states.before"
 }
