@@ -60,10 +60,10 @@ start_servers() {
 	done
 }
 
-# What HOST hears when it connects; `refused` or `silence` if nothing.
+# ask HOST ADDRESS PORT SECONDS: what it hears when it connects; `refused`, or `silence` for so long.
 ask() {
 	local answer status=0
-	answer=$(on "$1" timeout --foreground 5 socat -T2 -u "TCP:$2:$3,connect-timeout=${4:-2}" STDOUT 2>&1) || status=$?
+	answer=$(on "$1" timeout --foreground 60 socat -T"$4" -u "TCP:$2:$3,connect-timeout=$4" STDOUT 2>&1) || status=$?
 	case $answer in
 	taken | server | own) echo "$answer" ;;
 	*refused* | *reset*) echo refused ;;
@@ -73,8 +73,9 @@ ask() {
 
 # asks HOST ADDRESS PORT WORD
 asks() {
-	local heard
-	heard=$(ask "$1" "$2" "$3")
+	local heard seconds=20
+	[[ $4 != silence ]] || seconds=2
+	heard=$(ask "$1" "$2" "$3" "$seconds")
 	[[ $heard == "$4" ]] || fail "$1 -> $2 port $3: $heard, not $4"
 }
 
@@ -679,7 +680,7 @@ start_clients() {
 @test "when a lease expires new connections pass, and relayed ones continue" {
 	start_echo
 	start_relay
-	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 3s
+	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 1h
 	for n in 4 6; do
 		to=S$n
 		open_line old$n "${!to}:80"
@@ -687,6 +688,7 @@ start_clients() {
 		wait_until 10 heard old$n one
 	done
 	assert_equal "$(grep -c ' open ' "$OUT/relay.out")" 2
+	on proxy tproxy-setup up -q --to 3129 --port 80 --confirm-within 1s
 	wait_until 10 eval '! on proxy "$TOP/tests/lib/intact" >/dev/null 2>&1'
 	for n in 4 6; do
 		to=S$n
