@@ -231,11 +231,10 @@ after() {
 	on proxy ip -6 route add 2001:db8:77::/64 dev lo table 100
 	on proxy nft flush ruleset
 	wait_line keep.err 'not installed again: --table 100'
+	before=$SECONDS
 	bg monitor proxy stdbuf -oL nft monitor
 	locks() { (($(grep -Ec '^(add|create) table inet tproxy-lock' "$OUT/monitor.out") >= $1)); }
-	wait_until 15 locks 1
-	before=$SECONDS
-	wait_until 15 locks 2
+	wait_until 30 locks 2
 	((SECONDS - before >= 3))
 	on proxy ip -6 route del 2001:db8:77::/64 dev lo table 100
 	wait_until 15 intact
@@ -262,7 +261,13 @@ after() {
 	on proxy nft 'add table ip ban; add set ip ban s { type ipv4_addr; }'
 	on proxy strace -f -qq -e trace=socket -o "$OUT/sockets" -p "$(pid_of keep)" 3>&- &
 	wait_until 10 eval 'grep -q "TracerPid:	[1-9]" "/proc/$(pid_of keep)/status"'
-	sleep 1
+	quiet() { # it has done what it would
+		local had
+		had=$(wc -l <"$OUT/sockets")
+		sleep 1
+		(($(wc -l <"$OUT/sockets") == had))
+	}
+	wait_until 10 quiet
 	: >"$OUT/sockets"
 	for i in {1..20}; do
 		on proxy nft add element ip ban s "{ 192.0.2.$i }"
