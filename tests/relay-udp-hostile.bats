@@ -26,7 +26,7 @@ memory() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
 	bg relay proxy tproxy-relay -t -u "$RELAY_PORT" --max-flows 500 -o event,proto,client,reason \
 		--control "$OUT/control"
 	wait_listen proxy "$RELAY_PORT" udp
-	bg steady bystander "$DGRAM" ask 40001 $V4 5300 200 20 30
+	bg steady bystander "$DGRAM" stream $V4 5300 1 30 "$OUT/end"
 	wait_until 10 eval 'ask connections | grep -q "203.0.113.2.*established"'
 	bg flood4 client "$DGRAM" flood $V4 5300 15000
 	bg flood6 client "$DGRAM" flood $V6 5300 15000
@@ -38,13 +38,14 @@ memory() { awk '/^RssAnon/ { print $2 }' "/proc/$(pid_of "$1")/status"; }
 	done
 	run -0 wait_exit flood4 40
 	run -0 wait_exit flood6 40
+	touch "$OUT/end"
 	run -0 wait_exit steady 40
-	assert_line_in steady.out '^200 answers$'
+	assert_line_in steady.out '^[0-9]{2,} answers$'
 	(($(memory relay) < 40000))
 	(($(counter evicted) > 1000))
 	# One flow from its beginning to now.
-	assert_equal "$(grep -c '^open udp 203.0.113.2:40001' "$OUT/relay.out")" 1
-	refute_line_in relay.out '^close udp 203.0.113.2:40001 .*evicted'
+	assert_equal "$(grep -c '^open udp 203.0.113.2:43000' "$OUT/relay.out")" 1
+	refute_line_in relay.out '^close udp 203.0.113.2:43000 .*evicted'
 	stop relay
 }
 

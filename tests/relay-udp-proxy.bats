@@ -92,7 +92,7 @@ teardown() { lab_down; }
 	run -0 on client "$PROXY" speak 42001 198.51.100.2 5300 192.0.2.10:1001 198.51.100.2:5300 -
 	stop relay
 	udp_relay --accept-proxy 203.0.113.0/24 --log off
-	run on client timeout 5 "$PROXY" speak 42001 198.51.100.2 5300 192.0.2.10:1001 198.51.100.2:5300 -
+	run on client timeout 60 "$PROXY" speak 42001 198.51.100.2 5300 192.0.2.10:1001 198.51.100.2:5300 -
 	assert_failure
 	assert_output --partial 'answer to'
 	stop relay

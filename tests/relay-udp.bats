@@ -33,7 +33,7 @@ holds() {
 	assert_line_in relay.out '^open udp 192.0.2.2:40001 198.51.100.2:5300 tproxy 192.0.2.2:40001 198.51.100.2:5300 addr\+port 0 0 0 0 -$'
 	assert_line_in server.out '^192.0.2.2 40001 20 63 0$'
 	assert_line_in server.out '^2001:db8:1::2 40002 20 63 0$'
-	wait_until 2 holds "$before"
+	wait_until 10 holds "$before"
 	stop relay
 }
 
@@ -41,11 +41,12 @@ holds() {
 	dgram sink server sink 5301
 	dgram server server serve 5300
 	intercept_udp 5300,5301
-	udp_relay --udp-timeout 1s,2s -o event,client,packets_up,packets_down,duration_ms,reason
+	udp_relay --udp-timeout 1s,5s -o event,client,packets_up,packets_down,duration_ms,reason
 	on client "$DGRAM" tell 40001 $V4 5301 1
 	ask_from client 40002 $V4 5300 2
-	wait_line relay.out '^close 192.0.2.2:40001 1 0 ([789][0-9]{2}|1[0-9]{3})\.[0-9]+ upstream-timeout$'
-	wait_line relay.out '^close 192.0.2.2:40002 2 2 (1[789][0-9]{2}|2[0-9]{3})\.[0-9]+ idle$'
+	# And what a busy machine adds: the one is over long before it would be if it were taken for the other.
+	wait_line relay.out '^close 192.0.2.2:40001 1 0 ([789][0-9]{2}|[123][0-9]{3})\.[0-9]+ upstream-timeout$'
+	wait_line relay.out '^close 192.0.2.2:40002 2 2 (4[789][0-9]{2}|[5-9][0-9]{3})\.[0-9]+ idle$'
 	stop relay
 }
 
@@ -136,8 +137,9 @@ holds() {
 		done
 		stop relay
 		run -0 awk '$1 == "close" { sockets[$3]++; flows++ } END { for (s in sockets) n++; print flows, n }' "$OUT/relay.out"
-		# All but those whose port came up a second time.
-		assert_output --regexp '^1(4[5-9]|5[01]) (9[5-9]|10[0-9])$'
+		# All but those whose port came up a second time; fifty flows at once, and that one, have a socket each. (The
+		# second fifty get some of the first ones' sockets, too, if the machine is so busy that they do not come at once.)
+		assert_output --regexp '^1(4[5-9]|5[01]) (5[1-9]|[6-9][0-9]|10[0-9])$'
 		(($(grep -cE '^close .* 1 [0-9]{3,4}\.[0-9]+ done$' "$OUT/relay.out") >= 40))
 	done
 }
@@ -175,7 +177,7 @@ holds() {
 		sleep 1
 	done
 	wait_line relay.out '^close 192.0.2.2:41000 [0-9.]+ done$'
-	assert_line_in relay.out '^close 192.0.2.2:41000 (2[6-9]|[345][0-9])[0-9]{2}\.[0-9]+ done$'
+	assert_line_in relay.out '^close 192.0.2.2:41000 (2[6-9]|[3-9][0-9]|[1-9][0-9]{2})[0-9]{2}\.[0-9]+ done$'
 	stop relay
 }
 
@@ -183,14 +185,15 @@ holds() {
 	dgram server server serve 5300
 	intercept_udp 5300
 	udp_relay --max-flows 64 -o event,client,reason --control "$OUT/control"
-	# One flow of another client, which goes both ways and lasts.
-	bg steady bystander "$DGRAM" ask 40001 $V4 5300 100 20 50
-	wait_line relay.out '^open 203.0.113.2:40001 -$'
+	# One flow of another client, which goes both ways and lasts as long as theirs.
+	bg steady bystander "$DGRAM" stream $V4 5300 1 20 "$OUT/end"
+	wait_line relay.out '^open 203.0.113.2:43000 -$'
 	wait_until 10 eval 'ask connections | grep -q "203.0.113.2.*established"'
 	run -0 on client timeout --foreground 60 "$DGRAM" flows $V4 5300 500 1
 	assert_output '500 flows, 500 answers'
+	touch "$OUT/end"
 	run -0 wait_exit steady 30
-	refute_line_in relay.out 'close 203.0.113.2:40001 evicted'
+	refute_line_in relay.out 'close 203.0.113.2:43000 evicted'
 	assert_equal "$(grep -c '^open 203.0.113.2' "$OUT/relay.out")" 1
 	(($(grep -c '^close 192.0.2.2:[0-9]* evicted' "$OUT/relay.out") >= 436))
 	stop relay
