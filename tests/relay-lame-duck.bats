@@ -41,19 +41,19 @@ who() {
 	on proxy tproxy-setup up -q --name udp -u --port 5300 --to "$RELAY_PORT"
 	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
 	wait_until 10 test -S "$OUT/notify"
-	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -tu --threads 2 --lame-duck 4s "$RELAY_PORT"
-	wait_listen proxy "$RELAY_PORT" udp
+	bg relay proxy env NOTIFY_SOCKET="$OUT/notify" tproxy-relay -tu --threads 2 --lame-duck "$((4 * TIME_SCALE + 4))s" "$RELAY_PORT"
+	serves relay
 	assert_equal "$(state_of) $(healthy)" 'serving 1'
 	peer held client connect "$V4" 80 gone
 	wait_line relay.out ' open '
 	signal relay TERM
-	wait_line relay.err '^tproxy-relay: lame duck: connections are accepted for 4 s still; a second signal ends that$'
+	wait_line relay.err '^tproxy-relay: lame duck: connections are accepted for '"$((4 * TIME_SCALE + 4))"' s still; a second signal ends that$'
 	wait_line notified 'STOPPING=1$'
 	assert_equal "$(state_of) $(healthy)" 'lame-duck 0'
 	run -0 who
 	run -0 ask_from client 40001 "$V4" 5300 3
 	refute_line_in relay.err 'may finish'
-	wait_line relay.err '1 connection may finish within 30 s; a second signal ends them'
+	wait_until 30 has_line "$OUT/relay.err" '1 connection may finish within 30 s; a second signal ends them'
 	assert_equal "$(state_of)" draining
 	run ! who
 	assert_equal "$(grep -o STOPPING "$OUT/notified" | wc -l)" 1
@@ -134,12 +134,12 @@ health_is() {
 	wait_line relay.out ' open '
 	from=${EPOCHREALTIME/./}
 	signal relay TERM
-	wait_until 3 health_is 503 ".reasons == [{type: \"relay\", relay: \"$relay\", state: \"lame-duck\"}]"
+	wait_until 10 health_is 503 ".reasons == [{type: \"relay\", relay: \"$relay\", state: \"lame-duck\"}]"
 	echo "after $(((${EPOCHREALTIME/./} - from) / 1000)) ms"
 	run -0 who
 	health_is 503 '.reasons[0].state == "lame-duck"'
 	signal relay TERM
-	wait_until 3 health_is 503 "any(.reasons[]; .relay == \"$relay\" and .state == \"draining\")"
+	wait_until 10 health_is 503 "any(.reasons[]; .relay == \"$relay\" and .state == \"draining\")"
 	health_is 503 'any(.reasons[]; .check == "listener:tcp" and .state == "missing")'
 	run ! who
 	stop held || :
@@ -147,18 +147,18 @@ health_is() {
 	# Another one serves: it is well again. This one dies as a lame duck: it is the missing listener that is
 	# told, and nothing hangs.
 	relay --lame-duck 1h
-	wait_until 3 health_is 200 '.reasons == []'
+	wait_until 10 health_is 200 '.reasons == []'
 	peer held client connect "$V4" 80 gone
 	wait_line relay.out ' open '
 	signal relay TERM
-	wait_until 3 health_is 503 '.reasons[0].state == "lame-duck"'
+	wait_until 10 health_is 503 '.reasons[0].state == "lame-duck"'
 	signal relay KILL
 	run -137 wait_exit relay
 	run -0 wait_exit held
-	wait_until 3 health_is 503 'any(.reasons[]; .check == "listener:tcp") and all(.reasons[]; .type == "instance")'
+	wait_until 10 health_is 503 'any(.reasons[]; .check == "listener:tcp") and all(.reasons[]; .type == "instance")'
 	run -7 who # refused, not let through
 	relay --lame-duck 1h
-	wait_until 3 health_is 200 '.reasons == []'
+	wait_until 10 health_is 200 '.reasons == []'
 	run -0 who
 }
 
@@ -185,8 +185,11 @@ while True:
 	wait_listen proxy "900$1"
 }
 
-# balanced OPTION...: two relays behind HAProxy, which tries no connection twice.
+# balanced MS OPTION...: two relays behind HAProxy, which tries no connection twice, and asks for their state at that
+# interval.
 balanced() {
+	local interval=$1
+	shift
 	for n in 0 1; do
 		bg "relay$n" proxy tproxy-relay -4 --upstream "$V4:80" --accept-proxy 127.0.0.1 --log errors "$@" \
 			"127.0.0.1:313$n"
@@ -199,7 +202,7 @@ balanced() {
 			balance roundrobin
 			retries 0
 			timeout check 2s
-			default-server send-proxy-v2 agent-check agent-inter 200ms
+			default-server send-proxy-v2 agent-check agent-inter ${interval}ms
 			server a 127.0.0.1:3130 agent-port 9000
 			server b 127.0.0.1:3131 agent-port 9001
 	END
@@ -225,17 +228,18 @@ finish() {
 @test "a steady stream through two relays behind HAProxy: one is ended, and nobody notices" {
 	start_nginx
 	on proxy tproxy-setup up -q --divert-only
-	balanced --lame-duck 4s
-	run -0 stop relay0
+	balanced 200 --lame-duck "$((4 * TIME_SCALE + 4))s"
+	signal relay0 TERM
+	run -0 wait_exit relay0 30
 	run -0 finish
 	assert_output --regexp '^[0-9]{3,} answered, 0 failed$'
-	echo "# with --lame-duck 4s: $output" >&3
+	echo "# with --lame-duck: $output" >&3
 	run -0 stop relay1
 	stop haproxy || :
 	stop agent0 || :
 	stop agent1 || :
 	# Without it the balancer learns of the end from those who fail.
-	balanced
+	balanced 2000
 	run -0 stop relay0
 	run -0 finish
 	refute_output --partial ' 0 failed'
