@@ -200,7 +200,7 @@ rights() {
 	wait_listen proxy 3130 udp
 	wait_until 10 eval '[[ $(status_of "$(pid_of listen)" Seccomp) == 2 ]]'
 	assert_equal "$(rights "$(pid_of listen)")" "$uid 0000000000002400 0000000000002400 1 2"
-	run -0 on client sh -c "echo hello | timeout 5 socat -T 2 - UDP:$V4:5300"
+	run -0 on client timeout --foreground 30 bash -c 'exec 5<>"/dev/udp/$0/5300"; echo hello >&5; head -n 1 <&5' "$V4"
 	assert_output hello
 	# Who asks conntrack is a process of its own: CAP_NET_ADMIN (1 << 12).
 	assert_equal "$(rights "$(helper_of listen tproxy-origdst)")" "$uid 0000000000001000 0000000000001000 1 2"
@@ -216,7 +216,7 @@ rights() {
 	listen "$RELAY_PORT" -- sh -c 'read -r x; id -u; grep -E "^(CapEff|CapPrm|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status'
 	assert_equal "$(rights "$(pid_of listen)")" "$uid 0000000000000000 0000000000000000 1 2"
 	as_started=$(on proxy sh -c 'id -u; grep -E "^(CapEff|CapPrm|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status')
-	run -0 on client sh -c "echo x | timeout 10 socat -t 10 - TCP:$V4:80"
+	run -0 on client sh -c "echo x | timeout 60 socat -t 60 - TCP:$V4:80"
 	assert_output "$as_started"
 	stop listen
 }
@@ -224,7 +224,7 @@ rights() {
 @test "tproxy-listen and its commands become --user, without capabilities" {
 	root_only "needs other user ids"
 	listen --user daemon "$RELAY_PORT" -- sh -c 'id -un; grep -E "^(CapEff|CapPrm)" /proc/self/status'
-	run -0 on client timeout 10 socat -t 10 -u "TCP:$V4:80" -
+	run -0 on client timeout 60 socat -t 60 -u "TCP:$V4:80" -
 	assert_line --index 0 daemon
 	refute_line --regexp '^Cap[a-zA-Z]+:.*[1-9a-f]'
 	assert_equal "$(status_of "$(pid_of listen)" Uid)" "$(id -u daemon)"

@@ -143,7 +143,7 @@ has_listeners() {
 	refute_output --partial hello
 	finds fail listener-mark 'the listener of tproxy-listen \(pid [0-9]+\) has the intercept mark \(SO_MARK 0x1, 0x1/0xff\)'
 	cure
-	run on client timeout 3 nc -w 2 "$WEB4" 80
+	run on client timeout 30 nc -w 20 "$WEB4" 80
 	assert_output --partial hello
 	healthy
 }

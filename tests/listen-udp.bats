@@ -262,8 +262,8 @@ s.connect((sys.argv[1], 3129)); s.settimeout(5); s.send(b"hello"); print(s.recv(
 	root_only "needs a second user id"
 	bg listen proxy tproxy-listen -u --user nobody --allow-direct '*:3129' -- sh -c 'id -un'
 	wait_listen proxy 3129 udp
-	for address in 192.0.2.1:3129 198.51.100.2:5300; do
-		run on client sh -c "echo hello | timeout 60 socat -T 5 - UDP:$address"
+	for address in 192.0.2.1/3129 198.51.100.2/5300; do
+		run on client timeout --foreground 30 bash -c 'exec 5<>"/dev/udp/$0"; echo hello >&5; head -n 1 <&5' "$address"
 		assert_output nobody
 	done
 }

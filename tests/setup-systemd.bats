@@ -154,7 +154,7 @@ main_process() {
 	unit listen --to 3129 --port 80 -- tproxy-listen --reply 'hello\n' 3129
 	start_unit listen
 	for to in $S4 $S6; do
-		run on client timeout --foreground 5 socat -u "TCP:$to:80" STDOUT
+		run on client timeout --foreground 30 socat -u "TCP:$to:80" STDOUT
 		assert_output hello
 	done
 	stop listen
