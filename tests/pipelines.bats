@@ -34,6 +34,8 @@ pipeline() {
 	local text
 	text=$(printed "$1")
 	[[ $text ]] || fail "no pipeline like $1"
+	# Two seconds are for somebody who watches; here all must have come by then.
+	text=${text/timeout 2 /timeout 8 }
 	bg pipe proxy bash -o pipefail -c "$text"
 }
 
