@@ -28,7 +28,7 @@ listen() {
 
 # ask ADDRESS SOURCE_PORT WORD...: send each word as a datagram, wait for the answer to each, print them.
 ask() {
-	on client timeout --foreground 20 python3 -c '
+	on client timeout --foreground 60 python3 -c '
 import socket, sys
 to, port, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
@@ -251,7 +251,7 @@ s.sendto(b"hello", (sys.argv[2], int(sys.argv[1])))' "$@"
 		run on client python3 -c '
 import socket, sys
 s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-s.connect((sys.argv[1], 3129)); s.settimeout(5); s.send(b"hello"); print(s.recv(99).decode())' "$address"
+s.connect((sys.argv[1], 3129)); s.settimeout(15); s.send(b"hello"); print(s.recv(99).decode())' "$address"
 		assert_output HELLO
 	done
 	run -3 on proxy tproxy-listen -u '*:3129' # sharing is for its own flows only
@@ -292,14 +292,14 @@ print(os.environ["LISTEN_FDNAMES"], *[socket.socket(fileno=fd).type.name for fd 
 # flows HOST ADDRESS PORT COUNT [answered]: so many flows, a datagram `x` each, from ports 20000 on; prints how
 # many were answered.
 flows() {
-	on "$1" timeout --foreground 20 python3 -c '
+	on "$1" timeout --foreground 60 python3 -c '
 import socket, sys, time
 to, count, answered = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), 0
 for port in range(20000, 20000 + count):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind(("", port))
     s.connect(to)
-    s.settimeout(3)
+    s.settimeout(15)
     try:
         s.send(b"x")
         if len(sys.argv) > 4: answered += s.recv(9) == b"x"
@@ -414,26 +414,26 @@ print("at once" if time.monotonic() - began < 4 else "late")' # 250 times 20 ms 
 
 @test "datagrams that arrive with their last hop are answered like any other" {
 	listen --echo 3129
-	run on client timeout --foreground 20 python3 -c '
+	run on client timeout --foreground 60 python3 -c '
 import socket
 for family, to in (socket.AF_INET, "198.51.100.2"), (socket.AF_INET6, "2001:db8:2::2"):
     for n in range(2): # the same once more, from another port
         s = socket.socket(family, socket.SOCK_DGRAM)
         s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
         if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
-        s.connect((to, 5300)); s.settimeout(3)
+        s.connect((to, 5300)); s.settimeout(15)
         s.send(b"probe"); print(s.recv(99).decode())'
 	assert_output $'probe\nprobe\nprobe\nprobe'
 }
 
 @test "empty datagrams, and the longest, come back intact" {
 	listen --echo --log -o event,bytes_up,packets_up 3129
-	run on client timeout --foreground 20 python3 -c '
+	run on client timeout --foreground 60 python3 -c '
 import socket
 for size in 0, 65507:
     for to in "198.51.100.2", "2001:db8:2::2":
         s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
-        s.connect((to, 5300)); s.settimeout(5)
+        s.connect((to, 5300)); s.settimeout(15)
         sent = bytes(n % 251 for n in range(size))
         for n in range(2):
             s.send(sent)

@@ -65,7 +65,7 @@ start_servers() {
 send() {
 	local host=$1 protocol=$2 to=$3 word=$4
 	shift 4
-	on "$host" setpriv "$@" -- timeout --foreground 5 \
+	on "$host" setpriv "$@" -- timeout --foreground 30 \
 		bash -c 'echo "$2" | socat -u - "$0:$1:80"' "$protocol" "$to" "$word" 2>/dev/null || :
 }
 
@@ -82,7 +82,7 @@ goes() {
 	COUNT=$((COUNT + 1))
 	WORD=word$COUNT
 	send "$1" "$2" "$3" "$WORD" "${@:5}"
-	poll 5 heard_by "$4" "$WORD" || fail "$1 -> $2 $3 ${*:5}: not $4 ($(grep -lx "$WORD" "$OUT"/*.heard))"
+	poll 10 heard_by "$4" "$WORD" || fail "$1 -> $2 $3 ${*:5}: not $4 ($(grep -lx "$WORD" "$OUT"/*.heard))"
 }
 COUNT=0
 
@@ -148,12 +148,12 @@ converses() {
 	local expected=$'1 flow\n2 flow\n3 flow'
 	[[ $2 == TCP ]] || expected=${expected/flow/listener}
 	[[ $4 == taken ]] || expected=$'passed\npassed\npassed'
-	run on "$1" timeout --foreground 10 python3 -c '
+	run on "$1" timeout --foreground 60 python3 -c '
 import socket, sys
 host = sys.argv[2].strip("[]")
 s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
                   socket.SOCK_DGRAM if sys.argv[1] == "UDP" else socket.SOCK_STREAM)
-s.settimeout(5)
+s.settimeout(20)
 s.connect((host, 80))
 for n in range(3):
     s.send(b"word\n")
@@ -280,9 +280,9 @@ groups_up() {
 # grouped GROUP PROTOCOL ADDRESS taken|passed
 grouped() {
 	local word=word$((COUNT += 1))
-	in_group "$1" timeout --foreground 5 \
+	in_group "$1" timeout --foreground 30 \
 		bash -c 'echo "$2" | socat -u - "$0:$1:80"' "$2" "$3" $word 2>/dev/null || :
-	poll 5 heard_by "$4" $word || fail "$1 -> $2 $3: not $4 ($(grep -lx $word "$OUT"/*.heard))"
+	poll 10 heard_by "$4" $word || fail "$1 -> $2 $3: not $4 ($(grep -lx $word "$OUT"/*.heard))"
 }
 
 @test "--cgroup and --not-cgroup: a control group's connections, and those of its descendants" {
@@ -345,14 +345,14 @@ grouped() {
 	wait_until 10 eval '[ -n "$(on proxy ss -Htn state established dst 198.51.100.2)" ]'
 	on proxy tproxy-setup up -q --to 3129 --local --port 80
 	echo before >"$OUT/old"
-	poll 5 heard_by passed before
+	poll 10 heard_by passed before
 	bg new proxy bash -c 'exec socat -u - TCP:198.51.100.2:80 <>"$0"' "$OUT/new"
 	echo first >"$OUT/new"
-	poll 5 heard_by passed first
+	poll 10 heard_by passed first
 	wait_line relay.out ' open '
 	on proxy tproxy-setup up -q --to 3129 --local --port 80,81
 	echo second >"$OUT/new"
-	poll 5 heard_by passed second
+	poll 10 heard_by passed second
 	on proxy tproxy-setup down -q
 	run wait_exit new 10
 }

@@ -10,12 +10,12 @@ tproxy_to() {
 
 # connect_from HOST ADDRESS:PORT [SOCAT_OPTION...]: send nothing, print what comes until the end.
 connect_from() {
-	on "$1" timeout --foreground 10 socat -u "TCP:$2,connect-timeout=5${3:+,$3}" - </dev/null
+	on "$1" timeout --foreground 30 socat -u "TCP:$2,connect-timeout=5${3:+,$3}" - </dev/null
 }
 
 # read_from HOST ADDRESS PORT: the same, but a reset is told: socat is silent about some.
 read_from() {
-	on "$1" timeout --foreground 10 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat <&3' "$2" "$3"
+	on "$1" timeout --foreground 30 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat <&3' "$2" "$3"
 }
 
 # without_capabilities CMD...: as the same user, with none of them.
