@@ -186,6 +186,7 @@ os.execvp(sys.argv[2], sys.argv[2:])' "$@"
 	bg client client "$PEER" connect "$V4" 8000 send:x recv:x "touch:$OUT/2" gone
 	wait_until 10 test -e "$OUT/2"
 	kill -TERM "$(tail -n 1 "$OUT/pids")"
+	wait_until 10 has_heard "$(tail -n 1 "$OUT/pids")"
 	kill -TERM "$(tail -n 1 "$OUT/pids")"
 	run -0 wait_exit client
 	wait_line listen.err '^tproxy-relay: 192\.0\.2\.2:[0-9]+: drained$'

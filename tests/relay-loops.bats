@@ -114,6 +114,8 @@ connections() { on "$1" ss -Htn state connected exclude time-wait '( sport = :31
 	(($(records '^open udp ') <= 64)) || fail "$(records '^open udp ') flows of one"
 	signal relay TERM
 	signal there TERM
+	wait_until 10 has_heard "$(pid_of relay)"
+	wait_until 10 has_heard "$(pid_of there)"
 	signal relay TERM
 	signal there TERM
 	run -0 wait_exit relay

@@ -39,6 +39,7 @@
 #	wait_exit NAME [SECONDS]	wait until it has ended; its exit status (fails the test after SECONDS)
 #	stop NAME [SIGNAL]		signal it (TERM) and wait_exit
 #	signal NAME SIGNAL		only signal it
+#	has_heard PID			the signals that it was sent have come; before the same one again
 #	wait_until SECONDS CMD...	poll until CMD succeeds; fails the test after SECONDS
 #	wait_listen HOST PORT [udp]	until somebody listens on the port there (PORT, or ADDRESS:PORT)
 #	wait_line FILE REGEXP		until a line of the file ($OUT/FILE) matches (extended regular expression)
@@ -186,6 +187,11 @@ pid_of() {
 
 signal() {
 	kill -s "$2" "$(pid_of "$1")"
+}
+
+# has_heard PID: no signal waits for it any more. Two of a kind that wait are one: wait_until, between them.
+has_heard() {
+	gone "$1" || [[ $(awk '/^(Sig|Shd)Pnd:/ { print $2 }' "/proc/$1/status" | tr -d '0\n') == '' ]]
 }
 
 # gone PID: it has ended (a zombie that nobody has waited for yet has ended too).
