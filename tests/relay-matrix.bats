@@ -41,7 +41,8 @@ transfers() {
 # the addresses are not the client's.
 came_from() {
 	local i address port
-	assert_equal "$(grep -c ' PUT /up\.' "$OUT/access.log")" 40
+	# (nginx logs a request after its answer.)
+	wait_until 10 eval '[[ $(grep -c " PUT /up\." "$OUT/access.log") == 40 ]]'
 	for ((i = 1; i <= 40; i++)); do
 		address=$1
 		((i % 2)) || address=$2

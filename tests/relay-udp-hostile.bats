@@ -98,6 +98,8 @@ for own in (("198.51.100.77", 5398), ("198.51.100.2", 5399)):
 	wait_line relay.out '^open 198.51.100.1:'
 	third 198.51.100.1 "$(sed -n 's/^open .*://p' "$OUT/relay.out")"
 	run -0 wait_exit asking 20
+	# What was seen of others came before the last of them.
+	wait_until 10 eval '(($(grep -c "^udp IN" "$OUT/near.out") >= 40))'
 	assert_equal "$(grep -c '^udp IN' "$OUT/near.out")" 40
 	stop relay
 }

@@ -319,7 +319,7 @@ time.sleep(600)'
 	refute_output "192.0.2.2 40001"
 	stop relay
 	assert_line_in relay.out ' addr [0-9]+ '
-	assert [ "$(grep -c . "$OUT/access.log")" = 1 ]
+	wait_until 10 eval '[[ $(grep -c . "$OUT/access.log") == 1 ]]'
 }
 
 @test "one client port to two servers, and a client port that is the listener's" {
@@ -421,7 +421,7 @@ time.sleep(600)'
 	run ! on client curl -sS --max-time 10 http://203.0.113.2:8000/who
 	stop relay
 	assert_equal "$(grep -c ' refused .* denied$' "$OUT/relay.out")" 3
-	assert_equal "$(grep -c . "$OUT/access.log")" 3
+	wait_until 10 eval '[[ $(grep -c . "$OUT/access.log") == 3 ]]'
 }
 
 @test "a client on the proxy itself keeps its address, and the message says why not its port" {
