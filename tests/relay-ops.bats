@@ -380,6 +380,9 @@ time.sleep(600)"
 	assert_line_in notified 'STOPPING=1$'
 }
 
+# ready_again N: READY=1 has come more often than that.
+ready_again() { (($(grep -o READY=1 "$OUT/notified" | wc -l) > $1)); }
+
 @test "watchdog: what is meant for another process, or is no number, is no wish" {
 	bg notify proxy socat -u UNIX-RECV:"$OUT/notify" CREATE:"$OUT/notified"
 	wait_until 10 test -S "$OUT/notify"
@@ -388,7 +391,7 @@ time.sleep(600)"
 		had=$(grep -o READY=1 "$OUT/notified" | wc -l)
 		((${wish%% *})) && pid=WATCHDOG_PID=1 || pid=
 		bg relay proxy env NOTIFY_SOCKET="$OUT/notify" ${wish#* } $pid tproxy-relay "$RELAY_PORT"
-		wait_until 10 eval '(($(grep -o READY=1 "$OUT/notified" | wc -l) > had))'
+		wait_until 10 ready_again "$had"
 		sleep 0.3
 		run -0 stop relay
 	done
