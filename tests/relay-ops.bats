@@ -177,7 +177,7 @@ accepted_by_parsers() {
 	done
 	run -0 on client "$PEER" connect "$V4" 8000 gone
 	run -0 on client "$PEER" connect "$V6" 8001 gone
-	wait_until 10 eval '[[ $(counter closed) == 3 && $(counter refused) == 2 ]]'
+	wait_until 10 eval '[[ $(counter closed) == 3 && $(counter refused) == 2 && $(counter connections) == 0 ]]'
 	# The same numbers everywhere.
 	ask counters >"$OUT/counters"
 	signal relay USR1

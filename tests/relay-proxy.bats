@@ -243,7 +243,8 @@ for s in held:
 	((after - before < 20 * TIME_SCALE)) || fail "$((after - before)) ticks of CPU while nothing came"
 	run -0 wait_exit slow 20
 	assert_equal "$(refusals proxy-header)" 300
-	assert_equal "$(counter connections)" 0
+	# (Another thread than the one that answers may have the last of them still.)
+	wait_until 10 eval '[[ $(counter connections) == 0 ]]'
 	stop relay
 	awk '/ refused / { n++ } END { exit n != 300 }' "$OUT/relay.out"
 }
