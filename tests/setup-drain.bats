@@ -253,7 +253,7 @@ both_sides() {
 all_told() {
 	local host
 	for host in client server; do
-		wait_until 5 eval "[[ -z \$(on $host ss -Htn state connected exclude time-wait) ]]"
+		wait_until 20 eval "[[ -z \$(on $host ss -Htn state connected exclude time-wait) ]]"
 	done
 	touch "$OUT/end"
 	wait_exit connect 30
