@@ -25,6 +25,12 @@ hold() {
 	poll 30 has_line "$OUT/held.out" "^$1 open" || { show held; fail "no $1 connections"; }
 }
 
+# opens N: the relay has opened so many, too: the kernel accepts for it.
+opens() {
+	poll 30 has_opened "$1" || fail "not $1 connections have been opened"
+}
+has_opened() { [[ $(on proxy tproxy-relay --ask counters -H | awk '$1 == "opened" { print $2 }') == "$1" ]]; }
+
 # in_records WHAT: how many lines of the records have it.
 in_records() { grep -c -- "$1" "$OUT/records"; }
 
@@ -48,6 +54,7 @@ serve_many() {
 	serve_many
 	relay_to ">'$OUT/records'" --drain-timeout 1s
 	hold 4000
+	opens 4000
 	run -0 stop relay
 	assert_equal "$(in_records '"event":"open"')" 4000
 	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 4000
@@ -68,6 +75,7 @@ for number, line in enumerate(open(sys.argv[1])):
         time.sleep(0.02)' "$OUT/pipe" "$OUT/records"
 	relay_to ">'$OUT/pipe'" --drain-timeout 3s --threads 3
 	hold 4000
+	opens 4000
 	run -0 stop relay
 	run -0 wait_exit reader
 	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 4000
@@ -170,6 +178,7 @@ while piece := os.read(source, 4096):
     time.sleep(0.05)' "$OUT/pipe" "$OUT/records" "$OUT/go"
 	relay_to ">'$OUT/pipe'" --drain-timeout 1h
 	hold 400
+	opens 400
 	signal relay TERM
 	wait_until 10 eval '! listens proxy $RELAY_PORT'
 	local from=${EPOCHREALTIME/./}

@@ -32,10 +32,14 @@ serve_many() {
 	wait_listen server 8000
 }
 
+# hold N: so many connections, which the relay has opened, too: the kernel accepts for it.
 hold() {
 	bg held client "$HOLD" connect "$V4" 8000 "$1"
 	poll 30 has_line "$OUT/held.out" "^$1 open" || { show held; fail "no $1 connections"; }
+	poll 30 has_opened "$1" || fail "not $1 connections have been opened"
 }
+
+has_opened() { [[ $(ask_name counters | of 'select(.check == "opened").count') == "$1" ]]; }
 
 # ---------------------------------------------------------------- the answers
 
