@@ -68,7 +68,7 @@ comes_through() {
 	read -r _ port < <(on "${FROM:-client}" curl -s --interface "$client" --max-time "${LIMIT:-0.6}" \
 		"http://${words[-1]}/who" 2>/dev/null)
 	[[ ${port-} ]] || return
-	for ((n = 0; n < ${PATIENCE:-15}; n++)); do
+	for ((n = 0; n < ${TRIES:-15}; n++)); do
 		! cat "$OUT"/{relay,extra}.out 2>/dev/null | grep -q " open .*:$port " || return 0
 		sleep 0.02
 	done
@@ -83,7 +83,7 @@ lost() {
 }
 
 arrives() {
-	LIMIT=20 PATIENCE=500 comes_through "${1-$Q4}" || fail "it does not come through"
+	LIMIT=20 TRIES=500 comes_through "${1-$Q4}" || fail "it does not come through"
 	ask "${1-$Q4}"
 	assert_equal "$verdict $reason" "0 delivered"
 }
