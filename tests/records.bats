@@ -308,6 +308,7 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))' "$OU
 	for to in "$V4" "$V6"; do
 		relay --log events
 		bg held client "$HOLD" connect "$to" 8000 1
+		wait_line held.out '^1 open' # or it may find its connection reset before it has one
 		wait_line relay.out ' open '
 		run -0 on proxy tproxy-setup down
 		wait_line relay.out ' destroyed$'

@@ -30,20 +30,26 @@ legs_with_timer() {
 	(($(on proxy ss -Htno '( dport = :8000 or dport = :8003 )' | grep -c 'keepalive') == $1))
 }
 
+# all_say N FILE: as many lines as that.
+all_say() { (($(wc -l <"$OUT/$2") == $1)); }
+
 @test "after SIGKILL of the relay every connection is reset, at both ends: none looks complete" {
 	for options in "" "--threads 2"; do
 		# shellcheck disable=SC2086 # words
 		relay $options
 		peer idle server serve 8000 recv:a send:b reset
 		peer down server serve 8001 fill who reset
-		peer up server serve 8002 skip:1000000 "await:$OUT/killed" reset
+		peer up server serve 8002 skip:1000000 who "await:$OUT/killed" reset
 		peer half server serve 8003 recv:a eof send:b gone
-		clients idles 20 8000 send:a recv:b reset
-		clients downs 10 8001 skip:1000000 "await:$OUT/killed" reset
+		# Each says where it is when it has come there.
+		clients idles 20 8000 send:a recv:b self reset
+		clients downs 10 8001 skip:1000000 self "await:$OUT/killed" reset
 		clients ups 10 8002 fill self reset
-		clients halves 10 8003 send:a fin recv:b reset
+		clients halves 10 8003 send:a fin recv:b self reset
 		wait_until 20 legs_with_timer 30
-		wait_until 20 eval '(($(wc -l <"$OUT/down.out") == 10 && $(wc -l <"$OUT/ups.out") == 10))'
+		for name in idles:20 downs:10 ups:10 halves:10 down:10 up:10; do
+			wait_until 20 all_say "${name#*:}" "${name%:*}.out"
+		done
 		signal relay KILL
 		run wait_exit relay
 		touch "$OUT/killed"
