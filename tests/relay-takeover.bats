@@ -118,7 +118,7 @@ reign() {
 		wait_listen proxy "$RELAY_PORT"
 		signal old STOP
 		for i in 1 2 3 4; do
-			bg "client$i" client curl -sS --max-time 10 "http://$V4/who"
+			bg "client$i" client curl -sS --max-time 60 "http://$V4/who"
 		done
 		# Four connections in the queue, which nobody accepts.
 		wait_until 10 eval '[[ $(on proxy ss -Hnlt "src 127.0.0.1:$RELAY_PORT" | awk "{ print \$2 }") == 4 ]]'
