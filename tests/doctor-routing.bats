@@ -61,11 +61,11 @@ teardown() {
 			chain pre { type filter hook prerouting priority mangle; tcp dport 8080 meta mark set 0x1; }
 		}
 	END
-	other() { on client timeout 3 nc -w 2 198.18.0.1 8080; }
+	other() { on client timeout "${LIMIT:-30}" nc -w "${LIMIT:-20}" 198.18.0.1 8080; }
 	run other
 	assert_output --partial elsewhere
 	on proxy tproxy-setup up -q --to 3129 -p 80
-	run other
+	LIMIT=3 run other
 	refute_output --partial elsewhere
 	finds fail routing '`ip rule: 300: fwmark 0x1 lookup 200` is not ours and matches our mark 0x1/0xff'
 	apply_fix routing

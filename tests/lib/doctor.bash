@@ -41,14 +41,14 @@ fresh_relay() {
 	relay
 }
 
-# The client as the server sees it: `ADDRESS PORT`. (What works is given time; what does not, a moment.)
+# The client as the server sees it: `ADDRESS PORT`.
 fetch() {
-	on client curl -sS --max-time "${LIMIT-2}" "http://${1-$WEB4}/who"
+	on client curl -sS --max-time "${LIMIT:-20}" "http://${1-$WEB4}/who"
 }
 
 works() {
 	local address port
-	LIMIT=20 run fetch "$@"
+	run fetch "$@"
 	assert_success
 	read -r address port <<<"$output"
 	[[ $address == *:* ]] && address=[$address]
@@ -56,13 +56,13 @@ works() {
 }
 
 fails() {
-	run fetch "$@"
+	LIMIT=2 run fetch "$@"
 	assert_failure
 }
 
 bypasses() {
 	local address port
-	LIMIT=20 run fetch "$@"
+	run fetch "$@"
 	assert_success
 	read -r address port <<<"$output"
 	refute_line_in relay.out ":$port "
