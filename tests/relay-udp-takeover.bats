@@ -25,25 +25,34 @@ next_relay() {
 	signal "relay$((n - 1))" TERM
 }
 
-# ten_takeovers [OPTION...]: of a stream of datagrams in each family; none may be lost or overtaken.
+# streams_begin: a stream of datagrams in each family.
+streams_begin() {
+	bg stream4 client "$DGRAM" stream $V4 5300 3 200 "$OUT/stop"
+	bg stream6 client "$DGRAM" stream $V6 5300 3 200 "$OUT/stop"
+}
+
+# streams_end: and none was lost or overtaken. (A stream waits for what is due for ten seconds.)
+streams_end() {
+	touch "$OUT/stop"
+	for n in 4 6; do
+		run wait_exit stream$n 40
+		show stream$n
+		assert_success
+		assert_line_in stream$n.out '^[0-9]+ answers$'
+	done
+}
+
+# ten_takeovers [OPTION...]: of streams.
 ten_takeovers() {
 	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" "$@"
 	wait_listen proxy "$RELAY_PORT" udp
-	bg stream4 client "$DGRAM" stream $V4 5300 3 200 "$OUT/stop"
-	bg stream6 client "$DGRAM" stream $V6 5300 3 200 "$OUT/stop"
+	streams_begin
 	for n in 1 2 3 4 5 6 7 8 9 10; do
 		next_relay $n "$@"
 		# One that never ends itself is at its end now, and its flows with another relay.
 		[[ $* != *drain-timeout\ 0* ]] || { run wait_exit "relay$((n - 1))" 20; assert_success; }
 	done
-	touch "$OUT/stop"
-	run wait_exit stream4 40
-	show stream4
-	assert_success
-	run wait_exit stream6 40
-	show stream6
-	assert_success
-	assert_line_in stream4.out '^[0-9]+ answers$'
+	streams_end
 }
 
 @test "UDP takeover: ten, with streams of datagrams that stay with their relay" {
@@ -63,6 +72,24 @@ ten_takeovers() {
 @test "UDP takeover: ten, with two threads each" {
 	ten_takeovers --log off --drain-timeout 0 --threads 2
 	stop relay10
+}
+
+# The new relay reads nothing while the old one hands its flows back, however long that takes. It takes
+# long: strace holds each connect(2) up, so also the one that disconnects a flow's socket.
+@test "UDP takeover: nothing is overtaken when the old relay is slow to hand its flows back" {
+	# The leak detector does not run under strace.
+	ASAN_OPTIONS=detect_leaks=0 bg relay0 proxy strace -D -f -o "$OUT/calls" \
+		-e trace=connect -e inject=connect:delay_exit=20000 \
+		tproxy-relay -u "$RELAY_PORT" --log off --drain-timeout 0 --threads 2
+	wait_listen proxy "$RELAY_PORT" udp
+	streams_begin
+	# Each flow has its own socket on the client's side.
+	wait_until 20 eval '(($(grep -c "connect(.*sin6\?_port=htons(4300[0-2])" "$OUT/calls") >= 6))'
+	next_relay 1 --log off --threads 2
+	run -0 wait_exit relay0 20
+	assert_file_contains "$OUT/calls" AF_UNSPEC
+	streams_end
+	stop relay1
 }
 
 @test "UDP takeover: new flows wait until the old relay lets go, and none for long" {

@@ -733,19 +733,27 @@ static bool is_of_segments(int error)
 	return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
 }
 
-/* Relay everything that a socket holds, before another relay gets what comes next. */
+/* Relay everything that a socket holds. The last read finds it empty, and nothing is left to send. */
 static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
-	for (int n = 0; n < READS_OUT && !f->closed; n++)
-		if (read_side(host, f, end, PROMOTED_READ) < PROMOTED_READ)
+	for (int n = 0; n < READS_OUT && !f->closed; n++) {
+		int got = read_side(host, f, end, PROMOTED_READ);
+
+		udp_flow_flush(host);
+		if (got == 0) /* behind an error there may be more */
 			break;
-	udp_flow_flush(host);
+	}
 }
 
-/* Stop the kernel's deliveries to that side, and relay what it has delivered. The side is emptied
- * before, too, so that almost nothing comes in between. */
+/*
+ * Stop the kernel's deliveries to that side, and relay what it has delivered. The kernel cannot do
+ * both in one step. So the side is emptied before, too, and no other system call comes between its
+ * last read and the end of deliveries: only what arrives in that moment is sent afterwards.
+ */
 static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
+	if (f->side[end].fd < 0)
+		return;
 	read_out(host, f, end);
 	if (f->closed || datagram_disconnect(f->side[end].fd) < 0)
 		return;
@@ -753,19 +761,37 @@ static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 }
 
 /*
- * Its next datagrams go to another relay, or take the path that they would without one. A socket
- * whose end is an address of this host is not disconnected: unconnected, it would take what is for
- * the other relay.
+ * The client's next datagrams go to the listener. A socket whose end is an address of this host is
+ * not disconnected: unconnected, it would take what is for the other relay.
  */
-static void hand_back(struct udp_host *host, struct udp_flow *f)
+static void hand_back_client(struct udp_host *host, struct udp_flow *f)
 {
+	if (f->closed || f->handed_client)
+		return;
 	if (f->promoted && !f->direct)
 		let_go(host, f, FLOW_CLIENT);
-	if (f->closed)
-		return;
+	f->handed_client = true;
 	f->promoted = f->promoted && f->direct; /* the other answers are sent without that socket */
-	if (f->side[FLOW_UPSTREAM].fd >= 0)
-		let_go(host, f, FLOW_UPSTREAM);
+}
+
+/* Its next datagrams go to another relay, or take the path that they would without one. */
+static void hand_back(struct udp_host *host, struct udp_flow *f)
+{
+	hand_back_client(host, f);
+	if (f->closed || f->handed)
+		return;
+	let_go(host, f, FLOW_UPSTREAM);
+	f->handed = true;
+}
+
+void udp_flow_hand_back_all(struct udp_host *host)
+{
+	struct udp_flow *f;
+
+	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		hand_back_client(host, f);
+	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		hand_back(host, f);
 }
 
 /* For a flow's own sockets epoll reports errors, unless the send has taken the last one. A full

@@ -57,8 +57,15 @@ void udp_flow_flush(struct udp_host *host);
  * their own where they may have them. */
 void udp_flow_detach_all(struct udp_host *host);
 
-/* End the flow. While the host is draining, no datagram is lost, or overtaken by one that another
- * relay receives. */
+/*
+ * Stop the kernel's deliveries to all flows' sockets, and relay what they hold; the flows stay in the
+ * table. The listeners must have been drained. What clients send from now on goes to the listeners:
+ * as long as nobody reads those, it overtakes nothing.
+ */
+void udp_flow_hand_back_all(struct udp_host *host);
+
+/* End the flow. While the host is draining, it is handed back first; then another relay may read
+ * the listener already, and what arrives in the moment of handing back may be overtaken. */
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason);
 
 /* End flows that were silent for too long; works for some milliseconds at most. Call this every

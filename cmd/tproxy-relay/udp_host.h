@@ -70,7 +70,9 @@ struct udp_flow {
 	uint8_t spare : 1;     /* the same, of its socket once it is closed */
 	uint8_t destroyed : 1; /* the kernel has disconnected a socket: SOCK_DESTROY */
 	uint8_t unasked : 1;   /* NAT may change its source, and conntrack was not asked yet */
-	uint8_t second_hand : 1; /* another flow had its upstream socket before (udp_reuse.h) */
+	uint8_t second_hand : 1;   /* another flow had its upstream socket before (udp_reuse.h) */
+	uint8_t handed_client : 1; /* the client's side, or both, no longer receive: another relay */
+	uint8_t handed : 1;	   /* gets what comes next */
 };
 
 /* What upstream sockets report (enum datagram_detail). */

@@ -4,10 +4,12 @@
 #include "base/container.h"
 #include "base/recent.h"
 #include "socket/datagram_batch.h"
+#include "socket/takeover.h"
 #include "tproxy-relay/udp_reuse.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define REFUSAL_MS    30000 /* how long further datagrams of a refused flow are not recorded */
 #define READS_MAX     8	    /* full reads of a listener; then others get a turn */
@@ -269,8 +271,8 @@ static void take(struct udp_worker *u, unsigned at, struct datagram *d, const vo
 		carry(u, &b, at, payload);
 }
 
-/* Read up to the given number of datagrams, while there are any. */
-static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
+/* Read up to the given number of datagrams, while there are any. Returns how many. */
+static unsigned read_listener(struct udp_worker *u, unsigned at, unsigned most)
 {
 	struct udp_host *host = &u->host;
 	unsigned first, room, done = 0;
@@ -285,6 +287,7 @@ static void read_listener(struct udp_worker *u, unsigned at, unsigned most)
 			     datagram_batch_payload(host->batch, first + (unsigned)i));
 		done += got > 0 ? (unsigned)got : 0;
 	} while (got == (int)room && done < most);
+	return done;
 }
 
 /* Of a listener that was taken over, the other relay reads until it lets go. */
@@ -371,21 +374,48 @@ static void handle_tick(struct loop *loop, struct loop_timer *timer)
 		loop_arm(loop, timer, LOOP_TICK_MS);
 }
 
+/*
+ * Until the last read finds nothing. A flow that a datagram begins gets a socket at once, for what
+ * comes then; but what came while the batch was being handled is in the listener, before that.
+ */
+static void empty_listener(struct udp_worker *u, unsigned at)
+{
+	unsigned done = 0, got = 1;
+
+	if (u->sources[at].fd < 0 || !u->claimed[at])
+		return;
+	for (; got && done < DRAINED_MAX; done += got) {
+		got = read_listener(u, at, DRAINED_MAX);
+		/* Send before another relay handles what comes next. */
+		udp_flow_flush(&u->host);
+	}
+}
+
+static void empty_listeners(struct udp_worker *u)
+{
+	for (unsigned i = 0; i < u->listeners->count; i++)
+		empty_listener(u, i);
+}
+
+/* Close them, so that another relay reads them. */
+static void release_listeners(struct udp_worker *u)
+{
+	for (size_t i = 0; i < u->listeners->count; i++) {
+		loop_forget(u->host.loop, &u->sources[i]);
+		loop_close(u->host.loop, &u->sources[i]);
+		u->listeners->at[i].fd = -1;
+	}
+	u->released = true;
+	u->host.ops->released(&u->host);
+}
+
 /* No datagram that belongs to a flow is in flight to a listener any more. */
 static void handle_release(struct loop *loop, struct loop_timer *timer)
 {
 	struct udp_worker *u = container_of(timer, struct udp_worker, release);
 
-	for (size_t i = 0; i < u->listeners->count; i++) {
-		drain_listener(&u->host, (unsigned)i);
-		/* Send before another relay handles what comes next. */
-		udp_flow_flush(&u->host);
-		loop_forget(loop, &u->sources[i]);
-		loop_close(loop, &u->sources[i]); /* so that the other relay reads it */
-		u->listeners->at[i].fd = -1;
-	}
-	u->released = true;
-	u->host.ops->released(&u->host);
+	empty_listeners(u);
+	release_listeners(u);
 }
 
 static void set_host(struct udp_worker *u, const struct udp_worker_options *options)
@@ -497,13 +527,38 @@ void udp_worker_drain(struct udp_worker *u)
 		handle_release(u->host.loop, &u->release);
 }
 
+/* Has another relay a duplicate of our listeners? */
+static bool has_successor(const struct udp_worker *u)
+{
+	pid_t successor;
+
+	for (size_t i = 0; i < u->listeners->count; i++) {
+		successor = u->sources[i].fd < 0 ? 0 : takeover_successor(u->sources[i].fd);
+		if (successor && successor != getpid())
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The listeners go to another relay, or nowhere, and with them what the flows receive next. For
+ * another relay it waits there while the flows are handed back: so it is sent after everything that
+ * we have received. Without one it would be lost there, so we read until the end.
+ */
+static void release_with_flows(struct udp_worker *u)
+{
+	loop_disarm(u->host.loop, &u->release);
+	empty_listeners(u);
+	if (has_successor(u))
+		udp_flow_hand_back_all(&u->host);
+	release_listeners(u);
+}
+
 void udp_worker_reset(struct udp_worker *u)
 {
 	/* First, because what a listener still holds may begin flows. */
-	if (!u->released) {
-		loop_disarm(u->host.loop, &u->release);
-		handle_release(u->host.loop, &u->release);
-	}
+	if (!u->released)
+		release_with_flows(u);
 	for (struct udp_flow *f = slab_next(&u->host.flows, NULL);
 	     f && u->host.ops->may_end(&u->host); f = slab_next(&u->host.flows, f))
 		udp_flow_finish(&u->host, f, REASON_DRAINED);
