@@ -28,7 +28,8 @@ setup_file() {
 	conf '--to 3129 --port 80' '"tproxy-relay --log events --control /run/tproxy/web/control 3129"'
 	ln -s /usr/lib/systemd/system/tproxy@.service "$WANTS/tproxy@web.service"
 	bg systemd proxy "$TOP/tests/lib/systemd" "$OUT/systemd"
-	wait_until 20 eval 'SYSTEMD=$(pgrep -P "$(pid_of systemd)")'
+	# (Before it is that, its script has other children.)
+	wait_until 20 eval 'SYSTEMD=$(pgrep -P "$(pid_of systemd)" -x systemd)'
 	export SYSTEMD
 	wait_until 30 eval 'inside systemctl -q is-active multi-user.target'
 }
