@@ -412,15 +412,17 @@ counter() {
 	done
 }
 
-# segment ADDRESS FLAGS REST: a lone one to port 80, without a checksum; REST is options or data.
-segment() {
+# segments ADDRESS {FLAGS REST}...: lone ones to port 80, without a checksum; REST is options or data.
+segments() {
 	on client python3 - "$@" <<-'END'
 		import socket, struct, sys
-		to, flags, rest = sys.argv[1].strip("[]"), int(sys.argv[2], 0), sys.argv[3].encode()
-		words = 8 if rest.startswith(b"\1") else 5
-		header = struct.pack("!HHIIBBHHH", 40000, 80, 1, 0, words << 4, flags, 0, 0, 0)
+		to, words = sys.argv[1].strip("[]"), sys.argv[2:]
 		family = socket.AF_INET6 if ":" in to else socket.AF_INET
-		socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP).sendto(header + rest, (to, 0))
+		raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP)
+		for flags, rest in zip((int(word, 0) for word in words[::2]), (word.encode() for word in words[1::2])):
+		    length = 8 if rest.startswith(b"\1") else 5
+		    header = struct.pack("!HHIIBBHHH", 40000, 80, 1, 0, length << 4, flags, 0, 0, 0)
+		    raw.sendto(header + rest, (to, 0))
 	END
 }
 
@@ -442,15 +444,9 @@ segment() {
 		fi
 		for to in $S4 $S6; do
 			on server nft reset counters >/dev/null
-			segment "$to" $((rst | ack)) ''
-			segment "$to" $((rst | fin)) ''
-			segment "$to" $((rst | psh)) ''
-			segment "$to" $rst x
-			segment "$to" $rst $'\1\1\1\1\1\1\1\1\1\1\1\1'
-			segment "$to" $ack x
-			segment "$to" $fin ''
-			# It comes last, so that the others would be there by then.
-			segment "$to" $rst ''
+			# The one that passes comes last, so that the others would be there by then.
+			segments "$to" $((rst | ack)) '' $((rst | fin)) '' $((rst | psh)) '' \
+				$rst x $rst $'\1\1\1\1\1\1\1\1\1\1\1\1' $ack x $fin '' $rst ''
 			wait_until 10 eval '(($(seen bare) > 0))'
 			assert_equal "$(seen bare) $(seen other)" "1 0"
 		done
