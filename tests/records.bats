@@ -73,10 +73,12 @@ for number, line in enumerate(open(sys.argv[1])):
     out.write(line)
     if number % 500 == 0:
         time.sleep(0.02)' "$OUT/pipe" "$OUT/records"
-	relay_to ">'$OUT/pipe'" --drain-timeout 3s --threads 3
+	# So long the reader has at the end, too.
+	relay_to ">'$OUT/pipe'" --drain-timeout "$((2 + 3 * TIME_SCALE))s" --threads 3
 	hold 4000
 	opens 4000
-	run -0 stop relay
+	signal relay TERM
+	run -0 wait_exit relay 30
 	run -0 wait_exit reader
 	assert_equal "$(in_records '"event":"close".*"reason":"drained"')" 4000
 	run -0 all_are_lines
