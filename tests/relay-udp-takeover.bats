@@ -78,7 +78,7 @@ ten_takeovers() {
 # long: strace holds each connect(2) up, so also the one that disconnects a flow's socket.
 @test "UDP takeover: nothing is overtaken when the old relay is slow to hand its flows back" {
 	# The leak detector does not run under strace.
-	ASAN_OPTIONS=detect_leaks=0 bg relay0 proxy strace -D -f -o "$OUT/calls" \
+	bg relay0 proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" strace -D -f -o "$OUT/calls" \
 		-e trace=connect -e inject=connect:delay_exit=20000 \
 		tproxy-relay -u "$RELAY_PORT" --log off --drain-timeout 0 --threads 2
 	wait_listen proxy "$RELAY_PORT" udp
