@@ -304,53 +304,187 @@ relayed() {
 	healthy
 }
 
-# spread ADDRESS: by how many of the next hops twenty connections of one client to one address leave.
-spread() {
-	on proxy nft 'add table inet hops; flush table inet hops; delete table inet hops; table inet hops {
-		chain f { type filter hook forward priority 0; oifname toserver counter; oifname tobystander counter; }; }'
-	on client python3 -c '
-import socket, sys
-for n in range(20):
-    s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
-    s.setblocking(False)
-    s.connect_ex((sys.argv[1], 8080))
-    s.close()' "$1"
-	on proxy nft list table inet hops | grep -c 'packets [1-9]'
-	on proxy nft delete table inet hops
+# several_hops: the proxy is a router, and chooses one of two relays for the packets of client and server. It has one seed.
+#
+#   client --- proxy --- server: eight addresses
+#               / \
+#             r1   r2
+several_hops() {
+	local k
+	for k in 1 2; do
+		namespace r$k
+		local pid=LAB_r$k
+		on r$k sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+		on proxy ip link add tor$k type veth peer name router netns "${!pid}"
+		on proxy ip -batch - <<-END
+			address add 10.0.$k.1/24 dev tor$k
+			address add fd00:$k::1/64 dev tor$k nodad
+			link set tor$k up
+		END
+		on r$k ip -batch - <<-END
+			address add 10.0.$k.2/24 dev router
+			address add fd00:$k::2/64 dev router nodad
+			link set router up
+			route add default via 10.0.$k.1
+			route add default via fd00:$k::1
+		END
+		on r$k tproxy-setup up -q --to 3129 -p 80
+		bg relay$k r$k tproxy-relay --log events 3129
+		wait_listen r$k 127.0.0.1:3129
+		wait_listen r$k '[::1]:3129'
+	done
+	for k in {3..9}; do
+		on server ip address add 198.51.100.$k/24 dev toproxy
+		on server ip address add 2001:db8:2::$k/64 dev toproxy nodad
+	done
+	bg echo server "$TOP/tests/lib/beats" serve 80
+	wait_listen server 0.0.0.0:80
+	wait_listen server '[::]:80'
+	on proxy ip -batch - <<-END
+		route add default table 50 nexthop via 10.0.1.2 nexthop via 10.0.2.2
+		route add ::/0 table 50 nexthop via fd00:1::2 nexthop via fd00:2::2
+	END
+	for k in toclient toserver; do
+		on proxy ip rule add pref 100 iif $k lookup 50
+		on proxy ip -6 rule add pref 100 iif $k lookup 50
+	done
+	SPEC=(--to 3129 -p 80)
 }
 
-@test "several next hops: the directions of an IPv6 connection part by their flow labels, unless ports are hashed" {
+# unanswered PREFIX SECONDS: so many of 32 connections to the server's addresses are, for that long.
+unanswered() {
+	on client python3 -c '
+import concurrent.futures, socket, sys
+def answered(n):
+    try:
+        with socket.create_connection((sys.argv[1] + str(2 + n % 8), 80), int(sys.argv[2])) as s:
+            s.send(b".")
+            return s.recv(1) == b"."
+    except OSError:
+        return False
+with concurrent.futures.ThreadPoolExecutor(32) as pool:
+    print(list(pool.map(answered, range(32))).count(False))' "$1" "$(($2 * TIME_SCALE))"
+}
+
+hash_by() { # POLICY FIELDS
+	on proxy sysctl -qw net.ipv{4,6}.fib_multipath_hash_policy="$1" net.ipv{4,6}.fib_multipath_hash_fields="$2"
+}
+
+# same_way IP, parts IP REGEXP: connections are answered, and the doctor is content; or not, and it says why.
+prefix_of() { [[ $1 == ipv4 ]] && echo 198.51.100. || echo 2001:db8:2::; }
+same_way() {
+	assert_equal "$(unanswered "$(prefix_of "$1")" 10)" 0
+	run doctor "${SPEC[@]}"
+	refute_line --regexp "^warn +multipath .*net\.$1"
+}
+parts() {
+	(($(unanswered "$(prefix_of "$1")" 1) > 0)) || fail "all connections are answered"
+	finds warn multipath "a route with 2 next hops, and net\.$1\.fib_multipath_hash_policy=$2"
+}
+
+# (The fields: Linux 5.13.)
+needs_fields() {
+	on proxy test -e /proc/sys/net/ipv6/fib_multipath_hash_fields || skip "no fib_multipath_hash_fields"
+}
+
+@test "several next hops: what the doctor says of a hash is what becomes of connections" {
+	needs_fields
+	several_hops
+	hash_by 0 0x7
+	same_way ipv4
+	parts ipv6 '0: .* it has the flow label, which each end chooses'
+	hash_by 2 0x7
+	same_way ipv4
+	parts ipv6 '2: .* it has the flow label, which each end chooses'
+	hash_by 1 0x37
+	parts ipv4 '1: .* the one that a packet brings along, from the network card or the sender.s socket'
+	parts ipv6 '1: .* the one that a packet brings along'
+	local fields ip
+	for fields in 0x37 0x7 0x3 0x30; do
+		hash_by 3 $fields
+		same_way ipv4
+		same_way ipv6
+	done
+	for ip in ipv4 ipv6; do
+		hash_by 3 0x17
+		parts $ip '3 with fib_multipath_hash_fields=0x17: .* it has one port, not both'
+		hash_by 3 0x36
+		parts $ip '3 with fib_multipath_hash_fields=0x36: .* it has one address, not both'
+	done
+	hash_by 3 0x3f
+	same_way ipv4
+	parts ipv6 '3 with fib_multipath_hash_fields=0x3f: .* it has the flow label'
+}
+
+remedies_of() {
+	on proxy tproxy-setup doctor -q --json "${SPEC[@]}" | jq -r "select(.check == \"$1\").fix // empty"
+}
+
+@test "several next hops: connections part by policy 1, though ip route get says the same for both; by the remedy they do not" {
+	needs_fields
+	several_hops
+	hash_by 1 0x7
+	# One flow, both directions.
+	there='198.51.100.2 from 192.0.2.2 iif toclient ipproto tcp sport 4000 dport 80'
+	back='192.0.2.2 from 198.51.100.2 iif toserver ipproto tcp sport 80 dport 4000'
+	# shellcheck disable=SC2086 # words
+	assert_equal "$(on proxy ip route get $there | grep -o 'via [^ ]*')" "$(on proxy ip route get $back | grep -o 'via [^ ]*')"
+	parts ipv4 1
+	parts ipv6 1
+	run remedies_of multipath
+	assert_output "$(printf 'sysctl -w net.%s.fib_multipath_hash_fields=0x37 net.%s.fib_multipath_hash_policy=3\n' ipv4 ipv4 ipv6 ipv6)"
+	on proxy sh -c "$output" >/dev/null
+	same_way ipv4
+	same_way ipv6
+	run remedies_of multipath
+	assert_output ''
+	# Both relays have their share of one client's connections with one server.
+	for k in 1 2; do
+		for ip in '198\.51\.100\.2:80' '\[2001:db8:2::2\]:80'; do
+			assert_line_in relay$k.out "open .*$ip"
+		done
+	done
+}
+
+@test "several next hops and a kernel without policy 3: IPv4 gets the addresses alone, IPv6 has no remedy" {
+	several_hops
+	on proxy sysctl -qw net.ipv{4,6}.fib_multipath_hash_policy=1
+	# What it has not is nothing to read.
+	old() {
+		on proxy unshare --mount sh -c 'for ip in ipv4 ipv6; do
+			[ ! -e /proc/sys/net/$ip/fib_multipath_hash_fields ] || mount --bind /dev/null /proc/sys/net/$ip/fib_multipath_hash_fields
+		done; exec "$@"' - tproxy-setup doctor -q -H "$@" "${SPEC[@]}"
+	}
+	run old -o severity,check,fix
+	assert_line --regexp '^warn +multipath +sysctl -w net.ipv4.fib_multipath_hash_policy=0$'
+	assert_line --regexp '^warn +multipath +-$'
+	old -o check,fix >"$OUT/old" || :
+	on proxy sh -c "$(sed -n 's/^multipath *\(sysctl .*\)/\1/p' "$OUT/old")" >/dev/null
+	run old -o severity,check,evidence,why
+	refute_line --partial 'net.ipv4.fib_multipath'
+	assert_line --regexp 'multipath .* needs policy 3, which this kernel does not have'
+	assert_equal "$(unanswered 198.51.100. 10)" 0
+}
+
+@test "several next hops: of the default route, of a prefix, and of nexthop objects" {
 	healthy_proxy
-	on proxy ip route add 10.1.0.0/16 nexthop via 198.51.100.2 nexthop via 203.0.113.2
 	on proxy ip route add default nexthop via 198.51.100.2 nexthop via 203.0.113.2
 	on proxy ip -6 route add fd01::/64 nexthop via 2001:db8:2::2 nexthop via 2001:db8:3::2
-	# IPv4's default has both addresses, in either direction the same: one path; IPv6's has the label.
-	assert_equal "$(spread 10.1.0.1) $(spread fd01::1)" '1 2'
 	healthy
 	on proxy ip -6 route add default nexthop via 2001:db8:2::2 nexthop via 2001:db8:3::2
-	finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: .* the flow label, which each end chooses'
-	apply_fix multipath
-	healthy
-	# Nexthop objects; fields of one's own.
+	finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: '
 	on proxy ip -6 route del default
+	healthy
+	SPEC=(--to 3129 -p 80 --dst fd01::/64)
+	finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: '
+	SPEC=()
 	on proxy ip nexthop add id 1 via 2001:db8:2::2 dev toserver
 	on proxy ip nexthop add id 2 via 2001:db8:3::2 dev tobystander
 	on proxy ip nexthop add id 3 group 1/2 type resilient buckets 64
 	on proxy ip -6 route add default nhid 3
-	healthy
-	if on proxy test -e /proc/sys/net/ipv6/fib_multipath_hash_fields; then
-		on proxy sysctl -qw net.ipv6.fib_multipath_hash_policy=3 net.ipv6.fib_multipath_hash_fields=0x33
-		healthy
-		on proxy sysctl -qw net.ipv6.fib_multipath_hash_fields=0x13
-		finds warn multipath 'fib_multipath_hash_policy=3: .* it has one port, not both'
-		on proxy sysctl -qw net.ipv4.fib_multipath_hash_policy=3 net.ipv4.fib_multipath_hash_fields=0x1
-		finds warn multipath 'net.ipv4.fib_multipath_hash_policy=3: .* it has one address, not both'
-		cure
-	else
-		on proxy sysctl -qw net.ipv6.fib_multipath_hash_policy=0
-		finds warn multipath 'a route with 2 next hops'
-		cure
-	fi
+	finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: '
+	needs_fields
+	cure
 	healthy
 	works
 	works "$WEB6"

@@ -801,12 +801,12 @@ static void count_hops(struct nlmsghdr *message, void *context)
 	}
 }
 
-unsigned route_hops(struct route *route, const struct endpoint *destination)
+unsigned route_hops(struct route *route, const struct route_question *question)
 {
-	const struct route_question q = { .destination = *destination };
 	unsigned hops = 0;
 
-	return netlink_ask(route->channel, build_question(&q, RTM_F_FIB_MATCH), count_hops, &hops)
+	return netlink_ask(route->channel, build_question(question, RTM_F_FIB_MATCH), count_hops,
+			   &hops)
 		       ? 0
 		       : hops;
 }

@@ -141,8 +141,8 @@ int route_ask(struct route *route, const struct route_question *question,
 /* The source address that this host uses towards that one; false if there is no route. */
 bool route_source(const struct endpoint *destination, struct endpoint *out);
 
-/* The number of next hops that the route to there has (RTM_F_FIB_MATCH, Linux 4.13); 0: there is
- * none, or the kernel does not say. */
-unsigned route_hops(struct route *route, const struct endpoint *destination);
+/* The number of next hops of the route that such a packet takes (RTM_F_FIB_MATCH, Linux 4.13); 0:
+ * there is none, or the kernel does not say. */
+unsigned route_hops(struct route *route, const struct route_question *question);
 
 #endif

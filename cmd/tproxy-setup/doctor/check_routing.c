@@ -428,62 +428,143 @@ void check_routing_vrf(struct doctor_context *x)
 #define HASH_SOURCE_PORT 0x10
 #define HASH_DEST_PORT	 0x20
 
+/* Addresses, protocol and ports. */
+#define HASH_FIELDS_BEST "0x37"
+
+/* How the kernel chooses among the next hops of a route. */
+struct hash {
+	sa_family_t family;
+	const char *ip; /* the family, as settings are named */
+	long policy;
+	long fields; /* of policy 3; -1: this kernel has none (before Linux 5.13) */
+};
+
+static struct hash hash_read(sa_family_t family)
+{
+	struct hash hash = { .family = family, .ip = family == AF_INET ? "ipv4" : "ipv6" };
+
+	hash.policy = sysctl_read(0, "net/%s/fib_multipath_hash_policy", hash.ip);
+	hash.fields = sysctl_read(-1, "net/%s/fib_multipath_hash_fields", hash.ip);
+	return hash;
+}
+
+/* One of two bits, or both, or neither. */
+static bool one_of(long fields, long a, long b)
+{
+	return !(fields & a) != !(fields & b);
+}
+
 /*
  * What makes the hash of a connection's answers another one than that of its requests; NULL:
- * nothing. The kernel sorts addresses, and ports with them, before it hashes them
- * (__flow_hash_consistentify()); without ports that of IPv6 has the flow label, which each end
- * chooses for itself (ip6_multipath_l3_keys()).
+ * nothing. The kernel sorts addresses, and ports, before it hashes them
+ * (__flow_hash_consistentify()). Policies 0 and 2 hash the addresses, and in IPv6 the flow label
+ * with them (ip6_multipath_l3_keys()). Policy 1 would hash what 3 does with HASH_FIELDS_BEST, if
+ * the packet did not have a hash yet (skb->l4_hash in fib_multipath_hash(), rt6_multipath_hash()).
  */
-static const char *asymmetry(sa_family_t family, long policy, long fields)
+static const char *asymmetry(const struct hash *hash)
 {
-	if (policy == 3 && !(fields & HASH_SOURCE) != !(fields & HASH_DESTINATION))
+	if (hash->policy == 1)
+		return "it is the one that a packet brings along, from the network card or the "
+		       "sender's socket, if it brings one, and answers bring another";
+	if (hash->policy == 3 && one_of(hash->fields, HASH_SOURCE, HASH_DESTINATION))
 		return "it has one address, not both";
-	if (policy == 3 && !(fields & HASH_SOURCE_PORT) != !(fields & HASH_DEST_PORT))
+	if (hash->policy == 3 && one_of(hash->fields, HASH_SOURCE_PORT, HASH_DEST_PORT))
 		return "it has one port, not both";
-	if (family == AF_INET6 && (policy == 3 ? (fields & HASH_FLOW_LABEL) : policy != 1))
+	if (hash->family == AF_INET6 && (hash->policy == 0 || hash->policy == 2 ||
+					 (hash->policy == 3 && hash->fields & HASH_FLOW_LABEL)))
 		return "it has the flow label, which each end chooses for itself";
 	return NULL;
 }
 
-/* Where these packets go, and where the rest of the world is. */
-static unsigned most_hops(struct doctor_context *x, sa_family_t family)
+/* Fields first: they mean nothing until the policy is 3. Without policy 3 IPv4 still has the
+ * addresses alone, and IPv6 has nothing. */
+static void hash_fix(const struct hash *hash, char *buf, size_t size)
 {
-	struct endpoint far = { .family = family };
-	unsigned most, hops;
+	buf[0] = '\0';
+	if (hash->fields >= 0)
+		snprintf(buf, size,
+			 "sysctl -w net.%s.fib_multipath_hash_fields=" HASH_FIELDS_BEST
+			 " net.%s.fib_multipath_hash_policy=3",
+			 hash->ip, hash->ip);
+	else if (hash->family == AF_INET)
+		snprintf(buf, size, "sysctl -w net.ipv4.fib_multipath_hash_policy=0");
+}
 
-	/* Reserved for benchmarks: whoever has a route there has a default route. */
-	inet_pton(family, family == AF_INET ? "198.18.0.1" : "2001:2::1", &far.addr);
-	most = route_hops(x->kernel->route, &far);
-	for (unsigned i = 0; i < x->flows; i++) {
-		if (x->flow[i].client.family != family)
-			continue;
-		hops = route_hops(x->kernel->route, &x->flow[i].client);
-		most = hops > most ? hops : most;
-		hops = route_hops(x->kernel->route, &x->flow[i].destination);
+/* The most next hops that a connection's packets meet here, by whatever rule; without our mark:
+ * whoever chooses among relays is not one. */
+static unsigned hops_of(struct doctor_context *x, const struct packet_path_flow *flow,
+			const struct endpoint *far)
+{
+	const uint32_t in = flow->device->index, back = flow->upstream.index;
+	const struct route_question question[] = {
+		{ .destination = flow->client },
+		{ .destination = flow->destination },
+		{ .source = flow->client, .destination = flow->destination, .iif = in },
+		{ .source = flow->destination, .destination = flow->client, .iif = back },
+		{ .source = flow->client, .destination = *far, .iif = in },
+	};
+	unsigned most = 0;
+
+	for (size_t i = 0; i < sizeof(question) / sizeof(*question); i++) {
+		unsigned hops = route_hops(x->kernel->route, &question[i]);
+
 		most = hops > most ? hops : most;
 	}
 	return most;
 }
 
+/* Where these packets go, and where the rest of the world is. */
+static unsigned most_hops(struct doctor_context *x, sa_family_t family)
+{
+	struct route_question rest = { .destination.family = family };
+	unsigned most;
+
+	/* Reserved for benchmarks: whoever has a route there has a default route. */
+	inet_pton(family, family == AF_INET ? "198.18.0.1" : "2001:2::1", &rest.destination.addr);
+	most = route_hops(x->kernel->route, &rest);
+	for (unsigned i = 0; i < x->flows; i++) {
+		unsigned hops = x->flow[i].client.family == family
+					? hops_of(x, &x->flow[i], &rest.destination)
+					: 0;
+
+		most = hops > most ? hops : most;
+	}
+	return most;
+}
+
+/* Why it matters, and what the finding's remedy cannot do. */
+static const char *hash_harm(const struct hash *hash, const char *fix, char *buf, size_t size)
+{
+	snprintf(buf, size,
+		 "if relays are behind these next hops, the two directions of a connection meet "
+		 "different ones, and the connection hangs%s%s; seeds and the order of next hops "
+		 "must be the same on both sides, too, which one host cannot see: tproxy-scale(7)",
+		 hash->policy == 1 ? ", though `ip route get' says the same for both: it asks for "
+				     "packets without a hash"
+				   : "",
+		 *fix ? ""
+		      : "; a hash of IPv6 that is the same for both needs policy 3, which this "
+			"kernel does not have (Linux 5.13)");
+	return buf;
+}
+
 static void check_multipath(struct doctor_context *x, sa_family_t family)
 {
-	const char *ip = family == AF_INET ? "ipv4" : "ipv6", *what;
-	long policy = sysctl_read(0, "net/%s/fib_multipath_hash_policy", ip);
+	const struct hash hash = hash_read(family);
+	const char *what = asymmetry(&hash);
 	unsigned hops = most_hops(x, family);
-	char fix[80];
+	char fix[120], why[600], fields[48] = "";
 
-	what = asymmetry(family, policy, sysctl_read(7, "net/%s/fib_multipath_hash_fields", ip));
 	if (hops < 2 || !what)
 		return;
-	snprintf(fix, sizeof(fix), "sysctl -w net.%s.fib_multipath_hash_policy=1", ip);
-	context_report(x, DOCTOR_WARN,
-		       "if relays are behind these next hops, the two directions of a connection "
-		       "meet different ones, and the connection hangs; seeds and the order of next "
-		       "hops must be the same on both sides, too, which one host cannot see",
-		       fix,
-		       "a route with %u next hops, and net.%s.fib_multipath_hash_policy=%ld: "
+	hash_fix(&hash, fix, sizeof(fix));
+	if (hash.policy == 3)
+		snprintf(fields, sizeof(fields), " with fib_multipath_hash_fields=0x%lx",
+			 hash.fields);
+	context_report(x, DOCTOR_WARN, hash_harm(&hash, fix, why, sizeof(why)), fix,
+		       "a route with %u next hops, and net.%s.fib_multipath_hash_policy=%ld%s: "
 		       "the hash is not the same for both directions: %s",
-		       hops, ip, policy, what);
+		       hops, hash.ip, hash.policy, fields, what);
 }
 
 void check_routing_multipath(struct doctor_context *x)
