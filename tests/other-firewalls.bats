@@ -200,6 +200,10 @@ under_load() {
 	plan | inside sh
 	accepted
 	own_ports_are_closed
+	# Link-local addresses of interfaces that come later are closed, too.
+	on proxy ip address add fe80::99/64 dev toclient nodad
+	run on client timeout --foreground 1 socat -u OPEN:/dev/null 'TCP:[fe80::99%toproxy]:80'
+	assert_failure
 	under_load "$RELOADS"
 	# Whatever zone it is.
 	inside firewall-cmd -q --zone=drop --change-interface=toclient --permanent
@@ -279,6 +283,98 @@ under_load() {
 	rejected
 	run inside find /etc -type f -size +0
 	assert_output ""
+}
+
+# words OPTION...: doctor's of INPUT; command_of: what they have for all reloads to come.
+words() {
+	doctor -q -j "$@" | jq -r 'select(.check == "input").why' | sort -u
+}
+command_of() { sed -n 's/.*loads its rules: \(tproxy-setup plan .* | sh\).*/\1/p'; }
+
+# lasts FAMILIES OPTION...: so installed, that command is accepted as printed, and these families (46, 4) get through from
+# then on, after a reload, too; for IPv6, if it is not one of them, doctor says that its rule is needed again, and that works.
+lasts() {
+	local families=$1 name=default command i
+	shift
+	for ((i = 1; i < $#; i++)); do
+		[[ ${*:i:1} != --name ]] || name=${*:i+1:1}
+	done
+	on proxy tproxy-setup up -q --to 3129 "$@"
+	words --name "$name" >"$OUT/words"
+	command=$(command_of <"$OUT/words")
+	echo "$TOOL, $*: $(<"$OUT/words")" >&2
+	[[ $command == tproxy-setup\ plan\ --format\ $TOOL\ * && $command != *$'\n'* ]]
+	inside bash -o pipefail -c "$command"
+	reload
+	asks $S4
+	if [[ $families == 46 ]]; then
+		asks "[$S6]"
+		run doctor -q --name "$name"
+		refute_line --regexp '^(fail|warn) +(input|prerouting)'
+	else
+		fixed6 "$name"
+	fi
+	inside sh -c "$(inside sh -c "${command% | sh}" | sed -n 's/^#undo //p')"
+	on proxy tproxy-setup down -q --name "$name"
+	reload
+}
+
+# fixed6 NAME: of IPv6 doctor prints rules alone.
+fixed6() {
+	assert_line_in words "of IPv6 it cannot be told \(.*\), so for that this fix is needed again each time"
+	run asks "[$S6]"
+	assert_failure
+	by_fixes "$1"
+	asks "[$S6]"
+}
+by_fixes() {
+	doctor -q -j --name "$1" | jq -r 'select(.check == "input" or .check == "prerouting").fix' >"$OUT/fixes"
+	on proxy sh -e "$OUT/fixes"
+}
+
+@test "firewalld: what doctor prints to last is accepted for whatever instance, or it says what cannot be told" {
+	firewall firewalld
+	serve
+	lasts 46 --port 80 --name twelve-chars
+	lasts 46 --port 80 --name a.b
+	lasts 46 --port 80 --mark 0x10/0xf0 --src '192.0.2.0/24,2001:db8:1::/64' --not-port 81
+	lasts 4
+	assert_line_in words 'without --port every port'
+	lasts 4 --port 80 --iif toclient
+	assert_line_in words '--iif: its rules for IPv6 do not match interfaces'
+	lasts 4 --port 80 --include-own --name a.b
+	assert_line_in words '--include-own would open'
+	# IPv6 alone: nothing that plan would take.
+	on proxy tproxy-setup up -q --to 3129 -6
+	run words
+	assert_output --regexp 'firewalld cannot be told to accept it \(.*without --port.*\), so this fix is needed again each time'
+	refute_output --partial 'tproxy-setup plan'
+	by_fixes default
+	asks "[$S6]"
+	reload
+	run doctor -q -j
+	assert_output --partial 'to keep it: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, and firewall-cmd --reload'
+	inside sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf
+	inside firewall-cmd -q --reload
+	run doctor -q
+	refute_line --regexp '^fail +prerouting'
+	assert_line --regexp '^fail +input'
+}
+
+@test "ufw: what doctor prints to last is accepted for whatever instance" {
+	firewall ufw
+	serve
+	lasts 46
+	lasts 46 --iif toclient --name twelve-chars
+	lasts 46 --include-own --port 80 --not-port 81 --name a.b
+}
+
+@test "fw4: what doctor prints to last is accepted for whatever instance" {
+	firewall fw4
+	serve
+	lasts 46
+	lasts 46 --iif toclient --name twelve-chars
+	lasts 46 --include-own --port 80 --name a.b
 }
 
 @test "a plan replaces the former one; names that do not fit are refused; what is missing is told" {

@@ -58,7 +58,7 @@ static int check_destinations(const struct intercept *spec, struct failure *why)
 	return 0;
 }
 
-static int check_firewalld(const struct intercept *spec, struct failure *why)
+static int check_firewalld_name(const struct intercept *spec, struct failure *why)
 {
 	if (strchr(spec->name, '.'))
 		return refuse_name(spec->name, "firewalld", "no policy there has a . in its name",
@@ -66,7 +66,7 @@ static int check_firewalld(const struct intercept *spec, struct failure *why)
 	if (strlen(spec->name) > POLICY_NAME_MAX)
 		return refuse_name(spec->name, "firewalld", "too long for the name of a policy",
 				   why);
-	return check_destinations(spec, why);
+	return 0;
 }
 
 /* Of ours only: an administrator's zones and services may have such names, too. */
@@ -102,14 +102,16 @@ static void put_marked(FILE *out, const struct intercept *spec)
 }
 
 /* This host's addresses, which the kernel lists in a table. Without any, everything would be
- * accepted: an empty set is an error. */
+ * accepted: an empty set is an error. Nothing that is addressed to a link-local address is
+ * intercepted, and every new interface brings one: put_own() has them all. */
 static void find_own(FILE *out)
 {
-	fputs("# IPv6: what is not for this host. An address that it gets later is open at the\n"
-	      "# ports: run this again when the addresses have changed.\n"
+	fputs("# IPv6: what is not for this host. An address that it gets later, other than a\n"
+	      "# link-local one, is open at the ports: run this again when the addresses have\n"
+	      "# changed.\n"
 	      "own=$(ip -6 route show table local)\n"
-	      "own=$(echo \"$own\" | sed -En "
-	      "'s,^(local|anycast|multicast) ([^ ]*) .*,  <entry>\\2</entry>,p' | sort -u)\n"
+	      "own=$(echo \"$own\" | sed -En -e '/ fe[89ab].:/d' \\\n"
+	      "\t-e 's,^(local|anycast|multicast) ([^ ]*) .*,  <entry>\\2</entry>,p' | sort -u)\n"
 	      "if [ -z \"$own\" ]; then\n"
 	      "\techo 'ip -6 route show table local: no address of this host; use -4' >&2\n"
 	      "\texit 1\n"
@@ -123,6 +125,7 @@ static void put_own(FILE *out, const struct intercept *spec)
 		"cat >" ETC "/ipsets/tproxy6-%s.xml <<END\n"
 		"<ipset type=\"hash:net\"><option name=\"family\" value=\"inet6\"/>\n"
 		"$own\n"
+		"  <entry>fe80::/10</entry>\n"
 		"</ipset>\n"
 		"END\n",
 		spec->name);
@@ -328,7 +331,7 @@ static void put_ufw(FILE *out, const struct intercept *spec)
 
 /* --- fw4 -------------------------------------------------------------------------------------- */
 
-static int check_fw4(const struct intercept *spec, struct failure *why)
+static int check_fw4_name(const struct intercept *spec, struct failure *why)
 {
 	for (const char *p = spec->name; *p; p++)
 		if (!isalnum((unsigned char)*p) && *p != '_')
@@ -370,12 +373,24 @@ static void put_fw4(FILE *out, const struct intercept *spec)
 
 /* ---------------------------------------------------------------------------------------------- */
 
+int plan_firewall_check_name(const struct intercept *spec, enum plan_firewall_tool tool,
+			     struct failure *why)
+{
+	if (tool == PLAN_FIREWALLD)
+		return check_firewalld_name(spec, why);
+	return tool == PLAN_FIREWALL_FW4 ? check_fw4_name(spec, why) : 0;
+}
+
+int plan_firewall_check(const struct intercept *spec, enum plan_firewall_tool tool,
+			struct failure *why)
+{
+	return tool == PLAN_FIREWALLD ? check_destinations(spec, why) : 0;
+}
+
 int plan_firewall(const struct intercept *spec, enum plan_firewall_tool tool, FILE *out,
 		  struct failure *why)
 {
-	if (tool == PLAN_FIREWALLD && check_firewalld(spec, why))
-		return -1;
-	if (tool == PLAN_FIREWALL_FW4 && check_fw4(spec, why))
+	if (plan_firewall_check_name(spec, tool, why) || plan_firewall_check(spec, tool, why))
 		return -1;
 	fputs("set -e\n", out);
 	if (tool == PLAN_FIREWALLD)

@@ -15,6 +15,13 @@
 
 enum plan_firewall_tool { PLAN_FIREWALLD, PLAN_FIREWALL_UFW, PLAN_FIREWALL_FW4 };
 
+/* Can that program be told of an instance of this name; and of this specification, apart from its
+ * name? 0, or -1 with *why, which says what to do instead. */
+int plan_firewall_check_name(const struct intercept *spec, enum plan_firewall_tool tool,
+			     struct failure *why);
+int plan_firewall_check(const struct intercept *spec, enum plan_firewall_tool tool,
+			struct failure *why);
+
 /* Print commands for sh; those that undo them follow as comments. Run again, they replace what they
  * did before. 0, or -1 with *why: the instance's name or an option does not fit there. */
 int plan_firewall(const struct intercept *spec, enum plan_firewall_tool tool, FILE *out,

@@ -4,6 +4,7 @@
 #include "firewall/harm.h"
 #include "firewall/packet_path.h"
 #include "firewall/xtables_legacy.h"
+#include "tproxy-setup/doctor/lasting.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -157,57 +158,6 @@ void check_firewall_tproxy(struct doctor_context *x)
 		   others);
 }
 
-/* --- what lasts ------------------------------------------------------------------------------- */
-
-#define LASTING_MAX (CONTEXT_FIX_MAX + 400)
-
-static bool has_chain(const struct doctor_context *x, const struct firewall_chain *like,
-		      const char *prefix)
-{
-	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
-		const struct firewall_chain *c = firewall_chain(x->firewall, i);
-
-		if (!strncmp(c->name, prefix, strlen(prefix)) && !strcmp(c->family, like->family) &&
-		    !strcmp(c->table, like->table))
-			return true;
-	}
-	return false;
-}
-
-/* The program that has made that chain, as `plan --format` names it; NULL: another. */
-static const char *maker_of(const struct doctor_context *x, const struct firewall_chain *chain)
-{
-	if (!chain->iptables && !strcmp(chain->table, "firewalld"))
-		return "firewalld";
-	if (!chain->iptables && !strcmp(chain->table, "fw4"))
-		return "fw4";
-	return chain->iptables && has_chain(x, chain, "ufw") ? "ufw" : NULL;
-}
-
-/* Add to `why` how to make the acceptance last when that program loads its rules again. Returns
- * buf. */
-static const char *lasting(const struct doctor_context *x, const struct rule_eval_step *step,
-			   const char *why, char buf[LASTING_MAX])
-{
-	const char *maker = maker_of(x, step->chain);
-	char options[CONTEXT_FIX_MAX];
-
-	if (!maker)
-		snprintf(buf, LASTING_MAX,
-			 "%s (to keep it: /etc/nftables.conf, or where else these rules are from)",
-			 why);
-	else if (context_knows(x) && *spec_text_options(x->spec, options, sizeof(options)))
-		snprintf(buf, LASTING_MAX,
-			 "%s; to accept it each time that %s loads its rules: tproxy-setup plan "
-			 "--format %s %s | sh",
-			 why, maker, maker, options);
-	else
-		snprintf(buf, LASTING_MAX,
-			 "%s; to accept it each time that %s loads its rules: plan --format %s",
-			 why, maker, maker);
-	return buf;
-}
-
 /* --- drops ------------------------------------------------------------------------------------ */
 
 static void report_drop(struct doctor_context *x, const struct packet_path_step *at,
@@ -228,7 +178,7 @@ static void judge_prerouting(const struct packet_path_step *at, void *context)
 	if (harm_at(x, at) != HARM_DROPS || !packet_path_is_prerouting(at->leg))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
-	lasting(x, &at->step,
+	lasting(x, at,
 		"a reverse path filter that looks up the route with the mark finds our local "
 		"route and takes it for none",
 		why);
@@ -250,7 +200,7 @@ static void judge_input(const struct packet_path_step *at, void *context)
 	    (at->leg != PACKET_PATH_INPUT && at->leg != PACKET_PATH_ANSWER_INPUT))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
-	lasting(x, &at->step,
+	lasting(x, at,
 		"what tproxy delivers goes through INPUT with a destination that is not this "
 		"host's; it can be told by its mark",
 		why);

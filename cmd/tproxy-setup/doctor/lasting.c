@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tproxy-setup/doctor/lasting.h"
+
+#include "intercept/spec_text.h"
+#include "tproxy-setup/plan_firewall.h"
+#include <stdio.h>
+#include <string.h>
+
+/* A program that makes rules, as `plan --format` names it. */
+struct maker {
+	const char *name;
+	enum plan_firewall_tool tool;
+};
+static const struct maker firewalld = { "firewalld", PLAN_FIREWALLD },
+			  ufw = { "ufw", PLAN_FIREWALL_UFW }, fw4 = { "fw4", PLAN_FIREWALL_FW4 };
+
+static bool has_chain(const struct doctor_context *x, const struct firewall_chain *like,
+		      const char *prefix)
+{
+	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
+		const struct firewall_chain *c = firewall_chain(x->firewall, i);
+
+		if (!strncmp(c->name, prefix, strlen(prefix)) && !strcmp(c->family, like->family) &&
+		    !strcmp(c->table, like->table))
+			return true;
+	}
+	return false;
+}
+
+/* NULL: another program, or nobody knows. */
+static const struct maker *maker_of(const struct doctor_context *x,
+				    const struct firewall_chain *chain)
+{
+	if (!chain->iptables && !strcmp(chain->table, "firewalld"))
+		return &firewalld;
+	if (!chain->iptables && !strcmp(chain->table, "fw4"))
+		return &fw4;
+	return chain->iptables && has_chain(x, chain, "ufw") ? &ufw : NULL;
+}
+
+/* What plan is asked for: of the specification what that program can be told. */
+struct request {
+	struct intercept spec; /* shares the lists of the context's */
+	bool renamed;
+	bool only4;	    /* without the IPv6 part, */
+	struct failure why; /* which that program cannot be told for this reason */
+	bool refused;	    /* nothing is left */
+};
+
+/* No two instances have the same mark, and every program takes such a name. */
+static void rename_plan(struct request *r)
+{
+	snprintf(r->spec.name, sizeof(r->spec.name), "m%x", r->spec.mark.value);
+	r->renamed = true;
+}
+
+static struct request request_for(const struct intercept *spec, const struct maker *maker)
+{
+	struct request r = { .spec = *spec };
+
+	if (plan_firewall_check_name(&r.spec, maker->tool, &r.why))
+		rename_plan(&r);
+	if (!plan_firewall_check(&r.spec, maker->tool, &r.why))
+		return r;
+	r.only4 = r.spec.ipv4;
+	r.refused = !r.only4;
+	r.spec.ipv6 = false;
+	r.spec.to6 = (struct endpoint){ 0 };
+	return r;
+}
+
+/* firewalld drops in prerouting by one setting alone. */
+static void put_refused(const struct packet_path_step *at, const struct maker *maker,
+			const struct request *r, const char *why, char buf[LASTING_MAX])
+{
+	if (packet_path_is_prerouting(at->leg))
+		snprintf(buf, LASTING_MAX,
+			 "%s (to keep it: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, and "
+			 "firewall-cmd --reload)",
+			 why);
+	else
+		snprintf(buf, LASTING_MAX,
+			 "%s; %s cannot be told to accept it (%s), so this fix is needed again "
+			 "each time that it loads its rules",
+			 why, maker->name, r->why.detail);
+}
+
+static void put_command(const struct maker *maker, const struct request *r, const char *options,
+			const char *why, char buf[LASTING_MAX])
+{
+	int used = snprintf(buf, LASTING_MAX,
+			    "%s; to accept %s each time that %s loads its rules: tproxy-setup plan "
+			    "--format %s %s | sh",
+			    why, r->only4 ? "that of IPv4" : "it", maker->name, maker->name,
+			    options);
+
+	if (r->renamed && used < LASTING_MAX)
+		used += snprintf(buf + used, LASTING_MAX - (size_t)used,
+				 " (by a name that is possible there)");
+	if (r->only4 && used < LASTING_MAX)
+		snprintf(buf + used, LASTING_MAX - (size_t)used,
+			 "; of IPv6 it cannot be told (%s), so for that this fix is needed again "
+			 "each time",
+			 r->why.detail);
+}
+
+const char *lasting(const struct doctor_context *x, const struct packet_path_step *at,
+		    const char *why, char buf[LASTING_MAX])
+{
+	const struct maker *maker = maker_of(x, at->step.chain);
+	char options[CONTEXT_FIX_MAX];
+	struct request r;
+
+	if (!maker) {
+		snprintf(buf, LASTING_MAX,
+			 "%s (to keep it: /etc/nftables.conf, or where else these rules are from)",
+			 why);
+		return buf;
+	}
+	r = request_for(x->spec, maker);
+	if (r.refused || (r.only4 && packet_path_is_prerouting(at->leg)))
+		put_refused(at, maker, &r, why, buf);
+	else if (context_knows(x) && *spec_text_options(&r.spec, options, sizeof(options)))
+		put_command(maker, &r, options, why, buf);
+	else
+		snprintf(buf, LASTING_MAX,
+			 "%s; to accept it each time that %s loads its rules: plan --format %s",
+			 why, maker->name, maker->name);
+	return buf;
+}
