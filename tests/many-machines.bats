@@ -143,7 +143,7 @@ failures() {
 
 # heals ROUTER DESTINATIONS: what the doctor prints there is done, as printed; then it finds nothing.
 multipath_fixes() {
-	on "$1" tproxy-setup doctor -q --json --to 3129 -p 80 --dst "$2" | jq -r 'select(.check == "multipath").fix'
+	on "$1" tproxy-setup doctor -q --json --to 3129 -p 80 --dst "$2" | jq -r 'select(.check == "multipath").fix // empty'
 }
 heals() {
 	multipath_fixes "$@" >"$OUT/fix"

@@ -328,7 +328,7 @@ fixed6() {
 	asks "[$S6]"
 }
 by_fixes() {
-	doctor -q -j --name "$1" | jq -r 'select(.check == "input" or .check == "prerouting").fix' >"$OUT/fixes"
+	doctor -q -j --name "$1" | jq -r 'select(.check == "input" or .check == "prerouting").fix // empty' >"$OUT/fixes"
 	on proxy sh -e "$OUT/fixes"
 }
 
@@ -367,6 +367,18 @@ by_fixes() {
 	lasts 46
 	lasts 46 --iif toclient --name twelve-chars
 	lasts 46 --include-own --port 80 --not-port 81 --name a.b
+}
+
+@test "ufw default deny outgoing: doctor names the plan for the relay's own connections, too" {
+	local command
+	firewall ufw
+	inside ufw default deny outgoing >/dev/null
+	serve
+	up
+	command=$(doctor -q -j | jq -r 'select(.check == "output").why // empty' | command_of | sort -u)
+	assert_equal "$command" "tproxy-setup plan --format ufw --to 3129 --port 7,80 -t -u | sh"
+	inside bash -o pipefail -c "$command"
+	accepted
 }
 
 @test "fw4: what doctor prints to last is accepted for whatever instance" {

@@ -216,20 +216,18 @@ void check_firewall_input(struct doctor_context *x)
 static void judge_output(const struct packet_path_step *at, void *context)
 {
 	struct doctor_context *x = context;
-	char fix[CONTEXT_FIX_MAX];
+	const char *harm = at->own ? "what this host sends goes through OUTPUT before it is "
+				     "intercepted, and again when the proxy sends it"
+				   : "what a proxy sends in a client's or a server's name goes "
+				     "through OUTPUT with a source that is not this host's";
+	char fix[CONTEXT_FIX_MAX], why[LASTING_MAX];
 
 	if (harm_at(x, at) != HARM_DROPS ||
 	    (at->leg != PACKET_PATH_UPSTREAM && at->leg != PACKET_PATH_REPLY &&
 	     at->leg != PACKET_PATH_OPENED && at->leg != PACKET_PATH_MARKED))
 		return;
 	harm_fix(at, HARM_DROPS, &x->proposed.mark, fix, sizeof(fix));
-	report_drop(
-		x, at,
-		at->own ? "what this host sends goes through OUTPUT before it is intercepted, and "
-			  "again when the proxy sends it"
-			: "what a proxy sends in a client's or a server's name goes through OUTPUT "
-			  "with a source that is not this host's",
-		fix);
+	report_drop(x, at, lasting(x, at, harm, why), fix);
 }
 
 void check_firewall_output(struct doctor_context *x)

@@ -38,6 +38,16 @@ static const struct maker *maker_of(const struct doctor_context *x,
 	return chain->iptables && has_chain(x, chain, "ufw") ? &ufw : NULL;
 }
 
+/* Is what that program drops there a packet that the plan for it accepts? In OUTPUT that is ufw's
+ * plan, and what carries the upstream mark. */
+static bool plan_accepts(enum packet_path_leg leg, const struct maker *maker)
+{
+	if (packet_path_is_prerouting(leg) || leg == PACKET_PATH_INPUT ||
+	    leg == PACKET_PATH_ANSWER_INPUT)
+		return true;
+	return leg == PACKET_PATH_UPSTREAM && maker == &ufw;
+}
+
 /* What plan is asked for: of the specification what that program can be told. */
 struct request {
 	struct intercept spec; /* shares the lists of the context's */
@@ -115,6 +125,12 @@ const char *lasting(const struct doctor_context *x, const struct packet_path_ste
 		snprintf(buf, LASTING_MAX,
 			 "%s (to keep it: /etc/nftables.conf, or where else these rules are from)",
 			 why);
+		return buf;
+	}
+	if (!plan_accepts(at->leg, maker)) {
+		snprintf(buf, LASTING_MAX,
+			 "%s; this fix is needed again each time that %s loads its rules", why,
+			 maker->name);
 		return buf;
 	}
 	r = request_for(x->spec, maker);
