@@ -327,9 +327,15 @@ fixed6() {
 	by_fixes "$1"
 	asks "[$S6]"
 }
+# (What is dropped in prerouting is not seen in INPUT yet.)
 by_fixes() {
-	doctor -q -j --name "$1" | jq -r 'select(.check == "input" or .check == "prerouting").fix // empty' >"$OUT/fixes"
-	on proxy sh -e "$OUT/fixes"
+	local i
+	for i in 1 2 3; do
+		doctor -q -j --name "$1" | jq -r 'select(.check == "input" or .check == "prerouting").fix // empty' >"$OUT/fixes"
+		[[ -s $OUT/fixes ]] || return 0
+		on proxy sh -e "$OUT/fixes"
+	done
+	fail "three rounds of fixes, and still some"
 }
 
 @test "firewalld: what doctor prints to last is accepted for whatever instance, or it says what cannot be told" {
@@ -346,19 +352,22 @@ by_fixes() {
 	assert_line_in words '--include-own would open'
 	# IPv6 alone: nothing that plan would take.
 	on proxy tproxy-setup up -q --to 3129 -6
-	run words
-	assert_output --regexp 'firewalld cannot be told to accept it \(.*without --port.*\), so this fix is needed again each time'
-	refute_output --partial 'tproxy-setup plan'
-	by_fixes default
-	asks "[$S6]"
-	reload
 	run doctor -q -j
-	assert_output --partial 'to keep it: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, and firewall-cmd --reload'
+	assert_output --partial '(to keep it: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, and firewall-cmd --reload)'
 	inside sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf
 	inside firewall-cmd -q --reload
-	run doctor -q
-	refute_line --regexp '^fail +prerouting'
-	assert_line --regexp '^fail +input'
+	for _ in 1 2; do
+		run doctor -q
+		refute_line --regexp '^fail +prerouting'
+		run words
+		assert_output --regexp 'firewalld cannot be told to accept it \(.*without --port.*\), so this fix is needed again each time'
+		refute_output --partial 'tproxy-setup plan'
+		run asks "[$S6]"
+		assert_failure
+		by_fixes default
+		asks "[$S6]"
+		reload
+	done
 }
 
 @test "ufw: what doctor prints to last is accepted for whatever instance" {
