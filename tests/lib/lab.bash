@@ -96,7 +96,6 @@ lab_up() {
 	export OUT LAB_NAME LAB_GUARD LAB_ENTER LAB_NETS LAB_client LAB_proxy LAB_server LAB_bystander
 }
 
-# lab_down: remove the lab and whatever runs in it.
 # A test that fails is seen by who was not there: what its last `run` gave, and the last words of each
 # program that has written something to standard error.
 last_words() {
@@ -108,6 +107,7 @@ last_words() {
 	done
 }
 
+# lab_down: remove the lab and whatever runs in it.
 lab_down() {
 	local pid pids=()
 	last_words

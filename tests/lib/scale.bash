@@ -72,9 +72,14 @@ scale_up() {
 		block $host 'cat >router.sysctl' && block $host 'cat >router.conf' && block $host 'cat >relay-slots' || return
 	done
 	for ((k = 1; k <= SCALE_RELAYS; k++)); do relay_host $k || return; done
-	# BIRD and relay-slots are nobody's children: they end with the lab, however that ends.
+	# BIRD and relay-slots are nobody's children: they end with the lab, however that ends. Until then the
+	# namespaces are held open: the inode that they are known by must not be another lab's.
 	(
 		exec 3>&- 4>&- </dev/null >/dev/null 2>&1
+		for host in client proxy server bystander east $(seq -f 'r%g' "$SCALE_RELAYS"); do
+			pid=LAB_$host
+			exec {held}<"/proc/${!pid}/ns/net"
+		done
 		tail -s 0.1 --pid="$LAB_GUARD" -f /dev/null
 		lab_processes "$LAB_NETS" | xargs -r kill -KILL
 	) &
