@@ -190,7 +190,7 @@ askers() {
 		assert_equal "$(of .type <<<"${lines[-1]}")" '"end"'
 		run -0 ask_name counters
 		assert_equal "$(of .type <<<"${lines[-1]}")" '"end"'
-		kill "$(pid_of askers)" 2>/dev/null || :
+		signal askers TERM 2>/dev/null || :
 	done
 }
 

@@ -186,6 +186,8 @@ pid_of() {
 }
 
 signal() {
+	# Of one that has ended the number may be another test's process by now.
+	[[ ! -e $OUT/$1.status ]] || { echo "$1 has ended" >&2; return 1; }
 	kill -s "$2" "$(pid_of "$1")"
 }
 
