@@ -78,7 +78,7 @@ scale_up() {
 		exec 3>&- 4>&- </dev/null >/dev/null 2>&1
 		for host in client proxy server bystander east $(seq -f 'r%g' "$SCALE_RELAYS"); do
 			pid=LAB_$host
-			exec {held}<"/proc/${!pid}/ns/net"
+			exec {_}<"/proc/${!pid}/ns/net"
 		done
 		tail -s 0.1 --pid="$LAB_GUARD" -f /dev/null
 		lab_processes "$LAB_NETS" | xargs -r kill -KILL
