@@ -144,3 +144,31 @@ ten_takeovers() {
 	run -0 wait_exit relay 2
 	wait_line relay.out '^close 192.0.2.2:43000 drained$'
 }
+
+# Which of a batch of datagrams is being handled when a flow makes room for another, and its socket is
+# read for the last time, matters: the relay is stopped, by its first connect(2) after SIGTERM, until
+# its listener and all flows have datagrams.
+@test "UDP takeover: SIGTERM: a flow that makes room for another leaves the datagrams of that one as they are" {
+	stop server || :
+	dgram server server serve-once 5300 "$OUT/answer"
+	udp_relay --max-flows 20 --drain-timeout 5s -o event,client,origdst,reason
+	on client "$DGRAM" tell-many 40100 $V4 5300 20 1
+	wait_until 10 eval '(($(grep -c "^open" "$OUT/relay.out") == 20))'
+	# Wherever the kernel permits it, the relay is traced by a process that is not its parent.
+	bg tracer proxy strace -f -o "$OUT/calls" -e trace=connect -e inject=connect:signal=STOP:when=1 -p "$(pid_of relay)"
+	wait_line tracer.err attached
+	on client "$DGRAM" tell-many 40100 $V4 5300 20 1 # silent for two seconds, they would end
+	wait_until 10 eval '(($(wc -l <"$OUT/server.out") == 40))'
+	signal relay TERM
+	wait_line calls 'stopped by SIGSTOP'
+	on client "$DGRAM" tell-many 40200 $V4 5300 20 3
+	touch "$OUT/answer"
+	wait_line server.out answered
+	signal relay CONT
+	run -0 wait_exit relay 20
+	# Each datagram came once, from its own flow's port.
+	wait_until 10 eval '(($(grep -c "^192" "$OUT/server.out") == 100))'
+	run awk '$1 ~ /^192/ && $2 - 40000 != $3' "$OUT/server.out"
+	refute_output
+	refute_line_in relay.out '^refused'
+}

@@ -45,6 +45,7 @@
 #define FEW	      2		/* datagrams, as most flows have */
 #define SMALL	      1200	/* bytes: every path takes that as one packet (RFC 8200, 5) */
 #define READS_OUT     64	/* the same, of a flow that ends */
+#define NESTED_MAX    8		/* batches begun, none of them worked off */
 #define ENDS_US	      5000	/* time to end expired flows; then others get a turn */
 #define ENDS_AT_ONCE  256	/* flows ended between two calls of may_go_on() */
 #define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, if permitted */
@@ -675,12 +676,14 @@ static int read_side(struct udp_host *host, struct udp_flow *f, enum flow_end en
 	} else if (got < 0) {
 		pass_errors(host, f, end);
 	}
+	host->handling++;
 	for (int i = 0; i < got; i++) {
 		if (end == FLOW_CLIENT)
 			take_up(host, f, first + (unsigned)i);
 		else
 			take_down(host, f, first + (unsigned)i);
 	}
+	host->handling--;
 	return got;
 }
 
@@ -733,8 +736,8 @@ static bool is_of_segments(int error)
 	return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
 }
 
-/* Relay everything that a socket holds. The last read finds it empty, and nothing is left to send. */
-static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+/* The last read finds the socket empty, and nothing is left to send. */
+static void read_to_end(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 {
 	for (int n = 0; n < READS_OUT && !f->closed; n++) {
 		int got = read_side(host, f, end, PROMOTED_READ);
@@ -743,6 +746,31 @@ static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end en
 		if (got == 0) /* behind an error there may be more */
 			break;
 	}
+}
+
+/*
+ * Relay everything that a socket holds. Whoever ends the flow may be in the middle of a batch, whose
+ * slots are not to be overwritten: then this reads into others. (What it reads may begin a flow, for
+ * which another one ends, and so on: a few deep, this is for no good.)
+ */
+static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end end)
+{
+	struct datagram_batch *outer = host->batch;
+	struct failure why;
+
+	if (f->closed || f->side[end].fd < 0)
+		return;
+	if (!host->handling) {
+		read_to_end(host, f, end);
+		return;
+	}
+	if (host->handling > NESTED_MAX || !(host->batch = datagram_batch_new(&why))) {
+		host->batch = outer;
+		return;
+	}
+	read_to_end(host, f, end);
+	datagram_batch_free(host->batch);
+	host->batch = outer;
 }
 
 /*

@@ -124,6 +124,7 @@ struct udp_host {
 	struct udp_raw *raw;
 	struct datagram_batch *batch;
 	struct datagram_queue *queue;
+	unsigned handling; /* batches that are being handled: their slots must stay as they are */
 	const struct udp_icmp_sockets *icmp; /* two: of the side, by enum flow_end */
 	struct udp_icmp_allowance icmp_allowance;
 	bool draining; /* flows end in an orderly way: another relay, or none, continues them */

@@ -282,9 +282,11 @@ static unsigned read_listener(struct udp_worker *u, unsigned at, unsigned most)
 		udp_flow_flush(host);
 		room = datagram_batch_room(host->batch);
 		got = datagram_batch_receive(host->batch, u->sources[at].fd, room, &first);
+		host->handling++;
 		for (int i = 0; i < got; i++)
 			take(u, at, datagram_batch_at(host->batch, first + (unsigned)i),
 			     datagram_batch_payload(host->batch, first + (unsigned)i));
+		host->handling--;
 		done += got > 0 ? (unsigned)got : 0;
 	} while (got == (int)room && done < most);
 	return done;
