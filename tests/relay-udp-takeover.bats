@@ -145,16 +145,14 @@ ten_takeovers() {
 	wait_line relay.out '^close 192.0.2.2:43000 drained$'
 }
 
-# Which of a batch of datagrams is being handled when a flow makes room for another, and its socket is
-# read for the last time, matters: the relay is stopped, by its first connect(2) after SIGTERM, until
-# its listener and all flows have datagrams.
+# A flow makes room for another in the middle of a batch of datagrams, and its socket is read for the last time.
+# The relay is stopped, by its first connect(2) after SIGTERM, until its listener and all flows have datagrams.
 @test "UDP takeover: SIGTERM: a flow that makes room for another leaves the datagrams of that one as they are" {
 	stop server || :
 	dgram server server serve-once 5300 "$OUT/answer"
 	udp_relay --max-flows 20 --drain-timeout 5s -o event,client,origdst,reason
 	on client "$DGRAM" tell-many 40100 $V4 5300 20 1
 	wait_until 10 eval '(($(grep -c "^open" "$OUT/relay.out") == 20))'
-	# Wherever the kernel permits it, the relay is traced by a process that is not its parent.
 	bg tracer proxy strace -f -o "$OUT/calls" -e trace=connect -e inject=connect:signal=STOP:when=1 -p "$(pid_of relay)"
 	wait_line tracer.err attached
 	on client "$DGRAM" tell-many 40100 $V4 5300 20 1 # silent for two seconds, they would end
@@ -171,4 +169,39 @@ ten_takeovers() {
 	run awk '$1 ~ /^192/ && $2 - 40000 != $3' "$OUT/server.out"
 	refute_output
 	refute_line_in relay.out '^refused'
+}
+
+# With NAT in a zone of its own, the kernel goes on delivering to a socket that is no longer connected, if it
+# has its port still: as that of a client's port below 1024 (udp_reuse.c). The old relay is stopped when it has
+# given its flow up, and closes its listeners.
+@test "UDP takeover: an answer that comes while the old relay gives up its listeners reaches the client" {
+	stop server || :
+	on proxy tproxy-setup down
+	on proxy nft -f - <<-END
+		table inet other {
+			chain post { type nat hook postrouting priority srcnat; oifname toserver masquerade; }
+		}
+	END
+	intercept_udp 5300 --conntrack zone
+	dgram server server serve-once 5300 "$OUT/answer"
+	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" --drain-timeout 0 -o event
+	wait_listen proxy "$RELAY_PORT" udp
+	bg late client "$DGRAM" ask 900 $V4 5300 1
+	wait_line relay0.out open
+	wait_line server.out ' 20 63 '
+	bg relay1 proxy tproxy-relay -u "$RELAY_PORT" --takeover -v --log off
+	wait_line relay1.err "listening on .*.::1.:$RELAY_PORT .UDP"
+	bg tracer proxy strace -f -o "$OUT/calls" -e trace=connect,close -e inject=close:signal=STOP:when=1 \
+		-p "$(pid_of relay0)"
+	wait_line tracer.err attached
+	signal relay0 TERM
+	wait_line calls 'stopped by SIGSTOP'
+	assert_file_contains "$OUT/calls" AF_UNSPEC
+	touch "$OUT/answer"
+	wait_line server.out answered
+	signal relay0 CONT
+	run -0 wait_exit relay0 20
+	run -0 wait_exit late 20
+	assert_line_in late.out '^1 answers$'
+	stop relay1
 }

@@ -190,7 +190,7 @@ void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reas
 {
 	if (f->closed)
 		return;
-	if (host->draining)
+	if (host->draining && !f->destroyed) /* the client's next datagram begins another flow */
 		hand_back(host, f);
 	if (f->closed)
 		return;
@@ -788,10 +788,14 @@ static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 	read_out(host, f, end);
 }
 
-/*
- * The client's next datagrams go to the listener. A socket whose end is an address of this host is
- * not disconnected: unconnected, it would take what is for the other relay.
- */
+/* Is its socket on the client's side to receive until the end? One whose end is an address of this
+ * host is not disconnected: unconnected, it would take what is for the other relay. */
+static bool receives_to_the_end(const struct udp_flow *f)
+{
+	return f->promoted && f->direct;
+}
+
+/* The client's next datagrams go to the listener. */
 static void hand_back_client(struct udp_host *host, struct udp_flow *f)
 {
 	if (f->closed || f->handed_client)
@@ -799,16 +803,26 @@ static void hand_back_client(struct udp_host *host, struct udp_flow *f)
 	if (f->promoted && !f->direct)
 		let_go(host, f, FLOW_CLIENT);
 	f->handed_client = true;
-	f->promoted = f->promoted && f->direct; /* the other answers are sent without that socket */
+	f->promoted = receives_to_the_end(f); /* the other answers are sent without that socket */
 }
 
-/* Its next datagrams go to another relay, or take the path that they would without one. */
+/*
+ * Its next datagrams go to another relay, or take the path that they would without one. What was on
+ * its way to a socket when deliveries to it were stopped may be in there by now: so each is read
+ * once more, the client's as long as there is an upstream to send that to.
+ */
 static void hand_back(struct udp_host *host, struct udp_flow *f)
 {
 	hand_back_client(host, f);
-	if (f->closed || f->handed)
+	if (f->closed)
 		return;
-	let_go(host, f, FLOW_UPSTREAM);
+	if (f->handed) {
+		read_out(host, f, FLOW_UPSTREAM);
+		return;
+	}
+	read_out(host, f, FLOW_CLIENT);
+	if (!f->closed)
+		let_go(host, f, FLOW_UPSTREAM);
 	f->handed = true;
 }
 
@@ -819,7 +833,8 @@ void udp_flow_hand_back_all(struct udp_host *host)
 	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
 		hand_back_client(host, f);
 	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
-		hand_back(host, f);
+		if (!receives_to_the_end(f))
+			hand_back(host, f);
 }
 
 /* For a flow's own sockets epoll reports errors, unless the send has taken the last one. A full
