@@ -414,7 +414,14 @@ static bool is_over(const struct udp_host *host, const struct udp_flow *f, enum 
 	return loop_tick(host->loop) - f->entry.active >= timeout_of(host, f->entry.class, reason);
 }
 
-void udp_flow_detach_all(struct udp_host *host)
+/* Without raw sockets the answers of a direct flow need the listener, or a socket of its own. */
+static bool needs_socket(const struct udp_host *host, const struct udp_flow *f, bool go_on)
+{
+	return !f->promoted && !f->unfit &&
+	       (go_on || !udp_raw_has(host->raw, UDP_AS_SERVER, peer_of(f)->family));
+}
+
+void udp_flow_detach_all(struct udp_host *host, bool go_on)
 {
 	enum reason reason;
 
@@ -424,7 +431,7 @@ void udp_flow_detach_all(struct udp_host *host)
 			continue;
 		if (is_over(host, f, &reason) && host->ops->may_end(host))
 			udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
-		else if (!f->promoted && !f->unfit)
+		else if (needs_socket(host, f, go_on))
 			promote(host, f);
 	}
 }

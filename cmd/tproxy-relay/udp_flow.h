@@ -54,13 +54,15 @@ void udp_flow_up(struct udp_host *host, struct udp_flow *f, const struct datagra
 void udp_flow_flush(struct udp_host *host);
 
 /* Make all flows independent of the listener: those that are over end, the others get sockets of
- * their own where they may have them. */
-void udp_flow_detach_all(struct udp_host *host);
+ * their own where they may have them; unless they are not to go on without it. */
+void udp_flow_detach_all(struct udp_host *host, bool go_on);
 
 /*
  * Stop the kernel's deliveries to all flows' sockets, and relay what they hold; the flows stay in the
  * table. The listeners must have been drained. What clients send from now on goes to the listeners:
- * as long as nobody reads those, it overtakes nothing.
+ * as long as nobody reads those, it overtakes nothing. Answers wait nowhere: one that comes after
+ * this goes its way at once, and may overtake one that came in the moment of this, which is relayed
+ * when the flow ends. Direct flows that have their own sockets keep them until their end.
  */
 void udp_flow_hand_back_all(struct udp_host *host);
 

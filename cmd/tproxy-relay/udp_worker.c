@@ -514,19 +514,20 @@ static void shorten(uint64_t *ms)
 
 /*
  * Datagrams that the listeners hold, and those in flight to them, are still relayed: first the
- * flows that are not over get sockets of their own; the listeners are released a moment later.
+ * flows that are not over get sockets of their own; the listeners are released a moment later. If
+ * the flows are to end at once, the reset that follows does it all.
  */
-void udp_worker_drain(struct udp_worker *u)
+void udp_worker_drain(struct udp_worker *u, bool at_once)
 {
 	u->host.draining = true;
 	udp_reuse_drop(&u->host);
 	shorten(&u->settings.unanswered_timeout);
 	shorten(&u->settings.established_timeout);
-	udp_flow_detach_all(&u->host);
-	if (u->host.table.count)
-		loop_arm(u->host.loop, &u->release, LOOP_TICK_MS);
-	else
+	udp_flow_detach_all(&u->host, !at_once);
+	if (!u->host.table.count)
 		handle_release(u->host.loop, &u->release);
+	else if (!at_once)
+		loop_arm(u->host.loop, &u->release, LOOP_TICK_MS);
 }
 
 /* Has another relay a duplicate of our listeners? */

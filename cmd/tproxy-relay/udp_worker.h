@@ -52,8 +52,9 @@ int udp_worker_start(struct udp_worker *u, struct failure *why);
 /* The host of its flows, which they find as loop_context()'s udp. */
 struct udp_host *udp_worker_host(struct udp_worker *u);
 
-/* Accept no new flows and close the listeners; existing flows may finish. */
-void udp_worker_drain(struct udp_worker *u);
+/* Accept no new flows and close the listeners; existing flows may finish. at_once: no, as
+ * udp_worker_reset() follows. */
+void udp_worker_drain(struct udp_worker *u, bool at_once);
 
 /* End all flows, as long as ops->may_end() returns true; call it again to end the rest. */
 void udp_worker_reset(struct udp_worker *u);

@@ -570,7 +570,7 @@ static void drain(struct worker *w)
 	loop_disarm(w->host.loop, &w->lame);
 	close_listeners(w);
 	if (w->udp)
-		udp_worker_drain(w->udp);
+		udp_worker_drain(w->udp, !w->relay->drain_timeout);
 	loop_arm(w->host.loop, &w->deadline, w->relay->drain_timeout);
 	end_if_over(w);
 }
