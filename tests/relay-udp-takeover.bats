@@ -150,7 +150,10 @@ ten_takeovers() {
 @test "UDP takeover: SIGTERM: a flow that makes room for another leaves the datagrams of that one as they are" {
 	stop server || :
 	dgram server server serve-once 5300 "$OUT/answer"
-	udp_relay --max-flows 20 --drain-timeout 5s -o event,client,origdst,reason
+	# The leak detector does not run under strace.
+	bg relay proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" tproxy-relay -u "$RELAY_PORT" --max-flows 20 \
+		--drain-timeout 5s -o event,client,origdst,reason
+	serves relay
 	on client "$DGRAM" tell-many 40100 $V4 5300 20 1
 	wait_until 10 eval '(($(grep -c "^open" "$OUT/relay.out") == 20))'
 	bg tracer proxy strace -f -o "$OUT/calls" -e trace=connect -e inject=connect:signal=STOP:when=1 -p "$(pid_of relay)"
@@ -184,7 +187,8 @@ ten_takeovers() {
 	END
 	intercept_udp 5300 --conntrack zone
 	dgram server server serve-once 5300 "$OUT/answer"
-	bg relay0 proxy tproxy-relay -u "$RELAY_PORT" --drain-timeout 0 -o event
+	bg relay0 proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" tproxy-relay -u "$RELAY_PORT" \
+		--drain-timeout 0 -o event
 	wait_listen proxy "$RELAY_PORT" udp
 	bg late client "$DGRAM" ask 900 $V4 5300 1
 	wait_line relay0.out open
