@@ -379,9 +379,12 @@ by_fixes() {
 }
 
 @test "ufw default deny outgoing: doctor names the plan for the relay's own connections, too" {
-	local command
+	local command machine
 	firewall ufw
+	machine=$(sha256sum /etc/default/ufw)
 	inside ufw default deny outgoing >/dev/null
+	inside grep -q '^DEFAULT_OUTPUT_POLICY="DROP"' /etc/default/ufw
+	assert_equal "$(sha256sum /etc/default/ufw)" "$machine"
 	serve
 	up
 	command=$(doctor -q -j | jq -r 'select(.check == "output").why // empty' | command_of | sort -u)
