@@ -401,6 +401,36 @@ by_fixes() {
 	lasts 46 --include-own --port 80 --name a.b
 }
 
+# both_last NAME OTHER FILES: two instances whose names do not fit, and that have one mark, have two plans: FILES of the
+# first are as before after the other's is done and undone.
+both_last() {
+	local first other files=$3 before
+	on proxy tproxy-setup up -q --to 3129 --port 80 --name "$1"
+	on proxy tproxy-setup up -q --to 3129 --port 81 --name "$2"
+	# (With one of them done, what is the other's is not dropped either, by its mark.)
+	first=$(words --name "$1" | command_of)
+	other=$(words --name "$2" | command_of)
+	inside bash -o pipefail -c "$first"
+	before=$(inside sh -c "grep . $files /dev/null")
+	inside bash -o pipefail -c "$other"
+	assert_equal "$(inside sh -c "ls $files" | wc -l)" 2
+	inside sh -c "$(inside sh -c "${other% | sh}" | sed -n 's/^#undo //p')"
+	assert_equal "$(inside sh -c "grep . $files /dev/null")" "$before"
+	asks $S4
+}
+
+@test "firewalld: of two instances that have one mark, and names that do not fit, each has its own plan" {
+	firewall firewalld
+	serve
+	both_last long.enough.a long.enough.b '/etc/firewalld/policies/tproxy-*'
+}
+
+@test "fw4: of two instances that have one mark, and names that do not fit, each has its own plan" {
+	firewall fw4
+	serve
+	both_last a.b a-b '/etc/tproxy/*.nft'
+}
+
 @test "a plan replaces the former one; names that do not fit are refused; what is missing is told" {
 	local before
 	run on proxy tproxy-setup plan --format firewalld --to 3129 --name twelve-chars

@@ -22,6 +22,10 @@ int plan_firewall_check_name(const struct intercept *spec, enum plan_firewall_to
 int plan_firewall_check(const struct intercept *spec, enum plan_firewall_tool tool,
 			struct failure *why);
 
+/* A name that every program takes, made of an instance's that one of them does not take: what is
+ * possible of it, and a hash, so that two instances have two. */
+void plan_firewall_fit_name(const char *name, char fitting[INTERCEPT_NAME_MAX + 1]);
+
 /* Print commands for sh; those that undo them follow as comments. Run again, they replace what they
  * did before. 0, or -1 with *why: the instance's name or an option does not fit there. */
 int plan_firewall(const struct intercept *spec, enum plan_firewall_tool tool, FILE *out,

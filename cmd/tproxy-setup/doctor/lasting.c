@@ -57,19 +57,13 @@ struct request {
 	bool refused;	    /* nothing is left */
 };
 
-/* No two instances have the same mark, and every program takes such a name. */
-static void rename_plan(struct request *r)
-{
-	snprintf(r->spec.name, sizeof(r->spec.name), "m%x", r->spec.mark.value);
-	r->renamed = true;
-}
-
 static struct request request_for(const struct intercept *spec, const struct maker *maker)
 {
 	struct request r = { .spec = *spec };
 
-	if (plan_firewall_check_name(&r.spec, maker->tool, &r.why))
-		rename_plan(&r);
+	r.renamed = plan_firewall_check_name(spec, maker->tool, &r.why);
+	if (r.renamed)
+		plan_firewall_fit_name(spec->name, r.spec.name);
 	if (!plan_firewall_check(&r.spec, maker->tool, &r.why))
 		return r;
 	r.only4 = r.spec.ipv4;
