@@ -350,6 +350,10 @@ by_fixes() {
 	assert_line_in words '--iif: its rules for IPv6 do not match interfaces'
 	lasts 4 --port 80 --include-own --name a.b
 	assert_line_in words '--include-own would open'
+	on proxy tproxy-setup up -q --divert-only
+	run words
+	assert_output --regexp 'that of IPv4 each time .*plan --format firewalld -4 --divert-only | sh; of IPv6 it cannot be told \(--divert-only: .*\), so for that this fix is needed again each time'
+	on proxy tproxy-setup down -q
 	# IPv6 alone: nothing that plan would take.
 	on proxy tproxy-setup up -q --to 3129 -6
 	run doctor -q -j
@@ -368,6 +372,11 @@ by_fixes() {
 		asks "[$S6]"
 		reload
 	done
+	on proxy tproxy-setup down -q
+	on proxy tproxy-setup up -q --divert-only -6
+	run words
+	assert_output --regexp 'firewalld cannot be told to accept it \(--divert-only: .*\), so this fix is needed again each time'
+	refute_output --partial 'tproxy-setup plan'
 }
 
 @test "ufw: what doctor prints to last is accepted for whatever instance" {

@@ -57,6 +57,17 @@ struct request {
 	bool refused;	    /* nothing is left */
 };
 
+static int check_told(const struct intercept *spec, const struct maker *maker, struct failure *why)
+{
+	if (plan_firewall_check(spec, maker->tool, why))
+		return -1;
+	/* That plan is possible, for the filter in prerouting, and accepts nothing. */
+	if (maker == &firewalld && spec->ipv6 && spec->divert_only)
+		return report_refuse(why, "--divert-only: its rules for IPv6 know neither marks "
+					  "nor sockets");
+	return 0;
+}
+
 static struct request request_for(const struct intercept *spec, const struct maker *maker)
 {
 	struct request r = { .spec = *spec };
@@ -64,7 +75,7 @@ static struct request request_for(const struct intercept *spec, const struct mak
 	r.renamed = plan_firewall_check_name(spec, maker->tool, &r.why);
 	if (r.renamed)
 		plan_firewall_fit_name(spec->name, r.spec.name);
-	if (!plan_firewall_check(&r.spec, maker->tool, &r.why))
+	if (!check_told(&r.spec, maker, &r.why))
 		return r;
 	r.only4 = r.spec.ipv4;
 	r.refused = !r.only4;
