@@ -467,6 +467,35 @@ remedies_of() {
 	assert_equal "$(unanswered 198.51.100. $((10 * TIME_SCALE)))" 0
 }
 
+@test "several next hops: by a routing rule for a protocol and a port, or for an interface" {
+	local rule
+	healthy_proxy
+	on proxy ip -6 route add default table 50 nexthop via 2001:db8:2::2 nexthop via 2001:db8:3::2
+	healthy
+	for rule in 'ipproto tcp dport 80' 'ipproto tcp sport 80' 'iif toclient' 'from 2001:db8:1::/64'; do
+		# shellcheck disable=SC2086 # words
+		on proxy ip -6 rule add pref 20000 $rule lookup 50
+		finds warn multipath 'a route with 2 next hops, and net.ipv6.fib_multipath_hash_policy=0: '
+		on proxy ip -6 rule del pref 20000
+	done
+	on proxy ip -6 rule add pref 20000 ipproto tcp dport 81 lookup 50
+	healthy
+}
+
+@test "several next hops: more than the kernel's answer has room for are many" {
+	local i
+	healthy_proxy
+	hash_by 1 0x7
+	healthy
+	for i in {1..120}; do
+		echo "nexthop add id $i via 2001:db8:2::$((1000 + i)) dev toserver"
+	done >"$OUT/batch"
+	on proxy ip -batch "$OUT/batch"
+	on proxy ip nexthop add id 1000 group "$(seq -s / 1 120)"
+	on proxy ip route add default nhid 1000
+	finds warn multipath 'a route with many next hops, and net.ipv4.fib_multipath_hash_policy=1: '
+}
+
 @test "several next hops: of the default route, of a prefix, and of nexthop objects" {
 	healthy_proxy
 	on proxy ip route add default nexthop via 198.51.100.2 nexthop via 203.0.113.2

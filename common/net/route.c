@@ -804,9 +804,11 @@ static void count_hops(struct nlmsghdr *message, void *context)
 unsigned route_hops(struct route *route, const struct route_question *question)
 {
 	unsigned hops = 0;
+	int err = netlink_ask(route->channel, build_question(question, RTM_F_FIB_MATCH), count_hops,
+			      &hops);
 
-	return netlink_ask(route->channel, build_question(question, RTM_F_FIB_MATCH), count_hops,
-			   &hops)
-		       ? 0
-		       : hops;
+	/* About a hundred, of IPv6 addresses (inet_rtm_getroute()). */
+	if (err == -EMSGSIZE)
+		return ROUTE_HOPS_MANY;
+	return err ? 0 : hops;
 }

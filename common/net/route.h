@@ -16,6 +16,7 @@
 #include "base/quantity.h"
 #include "base/report.h"
 #include "net/route_entry.h"
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -141,8 +142,10 @@ int route_ask(struct route *route, const struct route_question *question,
 /* The source address that this host uses towards that one; false if there is no route. */
 bool route_source(const struct endpoint *destination, struct endpoint *out);
 
-/* The number of next hops of the route that such a packet takes (RTM_F_FIB_MATCH, Linux 4.13); 0:
- * there is none, or the kernel does not say. */
+/* The number of next hops of the route that such a packet takes (RTM_F_FIB_MATCH, Linux 4.13);
+ * ROUTE_HOPS_MANY: more than fit in the kernel's answer; 0: there is none, or the kernel does not
+ * say. */
+#define ROUTE_HOPS_MANY UINT_MAX
 unsigned route_hops(struct route *route, const struct route_question *question);
 
 #endif

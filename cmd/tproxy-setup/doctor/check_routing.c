@@ -490,13 +490,14 @@ static void hash_fix(const struct hash *hash, char *buf, size_t size)
 		snprintf(buf, size, "sysctl -w net.ipv4.fib_multipath_hash_policy=0");
 }
 
-/* The most next hops that a connection's packets meet here, by whatever rule; without our mark:
- * whoever chooses among relays is not one. */
+/* The most next hops that a connection's packets meet here, by rules for interfaces, addresses,
+ * protocol and ports; without our mark: whoever chooses among relays is not one. Marks of other
+ * rules are not known. */
 static unsigned hops_of(struct doctor_context *x, const struct packet_path_flow *flow,
 			const struct endpoint *far)
 {
 	const uint32_t in = flow->device->index, back = flow->upstream.index;
-	const struct route_question question[] = {
+	struct route_question question[] = {
 		{ .destination = flow->client },
 		{ .destination = flow->destination },
 		{ .source = flow->client, .destination = flow->destination, .iif = in },
@@ -505,9 +506,12 @@ static unsigned hops_of(struct doctor_context *x, const struct packet_path_flow 
 	};
 	unsigned most = 0;
 
+	question[4].destination.port = flow->destination.port;
 	for (size_t i = 0; i < sizeof(question) / sizeof(*question); i++) {
-		unsigned hops = route_hops(x->kernel->route, &question[i]);
+		unsigned hops;
 
+		question[i].protocol = flow->protocol;
+		hops = route_hops(x->kernel->route, &question[i]);
 		most = hops > most ? hops : most;
 	}
 	return most;
@@ -553,18 +557,20 @@ static void check_multipath(struct doctor_context *x, sa_family_t family)
 	const struct hash hash = hash_read(family);
 	const char *what = asymmetry(&hash);
 	unsigned hops = most_hops(x, family);
-	char fix[120], why[600], fields[48] = "";
+	char fix[120], why[600], fields[48] = "", count[16] = "many";
 
 	if (hops < 2 || !what)
 		return;
 	hash_fix(&hash, fix, sizeof(fix));
+	if (hops != ROUTE_HOPS_MANY)
+		snprintf(count, sizeof(count), "%u", hops);
 	if (hash.policy == 3)
 		snprintf(fields, sizeof(fields), " with fib_multipath_hash_fields=0x%lx",
 			 hash.fields);
 	context_report(x, DOCTOR_WARN, hash_harm(&hash, fix, why, sizeof(why)), fix,
-		       "a route with %u next hops, and net.%s.fib_multipath_hash_policy=%ld%s: "
+		       "a route with %s next hops, and net.%s.fib_multipath_hash_policy=%ld%s: "
 		       "the hash is not the same for both directions: %s",
-		       hops, hash.ip, hash.policy, fields, what);
+		       count, hash.ip, hash.policy, fields, what);
 }
 
 void check_routing_multipath(struct doctor_context *x)
