@@ -92,7 +92,7 @@ serve() {
 	wait_listen server '[::]:7'
 	wait_listen server 0.0.0.0:7 udp
 	wait_listen server '[::]:7' udp
-	bg relay proxy tproxy-relay -t -u 3129
+	bg relay proxy tproxy-relay -t -u ${RELAY[@]+"${RELAY[@]}"} 3129
 	wait_listen proxy '[::1]:3129'
 	wait_listen proxy '[::1]:3129' udp
 	# On the host itself, for nobody else.
@@ -402,6 +402,22 @@ by_fixes() {
 	accepted
 }
 
+@test "ufw default deny outgoing: the plan is for a relay with another mark, too" {
+	local command
+	RELAY=(--upstream-mark 0x40/0xf0)
+	firewall ufw
+	inside ufw default deny outgoing >/dev/null
+	serve
+	up
+	command=$(doctor -q -j | jq -r 'select(.check == "output").why // empty' | command_of | sort -u)
+	inside bash -o pipefail -c "$command"
+	reload
+	accepted
+	undo
+	run inside cat /etc/ufw/before.rules /etc/ufw/before6.rules
+	refute_output --partial tproxy
+}
+
 @test "fw4: what doctor prints to last is accepted for whatever instance" {
 	firewall fw4
 	serve
@@ -531,7 +547,7 @@ undo() {
 	plan -4 --mark 0x10/0xf0 | inside sh
 	inside cmp /usr/share/ufw/iptables/before6.rules $dir/before6.rules
 	run inside grep -c -e --comment $dir/before.rules
-	assert_output 2
+	assert_output 3
 	plan | inside sh
 	undo -6
 	for file in before{,6}.rules; do

@@ -274,14 +274,23 @@ static void put_deletion(FILE *out, const char *prefix, const struct intercept *
 	fputs(" /d'", out);
 }
 
-/* Insert a rule before the first one of a chain. */
+/* Insert a rule, of what it matches, before the first one of a chain. */
 static void put_insertion(FILE *out, const struct intercept *spec, const struct ufw *ufw,
-			  const char *chain, const struct mark *mark)
+			  const char *chain, const char *match)
 {
 	fprintf(out,
-		" \\\n\t-e '0,/^-A %s-before-%s /s//-A %s-before-%s -m mark --mark 0x%x\\/0x%x "
-		"-m comment --comment tproxy-%s -j ACCEPT\\n&/'",
-		ufw->chains, chain, ufw->chains, chain, mark->value, mark->mask, spec->name);
+		" \\\n\t-e '0,/^-A %s-before-%s /s//-A %s-before-%s %s -m comment --comment "
+		"tproxy-%s -j ACCEPT\\n&/'",
+		ufw->chains, chain, ufw->chains, chain, match, spec->name);
+}
+
+static void put_mark(FILE *out, const struct intercept *spec, const struct ufw *ufw,
+		     const char *chain, const struct mark *mark)
+{
+	char match[64];
+
+	snprintf(match, sizeof(match), "-m mark --mark 0x%x\\/0x%x", mark->value, mark->mask);
+	put_insertion(out, spec, ufw, chain, match);
 }
 
 /* Before anything is changed: the rules before which ours would be, other than ours. */
@@ -307,8 +316,9 @@ static void put_family(FILE *out, const struct intercept *spec, const struct ufw
 {
 	put_deletion(out, "", spec);
 	if (wanted) {
-		put_insertion(out, spec, ufw, "input", &spec->mark);
-		put_insertion(out, spec, ufw, "output", &spec->upstream_mark);
+		put_mark(out, spec, ufw, "input", &spec->mark);
+		put_mark(out, spec, ufw, "output", &spec->upstream_mark);
+		put_insertion(out, spec, ufw, "output", "-m addrtype ! --src-type LOCAL");
 	}
 	fprintf(out, " %s\n", ufw->file);
 }
@@ -319,7 +329,9 @@ static void put_ufw(FILE *out, const struct intercept *spec)
 		check_family(out, spec, &ufw4);
 	if (spec->ipv6)
 		check_family(out, spec, &ufw6);
-	fputs("# INPUT: what is intercepted. OUTPUT: the relay's connections to servers.\n", out);
+	fputs("# INPUT: what is intercepted. OUTPUT: the relay's connections to servers, as\n"
+	      "# clients, or by their mark.\n",
+	      out);
 	put_family(out, spec, &ufw4, spec->ipv4);
 	put_family(out, spec, &ufw6, spec->ipv6);
 	fputs("ufw reload >/dev/null\n", out);
