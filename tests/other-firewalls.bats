@@ -418,6 +418,30 @@ by_fixes() {
 	refute_output --partial tproxy
 }
 
+@test "what fw4 or ufw drops in prerouting their plans do not accept: doctor says that its rule is needed again" {
+	on proxy nft 'add table inet fw4; add chain inet fw4 early { type filter hook prerouting priority -100; }
+		add rule inet fw4 early meta mark & 0xff == 1 drop'
+	up
+	run eval 'doctor -q -j | jq -r "select(.check == \"prerouting\").why"'
+	assert_output --partial 'this fix is needed again each time that fw4 loads its rules'
+	refute_output --partial 'tproxy-setup plan'
+	on proxy nft delete table inet fw4
+	on proxy iptables -t mangle -N ufw-before-prerouting
+	on proxy iptables -t mangle -A PREROUTING -p tcp -j DROP
+	run eval 'doctor -q -j | jq -r "select(.check == \"prerouting\").why"'
+	assert_output --partial 'this fix is needed again each time that ufw loads its rules'
+	refute_output --partial 'tproxy-setup plan'
+}
+
+@test "firewalld: where the options are too many for a line, doctor says what differs from them, and why" {
+	local sources
+	sources=$(printf '198.18.%d.0/24,' {0..100..2})
+	firewall firewalld
+	on proxy tproxy-setup up -q --to 3129 --name a.b --src "192.0.2.0/24,2001:db8:1::/64,${sources%,}"
+	run words --name a.b
+	assert_output --regexp 'to accept that of IPv4 each .*: tproxy-setup plan --format firewalld -4 --name a_b_[0-9a-f]{4}, and the instance.s other options; of IPv6 it cannot be told \(.*without --port .*\), so for that this fix is needed again'
+}
+
 @test "fw4: what doctor prints to last is accepted for whatever instance" {
 	firewall fw4
 	serve

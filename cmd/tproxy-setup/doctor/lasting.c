@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-setup/doctor/lasting.h"
 
+#include "firewall/harm.h"
 #include "intercept/spec_text.h"
 #include "tproxy-setup/plan_firewall.h"
 #include <stdio.h>
@@ -38,14 +39,24 @@ static const struct maker *maker_of(const struct doctor_context *x,
 	return chain->iptables && has_chain(x, chain, "ufw") ? &ufw : NULL;
 }
 
-/* Is what that program drops there a packet that the plan for it accepts? In OUTPUT that is ufw's
- * plan, and what carries the upstream mark. */
-static bool plan_accepts(enum packet_path_leg leg, const struct maker *maker)
+/* In OUTPUT ufw's plan accepts sources that are not this host's, and what carries its mark. */
+static bool ufw_accepts_sent(const struct packet_path_step *at, const struct intercept *spec)
 {
-	if (packet_path_is_prerouting(leg) || leg == PACKET_PATH_INPUT ||
-	    leg == PACKET_PATH_ANSWER_INPUT)
+	return at->leg == PACKET_PATH_REPLY ||
+	       (at->leg == PACKET_PATH_UPSTREAM &&
+		(!at->sent_as_own || harm_carries(at->step.before, &spec->upstream_mark)));
+}
+
+/* Is what that program drops there a packet that the plan for it accepts? In prerouting that is
+ * firewalld's alone: it turns off the filter. */
+static bool plan_accepts(const struct doctor_context *x, const struct packet_path_step *at,
+			 const struct maker *maker)
+{
+	if (packet_path_is_prerouting(at->leg))
+		return maker == &firewalld;
+	if (at->leg == PACKET_PATH_INPUT || at->leg == PACKET_PATH_ANSWER_INPUT)
 		return true;
-	return leg == PACKET_PATH_UPSTREAM && maker == &ufw;
+	return maker == &ufw && ufw_accepts_sent(at, x->spec);
 }
 
 /* What plan is asked for: of the specification what that program can be told. */
@@ -100,23 +111,42 @@ static void put_refused(const struct packet_path_step *at, const struct maker *m
 			 why, maker->name, r->why.detail);
 }
 
+/* Options that are known and not too long, or what they are. */
+static int put_options(const struct maker *maker, const struct request *r, const char *options,
+		       char *buf, size_t size)
+{
+	if (*options)
+		return snprintf(buf, size, "tproxy-setup plan --format %s %s | sh%s", maker->name,
+				options, r->renamed ? " (by a name that is possible there)" : "");
+	return snprintf(buf, size, "tproxy-setup plan --format %s%s%s%s, and the instance's %s",
+			maker->name, r->only4 ? " -4" : "", r->renamed ? " --name " : "",
+			r->renamed ? r->spec.name : "",
+			r->only4 || r->renamed ? "other options" : "options");
+}
+
+/* options: "" if they are not known, or too long. */
 static void put_command(const struct maker *maker, const struct request *r, const char *options,
 			const char *why, char buf[LASTING_MAX])
 {
 	int used = snprintf(buf, LASTING_MAX,
-			    "%s; to accept %s each time that %s loads its rules: tproxy-setup plan "
-			    "--format %s %s | sh",
-			    why, r->only4 ? "that of IPv4" : "it", maker->name, maker->name,
-			    options);
+			    "%s; to accept %s each time that %s loads its rules: ", why,
+			    r->only4 ? "that of IPv4" : "it", maker->name);
 
-	if (r->renamed && used < LASTING_MAX)
-		used += snprintf(buf + used, LASTING_MAX - (size_t)used,
-				 " (by a name that is possible there)");
+	if (used < LASTING_MAX)
+		used += put_options(maker, r, options, buf + used, LASTING_MAX - (size_t)used);
 	if (r->only4 && used < LASTING_MAX)
 		snprintf(buf + used, LASTING_MAX - (size_t)used,
 			 "; of IPv6 it cannot be told (%s), so for that this fix is needed again "
 			 "each time",
 			 r->why.detail);
+}
+
+/* For put_command(). */
+static const char *options_of(const struct doctor_context *x, const struct request *r,
+			      char options[CONTEXT_FIX_MAX])
+{
+	*options = '\0';
+	return context_knows(x) ? spec_text_options(&r->spec, options, CONTEXT_FIX_MAX) : options;
 }
 
 const char *lasting(const struct doctor_context *x, const struct packet_path_step *at,
@@ -132,7 +162,7 @@ const char *lasting(const struct doctor_context *x, const struct packet_path_ste
 			 why);
 		return buf;
 	}
-	if (!plan_accepts(at->leg, maker)) {
+	if (!plan_accepts(x, at, maker)) {
 		snprintf(buf, LASTING_MAX,
 			 "%s; this fix is needed again each time that %s loads its rules", why,
 			 maker->name);
@@ -141,11 +171,7 @@ const char *lasting(const struct doctor_context *x, const struct packet_path_ste
 	r = request_for(x->spec, maker);
 	if (r.refused || (r.only4 && packet_path_is_prerouting(at->leg)))
 		put_refused(at, maker, &r, why, buf);
-	else if (context_knows(x) && *spec_text_options(&r.spec, options, sizeof(options)))
-		put_command(maker, &r, options, why, buf);
 	else
-		snprintf(buf, LASTING_MAX,
-			 "%s; to accept it each time that %s loads its rules: plan --format %s",
-			 why, maker->name, maker->name);
+		put_command(maker, &r, options_of(x, &r, options), why, buf);
 	return buf;
 }
