@@ -23,6 +23,20 @@
 
 #define TUPLES_MAX 65536
 
+/* How long a server may take to answer a SYN, or to repeat its answer; how long an answer that
+ * nobody asked for here is remembered. One in five seconds is, so these are all that there can be.
+ */
+#define ASKED_SECONDS  40
+#define ASTRAY_SECONDS 300
+#define ASTRAY_LIMIT   "limit rate 12/minute burst 1 packets"
+#define ASTRAY_MAX     64
+
+/* Of the clients' ports every eighth is looked at: these connections tell as much as all of them.
+ * Remembering a SYN costs memory, and every packet that this host forwards is asked whether it is
+ * such an answer: of most, that is its port alone, and `th` does not ask for the protocol again. (Not
+ * an odd port: Linux gives a client even ones.) */
+#define SAMPLE "& 7 == 0"
+
 /* Tuples that begin while an instance ends are kept this much longer than the drain takes. */
 #define FRESH_EXTRA_SECONDS 60
 
@@ -200,20 +214,21 @@ static void put_cidr_set(FILE *out, const struct intercept *spec, enum intercept
 	fputs(" }\n\t}\n", out);
 }
 
-static void put_tuple_set(FILE *out, const char *name, const struct family *f, unsigned seconds)
+static void put_tuple_set(FILE *out, const char *name, const struct family *f, int size,
+			  unsigned seconds)
 {
 	fprintf(out,
 		"\tset %s%s {\n\t\ttype %s . inet_service . %s . inet_service\n"
 		"\t\tsize %d; flags dynamic,timeout; timeout %us\n\t}\n",
-		name, f->suffix, f->type, f->type, TUPLES_MAX, seconds);
+		name, f->suffix, f->type, f->type, size, seconds);
 }
 
-static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *name,
+static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *name, int size,
 			   unsigned seconds)
 {
 	for (size_t i = 0; i < FAMILIES; i++)
 		if (wants(spec, &families[i]))
-			put_tuple_set(out, name, &families[i], seconds);
+			put_tuple_set(out, name, &families[i], size, seconds);
 }
 
 /* A lease that the kernel enforces: when its elements time out, nothing new is taken. */
@@ -241,11 +256,17 @@ static void put_sets(FILE *out, const struct intercept *spec)
 	if (!spec->tcp || spec->divert_only)
 		return;
 	if (spec->midstream == MIDSTREAM_PASS)
-		put_tuple_sets(out, spec, "taken", TAKEN_SECONDS);
+		put_tuple_sets(out, spec, "taken", TUPLES_MAX, TAKEN_SECONDS);
 	else if (spec->zone == CONNTRACK_OFF)
-		put_tuple_sets(out, spec, "passing", PASSING_SECONDS);
+		put_tuple_sets(out, spec, "passing", TUPLES_MAX, PASSING_SECONDS);
 	if (spec->local)
-		put_tuple_sets(out, spec, "mine", PASSING_SECONDS);
+		put_tuple_sets(out, spec, "mine", TUPLES_MAX, PASSING_SECONDS);
+	put_tuple_sets(out, spec, "asked", TUPLES_MAX, ASKED_SECONDS);
+	put_tuple_sets(out, spec, NFT_TEXT_ASTRAY, ASTRAY_MAX, ASTRAY_SECONDS);
+	fprintf(out,
+		"\tset " NFT_TEXT_UNASKED " {\n\t\ttype inet_proto\n"
+		"\t\tsize 16; flags dynamic,timeout; timeout %us\n\t}\n",
+		ASTRAY_SECONDS);
 }
 
 /* --- divert ----------------------------------------------------------------------------------- */
@@ -418,6 +439,8 @@ static void put_intercept(FILE *out, const struct intercept *spec)
 	put_ports(out, spec);
 	put_must(out, spec, LIST_SRC, FROM_CLIENT);
 	put_must(out, spec, LIST_DST, FROM_CLIENT);
+	if (spec->tcp)
+		fputs("\t\t" SYN " tcp sport " SAMPLE " jump ask\n", out);
 	if (spec->local)
 		put_looped_match(out, spec, "goto looped");
 	put_lease_guard(out, spec);
@@ -439,6 +462,8 @@ static void put_prerouting(FILE *out, const struct intercept *spec)
 			spec->udp ? "meta l4proto tcp " : "");
 	if (spec->udp)
 		put_divert_udp(out, spec);
+	if (spec->tcp && !spec->divert_only)
+		fputs("\t\tth dport " SAMPLE " " SYN_ACK " jump answer\n", out);
 	if (!spec->divert_only)
 		put_intercept(out, spec);
 	fputs("\t}\n", out);
@@ -467,6 +492,12 @@ static void put_tuple(FILE *out, const struct family *f)
 	fprintf(out, "%s saddr . tcp sport . %s daddr . tcp dport", f->ip, f->ip);
 }
 
+/* The tuple that the packet's answer has. */
+static void put_mirrored_tuple(FILE *out, const struct family *f)
+{
+	fprintf(out, "%s daddr . tcp dport . %s saddr . tcp sport", f->ip, f->ip);
+}
+
 /* A predicate with many ports also matches the answers of flows that began on the other side and
  * were not taken: these are not orphans, and must not be reset. If connection tracking is in use
  * anyway, it knows; otherwise a flow is recognised by its SYN-ACK, and remembered while it lasts.
@@ -492,6 +523,84 @@ static void put_answers(FILE *out, const struct intercept *spec)
 		put_tuple(out, f);
 		fputs(" } return\n", out);
 	}
+}
+
+/* --- answers that nobody asked for here ------------------------------------------------------- */
+
+/*
+ * Of several relays beside each other, each must get the answers to what it asks. A SYN-ACK for a
+ * connection that the predicate covers, which has no socket here and whose SYN did not come by, is
+ * the answer to another machine's SYN. That the SYN was here is remembered, whatever became of it:
+ * taken, excluded, not of these interfaces, or taken by a relay that has given up since.
+ */
+static void put_ask(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain ask {\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\tupdate @asked%s { ", f->suffix);
+		put_tuple(out, f);
+		fputs(" } return\n", out);
+	}
+	/* The set is full: nothing can be said of answers. */
+	fputs("\t\tupdate @" NFT_TEXT_UNASKED " { meta l4proto }\n\t}\n", out);
+}
+
+static void put_astray(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain " NFT_TEXT_ASTRAY " {\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fprintf(out, "\t\tmeta nfproto %s " ASTRAY_LIMIT " add @" NFT_TEXT_ASTRAY "%s { ",
+			f->nfproto, f->suffix);
+		put_tuple(out, f);
+		fputs(" }\n", out);
+	}
+	fputs("\t}\n", out);
+}
+
+/* Interfaces are the client's: the way to it leads through one of them. Connection tracking knows a
+ * flow whose addresses were translated, too. */
+static void put_answer(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain answer {\n", out);
+	put_predicate(out, spec, FROM_SERVER);
+	put_exclusions(out, spec, FROM_SERVER, "");
+	fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } return\n", out);
+	if (spec->zone != CONNTRACK_OFF)
+		fputs("\t\tct direction reply return\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fputs("\t\t", out);
+		put_mirrored_tuple(out, f);
+		fprintf(out, " @asked%s update @asked%s { ", f->suffix, f->suffix);
+		put_mirrored_tuple(out, f);
+		fputs(" } return\n", out);
+	}
+	for (unsigned i = 0; i < spec->devices; i++)
+		fprintf(out, "\t\tfib daddr oifname \"%s\" goto " NFT_TEXT_ASTRAY "\n",
+			spec->device[i]);
+	if (!spec->devices)
+		fputs("\t\tgoto " NFT_TEXT_ASTRAY "\n", out);
+	fputs("\t}\n", out);
+}
+
+static void put_strayed(FILE *out, const struct intercept *spec)
+{
+	if (!spec->tcp)
+		return;
+	put_ask(out, spec);
+	put_astray(out, spec);
+	put_answer(out, spec);
 }
 
 /* If the relay's reset toward a server was lost, or came before the last data (RFC 5961, 3.2), the
@@ -868,6 +977,7 @@ static void put_contents(FILE *out, const struct intercept *spec)
 	if (!spec->divert_only) {
 		put_deliver(out, spec);
 		put_take(out, spec, false);
+		put_strayed(out, spec);
 		if (spec->local) {
 			put_looped(out, spec);
 			put_mine(out, spec);
@@ -968,9 +1078,12 @@ static const char *find_elements(const char *listing, const char *set, size_t *l
 	return elements;
 }
 
+/* Sets of flows that stay when an instance is replaced. */
+static const char *const kept[] = { "passing", "taken", "mine", "asked", NFT_TEXT_ASTRAY };
+#define KEPT (sizeof(kept) / sizeof(*kept))
+
 char *nft_text_replacement(const struct intercept *spec, const char *listing, struct failure *why)
 {
-	static const char *const kept[] = { "passing", "taken", "mine" };
 	char *text = nft_text_install(spec, why), *result = NULL;
 	size_t size, length;
 	FILE *out;
@@ -980,7 +1093,7 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
 	out = open_memstream(&result, &size);
 	if (out)
 		fputs(text, out);
-	for (size_t i = 0; out && i < sizeof(kept) / sizeof(*kept) * FAMILIES; i++) {
+	for (size_t i = 0; out && i < KEPT * FAMILIES; i++) {
 		char set[16], head[32];
 		const char *elements;
 
@@ -995,13 +1108,13 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
 	free(text);
 	return finish(out, &result, why);
 }
-/* Sets that remember current flows. */
+/* Sets that remember something of flows. */
 static bool remembers(const char *set)
 {
-	static const char *const names[] = { "passing", "taken", "mine" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (!strncmp(set, names[i], strlen(names[i])))
+	if (!strcmp(set, NFT_TEXT_UNASKED))
+		return true;
+	for (size_t i = 0; i < KEPT; i++)
+		if (!strncmp(set, kept[i], strlen(kept[i])))
 			return true;
 	return false;
 }
@@ -1090,7 +1203,7 @@ char *nft_text_ending(const struct intercept *spec, uint64_t ms, struct failure 
 			fprintf(out, "flush chain inet " NFT_TEXT_PREFIX "%s local\n", spec->name);
 		fprintf(out, "table inet " NFT_TEXT_PREFIX "%s {\n", spec->name);
 		if (spec->tcp && spec->midstream != MIDSTREAM_PASS)
-			put_tuple_sets(out, spec, "fresh",
+			put_tuple_sets(out, spec, "fresh", TUPLES_MAX,
 				       (unsigned)(ms / 1000) + FRESH_EXTRA_SECONDS);
 		fputs("\tchain " NFT_TEXT_ENDING " { }\n", out);
 		put_take(out, spec, true);

@@ -15,6 +15,8 @@
  *               let it pass
  *   local       (output) marks intercepted connections that this host opens (mine); the mark sends
  *               them to lo, where prerouting hands them to looped
+ *   answer      finds SYN-ACKs for no socket here whose SYN was not here either (ask remembers
+ *               those that were): astray keeps some for the doctor, and nothing becomes of them
  *   zone-...    (raw) give connection tracking a zone for one direction of each leg
  *
  * Every packet that this host forwards goes through prerouting, so prerouting first asks what tells
@@ -58,6 +60,13 @@
 /* The set of protocols that are intercepted while a lease runs; elements without a timeout are
  * permanent. */
 #define NFT_TEXT_LEASE "armed"
+
+/* Sets, and a chain that fills the first two of them: `astray4`, `astray6`, server's address and
+ * port, then the client's: SYN-ACKs that have no socket here, and whose SYN did not come by; one in
+ * five seconds at most, of the last five minutes. `unasked` is not empty if some SYNs could not be
+ * remembered meanwhile: then they say nothing. */
+#define NFT_TEXT_ASTRAY	 "astray"
+#define NFT_TEXT_UNASKED "unasked"
 
 /*
  * The transaction that installs or replaces the instance: text for `nft -f -`. The specification

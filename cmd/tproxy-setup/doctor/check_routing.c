@@ -328,7 +328,7 @@ static void report_local_upstream(struct doctor_context *x, const struct waiting
 static void report_waiting(struct doctor_context *x, const struct waiting *w)
 {
 	char server[ENDPOINT_TEXT_MAX], client[ENDPOINT_TEXT_MAX],
-		own[ENDPOINT_TEXT_MAX] = "THIS_HOST", text[400];
+		own[ENDPOINT_TEXT_MAX] = "THIS_HOST", text[500];
 	struct endpoint address = w->first.peer, source;
 
 	if (route_source(&address, &source))
@@ -339,7 +339,8 @@ static void report_waiting(struct doctor_context *x, const struct waiting *w)
 		text, sizeof(text),
 		"the server answers to the client's address, and unless its way there is through "
 		"this host, its answers bypass the proxy: on %s it takes `%s route add %s via %s`; "
-		"or the server is down",
+		"or other relays are beside this one, and its answers come to them (their doctor "
+		"finds `one-way'; see tproxy-scale(7)); or the server is down",
 		server, ip_of(address.family), client, own);
 	context_report(
 		x, DOCTOR_WARN, text, "",

@@ -40,6 +40,9 @@ void check_routing_replies(struct doctor_context *x);
 void check_routing_vrf(struct doctor_context *x);
 void check_routing_multipath(struct doctor_context *x);
 
+/* check_oneway.c: answers to what another machine asked. */
+void check_oneway_answers(struct doctor_context *x);
+
 /* check_listener.c: which process would get the connections. */
 void check_listener_present(struct doctor_context *x);
 void check_listener_group(struct doctor_context *x);

@@ -30,6 +30,7 @@ static const struct {
 	{ "replies", check_routing_replies },
 	{ "vrf", check_routing_vrf },
 	{ "multipath", check_routing_multipath },
+	{ "one-way", check_oneway_answers },
 	{ "listener", check_listener_present },
 	{ "listener-group", check_listener_group },
 	{ "listener-mark", check_listener_mark },
