@@ -231,12 +231,13 @@ answered_late() {
 }
 waiting_upstream() { (($(on proxy ss -Htn state syn-sent 'dport = :80' | wc -l) == $1)); }
 
-# gives_up COMMAND...: it ends two connections whose server has not answered yet; that answers then, and nobody takes it.
+# gives_up PORT COMMAND...: it ends two connections, of ports from PORT on, whose server has not answered yet; that answers
+# then, and nobody takes it.
 gives_up() {
 	server_is unheard
-	bg knocks client "$TOP/tests/lib/knock" 1 10 "$PORT"
+	bg knocks client "$TOP/tests/lib/knock" 1 10 "$1"
 	wait_until 10 waiting_upstream 2
-	"$@" || :
+	"${@:2}" || :
 	wait_until 10 waiting_upstream 0
 	server_is heard
 	wait_until 20 answered_late
@@ -246,7 +247,7 @@ gives_up() {
 
 @test "a server answers when the client, or the relay, is gone: it was asked through this host" {
 	healthy_proxy
-	PORT=40000 gives_up stop knocks KILL
-	PORT=41000 gives_up stop relay KILL
+	gives_up 40000 stop knocks KILL
+	gives_up 41000 stop relay KILL
 	stop knocks KILL || :
 }

@@ -32,8 +32,8 @@
 struct astray {
 	const struct intercept *spec;
 	unsigned count;
-	json_int_t newest, oldest;	 /* seconds for which they are still kept */
-	json_int_t kept;		 /* seconds for which each is */
+	json_int_t newest, oldest;	/* seconds for which they are still kept */
+	json_int_t kept;		/* seconds for which each is */
 	struct endpoint server, client; /* of the newest */
 };
 
