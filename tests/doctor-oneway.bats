@@ -67,10 +67,10 @@ relay_on_other() {
 	on other tproxy-setup up -q --to 3129 -p 80
 }
 
-# knock ...: see lib/knock; answers N: so many requests were answered.
-knock() { on client "$TOP/tests/lib/knock" "$@"; }
+# eighths ...: see lib/eighths; answers N: so many requests were answered.
+eighths() { on client "$TOP/tests/lib/eighths" "$@"; }
 answers() {
-	run -0 knock "${@:2}"
+	run -0 eighths "${@:2}"
 	assert_output "$1 answered"
 }
 
@@ -111,7 +111,7 @@ finds_it() {
 	answers '0 of 20' 10 0 42000 1
 	[[ $(astray) == *42[0-9][0-9][0-9]* ]]
 	healthy
-	bg knocks client "$TOP/tests/lib/knock" 1000 0.2 43000
+	bg requests client "$TOP/tests/lib/eighths" 1000 0.2 43000
 	wait_until 60 finds_it
 	run jq -r 'select(.check == "one-way").evidence' "$OUT/findings"
 	assert_line --regexp '^SYN-ACKs for connections that were not opened through this host, the last one [0-9]+ s ago, the first one [3-5][0-9] s before: as 198.51.100.2:80 -> 192.0.2.2:4[0-9]+$'
@@ -125,7 +125,7 @@ finds_it() {
 	run on other tproxy-setup doctor -v -H -o severity,check,evidence
 	assert_line --regexp '^warn +answers +[0-9]+ connections as 192.0.2.2 to 198.51.100.2:80: sent again and again'
 	assert_line --regexp '^ok +one-way'
-	stop knocks || :
+	stop requests || :
 }
 
 @test "clients have a way to servers around the relay" {
@@ -235,7 +235,7 @@ waiting_upstream() { (($(on proxy ss -Htn state syn-sent 'dport = :80' | wc -l) 
 # then, and nobody takes it.
 gives_up() {
 	server_is unheard
-	bg knocks client "$TOP/tests/lib/knock" 1 10 "$1"
+	bg requests client "$TOP/tests/lib/eighths" 1 10 "$1"
 	wait_until 10 waiting_upstream 2
 	"${@:2}" || :
 	wait_until 10 waiting_upstream 0
@@ -247,7 +247,7 @@ gives_up() {
 
 @test "a server answers when the client, or the relay, is gone: it was asked through this host" {
 	healthy_proxy
-	gives_up 40000 stop knocks KILL
+	gives_up 40000 stop requests KILL
 	gives_up 41000 stop relay KILL
-	stop knocks KILL || :
+	stop requests KILL || :
 }
