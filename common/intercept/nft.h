@@ -32,7 +32,7 @@ struct nft_part {
 	enum nft_verdict verdict;
 };
 
-#define NFT_PARTS_MAX	 48
+#define NFT_PARTS_MAX	 64
 #define NFT_COUNTERS_MAX 8
 
 struct nft_counter {

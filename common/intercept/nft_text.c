@@ -24,12 +24,12 @@
 #define TUPLES_MAX 65536
 
 /* How long a server may take to answer a SYN, or to repeat its answer; how long an answer that
- * nobody asked for here is remembered. One in five seconds is, so these are all that there can be.
- */
+ * nobody asked for here is remembered. After each there is a pause, so there are some sixty of
+ * them at most. (nft's `limit` would do the same, but is a module more that the kernel must have.) */
 #define ASKED_SECONDS  40
 #define ASTRAY_SECONDS 300
-#define ASTRAY_LIMIT   "limit rate 12/minute burst 1 packets"
-#define ASTRAY_MAX     64
+#define PAUSE_SECONDS  5
+#define ASTRAY_MAX     128
 
 /* Of the clients' ports every eighth is looked at: these connections tell as much as all of them.
  * Remembering a SYN costs memory, and every packet that this host forwards is asked whether it is
@@ -231,6 +231,14 @@ static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *
 			put_tuple_set(out, name, &families[i], size, seconds);
 }
 
+static void put_protocol_set(FILE *out, const char *name, const char *type, unsigned seconds)
+{
+	fprintf(out,
+		"\tset %s {\n\t\ttype %s\n"
+		"\t\tsize 16; flags dynamic,timeout; timeout %us\n\t}\n",
+		name, type, seconds);
+}
+
 /* A lease that the kernel enforces: when its elements time out, nothing new is taken. */
 static void put_lease(FILE *out, const struct intercept *spec)
 {
@@ -263,10 +271,8 @@ static void put_sets(FILE *out, const struct intercept *spec)
 		put_tuple_sets(out, spec, "mine", TUPLES_MAX, PASSING_SECONDS);
 	put_tuple_sets(out, spec, "asked", TUPLES_MAX, ASKED_SECONDS);
 	put_tuple_sets(out, spec, NFT_TEXT_ASTRAY, ASTRAY_MAX, ASTRAY_SECONDS);
-	fprintf(out,
-		"\tset " NFT_TEXT_UNASKED " {\n\t\ttype inet_proto\n"
-		"\t\tsize 16; flags dynamic,timeout; timeout %us\n\t}\n",
-		ASTRAY_SECONDS);
+	put_protocol_set(out, NFT_TEXT_UNASKED, "inet_proto", ASTRAY_SECONDS);
+	put_protocol_set(out, "lately", "nf_proto", PAUSE_SECONDS);
 }
 
 /* --- divert ----------------------------------------------------------------------------------- */
@@ -551,14 +557,16 @@ static void put_ask(FILE *out, const struct intercept *spec)
 
 static void put_astray(FILE *out, const struct intercept *spec)
 {
-	fputs("\tchain " NFT_TEXT_ASTRAY " {\n", out);
+	fputs("\tchain " NFT_TEXT_ASTRAY " {\n"
+	      "\t\tmeta nfproto @lately return\n"
+	      "\t\tupdate @lately { meta nfproto }\n",
+	      out);
 	for (size_t i = 0; i < FAMILIES; i++) {
 		const struct family *f = &families[i];
 
 		if (!wants(spec, f))
 			continue;
-		fprintf(out, "\t\tmeta nfproto %s " ASTRAY_LIMIT " add @" NFT_TEXT_ASTRAY "%s { ",
-			f->nfproto, f->suffix);
+		fprintf(out, "\t\tadd @" NFT_TEXT_ASTRAY "%s { ", f->suffix);
 		put_tuple(out, f);
 		fputs(" }\n", out);
 	}
@@ -1111,7 +1119,7 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
 /* Sets that remember something of flows. */
 static bool remembers(const char *set)
 {
-	if (!strcmp(set, NFT_TEXT_UNASKED))
+	if (!strcmp(set, NFT_TEXT_UNASKED) || !strcmp(set, "lately"))
 		return true;
 	for (size_t i = 0; i < KEPT; i++)
 		if (!strncmp(set, kept[i], strlen(kept[i])))
