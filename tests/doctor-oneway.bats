@@ -114,7 +114,7 @@ finds_it() {
 	bg requests client "$TOP/tests/lib/eighths" 1000 0.2 43000
 	wait_until 60 finds_it
 	run jq -r 'select(.check == "one-way").evidence' "$OUT/findings"
-	assert_line --regexp '^SYN-ACKs for connections that were not opened through this host, the last one [0-9]+ s ago, the first one [3-5][0-9] s before: as 198.51.100.2:80 -> 192.0.2.2:4[0-9]+$'
+	assert_line --regexp '^SYN-ACKs for connections that were not opened through this host, the last one [0-9]+ s ago, the first one [3-9][0-9] s before: as 198.51.100.2:80 -> 192.0.2.2:4[0-9]+$'
 	assert_line --regexp ': as \[2001:db8:2::2\]:80 -> \[2001:db8:1::2\]:4[0-9]+$'
 	# Nothing can be done here.
 	run jq -r 'select(.check == "one-way").fix // empty' "$OUT/findings"
@@ -155,12 +155,12 @@ stray() {
 	stray 80 290 200
 	healthy
 	stray 80 295
-	finds warn one-way 'the last one [4-9] s ago, the first one 9[4-6] s before: as 198.51.100.2:80 -> 192.0.2.2:42360'
+	finds warn one-way 'the last one [0-9]+ s ago, the first one (9|10)[0-9] s before: as 198.51.100.2:80 -> 192.0.2.2:42360'
 	on proxy nft flush set inet tproxy_default astray4
-	stray 80 260 270 280 290
+	stray 80 270 275 280 290
 	healthy
 	stray 80 250
-	finds warn one-way 'the first one [34][0-9] s before'
+	finds warn one-way 'the first one [3-6][0-9] s before'
 	SPEC=(--to 3129 -p 443)
 	run doctor "${SPEC[@]}"
 	assert_line --regexp '^ok +one-way +no SYN-ACKs for connections that were opened elsewhere'
