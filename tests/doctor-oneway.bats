@@ -185,7 +185,7 @@ stray() {
 	on proxy nft 'table inet others { chain c { type filter hook prerouting priority raw - 10; tcp dport 80 meta mark set 0x200; }; }'
 	for spec in '-p 80 --not-mark 0x200/0xff00' '-p 80 --not-dst 198.51.100.0/24,2001:db8:2::/64' \
 		'-p 80 --iif tobystander' '-p 81' '--not-port 80' '-p 80 --src 203.0.113.0/24,2001:db8:3::/64' \
-		'-p 80 --not-mark 0x200/0xff00 --conntrack zone' '-p 80 --not-mark 0x200/0xff00 --midstream pass'; do
+		'-p 80 --not-mark 0x200/0xff00 --midstream pass' '-p 80 --not-mark 0x200/0xff00 --conntrack zone'; do
 		echo "$spec" >&2
 		# shellcheck disable=SC2086 # words
 		on proxy tproxy-setup up -q --to 3129 $spec

@@ -340,7 +340,7 @@ static void report_waiting(struct doctor_context *x, const struct waiting *w)
 		"the server answers to the client's address, and unless its way there is through "
 		"this host, its answers bypass the proxy: on %s it takes `%s route add %s via %s`; "
 		"or other relays are beside this one, and its answers come to them (their doctor "
-		"finds `one-way'; see tproxy-scale(7)); or the server is down",
+		"finds one-way; see tproxy-scale(7)); or the server is down",
 		server, ip_of(address.family), client, own);
 	context_report(
 		x, DOCTOR_WARN, text, "",
