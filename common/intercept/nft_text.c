@@ -26,16 +26,23 @@
 /* How long a server may take to answer a SYN, or to repeat its answer; how long an answer that
  * nobody asked for here is remembered. After each there is a pause, so there are some sixty of
  * them at most. (nft's `limit` would do the same, but is a module more that the kernel must have.) */
-#define ASKED_SECONDS  40
-#define ASTRAY_SECONDS 300
-#define PAUSE_SECONDS  5
-#define ASTRAY_MAX     128
+#define ASKED_SECONDS	40
+#define ASTRAY_SECONDS	300
+#define PAUSE_SECONDS	5
+#define ASTRAY_MAX	128
+#define REFUSED_SECONDS 1
+
+/* Whoever lists the rules gets these, too, however many SYNs a flood brings. It is enough for 1600
+ * connections in a second. */
+#define ASKED_MAX 8192
 
 /* Of the clients' ports every eighth is looked at: these connections tell as much as all of them.
  * Remembering a SYN costs memory, and every packet that this host forwards is asked whether it is
- * such an answer: of most, that is its port alone, and `th` does not ask for the protocol again. (Not
- * an odd port: Linux gives a client even ones.) */
-#define SAMPLE "& 7 == 0"
+ * such an answer: of most, that is its port alone, and `th` does not ask for the protocol again.
+ * These are the ports 0 and 1 modulo 16: Linux gives clients even ones by connect(), and odd ones by
+ * bind(), as proxies do. */
+#define SAMPLE	   "& 14 == 0"
+#define NOT_SAMPLE "& 14 != 0"
 
 /* Tuples that begin while an instance ends are kept this much longer than the drain takes. */
 #define FRESH_EXTRA_SECONDS 60
@@ -269,7 +276,7 @@ static void put_sets(FILE *out, const struct intercept *spec)
 		put_tuple_sets(out, spec, "passing", TUPLES_MAX, PASSING_SECONDS);
 	if (spec->local)
 		put_tuple_sets(out, spec, "mine", TUPLES_MAX, PASSING_SECONDS);
-	put_tuple_sets(out, spec, "asked", TUPLES_MAX, ASKED_SECONDS);
+	put_tuple_sets(out, spec, "asked", ASKED_MAX, ASKED_SECONDS);
 	put_tuple_sets(out, spec, NFT_TEXT_ASTRAY, ASTRAY_MAX, ASTRAY_SECONDS);
 	put_protocol_set(out, NFT_TEXT_UNASKED, "inet_proto", ASTRAY_SECONDS);
 	put_protocol_set(out, "lately", "nf_proto", PAUSE_SECONDS);
@@ -537,7 +544,12 @@ static void put_answers(FILE *out, const struct intercept *spec)
  * Of several relays beside each other, each must get the answers to what it asks. A SYN-ACK for a
  * connection that the predicate covers, which has no socket here and whose SYN did not come by, is
  * the answer to another machine's SYN. That the SYN was here is remembered, whatever became of it:
- * taken, excluded, not of these interfaces, or taken by a relay that has given up since.
+ * taken, excluded, not of these interfaces, or taken by a relay that has given up since. So are those
+ * that this host sends: a proxy may keep the client's address alone, and choose the port.
+ *
+ * An answer to nobody's SYN comes if somebody forged one: the client refuses it with a bare reset,
+ * which comes by here if the client's SYNs do. A client that asked by another way either takes the
+ * answer for a strange packet of its connection, or resets it by that way.
  */
 static void put_ask(FILE *out, const struct intercept *spec)
 {
@@ -553,6 +565,38 @@ static void put_ask(FILE *out, const struct intercept *spec)
 	}
 	/* The set is full: nothing can be said of answers. */
 	fputs("\t\tupdate @" NFT_TEXT_UNASKED " { meta l4proto }\n\t}\n", out);
+}
+
+/* Every packet that this host sends is asked, so the cheapest question comes first. */
+static void put_own_asks(FILE *out, const struct intercept *spec)
+{
+	put_base_chain(out, "asks", "output", "mangle");
+	fputs("\t\tth sport " NOT_SAMPLE " return\n"
+	      "\t\tmeta l4proto != tcp return\n"
+	      "\t\t" NOT_SYN " return\n",
+	      out);
+	put_family_guard(out, spec);
+	put_predicate(out, spec, FROM_CLIENT);
+	fputs("\t\tgoto ask\n\t}\n", out);
+}
+
+/* It times out: not every kernel lets a packet delete an element. */
+static void put_refused(FILE *out, const struct intercept *spec)
+{
+	fputs("\tchain refused {\n", out);
+	for (size_t i = 0; i < FAMILIES; i++) {
+		const struct family *f = &families[i];
+
+		if (!wants(spec, f))
+			continue;
+		fputs("\t\t", out);
+		put_mirrored_tuple(out, f);
+		fprintf(out, " @" NFT_TEXT_ASTRAY "%s update @" NFT_TEXT_ASTRAY "%s { ", f->suffix,
+			f->suffix);
+		put_mirrored_tuple(out, f);
+		fprintf(out, " timeout %ds }\n", REFUSED_SECONDS);
+	}
+	fputs("\t}\n", out);
 }
 
 static void put_astray(FILE *out, const struct intercept *spec)
@@ -607,6 +651,7 @@ static void put_strayed(FILE *out, const struct intercept *spec)
 	if (!spec->tcp)
 		return;
 	put_ask(out, spec);
+	put_own_asks(out, spec);
 	put_astray(out, spec);
 	put_answer(out, spec);
 }
@@ -681,8 +726,9 @@ static void put_take(FILE *out, const struct intercept *spec, bool ending)
 	put_own(out, spec);
 	put_exclusions(out, spec, FROM_CLIENT, "counter name excluded ");
 	put_not_marks(out, spec);
+	/* (An instance that ends may be of an older version, without this chain.) */
 	if (spec->tcp)
-		put_bare_resets(out, spec, "return");
+		put_bare_resets(out, spec, ending ? "return" : "goto refused");
 	if (spec->midstream == MIDSTREAM_RESET || spec->udp)
 		put_answers(out, spec);
 	if (ending && spec->tcp)
@@ -984,6 +1030,8 @@ static void put_contents(FILE *out, const struct intercept *spec)
 	put_other(out, spec);
 	if (!spec->divert_only) {
 		put_deliver(out, spec);
+		if (spec->tcp)
+			put_refused(out, spec);
 		put_take(out, spec, false);
 		put_strayed(out, spec);
 		if (spec->local) {
@@ -1087,7 +1135,7 @@ static const char *find_elements(const char *listing, const char *set, size_t *l
 }
 
 /* Sets of flows that stay when an instance is replaced. */
-static const char *const kept[] = { "passing", "taken", "mine", "asked", NFT_TEXT_ASTRAY };
+static const char *const kept[] = { "passing", "taken", "mine", "asked" };
 #define KEPT (sizeof(kept) / sizeof(*kept))
 
 char *nft_text_replacement(const struct intercept *spec, const char *listing, struct failure *why)
@@ -1116,10 +1164,12 @@ char *nft_text_replacement(const struct intercept *spec, const char *listing, st
 	free(text);
 	return finish(out, &result, why);
 }
-/* Sets that remember something of flows. */
+/* Sets that remember something of flows. What was astray says nothing without what could not be
+ * remembered, so a new instance begins with neither. */
 static bool remembers(const char *set)
 {
-	if (!strcmp(set, NFT_TEXT_UNASKED) || !strcmp(set, "lately"))
+	if (!strcmp(set, NFT_TEXT_UNASKED) || !strcmp(set, "lately") ||
+	    !strncmp(set, NFT_TEXT_ASTRAY, strlen(NFT_TEXT_ASTRAY)))
 		return true;
 	for (size_t i = 0; i < KEPT; i++)
 		if (!strncmp(set, kept[i], strlen(kept[i])))

@@ -16,7 +16,8 @@
  *   local       (output) marks intercepted connections that this host opens (mine); the mark sends
  *               them to lo, where prerouting hands them to looped
  *   answer      finds SYN-ACKs for no socket here whose SYN was not here either (ask remembers
- *               those that were): astray keeps some for the doctor, and nothing becomes of them
+ *               those that were, asks (output) has it remember this host's own): astray keeps some
+ *               for the doctor, and nothing becomes of them; refused forgets what clients reset
  *   zone-...    (raw) give connection tracking a zone for one direction of each leg
  *
  * Every packet that this host forwards goes through prerouting, so prerouting first asks what tells
@@ -64,7 +65,7 @@
 /* Sets, and a chain that fills the first two of them: `astray4`, `astray6`, server's address and
  * port, then the client's: SYN-ACKs that have no socket here, and whose SYN did not come by; one in
  * five seconds at most, of the last five minutes. `unasked` is not empty if some SYNs could not be
- * remembered meanwhile: then they say nothing. */
+ * remembered meanwhile: then they say nothing. A replaced instance keeps neither. */
 #define NFT_TEXT_ASTRAY	 "astray"
 #define NFT_TEXT_UNASKED "unasked"
 

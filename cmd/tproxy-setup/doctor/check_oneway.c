@@ -2,10 +2,13 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "base/json_text.h"
+#include "firewall/ct_use.h"
 #include "intercept/nft_text.h"
 #include "intercept/predicate.h"
+#include "net/conntrack.h"
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /*
  * What this check knows. Our rules keep servers' SYN-ACKs that the specification covers, that have
@@ -16,23 +19,29 @@
  *
  * There are moments in which this is as it should be: just after `up`, and when one of several
  * relays comes or goes. What is asked then is answered in less than RETRIES_SECONDS, even if nobody
- * takes the answer and the server repeats it: so one event is not told, only what goes on for
- * longer.
+ * takes the answer and the server repeats it: two moments that are further apart do not belong to
+ * one event. Only ENOUGH such moments are told.
  *
- * What it cannot know: whether there are other relays. And a relay that gets the other direction
+ * What it cannot know: whether there are other relays; who it was if an address was translated
+ * without connection tracking's knowledge; and whether somebody forges clients' SYNs, unless the
+ * client refuses the answers through here. And a relay that gets the other direction
  * alone gets no answers, which check_routing_answers() tells.
  */
 
 /* The last repetition of a SYN-ACK comes after 1 + 2 + 4 + 8 + 16 seconds (tcp_synack_retries). */
 #define RETRIES_SECONDS 35
 
-/* That many, at least. */
+/* That many moments, at least. */
 #define ENOUGH 3
+
+/* The set has room for fewer. */
+#define ASTRAY_MAX 256
 
 struct astray {
 	const struct intercept *spec;
 	unsigned count;
-	json_int_t newest, oldest;	/* seconds for which they are still kept */
+	json_int_t left[ASTRAY_MAX]; /* seconds for which they are still kept */
+	json_int_t newest, oldest;
 	json_int_t kept;		/* seconds for which each is */
 	struct endpoint server, client; /* of the newest */
 };
@@ -55,16 +64,17 @@ static void read_element(struct astray *a, const json_t *element)
 	struct endpoint server, client;
 
 	/* The specification that was asked about may be another one. */
-	if (!read_end(tuple, 0, &server) || !read_end(tuple, 2, &client) ||
-	    !predicate_matches(a->spec, &client, &server))
+	if (a->count == ASTRAY_MAX || !read_end(tuple, 0, &server) ||
+	    !read_end(tuple, 2, &client) || !predicate_matches(a->spec, &client, &server))
 		return;
 	if (!a->count || left > a->newest) {
 		a->newest = left;
 		a->server = server;
 		a->client = client;
 	}
-	if (!a->count++ || left < a->oldest)
+	if (!a->count || left < a->oldest)
 		a->oldest = left;
+	a->left[a->count++] = left;
 }
 
 /* The elements of a set of the instance; returns how many there are, or -1 if there is no such set.
@@ -108,7 +118,7 @@ static void report_astray(struct doctor_context *x, const struct astray *a)
 		"(fib_multipath_hash_policy=3, fib_multipath_hash_fields=0x37, the same "
 		"fib_multipath_hash_seed and the same next hops; tproxy-scale(7)), or relays use "
 		"--source own. If this relay is the only one, clients have a way to servers "
-		"around it",
+		"around it, or somebody forges the clients' addresses",
 		"",
 		"SYN-ACKs for connections that were not opened through this host, the last one "
 		"%lld s ago, the first one %lld s before: as %s -> %s",
@@ -116,30 +126,69 @@ static void report_astray(struct doctor_context *x, const struct astray *a)
 		endpoint_format(&a->server, server), endpoint_format(&a->client, client));
 }
 
-static bool is_lasting(const struct astray *a)
+static int compare(const void *a, const void *b)
 {
-	return a->count >= ENOUGH && a->newest - a->oldest >= RETRIES_SECONDS;
+	json_int_t x = *(const json_int_t *)a, y = *(const json_int_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Were there ENOUGH moments, each RETRIES_SECONDS or more after the one before? */
+static bool is_lasting(struct astray *a)
+{
+	json_int_t last = 0;
+	unsigned moments = 0;
+
+	qsort(a->left, a->count, sizeof(*a->left), compare);
+	for (unsigned i = 0; i < a->count; i++) {
+		if (moments && a->left[i] - last < RETRIES_SECONDS)
+			continue;
+		last = a->left[i];
+		moments++;
+	}
+	return moments >= ENOUGH;
+}
+
+/* May an address be another one here than where the SYN was seen? With zones, our rules ask
+ * connection tracking. */
+static bool may_be_translated(const struct doctor_context *x)
+{
+	enum ct_use use;
+
+	if (x->spec->zone != CONNTRACK_OFF)
+		return false;
+	if (ct_use_find(&use, NULL, NULL))
+		return true;
+	return use != CT_USE_NONE || (ct_use_may_be_hidden() && conntrack_is_used());
+}
+
+static void report_lasting(struct doctor_context *x, const struct astray *a)
+{
+	if (read_set(x, NFT_TEXT_UNASKED, NULL) > 0)
+		context_ok(x, "unknown: more connections are opened than are remembered");
+	else if (may_be_translated(x))
+		context_ok(x, "unknown: addresses may be translated here");
+	else
+		report_astray(x, a);
 }
 
 void check_oneway_answers(struct doctor_context *x)
 {
 	static const char *const sets[] = { NFT_TEXT_ASTRAY "4", NFT_TEXT_ASTRAY "6" };
+	bool looks = x->installed && context_wants(x, IPPROTO_TCP) && !x->spec->divert_only;
 	bool known = false;
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; looks && i < 2; i++) {
 		struct astray a = { .spec = x->spec };
 
-		if (!x->installed || read_set(x, sets[i], &a) < 0)
+		if (read_set(x, sets[i], &a) < 0)
 			continue;
 		known = true;
-		if (!is_lasting(&a))
-			continue;
-		if (read_set(x, NFT_TEXT_UNASKED, NULL) > 0)
-			context_ok(x, "unknown: more connections are opened than are remembered");
-		else
-			report_astray(x, &a);
+		if (is_lasting(&a))
+			report_lasting(x, &a);
 	}
 	if (known)
 		context_ok(x, "no SYN-ACKs for connections that were opened elsewhere");
-	context_ok(x, "unknown: no rule of ours looks for stray SYN-ACKs");
+	context_ok(x, "unknown: no rule of ours looks for stray SYN-ACKs%s",
+		   looks ? " (rules of an older version: `down`, then `up`)" : "");
 }
