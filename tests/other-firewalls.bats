@@ -350,10 +350,6 @@ by_fixes() {
 	assert_line_in words '--iif: its rules for IPv6 do not match interfaces'
 	lasts 4 --port 80 --include-own --name a.b
 	assert_line_in words '--include-own would open'
-	on proxy tproxy-setup up -q --divert-only
-	run words
-	assert_output --regexp 'that of IPv4 each time .*plan --format firewalld -4 --divert-only | sh; of IPv6 it cannot be told \(--divert-only: .*\), so for that this fix is needed again each time'
-	on proxy tproxy-setup down -q
 	# IPv6 alone: nothing that plan would take.
 	on proxy tproxy-setup up -q --to 3129 -6
 	run doctor -q -j
@@ -372,6 +368,15 @@ by_fixes() {
 		asks "[$S6]"
 		reload
 	done
+}
+
+@test "firewalld: with --divert-only doctor says that it cannot be told of IPv6" {
+	firewall firewalld
+	inside sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf
+	reload
+	on proxy tproxy-setup up -q --divert-only
+	run words
+	assert_output --regexp 'that of IPv4 each time .*plan --format firewalld -4 --divert-only \| sh; of IPv6 it cannot be told \(--divert-only: .*\), so for that this fix is needed again each time'
 	on proxy tproxy-setup down -q
 	on proxy tproxy-setup up -q --divert-only -6
 	run words
