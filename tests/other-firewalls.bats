@@ -350,7 +350,11 @@ by_fixes() {
 	assert_line_in words '--iif: its rules for IPv6 do not match interfaces'
 	lasts 4 --port 80 --include-own --name a.b
 	assert_line_in words '--include-own would open'
-	# IPv6 alone: nothing that plan would take.
+}
+
+@test "firewalld: where nothing is left that plan would take, doctor says what to set, and that its rule is needed again" {
+	firewall firewalld
+	serve
 	on proxy tproxy-setup up -q --to 3129 -6
 	run doctor -q -j
 	assert_output --partial '(to keep it: IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, and firewall-cmd --reload)'
