@@ -43,7 +43,8 @@ enum field_changes {
 	CHANGES_DELIVER = 32,	/* deliver: where they go */
 	CHANGES_LOCAL = 64,	/* local, mine, looped: connections that this host opens */
 	CHANGES_ZONE = 128,	/* zone-...: connection tracking */
-	CHANGES_ALL = 255,
+	CHANGES_ASTRAY = 256,	/* ask, asks, answer, astray, refused: strangers' answers */
+	CHANGES_ALL = 511,
 };
 
 struct field;
