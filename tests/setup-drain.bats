@@ -31,7 +31,7 @@ echo_on() {
 
 relay_on() {
 	bg "relay$1" proxy tproxy-relay --log events --drain-timeout 60s "${@:2}" "$1"
-	poll 30 has_line "$OUT/relay$1.err" ': listening on ' || fail "$(cat "$OUT/relay$1.err")"
+	wait_serving "relay$1"
 }
 
 # line NAME HOST FROM ADDRESS PORT: a connection from that address and port, that has been heard once, and

@@ -35,7 +35,7 @@ teardown_file() { lab_down; }
 
 explain_relay() {
 	bg relay proxy tproxy-relay --log events "${@:-3129}"
-	poll 30 has_line "$OUT/relay.err" ': listening on ' || { show relay; fail "the relay does not serve within 30 s"; }
+	wait_serving relay
 }
 verdict_is() { ask "$2" 2>/dev/null && ((verdict == $1)); }
 

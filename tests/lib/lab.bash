@@ -42,6 +42,7 @@
 #	has_heard PID			the signals that it was sent have come; before the same one again
 #	wait_until SECONDS CMD...	poll until CMD succeeds; fails the test after SECONDS
 #	wait_listen HOST PORT [udp]	until somebody listens on the port there (PORT, or ADDRESS:PORT)
+#	wait_serving NAME		until that relay, without -q, says that it is ready
 #	wait_line FILE REGEXP		until a line of the file ($OUT/FILE) matches (extended regular expression)
 #	start_nginx			a web server on host server, see its own comment
 #	start_haproxy, start_header_sender	HAProxy, and one that sends PROXY headers, likewise
@@ -256,6 +257,13 @@ wait_listen() {
 	poll 30 listens "$@" && return
 	tail -n 5 "$OUT"/*.err >&2 || :
 	fail "nobody listens at $* within 30 s"
+}
+
+# All its listeners are open (the first of them would be there for wait_listen), and its rights are given up.
+wait_serving() {
+	poll 30 has_line "$OUT/$1.err" ': listening on ' && return
+	show "$1"
+	fail "$1 does not serve within 30 s"
 }
 
 # signs FILE: how many signs of life a service manager has got; more_signs FILE N: more than that.

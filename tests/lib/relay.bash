@@ -21,13 +21,12 @@ relay() {
 	serves relay "$@"
 }
 
-# serves NAME OPTION...: wait until a relay of that name, with these options, is ready: all its listeners are
-# open (the first of them would be there for wait_listen), and its rights are given up. Then it says so.
+# serves NAME OPTION...: wait until a relay of that name, with these options, is ready.
 serves() {
 	if [[ " $* " == *' -q '* ]]; then
 		wait_listen proxy "$RELAY_PORT"
 	else
-		poll 30 has_line "$OUT/$1.err" ': listening on ' || { show "$1"; fail "$1 does not serve within 30 s"; }
+		wait_serving "$1"
 	fi
 }
 
