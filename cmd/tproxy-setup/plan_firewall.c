@@ -2,6 +2,7 @@
 #include "tproxy-setup/plan_firewall.h"
 
 #include "base/endpoint.h"
+#include "base/fnv.h"
 #include "tproxy-setup/plan.h"
 #include <ctype.h>
 #include <stdbool.h>
@@ -393,21 +394,19 @@ int plan_firewall_check_name(const struct intercept *spec, enum plan_firewall_to
 	return tool == PLAN_FIREWALL_FW4 ? check_fw4_name(spec, why) : 0;
 }
 
-/* FNV-1a, folded to the four digits for which a policy's name has room. */
-static unsigned short_hash(const char *name)
+/* The four digits for which a policy's name has room. */
+static unsigned short_digest(const char *name)
 {
-	uint32_t hash = 2166136261U;
+	uint64_t digest = fnv_add(FNV_START, name, strlen(name));
 
-	for (; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * 16777619U;
-	return (hash >> 16 ^ hash) & 0xffff;
+	return (digest >> 48 ^ digest >> 32 ^ digest >> 16 ^ digest) & 0xffff;
 }
 
 void plan_firewall_fit_name(const char *name, char fitting[INTERCEPT_NAME_MAX + 1])
 {
 	const int kept = POLICY_NAME_MAX - 5;
 
-	snprintf(fitting, INTERCEPT_NAME_MAX + 1, "%.*s_%04x", kept, name, short_hash(name));
+	snprintf(fitting, INTERCEPT_NAME_MAX + 1, "%.*s_%04x", kept, name, short_digest(name));
 	for (char *p = fitting; *p; p++)
 		if (!isalnum((unsigned char)*p))
 			*p = '_';

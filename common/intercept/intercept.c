@@ -2,6 +2,7 @@
 #include "intercept/intercept.h"
 
 #include "base/defaults.h"
+#include "base/fnv.h"
 #include "base/plain.h"
 #include "net/link.h"
 #include <ctype.h>
@@ -320,38 +321,28 @@ uint64_t intercept_group_number(const char *path)
 
 /* --- digests of lists ------------------------------------------------------------------------- */
 
-#define FNV_OFFSET UINT64_C(0xcbf29ce484222325)
-#define FNV_PRIME  UINT64_C(0x100000001b3)
-
-static uint64_t fnv(uint64_t hash, const void *data, size_t size)
-{
-	for (const uint8_t *byte = data; size--; byte++)
-		hash = (hash ^ *byte) * FNV_PRIME;
-	return hash;
-}
-
 static struct intercept_digest digest_ports(const struct port_list *list)
 {
-	struct intercept_digest digest = { list->count, FNV_OFFSET };
+	struct intercept_digest digest = { list->count, FNV_START };
 
 	for (size_t i = 0; i < list->count; i++) {
 		const uint8_t bytes[] = { list->at[i].first >> 8, list->at[i].first & 0xff,
 					  list->at[i].last >> 8, list->at[i].last & 0xff };
 
-		digest.hash = fnv(digest.hash, bytes, sizeof(bytes));
+		digest.hash = fnv_add(digest.hash, bytes, sizeof(bytes));
 	}
 	return digest;
 }
 
 static struct intercept_digest digest_cidrs(const struct cidr_list *list)
 {
-	struct intercept_digest digest = { list->count, FNV_OFFSET };
+	struct intercept_digest digest = { list->count, FNV_START };
 
 	for (size_t i = 0; i < list->count; i++) {
 		const struct cidr *c = &list->at[i];
 
-		digest.hash = fnv(digest.hash, &c->length, 1);
-		digest.hash = fnv(digest.hash, &c->addr, c->family == AF_INET ? 4 : 16);
+		digest.hash = fnv_add(digest.hash, &c->length, 1);
+		digest.hash = fnv_add(digest.hash, &c->addr, c->family == AF_INET ? 4 : 16);
 	}
 	return digest;
 }

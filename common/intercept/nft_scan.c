@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "intercept/nft_scan.h"
 
+#include "base/fnv.h"
 #include "net/netlink.h"
 #include "net/rule_use.h"
 #include <arpa/inet.h>
@@ -37,25 +38,16 @@ struct scan {
 	unsigned anonymous_count;
 };
 
-/* --- digests (FNV-1a, 64 bits) ---------------------------------------------------------------- */
-
-#define DIGEST_START UINT64_C(0xcbf29ce484222325)
-
-static uint64_t digest_bytes(uint64_t digest, const void *data, size_t size)
-{
-	for (const uint8_t *byte = data; size--; byte++)
-		digest = (digest ^ *byte) * UINT64_C(0x100000001b3);
-	return digest;
-}
+/* --- digests ---------------------------------------------------------------------------------- */
 
 /* The digest of the attributes whose bit is set in `which`. */
 static uint64_t digest_attributes(struct nlattr *const *at, int max, uint64_t which)
 {
-	uint64_t digest = DIGEST_START;
+	uint64_t digest = FNV_START;
 
 	for (int i = 1; i <= max; i++)
 		if (at[i] && which & BIT(i))
-			digest = digest_bytes(digest, at[i], at[i]->nla_len);
+			digest = fnv_add(digest, at[i], at[i]->nla_len);
 	return digest;
 }
 
@@ -160,8 +152,8 @@ static void read_elements(struct nlmsghdr *message, void *context)
 
 	if (!parse(message, at, NFTA_SET_ELEM_LIST_MAX, NULL) || !at[NFTA_SET_ELEM_LIST_ELEMENTS])
 		return;
-	nla_for_each_nested(element, at[NFTA_SET_ELEM_LIST_ELEMENTS], left) *sum += digest_bytes(
-		DIGEST_START, nla_data(element), nla_len(element));
+	nla_for_each_nested(element, at[NFTA_SET_ELEM_LIST_ELEMENTS],
+			    left) *sum += fnv_add(FNV_START, nla_data(element), nla_len(element));
 }
 
 /* `{ 80, 443 }` in a rule is a set that nobody can change, but its name may be reused in another
@@ -249,13 +241,13 @@ static void read_rule(struct nlmsghdr *message, void *context)
 	object.name = nla_get_string(at[NFTA_RULE_CHAIN]);
 	object.comment = comment_of(at[NFTA_RULE_USERDATA]);
 	object.digest = digest_attributes(at, NFTA_RULE_MAX, BIT(NFTA_RULE_EXPRESSIONS));
-	object.digest = digest_bytes(object.digest, object.comment, strlen(object.comment));
+	object.digest = fnv_add(object.digest, object.comment, strlen(object.comment));
 	if (at[NFTA_RULE_EXPRESSIONS])
 		nla_for_each_nested(expression, at[NFTA_RULE_EXPRESSIONS], left)
 		{
 			uint64_t elements = looked_up(s, expression);
 
-			object.digest = digest_bytes(object.digest, &elements, sizeof(elements));
+			object.digest = fnv_add(object.digest, &elements, sizeof(elements));
 		}
 	s->visit(&object, s->context);
 }
