@@ -29,7 +29,6 @@
 #define ASKED_SECONDS	40
 #define ASTRAY_SECONDS	300
 #define PAUSE_SECONDS	5
-#define ASTRAY_MAX	128
 #define REFUSED_SECONDS 1
 
 /* Whoever lists the rules gets these, too, however many SYNs a flood brings. It is enough for 1600
@@ -70,6 +69,15 @@ static const struct family families[] = {
 static bool wants(const struct intercept *spec, const struct family *f)
 {
 	return f->family == AF_INET ? spec->ipv4 : spec->ipv6;
+}
+
+/* The one after f that the specification has; after NULL: the first one. NULL: there is none. */
+static const struct family *next_family(const struct intercept *spec, const struct family *f)
+{
+	for (f = f ? f + 1 : families; f < families + FAMILIES; f++)
+		if (wants(spec, f))
+			return f;
+	return NULL;
 }
 
 /* The name of a port in a rule. */
@@ -233,9 +241,8 @@ static void put_tuple_set(FILE *out, const char *name, const struct family *f, i
 static void put_tuple_sets(FILE *out, const struct intercept *spec, const char *name, int size,
 			   unsigned seconds)
 {
-	for (size_t i = 0; i < FAMILIES; i++)
-		if (wants(spec, &families[i]))
-			put_tuple_set(out, name, &families[i], size, seconds);
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f))
+		put_tuple_set(out, name, f, size, seconds);
 }
 
 static void put_protocol_set(FILE *out, const char *name, const char *type, unsigned seconds)
@@ -277,7 +284,7 @@ static void put_sets(FILE *out, const struct intercept *spec)
 	if (spec->local)
 		put_tuple_sets(out, spec, "mine", TUPLES_MAX, PASSING_SECONDS);
 	put_tuple_sets(out, spec, "asked", ASKED_MAX, ASKED_SECONDS);
-	put_tuple_sets(out, spec, NFT_TEXT_ASTRAY, ASTRAY_MAX, ASTRAY_SECONDS);
+	put_tuple_sets(out, spec, NFT_TEXT_ASTRAY, NFT_TEXT_ASTRAY_MAX, ASTRAY_SECONDS);
 	put_protocol_set(out, NFT_TEXT_UNASKED, "inet_proto", ASTRAY_SECONDS);
 	put_protocol_set(out, "lately", "nf_proto", PAUSE_SECONDS);
 }
@@ -291,11 +298,9 @@ static void put_divert_udp(FILE *out, const struct intercept *spec)
 {
 	static const char *const nobody[] = { "127.0.0.1:1", "[::1]:1" };
 
-	for (size_t i = 0; i < FAMILIES; i++) {
-		if (!wants(spec, &families[i]))
-			continue;
-		fprintf(out, "\t\tmeta nfproto %s meta l4proto udp tproxy %s to %s ",
-			families[i].nfproto, families[i].ip, nobody[i]);
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
+		fprintf(out, "\t\tmeta nfproto %s meta l4proto udp tproxy %s to %s ", f->nfproto,
+			f->ip, nobody[f - families]);
 		put_mark_set(out, &spec->mark);
 		fputs(" counter name diverted accept\n", out);
 	}
@@ -418,9 +423,8 @@ static void put_exclusions(FILE *out, const struct intercept *spec, enum directi
 	put_must_not(out, spec, LIST_NOT_DST, direction, count);
 }
 
-#define LEAVE_OWN                                                      \
-	"\t\tfib daddr type { local, broadcast, multicast, anycast } " \
-	"counter name local return\n"
+#define TO_THIS_HOST "fib daddr type { local, broadcast, multicast, anycast }"
+#define LEAVE_OWN    "\t\t" TO_THIS_HOST " counter name local return\n"
 
 /* --- intercept, take, deliver ----------------------------------------------------------------- */
 
@@ -517,17 +521,13 @@ static void put_mirrored_tuple(FILE *out, const struct family *f)
  * (Answers to intercepted flows have a socket here, and do not get this far.) */
 static void put_answers(FILE *out, const struct intercept *spec)
 {
-	bool remembers = spec->tcp && spec->midstream == MIDSTREAM_RESET;
-
 	if (spec->zone != CONNTRACK_OFF) {
 		fputs("\t\tct direction reply return\n", out);
 		return;
 	}
-	for (size_t i = 0; remembers && i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	if (!spec->tcp || spec->midstream != MIDSTREAM_RESET)
+		return;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fprintf(out, "\t\t" SYN_ACK " update @passing%s { ", f->suffix);
 		put_tuple(out, f);
 		fputs(" } return\n\t\t" NOT_SYN " ", out);
@@ -554,11 +554,7 @@ static void put_answers(FILE *out, const struct intercept *spec)
 static void put_ask(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain ask {\n", out);
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fprintf(out, "\t\tupdate @asked%s { ", f->suffix);
 		put_tuple(out, f);
 		fputs(" } return\n", out);
@@ -584,11 +580,7 @@ static void put_own_asks(FILE *out, const struct intercept *spec)
 static void put_refused(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain refused {\n", out);
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fputs("\t\t", out);
 		put_mirrored_tuple(out, f);
 		fprintf(out, " @" NFT_TEXT_ASTRAY "%s update @" NFT_TEXT_ASTRAY "%s { ", f->suffix,
@@ -605,11 +597,7 @@ static void put_astray(FILE *out, const struct intercept *spec)
 	      "\t\tmeta nfproto @lately return\n"
 	      "\t\tupdate @lately { meta nfproto }\n",
 	      out);
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fprintf(out, "\t\tadd @" NFT_TEXT_ASTRAY "%s { ", f->suffix);
 		put_tuple(out, f);
 		fputs(" }\n", out);
@@ -624,14 +612,10 @@ static void put_answer(FILE *out, const struct intercept *spec)
 	fputs("\tchain answer {\n", out);
 	put_predicate(out, spec, FROM_SERVER);
 	put_exclusions(out, spec, FROM_SERVER, "");
-	fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } return\n", out);
+	fputs("\t\t" TO_THIS_HOST " return\n", out);
 	if (spec->zone != CONNTRACK_OFF)
 		fputs("\t\tct direction reply return\n", out);
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fputs("\t\t", out);
 		put_mirrored_tuple(out, f);
 		fprintf(out, " @asked%s update @asked%s { ", f->suffix, f->suffix);
@@ -671,11 +655,7 @@ static void put_bare_resets(FILE *out, const struct intercept *spec, const char 
 /* Only flows whose SYN was seen are taken: older ones are left alone. */
 static void put_midstream_pass(FILE *out, const struct intercept *spec)
 {
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fprintf(out, "\t\t" SYN " update @taken%s { ", f->suffix);
 		put_tuple(out, f);
 		fputs(" }\n\t\t" NOT_SYN " ", out);
@@ -692,12 +672,8 @@ static void put_ending(FILE *out, const struct intercept *spec)
 	bool pass = spec->midstream == MIDSTREAM_PASS;
 
 	fputs("\t\t" SYN " socket transparent 1 goto deliver\n", out);
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		const char *set = pass ? "taken" : "fresh";
-
-		if (!wants(spec, f))
-			continue;
 		if (!pass) {
 			fprintf(out, "\t\t" SYN " update @fresh%s { ", f->suffix);
 			put_tuple(out, f);
@@ -826,11 +802,7 @@ static void put_owners(FILE *out, const struct intercept *spec)
  * be, and makes it remembered: marking an established connection would hang it. */
 static void put_remembered(FILE *out, const struct intercept *spec)
 {
-	for (size_t i = 0; i < FAMILIES; i++) {
-		const struct family *f = &families[i];
-
-		if (!wants(spec, f))
-			continue;
+	for (const struct family *f = next_family(spec, NULL); f; f = next_family(spec, f)) {
 		fputs("\t\t" NOT_SYN " ", out);
 		put_tuple(out, f);
 		fprintf(out, " @mine%s update @mine%s { ", f->suffix, f->suffix);
@@ -868,11 +840,10 @@ static void put_local(FILE *out, const struct intercept *spec, bool ending)
 static void put_mine(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain mine {\n", out);
-	for (size_t i = 0; spec->tcp && i < FAMILIES; i++) {
-		if (!wants(spec, &families[i]))
-			continue;
-		fprintf(out, "\t\t" SYN " update @mine%s { ", families[i].suffix);
-		put_tuple(out, &families[i]);
+	for (const struct family *f = next_family(spec, NULL); spec->tcp && f;
+	     f = next_family(spec, f)) {
+		fprintf(out, "\t\t" SYN " update @mine%s { ", f->suffix);
+		put_tuple(out, f);
 		fputs(" }\n", out);
 	}
 	fputs("\t\t", out);
@@ -939,7 +910,7 @@ static void put_zone_new(FILE *out, const struct intercept *spec)
 		fputs(" return\n", out);
 	}
 	if (!spec->include_own)
-		fputs("\t\tfib daddr type { local, broadcast, multicast, anycast } return\n", out);
+		fputs("\t\t" TO_THIS_HOST " return\n", out);
 	if (spec->udp) {
 		fputs("\t\tmeta l4proto udp socket transparent 1 ", out);
 		put_mark_match(out, "socket mark", &spec->upstream_mark);

@@ -66,8 +66,9 @@
  * port, then the client's: SYN-ACKs that have no socket here, and whose SYN did not come by; one in
  * five seconds at most, of the last five minutes. `unasked` is not empty if some SYNs could not be
  * remembered meanwhile: then they say nothing. A replaced instance keeps neither. */
-#define NFT_TEXT_ASTRAY	 "astray"
-#define NFT_TEXT_UNASKED "unasked"
+#define NFT_TEXT_ASTRAY	    "astray"
+#define NFT_TEXT_ASTRAY_MAX 128 /* elements of each family */
+#define NFT_TEXT_UNASKED    "unasked"
 
 /*
  * The transaction that installs or replaces the instance: text for `nft -f -`. The specification

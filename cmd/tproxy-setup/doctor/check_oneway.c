@@ -34,14 +34,12 @@
 /* That many moments, at least. */
 #define ENOUGH 3
 
-/* The set has room for fewer. */
-#define ASTRAY_MAX 256
-
 struct astray {
 	const struct intercept *spec;
 	unsigned count;
-	json_int_t left[ASTRAY_MAX]; /* seconds for which they are still kept */
-	json_int_t newest, oldest;
+	/* Seconds for which they are still kept; from is_lasting() on the oldest comes first. */
+	json_int_t left[NFT_TEXT_ASTRAY_MAX];
+	json_int_t newest;
 	json_int_t kept;		/* seconds for which each is */
 	struct endpoint server, client; /* of the newest */
 };
@@ -64,7 +62,7 @@ static void read_element(struct astray *a, const json_t *element)
 	struct endpoint server, client;
 
 	/* The specification that was asked about may be another one. */
-	if (a->count == ASTRAY_MAX || !read_end(tuple, 0, &server) ||
+	if (a->count == NFT_TEXT_ASTRAY_MAX || !read_end(tuple, 0, &server) ||
 	    !read_end(tuple, 2, &client) || !predicate_matches(a->spec, &client, &server))
 		return;
 	if (!a->count || left > a->newest) {
@@ -72,8 +70,6 @@ static void read_element(struct astray *a, const json_t *element)
 		a->server = server;
 		a->client = client;
 	}
-	if (!a->count || left < a->oldest)
-		a->oldest = left;
 	a->left[a->count++] = left;
 }
 
@@ -122,7 +118,7 @@ static void report_astray(struct doctor_context *x, const struct astray *a)
 		"",
 		"SYN-ACKs for connections that were not opened through this host, the last one "
 		"%lld s ago, the first one %lld s before: as %s -> %s",
-		(long long)(a->kept - a->newest), (long long)(a->newest - a->oldest),
+		(long long)(a->kept - a->newest), (long long)(a->newest - a->left[0]),
 		endpoint_format(&a->server, server), endpoint_format(&a->client, client));
 }
 
