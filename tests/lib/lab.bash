@@ -95,6 +95,16 @@ lab_up() {
 	# Taken now: later a pid may be somebody else's.
 	LAB_NETS=" $(readlink /proc/{"$LAB_client","$LAB_proxy","$LAB_server","$LAB_bystander"}/ns/net | tr '\n' ' ')"
 	export OUT LAB_NAME LAB_GUARD LAB_ENTER LAB_NETS LAB_client LAB_proxy LAB_server LAB_bystander
+	own_ports client proxy bystander
+}
+
+# own_ports HOST...: the ports that tests choose for themselves are not given to who asks for any port;
+# a connection that has ended would hold the port for a minute.
+own_ports() {
+	local host
+	for host in "$@"; do
+		on "$host" sysctl -qw net.ipv4.ip_local_reserved_ports=40000-43999 || fail "$host: reserved ports"
+	done
 }
 
 # A test that fails is seen by who was not there: what its last `run` gave, and the last words of each
