@@ -137,13 +137,9 @@ lab_down() {
 
 # lab_processes "NET NET...": pids of the processes in these network namespaces.
 lab_processes() {
-	local link net
 	find /proc -mindepth 1 -maxdepth 1 -name '[1-9]*' -printf '%f/ns/net\n' 2>/dev/null |
 		(cd /proc && xargs -r stat -c '%N' 2>/dev/null) |
-		while read -r link _ net; do
-			net=${net#\'} link=${link#\'}
-			[[ $1 != *" ${net%\'} "* ]] || echo "${link%%/*}"
-		done
+		awk -v nets="$1" -F "'" '$4 && index(nets, " " $4 " ") { sub("/.*", "", $2); print $2 }'
 }
 
 on() {
