@@ -17,6 +17,7 @@
 #include "base/sanitized.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>

@@ -14,7 +14,7 @@ BEGIN {
 	shapes["setsockopt"] = "1 INT 2 INT"
 	shapes["fcntl"] = "1 INT"
 	shapes["ioctl"] = "1 INT"
-	shapes["prctl"] = "0 INT"
+	shapes["prctl"] = shapes["membarrier"] = "0 INT"
 	shapes["openat"] = "2 OPEN"
 	shapes["mmap"] = shapes["mprotect"] = "2 PROT"
 

@@ -6,6 +6,7 @@
 #include "socket/datagram_raw.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -522,6 +523,19 @@ int datagram_disconnect(int fd)
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	return connect(fd, &nobody, sizeof(nobody));
+}
+
+/*
+ * The kernel handles a received packet within one RCU read-side critical section: netif_receive_skb()
+ * enters it, and the packet is in a socket's queue before that ends (unless rules hand it to another
+ * process in between). This call waits until all those sections that have begun are over
+ * (synchronize_rcu() in kernel/sched/membarrier.c); where the processors are isolated (nohz_full), it
+ * does nothing.
+ * #syscalls upstream_udp: membarrier(MEMBARRIER_CMD_GLOBAL)
+ */
+void datagram_settle(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }
 
 /*

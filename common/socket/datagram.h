@@ -92,6 +92,14 @@ int datagram_claim(int fd);
  * errno. */
 int datagram_disconnect(int fd);
 
+/*
+ * Wait until each datagram that the kernel is delivering now is in its socket. A packet gets its
+ * socket early and is put into it later, whatever became of the socket meanwhile: so this comes
+ * between datagram_disconnect() and the last read. It takes about ten milliseconds; call it once for
+ * many sockets.
+ */
+void datagram_settle(void);
+
 /* Make room for this many bytes in both queues, or for as many as the system allows:
  * net.core.rmem_max and wmem_max can only be exceeded with CAP_NET_ADMIN. */
 void datagram_set_buffers(int fd, int bytes);
