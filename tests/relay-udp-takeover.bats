@@ -117,7 +117,7 @@ ten_takeovers() {
 	udp_relay -o event,client,packets_up,packets_down,reason
 	bg late client "$DGRAM" ask 41000 $V4 5300 1
 	wait_line relay.out '^open 192.0.2.2:41000'
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	run -0 wait_exit late
 	run -0 wait_exit relay 10
 	assert_line_in relay.out '^close 192.0.2.2:41000 1 1 done$'
@@ -126,21 +126,21 @@ ten_takeovers() {
 @test "UDP takeover: SIGTERM: thousands of answered exchanges do not delay it, and each has its record" {
 	udp_relay -o event,reason
 	run -0 on client timeout --foreground 60 "$DGRAM" flows $V4 5300 5000 1
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	run -0 wait_exit relay 3
 	assert_equal "$(grep -c '^close done$' "$OUT/relay.out")" 5000
 }
 
 @test "UDP takeover: SIGTERM ends a relay without flows at once, a second one any" {
 	udp_relay --log off
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	run -0 wait_exit relay 2
 	udp_relay -o event,client,reason
 	bg stream client "$DGRAM" stream $V4 5300 1 100 "$OUT/stop"
 	wait_line relay.out '^open'
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	wait_until 10 eval '! listens proxy "$RELAY_PORT" udp'
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	run -0 wait_exit relay 2
 	wait_line relay.out '^close 192.0.2.2:43000 drained$'
 }
@@ -160,7 +160,7 @@ ten_takeovers() {
 	wait_line tracer.err attached
 	on client "$DGRAM" tell-many 40100 $V4 5300 20 1 # silent for two seconds, they would end
 	wait_until 10 eval '(($(wc -l <"$OUT/server.out") == 40))'
-	signal relay TERM
+	signal relay TERM; date +%T.%N
 	wait_line calls 'stopped by SIGSTOP'
 	on client "$DGRAM" tell-many 40200 $V4 5300 20 3
 	touch "$OUT/answer"
@@ -207,5 +207,124 @@ ten_takeovers() {
 	run -0 wait_exit relay0 20
 	run -0 wait_exit late 20
 	assert_line_in late.out '^1 answers$'
+	stop relay1
+}
+
+# ---------------------------------------------------------------- what is on its way to a socket
+
+# The kernel finds a packet's socket first, and puts the packet into it later: it takes time in between, for
+# rules that go through some millions of others, on a processor that the relay does not use (if there are two).
+
+# processor min|max
+processor() {
+	python3 -c "import os; print($1(os.sched_getaffinity(0)))"
+}
+
+# hold_packets MATCH: these, for some tenths of a second; from now on.
+hold_packets() {
+	{
+		echo "table inet slow {"
+		echo "	counter held { }"
+		echo "	chain rules {"
+		for _ in {1..200}; do echo "		ip daddr 203.0.113.1 drop"; done
+		echo "	}"
+		echo "	chain more {"
+		for _ in {1..200}; do echo "		jump rules"; done
+		echo "	}"
+		echo "	chain most {"
+		for _ in {1..1000}; do echo "		jump more"; done
+		echo "	}"
+		echo "	chain input {"
+		echo "		type filter hook input priority filter;"
+		echo "		$1 counter name held jump most"
+		echo "	}"
+		echo "}"
+	} | on proxy nft -f -
+}
+
+holds_one() {
+	(($(on proxy nft -j list counter inet slow held | jq '.nftables[] | .counter? // empty | .packets') == 1))
+}
+
+# told COUNT: the server has got so many datagrams.
+told() {
+	(($(wc -l <"$OUT/server.out") == $1))
+}
+
+# relay_on_its_own OPTION...: on its processor; and another one, that is to take over.
+relay_on_its_own() {
+	bg relay proxy taskset -c "$(processor min)" tproxy-relay -u "$@"
+	wait_serving relay
+	bg relay1 proxy tproxy-relay -u "$@" --takeover
+	wait_serving relay1
+}
+
+# one_held COMMAND...: it sends a datagram that is held, and the relay is told to end meanwhile.
+one_held() {
+	bg late client taskset -c "$(processor max)" "$@"
+	wait_until 10 holds_one
+	run signal relay TERM # on a busy machine one that was told to end may have ended
+	run -0 wait_exit relay 20
+	run -0 wait_exit late 20
+}
+
+@test "UDP takeover: what is on its way to a flow's socket when the old relay gives it up is not lost" {
+	hold_packets 'udp dport 5300 meta length > 100'
+	relay_on_its_own "$RELAY_PORT" --log off --drain-timeout 0
+	on client "$DGRAM" tell 40000 $V4 5300 20
+	wait_until 10 told 20
+	one_held "$DGRAM" tell 40000 $V4 5300 1 200
+	wait_until 10 told 21
+	stop relay1
+}
+
+@test "UDP takeover: nor is what is on its way to a flow that is over" {
+	hold_packets 'udp dport 5300 meta length > 100'
+	relay_on_its_own "$RELAY_PORT" --log off
+	on client "$DGRAM" tell 40000 $V4 5300 20
+	on client "$DGRAM" tell 40000 $V4 5300 1 20 2200 # and two seconds of silence
+	wait_until 10 told 21
+	one_held "$DGRAM" tell 40000 $V4 5300 1 200
+	wait_until 10 told 22
+	stop relay1
+}
+
+@test "UDP takeover: nor is what is on its way to a flow that is given up when the time is over" {
+	local before
+	hold_packets 'udp dport 5300 meta length > 100'
+	relay_on_its_own "$RELAY_PORT" --log off
+	on client "$DGRAM" tell 40000 $V6 5300 20
+	wait_until 10 told 20
+	before=$(descriptors relay)
+	signal relay TERM # closes both listeners; the second one ends the flow, if two seconds have not
+	wait_until 10 eval '(($(descriptors relay) <= before - 2))'
+	one_held "$DGRAM" tell 40000 $V6 5300 1 200
+	wait_until 10 told 21
+	stop relay1
+}
+
+@test "UDP takeover: nor is what is on its way to a flow to the proxy's own address" {
+	# Its socket shares the listener's port if both are the same user's.
+	local user=()
+	((EUID)) || user=(--user root)
+	hold_packets 'udp dport 5310 meta length > 100'
+	relay_on_its_own -4 --upstream $V4:5300 --source own '*:5310' "${user[@]}" --log off --drain-timeout 0
+	run -0 ask_from client 40000 192.0.2.1 5310 20
+	one_held "$DGRAM" tell 40000 192.0.2.1 5310 1 200
+	wait_until 10 told 21
+	stop relay1
+}
+
+@test "UDP takeover: nor is an answer that is on its way" {
+	stop server || :
+	bg server server taskset -c "$(processor max)" "$DGRAM" serve-once 5300 "$OUT/answer"
+	wait_listen server 5300 udp
+	hold_packets 'udp sport 5300'
+	relay_on_its_own "$RELAY_PORT" --log off --drain-timeout 0
+	bg asker client "$DGRAM" ask 40000 $V6 5300 1
+	wait_until 10 told 1
+	one_held touch "$OUT/answer"
+	run -0 wait_exit asker 20
+	assert_line_in asker.out '^1 answers$'
 	stop relay1
 }

@@ -28,6 +28,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,12 +49,14 @@
 #define NESTED_MAX    8		/* batches begun, none of them worked off */
 #define ENDS_US	      5000	/* time to end expired flows; then others get a turn */
 #define ENDS_AT_ONCE  256	/* flows ended between two calls of may_go_on() */
+#define PARTING_MAX   1024	/* flows handed back together: their records have room */
 #define BUFFER_BYTES  (1 << 20) /* of a promoted flow's sockets, if permitted */
 
 static_assert(sizeof(struct udp_flow) <= 232, "an idle flow is small");
 static_assert(REASON_COUNT <= 64, "struct udp_flow has six bits for a reason");
 
 static void hand_back(struct udp_host *host, struct udp_flow *f);
+static bool end_together(struct udp_host *host);
 static void handle_client(struct loop *loop, struct loop_source *source, uint32_t events);
 static void handle_upstream(struct loop *loop, struct loop_source *source, uint32_t events);
 
@@ -231,6 +234,14 @@ static uint32_t timeout_of(const struct udp_host *host, enum udp_class class, en
 	return (uint32_t)((ms + LOOP_TICK_MS - 1) / LOOP_TICK_MS);
 }
 
+static enum reason reason_when_over(const struct udp_host *host, const struct udp_flow *f)
+{
+	enum reason reason;
+
+	timeout_of(host, f->entry.class, &reason);
+	return f->one_way ? REASON_IDLE : reason;
+}
+
 /* End the flow of that class that expired first, if any has. */
 static bool expire_one(struct udp_host *host, enum udp_class class)
 {
@@ -241,7 +252,7 @@ static bool expire_one(struct udp_host *host, enum udp_class class)
 
 	if (!f)
 		return false;
-	udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
+	udp_flow_finish(host, f, reason_when_over(host, f));
 	return true;
 }
 
@@ -259,6 +270,8 @@ bool udp_flow_expire(struct udp_host *host)
 	unsigned ended = 0;
 	bool later = false;
 
+	if (host->draining)
+		return end_together(host);
 	for (enum udp_class class = 0; class < UDP_CLASSES; class ++)
 		while (expire_one(host, class))
 			if (++ended % ENDS_AT_ONCE == 0 && !may_go_on(host, begin, &later))
@@ -384,14 +397,15 @@ static void prepare_for_many(const struct udp_flow *f, int family)
 /*
  * Give the flow a socket of its own on the client's side. A direct flow gets none if other
  * listeners share the endpoint: before it is connected, the socket would receive their datagrams.
- * Nor does a flow from a proxy, which may send for other clients from the same port.
+ * Nor does a flow from a proxy, which may send for other clients from the same port, nor one that is
+ * being handed back: that socket would take the client's datagrams from whoever has them next.
  */
 static void promote(struct udp_host *host, struct udp_flow *f)
 {
 	struct loop_source *s = &f->side[FLOW_CLIENT];
 
 	f->unfit = true;
-	if (host->elsewhere || f->entry.via || (f->direct && !host->alone))
+	if (f->handed_client || host->elsewhere || f->entry.via || (f->direct && !host->alone))
 		return;
 	s->fd = datagram_open_pair(&f->entry.origdst, &f->entry.client, PROMOTED_DETAILS, NULL);
 	if (s->fd < 0)
@@ -408,12 +422,6 @@ static void promote(struct udp_host *host, struct udp_flow *f)
 	f->class[FLOW_DOWN] = f->hops[FLOW_DOWN] = 0;
 }
 
-/* Was it silent for as long as its class allows? */
-static bool is_over(const struct udp_host *host, const struct udp_flow *f, enum reason *reason)
-{
-	return loop_tick(host->loop) - f->entry.active >= timeout_of(host, f->entry.class, reason);
-}
-
 /* Without raw sockets the answers of a direct flow need the listener, or a socket of its own. */
 static bool needs_socket(const struct udp_host *host, const struct udp_flow *f, bool go_on)
 {
@@ -423,17 +431,11 @@ static bool needs_socket(const struct udp_host *host, const struct udp_flow *f, 
 
 void udp_flow_detach_all(struct udp_host *host, bool go_on)
 {
-	enum reason reason;
-
-	for (struct udp_flow *f = slab_next(&host->flows, NULL); f;
-	     f = slab_next(&host->flows, f)) {
-		if (f->closed)
-			continue;
-		if (is_over(host, f, &reason) && host->ops->may_end(host))
-			udp_flow_finish(host, f, f->one_way ? REASON_IDLE : reason);
-		else if (needs_socket(host, f, go_on))
+	while (end_together(host))
+		;
+	for (struct udp_flow *f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		if (!f->closed && needs_socket(host, f, go_on))
 			promote(host, f);
-	}
 }
 
 static void count_burst(struct udp_host *host, struct udp_flow *f, const struct datagram *d)
@@ -597,6 +599,15 @@ static enum udp_class class_after_answer(const struct udp_host *host, const stru
 	return f->entry.class;
 }
 
+/* What sends in the name of the server without privilege: the flow's own socket once it is handed
+ * back, when the listener may be closed; else, for a direct flow, the listener. */
+static int socket_with_port(struct udp_host *host, const struct udp_flow *f)
+{
+	int own = f->side[FLOW_CLIENT].fd;
+
+	return own >= 0 ? own : host->listener(host, f->listener);
+}
+
 static void put_down(struct udp_host *host, struct udp_flow *f, const struct datagram *d,
 		     const void *payload)
 {
@@ -605,11 +616,10 @@ static void put_down(struct udp_host *host, struct udp_flow *f, const struct dat
 	if (f->promoted) {
 		set_manner(host, f, FLOW_DOWN, out.fd, f->entry.client.family, d);
 	} else {
-		/* For a direct flow the listener has the port, and needs no privilege. */
 		out.raw = udp_raw_has(host->raw, UDP_AS_SERVER, peer_of(f)->family);
 		out.fd = out.raw ? udp_raw_socket(host->raw, host->queue, peer_of(f)->family,
 						  UDP_AS_SERVER, fit_of(host, f, d))
-				 : host->listener(host, f->listener);
+				 : socket_with_port(host, f);
 		out.to = peer_of(f);
 		out.from = near_of(f);
 		set_message(&out, d);
@@ -781,6 +791,19 @@ static void read_out(struct udp_host *host, struct udp_flow *f, enum flow_end en
 }
 
 /*
+ * Nothing more is delivered to that side's socket, apart from what has got it already. One whose end
+ * is an address of this host must not be unconnected: it would take what is for the other relay. So
+ * it is connected to itself, from where nothing comes.
+ */
+static int stop_deliveries(const struct udp_flow *f, enum flow_end end)
+{
+	int fd = f->side[end].fd;
+
+	return end == FLOW_CLIENT && f->direct ? datagram_connect(fd, &f->entry.origdst)
+					       : datagram_disconnect(fd);
+}
+
+/*
  * Stop the kernel's deliveries to that side, and relay what it has delivered. The kernel cannot do
  * both in one step. So the side is emptied before, too, and no other system call comes between its
  * last read and the end of deliveries: only what arrives in that moment is sent afterwards.
@@ -790,16 +813,9 @@ static void let_go(struct udp_host *host, struct udp_flow *f, enum flow_end end)
 	if (f->side[end].fd < 0)
 		return;
 	read_out(host, f, end);
-	if (f->closed || datagram_disconnect(f->side[end].fd) < 0)
+	if (f->closed || stop_deliveries(f, end) < 0)
 		return;
 	read_out(host, f, end);
-}
-
-/* Is its socket on the client's side to receive until the end? One whose end is an address of this
- * host is not disconnected: unconnected, it would take what is for the other relay. */
-static bool receives_to_the_end(const struct udp_flow *f)
-{
-	return f->promoted && f->direct;
 }
 
 /* The client's next datagrams go to the listener. */
@@ -807,10 +823,9 @@ static void hand_back_client(struct udp_host *host, struct udp_flow *f)
 {
 	if (f->closed || f->handed_client)
 		return;
-	if (f->promoted && !f->direct)
-		let_go(host, f, FLOW_CLIENT);
+	let_go(host, f, FLOW_CLIENT);
 	f->handed_client = true;
-	f->promoted = receives_to_the_end(f); /* the other answers are sent without that socket */
+	f->promoted = false; /* other answers are sent without that connection */
 }
 
 /*
@@ -833,15 +848,77 @@ static void hand_back(struct udp_host *host, struct udp_flow *f)
 	f->handed = true;
 }
 
+/* Was it silent for as long as its class allows? */
+static bool is_over(const struct udp_host *host, const struct udp_flow *f)
+{
+	enum reason reason;
+
+	return loop_tick(host->loop) - f->entry.active >= timeout_of(host, f->entry.class, &reason);
+}
+
+static bool is_any_over(const struct udp_host *host)
+{
+	enum reason reason;
+
+	for (enum udp_class class = 0; class < UDP_CLASSES; class ++)
+		if (udp_table_expired(&host->table, class, loop_tick(host->loop),
+				      timeout_of(host, class, &reason)))
+			return true;
+	return false;
+}
+
+/* Hand the clients' sides of flows back: of all, or of those that are over. Returns how many. */
+static unsigned hand_back_clients(struct udp_host *host, bool all, unsigned most)
+{
+	unsigned count = 0;
+	struct udp_flow *f;
+
+	for (f = slab_next(&host->flows, NULL); f && count < most; f = slab_next(&host->flows, f)) {
+		if (f->closed || f->handed_client || (!all && !is_over(host, f)))
+			continue;
+		hand_back_client(host, f);
+		count++;
+	}
+	return count;
+}
+
+/* Then the rest of these. Before each step that reads a side for the last time, what is on its way
+ * to that side arrives; the upstreams' is read by whoever comes next. */
+static void hand_back_rest(struct udp_host *host)
+{
+	datagram_settle();
+	for (struct udp_flow *f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		if (f->handed_client)
+			hand_back(host, f);
+	datagram_settle();
+}
+
+/* End flows that are over while the host is draining. Returns whether there are more that may. */
+static bool end_together(struct udp_host *host)
+{
+	unsigned count;
+
+	if (!is_any_over(host) || !host->ops->may_end(host))
+		return false;
+	count = hand_back_clients(host, false, PARTING_MAX);
+	if (!count)
+		return false;
+	hand_back_rest(host);
+	for (struct udp_flow *f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
+		if (f->handed)
+			udp_flow_finish(host, f, reason_when_over(host, f));
+	return count == PARTING_MAX && host->ops->may_end(host);
+}
+
 void udp_flow_hand_back_all(struct udp_host *host)
 {
 	struct udp_flow *f;
 
+	if (!hand_back_clients(host, true, UINT_MAX))
+		return;
+	hand_back_rest(host);
 	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
-		hand_back_client(host, f);
-	for (f = slab_next(&host->flows, NULL); f; f = slab_next(&host->flows, f))
-		if (!receives_to_the_end(f))
-			hand_back(host, f);
+		hand_back(host, f);
 }
 
 /* For a flow's own sockets epoll reports errors, unless the send has taken the last one. A full

@@ -58,20 +58,22 @@ void udp_flow_flush(struct udp_host *host);
 void udp_flow_detach_all(struct udp_host *host, bool go_on);
 
 /*
- * Stop the kernel's deliveries to all flows' sockets, and relay what they hold; the flows stay in the
- * table. The listeners must have been drained. What clients send from now on goes to the listeners:
- * as long as nobody reads those, it overtakes nothing. Answers wait nowhere: one that comes after
- * this goes its way at once, and may overtake one that came in the moment of this, which is relayed
- * when the flow ends. Direct flows that have their own sockets keep them until their end.
+ * Stop the kernel's deliveries to all flows' sockets, and relay what they hold and what is on its way
+ * to them; the flows stay in the table. The listeners must have been drained. What clients send from
+ * now on goes to the listeners: as long as nobody reads those, it overtakes nothing. Answers wait
+ * nowhere: one that comes after this goes its way at once, and may overtake one that came in the
+ * moment of this, which is relayed later.
  */
 void udp_flow_hand_back_all(struct udp_host *host);
 
 /* End the flow. While the host is draining, it is handed back first; then another relay may read
- * the listener already, and what arrives in the moment of handing back may be overtaken. */
+ * the listener already, and what arrives in the moment of handing back may be overtaken. It may be
+ * lost, too, unless udp_flow_hand_back_all() or udp_flow_expire() hands the flow back. */
 void udp_flow_finish(struct udp_host *host, struct udp_flow *f, enum reason reason);
 
-/* End flows that were silent for too long; works for some milliseconds at most. Call this every
- * tick of the loop; true: there is more, call it in the next turn, too. */
+/* End flows that were silent for too long; works for some milliseconds at most, while the host is
+ * draining for some tens. Call this every tick of the loop; true: there is more, call it in the next
+ * turn, too. */
 bool udp_flow_expire(struct udp_host *host);
 
 /* For datagram_queue_new(); context: struct udp_host. */

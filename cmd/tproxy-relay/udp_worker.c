@@ -562,6 +562,8 @@ void udp_worker_reset(struct udp_worker *u)
 	/* First, because what a listener still holds may begin flows. */
 	if (!u->released)
 		release_with_flows(u);
+	else
+		udp_flow_hand_back_all(&u->host);
 	for (struct udp_flow *f = slab_next(&u->host.flows, NULL);
 	     f && u->host.ops->may_end(&u->host); f = slab_next(&u->host.flows, f))
 		udp_flow_finish(&u->host, f, REASON_DRAINED);
