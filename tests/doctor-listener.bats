@@ -148,6 +148,20 @@ has_listeners() {
 	healthy
 }
 
+@test "--local and a relay that connects from its clients' ports: every connection of this host is refused" {
+	healthy_proxy --local
+	run on proxy curl -sS --max-time 20 "http://$WEB4/who"
+	assert_failure
+	wait_line relay.err 'its own socket holds the port: use --source client-addr'
+	works
+	finds fail listener-source "--local takes this host's connections, and tproxy-relay \(pid [0-9]+\) connects from their clients' ports$"
+	stop relay KILL || :
+	bg relay proxy tproxy-relay --log events --source=client-addr 3129
+	wait_serving relay
+	run -0 on proxy curl -sS --max-time 20 "http://$WEB4/who"
+	healthy
+}
+
 @test "the kernel does not find a listener that is bound to another interface" {
 	start_nginx
 	on proxy tproxy-setup up -q --to 3129 -p 80

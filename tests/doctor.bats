@@ -45,18 +45,18 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor
 	assert_success
 	assert_output ""
-	assert_equal "$stderr" "tproxy-setup: default: nothing breaks it, 0 things to know, 39 checks found nothing"
+	assert_equal "$stderr" "tproxy-setup: default: nothing breaks it, 0 things to know, 40 checks found nothing"
 	run --separate-stderr on proxy tproxy-setup doctor -v
 	assert_success
 	assert_line --index 0 --regexp '^SEVERITY +CHECK +EVIDENCE$'
 	for check in installed kernel lo ipv6 bridge src-valid-mark rp-filter route-localnet fwmark-accept \
 		fwmark-reflect forwarding migrate-req routing networkd delivery answers replies vrf multipath one-way listener \
-		listener-group listener-mark listener-queue loop iptables-legacy mark tproxy prerouting input output \
+		listener-group listener-mark listener-source listener-queue loop iptables-legacy mark tproxy prerouting input output \
 		forward source tc xfrm conntrack invalid-drop \
 		flowtable older-flows; do
 		assert_line --regexp "^ok +$check +[^ ]"
 	done
-	assert_equal "${#lines[@]}" 40
+	assert_equal "${#lines[@]}" 41
 }
 
 @test "the man page lists exactly the checks, in the order in which they run" {

@@ -62,6 +62,11 @@ other_relay() {
 	ask '192.0.2.1 198.51.100.2:80'
 	assert_equal "$verdict $reason" '0 delivered'
 	run -0 on proxy curl -s --max-time 20 http://198.51.100.2/who
+	other_relay 3129
+	FROM=proxy lost refused '^tproxy-relay \(pid [0-9]+\) does not carry connections of this host: .* --source client-addr$' \
+		'192.0.2.1 198.51.100.2:80'
+	FROM=proxy lost refused 'start it with --source client-addr$' '2001:db8:2::1 [2001:db8:2::2]:80'
+	arrives
 	other_relay --source client-addr --upstream-mark 0x8/0xff 3129
 	lost upstream-mark 'has --upstream-mark 0x8/0xff, and our rules let another one pass'
 	fixed

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * holder - the process that holds a listening socket: is it running, as whom, and how does it mark
- * its packets?
+ * its packets, and by which ports does it connect?
  *
  * Reads the current state from /proc; a process that may not be inspected is unknown.
  */
@@ -30,5 +30,9 @@ void holder_refresh(struct holder *holder);
 /* The mark that tproxy-relay puts on its own connections, by its command line; false: it is not one
  * of our relays. */
 bool holder_relay_mark(const struct holder *holder, struct mark *mark);
+
+/* Is it one of our relays that connects from its clients' ports, by its command line? A client on
+ * this host holds its port itself. */
+bool holder_relay_takes_ports(const struct holder *holder);
 
 #endif

@@ -148,3 +148,4 @@ SPEC='--conntrack zone' case_ works-zone - ab 'in_chain input 0 "ct state invali
 # --- --local
 SPEC='--local' RELAY='--source client-addr --upstream-mark 0x8/0xff 3129' case_ local-mark listener-mark ab ':'
 SPEC='--local' RELAY='--source client-addr 3129' case_ works-local - ab ':'
+SPEC='--local' case_ local-clash listener-source ab ':'

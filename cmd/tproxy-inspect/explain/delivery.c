@@ -247,6 +247,23 @@ bool delivery_relay_mark(struct view *v)
 	return false;
 }
 
+/* The client's own socket holds that port here. */
+bool delivery_relay_port(struct view *v)
+{
+	if (!v->own || v->protocol != IPPROTO_TCP || v->established ||
+	    !holder_relay_takes_ports(&v->holder))
+		return true;
+	steps_add(&v->steps, "process", STEP_FAIL, "--source",
+		  "%s connects from the client's port, which the client's own socket holds",
+		  v->holder.owner);
+	steps_conclude(&v->steps, "refused", "",
+		       "%s does not carry connections of this host: it connects from the client's "
+		       "port, which the client's own socket holds; start it with --source "
+		       "client-addr",
+		       v->holder.owner);
+	return false;
+}
+
 static bool find_listener(struct view *v)
 {
 	const struct endpoint *to = target_of(v);

@@ -31,6 +31,9 @@ bool delivery_policies(struct view *v);
 /* The mark that a tproxy-relay puts on its own connections: do they get out, past our rules? */
 bool delivery_relay_mark(struct view *v);
 
+/* The port by which it connects: does a client on this host hold it? */
+bool delivery_relay_port(struct view *v);
+
 /* The process: does it run and accept connections? */
 bool delivery_process(struct view *v);
 

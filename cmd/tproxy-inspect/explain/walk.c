@@ -199,7 +199,7 @@ static int walk_taken(struct view *v, struct failure *why)
 	if (!goes_on)
 		return 0;
 	complete_flow(v);
-	if (!delivery_relay_mark(v) || !onward_policy(v, &onward) ||
+	if (!delivery_relay_mark(v) || !delivery_relay_port(v) || !onward_policy(v, &onward) ||
 	    (!onward.elsewhere && !onward_route(v, &onward)))
 		return 0;
 	v->flow.zones |= !onward.foreign || !endpoint_equal(&onward.destination, &v->destination);

@@ -282,6 +282,33 @@ void check_listener_mark(struct doctor_context *x)
 	context_ok(x, "no listener has the intercept mark");
 }
 
+/* --- by which port does it connect? ---------------------------------------------------------- */
+
+/* No command: what else it was started with is its owner's to keep. */
+void check_listener_source(struct doctor_context *x)
+{
+	bool own = intercept_takes_own(x->spec) && context_wants(x, IPPROTO_TCP);
+
+	for (unsigned i = 0; own && i < x->listeners; i++) {
+		const struct context_listener *l = &x->listener[i];
+
+		if (l->matches && l->socket.protocol == IPPROTO_TCP &&
+		    (!i || l->by.pid != x->listener[i - 1].by.pid) &&
+		    holder_relay_takes_ports(&l->by))
+			context_report(
+				x, DOCTOR_FAIL,
+				"the client's own socket holds the port, so each of these "
+				"connections is refused (clash): start it with --source "
+				"client-addr",
+				"",
+				"--local takes this host's connections, and %s connects from "
+				"their clients' ports",
+				l->by.owner);
+	}
+	context_ok(x, own ? "no relay connects from ports that clients on this host hold"
+			  : "no client is on this host");
+}
+
 /* --- does it take what waits? ----------------------------------------------------------------- */
 
 static void judge_queue(struct doctor_context *x, struct context_listener *l)

@@ -46,6 +46,7 @@ void check_oneway_answers(struct doctor_context *x);
 /* check_listener.c: which process would get the connections. */
 void check_listener_present(struct doctor_context *x);
 void check_listener_group(struct doctor_context *x);
+void check_listener_source(struct doctor_context *x);
 void check_listener_queue(struct doctor_context *x);
 void check_listener_loop(struct doctor_context *x);
 void check_listener_mark(struct doctor_context *x);

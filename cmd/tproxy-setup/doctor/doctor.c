@@ -34,6 +34,7 @@ static const struct {
 	{ "listener", check_listener_present },
 	{ "listener-group", check_listener_group },
 	{ "listener-mark", check_listener_mark },
+	{ "listener-source", check_listener_source },
 	{ "listener-queue", check_listener_queue },
 	{ "loop", check_listener_loop },
 	{ "iptables-legacy", check_firewall_legacy },
