@@ -266,6 +266,17 @@ other_order() { jq -r 'select(.step == "order").evidence' "$OUT/steps"; }
 	on proxy ip route flush table 100
 	lost misrouted 'our route in table 100 is missing'
 	fixed
+	on proxy ip route add 198.51.100.0/24 via 203.0.113.2 table 100
+	lost misrouted '^in our routing table 100: it holds a route that is not ours: 198.51.100.0/24$'
+	fixed
+	on proxy ip route del 198.51.100.0/24 table 100
+	again
+	on proxy ip route del local default dev lo table 100
+	on proxy ip route add default via 198.51.100.2 table 100
+	lost misrouted '^in our routing table 100: it holds a default route that is not ours$'
+	fixed
+	on proxy ip route flush table 100
+	again
 	on proxy sysctl -qw net.ipv4.conf.all.src_valid_mark=1
 	lost source-refused 'finds our local route .*src_valid_mark=1'
 	fixed

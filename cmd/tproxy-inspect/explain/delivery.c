@@ -7,6 +7,7 @@
 #include "intercept/spec_text.h"
 #include "net/backlog.h"
 #include "net/listening.h"
+#include "net/route.h"
 #include "net/route_verdict.h"
 #include "net/sysctl.h"
 #include "net/xfrm.h"
@@ -415,12 +416,37 @@ static void conclude_missing(struct view *v)
 	conclude_up(v, spec_of(v), down ? "ip link set lo up" : "", "misrouted", words);
 }
 
+/* Somebody else's route in our table, with which `up` refuses to be: another table is needed. */
+static bool conclude_shared_table(struct view *v)
+{
+	const struct intercept *spec = spec_of(v);
+	const struct route_plan plan = { .family = v->client.family,
+					 .mark = spec->mark,
+					 .table = spec->table,
+					 .pref = spec->pref };
+	struct route_state state;
+	struct intercept changed;
+	char conflict[160] = "", words[300];
+
+	if (route_look(v->kernel.route, &plan, &state, conflict, NULL) || !*conflict)
+		return false;
+	snprintf(words, sizeof(words), "in our routing table %u: %s", spec->table, conflict);
+	if (taken_copy(v, &changed) == 0) {
+		changed.table = route_free_table(v->kernel.route, spec->table);
+		conclude_up(v, &changed, "", "misrouted", words);
+	}
+	intercept_free(&changed);
+	return true;
+}
+
 static void lose_route(struct view *v, const struct route_verdict *verdict, const char *device)
 {
 	const struct instance_routing *r = &v->by->is.routing[v->client.family == AF_INET6];
 
 	if (route_verdict_is_foreign(verdict, spec_of(v)->pref))
 		conclude_earlier(v, verdict);
+	else if (conclude_shared_table(v))
+		return;
 	else if (!r->state.rule || !r->state.route)
 		conclude_missing(v);
 	else if (verdict->refused)
