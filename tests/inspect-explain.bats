@@ -63,6 +63,13 @@ teardown() {
 	on proxy tproxy-setup down -q
 	lost not-installed '^nothing is installed by tproxy-setup: forwarded, past the proxy$'
 	assert_equal "$fix" 'tproxy-setup up --to 3129 --port 80'
+	on proxy ip -6 route add local default dev lo table 100 # as the classic commands leave it
+	lost not-installed '^nothing is installed by tproxy-setup: forwarded, past the proxy$'
+	assert_equal "$fix" 'tproxy-setup up --to 3129 --port 80 --table 101'
+	fixed
+	on proxy ip -6 route flush table 100
+	on proxy tproxy-setup down -q
+	ask
 	fixed
 	on proxy nft flush chain inet tproxy_default take
 	lost not-intact '^instance default: somebody changed its rules: chain:take changed'

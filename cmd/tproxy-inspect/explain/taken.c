@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tproxy-inspect/explain/taken.h"
 
+#include "base/defaults.h"
 #include "base/shell.h"
 #include "intercept/nft_text.h"
 #include "intercept/predicate.h"
 #include "intercept/spec_text.h"
 #include "net/listening.h"
+#include "net/route.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -237,6 +239,24 @@ static int find_listener(const struct sockdiag_socket *s, void *context)
 	return 1;
 }
 
+/* The usual routing table, unless others use it for either family: `up` shares none. */
+static uint32_t propose_table(const struct view *v)
+{
+	static const sa_family_t families[] = { AF_INET, AF_INET6 };
+	struct route_plan plan = { .mark = DEFAULT_MARK,
+				   .table = DEFAULT_TABLE,
+				   .pref = DEFAULT_PREFERENCE };
+	struct route_state state;
+	char conflict[160];
+
+	for (int i = 0; i < 2; i++) {
+		plan.family = families[i];
+		if (!route_look(v->kernel.route, &plan, &state, conflict, NULL) && *conflict)
+			return route_free_table(v->kernel.route, DEFAULT_TABLE);
+	}
+	return DEFAULT_TABLE;
+}
+
 /* With an existing listener, or with a new relay. */
 static void propose_up(struct view *v, char *fix, size_t size)
 {
@@ -245,6 +265,7 @@ static void propose_up(struct view *v, char *fix, size_t size)
 	char to[ENDPOINT_TEXT_MAX];
 	bool there = listening_each(v->diag, v->protocol, find_listener, &search, NULL) == 1;
 	bool plain = !there || endpoint_is_loopback(&search.found);
+	uint32_t table = propose_table(v);
 
 	shell_add(&c, "tproxy-setup %s --to", there ? "up" : "run");
 	if (plain)
@@ -256,6 +277,8 @@ static void propose_up(struct view *v, char *fix, size_t size)
 		  v->own    ? " --local"
 		  : v->here ? " --include-own"
 			    : "");
+	if (table != DEFAULT_TABLE)
+		shell_add(&c, " --table %u", table);
 	if (!there)
 		shell_add(&c, " -- tproxy-relay%s%s %u", v->protocol == IPPROTO_UDP ? " -u" : "",
 			  v->own ? " --source client-addr" : "", USUAL_PORT);
