@@ -76,6 +76,24 @@ teardown() {
 	refute_line --regexp '^fail'
 }
 
+@test "a foreign rule for our mark whose table delivers here, too: nothing is lost, before our rule and after it" {
+	healthy_proxy
+	on proxy ip rule add pref 90 fwmark 0x1 lookup 110
+	on proxy ip route add local default dev lo table 110
+	on proxy ip -6 rule add pref 200 fwmark 0x1 lookup 110
+	on proxy ip -6 route add local default dev lo table 110
+	works
+	works "$WEB6"
+	finds warn routing '`ip rule: 90: fwmark 0x1 lookup 110` is not ours and matches our mark 0x1/0xff'
+	finds warn routing '`ip -6 rule: 200: fwmark 0x1 lookup 110`'
+	run -0 on proxy tproxy-inspect explain 192.0.2.2 198.51.100.2:80
+	on proxy ip route add 198.51.100.0/24 via 203.0.113.2 table 110
+	fails
+	finds fail routing '`ip rule: 90: fwmark 0x1 lookup 110`'
+	run -1 on proxy tproxy-inspect explain 192.0.2.2 198.51.100.2:80
+	cured
+}
+
 @test "foreign rules with their own mark (wg-quick's, Tailscale's) are fine" {
 	healthy_proxy
 	on proxy ip rule add not fwmark 0xca6c lookup 51820

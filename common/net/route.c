@@ -270,6 +270,20 @@ int route_own_addresses(struct route *route, struct cidr_list *list, struct fail
 	return result;
 }
 
+bool route_table_is_local(struct route *route, sa_family_t family, uint32_t table)
+{
+	struct entries routes = { 0 };
+	bool covered = false, other = false;
+
+	if (!dump_routes(route, family, table, 0, &routes, NULL))
+		for (size_t i = 0; i < routes.count; i++) {
+			other |= routes.at[i].type != RTN_LOCAL;
+			covered |= !routes.at[i].dst_length;
+		}
+	free(routes.at);
+	return covered && !other;
+}
+
 /* --- ours and others' ------------------------------------------------------------------------- */
 
 static bool is_our_rule(const struct route_entry *e, const struct route_plan *plan)

@@ -54,6 +54,10 @@ int route_remove(struct route *route, const struct route_plan *plan,
 /* The lowest table above `from` that has no route and that no rule leads to (0: none found). */
 uint32_t route_free_table(struct route *route, uint32_t from);
 
+/* Does that table deliver all packets of the family to this host, as our own does? False, too, if
+ * it cannot be read. */
+bool route_table_is_local(struct route *route, sa_family_t family, uint32_t table);
+
 /* A rule or a route with our tag, whatever was done to it since. */
 struct route_tagged {
 	bool is_rule;

@@ -89,9 +89,9 @@ void route_verdict_ask(struct route *route, const struct route_question *questio
 		route_each_rule(route, question->destination.family, judge_rule, &s, NULL);
 }
 
-bool route_verdict_delivers(const struct route_verdict *v, uint32_t table)
+bool route_verdict_delivers(const struct route_verdict *v)
 {
-	return !v->refused && v->answer.type == RTN_LOCAL && v->answer.table == table;
+	return !v->refused && v->answer.type == RTN_LOCAL && v->answer.table != RT_TABLE_LOCAL;
 }
 
 bool route_verdict_is_foreign(const struct route_verdict *v, uint32_t pref)

@@ -25,8 +25,9 @@ struct route_verdict {
 void route_verdict_ask(struct route *route, const struct route_question *question,
 		       struct route_verdict *verdict);
 
-/* Does that table deliver it to this host? */
-bool route_verdict_delivers(const struct route_verdict *verdict, uint32_t table);
+/* Is it delivered to this host, though not addressed to it? (Ours need not be the table that does
+ * that: what other rules for tproxy have left behind does, too.) */
+bool route_verdict_delivers(const struct route_verdict *verdict);
 
 /* Did somebody else's rule decide, one that comes no later than the given preference? */
 bool route_verdict_is_foreign(const struct route_verdict *verdict, uint32_t pref);

@@ -146,6 +146,8 @@ SPEC='--src 192.0.2.0/24 --src 2001:db8:1::/64' case_ works-src - ab ':'
 SPEC='--iif toclient' case_ works-iif - ab ':'
 SPEC='--conntrack zone' case_ works-zone - ab 'in_chain input 0 "ct state invalid drop"'
 # --- --local
+# --- what the usual commands for tproxy leave behind
+case_ works-classic-rest - ab 'in_chain prerouting mangle "meta l4proto tcp socket transparent 1 meta mark set 1 accept"; p ip rule add pref 90 fwmark 1 lookup 110; p ip route add local default dev lo table 110; p ip -6 rule add pref 200 fwmark 1 lookup 110; p ip -6 route add local default dev lo table 110'
 SPEC='--local' RELAY='--source client-addr --upstream-mark 0x8/0xff 3129' case_ local-mark listener-mark ab ':'
 SPEC='--local' RELAY='--source client-addr 3129' case_ works-local - ab ':'
 SPEC='--local' case_ local-clash listener-source ab ':'

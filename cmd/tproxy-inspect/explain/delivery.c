@@ -493,7 +493,7 @@ static bool ask_route(struct view *v, const struct endpoint *source,
 
 	route_verdict_ask(v->kernel.route, &question, &verdict);
 	/* Packets to this host's own addresses are delivered without us. */
-	delivers = route_verdict_delivers(&verdict, spec_of(v)->table) ||
+	delivers = route_verdict_delivers(&verdict) ||
 		   (v->here && !verdict.refused && verdict.answer.type == RTN_LOCAL);
 	describe_answer(v, &verdict, text);
 	snprintf(where, sizeof(where), "RTM_GETROUTE,mark=0x%x", question.mark);

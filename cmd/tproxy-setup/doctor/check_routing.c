@@ -33,19 +33,24 @@ static bool catches(const struct mark *a, const struct mark *b)
 	return a->mask & b->mask && marks_clash(a, b);
 }
 
+/* Two that deliver to this host, as the usual commands for tproxy do, lose nothing. */
 static int judge_rule(const struct route_rule *rule, void *context)
 {
 	struct scan *scan = context;
 	const struct intercept *spec = scan->x->spec;
 	char mark[QUANTITY_MARK_MAX], ours[QUANTITY_MARK_MAX];
+	bool alike;
 
 	if (rule->protocol == ROUTE_PROTOCOL || rule->inverted ||
 	    !catches(&rule->mark, &spec->mark))
 		return 0;
+	alike = route_table_is_local(scan->x->kernel->route, scan->family, rule->table);
 	context_change_mark(scan->x, &scan->x->proposed.mark);
-	context_report_up(scan->x, DOCTOR_FAIL,
-			  "one mark cannot mean two things: packets of one of the two are routed "
-			  "as the other's",
+	context_report_up(scan->x, alike ? DOCTOR_WARN : DOCTOR_FAIL,
+			  alike ? "both deliver to this host, so nothing is lost; if it was left "
+				  "behind, remove it, else a mark of its own keeps the two apart"
+				: "one mark cannot mean two things: packets of one of the two are "
+				  "routed as the other's",
 			  "",
 			  "`%s rule: %u: fwmark %s lookup %u` is not ours and matches our mark %s",
 			  ip_of(scan->family), rule->pref, quantity_format_mark(&rule->mark, mark),
@@ -228,7 +233,7 @@ static bool check_delivery(struct doctor_context *x, const struct route_question
 	bool foreign;
 
 	route_verdict_ask(x->kernel->route, q, &verdict);
-	if (route_verdict_delivers(&verdict, x->spec->table))
+	if (route_verdict_delivers(&verdict))
 		return true;
 	foreign = route_verdict_is_foreign(&verdict, x->spec->pref);
 	if (foreign)
