@@ -249,7 +249,7 @@ static void tell_family(const struct setup *setup)
 
 static int decide(struct instance *kernel, struct setup *setup, struct failure *why)
 {
-	char notice[256];
+	char notice[INSTALL_NOTICE_MAX];
 
 	if (install_decide(kernel, &setup->spec, demanded_family(setup), notice, why))
 		return -1;

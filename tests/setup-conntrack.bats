@@ -277,6 +277,73 @@ legacy_rules() {
 	assert_line_in relay.out 'open .*192\.0\.2\.10:'
 }
 
+# excluding WHO WHEN: 0x200 on what goes to port 80, by nft at that priority or by iptables in that table.
+excluding() {
+	local ip
+	if [[ $1 == nft ]]; then
+		on proxy nft "table inet others { chain c { type filter hook prerouting priority $2; ip daddr 203.0.113.9 meta mark set 0x900; jump d; }; chain d { tcp dport 80 meta mark set meta mark & 0xffff00ff | 0x200; }; }"
+		return
+	fi
+	for ip in iptables-nft ip6tables-nft; do
+		on proxy "$ip" -t "$2" -N d
+		on proxy "$ip" -t "$2" -A d -p tcp --dport 80 -j MARK --set-mark 0x200/0xff00
+		on proxy "$ip" -t "$2" -A PREROUTING -j d
+	done
+}
+excluding_no_more() {
+	local ip
+	on proxy nft 'table inet others; delete table inet others'
+	for ip in iptables-nft ip6tables-nft; do
+		on proxy "$ip" -t "$1" -F
+		on proxy "$ip" -t "$1" -X d || :
+	done
+}
+excluded_passes() {
+	local host
+	for host in 198.51.100.2 '[2001:db8:2::2]'; do
+		run on client curl -sS --max-time 5 -o /dev/null "http://$host/body"
+		assert_success
+	done
+	refute_line_in relay.out 'open '
+}
+up_zone() { on proxy tproxy-setup up --to 3129 --port 80 --not-mark 0x200/0xff00 --conntrack zone 2>"$OUT/up"; }
+
+@test "a mark of priority raw excludes in time, whoever came first; a later one is told, with a remedy" {
+	local who when order
+	for who in nft iptables; do
+		for order in before after; do
+			[[ $order == after ]] || excluding $who raw
+			up_zone
+			[[ $order == before ]] || excluding $who raw
+			excluded_passes
+			refute_line_in up 'marks packets'
+			run on proxy tproxy-setup doctor -H -o check,evidence
+			refute_line --partial 'marks packets'
+			on proxy tproxy-setup down -q
+			excluding_no_more raw
+		done
+		excluding $who mangle
+		up_zone
+		run on client curl -sS --max-time 2 -o /dev/null http://198.51.100.2/body
+		assert_failure
+		assert_line_in up "0x(0{5})?200.* marks packets after their zone is chosen"
+		run on proxy tproxy-setup status -H -o check,state,evidence
+		assert_line --regexp '^conntrack +present .* marks packets after their zone is chosen'
+		run on proxy tproxy-setup doctor -H -o check,severity,evidence
+		assert_line --regexp '^conntrack +warn .* marks packets after that'
+		on proxy tproxy-setup up -q --to 3129 --port 80 --not-mark 0x200/0xff00
+		excluded_passes
+		run on proxy tproxy-setup doctor -H -o check,evidence
+		refute_line --partial 'marks packets'
+		on proxy tproxy-setup down -q
+		excluding_no_more mangle
+	done
+	# Not this mark; or bits of it that say another.
+	on proxy nft 'table inet others { chain c { type filter hook prerouting priority mangle; meta mark set meta mark | 0x80; meta mark set 0x300; meta mark set ct mark; }; chain o { type filter hook output priority mangle; meta mark set 0x200; }; }'
+	up_zone
+	refute_line_in up 'marks packets'
+}
+
 @test "down: connections that begin while others drain are tracked as before" {
 	add_firewall
 	add_masquerade

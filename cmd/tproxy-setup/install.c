@@ -2,6 +2,7 @@
 #include "tproxy-setup/install.h"
 
 #include "firewall/ct_use.h"
+#include "firewall/late_mark.h"
 #include "intercept/neighbours.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
@@ -16,7 +17,7 @@ static const sa_family_t families[2] = { AF_INET, AF_INET6 };
 
 /* --- what the machine decides ----------------------------------------------------------------- */
 
-static int decide_families(struct intercept *spec, sa_family_t demanded, char notice[256],
+static int decide_families(struct intercept *spec, sa_family_t demanded, char notice[INSTALL_NOTICE_MAX],
 			   struct failure *why)
 {
 	for (int i = 0; i < 2; i++) {
@@ -29,7 +30,7 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 					     "%s is not available on lo in this network "
 					     "namespace",
 					     is_v4 ? "IPv4" : "IPv6");
-		snprintf(notice, 256, "%s is not available on lo here and is left out",
+		snprintf(notice, INSTALL_NOTICE_MAX, "%s is not available on lo here and is left out",
 			 is_v4 ? "IPv4" : "IPv6");
 		*(is_v4 ? &spec->ipv4 : &spec->ipv6) = false;
 		*(is_v4 ? &spec->to4 : &spec->to6) = (struct endpoint){ 0 };
@@ -39,7 +40,7 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 
 /* --conntrack auto: zones if anything tracks connections, unless the right zones cannot be
  * determined. */
-static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[256],
+static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[INSTALL_NOTICE_MAX],
 		       struct failure *why)
 {
 	enum ct_use use;
@@ -48,7 +49,7 @@ static int decide_zone(struct instance *kernel, struct intercept *spec, char not
 	if (ct_use_find(&use, NULL, why))
 		return -1;
 	if (use != CT_USE_NONE && unfit)
-		snprintf(notice, 256,
+		snprintf(notice, INSTALL_NOTICE_MAX,
 			 "--conntrack auto is taken for off, because of %s: both legs are one "
 			 "connection to the rules here that track connections (see --conntrack in "
 			 "tproxy-setup(8))",
@@ -62,8 +63,18 @@ static int decide_zone(struct instance *kernel, struct intercept *spec, char not
 	return 0;
 }
 
+/* Zones as demanded. */
+static void look_for_late_mark(struct instance *kernel, const struct intercept *spec,
+			       char notice[INSTALL_NOTICE_MAX])
+{
+	char rule[LATE_MARK_TEXT_MAX];
+
+	if (late_mark_look(kernel->rules, spec, rule))
+		snprintf(notice, INSTALL_NOTICE_MAX, "%s " LATE_MARK_WHY, rule);
+}
+
 int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
-		   char notice[256], struct failure *why)
+		   char notice[INSTALL_NOTICE_MAX], struct failure *why)
 {
 	notice[0] = '\0';
 	if (decide_families(spec, demanded, notice, why))
@@ -71,12 +82,14 @@ int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t 
 	spec->zone = spec->divert_only ? CONNTRACK_OFF : spec->conntrack;
 	if (spec->zone == CONNTRACK_ZONE_SNAT)
 		spec->zone = CONNTRACK_ZONE;
-	if (spec->zone != CONNTRACK_AUTO)
+	if (spec->zone != CONNTRACK_AUTO) {
+		look_for_late_mark(kernel, spec, notice);
 		return 0;
+	}
 	spec->zone = CONNTRACK_OFF;
 	if (kernel->rules)
 		return decide_zone(kernel, spec, notice, why);
-	snprintf(notice, 256,
+	snprintf(notice, INSTALL_NOTICE_MAX,
 		 "the rules here cannot be read without CAP_NET_ADMIN: "
 		 "--conntrack auto is taken for off");
 	return 0;

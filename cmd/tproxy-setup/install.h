@@ -13,6 +13,9 @@
 #include "intercept/nft.h"
 #include <sys/socket.h>
 
+/* Longest notice of install_decide(), with the terminating NUL. */
+#define INSTALL_NOTICE_MAX 640
+
 /*
  * Decide what the specification leaves to this machine: a family that cannot be used here is
  * dropped (unless it is `demanded`, AF_UNSPEC for none), and --conntrack auto becomes a mode.
@@ -20,7 +23,7 @@
  * 0, or -1 with *why.
  */
 int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
-		   char notice[256], struct failure *why);
+		   char notice[INSTALL_NOTICE_MAX], struct failure *why);
 
 /*
  * Make permanent what `up` installed on probation (confirm_ms of the specification). *lease gets

@@ -2,6 +2,7 @@
 #include "firewall/drift.h"
 
 #include "firewall/ct_use.h"
+#include "firewall/late_mark.h"
 #include "intercept/nft_text.h"
 #include "intercept/spec_check.h"
 #include "intercept/spec_text.h"
@@ -173,6 +174,15 @@ static void add_conntrack(struct drift *d, const struct intercept *spec)
 	    use != CT_USE_NONE && unfit ? unfit : "");
 }
 
+/* What `up` said of zones that were demanded, if it is so by now. Nothing of ours is wrong. */
+static void add_late_mark(struct drift *d, struct instance *kernel, const struct intercept *spec)
+{
+	char rule[LATE_MARK_TEXT_MAX];
+
+	if (late_mark_look(kernel->rules, spec, rule))
+		add(d, "conntrack", DRIFT_PRESENT, "%s " LATE_MARK_WHY, rule);
+}
+
 /* --- who listens ------------------------------------------------------------------------------ */
 
 static int add_listener(int protocol, const struct endpoint *to,
@@ -249,6 +259,7 @@ static void compare(struct drift *d, struct instance *kernel, const struct inter
 		add(d, "spec", DRIFT_CHANGED, "%s", text);
 	add_lease(d);
 	add_conntrack(d, installed);
+	add_late_mark(d, kernel, installed);
 	instance_each_listener(installed, add_listener, d, NULL);
 }
 

@@ -932,9 +932,15 @@ static void put_zone_reset(FILE *out, const struct intercept *spec)
 	fprintf(out, "\t\tct original zone set %u\n\t}\n", spec->ct_zone);
 }
 
+/* Marks of other programs that exclude packets are seen here if they are set at priority raw, as
+ * iptables does in its table of that name: whoever came first, both run before this. The chain has
+ * a name of its own then, because a chain's priority cannot be changed. */
 static void put_zone_in(FILE *out, const struct intercept *spec)
 {
-	put_base_chain(out, "zone-in", "prerouting", "raw");
+	if (spec->not_marks)
+		put_base_chain(out, "zone-marked", "prerouting", "raw + 1");
+	else
+		put_base_chain(out, "zone-in", "prerouting", "raw");
 	put_family_guard(out, spec);
 	put_protocol_guard(out, spec, "return");
 	put_lease_guard(out, spec);

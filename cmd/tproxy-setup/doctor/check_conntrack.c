@@ -2,6 +2,7 @@
 #include "tproxy-setup/doctor/checks.h"
 
 #include "firewall/ct_use.h"
+#include "firewall/late_mark.h"
 #include "firewall/packet_path.h"
 #include "intercept/predicate.h"
 #include "intercept/spec_check.h"
@@ -66,11 +67,26 @@ static void report_hidden(struct doctor_context *x)
 			  "iptables-legacy are for the machine's root alone");
 }
 
+/* A warning, because nobody knows whether that rule is about packets of ours. */
+static void report_late_mark(struct doctor_context *x)
+{
+	char rule[LATE_MARK_TEXT_MAX];
+
+	if (late_mark_find(x->firewall, x->spec, rule))
+		context_report(x, DOCTOR_WARN,
+			       "connection tracking drops servers' answers to connections that "
+			       "--not-mark excludes by a mark of after their zone was chosen: "
+			       "they hang. Set it at priority raw (iptables: -t raw), or use "
+			       "--conntrack auto",
+			       "", "%s marks packets after that", rule);
+}
+
 void check_conntrack_mode(struct doctor_context *x)
 {
 	enum ct_use use;
 	char evidence[CT_USE_EVIDENCE_MAX];
 
+	report_late_mark(x);
 	if (x->spec->divert_only || ct_use_find(&use, evidence, NULL)) {
 		context_ok(x, "no upstream leg of ours");
 		return;
