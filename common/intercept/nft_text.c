@@ -36,9 +36,7 @@
 #define ASKED_MAX 8192
 
 /* Of the clients' ports every eighth is looked at: these connections tell as much as all of them.
- * Remembering a SYN costs memory, and every packet that this host forwards is asked whether it is
- * such an answer: of most, that is its port alone, and `th` does not ask for the protocol again.
- * These are the ports 0 and 1 modulo 16: Linux gives clients even ones by connect(), and odd ones by
+ * Remembering a SYN costs memory. These are the ports 0 and 1 modulo 16: Linux gives clients even ones by connect(), and odd ones by
  * bind(), as proxies do. */
 #define SAMPLE	   "& 14 == 0"
 #define NOT_SAMPLE "& 14 != 0"
@@ -49,6 +47,13 @@
 #define NOT_SYN "tcp flags & (syn | ack) != syn"
 #define SYN	"tcp flags & (syn | ack) == syn"
 #define SYN_ACK "tcp flags & (syn | ack) == syn | ack"
+
+/* The same for what every packet is asked: four bytes from the header's thirteenth on, with the flags
+ * in the second of them. The kernel compares with a mask in place if these are four bytes, and calls
+ * functions if they are fewer: that takes seven times as long. Of packets that are not TCP, and of
+ * short ones, it says nothing. */
+#define FLAGS_SYN_ACK "@th,96,32 & 0x120000 == 0x120000"
+#define FLAGS_NOT_SYN "@th,96,32 & 0x120000 != 0x20000"
 
 /* Nothing but a reset: no ACK, no options, no data. This is how a host answers a segment that has
  * no socket there (RFC 9293, 3.10.7.1); a host that ends its own connection sets ACK. */
@@ -480,7 +485,7 @@ static void put_prerouting(FILE *out, const struct intercept *spec)
 	if (spec->udp)
 		put_divert_udp(out, spec);
 	if (spec->tcp && !spec->divert_only)
-		fputs("\t\tth dport " SAMPLE " " SYN_ACK " jump answer\n", out);
+		fputs("\t\t" FLAGS_SYN_ACK " jump answer\n", out);
 	if (!spec->divert_only)
 		put_intercept(out, spec);
 	fputs("\t}\n", out);
@@ -567,9 +572,10 @@ static void put_ask(FILE *out, const struct intercept *spec)
 static void put_own_asks(FILE *out, const struct intercept *spec)
 {
 	put_base_chain(out, "asks", "output", "mangle");
-	fputs("\t\tth sport " NOT_SAMPLE " return\n"
+	fputs("\t\t" FLAGS_NOT_SYN " return\n"
 	      "\t\tmeta l4proto != tcp return\n"
-	      "\t\t" NOT_SYN " return\n",
+	      "\t\t" NOT_SYN " return\n"
+	      "\t\ttcp sport " NOT_SAMPLE " return\n",
 	      out);
 	put_family_guard(out, spec);
 	put_predicate(out, spec, FROM_CLIENT);
@@ -610,6 +616,9 @@ static void put_astray(FILE *out, const struct intercept *spec)
 static void put_answer(FILE *out, const struct intercept *spec)
 {
 	fputs("\tchain answer {\n", out);
+	if (spec->udp)
+		fputs("\t\tmeta l4proto != tcp return\n", out);
+	fputs("\t\ttcp dport " NOT_SAMPLE " return\n", out);
 	put_predicate(out, spec, FROM_SERVER);
 	put_exclusions(out, spec, FROM_SERVER, "");
 	fputs("\t\t" TO_THIS_HOST " return\n", out);
