@@ -436,10 +436,30 @@ by_fixes() {
 	refute_output --partial 'tproxy-setup plan'
 	on proxy nft delete table inet fw4
 	on proxy iptables -t mangle -N ufw-before-prerouting
-	on proxy iptables -t mangle -A PREROUTING -p tcp -j DROP
+	on proxy iptables -t mangle -A ufw-before-prerouting -p tcp -j DROP
+	on proxy iptables -t mangle -A PREROUTING -j ufw-before-prerouting
 	run eval 'doctor -q -j | jq -r "select(.check == \"prerouting\").why"'
 	assert_output --partial 'this fix is needed again each time that ufw loads its rules'
 	refute_output --partial 'tproxy-setup plan'
+}
+
+@test "a rule that somebody else put beside ufw's chains is not ufw's: its plan would not help, and is not named" {
+	local chain
+	up
+	on proxy iptables -N ufw-before-input
+	on proxy iptables -N others
+	for chain in INPUT others ufw-before-input; do
+		on proxy iptables -F INPUT
+		[[ $chain == INPUT ]] || on proxy iptables -A INPUT -j "$chain"
+		on proxy iptables -A "$chain" -p tcp -j DROP
+		run eval 'doctor -q -j | jq -r "select(.check == \"input\").why"'
+		if [[ $chain == ufw-* ]]; then
+			assert_output --partial 'tproxy-setup plan --format ufw'
+		else
+			assert_output --partial 'where else these rules are from'
+			refute_output --partial ufw
+		fi
+	done
 }
 
 @test "firewalld: where the options are too many for a line, doctor says what differs from them, and why" {

@@ -15,28 +15,36 @@ struct maker {
 static const struct maker firewalld = { "firewalld", PLAN_FIREWALLD },
 			  ufw = { "ufw", PLAN_FIREWALL_UFW }, fw4 = { "fw4", PLAN_FIREWALL_FW4 };
 
-static bool has_chain(const struct doctor_context *x, const struct firewall_chain *like,
-		      const char *prefix)
+static bool is_ufws(const struct firewall_chain *chain)
+{
+	return !strncmp(chain->name, "ufw", strlen("ufw"));
+}
+
+/* Does ufw use that table of iptables? */
+static bool has_ufw(const struct doctor_context *x, const struct firewall_chain *like)
 {
 	for (size_t i = 0; i < firewall_chains(x->firewall); i++) {
 		const struct firewall_chain *c = firewall_chain(x->firewall, i);
 
-		if (!strncmp(c->name, prefix, strlen(prefix)) && !strcmp(c->family, like->family) &&
+		if (is_ufws(c) && !strcmp(c->family, like->family) &&
 		    !strcmp(c->table, like->table))
 			return true;
 	}
 	return false;
 }
 
-/* NULL: another program, or nobody knows. */
+/* NULL: another program, or nobody knows. Of iptables' chains ufw's have its name. Other rules of
+ * that table may run before ufw's, and drop what these would accept; the policy runs after them. */
 static const struct maker *maker_of(const struct doctor_context *x,
-				    const struct firewall_chain *chain)
+				    const struct rule_eval_step *step)
 {
-	if (!chain->iptables && !strcmp(chain->table, "firewalld"))
-		return &firewalld;
-	if (!chain->iptables && !strcmp(chain->table, "fw4"))
-		return &fw4;
-	return chain->iptables && has_chain(x, chain, "ufw") ? &ufw : NULL;
+	const struct firewall_chain *chain = step->chain;
+
+	if (chain->iptables)
+		return (step->rule ? is_ufws(chain) : has_ufw(x, chain)) ? &ufw : NULL;
+	return !strcmp(chain->table, "firewalld") ? &firewalld
+	       : !strcmp(chain->table, "fw4")	  ? &fw4
+						  : NULL;
 }
 
 /* In OUTPUT ufw's plan accepts sources that are not this host's, and what carries its mark. */
@@ -152,7 +160,7 @@ static const char *options_of(const struct doctor_context *x, const struct reque
 const char *lasting(const struct doctor_context *x, const struct packet_path_step *at,
 		    const char *why, char buf[LASTING_MAX])
 {
-	const struct maker *maker = maker_of(x, at->step.chain);
+	const struct maker *maker = maker_of(x, &at->step);
 	char options[CONTEXT_FIX_MAX];
 	struct request r;
 
