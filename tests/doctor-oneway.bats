@@ -169,6 +169,9 @@ finds_it() {
 	healthy_proxy
 	stray 80 290 200
 	healthy
+	# A third one, which the client has just refused.
+	stray 80 1
+	healthy
 	# Two moments, whatever comes in each.
 	stray 80 295 285 280 215 210
 	healthy

@@ -26,10 +26,9 @@
 /* How long a server may take to answer a SYN, or to repeat its answer; how long an answer that
  * nobody asked for here is remembered. After each there is a pause, so there are some sixty of
  * them at most. (nft's `limit` would do the same, but is a module more that the kernel must have.) */
-#define ASKED_SECONDS	40
-#define ASTRAY_SECONDS	300
-#define PAUSE_SECONDS	5
-#define REFUSED_SECONDS 1
+#define ASKED_SECONDS  40
+#define ASTRAY_SECONDS 300
+#define PAUSE_SECONDS  5
 
 /* Whoever lists the rules gets these, too, however many SYNs a flood brings. It is enough for 1600
  * connections in a second. */
@@ -592,7 +591,7 @@ static void put_refused(FILE *out, const struct intercept *spec)
 		fprintf(out, " @" NFT_TEXT_ASTRAY "%s update @" NFT_TEXT_ASTRAY "%s { ", f->suffix,
 			f->suffix);
 		put_mirrored_tuple(out, f);
-		fprintf(out, " timeout %ds }\n", REFUSED_SECONDS);
+		fprintf(out, " timeout %ds }\n", NFT_TEXT_REFUSED_SECONDS);
 	}
 	fputs("\t}\n", out);
 }

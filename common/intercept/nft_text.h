@@ -69,6 +69,8 @@
 #define NFT_TEXT_ASTRAY	    "astray"
 #define NFT_TEXT_ASTRAY_MAX 128 /* elements of each family */
 #define NFT_TEXT_UNASKED    "unasked"
+/* Elements that a client refused are kept this much longer. */
+#define NFT_TEXT_REFUSED_SECONDS 1
 
 /*
  * The transaction that installs or replaces the instance: text for `nft -f -`. The specification

@@ -61,6 +61,9 @@ static void read_element(struct astray *a, const json_t *element)
 	json_int_t left = json_integer_value(json_object_get(inner, "expires"));
 	struct endpoint server, client;
 
+	/* The client may have refused it. */
+	if (left <= NFT_TEXT_REFUSED_SECONDS)
+		return;
 	/* The specification that was asked about may be another one. */
 	if (a->count == NFT_TEXT_ASTRAY_MAX || !read_end(tuple, 0, &server) ||
 	    !read_end(tuple, 2, &client) || !predicate_matches(a->spec, &client, &server))
