@@ -56,6 +56,18 @@ other_relay() {
 	arrives "$Q6"
 }
 
+@test "a client that a relay expects a PROXY header of: delivered, and the verdict says so" {
+	local words='; what is not known here .*: tproxy-relay \(pid [0-9]+\): refused unless it begins with a PROXY header \(--accept-proxy\)$'
+	other_relay --accept-proxy 192.0.2.0/24 3129
+	! comes_through "$Q4" || fail "it comes through"
+	ask "$Q4"
+	assert_equal "$verdict $reason" '0 delivered'
+	[[ $said =~ $words ]]
+	ask "$Q6"
+	[[ ! $said =~ $words ]]
+	arrives "$Q6"
+}
+
 @test "what this host opens; a relay's mark that our rules do not let pass" {
 	on proxy tproxy-setup up -q --to 3129 --port 80 --local
 	other_relay --source client-addr 3129

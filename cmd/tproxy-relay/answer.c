@@ -309,6 +309,9 @@ static void put_judgement(struct answer *a, const struct transparent_connection 
 		describe_denial(p, to, evidence, sizeof(evidence));
 	} else if (reason != REASON_NONE) {
 		report_text(&why, evidence, sizeof(evidence));
+	} else if (endpoint_in_cidrs(&c->client, a->relay->accept_proxy)) {
+		snprintf(evidence, sizeof(evidence),
+			 "refused unless it begins with a PROXY header (--accept-proxy)");
 	}
 	record_begin(&r, "policy");
 	record_endpoint(&r, RECORD_CLIENT, &c->client);

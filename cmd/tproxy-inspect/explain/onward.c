@@ -103,6 +103,14 @@ static void add_elsewhere(struct view *v, struct onward *onward, const char *net
 		  "in network namespace %s, which is not looked at here", netns);
 }
 
+/* What the relay carries on a condition, which a packet does not show. */
+static void doubt_policy(struct view *v, const struct asking *a)
+{
+	steps_add(&v->steps, "policy", STEP_WARN, "control-socket", "%s", a->evidence);
+	if (!*v->unless)
+		snprintf(v->unless, sizeof(v->unless), "%s: %.200s", v->holder.owner, a->evidence);
+}
+
 bool onward_policy(struct view *v, struct onward *onward)
 {
 	struct asking a = { .v = v, .onward = onward };
@@ -126,6 +134,8 @@ bool onward_policy(struct view *v, struct onward *onward)
 	steps_add(&v->steps, "policy", *a.reason ? STEP_FAIL : STEP_OK, "control-socket", "%s%s%s",
 		  *a.reason ? a.reason : "carries it to ", *a.reason ? *a.evidence ? ": " : "" : "",
 		  *a.reason ? a.evidence : endpoint_format(&onward->destination, destination));
+	if (!*a.reason && *a.evidence)
+		doubt_policy(v, &a);
 	if (*a.reason)
 		conclude_denied(v, &a);
 	else if (*a.netns)
