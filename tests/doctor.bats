@@ -93,7 +93,7 @@ teardown() {
 	run --separate-stderr on proxy tproxy-setup doctor --json
 	assert_failure 1
 	assert_equal "$stderr" ""
-	run jq -es 'length == 39 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
+	run jq -es 'length == 40 and all(.[]; .v == 1 and .type == "check" and .instance == "default" and
 		(.check | length) > 0 and (.evidence | length) > 0 and
 		(if .severity == "ok" then (has("fix") or has("why")) | not
 		 else (.fix | length) > 0 and (.why | length) > 0 end))' <<<"$output"
