@@ -199,11 +199,15 @@ fix_helps() {
 	[[ $said == *' redirected to 203.0.113.2:80 by '*'; what is not known here (see --live): inet other, chain c: '*' may redirect it' ]]
 	fix_helps
 	# What this host opens itself.
+	no_relay
+	explain_relay --source client-addr 3129
 	on proxy tproxy-setup up -q --to 3129 --port 80 --local
 	live own 192.0.2.1:40025 198.51.100.2:80
 	TYPE=nat in_chain output -100 'tcp dport 80 redirect to :81'
 	elsewhere own 40025 proxy 192.0.2.1
 	[[ $said == 'what this host sends are redirected'* || $said == *'redirect to :81'* ]]
+	no_relay
+	explain_relay
 }
 
 @test "answers that leave and do not reach the client" {
