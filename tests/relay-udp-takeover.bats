@@ -297,7 +297,7 @@ one_held() {
 	wait_until 10 told 20
 	before=$(descriptors relay)
 	signal relay TERM # closes both listeners; the second one ends the flow, if two seconds have not
-	wait_until 10 eval '(($(descriptors relay) <= before - 2))'
+	wait_until 10 eval "((\$(descriptors relay) <= $before - 2))"
 	one_held "$DGRAM" tell 40000 $V6 5300 1 200
 	wait_until 10 told 21
 	stop relay1

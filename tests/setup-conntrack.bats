@@ -309,7 +309,7 @@ excluded_passes() {
 up_zone() { on proxy tproxy-setup up --to 3129 --port 80 --not-mark 0x200/0xff00 --conntrack zone 2>"$OUT/up"; }
 
 @test "a mark of priority raw excludes in time, whoever came first; a later one is told, with a remedy" {
-	local who when order
+	local who order
 	for who in nft iptables; do
 		for order in before after; do
 			[[ $order == after ]] || excluding $who raw
