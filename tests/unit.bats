@@ -35,6 +35,7 @@ unit_test() {
 
 @test "nft_scan: what moves by itself changes no digest, whatever else does" { unit_test nft_scan; }
 @test "first_match: what a rule asks first, if that is one address or port" { unit_test first_match; }
+@test "rule_wire: rules as the kernel tells them, in the words of nft" { unit_test rule_wire; }
 @test "rule_eval: what a match comes to, and what is certain" { unit_test rule_eval; }
 
 @test "xtables: extensions, and whole tables of iptables-legacy" {

@@ -64,24 +64,30 @@ static void replace(json_t *expressions, size_t *at, json_t *statements)
 
 /* An expression called `match` or `target`: NFTA_MATCH_* and NFTA_TARGET_* have the same
  * numbers. */
-static void decode_expression(struct nlattr *expression, json_t *expressions, size_t *at)
+bool xtables_nft_append(struct nlattr *expression, json_t *out)
 {
 	struct nlattr *e[NFTA_EXPR_MAX + 1], *t[NFTA_TARGET_MAX + 1];
 	const char *type;
-	json_t *statements;
 
 	if (nla_parse_nested(e, NFTA_EXPR_MAX, expression, NULL) || !e[NFTA_EXPR_NAME] ||
 	    !e[NFTA_EXPR_DATA])
-		return;
+		return false;
 	type = nla_get_string(e[NFTA_EXPR_NAME]);
 	if ((strcmp(type, "match") && strcmp(type, "target")) ||
 	    nla_parse_nested(t, NFTA_TARGET_MAX, e[NFTA_EXPR_DATA], NULL) || !t[NFTA_TARGET_NAME] ||
 	    !t[NFTA_TARGET_INFO])
-		return;
-	statements = json_array();
+		return false;
 	xtables_decode(type, nla_get_string(t[NFTA_TARGET_NAME]), nla_data(t[NFTA_TARGET_INFO]),
-		       (size_t)nla_len(t[NFTA_TARGET_INFO]), statements);
-	replace(expressions, at, statements);
+		       (size_t)nla_len(t[NFTA_TARGET_INFO]), out);
+	return true;
+}
+
+static void decode_expression(struct nlattr *expression, json_t *expressions, size_t *at)
+{
+	json_t *statements = json_array();
+
+	if (xtables_nft_append(expression, statements))
+		replace(expressions, at, statements);
 	json_decref(statements);
 }
 
