@@ -202,6 +202,76 @@ other_order() { jq -r 'select(.step == "order").evidence' "$OUT/steps"; }
 	fixed
 }
 
+# Beside many rules libnftables reads only those that are not plain; the others are read as the kernel tells them.
+@test "beside many rules: what a rule of any kind does is what happens" {
+	local does question rule i
+	on proxy nft -f - < <(
+		echo 'table inet many { chain big {'
+		for i in {1..100}; do echo "ip saddr 10.0.0.$i drop"; done
+		echo '}; }'
+	)
+	while read -r does question rule <&4; do
+		on proxy nft -f - <<-END
+			table inet other {
+				set ports { type inet_service; elements = { 80, 443 }; }
+				set hosts { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }
+				chain last { tcp dport 80 counter reject; }
+				chain c { type filter hook input priority 0; $rule; }
+			}
+		END
+		echo "$does $question: $rule" >&2
+		if [[ $does == drops ]]; then
+			LIMIT=0.3 lost dropped '^inet other, chain (c|last): ' "${!question}"
+		else
+			arrives "${!question}"
+		fi
+		on proxy nft delete table inet other
+	done 4<<-END
+		drops Q4 ip saddr 192.0.2.2 drop
+		passes Q6 ip saddr 192.0.2.2 drop
+		passes Q4 ip saddr 192.0.2.3 drop
+		drops Q4 ip saddr != 192.0.2.3 tcp dport 80 drop
+		passes Q4 ip saddr != 192.0.2.2 tcp dport 80 drop
+		drops Q4 ip saddr 192.0.2.0/25 tcp dport 80 counter drop
+		passes Q4 ip saddr 192.0.2.128/25 tcp dport 80 counter drop
+		drops Q4 ip saddr 192.0.2.0/24 ip daddr 198.51.0.0/16 log prefix "x" drop
+		drops Q4 ip saddr @hosts tcp dport @ports jump last
+		passes Q4 ip saddr != @hosts tcp dport @ports jump last
+		passes Q4 ip saddr 192.0.2.2 udp dport 80 drop
+		drops Q4 ip protocol tcp tcp dport 80 drop
+		passes Q6 ip protocol tcp tcp dport 80 drop
+		drops Q6 ip6 saddr 2001:db8:1::/48 drop
+		passes Q6 ip6 saddr 2001:db8:2::/48 tcp dport 80 drop
+		drops Q6 ip6 daddr 2001:db8:2::2 ip6 nexthdr tcp goto last
+		passes Q4 ip6 nexthdr tcp goto last
+		passes Q4 meta nfproto ipv6 tcp dport 80 drop
+		drops Q6 meta nfproto ipv6 tcp dport 80 drop
+		passes Q4 meta l4proto udp drop
+		drops Q4 meta l4proto tcp counter drop
+		drops Q4 iifname "toclient" tcp dport 80 drop
+		drops Q4 iifname "tocl*" drop
+		passes Q4 iifname "toclien" drop
+		drops Q4 iifname != "toclient" tcp sport 80 drop
+		passes Q4 oifname "toserver" drop
+		drops Q4 ct state new tcp dport 80 drop
+		drops Q4 ct state established,related accept; tcp dport 80 drop
+		passes Q4 ct state established,new accept; drop
+		passes Q4 tcp dport 80 return; tcp dport 80 drop
+		drops Q4 tcp sport 1024-65535 tcp dport 80 drop
+		drops Q4 tcp dport { 80, 443 } drop
+		drops Q4 tcp dport vmap { 80 : goto last }
+		drops Q4 ip saddr . tcp dport { 192.0.2.2 . 80 } drop
+		drops Q4 tcp flags syn / syn,ack drop
+		drops Q4 meta mark and 0xff == 1 drop
+		drops Q4 th dport 80 drop
+	END
+	for i in {1..100}; do echo "-A INPUT -s 10.0.0.$i -p tcp -m tcp --dport 80 -m comment --comment x -j DROP"; done |
+		sed -e '1i *filter' -e '$a -A INPUT -p tcp -m conntrack --ctstate NEW -m multiport --dports 80,81 -j REJECT\nCOMMIT' |
+		on proxy iptables-nft-restore
+	lost dropped '^ip filter, chain INPUT: .* drops it$'
+	fixed
+}
+
 @test "chains of one priority: what cannot be known is said when it decides" {
 	local marks='{ chain m { type filter hook prerouting priority -200; tcp dport 80 meta mark set 0x500; }; }'
 	local drops='{ chain d { type filter hook prerouting priority -200; meta mark 0x500 drop; }; }'

@@ -3,11 +3,18 @@
 
 #include "base/json_text.h"
 #include "firewall/census.h"
+#include "firewall/rule_wire.h"
 #include "firewall/xtables_legacy.h"
 #include "firewall/xtables_nft.h"
 #include "intercept/nft_text.h"
+#include "net/netlink.h"
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter_ipv4.h>
+#include <netlink/attr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +23,10 @@
  * everything else; so do not print more than a chain, if nft takes its name. */
 struct source {
 	struct nft *rules;
-	char *text;	    /* of all rules; NULL: not yet */
-	bool some;	    /* chains are read when they are needed */
+	char *text; /* of all rules; NULL: not yet */
+	struct netlink *wire;
+	bool some;	    /* rules, sets and maps are read when they are needed */
+	unsigned listed;    /* chains that libnftables had to list */
 	struct failure why; /* why one could not be */
 	bool failed;
 	struct census census;
@@ -26,8 +35,29 @@ struct source {
 /* Up to so many rules are read at once: asking for a chain takes as long as some of its rules do. */
 #define FEW_RULES 50
 
+/* After so many chains libnftables lists all: for each it asks for the table and its sets again. */
+#define FEW_CHAINS 8
+
+/* A transaction meanwhile interrupts a list. */
+#define ATTEMPTS 5
+
+/* A rule as the kernel told it, in the bytes of its chain. */
+struct wire_rule {
+	uint64_t handle;
+	uint32_t at, size;
+};
+
+struct firewall_wire {
+	uint8_t family; /* NFPROTO_INET, ... */
+	struct wire_rule *rule;
+	char *bytes;
+	uint32_t used, room;
+};
+
 struct firewall {
 	json_t *objects; /* array: table, chain, rule, set, map, flowtable */
+	json_t *own;	 /* array: rules that were put into JSON here */
+	json_t *nothing; /* a rule that has gone */
 	struct source *source;
 	struct firewall_chain *chain;
 	const struct firewall_chain **by_name;
@@ -188,6 +218,7 @@ static int grow(struct firewall_chain *c)
 	size_t room = c->rules ? 2 * c->rules : 1;
 	const json_t **rule;
 	struct first_match *first;
+	struct wire_rule *wire = NULL;
 
 	if (c->rules & (c->rules - 1))
 		return 0;
@@ -197,7 +228,11 @@ static int grow(struct firewall_chain *c)
 	first = realloc(c->first, room * sizeof(*first));
 	if (first)
 		c->first = first;
-	return rule && first ? 0 : -1;
+	if (c->wire)
+		wire = realloc(c->wire->rule, room * sizeof(*wire));
+	if (wire)
+		c->wire->rule = wire;
+	return rule && first && (wire || !c->wire) ? 0 : -1;
 }
 
 static int index_rule(struct firewall *f, const json_t *rule)
@@ -309,30 +344,201 @@ static int index_all(struct firewall *f)
 	return err;
 }
 
+/* --- rules as the kernel tells them ----------------------------------------------------------- */
+
+/* A list of rules as it comes. */
+struct wire_reading {
+	struct firewall *f;
+	struct firewall_chain *chain; /* of the last rule: those of a chain follow each other */
+	bool failed;
+};
+
+static uint64_t handle_of(const struct nlattr *attribute)
+{
+	uint32_t half[2];
+
+	memcpy(half, nla_data(attribute), sizeof(half));
+	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
+}
+
+static void free_wire(struct firewall_chain *c)
+{
+	if (c->wire) {
+		free(c->wire->rule);
+		free(c->wire->bytes);
+	}
+	free(c->wire);
+	c->wire = NULL;
+}
+
+static struct firewall_chain *chain_of(struct wire_reading *r, int family, const char *table,
+				       const char *name)
+{
+	struct firewall_chain *c = r->chain;
+	const char *word = nft_family_name(family);
+
+	if (!c || strcmp(c->name, name) || strcmp(c->table, table) || strcmp(c->family, word))
+		c = find(r->f, word, table, name, false);
+	r->chain = c;
+	if (c && !c->wire && !c->read) {
+		c->wire = calloc(1, sizeof(*c->wire));
+		if (c->wire)
+			c->wire->family = (uint8_t)family;
+		r->failed |= !c->wire;
+	}
+	return c && c->wire && !c->read ? c : NULL;
+}
+
+/* Returns where the bytes are; NULL: no memory. */
+static void *keep_bytes(struct firewall_wire *w, const struct nlattr *attribute)
+{
+	uint32_t size = NLA_ALIGN((uint32_t)nla_len(attribute));
+	uint32_t room = w->room;
+	char *bytes;
+
+	while (w->used + size > room)
+		room = room ? 2 * room : 4096;
+	bytes = room > w->room ? realloc(w->bytes, room) : w->bytes;
+	if (!bytes)
+		return NULL;
+	w->bytes = bytes;
+	w->room = room;
+	memcpy(bytes + w->used, nla_data(attribute), (size_t)nla_len(attribute));
+	w->used += size;
+	return bytes + w->used - size;
+}
+
+static int add_wire_rule(struct firewall_chain *c, uint64_t handle,
+			 const struct nlattr *expressions)
+{
+	struct firewall_wire *w = c->wire;
+	struct rule_wire rule = { .family = w->family, .size = nla_len(expressions) };
+	uint32_t at = w->used;
+
+	rule.data = keep_bytes(w, expressions);
+	if (!rule.data || grow(c) || !w->rule)
+		return -1;
+	w->rule[c->rules] = (struct wire_rule){ handle, at, (uint32_t)rule.size };
+	c->first[c->rules] = rule_wire_first(&rule);
+	c->rule[c->rules++] = NULL;
+	return 0;
+}
+
+static void read_wire_rule(struct nlmsghdr *message, void *context)
+{
+	struct nla_policy policy[NFTA_RULE_MAX + 1] = {
+		[NFTA_RULE_TABLE] = { .type = NLA_STRING },
+		[NFTA_RULE_CHAIN] = { .type = NLA_STRING },
+		[NFTA_RULE_HANDLE] = { .type = NLA_U64 },
+	};
+	const struct nfgenmsg *header = nlmsg_data(message);
+	struct nlattr *a[NFTA_RULE_MAX + 1];
+	struct wire_reading *r = context;
+	struct firewall_chain *c;
+
+	if (nlmsg_parse(message, sizeof(*header), a, NFTA_RULE_MAX, policy) ||
+	    !a[NFTA_RULE_TABLE] || !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE])
+		return;
+	c = chain_of(r, header->nfgen_family, nla_get_string(a[NFTA_RULE_TABLE]),
+		     nla_get_string(a[NFTA_RULE_CHAIN]));
+	if (c && a[NFTA_RULE_EXPRESSIONS])
+		r->failed |= add_wire_rule(c, handle_of(a[NFTA_RULE_HANDLE]),
+					   a[NFTA_RULE_EXPRESSIONS]) != 0;
+}
+
+/* The request for the rules of a chain, or (NULL) of all. */
+static struct nl_msg *build_request(const struct firewall_chain *c)
+{
+	const struct nfgenmsg header = {
+		.nfgen_family = (unsigned char)(c ? nft_family_number(c->family) : NFPROTO_UNSPEC)
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE,
+						    NLM_F_DUMP);
+
+	if (message && !nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO) &&
+	    (!c || (!nla_put_string(message, NFTA_RULE_TABLE, c->table) &&
+		    !nla_put_string(message, NFTA_RULE_CHAIN, c->name))))
+		return message;
+	nlmsg_free(message);
+	return NULL;
+}
+
+static void forget_wire(struct firewall *f, struct firewall_chain *only)
+{
+	for (size_t i = 0; i < f->chains; i++) {
+		struct firewall_chain *c = &f->chain[i];
+
+		if (c->wire && !c->read && (!only || c == only)) {
+			free_wire(c);
+			c->rules = 0;
+		}
+	}
+}
+
+/* Read the rules of that chain, or of all chains that are not read, from the kernel. */
+static int read_wire(struct firewall *f, struct firewall_chain *only)
+{
+	struct wire_reading r = { .f = f };
+	int err = -EAGAIN;
+
+	for (int i = 0; err == -EAGAIN && i < ATTEMPTS; i++) {
+		forget_wire(f, only);
+		r = (struct wire_reading){ .f = f };
+		err = netlink_ask(f->source->wire, build_request(only), read_wire_rule, &r);
+	}
+	if (!err && !r.failed)
+		return 0;
+	forget_wire(f, only);
+	return -1;
+}
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static bool is_read(const struct firewall *f, const json_t *rule)
+/* The place for a rule that libnftables lists in a chain that the kernel told; NULL: none. */
+static const json_t **place_of(struct firewall_chain *c, const json_t *rule, size_t *near)
 {
-	const struct firewall_chain *c = find(f, json_text(rule, "family"),
-					      json_text(rule, "table"), json_text(rule, "chain"),
-					      false);
+	uint64_t handle = (uint64_t)json_integer_value(json_object_get(rule, "handle"));
 
-	return !c || c->read;
+	for (size_t i = 0; i < c->rules; i++) {
+		size_t at = (*near + i) % c->rules;
+
+		if (c->wire->rule[at].handle == handle) {
+			*near = at + 1;
+			return &c->rule[at];
+		}
+	}
+	return NULL;
+}
+
+static int add_rule(struct firewall *f, const json_t *rule, size_t *near)
+{
+	struct firewall_chain *c = find(f, json_text(rule, "family"), json_text(rule, "table"),
+					json_text(rule, "chain"), false);
+	const json_t **place;
+
+	if (!c || (c->read && !c->wire))
+		return 0;
+	if (!c->wire)
+		return index_rule(f, rule);
+	place = place_of(c, rule, near);
+	if (place && !*place)
+		*place = rule;
+	return 0;
 }
 
 /* Take over the rules of these objects, which then live as long as the firewall, into the chains
- * that have none yet. */
+ * that have none yet, or have them as the kernel told. */
 static int add_rules(struct firewall *f, json_t *objects)
 {
 	json_t *object, *rule;
+	size_t i, near = 0;
 	int err = 0;
-	size_t i;
 
 	xtables_nft_decode(objects);
 	json_array_foreach(objects, i, object) {
 		rule = json_object_get(object, "rule");
-		if (rule && !is_ours(rule) && !is_read(f, rule))
-			err |= index_rule(f, rule);
+		if (rule && !is_ours(rule))
+			err |= add_rule(f, rule, &near);
 	}
 	return err | json_array_extend(f->objects, objects);
 }
@@ -348,24 +554,78 @@ static int read_rest(struct firewall *f, struct failure *why)
 	return err;
 }
 
+/* By libnftables. */
+static void list_chain(struct firewall *f, struct firewall_chain *c)
+{
+	json_t *some = NULL;
+
+	if (f->source->listed++ < FEW_CHAINS)
+		some = nft_list_json(f->source->rules, "chain", c->family, c->table, c->name, NULL);
+	if (some ? add_rules(f, some) : read_rest(f, &f->source->why))
+		f->source->failed = true;
+	json_decref(some);
+}
+
 void firewall_need(const struct firewall *firewall, const struct firewall_chain *chain)
 {
 	struct firewall *f = (struct firewall *)firewall;
 	struct firewall_chain *c = (struct firewall_chain *)chain;
-	json_t *some;
 
 	if (c->read)
 		return;
-	some = nft_list_json(f->source->rules, "chain", c->family, c->table, c->name, NULL);
-	if (some ? add_rules(f, some) : read_rest(f, &f->source->why))
-		f->source->failed = true;
+	if (read_wire(f, c))
+		list_chain(f, c);
 	c->read = true;
-	json_decref(some);
+}
+
+/* The rule in JSON, owned by the firewall; NULL: it takes libnftables to read it. */
+static json_t *put_into_json(struct firewall *f, const struct firewall_chain *c, size_t at)
+{
+	const struct wire_rule *w = &c->wire->rule[at];
+	const struct rule_wire wire = { c->wire->family, c->wire->bytes + w->at, (int)w->size };
+	json_t *statements = rule_wire_statements(&wire), *rule;
+
+	rule = statements ? json_pack("{s:s,s:s,s:s,s:I,s:o}", "family", c->family, "table",
+				      c->table, "chain", c->name, "handle", (json_int_t)w->handle,
+				      "expr", statements)
+			  : NULL;
+	return rule && !json_array_append_new(f->own, rule) ? rule : NULL;
+}
+
+const json_t *firewall_rule(const struct firewall *firewall, const struct firewall_chain *chain,
+			    size_t at)
+{
+	struct firewall *f = (struct firewall *)firewall;
+	struct firewall_chain *c = (struct firewall_chain *)chain;
+
+	if (!c->rule[at])
+		c->rule[at] = put_into_json(f, c, at);
+	if (!c->rule[at])
+		list_chain(f, c);
+	/* It was deleted meanwhile. */
+	if (!c->rule[at])
+		c->rule[at] = f->nothing;
+	return c->rule[at];
 }
 
 const struct failure *firewall_unread(const struct firewall *f)
 {
 	return f->source->failed ? &f->source->why : NULL;
+}
+
+/* The chains, without rules, and flow tables. */
+static json_t *list_without_rules(struct nft *rules, struct failure *why)
+{
+	json_t *chains = nft_chains_json(rules, why);
+	json_t *flowtables = chains ? nft_flowtables_json(rules, why) : NULL;
+
+	if (flowtables && !json_array_extend(chains, flowtables)) {
+		json_decref(flowtables);
+		return chains;
+	}
+	json_decref(flowtables);
+	json_decref(chains);
+	return NULL;
 }
 
 static int read_objects(struct firewall *f, struct failure *why)
@@ -374,8 +634,8 @@ static int read_objects(struct firewall *f, struct failure *why)
 
 	if (census_take(&s->census, why))
 		return -1;
-	s->some = s->some && s->census.rules > FEW_RULES;
-	f->objects = s->some ? nft_chains_json(s->rules, why) : nft_dump_json(s->rules, why);
+	s->some = s->census.rules > FEW_RULES;
+	f->objects = s->some ? list_without_rules(s->rules, why) : nft_dump_json(s->rules, why);
 	if (!f->objects)
 		return -1;
 	if (!s->some)
@@ -384,7 +644,19 @@ static int read_objects(struct firewall *f, struct failure *why)
 	return index_all(f) ? report_fail(why, ENOMEM, "malloc", "firewall") : 0;
 }
 
-static struct firewall *read_from(struct nft *rules, bool some, struct failure *why)
+/* One list of all rules, as the kernel tells them. */
+static int read_all(struct firewall *f, struct failure *why)
+{
+	int err = 0;
+
+	if (f->source->some && read_wire(f, NULL))
+		err = read_rest(f, why);
+	for (size_t i = 0; i < f->chains; i++)
+		f->chain[i].read = true;
+	return err;
+}
+
+static struct firewall *make(struct nft *rules, struct failure *why)
 {
 	struct firewall *f = calloc(1, sizeof(*f));
 
@@ -396,8 +668,20 @@ static struct firewall *read_from(struct nft *rules, bool some, struct failure *
 		return NULL;
 	}
 	f->source->rules = rules;
-	f->source->some = some;
-	if (!read_objects(f, why))
+	f->source->wire = netlink_open(NETLINK_NETFILTER, why);
+	f->own = json_array();
+	f->nothing = json_pack("{s:[]}", "expr");
+	if (f->source->wire && f->own && f->nothing)
+		return f;
+	firewall_free(f);
+	return NULL;
+}
+
+struct firewall *firewall_read_some(struct nft *rules, struct failure *why)
+{
+	struct firewall *f = make(rules, why);
+
+	if (!f || !read_objects(f, why))
 		return f;
 	firewall_free(f);
 	return NULL;
@@ -405,12 +689,12 @@ static struct firewall *read_from(struct nft *rules, bool some, struct failure *
 
 struct firewall *firewall_read(struct nft *rules, struct failure *why)
 {
-	return read_from(rules, false, why);
-}
+	struct firewall *f = firewall_read_some(rules, why);
 
-struct firewall *firewall_read_some(struct nft *rules, struct failure *why)
-{
-	return read_from(rules, true, why);
+	if (!f || !read_all(f, why))
+		return f;
+	firewall_free(f);
+	return NULL;
 }
 
 void firewall_free(struct firewall *f)
@@ -418,6 +702,7 @@ void firewall_free(struct firewall *f)
 	if (!f)
 		return;
 	for (size_t i = 0; i < f->chains; i++) {
+		free_wire(&f->chain[i]);
 		free(f->chain[i].rule);
 		free(f->chain[i].first);
 		free(f->chain[i].text);
@@ -425,8 +710,11 @@ void firewall_free(struct firewall *f)
 	free(f->chain);
 	free(f->by_name);
 	census_free(&f->source->census);
+	netlink_close(f->source->wire);
 	free(f->source->text);
 	free(f->source);
+	json_decref(f->own);
+	json_decref(f->nothing);
 	json_decref(f->objects);
 	free(f);
 }

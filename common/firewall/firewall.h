@@ -31,10 +31,11 @@ struct firewall_chain {
 	const char *devices; /* ingress or egress: the line of nft's listing that names them */
 	bool iptables;	     /* iptables manages it, */
 	bool legacy;	     /* and it is iptables-legacy */
-	const json_t **rule;
+	const json_t **rule; /* NULL: not yet in JSON, see firewall_rule() */
 	struct first_match *first; /* of each rule; NULL: not known */
 	size_t rules;
-	bool read;  /* its rules are there; else firewall_need() reads them */
+	bool read;		    /* its rules are there; else firewall_need() reads them */
+	struct firewall_wire *wire; /* its rules as the kernel told them; NULL: all are in JSON */
 	char *text; /* nft's listing of it, once that was needed; NULL: of all chains */
 };
 
@@ -45,12 +46,15 @@ struct firewall *firewall_read(struct nft *rules, struct failure *why);
 void firewall_free(struct firewall *firewall);
 
 /* The same for who asks for few chains: of many rules only those in chains that firewall_at_hook()
- * or firewall_target() returned, or firewall_need() named, are there. libnftables takes longer for
- * a list of rules than everything else together. */
+ * or firewall_target() returned, or firewall_need() named, are there. */
 struct firewall *firewall_read_some(struct nft *rules, struct failure *why);
 
 /* Read the rules of that chain, if they are not there. */
 void firewall_need(const struct firewall *firewall, const struct firewall_chain *chain);
+
+/* A rule of that chain. Where rules are many, they are put into JSON when they are asked for. */
+const json_t *firewall_rule(const struct firewall *firewall, const struct firewall_chain *chain,
+			    size_t at);
 
 /* Why some rules could not be read since; NULL: all could. */
 const struct failure *firewall_unread(const struct firewall *firewall);

@@ -922,7 +922,7 @@ static enum verdict rule_eval_chain(struct eval *w, const struct firewall_chain 
 		if (chain->first &&
 		    first_match_fails(&chain->first[i], p->protocol, &p->source, &p->destination))
 			continue;
-		verdict = rule_eval_rule(w, chain, chain->rule[i], depth);
+		verdict = rule_eval_rule(w, chain, firewall_rule(w->firewall, chain, i), depth);
 		if (verdict != VERDICT_ON)
 			return verdict == VERDICT_RETURN && depth ? VERDICT_ON : verdict;
 	}

@@ -824,6 +824,17 @@ const char *nft_family_name(int family)
 					  : "netdev";
 }
 
+int nft_family_number(const char *name)
+{
+	static const int families[] = { NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_INET, NFPROTO_ARP,
+					NFPROTO_BRIDGE };
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
+		if (!strcmp(nft_family_name(families[i]), name))
+			return families[i];
+	return NFPROTO_NETDEV;
+}
+
 /* `list chain inet filter input`; iptables-nft calls chains as its users like. */
 static int put_list(char command[256], const char *kind, const char *family, const char *table,
 		    const char *name, struct failure *why)
@@ -850,6 +861,11 @@ json_t *nft_list_json(struct nft *rules, const char *kind, const char *family, c
 json_t *nft_chains_json(struct nft *rules, struct failure *why)
 {
 	return listing_objects(rules, "list chains", 0, why);
+}
+
+json_t *nft_flowtables_json(struct nft *rules, struct failure *why)
+{
+	return listing_objects(rules, "list flowtables", 0, why);
 }
 
 static char *copy_listing(struct nft *rules, const char *command, struct failure *why)

@@ -119,11 +119,13 @@ char *nft_list_text(struct nft *rules, const char *kind, const char *family, con
 struct json_t *nft_list_json(struct nft *rules, const char *kind, const char *family,
 			     const char *table, const char *name, struct failure *why);
 
-/* All chains, without their rules. The same as JSON. */
+/* All chains, without their rules; all flow tables. The same as JSON. */
 struct json_t *nft_chains_json(struct nft *rules, struct failure *why);
+struct json_t *nft_flowtables_json(struct nft *rules, struct failure *why);
 
-/* `ip`, `inet`, ...: nft's word for NFPROTO_IPV4, NFPROTO_INET, ... */
+/* `ip`, `inet`, ...: nft's word for NFPROTO_IPV4, NFPROTO_INET, ..., and back. */
 const char *nft_family_name(int family);
+int nft_family_number(const char *name);
 
 /* Does such a chain exist, whoever made it? family: NFPROTO_IPV4, ... */
 bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain);

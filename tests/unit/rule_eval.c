@@ -38,6 +38,11 @@ const struct firewall_chain *firewall_target(const struct firewall *f,
 	return NULL;
 }
 
+const json_t *firewall_rule(const struct firewall *f, const struct firewall_chain *chain, size_t at)
+{
+	return chain->rule[at];
+}
+
 bool firewall_chain_is_at(const struct firewall_chain *chain, const char *iif, const char *oif)
 {
 	return true;

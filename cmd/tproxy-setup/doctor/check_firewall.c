@@ -150,7 +150,7 @@ void check_firewall_tproxy(struct doctor_context *x)
 		const struct firewall_chain *c = firewall_chain(x->firewall, i);
 
 		for (size_t j = 0; j < c->rules; j++)
-			others += uses_tproxy(c->rule[j]);
+			others += uses_tproxy(firewall_rule(x->firewall, c, j));
 	}
 	context_ok(x,
 		   others ? "other programs' tproxy rules (%u) take other packets"

@@ -362,9 +362,12 @@ static void try_rules(struct forward *f)
 		/* A chain that is not a base chain may be called from one. */
 		if (*chain->hook && strcmp(chain->hook, "forward"))
 			continue;
-		for (size_t j = 0; j < chain->rules && f->examples < f->most; j++)
-			if (may_drop(chain->rule[j]))
-				try_rule(f, chain, chain->rule[j]);
+		for (size_t j = 0; j < chain->rules && f->examples < f->most; j++) {
+			const json_t *rule = firewall_rule(f->x->firewall, chain, j);
+
+			if (may_drop(rule))
+				try_rule(f, chain, rule);
+		}
 	}
 }
 
