@@ -272,6 +272,24 @@ other_order() { jq -r 'select(.step == "order").evidence' "$OUT/steps"; }
 	fixed
 }
 
+# It holds each request of libnftables up, which uses sendto(2); the kernel's own list is asked for by sendmsg(2).
+@test "rules that are replaced while they are read: it says so, and does not judge by half of them" {
+	on proxy nft -f - < <(
+		echo 'table inet many { chain big {'
+		for i in {1..100}; do echo "ip saddr 10.0.0.$i drop"; done
+		echo '}; }; table inet other { chain c { type filter hook input priority 0; ip saddr 10.0.0.1 drop; tcp dport { 80, 81 } drop; }; }'
+	)
+	bg slow proxy env ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" strace -q -s 200 -o "$OUT/calls" \
+		-e trace=sendto,sendmsg -e inject=sendto:delay_enter=$((TIME_SCALE * 300))ms:when=12+ \
+		tproxy-inspect explain 192.0.2.2 198.51.100.2:80
+	# `other`
+	wait_until 30 has_line "$OUT/calls" '^sendmsg.*NFT_MSG_GETRULE.*x6f.x74.x68.x65.x72'
+	on proxy nft 'flush chain inet other c; add rule inet other c tcp dport 79-80 drop'
+	run -3 wait_exit slow 60
+	assert_line_in slow.err 'chain inet other c: changed while it was read'
+	lost dropped '^inet other, chain c: .* drops it$'
+}
+
 @test "chains of one priority: what cannot be known is said when it decides" {
 	local marks='{ chain m { type filter hook prerouting priority -200; tcp dport 80 meta mark set 0x500; }; }'
 	local drops='{ chain d { type filter hook prerouting priority -200; meta mark 0x500 drop; }; }'

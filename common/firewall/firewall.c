@@ -52,6 +52,7 @@ struct firewall_wire {
 	struct wire_rule *rule;
 	char *bytes;
 	uint32_t used, room;
+	bool changed; /* since then: libnftables lists other rules */
 };
 
 struct firewall {
@@ -393,11 +394,11 @@ static struct firewall_chain *chain_of(struct wire_reading *r, int family, const
 static void *keep_bytes(struct firewall_wire *w, const struct nlattr *attribute)
 {
 	uint32_t size = NLA_ALIGN((uint32_t)nla_len(attribute));
-	uint32_t room = w->room;
+	uint32_t room = w->room ? w->room : 4096;
 	char *bytes;
 
 	while (w->used + size > room)
-		room = room ? 2 * room : 4096;
+		room *= 2;
 	bytes = room > w->room ? realloc(w->bytes, room) : w->bytes;
 	if (!bytes)
 		return NULL;
@@ -437,8 +438,10 @@ static void read_wire_rule(struct nlmsghdr *message, void *context)
 	struct firewall_chain *c;
 
 	if (nlmsg_parse(message, sizeof(*header), a, NFTA_RULE_MAX, policy) ||
-	    !a[NFTA_RULE_TABLE] || !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE])
+	    !a[NFTA_RULE_TABLE] || !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE]) {
+		r->failed = true;
 		return;
+	}
 	c = chain_of(r, header->nfgen_family, nla_get_string(a[NFTA_RULE_TABLE]),
 		     nla_get_string(a[NFTA_RULE_CHAIN]));
 	if (c && a[NFTA_RULE_EXPRESSIONS])
@@ -521,7 +524,9 @@ static int add_rule(struct firewall *f, const json_t *rule, size_t *near)
 	if (!c->wire)
 		return index_rule(f, rule);
 	place = place_of(c, rule, near);
-	if (place && !*place)
+	if (!place)
+		c->wire->changed = true;
+	else if (!*place)
 		*place = rule;
 	return 0;
 }
@@ -554,6 +559,36 @@ static int read_rest(struct firewall *f, struct failure *why)
 	return err;
 }
 
+/* The rule in JSON, owned by the firewall; NULL: it takes libnftables to read it. */
+static json_t *put_into_json(struct firewall *f, const struct firewall_chain *c, size_t at)
+{
+	const struct wire_rule *w = &c->wire->rule[at];
+	const struct rule_wire wire = { c->wire->family, c->wire->bytes + w->at, (int)w->size };
+	json_t *statements = rule_wire_statements(&wire), *rule;
+
+	rule = statements ? json_pack("{s:s,s:s,s:s,s:I,s:o}", "family", c->family, "table",
+				      c->table, "chain", c->name, "handle", (json_int_t)w->handle,
+				      "expr", statements)
+			  : NULL;
+	return rule && !json_array_append_new(f->own, rule) ? rule : NULL;
+}
+
+/* Rules of that chain that were deleted, or replaced by others, before libnftables listed it: who goes
+ * on would judge by some of the old rules and some of the new ones. */
+static void check_listed(struct firewall *f, struct firewall_chain *c)
+{
+	for (size_t i = 0; i < c->rules; i++)
+		if (!c->rule[i]) {
+			c->rule[i] = f->nothing;
+			c->wire->changed = true;
+		}
+	if (c->wire->changed && !f->source->failed) {
+		report_fail(&f->source->why, EAGAIN, "changed while it was read", "chain %s %s %s",
+			    c->family, c->table, c->name);
+		f->source->failed = true;
+	}
+}
+
 /* By libnftables. */
 static void list_chain(struct firewall *f, struct firewall_chain *c)
 {
@@ -578,34 +613,35 @@ void firewall_need(const struct firewall *firewall, const struct firewall_chain 
 	c->read = true;
 }
 
-/* The rule in JSON, owned by the firewall; NULL: it takes libnftables to read it. */
-static json_t *put_into_json(struct firewall *f, const struct firewall_chain *c, size_t at)
-{
-	const struct wire_rule *w = &c->wire->rule[at];
-	const struct rule_wire wire = { c->wire->family, c->wire->bytes + w->at, (int)w->size };
-	json_t *statements = rule_wire_statements(&wire), *rule;
-
-	rule = statements ? json_pack("{s:s,s:s,s:s,s:I,s:o}", "family", c->family, "table",
-				      c->table, "chain", c->name, "handle", (json_int_t)w->handle,
-				      "expr", statements)
-			  : NULL;
-	return rule && !json_array_append_new(f->own, rule) ? rule : NULL;
-}
-
 const json_t *firewall_rule(const struct firewall *firewall, const struct firewall_chain *chain,
 			    size_t at)
 {
 	struct firewall *f = (struct firewall *)firewall;
 	struct firewall_chain *c = (struct firewall_chain *)chain;
 
-	if (!c->rule[at])
-		c->rule[at] = put_into_json(f, c, at);
-	if (!c->rule[at])
+	if (c->rule[at] || !c->wire)
+		return c->rule[at];
+	c->rule[at] = put_into_json(f, c, at);
+	if (!c->rule[at]) {
 		list_chain(f, c);
-	/* It was deleted meanwhile. */
-	if (!c->rule[at])
-		c->rule[at] = f->nothing;
+		check_listed(f, c);
+	}
 	return c->rule[at];
+}
+
+const json_t *firewall_rule_by_handle(const struct firewall *firewall,
+				      const struct firewall_chain *chain, uint64_t handle)
+{
+	for (size_t i = 0; i < chain->rules; i++) {
+		const json_t *own = json_object_get(chain->rule[i], "handle");
+		uint64_t at = own	    ? (uint64_t)json_integer_value(own)
+			      : chain->wire ? chain->wire->rule[i].handle
+					    : 0;
+
+		if (at == handle)
+			return firewall_rule(firewall, chain, i);
+	}
+	return NULL;
 }
 
 const struct failure *firewall_unread(const struct firewall *f)

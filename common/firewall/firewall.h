@@ -56,7 +56,11 @@ void firewall_need(const struct firewall *firewall, const struct firewall_chain 
 const json_t *firewall_rule(const struct firewall *firewall, const struct firewall_chain *chain,
 			    size_t at);
 
-/* Why some rules could not be read since; NULL: all could. */
+/* The one with that handle; NULL: none. */
+const json_t *firewall_rule_by_handle(const struct firewall *firewall,
+				      const struct firewall_chain *chain, uint64_t handle);
+
+/* Why some rules could not be read since, or (EAGAIN) were changed meanwhile; NULL: all could. */
 const struct failure *firewall_unread(const struct firewall *firewall);
 
 /*

@@ -147,9 +147,12 @@ static bool search_rule(struct search *s, const struct firewall_chain *chain, co
 
 static bool search_chain(struct search *s, const struct firewall_chain *chain, unsigned jumps)
 {
-	for (size_t i = 0; i < chain->rules; i++)
-		if (search_rule(s, chain, chain->rule[i], chain->rule[i], jumps))
+	for (size_t i = 0; i < chain->rules; i++) {
+		const json_t *rule = firewall_rule(s->firewall, chain, i);
+
+		if (search_rule(s, chain, rule, rule, jumps))
 			return true;
+	}
 	return false;
 }
 

@@ -112,6 +112,14 @@ static void skip(struct reader *r)
 	r->at = nla_next(r->at, &r->left);
 }
 
+/* The text of an attribute; NULL: there is none, or it has no end. */
+static const char *text_of(const struct nlattr *attribute)
+{
+	const char *text = attribute ? nla_data(attribute) : NULL;
+
+	return text && memchr(text, '\0', (size_t)nla_len(attribute)) ? text : NULL;
+}
+
 /* The bytes of an attribute that has NFTA_DATA_VALUE; -1: none, or too many. */
 static int bytes_of(struct nlattr *attribute, uint8_t bytes[FIELD_MAX])
 {
@@ -204,12 +212,12 @@ static bool take_lookup(const struct expression *e, struct match *m)
 	uint32_t from, flags = 0;
 
 	if (!is_number(e->at[NFTA_LOOKUP_SREG], &from) || from != m->reg || m->masked ||
-	    m->size != m->field->size || e->at[NFTA_LOOKUP_DREG] || !e->at[NFTA_LOOKUP_SET] ||
+	    m->size != m->field->size || e->at[NFTA_LOOKUP_DREG] ||
 	    (e->at[NFTA_LOOKUP_FLAGS] && !is_number(e->at[NFTA_LOOKUP_FLAGS], &flags)))
 		return false;
 	m->negated = flags & NFT_LOOKUP_F_INV;
-	m->set = nla_get_string(e->at[NFTA_LOOKUP_SET]);
-	return strncmp(m->set, "__", 2) != 0;
+	m->set = text_of(e->at[NFTA_LOOKUP_SET]);
+	return m->set && strncmp(m->set, "__", 2) != 0;
 }
 
 /* What is known of packets that have passed the match. */
@@ -411,8 +419,8 @@ static bool append_verdict(json_t *out, const struct expression *e)
 		return false;
 	if (*word != 'j' && *word != 'g')
 		return !json_array_append_new(out, json_pack("{s:n}", word));
-	chain = a[NFTA_VERDICT_CHAIN] ? nla_get_string(a[NFTA_VERDICT_CHAIN]) : "";
-	return !json_array_append_new(out, json_pack("{s:{s:s}}", word, "target", chain));
+	chain = text_of(a[NFTA_VERDICT_CHAIN]);
+	return chain && !json_array_append_new(out, json_pack("{s:{s:s}}", word, "target", chain));
 }
 
 static bool append_other(json_t *out, const struct reader *r, const struct expression *e)
@@ -466,6 +474,10 @@ json_t *rule_wire_statements(const struct rule_wire *rule)
 			json_decref(out);
 			out = NULL;
 		}
+	if (out && r.left > 0) { /* an expression that is cut off */
+		json_decref(out);
+		return NULL;
+	}
 	return out;
 }
 

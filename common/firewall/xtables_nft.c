@@ -66,16 +66,19 @@ static void replace(json_t *expressions, size_t *at, json_t *statements)
  * numbers. */
 bool xtables_nft_append(struct nlattr *expression, json_t *out)
 {
+	struct nla_policy expr[NFTA_EXPR_MAX + 1] = { [NFTA_EXPR_NAME] = { .type = NLA_STRING } };
+	struct nla_policy target[NFTA_TARGET_MAX + 1] = { [NFTA_TARGET_NAME] = {
+								  .type = NLA_STRING } };
 	struct nlattr *e[NFTA_EXPR_MAX + 1], *t[NFTA_TARGET_MAX + 1];
 	const char *type;
 
-	if (nla_parse_nested(e, NFTA_EXPR_MAX, expression, NULL) || !e[NFTA_EXPR_NAME] ||
+	if (nla_parse_nested(e, NFTA_EXPR_MAX, expression, expr) || !e[NFTA_EXPR_NAME] ||
 	    !e[NFTA_EXPR_DATA])
 		return false;
 	type = nla_get_string(e[NFTA_EXPR_NAME]);
 	if ((strcmp(type, "match") && strcmp(type, "target")) ||
-	    nla_parse_nested(t, NFTA_TARGET_MAX, e[NFTA_EXPR_DATA], NULL) || !t[NFTA_TARGET_NAME] ||
-	    !t[NFTA_TARGET_INFO])
+	    nla_parse_nested(t, NFTA_TARGET_MAX, e[NFTA_EXPR_DATA], target) ||
+	    !t[NFTA_TARGET_NAME] || !t[NFTA_TARGET_INFO])
 		return false;
 	xtables_decode(type, nla_get_string(t[NFTA_TARGET_NAME]), nla_data(t[NFTA_TARGET_INFO]),
 		       (size_t)nla_len(t[NFTA_TARGET_INFO]), out);

@@ -475,6 +475,54 @@ static void test_extensions(void)
 				     "1") ",{\"xt\":{\"type\":\"target\",\"name\":\"LOG\"}}]");
 }
 
+/* Of a rule in a buffer of just its size, so that who reads on is caught. Is it told? */
+static bool tells_of(int size)
+{
+	struct rule_wire w = wire(NFPROTO_IPV4);
+	char *bytes = malloc((size_t)size + !size);
+	json_t *statements;
+
+	CHECK(bytes != NULL);
+	memcpy(bytes, w.data, (size_t)size);
+	w.data = bytes;
+	w.size = size;
+	statements = rule_wire_statements(&w);
+	rule_wire_first(&w);
+	json_decref(statements);
+	free(bytes);
+	return statements;
+}
+
+/* What the kernel does not tell: expressions that are cut off, names without an end. */
+static void test_hostile(void)
+{
+	int match, whole;
+
+	rule();
+	saddr(4);
+	look_up("bad", 0);
+	match = wire(NFPROTO_IPV4).size;
+	verdict(NFT_JUMP, "other");
+	whole = wire(NFPROTO_IPV4).size;
+	for (int size = 0; size <= whole; size++)
+		CHECK(tells_of(size) == (size == 0 || size == match || size == whole));
+
+	rule();
+	saddr(4);
+	begin("lookup");
+	CHECK(!nla_put(message, NFTA_LOOKUP_SET, 4, "evil"));
+	put(NFTA_LOOKUP_SREG, 1);
+	end();
+	says(NFPROTO_IPV4, "-");
+
+	rule();
+	begin("match");
+	CHECK(!nla_put(message, NFTA_MATCH_NAME, 4, "mark"));
+	CHECK(!nla_put(message, NFTA_MATCH_INFO, sizeof(none), none));
+	end();
+	says(NFPROTO_IPV4, "-");
+}
+
 int main(void)
 {
 	test_addresses();
@@ -485,6 +533,7 @@ int main(void)
 	test_sets();
 	test_order();
 	test_extensions();
+	test_hostile();
 	nlmsg_free(message);
 	return check_done();
 }

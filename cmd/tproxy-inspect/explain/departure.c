@@ -99,25 +99,15 @@ static const struct firewall_chain *find_base(const struct judge *j, enum packet
 	return chain;
 }
 
-static const json_t *find_rule(const struct judge *j, const struct firewall_chain *chain,
-			       uint64_t handle)
-{
-	for (size_t i = 0; i < chain->rules; i++) {
-		const json_t *rule = firewall_rule(j->rules, chain, i);
-
-		if ((uint64_t)json_integer_value(json_object_get(rule, "handle")) == handle)
-			return rule;
-	}
-	return NULL;
-}
-
 /* Returns buf. */
 static const char *describe_rule(const struct judge *j, const struct packet_place *f,
 				 char buf[PLACE_MAX])
 {
 	static const char prefix[] = NFT_TEXT_PREFIX;
 	const struct firewall_chain *chain = find_chain(j, f);
-	const json_t *rule = chain && f->handle ? find_rule(j, chain, f->handle) : NULL;
+	const json_t *rule = chain && f->handle
+				     ? firewall_rule_by_handle(j->rules, chain, f->handle)
+				     : NULL;
 
 	if (!strncmp(f->table, prefix, sizeof(prefix) - 1))
 		snprintf(buf, PLACE_MAX, "a rule of instance %.40s, chain %.40s",
@@ -622,7 +612,9 @@ static bool find_step(const struct judge *j, struct packet_path_step *at)
 			  .certain = true,
 			  .base = find_base(j, j->fate->hook, chain),
 			  .chain = chain,
-			  .rule = place->handle ? find_rule(j, chain, place->handle) : NULL },
+			  .rule = place->handle
+					  ? firewall_rule_by_handle(j->rules, chain, place->handle)
+					  : NULL },
 	};
 	return at->step.rule || !place->handle;
 }

@@ -98,6 +98,10 @@ int doctor_run(const struct doctor_input *input, doctor_listener *report, void *
 		x.count = 0;
 		checks[i].run(&x);
 	}
+	if (!err && firewall_unread(x.firewall)) {
+		*why = *firewall_unread(x.firewall);
+		err = -1;
+	}
 	if (context_knows(&x))
 		spec_text_up_command(&x.proposed, up);
 	if (!err)
