@@ -17,8 +17,8 @@ static const sa_family_t families[2] = { AF_INET, AF_INET6 };
 
 /* --- what the machine decides ----------------------------------------------------------------- */
 
-static int decide_families(struct intercept *spec, sa_family_t demanded, char notice[INSTALL_NOTICE_MAX],
-			   struct failure *why)
+static int decide_families(struct intercept *spec, sa_family_t demanded,
+			   char notice[INSTALL_NOTICE_MAX], struct failure *why)
 {
 	for (int i = 0; i < 2; i++) {
 		bool is_v4 = families[i] == AF_INET;
@@ -30,8 +30,8 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 					     "%s is not available on lo in this network "
 					     "namespace",
 					     is_v4 ? "IPv4" : "IPv6");
-		snprintf(notice, INSTALL_NOTICE_MAX, "%s is not available on lo here and is left out",
-			 is_v4 ? "IPv4" : "IPv6");
+		snprintf(notice, INSTALL_NOTICE_MAX,
+			 "%s is not available on lo here and is left out", is_v4 ? "IPv4" : "IPv6");
 		*(is_v4 ? &spec->ipv4 : &spec->ipv6) = false;
 		*(is_v4 ? &spec->to4 : &spec->to6) = (struct endpoint){ 0 };
 	}
@@ -40,8 +40,8 @@ static int decide_families(struct intercept *spec, sa_family_t demanded, char no
 
 /* --conntrack auto: zones if anything tracks connections, unless the right zones cannot be
  * determined. */
-static int decide_zone(struct instance *kernel, struct intercept *spec, char notice[INSTALL_NOTICE_MAX],
-		       struct failure *why)
+static int decide_zone(struct instance *kernel, struct intercept *spec,
+		       char notice[INSTALL_NOTICE_MAX], struct failure *why)
 {
 	enum ct_use use;
 	const char *unfit = spec_check_zone_unfit(spec);

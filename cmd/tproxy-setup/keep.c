@@ -48,10 +48,10 @@ struct keep {
 	char installed[INTERCEPT_TEXT_MAX]; /* the text of what we last found or put in place */
 	sa_family_t demanded;
 	struct changes changes;
-	char notice[INSTALL_NOTICE_MAX];    /* about that decision */
-	enum hand hand;	     /* as last seen */
-	char told[TEXT_MAX]; /* the last failure that was reported */
-	unsigned fights;     /* restorations since it was quiet */
+	char notice[INSTALL_NOTICE_MAX]; /* about that decision */
+	enum hand hand;			 /* as last seen */
+	char told[TEXT_MAX];		 /* the last failure that was reported */
+	unsigned fights;		 /* restorations since it was quiet */
 };
 
 static volatile sig_atomic_t ended;
