@@ -35,8 +35,8 @@
 #define ASKED_MAX 8192
 
 /* Of the clients' ports every eighth is looked at: these connections tell as much as all of them.
- * Remembering a SYN costs memory. These are the ports 0 and 1 modulo 16: Linux gives clients even ones by connect(), and odd ones by
- * bind(), as proxies do. */
+ * Remembering a SYN costs memory. These are the ports 0 and 1 modulo 16: Linux gives clients even
+ * ones by connect(), and odd ones by bind(), as proxies do. */
 #define SAMPLE	   "& 14 == 0"
 #define NOT_SAMPLE "& 14 != 0"
 

@@ -67,7 +67,8 @@ bats_load_library bats-file
 
 TOP=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
 TPROXY_BIN=$(cd "${TPROXY_BIN:-$TOP/build}" && pwd)
-PATH=$TPROXY_BIN:$PATH:/usr/sbin:/sbin
+# Debian's programs, which tests need, before others of the same name that a user has.
+PATH=$TPROXY_BIN:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 TIME_SCALE=${TPROXY_TEST_TIME_SCALE:-1}
 export TOP TPROXY_BIN PATH
 
