@@ -187,7 +187,7 @@ past() {
 	inside systemctl reload tproxy@web
 	run on proxy tproxy-setup status
 	assert_line --partial ' 80,443 '
-	rules_text() { on proxy nft list table inet tproxy_web | sed 's/packets .*//'; }
+	rules_text() { on proxy nft -t list table inet tproxy_web | sed 's/packets .*//'; }
 	rules=$(rules_text)
 	for broken in '--to 3129 --port 80x|3: --port 80x: ' '"--to 3129|3: "--to 3129: a quote is not closed' \
 		'--to 3129 --prot 80|3: --prot: no such option' '| --to PORT: where the listener is'; do

@@ -111,7 +111,7 @@ teardown() {
 
 # Everything that a program could change in a network namespace.
 state() {
-	on proxy nft -a list ruleset
+	on proxy nft -a list ruleset | sed -E "s, expires [0-9a-z]+,,g"
 	on proxy ip -details rule
 	on proxy ip -6 -details rule
 	on proxy ip -details route show table all

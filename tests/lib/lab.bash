@@ -100,11 +100,12 @@ lab_up() {
 }
 
 # own_ports HOST...: the ports that tests choose for themselves are not given to who asks for any port;
-# a connection that has ended would hold the port for a minute.
+# a connection that has ended would hold the port for a minute. (The next free ones, which who asks gets
+# most often, are not among those that doctor's check `one-way` remembers.)
 own_ports() {
 	local host
 	for host in "$@"; do
-		on "$host" sysctl -qw net.ipv4.ip_local_reserved_ports=40000-43999 || fail "$host: reserved ports"
+		on "$host" sysctl -qw net.ipv4.ip_local_reserved_ports=40000-44001 || fail "$host: reserved ports"
 	done
 }
 
