@@ -3,7 +3,9 @@
 
 #include "intercept/nft.h"
 #include "net/netlink.h"
+#include "net/nft_message.h"
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -16,16 +18,6 @@
 
 /* A transaction meanwhile interrupts a dump. */
 #define ATTEMPTS 5
-
-static uint64_t get_handle(const struct nlattr *attribute)
-{
-	uint32_t half[2];
-
-	if (!attribute || nla_len(attribute) < (int)sizeof(half))
-		return 0;
-	memcpy(half, nla_data(attribute), sizeof(half));
-	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
-}
 
 static void take_table(struct nlmsghdr *message, void *context)
 {
@@ -43,7 +35,7 @@ static void take_table(struct nlmsghdr *message, void *context)
 	grown += c->tables++;
 	snprintf(grown->name, sizeof(grown->name), "%s", nla_get_string(a[NFTA_TABLE_NAME]));
 	grown->family = header->nfgen_family;
-	grown->handle = get_handle(a[NFTA_TABLE_HANDLE]);
+	grown->handle = be64toh(nla_get_u64(a[NFTA_TABLE_HANDLE]));
 }
 
 /* NFTA_CHAIN_USE: rules in it, and rules that jump to it (nf_tables_fill_chain_info()). */
@@ -60,14 +52,7 @@ static void take_chain(struct nlmsghdr *message, void *context)
 static int dump(struct netlink *channel, int type,
 		void (*take)(struct nlmsghdr *message, void *context), struct census *c)
 {
-	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC };
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | type, NLM_F_DUMP);
-
-	if (!message || nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO)) {
-		nlmsg_free(message);
-		return -ENOMEM;
-	}
-	return netlink_ask(channel, message, take, c);
+	return netlink_ask(channel, nft_message(type, NLM_F_DUMP, NFPROTO_UNSPEC), take, c);
 }
 
 int census_take(struct census *c, struct failure *why)

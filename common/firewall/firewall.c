@@ -8,7 +8,8 @@
 #include "firewall/xtables_nft.h"
 #include "intercept/nft_text.h"
 #include "net/netlink.h"
-#include <arpa/inet.h>
+#include "net/nft_message.h"
+#include <endian.h>
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -354,14 +355,6 @@ struct wire_reading {
 	bool failed;
 };
 
-static uint64_t handle_of(const struct nlattr *attribute)
-{
-	uint32_t half[2];
-
-	memcpy(half, nla_data(attribute), sizeof(half));
-	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
-}
-
 static void free_wire(struct firewall_chain *c)
 {
 	if (c->wire) {
@@ -445,25 +438,15 @@ static void read_wire_rule(struct nlmsghdr *message, void *context)
 	c = chain_of(r, header->nfgen_family, nla_get_string(a[NFTA_RULE_TABLE]),
 		     nla_get_string(a[NFTA_RULE_CHAIN]));
 	if (c && a[NFTA_RULE_EXPRESSIONS])
-		r->failed |= add_wire_rule(c, handle_of(a[NFTA_RULE_HANDLE]),
+		r->failed |= add_wire_rule(c, be64toh(nla_get_u64(a[NFTA_RULE_HANDLE])),
 					   a[NFTA_RULE_EXPRESSIONS]) != 0;
 }
 
-/* The request for the rules of a chain, or (NULL) of all. */
-static struct nl_msg *build_request(const struct firewall_chain *c)
+static struct nl_msg *list_request(const struct firewall_chain *only)
 {
-	const struct nfgenmsg header = {
-		.nfgen_family = (unsigned char)(c ? nft_family_number(c->family) : NFPROTO_UNSPEC)
-	};
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE,
-						    NLM_F_DUMP);
-
-	if (message && !nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO) &&
-	    (!c || (!nla_put_string(message, NFTA_RULE_TABLE, c->table) &&
-		    !nla_put_string(message, NFTA_RULE_CHAIN, c->name))))
-		return message;
-	nlmsg_free(message);
-	return NULL;
+	if (!only)
+		return nft_message_rules(NFPROTO_UNSPEC, NULL, NULL);
+	return nft_message_rules((uint8_t)nft_family_number(only->family), only->table, only->name);
 }
 
 static void forget_wire(struct firewall *f, struct firewall_chain *only)
@@ -487,7 +470,7 @@ static int read_wire(struct firewall *f, struct firewall_chain *only)
 	for (int i = 0; err == -EAGAIN && i < ATTEMPTS; i++) {
 		forget_wire(f, only);
 		r = (struct wire_reading){ .f = f };
-		err = netlink_ask(f->source->wire, build_request(only), read_wire_rule, &r);
+		err = netlink_ask(f->source->wire, list_request(only), read_wire_rule, &r);
 	}
 	if (!err && !r.failed)
 		return 0;

@@ -3,7 +3,8 @@
 
 #include "firewall/xtables.h"
 #include "net/netlink.h"
-#include <arpa/inet.h>
+#include "net/nft_message.h"
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
@@ -94,14 +95,6 @@ static void decode_expression(struct nlattr *expression, json_t *expressions, si
 	json_decref(statements);
 }
 
-static uint64_t handle_of(const struct nlattr *attribute)
-{
-	uint32_t half[2];
-
-	memcpy(half, nla_data(attribute), sizeof(half));
-	return (uint64_t)ntohl(half[0]) << 32 | ntohl(half[1]);
-}
-
 static void read_compat_rule(struct nlmsghdr *message, void *context)
 {
 	const struct nfgenmsg *header = nlmsg_data(message);
@@ -115,7 +108,8 @@ static void read_compat_rule(struct nlmsghdr *message, void *context)
 	    !a[NFTA_RULE_CHAIN] || !a[NFTA_RULE_HANDLE] || !a[NFTA_RULE_EXPRESSIONS])
 		return;
 	rule = find_rule(compat, nla_get_string(a[NFTA_RULE_TABLE]),
-			 nla_get_string(a[NFTA_RULE_CHAIN]), handle_of(a[NFTA_RULE_HANDLE]),
+			 nla_get_string(a[NFTA_RULE_CHAIN]),
+			 be64toh(nla_get_u64(a[NFTA_RULE_HANDLE])),
 			 header->nfgen_family == NFPROTO_IPV4 ? "ip" : "ip6");
 	if (!rule)
 		return;
@@ -128,28 +122,18 @@ static const char *text_of(const json_t *rule, const char *key)
 	return json_string_value(json_object_get(rule, key));
 }
 
-/* The request for all rules of that family, or, of the chain that this rule is in. */
-static struct nl_msg *build_request(unsigned char family, const json_t *rule)
-{
-	struct nfgenmsg header = { .nfgen_family = family };
-	struct nl_msg *message = nlmsg_alloc_simple((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE,
-						    NLM_F_DUMP);
-
-	if (message && !nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
-	    (!rule || (!nla_put_string(message, NFTA_RULE_TABLE, text_of(rule, "table")) &&
-		       !nla_put_string(message, NFTA_RULE_CHAIN, text_of(rule, "chain")))))
-		return message;
-	nlmsg_free(message);
-	return NULL;
-}
-
+/* In the rules of that family, or, of the chain that this rule is in. */
 static void decode_compat(json_t *objects, unsigned char family, const json_t *rule)
 {
 	struct netlink *channel = netlink_open(NETLINK_NETFILTER, NULL);
 	struct compat compat = { objects, 0 };
 
 	if (channel)
-		netlink_ask(channel, build_request(family, rule), read_compat_rule, &compat);
+		netlink_ask(channel,
+			    rule ? nft_message_rules(family, text_of(rule, "table"),
+						     text_of(rule, "chain"))
+				 : nft_message_rules(family, NULL, NULL),
+			    read_compat_rule, &compat);
 	netlink_close(channel);
 }
 

@@ -6,6 +6,7 @@
 #include "intercept/nft_text.h"
 #include "intercept/spec_text.h"
 #include "net/netlink.h"
+#include "net/nft_message.h"
 #include "net/rule_use.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -778,18 +779,14 @@ static void read_table(struct nlmsghdr *message, void *context)
 /* All tables of family inet, and whether any table has an owner. The caller frees tables->at. */
 static int read_tables(struct nft *rules, struct tables *t, struct failure *why)
 {
-	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC };
 	int err = -EAGAIN;
 
 	for (int i = 0; err == -EAGAIN && i < TABLES_ATTEMPTS; i++) {
-		struct nl_msg *message = nlmsg_alloc_simple(
-			NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP);
-
-		if (message)
-			nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO);
 		free(t->at);
 		*t = (struct tables){ 0 };
-		err = netlink_ask(rules->netlink, message, read_table, t);
+		err = netlink_ask(rules->netlink,
+				  nft_message(NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_UNSPEC),
+				  read_table, t);
 	}
 	if (t->failed)
 		err = -ENOMEM;
@@ -959,12 +956,9 @@ json_t *nft_dump_json(struct nft *rules, struct failure *why)
 
 bool nft_has_chain(struct nft *rules, uint8_t family, const char *table, const char *chain)
 {
-	const struct nfgenmsg header = { .nfgen_family = family, .version = NFNETLINK_V0 };
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN,
-						    0);
+	struct nl_msg *message = nft_message(NFT_MSG_GETCHAIN, 0, family);
 
-	if (!message || nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO) ||
-	    nla_put_string(message, NFTA_CHAIN_TABLE, table) ||
+	if (!message || nla_put_string(message, NFTA_CHAIN_TABLE, table) ||
 	    nla_put_string(message, NFTA_CHAIN_NAME, chain)) {
 		nlmsg_free(message);
 		return false;

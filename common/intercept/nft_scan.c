@@ -3,6 +3,7 @@
 
 #include "base/fnv.h"
 #include "net/netlink.h"
+#include "net/nft_message.h"
 #include "net/rule_use.h"
 #include <arpa/inet.h>
 #include <endian.h>
@@ -55,11 +56,9 @@ static uint64_t digest_attributes(struct nlattr *const *at, int max, uint64_t wh
 
 static struct nl_msg *request(int type, int flags, int table_attribute, const char *table)
 {
-	const struct nfgenmsg header = { .nfgen_family = NFPROTO_INET, .version = NFNETLINK_V0 };
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | type, flags);
+	struct nl_msg *message = nft_message(type, flags, NFPROTO_INET);
 
-	if (message && (nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO) ||
-			(table && nla_put_string(message, table_attribute, table)))) {
+	if (message && table && nla_put_string(message, table_attribute, table)) {
 		nlmsg_free(message);
 		return NULL;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/rule_use.h"
 
+#include "net/nft_message.h"
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -152,23 +153,11 @@ static void read_rule(struct nlmsghdr *message, void *context)
 	v->visit(&use, v->context);
 }
 
-static struct nl_msg *build_request(int type, int flags)
-{
-	const struct nfgenmsg header = { .nfgen_family = NFPROTO_UNSPEC, .version = NFNETLINK_V0 };
-	struct nl_msg *message = nlmsg_alloc_simple(NFNL_SUBSYS_NFTABLES << 8 | type, flags);
-
-	if (message && nlmsg_append(message, (void *)&header, sizeof(header), NLMSG_ALIGNTO)) {
-		nlmsg_free(message);
-		message = NULL;
-	}
-	return message;
-}
-
 int rule_use_each(struct netlink *channel, rule_use_visitor *visit, void *context)
 {
 	struct visit v = { visit, context };
 
-	return netlink_ask(channel, build_request(NFT_MSG_GETRULE, NLM_F_DUMP), read_rule, &v);
+	return netlink_ask(channel, nft_message_rules(NFPROTO_UNSPEC, NULL, NULL), read_rule, &v);
 }
 
 static void read_generation(struct nlmsghdr *message, void *context)
@@ -184,5 +173,6 @@ static void read_generation(struct nlmsghdr *message, void *context)
 
 int rule_use_generation(struct netlink *channel, uint32_t *generation)
 {
-	return netlink_ask(channel, build_request(NFT_MSG_GETGEN, 0), read_generation, generation);
+	return netlink_ask(channel, nft_message(NFT_MSG_GETGEN, 0, NFPROTO_UNSPEC), read_generation,
+			   generation);
 }
