@@ -417,26 +417,17 @@ static void conclude_missing(struct view *v)
 }
 
 /* Somebody else's route in our table, with which `up` refuses to be: another table is needed. */
-static bool conclude_shared_table(struct view *v)
+static void conclude_shared_table(struct view *v, const char *conflict)
 {
-	const struct intercept *spec = spec_of(v);
-	const struct route_plan plan = { .family = v->client.family,
-					 .mark = spec->mark,
-					 .table = spec->table,
-					 .pref = spec->pref };
-	struct route_state state;
 	struct intercept changed;
-	char conflict[160] = "", words[300];
+	char words[300];
 
-	if (route_look(v->kernel.route, &plan, &state, conflict, NULL) || !*conflict)
-		return false;
-	snprintf(words, sizeof(words), "in our routing table %u: %s", spec->table, conflict);
+	snprintf(words, sizeof(words), "in our routing table %u: %s", spec_of(v)->table, conflict);
 	if (taken_copy(v, &changed) == 0) {
-		changed.table = route_free_table(v->kernel.route, spec->table);
+		changed.table = route_free_table(v->kernel.route, spec_of(v)->table);
 		conclude_up(v, &changed, "", "misrouted", words);
 	}
 	intercept_free(&changed);
-	return true;
 }
 
 static void lose_route(struct view *v, const struct route_verdict *verdict, const char *device)
@@ -445,8 +436,8 @@ static void lose_route(struct view *v, const struct route_verdict *verdict, cons
 
 	if (route_verdict_is_foreign(verdict, spec_of(v)->pref))
 		conclude_earlier(v, verdict);
-	else if (conclude_shared_table(v))
-		return;
+	else if (*r->conflict)
+		conclude_shared_table(v, r->conflict);
 	else if (!r->state.rule || !r->state.route)
 		conclude_missing(v);
 	else if (verdict->refused)
