@@ -63,16 +63,6 @@ static int decide_zone(struct instance *kernel, struct intercept *spec,
 	return 0;
 }
 
-/* Zones as demanded. */
-static void look_for_late_mark(struct instance *kernel, const struct intercept *spec,
-			       char notice[INSTALL_NOTICE_MAX])
-{
-	char rule[LATE_MARK_TEXT_MAX];
-
-	if (late_mark_look(kernel->rules, spec, rule))
-		snprintf(notice, INSTALL_NOTICE_MAX, "%s " LATE_MARK_WHY, rule);
-}
-
 int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t demanded,
 		   char notice[INSTALL_NOTICE_MAX], struct failure *why)
 {
@@ -83,7 +73,7 @@ int install_decide(struct instance *kernel, struct intercept *spec, sa_family_t 
 	if (spec->zone == CONNTRACK_ZONE_SNAT)
 		spec->zone = CONNTRACK_ZONE;
 	if (spec->zone != CONNTRACK_AUTO) {
-		look_for_late_mark(kernel, spec, notice);
+		late_mark_look(kernel->rules, spec, notice);
 		return 0;
 	}
 	spec->zone = CONNTRACK_OFF;

@@ -8,13 +8,14 @@
 #define TPROXY_SETUP_INSTALL_H
 
 #include "base/report.h"
+#include "firewall/late_mark.h"
 #include "intercept/instance.h"
 #include "intercept/intercept.h"
 #include "intercept/nft.h"
 #include <sys/socket.h>
 
 /* Longest notice of install_decide(), with the terminating NUL. */
-#define INSTALL_NOTICE_MAX 640
+#define INSTALL_NOTICE_MAX LATE_MARK_NOTICE_MAX
 
 /*
  * Decide what the specification leaves to this machine: a family that cannot be used here is

@@ -177,10 +177,10 @@ static void add_conntrack(struct drift *d, const struct intercept *spec)
 /* What `up` said of zones that were demanded, if it is so by now. Nothing of ours is wrong. */
 static void add_late_mark(struct drift *d, struct instance *kernel, const struct intercept *spec)
 {
-	char rule[LATE_MARK_TEXT_MAX];
+	char notice[LATE_MARK_NOTICE_MAX];
 
-	if (late_mark_look(kernel->rules, spec, rule))
-		add(d, "conntrack", DRIFT_PRESENT, "%s " LATE_MARK_WHY, rule);
+	if (late_mark_look(kernel->rules, spec, notice))
+		add(d, "conntrack", DRIFT_PRESENT, "%s", notice);
 }
 
 /* --- who listens ------------------------------------------------------------------------------ */

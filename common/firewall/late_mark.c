@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <linux/netfilter_ipv4.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Where our rules choose the zone, and where they look at marks (intercept/nft_text.c: `raw + 1`,
@@ -184,12 +185,21 @@ bool late_mark_find(const struct firewall *firewall, const struct intercept *spe
 	return true;
 }
 
-bool late_mark_look(struct nft *rules, const struct intercept *spec, char text[LATE_MARK_TEXT_MAX])
+bool late_mark_look(struct nft *rules, const struct intercept *spec,
+		    char notice[LATE_MARK_NOTICE_MAX])
 {
 	struct firewall *firewall = rules && is_concerned(spec) ? firewall_read_some(rules, NULL)
 								: NULL;
-	bool found = firewall && late_mark_find(firewall, spec, text);
+	char rule[LATE_MARK_TEXT_MAX];
+	bool found = firewall && late_mark_find(firewall, spec, rule);
 
+	if (found)
+		snprintf(
+			notice, LATE_MARK_NOTICE_MAX,
+			"%s marks packets after their zone is chosen: connections that --not-mark "
+			"excludes by that mark hang; set it at priority raw (iptables: -t raw), or "
+			"use --conntrack auto",
+			rule);
 	firewall_free(firewall);
 	return found;
 }

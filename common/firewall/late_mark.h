@@ -16,16 +16,16 @@
 /* Longest description of a rule, with the terminating NUL. */
 #define LATE_MARK_TEXT_MAX 400
 
-/* What to do about it, after the description of the rule. */
-#define LATE_MARK_WHY                                                                             \
-	"marks packets after their zone is chosen: connections that --not-mark excludes by that " \
-	"mark hang; set it at priority raw (iptables: -t raw), or use --conntrack auto"
+/* Longest notice of late_mark_look(), with the terminating NUL. */
+#define LATE_MARK_NOTICE_MAX 640
 
 /* Is there such a rule for this specification? Describes the first one. */
 bool late_mark_find(const struct firewall *firewall, const struct intercept *spec,
 		    char text[LATE_MARK_TEXT_MAX]);
 
-/* The same for who has not read the rules; false if they cannot be read. */
-bool late_mark_look(struct nft *rules, const struct intercept *spec, char text[LATE_MARK_TEXT_MAX]);
+/* The same for who has not read the rules, with what happens and what to do; false, and the notice is
+ * as it was, if there is none, or they cannot be read. */
+bool late_mark_look(struct nft *rules, const struct intercept *spec,
+		    char notice[LATE_MARK_NOTICE_MAX]);
 
 #endif

@@ -264,6 +264,12 @@ static void judge_upstream_mark(struct doctor_context *x, const struct context_l
 	}
 }
 
+/* Does that listener match, and is it the first one of its process? */
+static bool stands_for_process(const struct doctor_context *x, unsigned i)
+{
+	return x->listener[i].matches && (!i || x->listener[i].by.pid != x->listener[i - 1].by.pid);
+}
+
 /* Another mark of ours fixes this, and nobody else has to change anything. */
 void check_listener_mark(struct doctor_context *x)
 {
@@ -274,8 +280,7 @@ void check_listener_mark(struct doctor_context *x)
 			judge_listener_mark(x, &x->listener[i]);
 	clash = x->count;
 	for (unsigned i = 0; i < x->listeners; i++)
-		if (x->listener[i].matches &&
-		    (!i || x->listener[i].by.pid != x->listener[i - 1].by.pid))
+		if (stands_for_process(x, i))
 			judge_upstream_mark(x, &x->listener[i], &clash);
 	if (clash)
 		context_change_mark(x, &x->proposed.mark);
@@ -292,8 +297,7 @@ void check_listener_source(struct doctor_context *x)
 	for (unsigned i = 0; own && i < x->listeners; i++) {
 		const struct context_listener *l = &x->listener[i];
 
-		if (l->matches && l->socket.protocol == IPPROTO_TCP &&
-		    (!i || l->by.pid != x->listener[i - 1].by.pid) &&
+		if (stands_for_process(x, i) && l->socket.protocol == IPPROTO_TCP &&
 		    holder_relay_takes_ports(&l->by))
 			context_report(
 				x, DOCTOR_FAIL,
